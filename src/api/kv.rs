@@ -1,0 +1,156 @@
+//! Bodies of the KV v2 engine, for both ends of the wire.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::json::{JsonError, Object};
+use super::secret::SecretJson;
+
+/// Reply of a read: the secret and its version.
+#[derive(Deserialize)]
+pub struct Data {
+    /// The secret's fields as raw JSON; `None` when the version is deleted or destroyed (status 404 with a body).
+    #[serde(default)]
+    pub data: Option<SecretJson>,
+    /// Which version it is.
+    pub metadata: Version,
+}
+
+impl Data {
+    /// The fields, or `None` for a deleted or destroyed version.
+    ///
+    /// # Errors
+    /// [`JsonError`] when the secret is not a JSON object.
+    pub fn fields(&self) -> Result<Option<Object<'_>>, JsonError> {
+        self.data.as_ref().map(|json| Object::parse(json.reveal().as_bytes())).transpose()
+    }
+}
+
+/// What is told about one version by reads and writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Number, from 1.
+    pub version: u64,
+    /// RFC 3339 time of the write.
+    pub created_time: String,
+    /// RFC 3339 time from which on it counts as deleted; empty when never.
+    pub deletion_time: String,
+    /// Whether the content is gone for good.
+    pub destroyed: bool,
+    /// The secret's own labels.
+    #[serde(default)]
+    pub custom_metadata: Option<BTreeMap<String, String>>,
+}
+
+/// Options of a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteOptions {
+    /// Check-and-set: the current version the caller knows of; 0 is "does not exist".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cas: Option<u64>,
+}
+
+/// Body of `delete/`, `undelete/` and `destroy/`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Version numbers.
+    pub versions: Vec<u64>,
+}
+
+/// One version in [`Metadata`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionState {
+    /// RFC 3339 time of the write.
+    pub created_time: String,
+    /// RFC 3339 time from which on it counts as deleted; empty when never.
+    pub deletion_time: String,
+    /// Whether the content is gone for good.
+    pub destroyed: bool,
+}
+
+/// Reply of `GET metadata/<path>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// Kept versions by number.
+    pub versions: BTreeMap<u64, VersionState>,
+    /// Newest version; 0 before the first write.
+    pub current_version: u64,
+    /// Oldest kept version; 0 when none was ever removed.
+    pub oldest_version: u64,
+    /// RFC 3339 time.
+    pub created_time: String,
+    /// RFC 3339 time.
+    pub updated_time: String,
+    /// How many versions are kept; 0 means the mount's value.
+    pub max_versions: u32,
+    /// Whether writes must carry `cas`.
+    pub cas_required: bool,
+    /// Go duration text; `0s` means the mount's value.
+    pub delete_version_after: String,
+    /// Labels.
+    #[serde(default)]
+    pub custom_metadata: Option<BTreeMap<String, String>>,
+}
+
+/// Body of `POST metadata/<path>`; absent fields stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataUpdate {
+    /// See [`Metadata::max_versions`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_versions: Option<u32>,
+    /// See [`Metadata::cas_required`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cas_required: Option<bool>,
+    /// Duration text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_version_after: Option<String>,
+    /// Replaces all labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_metadata: Option<BTreeMap<String, String>>,
+}
+
+/// Reply and body of `config`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// How many versions of each secret are kept; 0 means 10.
+    pub max_versions: u32,
+    /// Whether writes must carry `cas`.
+    pub cas_required: bool,
+    /// Go duration text; `0s` means never.
+    pub delete_version_after: String,
+}
+
+/// Reply of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    /// Sorted names; folders end in `/`.
+    pub keys: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_replies_of_the_protocol() {
+        let data: Data = serde_json::from_str(
+            r#"{"data":{"a":1.50},"metadata":{"version":2,"created_time":"x","deletion_time":"","destroyed":false,"custom_metadata":null}}"#,
+        )
+        .expect("reads");
+        let fields = data.fields().expect("an object").expect("present");
+        assert_eq!(fields.get("a").map(|raw| raw.get()), Some("1.50"));
+        let gone: Data = serde_json::from_str(
+            r#"{"data":null,"metadata":{"version":2,"created_time":"x","deletion_time":"y","destroyed":false,"custom_metadata":{"k":"v"}}}"#,
+        )
+        .expect("reads");
+        assert!(gone.data.is_none());
+        let metadata: Metadata = serde_json::from_str(
+            r#"{"versions":{"1":{"created_time":"a","deletion_time":"","destroyed":false}},"current_version":1,"oldest_version":0,"created_time":"","updated_time":"","max_versions":0,"cas_required":false,"delete_version_after":"0s","custom_metadata":null,"extra":1}"#,
+        )
+        .expect("reads");
+        assert_eq!(metadata.versions.keys().collect::<Vec<_>>(), [&1]);
+        assert_eq!(serde_json::to_string(&WriteOptions::default()).expect("writes"), "{}");
+        assert_eq!(serde_json::to_string(&WriteOptions { cas: Some(0) }).expect("writes"), r#"{"cas":0}"#);
+    }
+}

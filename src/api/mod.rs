@@ -1,0 +1,14 @@
+//! Wire types: serde only; no I/O, no clock.
+//!
+//! Everything a request or a reply is made of, for the daemon and for the client: the one path type, identities,
+//! bounded JSON, durations, times and the bodies of Vault's v1 protocol.
+
+pub mod duration;
+pub mod json;
+pub mod kv;
+pub mod path;
+pub mod reply;
+pub mod secret;
+pub mod spiffe;
+pub mod sys;
+pub mod time;

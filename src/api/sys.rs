@@ -1,0 +1,299 @@
+//! Bodies below `sys/`, for both ends of the wire. Vault's shapes; strict clients need every key.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::secret::SecretText;
+
+/// Reply of `seal-status` and `unseal`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SealStatus {
+    /// `shamir`, the word clients know for a vault that people unseal; key slots are listed elsewhere.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether a vault exists.
+    pub initialized: bool,
+    /// Whether it is closed.
+    pub sealed: bool,
+    /// Key parts needed.
+    pub t: u32,
+    /// Key parts that exist.
+    pub n: u32,
+    /// Key parts given so far.
+    pub progress: u32,
+    /// Id of the attempt under way.
+    pub nonce: String,
+    /// Version of the server.
+    pub version: String,
+    /// RFC 3339 time of the build, or empty.
+    pub build_date: String,
+    /// Always false.
+    pub migration: bool,
+    /// Name of the vault; only when open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_name: Option<String>,
+    /// Id of the vault; only when open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// Always false.
+    pub recovery_seal: bool,
+    /// Name of the storage engine.
+    pub storage_type: String,
+}
+
+/// Body of `unseal`.
+#[derive(Deserialize)]
+pub struct UnsealRequest {
+    /// The passphrase.
+    #[serde(default)]
+    pub key: Option<SecretText>,
+    /// Forget the attempt under way.
+    #[serde(default)]
+    pub reset: bool,
+    /// Not offered.
+    #[serde(default)]
+    pub migrate: bool,
+}
+
+/// Reply of `health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// Whether a vault exists.
+    pub initialized: bool,
+    /// Whether it is closed.
+    pub sealed: bool,
+    /// Always false: one node.
+    pub standby: bool,
+    /// Always false; strict clients need the key.
+    pub performance_standby: bool,
+    /// Always `disabled`.
+    pub replication_performance_mode: String,
+    /// Always `disabled`.
+    pub replication_dr_mode: String,
+    /// Seconds since 1970.
+    pub server_time_utc: u64,
+    /// Version of the server.
+    pub version: String,
+    /// Always false.
+    pub enterprise: bool,
+    /// Name of the vault; only when open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_name: Option<String>,
+    /// Id of the vault; only when open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// Always 0.
+    pub echo_duration_ms: u64,
+    /// Always 0.
+    pub clock_skew_ms: u64,
+    /// Always 0.
+    pub replication_primary_canary_age_ms: u64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            initialized: false,
+            sealed: true,
+            standby: false,
+            performance_standby: false,
+            replication_performance_mode: "disabled".to_owned(),
+            replication_dr_mode: "disabled".to_owned(),
+            server_time_utc: 0,
+            version: String::new(),
+            enterprise: false,
+            cluster_name: None,
+            cluster_id: None,
+            echo_duration_ms: 0,
+            clock_skew_ms: 0,
+            replication_primary_canary_age_ms: 0,
+        }
+    }
+}
+
+/// Reply of `leader`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Leader {
+    /// Always false: one node.
+    pub ha_enabled: bool,
+    /// Whether this node serves.
+    pub is_self: bool,
+    /// RFC 3339 time since when.
+    pub active_time: String,
+    /// Empty without a cluster.
+    pub leader_address: String,
+    /// Empty without a cluster.
+    pub leader_cluster_address: String,
+    /// Always false.
+    pub performance_standby: bool,
+    /// Always 0.
+    pub performance_standby_last_remote_wal: u64,
+}
+
+/// Reply of `key-status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyStatus {
+    /// Number of the active key.
+    pub term: u32,
+    /// RFC 3339 time since when.
+    pub install_time: String,
+    /// Records sealed with it so far.
+    pub encryptions: u64,
+}
+
+/// Tuning values of a [`Mount`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MountConfig {
+    /// Seconds; 0 means the system's value.
+    pub default_lease_ttl: u64,
+    /// Seconds; 0 means the system's value.
+    pub max_lease_ttl: u64,
+    /// Always false.
+    pub force_no_cache: bool,
+}
+
+/// One mount of `sys/mounts` and of the preflight `sys/internal/ui/mounts/<path>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mount {
+    /// Engine, as `kv`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Free text.
+    pub description: String,
+    /// Short random name.
+    pub accessor: String,
+    /// Random id.
+    pub uuid: String,
+    /// Tuning.
+    pub config: MountConfig,
+    /// Engine options, as `version` = `2`.
+    pub options: Option<BTreeMap<String, String>>,
+    /// Always false.
+    pub local: bool,
+    /// Always false.
+    pub seal_wrap: bool,
+    /// Always false.
+    pub external_entropy_access: bool,
+    /// Always empty.
+    pub plugin_version: String,
+    /// Always empty.
+    pub running_plugin_version: String,
+    /// Always empty.
+    pub running_sha256: String,
+    /// Always empty.
+    pub deprecation_status: String,
+    /// Folder of the mount; only in the preflight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// Reply of `GET sys/policies/acl/<name>`: exactly these two keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyReply {
+    /// Name, lower case.
+    pub name: String,
+    /// The text, byte for byte as it was written.
+    pub policy: String,
+}
+
+/// Body of `PUT sys/policies/acl/<name>`; `rules` is the old name of `policy`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyWrite {
+    /// HCL or JSON text.
+    #[serde(alias = "rules")]
+    pub policy: String,
+}
+
+/// Body of `capabilities-self`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapabilitiesRequest {
+    /// Paths to ask about.
+    #[serde(default)]
+    pub paths: Vec<String>,
+}
+
+/// Reply of `capabilities-self`: verbs by path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapabilitiesReply {
+    /// Verbs of the path when exactly one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<String>>,
+    /// Verbs by path; `deny` alone means none.
+    #[serde(flatten)]
+    pub paths: BTreeMap<String, Vec<String>>,
+}
+
+/// Body and reply of `sys/strongroom/identities/<path>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Names of policies.
+    pub policies: Vec<String>,
+}
+
+/// Body of `sys/strongroom/certificates`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRequest {
+    /// SPIFFE path of the holder.
+    pub identity: String,
+    /// PEM request; only its key counts.
+    pub csr: String,
+    /// Duration text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+}
+
+/// Reply of `sys/strongroom/certificates`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateReply {
+    /// PEM certificate.
+    pub certificate: String,
+    /// PEM certificate of the authority.
+    pub ca: String,
+}
+
+/// Where the vault's history stands; a client that has seen a later mark has met a rolled-back server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Counts deliberate restores.
+    pub epoch: u32,
+    /// Hexadecimal id drawn at each restore.
+    pub incarnation: String,
+    /// Counts commits.
+    pub generation: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_strict_clients_need_are_there() {
+        let health = serde_json::to_string(&Health::default()).expect("writes");
+        for key in ["performance_standby", "replication_dr_mode", "server_time_utc", "standby", "enterprise"] {
+            assert!(health.contains(&format!("\"{key}\":")), "{key}");
+        }
+        assert!(!health.contains("cluster_name"));
+        let mount = serde_json::to_string(&Mount::default()).expect("writes");
+        for key in ["type", "uuid", "external_entropy_access", "config", "options", "local"] {
+            assert!(mount.contains(&format!("\"{key}\":")), "{key}");
+        }
+        assert_eq!(serde_json::to_string(&PolicyReply::default()).expect("writes"), r#"{"name":"","policy":""}"#);
+    }
+
+    #[test]
+    fn old_names_and_missing_keys_read() {
+        let write: PolicyWrite = serde_json::from_str(r#"{"rules":"x"}"#).expect("reads");
+        assert_eq!(write.policy, "x");
+        let status: SealStatus = serde_json::from_str(r#"{"type":"shamir","sealed":true}"#).expect("reads");
+        assert!(status.sealed && status.kind == "shamir");
+        let reply: CapabilitiesReply =
+            serde_json::from_str(r#"{"a":["read"],"capabilities":["read"]}"#).expect("reads");
+        assert_eq!(reply.paths.get("a"), reply.capabilities.as_ref());
+    }
+}

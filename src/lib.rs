@@ -1,0 +1,14 @@
+//! Strongroom: a secrets vault. Encrypted at rest, served over mutual TLS.
+//!
+//! ```text
+//! cli -> client -> api
+//! daemon -> http -> core -> policy, audit, engine -> barrier::View;  core -> barrier -> keys -> crypto
+//!                                                                        barrier -> store (trait)
+//! ```
+//!
+//! `docs/ARCHITECTURE.md` is the map; `tests/it/layers.rs` fails on an arrow that it does not allow.
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+#[cfg(feature = "client")]
+pub mod api;
+
