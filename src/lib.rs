@@ -12,3 +12,7 @@
 #[cfg(feature = "client")]
 pub mod api;
 
+#[cfg(feature = "verify")]
+pub mod crypto;
+#[cfg(feature = "server")]
+pub mod keys;

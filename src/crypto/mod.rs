@@ -1,0 +1,29 @@
+//! Pure cryptography: record format, key derivation, Argon2id. No I/O, clock, async or serde.
+//!
+//! `docs/format.md` is the specification of every byte that this module writes.
+
+#[cfg(feature = "server")]
+pub mod aead;
+#[cfg(feature = "server")]
+pub mod codec;
+#[cfg(feature = "server")]
+pub mod derive;
+#[cfg(feature = "server")]
+pub mod envelope;
+pub mod error;
+pub mod hash;
+#[cfg(feature = "server")]
+pub mod password;
+pub mod random;
+pub mod secret;
+
+pub use error::CryptoError;
+pub use random::Random;
+pub use secret::{Key, SecretBytes};
+
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod tests;
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod wycheproof;

@@ -1,0 +1,358 @@
+//! The vault header: slots and keyring under one MAC (`docs/format.md`, "Header").
+
+use crate::crypto::Random;
+use crate::crypto::codec::{Reader, Writer};
+use crate::crypto::envelope::{self, Context, Kind, Suite};
+use crate::crypto::hash::MacKey;
+
+use super::error::{HeaderError, parsing};
+use super::keyring::Keyring;
+use super::root::{RootKey, VaultId};
+use super::slot::{NewSlot, Slot, Unlock, WeakKdf};
+
+/// First bytes of a header.
+pub const MAGIC: &[u8; 8] = b"SRHDR\0\0\x01";
+/// Largest header file in bytes.
+pub const MAX_LEN: usize = 65_536;
+/// Greatest number of slots.
+pub const MAX_SLOTS: usize = 32;
+/// Slots of one type that a single attempt tries.
+pub const MAX_TRIES: usize = 4;
+
+const READER_VERSION: u16 = 1;
+const MAC_LEN: usize = 32;
+
+/// A parsed header. Only the fields of an opened header are authenticated.
+///
+/// To write a successor, clone it, change what is to change and call [`Header::encode_next`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Sequence number; the successor has one more.
+    pub seq: u64,
+    /// The vault.
+    pub vault_id: VaultId,
+    /// Reserved, 0. Bound into every slot.
+    pub flags: u16,
+    /// Epoch counter: raised by a restore and by an accepted loss.
+    pub epoch: u32,
+    /// Lowest suite that this vault accepts.
+    pub min_suite: Suite,
+    /// Least epoch that a state may have.
+    pub floor_epoch: u32,
+    /// Least generation that a state of the floor epoch may have.
+    pub floor_generation: u64,
+    /// Random name of the epoch.
+    pub incarnation: [u8; 16],
+    /// MAC of the predecessor; zeros in the first header.
+    pub prev_mac: [u8; 32],
+    /// Key slots.
+    pub slots: Vec<Slot>,
+    /// MAC of this header.
+    pub mac: [u8; 32],
+    keyring: Vec<u8>,
+    covered: Vec<u8>,
+}
+
+/// An opened vault: authenticated header, root key, keyring.
+pub struct Opened {
+    /// The header, verified.
+    pub header: Header,
+    /// The root key.
+    pub root: RootKey,
+    /// All keys below it.
+    pub keyring: Keyring,
+}
+
+impl Header {
+    /// Parses a header file strictly. Nothing is authenticated yet, so nothing may be believed.
+    ///
+    /// # Errors
+    /// [`HeaderError::Damaged`], [`HeaderError::TooNew`] for an unknown reader version, flag, slot
+    /// type or suite, [`HeaderError::KdfTooCostly`] for a slot above the ceilings.
+    pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
+        if bytes.len() > MAX_LEN {
+            return Err(HeaderError::Damaged("longer than 65536 bytes"));
+        }
+        let covered_len = bytes.len().checked_sub(MAC_LEN).ok_or(HeaderError::Damaged("data ends too early"))?;
+        let (covered, mac) = bytes.split_at(covered_len);
+        let mac = *mac.first_chunk().ok_or(HeaderError::Damaged("data ends too early"))?;
+        Self::parse_covered(&mut Reader::new(covered), bytes.len(), mac, covered)
+    }
+
+    fn parse_covered(
+        reader: &mut Reader<'_>,
+        length: usize,
+        mac: [u8; 32],
+        covered: &[u8],
+    ) -> Result<Self, HeaderError> {
+        if reader.array().map_err(parsing)? != MAGIC {
+            return Err(HeaderError::Damaged("magic"));
+        }
+        if usize::try_from(reader.u32().map_err(parsing)?).ok() != Some(length) {
+            return Err(HeaderError::Damaged("length"));
+        }
+        let seq = reader.u64().map_err(parsing)?;
+        if seq == 0 {
+            return Err(HeaderError::Damaged("sequence"));
+        }
+        let vault_id = VaultId(*reader.array().map_err(parsing)?);
+        match reader.u16().map_err(parsing)? {
+            0 => return Err(HeaderError::Damaged("reader version")),
+            READER_VERSION => {}
+            _ => return Err(HeaderError::TooNew("reader version")),
+        }
+        let flags = reader.u16().map_err(parsing)?;
+        if flags != 0 {
+            return Err(HeaderError::TooNew("flags"));
+        }
+        let epoch = reader.u32().map_err(parsing)?;
+        let count = usize::from(reader.u16().map_err(parsing)?);
+        if count > MAX_SLOTS {
+            return Err(HeaderError::Damaged("more than 32 slots"));
+        }
+        let min_suite = reader.u8().and_then(Suite::try_from).map_err(parsing)?;
+        if reader.u8().map_err(parsing)? != 0 {
+            return Err(HeaderError::Damaged("reserved byte"));
+        }
+        let floor_epoch = reader.u32().map_err(parsing)?;
+        let floor_generation = reader.u64().map_err(parsing)?;
+        let incarnation = *reader.array().map_err(parsing)?;
+        let prev_mac = *reader.array().map_err(parsing)?;
+        let mut slots: Vec<Slot> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let slot = Slot::parse(reader)?;
+            if slots.iter().any(|other| other.id() == slot.id()) {
+                return Err(HeaderError::Damaged("two slots with one number"));
+            }
+            if slot.suite() < min_suite {
+                return Err(HeaderError::Damaged("slot below the minimum suite"));
+            }
+            slots.push(slot);
+        }
+        let keyring = reader.lp().map_err(parsing)?.to_vec();
+        let head = envelope::head(&keyring).map_err(parsing)?;
+        if head.kind != Kind::Keyring || head.version != seq || head.suite < min_suite {
+            return Err(HeaderError::Damaged("keyring head"));
+        }
+        if reader.remaining() != 0 {
+            return Err(HeaderError::Damaged("bytes after the keyring"));
+        }
+        Ok(Self {
+            seq,
+            vault_id,
+            flags,
+            epoch,
+            min_suite,
+            floor_epoch,
+            floor_generation,
+            incarnation,
+            prev_mac,
+            slots,
+            mac,
+            keyring,
+            covered: covered.to_vec(),
+        })
+    }
+
+    /// Refuses a header of another vault.
+    ///
+    /// # Errors
+    /// [`HeaderError::Foreign`].
+    pub fn require_vault(&self, vault: &VaultId) -> Result<(), HeaderError> {
+        if self.vault_id == *vault { Ok(()) } else { Err(HeaderError::Foreign) }
+    }
+
+    /// Opens the header: slot, MAC, keyring, in this order. See [`Header::open_within`].
+    ///
+    /// # Errors
+    /// As [`Header::open_within`].
+    pub fn open(&self, unlock: &Unlock<'_>, policy: WeakKdf) -> Result<Opened, HeaderError> {
+        self.open_within(unlock, policy, None)
+    }
+
+    /// As [`Header::open`]; a derivation may use at most half of `memory_limit` bytes.
+    ///
+    /// At most [`MAX_TRIES`] slots of the type of the secret are tried, one after another, and an
+    /// attempt tells no more than whether the secret is wrong.
+    ///
+    /// # Errors
+    /// [`HeaderError::NoSlotOfType`] or [`HeaderError::ReservedSlot`] when nothing can be tried,
+    /// [`HeaderError::WeakKdf`] and [`HeaderError::KdfTooCostly`] when no slot opened and one was
+    /// passed over, [`HeaderError::WrongSecret`], [`HeaderError::KeyFileSize`],
+    /// [`HeaderError::Damaged`] when the slot opened but MAC or keyring do not verify.
+    pub fn open_within(
+        &self,
+        unlock: &Unlock<'_>,
+        policy: WeakKdf,
+        memory_limit: Option<u64>,
+    ) -> Result<Opened, HeaderError> {
+        let wanted = unlock.slot_type();
+        if !self.slots.iter().any(|slot| slot.slot_type() == wanted) {
+            let reserved = self.slots.iter().map(Slot::slot_type).find(|kind| *kind > super::slot::KEY_FILE);
+            return Err(reserved.map_or(HeaderError::NoSlotOfType, HeaderError::ReservedSlot));
+        }
+        let mut refused = HeaderError::WrongSecret;
+        for slot in self.slots.iter().filter(|slot| slot.slot_type() == wanted).take(MAX_TRIES) {
+            if let Err(error) = slot.admit(policy, memory_limit) {
+                refused = error;
+                continue;
+            }
+            match slot.unwrap_root(unlock, &self.vault_id, self.flags) {
+                Ok(root) => return self.authenticate(root),
+                Err(HeaderError::WrongSecret) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused)
+    }
+
+    /// Verifies this header under a root key that is already at hand (a second copy, for example).
+    ///
+    /// # Errors
+    /// [`HeaderError::Damaged`].
+    pub fn verify(&self, root: &RootKey) -> Result<(), HeaderError> {
+        if root.header_mac.verify(&[&self.covered], &self.mac) {
+            Ok(())
+        } else {
+            Err(HeaderError::Damaged("the mac does not verify"))
+        }
+    }
+
+    /// Verifies the MAC under `root` and opens the keyring.
+    ///
+    /// # Errors
+    /// [`HeaderError::Damaged`].
+    pub fn authenticate(&self, root: RootKey) -> Result<Opened, HeaderError> {
+        self.verify(&root)?;
+        let head = envelope::head(&self.keyring).map_err(parsing)?;
+        let body = envelope::open(&root.ring, &self.keyring_context(head.suite, self.seq), &self.keyring)
+            .map_err(|_| HeaderError::Damaged("the keyring does not open"))?;
+        let keyring = Keyring::decode(body.reveal()).map_err(parsing)?;
+        if keyring.terms.iter().any(|term| term.suite < self.min_suite) {
+            return Err(HeaderError::Damaged("a term is below the minimum suite"));
+        }
+        Ok(Opened { header: self.clone(), root, keyring })
+    }
+
+    fn keyring_context(&self, suite: Suite, seq: u64) -> Context<'_> {
+        Context {
+            suite,
+            kind: Kind::Keyring,
+            term: 0,
+            version: seq,
+            generation: 0,
+            vault_id: &self.vault_id.0,
+            store_key: &[],
+            path: &[],
+        }
+    }
+
+    /// The first header of a new vault: sequence 1, epoch 1, a random incarnation.
+    ///
+    /// Slots get the numbers 0, 1, and so on. Nothing is durable until the bytes are written.
+    ///
+    /// # Errors
+    /// [`HeaderError::WeakKdf`] below the write floor, [`HeaderError::KdfTooCostly`],
+    /// [`HeaderError::KeyFileSize`], [`HeaderError::Limit`] without a slot or beyond a limit,
+    /// [`HeaderError::Crypto`].
+    pub fn create(
+        vault_id: VaultId,
+        slots: &[NewSlot<'_>],
+        random: &dyn Random,
+        now_ms: u64,
+        suite: Suite,
+    ) -> Result<(Vec<u8>, Opened), HeaderError> {
+        Self::create_with(vault_id, slots, random, now_ms, suite, WeakKdf::Refuse)
+    }
+
+    /// As [`Header::create`]; [`WeakKdf::Allow`] lowers the floor to the open floor (tests, `dev`).
+    ///
+    /// # Errors
+    /// As [`Header::create`].
+    pub fn create_with(
+        vault_id: VaultId,
+        slots: &[NewSlot<'_>],
+        random: &dyn Random,
+        now_ms: u64,
+        suite: Suite,
+        policy: WeakKdf,
+    ) -> Result<(Vec<u8>, Opened), HeaderError> {
+        if slots.is_empty() || slots.len() > MAX_SLOTS {
+            return Err(HeaderError::Limit("a header has 1 to 32 slots"));
+        }
+        let root = RootKey::random(&vault_id, random)?;
+        let keyring = Keyring::create(random, suite, now_ms)?;
+        let mut incarnation = [0; 16];
+        random.fill(&mut incarnation)?;
+        let mut sealed = Vec::with_capacity(slots.len());
+        for (id, new) in (0u8..).zip(slots) {
+            sealed.push(Slot::seal(new, id, (&vault_id, 0, suite), &root, random, policy)?);
+        }
+        let blank = Self {
+            seq: 0,
+            vault_id,
+            flags: 0,
+            epoch: 1,
+            min_suite: Suite::Aes256Gcm,
+            floor_epoch: 1,
+            floor_generation: 0,
+            incarnation,
+            prev_mac: [0; 32],
+            slots: sealed,
+            mac: [0; 32],
+            keyring: Vec::new(),
+            covered: Vec::new(),
+        };
+        let bytes = blank.encode_next(&root, &keyring, random)?;
+        let header = Self::parse(&bytes)?;
+        Ok((bytes, Opened { header, root, keyring }))
+    }
+
+    /// The bytes of the next header: the fields of `self`, `seq + 1`, `prev_mac` = MAC of `self`.
+    ///
+    /// A sequence number must never be written twice with different bytes: after a failed write the
+    /// process stops and the next start decides.
+    ///
+    /// # Errors
+    /// [`HeaderError::Limit`] beyond a limit of the format, [`HeaderError::Crypto`].
+    pub fn encode_next(&self, root: &RootKey, keyring: &Keyring, random: &dyn Random) -> Result<Vec<u8>, HeaderError> {
+        let seq = self.seq.checked_add(1).ok_or(HeaderError::Limit("sequence"))?;
+        let count = u16::try_from(self.slots.len()).ok().filter(|count| usize::from(*count) <= MAX_SLOTS);
+        let count = count.ok_or(HeaderError::Limit("more than 32 slots"))?;
+        let body = keyring.encode().map_err(|_| HeaderError::Limit("the keyring is not consistent"))?;
+        let suite = keyring.active_term().suite;
+        let hedge = MacKey::new(&keyring.newest_integrity().hedge);
+        let record = envelope::seal(&root.ring, &self.keyring_context(suite, seq), &hedge, random, body.as_slice())?;
+
+        let mut slots = Writer::new();
+        for slot in &self.slots {
+            slot.encode(&mut slots);
+        }
+        // Fixed part, slots, LP(keyring), MAC.
+        let length = 108 + slots.len() + 4 + record.len() + MAC_LEN;
+        let declared = u32::try_from(length).ok().filter(|_| length <= MAX_LEN);
+        let mut out = Writer::with_capacity(length);
+        out.bytes(MAGIC).u32(declared.ok_or(HeaderError::Limit("longer than 65536 bytes"))?).u64(seq);
+        out.bytes(&self.vault_id.0).u16(READER_VERSION).u16(self.flags).u32(self.epoch).u16(count);
+        out.u8(self.min_suite.byte()).u8(0).u32(self.floor_epoch).u64(self.floor_generation);
+        out.bytes(&self.incarnation);
+        out.bytes(if self.seq == 0 { &[0; 32] } else { &self.mac });
+        out.bytes(slots.as_slice()).lp(&record);
+        let mac = root.header_mac.mac(&[out.as_slice()]);
+        out.bytes(&mac);
+        Ok(out.into_public())
+    }
+}
+
+/// As [`Header::encode_next`].
+///
+/// # Errors
+/// As [`Header::encode_next`].
+pub fn encode_header(
+    header: &Header,
+    root: &RootKey,
+    keyring: &Keyring,
+    random: &dyn Random,
+) -> Result<Vec<u8>, HeaderError> {
+    header.encode_next(root, keyring, random)
+}

@@ -1,0 +1,311 @@
+//! The keyring: every key below the root key. Sealed in the header (record kind 01).
+
+use crate::crypto::codec::{Reader, Writer};
+use crate::crypto::derive::label;
+use crate::crypto::envelope::Suite;
+use crate::crypto::hash::sha256;
+use crate::crypto::{CryptoError, Key, Random};
+
+/// Greatest number of terms in a keyring, destroyed ones included.
+pub const MAX_TERMS: usize = 1024;
+
+const BODY: u8 = 1;
+
+/// Keys of one integrity set; `rekey` makes a new one.
+pub struct IntegritySet {
+    /// Number of the set, ascending, never reused.
+    pub id: u32,
+    /// Keys the leaves of the set hash.
+    pub set: Key,
+    /// Seals state records.
+    pub state: Key,
+    /// Tags the slots of the anchor.
+    pub anchor: Key,
+    /// Hedges the salt of every record.
+    pub hedge: Key,
+}
+
+impl IntegritySet {
+    /// A fresh random set.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`].
+    pub fn random(id: u32, random: &dyn Random) -> Result<Self, CryptoError> {
+        let key = || Key::random(random);
+        Ok(Self { id, set: key()?, state: key()?, anchor: key()?, hedge: key()? })
+    }
+}
+
+/// What an audit key is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditState {
+    /// 1: hashes and signs new entries.
+    Active,
+    /// 2: only verifies old entries.
+    VerifyOnly,
+}
+
+/// Keys of the audit log.
+pub struct AuditKey {
+    /// Number of the key, ascending, never reused; each entry names it.
+    pub id: u32,
+    /// Keys the HMAC of audited values.
+    pub mac: Key,
+    /// Signature algorithm of checkpoints: 1 = Ed25519.
+    pub sign_alg: u8,
+    /// Seed of the signing key.
+    pub sign: Key,
+    /// Use of the key.
+    pub state: AuditState,
+}
+
+/// State of a term (SP 800-57 part 1, section 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TermState {
+    /// 1: made, not yet used.
+    PreActive,
+    /// 2: seals; exactly one term is active.
+    Active,
+    /// 3: opens only.
+    DecryptOnly,
+    /// 4: opens only, and must be drained.
+    Compromised,
+    /// 5: the key is gone; its fingerprint stays.
+    Destroyed,
+}
+
+impl TermState {
+    fn byte(self) -> u8 {
+        match self {
+            Self::PreActive => 1,
+            Self::Active => 2,
+            Self::DecryptOnly => 3,
+            Self::Compromised => 4,
+            Self::Destroyed => 5,
+        }
+    }
+
+    fn parse(byte: u8) -> Result<Self, CryptoError> {
+        match byte {
+            1 => Ok(Self::PreActive),
+            2 => Ok(Self::Active),
+            3 => Ok(Self::DecryptOnly),
+            4 => Ok(Self::Compromised),
+            5 => Ok(Self::Destroyed),
+            _ => Err(CryptoError::Malformed("term state")),
+        }
+    }
+}
+
+/// The key of a term, or what is left of it.
+pub enum TermKey {
+    /// The key.
+    Live(Key),
+    /// H("sr1 term" ‖ key) of a destroyed key.
+    Destroyed([u8; 32]),
+}
+
+impl TermKey {
+    /// The key, unless it is destroyed.
+    pub fn live(&self) -> Option<&Key> {
+        match self {
+            Self::Live(key) => Some(key),
+            Self::Destroyed(_) => None,
+        }
+    }
+}
+
+/// One generation of the key that seals nodes and entries.
+pub struct Term {
+    /// Number of the term, ascending, never reused.
+    pub id: u32,
+    /// State of the term.
+    pub state: TermState,
+    /// Suite of the records that the term seals.
+    pub suite: Suite,
+    /// Unix time in milliseconds.
+    pub created_ms: u64,
+    /// The key.
+    pub key: TermKey,
+}
+
+impl Term {
+    /// Destroys the key and keeps its fingerprint. The old key is wiped.
+    pub fn destroy(&mut self) {
+        if let TermKey::Live(key) = &self.key {
+            self.key = TermKey::Destroyed(sha256(&[label::TERM, key.reveal()]));
+        }
+        self.state = TermState::Destroyed;
+    }
+}
+
+/// All keys below the root key.
+pub struct Keyring {
+    /// K_name: keys the identifiers of the name tree. Permanent.
+    pub name: Key,
+    /// One or two integrity sets, ascending.
+    pub integrity: Vec<IntegritySet>,
+    /// Audit keys, ascending; exactly one is active.
+    pub audit: Vec<AuditKey>,
+    /// Terms, ascending; exactly one is active.
+    pub terms: Vec<Term>,
+}
+
+impl Keyring {
+    /// The keyring of a new vault: one integrity set, one audit key, one active term, all with id 1.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`].
+    pub fn create(random: &dyn Random, suite: Suite, now_ms: u64) -> Result<Self, CryptoError> {
+        let key = || Key::random(random);
+        let name = key()?;
+        let audit = AuditKey { id: 1, mac: key()?, sign_alg: 1, sign: key()?, state: AuditState::Active };
+        let term = Term { id: 1, state: TermState::Active, suite, created_ms: now_ms, key: TermKey::Live(key()?) };
+        let integrity = vec![IntegritySet::random(1, random)?];
+        Ok(Self { name, integrity, audit: vec![audit], terms: vec![term] })
+    }
+
+    /// The term that seals.
+    pub fn active_term(&self) -> &Term {
+        let active = self.terms.iter().find(|term| term.state == TermState::Active);
+        active.expect("a keyring holds one active term: checked when it is decoded and before it is encoded")
+    }
+
+    /// A term by number.
+    pub fn term(&self, id: u32) -> Option<&Term> {
+        self.terms.iter().find(|term| term.id == id)
+    }
+
+    /// An integrity set by number.
+    pub fn integrity(&self, id: u32) -> Option<&IntegritySet> {
+        self.integrity.iter().find(|set| set.id == id)
+    }
+
+    /// The integrity set that seals.
+    pub fn newest_integrity(&self) -> &IntegritySet {
+        self.integrity.last().expect("a keyring holds an integrity set: checked when it is decoded")
+    }
+
+    /// The audit key that hashes new entries.
+    pub fn active_audit(&self) -> &AuditKey {
+        let active = self.audit.iter().find(|key| key.state == AuditState::Active);
+        active.expect("a keyring holds one active audit key: checked when it is decoded")
+    }
+
+    /// The body of record kind 01.
+    ///
+    /// # Errors
+    /// [`CryptoError::Malformed`] when ids are not ascending, a count is out of its limits, or not
+    /// exactly one term and one audit key are active.
+    pub(crate) fn encode(&self) -> Result<Writer, CryptoError> {
+        self.check()?;
+        let mut out = Writer::with_capacity(256 + 142 * 2 + 74 * self.audit.len() + 46 * self.terms.len());
+        out.u8(BODY).bytes(self.name.reveal());
+        out.u8(u8::try_from(self.integrity.len()).map_err(|_| CryptoError::Malformed("integrity sets"))?);
+        for set in &self.integrity {
+            out.u32(set.id).bytes(set.set.reveal()).bytes(set.state.reveal());
+            out.bytes(set.anchor.reveal()).bytes(set.hedge.reveal());
+        }
+        out.u8(u8::try_from(self.audit.len()).map_err(|_| CryptoError::Malformed("audit keys"))?);
+        for key in &self.audit {
+            out.u32(key.id).bytes(key.mac.reveal()).u8(key.sign_alg).bytes(key.sign.reveal());
+            out.u8(if key.state == AuditState::Active { 1 } else { 2 });
+        }
+        out.u32(u32::try_from(self.terms.len()).map_err(|_| CryptoError::Malformed("terms"))?);
+        for term in &self.terms {
+            out.u32(term.id).u8(term.state.byte()).u8(term.suite.byte()).u64(term.created_ms);
+            match &term.key {
+                TermKey::Live(key) => out.bytes(key.reveal()),
+                TermKey::Destroyed(fingerprint) => out.bytes(fingerprint),
+            };
+        }
+        Ok(out)
+    }
+
+    /// Reads the body of record kind 01, padding included.
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, CryptoError> {
+        let mut reader = Reader::new(body);
+        if reader.u8()? != BODY {
+            return Err(CryptoError::Unsupported("keyring body"));
+        }
+        let name = key(&mut reader)?;
+        let mut integrity = Vec::new();
+        for _ in 0..reader.u8()? {
+            integrity.push(IntegritySet {
+                id: reader.u32()?,
+                set: key(&mut reader)?,
+                state: key(&mut reader)?,
+                anchor: key(&mut reader)?,
+                hedge: key(&mut reader)?,
+            });
+        }
+        let mut audit = Vec::new();
+        for _ in 0..reader.u8()? {
+            audit.push(AuditKey {
+                id: reader.u32()?,
+                mac: key(&mut reader)?,
+                sign_alg: reader.u8()?,
+                sign: key(&mut reader)?,
+                state: match reader.u8()? {
+                    1 => AuditState::Active,
+                    2 => AuditState::VerifyOnly,
+                    _ => return Err(CryptoError::Malformed("audit key state")),
+                },
+            });
+        }
+        let count = reader.u32()?;
+        if usize::try_from(count).map_or(true, |count| count > MAX_TERMS) {
+            return Err(CryptoError::Malformed("too many terms"));
+        }
+        let mut terms = Vec::new();
+        for _ in 0..count {
+            let (id, state) = (reader.u32()?, TermState::parse(reader.u8()?)?);
+            let (suite, created_ms) = (Suite::try_from(reader.u8()?)?, reader.u64()?);
+            let key = match state {
+                TermState::Destroyed => TermKey::Destroyed(*reader.array()?),
+                _ => TermKey::Live(key(&mut reader)?),
+            };
+            terms.push(Term { id, state, suite, created_ms, key });
+        }
+        reader.finish()?;
+        let keyring = Self { name, integrity, audit, terms };
+        keyring.check()?;
+        Ok(keyring)
+    }
+
+    fn check(&self) -> Result<(), CryptoError> {
+        if !matches!(self.integrity.len(), 1 | 2) || !ascending(self.integrity.iter().map(|set| set.id)) {
+            return Err(CryptoError::Malformed("integrity sets"));
+        }
+        let signing = self.audit.iter().filter(|key| key.state == AuditState::Active).count();
+        let known = self.audit.iter().all(|key| key.sign_alg == 1);
+        if signing != 1 || !known || self.audit.len() > 255 || !ascending(self.audit.iter().map(|key| key.id)) {
+            return Err(CryptoError::Malformed("audit keys"));
+        }
+        let sealing = self.terms.iter().filter(|term| term.state == TermState::Active).count();
+        let consistent =
+            self.terms.iter().all(|term| term.key.live().is_some() != (term.state == TermState::Destroyed));
+        let ordered = ascending(self.terms.iter().map(|term| term.id));
+        if sealing != 1 || !consistent || !ordered || self.terms.len() > MAX_TERMS {
+            return Err(CryptoError::Malformed("terms"));
+        }
+        Ok(())
+    }
+}
+
+fn key(reader: &mut Reader<'_>) -> Result<Key, CryptoError> {
+    let bytes: &[u8; 32] = reader.array()?;
+    Ok(Key::fill_with(|out| out.copy_from_slice(bytes)))
+}
+
+/// Strictly ascending, starting above 0: term field 0 means "no term".
+fn ascending(ids: impl Iterator<Item = u32>) -> bool {
+    let mut last = 0;
+    for id in ids {
+        if id <= last {
+            return false;
+        }
+        last = id;
+    }
+    true
+}

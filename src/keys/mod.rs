@@ -1,0 +1,18 @@
+//! Key hierarchy as plain values: slots, header, keyring. No I/O.
+//!
+//! `docs/format.md` is the specification of every byte that this module writes.
+
+pub mod error;
+pub mod header;
+pub mod keyring;
+pub mod root;
+pub mod slot;
+
+pub use error::HeaderError;
+pub use header::{Header, Opened, encode_header};
+pub use keyring::{AuditKey, AuditState, IntegritySet, Keyring, Term, TermKey, TermState};
+pub use root::{RootKey, VaultId};
+pub use slot::{NewSlot, Slot, Unlock, WeakKdf};
+
+#[cfg(test)]
+mod tests;
