@@ -16,3 +16,5 @@ pub mod api;
 pub mod crypto;
 #[cfg(feature = "server")]
 pub mod keys;
+#[cfg(feature = "server")]
+pub mod store;

@@ -1,0 +1,91 @@
+//! A batch of changes with the conditions under which it may be applied.
+
+use super::CommitSeq;
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Writes `value` under `key`, replacing what was there.
+    Put {
+        /// Where.
+        key: Vec<u8>,
+        /// What.
+        value: Vec<u8>,
+    },
+    /// Removes `key`; removing what is not there is no error.
+    Delete {
+        /// Where.
+        key: Vec<u8>,
+    },
+}
+
+impl Op {
+    /// The key that this changes.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
+/// What must be true of a key before the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing is stored there.
+    Absent,
+    /// It was last written by this commit.
+    Revision(CommitSeq),
+    /// Anything.
+    Any,
+}
+
+impl Expect {
+    /// Whether a key whose last write was `found` satisfies this.
+    #[must_use]
+    pub fn holds(self, found: Option<CommitSeq>) -> bool {
+        match self {
+            Self::Absent => found.is_none(),
+            Self::Revision(revision) => found == Some(revision),
+            Self::Any => true,
+        }
+    }
+}
+
+/// A condition on one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Precondition {
+    /// The key.
+    pub key: Vec<u8>,
+    /// What must hold of it.
+    pub expect: Expect,
+}
+
+/// Changes that are applied together, in order, if every precondition holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The changes; a later one of the same key wins.
+    pub ops: Vec<Op>,
+    /// Checked against the state before the batch.
+    pub preconditions: Vec<Precondition>,
+}
+
+impl Batch {
+    /// Adds a write.
+    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> &mut Self {
+        self.ops.push(Op::Put { key: key.into(), value: value.into() });
+        self
+    }
+
+    /// Adds a removal.
+    pub fn delete(&mut self, key: impl Into<Vec<u8>>) -> &mut Self {
+        self.ops.push(Op::Delete { key: key.into() });
+        self
+    }
+
+    /// Adds a condition.
+    pub fn require(&mut self, key: impl Into<Vec<u8>>, expect: Expect) -> &mut Self {
+        self.preconditions.push(Precondition { key: key.into(), expect });
+        self
+    }
+}

@@ -1,0 +1,263 @@
+//! The files that lie beside the store: the vault header in two copies and the anchor.
+//!
+//! A header copy is replaced whole (write aside, sync, rename, sync the folder, read back and compare), one copy after the
+//! other, so at every moment one copy is whole. The anchor has two slots that are overwritten in place in turn; its file is
+//! allocated once, so that a write never needs new blocks from a full disk.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::StoreError;
+use super::fs::{DiskFs, RawFs};
+
+/// Size of the anchor file.
+pub const ANCHOR_BYTES: usize = 8192;
+/// Size of one of its two slots.
+pub const SLOT_BYTES: usize = 4096;
+/// Largest header file.
+pub const MAX_HEADER_BYTES: usize = 65_536;
+
+/// Why a sidecar file could not be read or written. After a failed write the process must end: what is on disk is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SidecarError {
+    /// The system refused.
+    #[error("{step} failed: {kind}")]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
+    /// What was written did not read back the same.
+    #[error("the header copy does not read back as it was written")]
+    NotWritten,
+    /// A slot or copy number that does not exist, or too many bytes for it.
+    #[error("there is no such slot, or it is too small")]
+    OutOfRange,
+}
+
+fn io_error(step: &'static str) -> impl FnOnce(io::Error) -> SidecarError {
+    move |error| SidecarError::Io { step, kind: error.kind() }
+}
+
+/// The two copies of the vault header.
+pub trait HeaderFiles: Send + Sync {
+    /// Both copies, as they are on disk; a copy longer than 64 KiB comes one byte longer than that, which no parser takes.
+    ///
+    /// # Errors
+    /// [`SidecarError::Io`]; an absent copy is `None`.
+    fn read(&self) -> Result<[Option<Vec<u8>>; 2], SidecarError>;
+
+    /// Replaces copy 0 or 1 and reads it back. `Ok` means durable; after a crash the copy is the old or the new one.
+    ///
+    /// # Errors
+    /// Any [`SidecarError`]; the copy is old, new or absent then.
+    fn write(&self, copy: usize, bytes: &[u8]) -> Result<(), SidecarError>;
+}
+
+/// The anchor file.
+pub trait AnchorFile: Send + Sync {
+    /// The file's bytes, or `None` if there is none.
+    ///
+    /// # Errors
+    /// [`SidecarError::Io`].
+    fn read(&self) -> Result<Option<Vec<u8>>, SidecarError>;
+
+    /// Creates the file with blank slots, durable.
+    ///
+    /// # Errors
+    /// [`SidecarError::Io`].
+    fn create(&self) -> Result<(), SidecarError>;
+
+    /// Overwrites slot 0 or 1 in place and syncs. After a crash the slot is old, new or torn; the other is untouched.
+    ///
+    /// # Errors
+    /// Any [`SidecarError`].
+    fn write_slot(&self, slot: usize, bytes: &[u8]) -> Result<(), SidecarError>;
+}
+
+const COPIES: [&str; 2] = ["vault.hdr.0", "vault.hdr.1"];
+const ASIDE: [&str; 2] = [".vault.hdr.0.new", ".vault.hdr.1.new"];
+
+/// Header copies in a folder.
+pub struct DiskHeader(Arc<dyn RawFs>);
+
+impl DiskHeader {
+    /// Header copies in `folder`.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self(Arc::new(DiskFs::new(folder)))
+    }
+
+    /// Header copies on any file system; for tests that rebuild disk images.
+    #[must_use]
+    pub fn on(fs: Arc<dyn RawFs>) -> Self {
+        Self(fs)
+    }
+}
+
+impl HeaderFiles for DiskHeader {
+    fn read(&self) -> Result<[Option<Vec<u8>>; 2], SidecarError> {
+        let copy = |name| self.0.read(name, MAX_HEADER_BYTES + 1).map_err(io_error("reading the header"));
+        let [first, second] = COPIES;
+        Ok([copy(first)?, copy(second)?])
+    }
+
+    fn write(&self, copy: usize, bytes: &[u8]) -> Result<(), SidecarError> {
+        let (Some(name), Some(aside)) = (COPIES.get(copy), ASIDE.get(copy)) else {
+            return Err(SidecarError::OutOfRange);
+        };
+        if bytes.len() > MAX_HEADER_BYTES {
+            return Err(SidecarError::OutOfRange);
+        }
+        self.0.create(aside, bytes).map_err(io_error("writing the header"))?;
+        self.0.sync(aside).map_err(io_error("syncing the header"))?;
+        self.0.rename(aside, name).map_err(io_error("renaming the header"))?;
+        self.0.sync_dir().map_err(io_error("syncing the header's folder"))?;
+        let back = self.0.read(name, MAX_HEADER_BYTES + 1).map_err(io_error("reading the header back"))?;
+        if back.as_deref() == Some(bytes) { Ok(()) } else { Err(SidecarError::NotWritten) }
+    }
+}
+
+/// The anchor as a file.
+pub struct DiskAnchor {
+    fs: Arc<dyn RawFs>,
+    name: String,
+}
+
+impl DiskAnchor {
+    /// The anchor at `path`.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let name = path.file_name().map_or_else(|| "anchor".to_owned(), |name| name.to_string_lossy().into_owned());
+        Self { fs: Arc::new(DiskFs::new(&folder)), name }
+    }
+
+    /// The anchor `name` on any file system; for tests that rebuild disk images.
+    #[must_use]
+    pub fn on(fs: Arc<dyn RawFs>, name: &str) -> Self {
+        Self { fs, name: name.to_owned() }
+    }
+}
+
+impl AnchorFile for DiskAnchor {
+    fn read(&self) -> Result<Option<Vec<u8>>, SidecarError> {
+        self.fs.read(&self.name, ANCHOR_BYTES + 1).map_err(io_error("reading the anchor"))
+    }
+
+    fn create(&self) -> Result<(), SidecarError> {
+        self.fs.create(&self.name, &[0; ANCHOR_BYTES]).map_err(io_error("creating the anchor"))?;
+        self.fs.sync(&self.name).map_err(io_error("syncing the anchor"))?;
+        self.fs.sync_dir().map_err(io_error("syncing the anchor's folder"))
+    }
+
+    fn write_slot(&self, slot: usize, bytes: &[u8]) -> Result<(), SidecarError> {
+        let offset = slot_offset(slot, bytes)?;
+        self.fs.write_at(&self.name, offset, bytes).map_err(io_error("writing the anchor"))?;
+        self.fs.sync(&self.name).map_err(io_error("syncing the anchor"))
+    }
+}
+
+fn slot_offset(slot: usize, bytes: &[u8]) -> Result<u64, SidecarError> {
+    match slot {
+        0 | 1 if bytes.len() <= SLOT_BYTES => u64::try_from(slot * SLOT_BYTES).map_err(|_| SidecarError::OutOfRange),
+        _ => Err(SidecarError::OutOfRange),
+    }
+}
+
+/// Header copies in memory.
+#[derive(Default)]
+pub struct MemHeader(Mutex<[Option<Vec<u8>>; 2]>);
+
+impl MemHeader {
+    /// No copies yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// These copies: what an attacker or a crash left.
+    #[must_use]
+    pub fn with(copies: [Option<Vec<u8>>; 2]) -> Self {
+        Self(Mutex::new(copies))
+    }
+}
+
+const POISONED: SidecarError = SidecarError::Io { step: "locking", kind: io::ErrorKind::Other };
+
+impl HeaderFiles for MemHeader {
+    fn read(&self) -> Result<[Option<Vec<u8>>; 2], SidecarError> {
+        Ok(self.0.lock().map_err(|_| POISONED)?.clone())
+    }
+
+    fn write(&self, copy: usize, bytes: &[u8]) -> Result<(), SidecarError> {
+        let mut copies = self.0.lock().map_err(|_| POISONED)?;
+        *copies.get_mut(copy).ok_or(SidecarError::OutOfRange)? = Some(bytes.to_vec());
+        Ok(())
+    }
+}
+
+/// The anchor in memory.
+#[derive(Default)]
+pub struct MemAnchor(Mutex<Option<Vec<u8>>>);
+
+impl MemAnchor {
+    /// No file yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// This file: what an attacker or a crash left.
+    #[must_use]
+    pub fn with(bytes: Option<Vec<u8>>) -> Self {
+        Self(Mutex::new(bytes))
+    }
+}
+
+impl AnchorFile for MemAnchor {
+    fn read(&self) -> Result<Option<Vec<u8>>, SidecarError> {
+        Ok(self.0.lock().map_err(|_| POISONED)?.clone())
+    }
+
+    fn create(&self) -> Result<(), SidecarError> {
+        *self.0.lock().map_err(|_| POISONED)? = Some(vec![0; ANCHOR_BYTES]);
+        Ok(())
+    }
+
+    fn write_slot(&self, slot: usize, bytes: &[u8]) -> Result<(), SidecarError> {
+        let offset = usize::try_from(slot_offset(slot, bytes)?).map_err(|_| SidecarError::OutOfRange)?;
+        let mut file = self.0.lock().map_err(|_| POISONED)?;
+        let missing = SidecarError::Io { step: "writing the anchor", kind: io::ErrorKind::NotFound };
+        let target = file.as_mut().ok_or(missing)?.get_mut(offset..offset + bytes.len());
+        target.ok_or(SidecarError::OutOfRange)?.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Holds a data folder for one process, until dropped or the process ends.
+pub struct DirLock(#[allow(dead_code)] File);
+
+impl DirLock {
+    /// Takes the lock of `folder` (`flock(2)` on its file `lock`).
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process holds it, [`StoreError::Unavailable`] when the folder is not there.
+    pub fn acquire(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).open(path);
+        let file = file.map_err(|error| StoreError::reading(&error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
+            Err(TryLockError::Error(error)) => Err(StoreError::reading(&error)),
+        }
+    }
+}

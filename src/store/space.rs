@@ -1,0 +1,50 @@
+//! Refuses a commit before it starts when the file system is nearly full: an engine that runs out of space half-way cannot
+//! say what it wrote, and sled then no longer opens.
+
+use std::path::Path;
+
+use super::{Batch, Op, StoreError};
+
+/// Free space that stays untouched, in bytes: room for an engine's own pages, and for a deletion to free more.
+const RESERVE: u64 = 4 * 1024 * 1024;
+/// Bytes an engine may write per byte of a batch: pages of a copy-on-write tree, a log and its rewriting.
+const FACTOR: u64 = 4;
+
+/// `Ok` when the file system of `folder` has four times the batch and 4 MiB free.
+///
+/// # Errors
+/// [`StoreError::Full`] when it has not; [`StoreError::Unavailable`] when the system does not say.
+pub(super) fn require(folder: &Path, batch: &Batch) -> Result<(), StoreError> {
+    let system = rustix::fs::statvfs(folder).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let free = system.f_bavail.saturating_mul(system.f_frsize);
+    if free < needed(batch) { Err(StoreError::Full) } else { Ok(()) }
+}
+
+fn needed(batch: &Batch) -> u64 {
+    let bytes = batch.ops.iter().map(|op| match op {
+        Op::Put { key, value } => key.len().saturating_add(value.len()),
+        Op::Delete { key } => key.len(),
+    });
+    let bytes = bytes.fold(0, usize::saturating_add);
+    u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(FACTOR).saturating_add(RESERVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_needs_four_times_its_bytes_and_the_reserve() {
+        let mut batch = Batch::default();
+        assert_eq!(needed(&batch), RESERVE);
+        batch.put("key", vec![0; 97]).delete("other");
+        assert_eq!(needed(&batch), RESERVE + 4 * 105);
+    }
+
+    #[test]
+    fn a_system_with_room_takes_a_small_batch() {
+        let folder = tempfile::tempdir().expect("a folder");
+        require(folder.path(), &Batch::default()).expect("4 MiB are free");
+        assert!(matches!(require(&folder.path().join("missing"), &Batch::default()), Err(StoreError::Unavailable(_))));
+    }
+}
