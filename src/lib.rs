@@ -12,6 +12,8 @@
 #[cfg(feature = "client")]
 pub mod api;
 
+#[cfg(feature = "server")]
+pub mod barrier;
 #[cfg(feature = "verify")]
 pub mod crypto;
 #[cfg(feature = "server")]

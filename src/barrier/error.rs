@@ -1,0 +1,110 @@
+//! Why the barrier did not read, write or open.
+
+use crate::crypto::CryptoError;
+use crate::keys::HeaderError;
+use crate::store::StoreError;
+use crate::store::sidecar::SidecarError;
+
+/// Failure of the barrier. The texts name what an operator looks up in `docs/operations.md`; none holds a secret.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BarrierError {
+    /// A record is missing, altered, moved or older than the index says. Writes stop; the record stays refused.
+    #[error("a stored record failed its integrity check: {0}")]
+    Integrity(&'static str),
+    /// An earlier integrity error has stopped writes; other reads go on.
+    #[error("writes are stopped after an integrity error: restart to check the whole store")]
+    Degraded,
+    /// What is on disk is unknown, or an earlier group was never published. The process must end and start anew.
+    #[error("the state on disk is unknown: {0}")]
+    Fatal(&'static str),
+    /// The disk is full. Nothing has changed.
+    #[error("the disk is full: nothing was changed")]
+    Full,
+    /// A path or key that the format does not take: empty, too long, too deep, or with an empty segment.
+    #[error("the path is not acceptable: {0}")]
+    Path(&'static str),
+    /// A record would be larger than the format allows.
+    #[error("the record is larger than 1 MiB and 64 KiB")]
+    TooLarge,
+    /// The caller's version table contradicts the stored one. Nothing has changed.
+    #[error("the version table is not consistent: {0}")]
+    Versions(&'static str),
+    /// The store is older than the anchor: data was lost or rolled back.
+    #[error("acknowledged writes are missing: {generations} generations; the store is older than its anchor")]
+    Missing {
+        /// Generations between the store and the anchor.
+        generations: u64,
+    },
+    /// There is no anchor file, or it is blank. A rollback cannot be told from a first start.
+    #[error("the anchor is missing: a rollback cannot be told from a first start")]
+    AnchorMissing,
+    /// The anchor file holds no slot that verifies with a key of this vault.
+    #[error("the anchor is damaged, or belongs to another vault or an older key")]
+    AnchorDamaged,
+    /// The anchor vouches for another state of the same generation, or another incarnation of the same epoch.
+    #[error("the anchor vouches for another history of this vault")]
+    AnchorOther,
+    /// The store holds no state record: it is empty, or not the store of this vault.
+    #[error("the store has no state record")]
+    StateMissing,
+    /// The state record does not open, or its fields contradict each other.
+    #[error("the sealed state is damaged: {0}")]
+    StateDamaged(&'static str),
+    /// The records are not the ones that the state was sealed over.
+    #[error("the store does not match its sealed state: {0}")]
+    SetHash(&'static str),
+    /// The header is not the one that the state names, nor its direct successor.
+    #[error("the header does not belong to the state of the store: {0}")]
+    HeaderOther(&'static str),
+    /// The state is older than the oldest one that the header accepts.
+    #[error("the store is older than the header allows")]
+    BelowFloor,
+    /// Neither copy of the header can be found.
+    #[error("the header is missing")]
+    HeaderMissing,
+    /// The header does not parse, open or verify; also a wrong secret.
+    #[error("{}", header_text(.0))]
+    Header(HeaderError),
+    /// A vault is to be created where one is already.
+    #[error("the store is not empty")]
+    NotEmpty,
+    /// The store could not be read.
+    #[error("reading the store")]
+    Store(#[source] StoreError),
+    /// Header or anchor could not be read or written.
+    #[error("header or anchor file: {0}")]
+    Sidecar(#[from] SidecarError),
+    /// Randomness, memory or a primitive failed; nothing has changed.
+    #[error(transparent)]
+    Crypto(CryptoError),
+}
+
+/// `docs/operations.md` names damage of either kind by one text.
+fn header_text(error: &HeaderError) -> String {
+    match error {
+        HeaderError::Damaged(what) => format!("the header is damaged: {what}"),
+        other => other.to_string(),
+    }
+}
+
+impl From<HeaderError> for BarrierError {
+    fn from(error: HeaderError) -> Self {
+        Self::Header(error)
+    }
+}
+
+impl From<StoreError> for BarrierError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<CryptoError> for BarrierError {
+    fn from(error: CryptoError) -> Self {
+        match error {
+            CryptoError::TooLarge => Self::TooLarge,
+            error => Self::Crypto(error),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! One group commit: closures, then seal and store, then anchor, then publish.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::MutexGuard;
+
+use crate::crypto::SecretBytes;
+use crate::crypto::envelope::{self, Context, Kind};
+use crate::store::{Batch, Expect, StoreError};
+
+use super::anchor::Mark;
+use super::index::{Shadow, Stamp};
+use super::names::StoreKey;
+use super::overlay::{Change, Overlay, Pending};
+use super::state::{State, leaf};
+use super::tx::Tx;
+use super::{AuditHead, Barrier, BarrierError, Writer};
+
+/// A group of changes. Holds the writer's lock: there is one at a time. Dropped before [`Group::store`], it leaves
+/// nothing.
+pub struct Group<'b> {
+    pub(super) barrier: &'b Barrier,
+    pub(super) writer: MutexGuard<'b, Writer>,
+    pub(super) overlay: Overlay,
+}
+
+/// A group that is durable in the store. Must be anchored and then published; dropped before that, the barrier takes
+/// no more writes, for the next group must not begin before this one's anchor is durable.
+pub struct Durable<'b> {
+    barrier: &'b Barrier,
+    writer: MutexGuard<'b, Writer>,
+    changes: Vec<(StoreKey, Option<Stamp>)>,
+    state_commitment: [u8; 32],
+    anchored: AtomicBool,
+    published: bool,
+}
+
+impl<'b> Group<'b> {
+    /// Runs `f` on top of the changes so far.
+    ///
+    /// # Errors
+    /// That of `f`; only its own changes are taken back then.
+    pub fn run<T, E>(&mut self, f: impl FnOnce(&mut Tx<'_>) -> Result<T, E>) -> Result<T, E> {
+        self.overlay.savepoint();
+        let result = f(&mut Tx { barrier: self.barrier, overlay: &mut self.overlay });
+        if result.is_err() {
+            self.overlay.rollback();
+        }
+        result
+    }
+
+    /// Nothing has changed, so nothing needs to be stored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.overlay.is_empty()
+    }
+
+    /// The generation that the group has or would have.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.writer.state.generation.saturating_add(1)
+    }
+
+    /// Seals everything and makes it durable in one engine transaction together with the new state. Readers do not see
+    /// it yet. After a crash from here on, the next start finds the group complete.
+    ///
+    /// # Errors
+    /// [`BarrierError::Full`]: nothing has changed, the next group may go on. [`BarrierError::Crypto`]: nothing has
+    /// changed. [`BarrierError::Fatal`]: what is on disk is unknown, no group will be taken any more.
+    pub fn store(mut self, audit: AuditHead, now_ms: u64) -> Result<Durable<'b>, BarrierError> {
+        let barrier = self.barrier;
+        if barrier.fatal.load(Ordering::SeqCst) {
+            return Err(BarrierError::Fatal("an earlier group was not completed"));
+        }
+        let mut state = self.writer.state.clone();
+        state.generation = state.generation.checked_add(1).ok_or(BarrierError::Fatal("no generations are left"))?;
+        state.audit = audit;
+        state.last_ms = state.last_ms.max(now_ms);
+        (state.header_seq, state.header_mac) = (barrier.header.seq, barrier.header.mac);
+        state.term(barrier.keyring.active_term().id);
+
+        let mut batch = Batch::default();
+        let changes = self.seal(&mut state, &mut batch)?;
+        let record = barrier.seal_state(&state)?;
+        let state_commitment = envelope::commitment(&record)?;
+        let place = StoreKey::state();
+        batch.require(place.as_bytes(), self.writer.revision.map_or(Expect::Absent, Expect::Revision));
+        batch.put(place.as_bytes(), record);
+
+        barrier.published.write().shadow = std::mem::take(&mut self.overlay.old);
+        match barrier.store.commit(&batch) {
+            Ok(revision) => {
+                self.writer.state = state;
+                self.writer.revision = Some(revision);
+            }
+            Err(StoreError::Full) => {
+                barrier.published.write().shadow = Shadow::new();
+                return Err(BarrierError::Full);
+            }
+            // The shadow stays: readers go on with what was published.
+            Err(_) => return Err(barrier.fail("the store could not make a commit durable")),
+        }
+        let anchored = AtomicBool::new(false);
+        Ok(Durable { barrier, writer: self.writer, changes, state_commitment, anchored, published: false })
+    }
+
+    /// Seals all changes into `batch` and carries them over into the sums of `state`.
+    fn seal(&self, state: &mut State, batch: &mut Batch) -> Result<Vec<(StoreKey, Option<Stamp>)>, BarrierError> {
+        let barrier = self.barrier;
+        let mut changes = Vec::new();
+        for (key, change) in self.overlay.changes() {
+            let before = barrier.published.read().index.get(key).copied();
+            let after = match change {
+                Change::Put(pending) => {
+                    let revision = match before {
+                        Some(stamp) => stamp.head()?.version.checked_add(1),
+                        None => Some(1),
+                    };
+                    let revision = revision.ok_or(BarrierError::Versions("no revisions are left"))?;
+                    let record = barrier.seal_record(key, pending, revision, state.generation)?;
+                    let stamp = Stamp::of(&record)?;
+                    batch.put(key.as_bytes(), record);
+                    Some(stamp)
+                }
+                Change::Delete => {
+                    batch.delete(key.as_bytes());
+                    None
+                }
+            };
+            if let Some(stamp) = &before {
+                state.set_hash.sub(leaf(&barrier.set, key, stamp));
+                state.record_count = state.record_count.saturating_sub(1);
+                let term = stamp.head()?.term;
+                if term != 0 {
+                    let used = state.term(term);
+                    used.live = used.live.saturating_sub(1);
+                }
+            }
+            if let Some(stamp) = &after {
+                state.set_hash.add(leaf(&barrier.set, key, stamp));
+                state.record_count = state.record_count.saturating_add(1);
+                let term = stamp.head()?.term;
+                if term != 0 {
+                    let used = state.term(term);
+                    used.live = used.live.saturating_add(1);
+                    used.seals = used.seals.saturating_add(1);
+                }
+            }
+            changes.push((*key, after));
+        }
+        Ok(changes)
+    }
+}
+
+impl Durable<'_> {
+    /// Writes the anchor for this group; may run at the same time as the audit log's replies. `Ok` means durable.
+    ///
+    /// # Errors
+    /// [`BarrierError::Fatal`]: the process must end; the next start finds the group in the store and anchors it.
+    pub fn anchor(&self) -> Result<(), BarrierError> {
+        self.barrier.write_anchor(&self.writer.state, &self.state_commitment)?;
+        self.anchored.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Shows the group to readers, all at once. Without a durable anchor nothing is shown and writes stop.
+    pub fn publish(mut self) {
+        if self.anchored.load(Ordering::SeqCst) {
+            self.barrier.published.write().apply(&self.changes, &self.writer.state);
+            self.published = true;
+        }
+    }
+}
+
+impl Drop for Durable<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            self.barrier.fatal.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Barrier {
+    fn seal_record(
+        &self,
+        key: &StoreKey,
+        pending: &Pending,
+        revision: u64,
+        generation: u64,
+    ) -> Result<Vec<u8>, BarrierError> {
+        let active = self.keyring.active_term();
+        let (term, version, ikm) = match &pending.version {
+            Some((number, version_key)) => (0, *number, version_key),
+            None => {
+                let live = active.key.live().ok_or(BarrierError::Fatal("the active term has no key"))?;
+                (active.id, revision, live)
+            }
+        };
+        let context = Context {
+            suite: active.suite,
+            kind: pending.kind,
+            term,
+            version,
+            generation,
+            vault_id: self.vault.as_bytes(),
+            store_key: key.as_bytes(),
+            path: &pending.path,
+        };
+        Ok(envelope::seal(ikm, &context, &self.hedge, &*self.random, pending.body.reveal())?)
+    }
+
+    fn seal_state(&self, state: &State) -> Result<Vec<u8>, BarrierError> {
+        let set = self.keyring.newest_integrity();
+        let place = StoreKey::state();
+        let context = Context {
+            suite: self.keyring.active_term().suite,
+            kind: Kind::State,
+            term: set.id,
+            version: state.generation,
+            generation: state.generation,
+            vault_id: self.vault.as_bytes(),
+            store_key: place.as_bytes(),
+            path: &[],
+        };
+        let body: SecretBytes = state.encode();
+        Ok(envelope::seal(&set.state, &context, &self.hedge, &*self.random, body.reveal())?)
+    }
+
+    /// Writes the anchor slot of `state`.
+    pub(super) fn write_anchor(&self, state: &State, commitment: &[u8; 32]) -> Result<(), BarrierError> {
+        let mark = Mark {
+            epoch: state.epoch,
+            incarnation: state.incarnation,
+            generation: state.generation,
+            iks_id: self.keyring.newest_integrity().id,
+        };
+        let slot = mark.encode(&self.vault, &self.anchor_key, commitment);
+        self.anchor.write_slot(mark.slot(), &slot).map_err(|_| self.fail("the anchor could not be written"))
+    }
+}

@@ -1,0 +1,79 @@
+//! What the published state holds, in memory: the authority for existence, listing and content (amendment M8).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::crypto::CryptoError;
+use crate::crypto::envelope::{self, HEAD_LEN, Head, PREFIX_LEN};
+
+use super::AuditHead;
+use super::names::StoreKey;
+use super::state::{State, TermUse};
+
+/// What identifies the content of a record: its clear head and its commitment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub head: [u8; HEAD_LEN],
+    pub commitment: [u8; 32],
+}
+
+impl Stamp {
+    /// Reads the stamp off a record, or off its first bytes.
+    ///
+    /// # Errors
+    /// [`CryptoError`] when they do not follow the format.
+    pub(super) fn of(record: &[u8]) -> Result<Self, CryptoError> {
+        envelope::head(record)?;
+        let head = record.first_chunk().copied().ok_or(CryptoError::Malformed("data ends too early"))?;
+        if record.len() < PREFIX_LEN {
+            return Err(CryptoError::Malformed("data ends too early"));
+        }
+        Ok(Self { head, commitment: envelope::commitment(record)? })
+    }
+
+    /// The head in fields.
+    ///
+    /// # Errors
+    /// [`CryptoError`]; cannot happen for a stamp made by [`Stamp::of`].
+    pub(super) fn head(&self) -> Result<Head, CryptoError> {
+        envelope::head(&self.head)
+    }
+}
+
+/// All records of the published state.
+pub(super) type Index = BTreeMap<StoreKey, Stamp>;
+
+/// Old bytes of records that a group in flight has overwritten or deleted in the store.
+pub(super) type Shadow = HashMap<StoreKey, Arc<Vec<u8>>>;
+
+/// Everything that readers see; replaced piece by piece under one lock.
+pub(super) struct Published {
+    pub index: Index,
+    /// Filled before the engine commit, dropped at publish.
+    pub shadow: Shadow,
+    pub generation: u64,
+    pub audit: AuditHead,
+    pub terms: Vec<TermUse>,
+}
+
+impl Published {
+    /// What a state and its records look like to readers.
+    pub(super) fn new(index: Index, state: &State) -> Self {
+        let (generation, audit, terms) = (state.generation, state.audit, state.terms.clone());
+        Self { index, shadow: Shadow::new(), generation, audit, terms }
+    }
+
+    /// Shows a group: all its changes at once.
+    pub(super) fn apply(&mut self, changes: &[(StoreKey, Option<Stamp>)], state: &State) {
+        for (key, stamp) in changes {
+            match stamp {
+                Some(stamp) => self.index.insert(*key, *stamp),
+                None => self.index.remove(key),
+            };
+        }
+        self.shadow.clear();
+        self.generation = state.generation;
+        self.audit = state.audit;
+        self.terms.clone_from(&state.terms);
+    }
+}

@@ -1,0 +1,373 @@
+//! Making a vault's first state, and opening: which header, which state, which anchor belong together.
+
+use std::ops::ControlFlow;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::crypto::envelope::{self, Context, Kind};
+use crate::crypto::hash::{MacKey, SetHash};
+use crate::keys::{Header, HeaderError, Keyring, Opened, Unlock, WeakKdf};
+use crate::store::CommitSeq;
+
+use super::anchor::{self, Found, Mark};
+use super::index::{Index, Published, Stamp};
+use super::names::{Names, StoreKey};
+use super::state::{ANCHORED, State, TermUse, leaf};
+use super::{AuditHead, Barrier, BarrierError, HeaderRef, Parts, Writer};
+
+/// What opening found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Generation that is served.
+    pub generation: u64,
+    /// Stored records, the state not counted.
+    pub records: u64,
+    /// A header write that a crash had cut short was completed.
+    pub header_rolled_forward: bool,
+    /// One copy of the header was missing, damaged or older, and was written anew.
+    pub header_repaired: bool,
+    /// Generations between the anchor and the store: 1 after a crash, more is an alarm.
+    pub anchor_behind: u64,
+    /// One anchor slot was neither blank nor good: torn by a crash.
+    pub anchor_torn: bool,
+}
+
+/// The stored state record, opened.
+struct StoredState {
+    state: State,
+    iks_id: u32,
+    commitment: [u8; 32],
+    revision: CommitSeq,
+}
+
+impl Barrier {
+    /// Writes the first state of a new vault: both header copies, generation 1, the anchor. Complete and durable on `Ok`.
+    ///
+    /// # Errors
+    /// [`BarrierError::NotEmpty`] when the store holds anything; [`BarrierError::Store`], [`BarrierError::Sidecar`],
+    /// [`BarrierError::Fatal`], [`BarrierError::Full`] from writing. After an error there is no usable vault.
+    pub fn create(parts: Parts, header_bytes: &[u8], opened: Opened, now_ms: u64) -> Result<Self, BarrierError> {
+        let mut empty = true;
+        parts.store.scan_heads(&[], &mut |_, _| {
+            empty = false;
+            ControlFlow::Break(())
+        })?;
+        if !empty {
+            return Err(BarrierError::NotEmpty);
+        }
+        parts.header.write(0, header_bytes)?;
+        parts.header.write(1, header_bytes)?;
+        parts.anchor.create()?;
+        let Opened { header, keyring, .. } = opened;
+        let state = State {
+            epoch: header.epoch,
+            incarnation: header.incarnation,
+            generation: 0,
+            set_hash: SetHash::empty(),
+            record_count: 0,
+            header_seq: header.seq,
+            header_mac: header.mac,
+            audit: AuditHead::default(),
+            last_ms: now_ms,
+            flags: ANCHORED,
+            terms: Vec::new(),
+        };
+        let barrier = Self::assemble(parts, &header, keyring, Index::new(), Writer { state, revision: None });
+        barrier.roll(now_ms)?;
+        Ok(barrier)
+    }
+
+    /// Opens a vault and checks the whole store. On `Ok` header, state and anchor agree on disk.
+    ///
+    /// # Errors
+    /// [`BarrierError::Header`] for a wrong secret or a damaged header; otherwise the variant that names what is missing,
+    /// older or altered. Nothing has been written then, except by a failed roll-forward, which the next start repeats.
+    pub fn unseal(parts: Parts, unlock: &Unlock<'_>, now_ms: u64) -> Result<(Self, Report), BarrierError> {
+        let copies = parts.header.read()?;
+        let accepted = accept(&parts, &copies, unlock)?;
+        let Accepted { bytes, opened, stored, successor } = accepted;
+        let Opened { header, keyring, .. } = opened;
+        let anchor = check_anchor(&parts, &header, &keyring, &stored)?;
+        let index = scan(&parts, &header, &keyring, &stored)?;
+        let anchored = anchor.best.as_ref().map_or(0, |slot| slot.mark.generation);
+        let same_epoch = anchor.best.as_ref().is_some_and(|slot| slot.mark.epoch == stored.state.epoch);
+        let behind = if same_epoch { stored.state.generation.saturating_sub(anchored) } else { 0 };
+
+        let differ = copies.iter().any(|copy| copy.as_deref() != Some(bytes.as_slice()));
+        if successor || differ {
+            parts.header.write(0, &bytes)?;
+            parts.header.write(1, &bytes)?;
+        }
+        let newest = keyring.newest_integrity().id;
+        // Before anything is committed on top: the next generation must not begin while this one is not anchored.
+        anchor_now(&parts, &header, &keyring, &stored)?;
+        let mut state = stored.state;
+        (state.epoch, state.incarnation) = (header.epoch, header.incarnation);
+        if stored.iks_id != newest {
+            let set = MacKey::new(&keyring.newest_integrity().set);
+            state.set_hash = sum(&set, &index);
+        }
+        let writer = Writer { state, revision: Some(stored.revision) };
+        let barrier = Self::assemble(parts, &header, keyring, index, writer);
+        if successor || differ || stored.iks_id != newest {
+            barrier.roll(now_ms)?;
+        }
+        let report = Report {
+            generation: barrier.mark().2,
+            records: barrier.record_count(),
+            header_rolled_forward: successor,
+            header_repaired: differ,
+            anchor_behind: behind,
+            anchor_torn: anchor.torn,
+        };
+        Ok((barrier, report))
+    }
+
+    fn assemble(parts: Parts, header: &Header, keyring: Keyring, index: Index, writer: Writer) -> Self {
+        let set = keyring.newest_integrity();
+        Self {
+            store: parts.store,
+            anchor: parts.anchor,
+            random: parts.random,
+            vault: header.vault_id,
+            header: HeaderRef::of(header),
+            names: Names::new(&keyring.name, header.vault_id),
+            set: MacKey::new(&set.set),
+            hedge: MacKey::new(&set.hedge),
+            anchor_key: MacKey::new(&set.anchor),
+            published: RwLock::new(Published::new(index, &writer.state)),
+            writer: Mutex::new(writer),
+            fault: RwLock::new(None),
+            fatal: false.into(),
+            keyring,
+        }
+    }
+
+    /// Commits a state without changes and anchors it.
+    fn roll(&self, now_ms: u64) -> Result<(), BarrierError> {
+        let durable = self.begin().store(self.audit_head(), now_ms)?;
+        durable.anchor()?;
+        durable.publish();
+        Ok(())
+    }
+}
+
+struct Accepted {
+    bytes: Vec<u8>,
+    opened: Opened,
+    stored: StoredState,
+    /// The header is one ahead of the state.
+    successor: bool,
+}
+
+/// Finds the header copy that opens and belongs to the state. The higher sequence is tried first.
+fn accept(parts: &Parts, copies: &[Option<Vec<u8>>; 2], unlock: &Unlock<'_>) -> Result<Accepted, BarrierError> {
+    let mut first_error = None;
+    let mut parsed: Vec<(&Vec<u8>, Header)> = Vec::new();
+    for bytes in copies.iter().flatten() {
+        match Header::parse(bytes) {
+            Ok(header) if !parsed.iter().any(|(other, _)| *other == bytes) => parsed.push((bytes, header)),
+            Ok(_) => {}
+            Err(error) => first_error = first_error.or(Some(BarrierError::Header(error))),
+        }
+    }
+    parsed.sort_by_key(|(_, header)| std::cmp::Reverse(header.seq));
+    let any = copies.iter().any(Option::is_some);
+    let mut refusals = Vec::new();
+    for (bytes, header) in parsed {
+        match try_header(parts, &header, unlock) {
+            Ok((opened, stored, successor)) => {
+                return Ok(Accepted { bytes: bytes.clone(), opened, stored, successor });
+            }
+            Err(error) => refusals.push(error),
+        }
+    }
+    // A copy that opened says more than one that did not.
+    let told = refusals.iter().position(|error| !matches!(error, BarrierError::Header(HeaderError::WrongSecret)));
+    let best = if refusals.is_empty() { None } else { Some(refusals.swap_remove(told.unwrap_or(0))) };
+    Err(match (best, first_error, any) {
+        (Some(error), _, _) | (None, Some(error), _) => error,
+        (None, None, true) => BarrierError::Header(HeaderError::Damaged("no copy can be read")),
+        (None, None, false) => BarrierError::HeaderMissing,
+    })
+}
+
+fn try_header(
+    parts: &Parts,
+    header: &Header,
+    unlock: &Unlock<'_>,
+) -> Result<(Opened, StoredState, bool), BarrierError> {
+    let opened = header.open(unlock, WeakKdf::Refuse)?;
+    let Some(stored) = read_state(parts, header, &opened.keyring)? else {
+        return Err(no_state(parts, header, &opened.keyring)?);
+    };
+    let state = &stored.state;
+    let same = header.seq == state.header_seq && header.mac == state.header_mac;
+    let successor = state.header_seq.checked_add(1) == Some(header.seq) && header.prev_mac == state.header_mac;
+    if !same && !successor {
+        return Err(BarrierError::HeaderOther(match header.seq.cmp(&state.header_seq) {
+            std::cmp::Ordering::Less => "the header is older than the state",
+            std::cmp::Ordering::Equal => "another header of the same number",
+            std::cmp::Ordering::Greater => "the state is older than the header",
+        }));
+    }
+    let continues = header.epoch == state.epoch && header.incarnation == state.incarnation;
+    let raised = successor && state.epoch.checked_add(1) == Some(header.epoch);
+    if !continues && !raised {
+        return Err(BarrierError::HeaderOther("another epoch"));
+    }
+    if (state.epoch, state.generation) < (header.floor_epoch, header.floor_generation) {
+        return Err(BarrierError::BelowFloor);
+    }
+    Ok((opened, stored, successor))
+}
+
+/// A store without a state: emptied, if an anchor remembers more; never filled, if none does.
+fn no_state(parts: &Parts, header: &Header, keyring: &Keyring) -> Result<BarrierError, BarrierError> {
+    let file = parts.anchor.read()?.unwrap_or_default();
+    Ok(match anchor::read(&file, &header.vault_id, keyring).best {
+        Some(slot) => BarrierError::Missing { generations: slot.mark.generation },
+        None => BarrierError::StateMissing,
+    })
+}
+
+fn read_state(parts: &Parts, header: &Header, keyring: &Keyring) -> Result<Option<StoredState>, BarrierError> {
+    let place = StoreKey::state();
+    let Some(stored) = parts.store.get(place.as_bytes())? else { return Ok(None) };
+    let damaged = |_| BarrierError::StateDamaged("it does not open");
+    let head = envelope::head(&stored.value).map_err(damaged)?;
+    let set = keyring.integrity(head.term).ok_or(BarrierError::StateDamaged("the header has no key for it"))?;
+    let context = Context {
+        suite: head.suite,
+        kind: Kind::State,
+        term: head.term,
+        version: head.version,
+        generation: head.generation,
+        vault_id: header.vault_id.as_bytes(),
+        store_key: place.as_bytes(),
+        path: &[],
+    };
+    let body = envelope::open(&set.state, &context, &stored.value).map_err(damaged)?;
+    let state = State::decode(body.reveal()).map_err(|_| BarrierError::StateDamaged("it cannot be understood"))?;
+    if state.generation != head.generation || head.suite < header.min_suite {
+        return Err(BarrierError::StateDamaged("its head differs from its body"));
+    }
+    let commitment = envelope::commitment(&stored.value).map_err(damaged)?;
+    Ok(Some(StoredState { state, iks_id: set.id, commitment, revision: stored.revision }))
+}
+
+/// Compares the anchor with the state (amendment M6).
+fn check_anchor(
+    parts: &Parts,
+    header: &Header,
+    keyring: &Keyring,
+    stored: &StoredState,
+) -> Result<Found, BarrierError> {
+    let Some(file) = parts.anchor.read()? else { return Err(BarrierError::AnchorMissing) };
+    let found = anchor::read(&file, &header.vault_id, keyring);
+    if found.forked {
+        return Err(BarrierError::AnchorOther);
+    }
+    let Some(slot) = &found.best else {
+        return Err(if found.blank { BarrierError::AnchorMissing } else { BarrierError::AnchorDamaged });
+    };
+    let (mark, state) = (&slot.mark, &stored.state);
+    if mark.epoch == state.epoch && mark.incarnation != state.incarnation {
+        return Err(BarrierError::AnchorOther);
+    }
+    match (state.epoch, state.generation).cmp(&(mark.epoch, mark.generation)) {
+        std::cmp::Ordering::Less => {
+            Err(BarrierError::Missing { generations: mark.generation.saturating_sub(state.generation) })
+        }
+        std::cmp::Ordering::Equal => {
+            let set = keyring.integrity(mark.iks_id).ok_or(BarrierError::AnchorDamaged)?;
+            let vouched = slot.vouches_for(&MacKey::new(&set.anchor), &stored.commitment);
+            if vouched { Ok(found) } else { Err(BarrierError::AnchorOther) }
+        }
+        std::cmp::Ordering::Greater => Ok(found),
+    }
+}
+
+/// Writes the anchor slot of the state as it is stored.
+fn anchor_now(parts: &Parts, header: &Header, keyring: &Keyring, stored: &StoredState) -> Result<(), BarrierError> {
+    let set = keyring.integrity(stored.iks_id).ok_or(BarrierError::StateDamaged("the header has no key for it"))?;
+    let State { epoch, incarnation, generation, .. } = stored.state;
+    let mark = Mark { epoch, incarnation, generation, iks_id: set.id };
+    let slot = mark.encode(&header.vault_id, &MacKey::new(&set.anchor), &stored.commitment);
+    Ok(parts.anchor.write_slot(mark.slot(), &slot)?)
+}
+
+/// Reads the head of every record, and compares sum and counts with the state.
+fn scan(parts: &Parts, header: &Header, keyring: &Keyring, stored: &StoredState) -> Result<Index, BarrierError> {
+    let mut index = Index::new();
+    let mut wrong = None;
+    parts.store.scan_heads(&[], &mut |key, head| match stamp_of(key, head, header, keyring, &stored.state) {
+        Ok(Some((key, stamp))) => {
+            index.insert(key, stamp);
+            ControlFlow::Continue(())
+        }
+        Ok(None) => ControlFlow::Continue(()),
+        Err(what) => {
+            wrong = Some(what);
+            ControlFlow::Break(())
+        }
+    })?;
+    if let Some(what) = wrong {
+        return Err(BarrierError::SetHash(what));
+    }
+    let set = keyring.integrity(stored.iks_id).ok_or(BarrierError::StateDamaged("the header has no key for it"))?;
+    if !sum(&MacKey::new(&set.set), &index).ct_eq(&stored.state.set_hash) {
+        return Err(BarrierError::SetHash("records were altered, added or removed"));
+    }
+    let mut live: Vec<TermUse> = stored.state.terms.iter().map(|used| TermUse { live: 0, ..*used }).collect();
+    for stamp in index.values() {
+        let term = stamp.head()?.term;
+        if term == 0 {
+            continue;
+        }
+        match live.iter_mut().find(|used| used.term == term) {
+            Some(used) => used.live = used.live.saturating_add(1),
+            None => return Err(BarrierError::SetHash("a record of a term that the state does not count")),
+        }
+    }
+    let counted = u64::try_from(index.len()).ok() == Some(stored.state.record_count);
+    if !counted || live != stored.state.terms {
+        return Err(BarrierError::SetHash("its counts differ"));
+    }
+    Ok(index)
+}
+
+/// Key and stamp of one stored record; `None` for the state. Errors name what is wrong with it.
+fn stamp_of(
+    key: &[u8],
+    head: &[u8],
+    header: &Header,
+    keyring: &Keyring,
+    state: &State,
+) -> Result<Option<(StoreKey, Stamp)>, &'static str> {
+    let key = StoreKey::parse(key).ok_or("a key outside the format")?;
+    let stamp = Stamp::of(head).map_err(|_| "a record outside the format")?;
+    let fields = stamp.head().map_err(|_| "a record outside the format")?;
+    let kind = match key.letter() {
+        b's' => return Ok(None),
+        b'd' => Kind::Node,
+        b'e' => Kind::Entry,
+        _ => Kind::Value,
+    };
+    let numbered = key.version().is_none_or(|version| version == fields.version);
+    if fields.kind != kind || !numbered || fields.suite < header.min_suite || fields.generation > state.generation {
+        return Err("a record that does not fit its place");
+    }
+    if fields.term != 0 && keyring.term(fields.term).is_none_or(|term| term.key.live().is_none()) {
+        return Err("a record of a term without a key");
+    }
+    Ok(Some((key, stamp)))
+}
+
+fn sum(set: &MacKey, index: &Index) -> SetHash {
+    let mut sum = SetHash::empty();
+    for (key, stamp) in index {
+        sum.add(leaf(set, key, stamp));
+    }
+    sum
+}

@@ -1,0 +1,210 @@
+//! The only caller of the record format and the store together: reading, writing and opening of an authenticated tree.
+//!
+//! The store is not trusted. An index in memory, checked at the start against a sealed sum over all records, says what
+//! exists; every record read must be the one that the index names. Writes come in groups: one engine transaction with
+//! one state record, then the anchor, then readers see it (`docs/format.md`, "Commit order").
+
+mod anchor;
+mod error;
+mod group;
+mod index;
+mod lifecycle;
+mod names;
+mod node;
+mod overlay;
+mod read;
+mod state;
+#[cfg(test)]
+mod tests;
+mod tx;
+mod view;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::crypto::hash::MacKey;
+use crate::crypto::{Key, Random};
+use crate::keys::{Header, Keyring, VaultId};
+use crate::store::sidecar::{AnchorFile, HeaderFiles};
+use crate::store::{CommitSeq, Store};
+
+pub use error::BarrierError;
+pub use group::{Durable, Group};
+pub use lifecycle::Report;
+pub use names::{MAX_PATH_BYTES, MAX_SEGMENTS, MountId};
+pub use node::{MAX_VERSIONS, Node, SecretMeta, VersionMeta};
+pub use tx::Tx;
+pub use view::{Child, EntryValue, View};
+
+use index::Published;
+use names::Names;
+use overlay::Overlay;
+use state::State;
+
+/// What a barrier works on.
+pub struct Parts {
+    /// Encrypted records.
+    pub store: Arc<dyn Store>,
+    /// The two copies of the header.
+    pub header: Arc<dyn HeaderFiles>,
+    /// The anchor file.
+    pub anchor: Arc<dyn AnchorFile>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// The last audit entry that a state vouches for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditHead {
+    /// Sequence number; 0 before the first entry.
+    pub seq: u64,
+    /// Hash of the entry.
+    pub hash: [u8; 32],
+}
+
+/// Whether the barrier takes writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Reads and writes.
+    Serving,
+    /// Reads only; the text says why.
+    Degraded(String),
+}
+
+/// Use of the term that seals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// Number of the term.
+    pub term: u32,
+    /// Unix time in milliseconds at which the term was made.
+    pub created_ms: u64,
+    /// Records sealed under it, ever.
+    pub seals: u64,
+}
+
+/// The fields of the accepted header that states are compared with.
+struct HeaderRef {
+    seq: u64,
+    mac: [u8; 32],
+    epoch: u32,
+    incarnation: [u8; 16],
+}
+
+impl HeaderRef {
+    fn of(header: &Header) -> Self {
+        let Header { seq, mac, epoch, incarnation, .. } = header;
+        Self { seq: *seq, mac: *mac, epoch: *epoch, incarnation: *incarnation }
+    }
+}
+
+/// What only the writer changes: the durable state, and the commit that wrote it.
+struct Writer {
+    state: State,
+    revision: Option<CommitSeq>,
+}
+
+/// An open vault. Reading takes no lock for longer than one look at the index; one group writes at a time.
+pub struct Barrier {
+    store: Arc<dyn Store>,
+    anchor: Arc<dyn AnchorFile>,
+    random: Arc<dyn Random>,
+    vault: VaultId,
+    keyring: Keyring,
+    header: HeaderRef,
+    names: Names,
+    set: MacKey,
+    hedge: MacKey,
+    anchor_key: MacKey,
+    published: RwLock<Published>,
+    writer: Mutex<Writer>,
+    fault: RwLock<Option<String>>,
+    fatal: AtomicBool,
+}
+
+impl Barrier {
+    /// Reads the published state of one mount.
+    #[must_use]
+    pub fn view(&self, mount: MountId) -> View<'_> {
+        View::new(self, None, mount)
+    }
+
+    /// Starts a group; waits for the one before to be published or dropped.
+    #[must_use]
+    pub fn begin(&self) -> Group<'_> {
+        Group { barrier: self, writer: self.writer.lock(), overlay: Overlay::default() }
+    }
+
+    /// Epoch, incarnation and generation of the published state: what clients compare to notice a rollback.
+    #[must_use]
+    pub fn mark(&self) -> (u32, [u8; 16], u64) {
+        (self.header.epoch, self.header.incarnation, self.published.read().generation)
+    }
+
+    /// Whether writes are taken.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        if self.fatal.load(Ordering::SeqCst) {
+            return Health::Degraded("the state on disk is unknown".to_owned());
+        }
+        self.fault.read().clone().map_or(Health::Serving, Health::Degraded)
+    }
+
+    /// Stored records, the state record not counted.
+    #[must_use]
+    pub fn record_count(&self) -> u64 {
+        u64::try_from(self.published.read().index.len()).unwrap_or(u64::MAX)
+    }
+
+    /// The vault's identifier.
+    #[must_use]
+    pub fn vault_id(&self) -> VaultId {
+        self.vault
+    }
+
+    /// Use of the term that seals.
+    #[must_use]
+    pub fn key_status(&self) -> KeyStatus {
+        let term = self.keyring.active_term();
+        let published = self.published.read();
+        let seals = published.terms.iter().find(|used| used.term == term.id).map_or(0, |used| used.seals);
+        KeyStatus { term: term.id, created_ms: term.created_ms, seals }
+    }
+
+    /// The audit key that hashes new entries, and its number.
+    #[must_use]
+    pub fn audit_key(&self) -> (u32, &Key) {
+        let key = self.keyring.active_audit();
+        (key.id, &key.mac)
+    }
+
+    /// The audit entry that the last published state vouches for.
+    #[must_use]
+    pub fn audit_head(&self) -> AuditHead {
+        self.published.read().audit
+    }
+
+    /// Stops writes and says why; the first reason stays.
+    fn degrade(&self, what: &'static str) -> BarrierError {
+        self.fault.write().get_or_insert_with(|| format!("a stored record failed its integrity check: {what}"));
+        BarrierError::Integrity(what)
+    }
+
+    /// # Errors
+    /// [`BarrierError::Fatal`] or [`BarrierError::Degraded`] when nothing may be written any more.
+    fn check_writable(&self) -> Result<(), BarrierError> {
+        if self.fatal.load(Ordering::SeqCst) {
+            return Err(BarrierError::Fatal("an earlier group was not completed"));
+        }
+        if self.fault.read().is_some() {
+            return Err(BarrierError::Degraded);
+        }
+        Ok(())
+    }
+
+    fn fail(&self, why: &'static str) -> BarrierError {
+        self.fatal.store(true, Ordering::SeqCst);
+        BarrierError::Fatal(why)
+    }
+}

@@ -1,0 +1,210 @@
+//! Names of records: what the store sees instead of paths (`docs/format.md`, "Names").
+//!
+//! Every name is an HMAC under K_name, chained from folder to child, so the store learns the shape of the tree and
+//! nothing of its words.
+
+use crate::crypto::derive::label;
+use crate::crypto::hash::MacKey;
+use crate::crypto::{CryptoError, Key, Random};
+use crate::keys::VaultId;
+
+use super::error::BarrierError;
+
+/// Longest path or view key, bytes.
+pub const MAX_PATH_BYTES: usize = 1024;
+/// Deepest path, segments.
+pub const MAX_SEGMENTS: usize = 16;
+
+/// Whose data a record is. Never derived from the path of the mount, so a mount can move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MountId(pub [u8; 16]);
+
+impl MountId {
+    /// Mount table.
+    pub const MOUNTS: Self = Self::builtin(1);
+    /// Policies.
+    pub const POLICIES: Self = Self::builtin(2);
+    /// Identities.
+    pub const IDENTITIES: Self = Self::builtin(3);
+    /// Tokens.
+    pub const TOKENS: Self = Self::builtin(4);
+    /// Leases.
+    pub const LEASES: Self = Self::builtin(5);
+    /// Certificate authority.
+    pub const CA: Self = Self::builtin(6);
+    /// Audit settings.
+    pub const AUDIT: Self = Self::builtin(7);
+    /// Rotation.
+    pub const ROTATION: Self = Self::builtin(8);
+    /// Everything else.
+    pub const MISC: Self = Self::builtin(9);
+
+    /// Built-in mount `n`: fifteen zero bytes and `n`.
+    #[must_use]
+    pub const fn builtin(n: u8) -> Self {
+        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n])
+    }
+
+    /// The id of a new mount.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`].
+    pub fn random(random: &dyn Random) -> Result<Self, CryptoError> {
+        let mut id = [0; 16];
+        random.fill(&mut id)?;
+        Ok(Self(id))
+    }
+}
+
+/// Identifier of a mount root, a folder or a node.
+pub(super) type Id = [u8; 16];
+
+/// Key of a record in the store: a letter, then ids. The four shapes have fixed lengths, so the order of the padded
+/// array is the order of the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct StoreKey {
+    bytes: [u8; 33],
+    len: u8,
+}
+
+impl StoreKey {
+    fn build(letter: u8, first: &[u8], second: &[u8]) -> Self {
+        let mut bytes = [0; 33];
+        let parts = [letter].into_iter().chain(first.iter().copied()).chain(second.iter().copied());
+        let mut len = 0;
+        for (to, from) in bytes.iter_mut().zip(parts) {
+            *to = from;
+            len += 1;
+        }
+        Self { bytes, len }
+    }
+
+    /// The state record of lane 0.
+    pub(super) fn state() -> Self {
+        Self::build(b's', &[0, 0], &[])
+    }
+
+    /// The node `child` in the folder `parent`.
+    pub(super) fn node(parent: &Id, child: &Id) -> Self {
+        Self::build(b'd', parent, child)
+    }
+
+    /// A version of the secret at `node`.
+    pub(super) fn value(node: &Id, version: u64) -> Self {
+        Self::build(b'v', node, &version.to_be_bytes())
+    }
+
+    /// An entry of the mount `root`.
+    pub(super) fn entry(root: &Id, id: &Id) -> Self {
+        Self::build(b'e', root, id)
+    }
+
+    /// First and last possible key of the children of `parent`.
+    pub(super) fn nodes_of(parent: &Id) -> (Self, Self) {
+        (Self::node(parent, &[0; 16]), Self::node(parent, &[0xff; 16]))
+    }
+
+    /// First and last possible key of the entries of `root`.
+    pub(super) fn entries_of(root: &Id) -> (Self, Self) {
+        (Self::entry(root, &[0; 16]), Self::entry(root, &[0xff; 16]))
+    }
+
+    /// A key found in the store; `None` for one that is not of this format.
+    pub(super) fn parse(key: &[u8]) -> Option<Self> {
+        let (letter, rest) = key.split_first()?;
+        let fits = match letter {
+            b'd' | b'e' => rest.len() == 32,
+            b'v' => rest.len() == 24,
+            b's' => rest == [0, 0],
+            _ => false,
+        };
+        fits.then(|| Self::build(*letter, rest, &[]))
+    }
+
+    /// The bytes.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes)
+    }
+
+    /// The letter.
+    pub(super) fn letter(&self) -> u8 {
+        self.bytes[0]
+    }
+
+    /// The last id of a node or entry key.
+    pub(super) fn last_id(&self) -> Id {
+        self.bytes.last_chunk().copied().unwrap_or_default()
+    }
+
+    /// The version number inside a value key.
+    pub(super) fn version(&self) -> Option<u64> {
+        match self.as_bytes() {
+            [b'v', rest @ ..] => rest.last_chunk().map(|version| u64::from_be_bytes(*version)),
+            _ => None,
+        }
+    }
+}
+
+/// Maker of names.
+pub(super) struct Names {
+    key: MacKey,
+    vault: VaultId,
+}
+
+impl Names {
+    pub(super) fn new(name: &Key, vault: VaultId) -> Self {
+        Self { key: MacKey::new(name), vault }
+    }
+
+    fn id(&self, parts: &[&[u8]]) -> Id {
+        self.key.mac(parts).first_chunk().copied().unwrap_or_default()
+    }
+
+    /// The root of a mount; it has no record.
+    pub(super) fn root(&self, mount: &MountId) -> Id {
+        self.id(&[label::ROOT_ID, self.vault.as_bytes(), &mount.0])
+    }
+
+    /// The child `segment` of the folder `parent`.
+    pub(super) fn child(&self, parent: &Id, segment: &str) -> Id {
+        self.id(&[label::NODE_ID, parent, &length(segment), segment.as_bytes()])
+    }
+
+    /// The entry `key` of the mount `root`.
+    pub(super) fn entry(&self, root: &Id, key: &str) -> Id {
+        self.id(&[label::ENTRY_ID, root, &length(key), key.as_bytes()])
+    }
+}
+
+fn length(text: &str) -> [u8; 4] {
+    // Paths are bounded far below 4 GiB before they get here; a longer one would only name nothing.
+    u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+/// The segments of a path relative to its mount.
+///
+/// # Errors
+/// [`BarrierError::Path`] for an empty path or segment, more than 1,024 bytes or more than 16 segments.
+pub(super) fn segments(path: &str) -> Result<Vec<&str>, BarrierError> {
+    if path.len() > MAX_PATH_BYTES {
+        return Err(BarrierError::Path("longer than 1024 bytes"));
+    }
+    let segments: Vec<&str> = path.split('/').collect();
+    if segments.iter().any(|segment| segment.is_empty()) {
+        return Err(BarrierError::Path("an empty segment"));
+    }
+    if segments.len() > MAX_SEGMENTS {
+        return Err(BarrierError::Path("more than 16 segments"));
+    }
+    Ok(segments)
+}
+
+/// The bound path of a record: mount id, then the path.
+pub(super) fn bound(mount: &MountId, path: &str) -> Vec<u8> {
+    [mount.0.as_slice(), path.as_bytes()].concat()
+}
+
+/// The path of the folder that holds `path`; empty for the mount root.
+pub(super) fn parent_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}

@@ -1,0 +1,84 @@
+//! The changes of a group before it is stored, with a way back to any earlier point.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::crypto::envelope::Kind;
+use crate::crypto::{Key, SecretBytes};
+
+use super::index::Shadow;
+use super::names::StoreKey;
+
+/// A record to be sealed when the group closes: only then is its generation known.
+pub(super) struct Pending {
+    pub kind: Kind,
+    /// Bound path: mount id, then path.
+    pub path: Vec<u8>,
+    pub body: SecretBytes,
+    /// Key and number of a version; `None` for records under the term.
+    pub version: Option<(u64, Key)>,
+}
+
+/// One change.
+pub(super) enum Change {
+    Put(Pending),
+    Delete,
+}
+
+/// All changes so far, and what undoes them.
+#[derive(Default)]
+pub(super) struct Overlay {
+    changes: BTreeMap<StoreKey, Change>,
+    undo: Vec<(StoreKey, Option<Change>)>,
+    /// Stored bytes of what is overwritten or deleted; kept for readers between engine commit and publish.
+    pub old: Shadow,
+}
+
+impl Overlay {
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    pub(super) fn get(&self, key: &StoreKey) -> Option<&Change> {
+        self.changes.get(key)
+    }
+
+    pub(super) fn set(&mut self, key: StoreKey, change: Change) {
+        let before = self.changes.insert(key, change);
+        self.undo.push((key, before));
+    }
+
+    /// Takes a change back although its closure goes on: the record was made in this group and never stored.
+    pub(super) fn forget(&mut self, key: StoreKey) {
+        if let Some(before) = self.changes.remove(&key) {
+            self.undo.push((key, Some(before)));
+        }
+    }
+
+    pub(super) fn range(&self, first: StoreKey, last: StoreKey) -> impl Iterator<Item = (&StoreKey, &Change)> {
+        self.changes.range(first..=last)
+    }
+
+    pub(super) fn changes(&self) -> impl Iterator<Item = (&StoreKey, &Change)> {
+        self.changes.iter()
+    }
+
+    /// Starts a closure: what comes now can be taken back by [`Overlay::rollback`].
+    pub(super) fn savepoint(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Takes back everything since the last savepoint.
+    pub(super) fn rollback(&mut self) {
+        while let Some((key, before)) = self.undo.pop() {
+            match before {
+                Some(change) => self.changes.insert(key, change),
+                None => self.changes.remove(&key),
+            };
+        }
+    }
+
+    pub(super) fn keep_old(&mut self, key: StoreKey, bytes: Arc<Vec<u8>>) {
+        self.old.insert(key, bytes);
+    }
+}

@@ -1,0 +1,101 @@
+//! From an index entry to an opened body. Every byte that a caller gets has passed through here.
+
+use std::sync::Arc;
+
+use crate::crypto::envelope::{self, Context, Kind};
+use crate::crypto::{CryptoError, Key, SecretBytes};
+
+use super::index::Stamp;
+use super::names::StoreKey;
+use super::{Barrier, BarrierError};
+
+/// Bytes of a published record with the stamp that they were checked against.
+pub(super) struct Fetched {
+    pub stamp: Stamp,
+    pub bytes: Arc<Vec<u8>>,
+}
+
+impl Barrier {
+    /// The published record under `key`, as stored. `None` when the index has none; the store is not asked then.
+    ///
+    /// # Errors
+    /// [`BarrierError::Integrity`] when the store holds something else than the index says; writes stop from then on.
+    /// [`BarrierError::Store`] when it cannot be read.
+    pub(super) fn fetch(&self, key: &StoreKey) -> Result<Option<Fetched>, BarrierError> {
+        loop {
+            let stamp = {
+                let published = self.published.read();
+                let Some(stamp) = published.index.get(key) else { return Ok(None) };
+                if let Some(bytes) = published.shadow.get(key) {
+                    return Ok(Some(Fetched { stamp: *stamp, bytes: Arc::clone(bytes) }));
+                }
+                *stamp
+            };
+            let stored = self.store.get(key.as_bytes())?;
+            let missing = stored.is_none();
+            if let Some(stored) = stored
+                && Stamp::of(&stored.value).is_ok_and(|found| found == stamp)
+            {
+                return Ok(Some(Fetched { stamp, bytes: Arc::new(stored.value) }));
+            }
+            // A group between engine commit and publish changes the store under the index; it has put the old bytes
+            // into the shadow before, or the index after. If neither happened the store is wrong.
+            let published = self.published.read();
+            if published.index.get(key) == Some(&stamp) && !published.shadow.contains_key(key) {
+                drop(published);
+                return Err(self.degrade(if missing {
+                    "a record is missing"
+                } else {
+                    "a record is not the one that the index names"
+                }));
+            }
+        }
+    }
+
+    /// Opens a fetched record. `version_key` is the key of a secret version, `None` for records under a term.
+    ///
+    /// # Errors
+    /// [`CryptoError`] when it does not open; the caller decides whether that is an integrity error.
+    pub(super) fn open(
+        &self,
+        key: &StoreKey,
+        path: &[u8],
+        version_key: Option<&Key>,
+        record: &Fetched,
+    ) -> Result<SecretBytes, CryptoError> {
+        let head = record.stamp.head()?;
+        let (kind, ikm) = match (key.letter(), version_key) {
+            (b'd', None) => (Kind::Node, self.term_key(head.term)?),
+            (b'e', None) => (Kind::Entry, self.term_key(head.term)?),
+            (b'v', Some(version_key)) => (Kind::Value, version_key),
+            _ => return Err(CryptoError::Context("kind")),
+        };
+        let context = Context {
+            suite: head.suite,
+            kind,
+            term: head.term,
+            version: head.version,
+            generation: head.generation,
+            vault_id: self.vault.as_bytes(),
+            store_key: key.as_bytes(),
+            path,
+        };
+        envelope::open(ikm, &context, &record.bytes)
+    }
+
+    fn term_key(&self, term: u32) -> Result<&Key, CryptoError> {
+        self.keyring.term(term).and_then(|term| term.key.live()).ok_or(CryptoError::Context("term"))
+    }
+
+    /// Fetches and opens a record under a term.
+    ///
+    /// # Errors
+    /// As [`Barrier::fetch`]; a record that does not open is an integrity error.
+    pub(super) fn body(&self, key: &StoreKey, path: &[u8]) -> Result<Option<SecretBytes>, BarrierError> {
+        let Some(record) = self.fetch(key)? else { return Ok(None) };
+        match self.open(key, path, None, &record) {
+            Ok(body) => Ok(Some(body)),
+            Err(_) => Err(self.degrade("a record does not open")),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Reading one mount, either as published or with the changes of a group on top.
+
+use std::collections::BTreeSet;
+
+use crate::crypto::{CryptoError, SecretBytes};
+
+use super::names::{Id, MAX_PATH_BYTES, MountId, StoreKey, bound, parent_of, segments};
+use super::node::{Node, decode_entry, decode_value};
+use super::overlay::{Change, Overlay};
+use super::{Barrier, BarrierError};
+
+/// A look at one mount. Paths are relative to it, without slashes at the ends; `""` is its root folder.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    barrier: &'a Barrier,
+    overlay: Option<&'a Overlay>,
+    mount: MountId,
+    root: Id,
+}
+
+/// One line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// Name inside the folder.
+    pub name: String,
+    /// There is a secret of this name.
+    pub has_secret: bool,
+    /// There is a folder of this name.
+    pub is_folder: bool,
+}
+
+/// A record of an engine that is not a secret of a tree.
+pub struct EntryValue {
+    /// Content.
+    pub value: SecretBytes,
+    /// End of its life, Unix time in milliseconds; 0 is none.
+    pub not_after_ms: u64,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(barrier: &'a Barrier, overlay: Option<&'a Overlay>, mount: MountId) -> Self {
+        Self { barrier, overlay, mount, root: barrier.names.root(&mount) }
+    }
+
+    /// The node at `path`, if there is one; a path that the format does not take names nothing.
+    ///
+    /// # Errors
+    /// [`BarrierError::Integrity`] when the record is not the right one; [`BarrierError::Store`].
+    pub fn node(&self, path: &str) -> Result<Option<Node>, BarrierError> {
+        let Some((key, segment)) = self.locate(path) else { return Ok(None) };
+        match self.named_node(&key, parent_of(path))? {
+            Some((name, node)) if name == segment => Ok(Some(node)),
+            Some(_) => Err(self.barrier.degrade("a node has another name than its place says")),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a secret is at `path`. A node that is only a folder does not count.
+    ///
+    /// A record that cannot be read counts as there: the request that asked goes on to read it, and fails with the reason.
+    #[must_use]
+    pub fn exists(&self, path: &str) -> bool {
+        self.node(path).map_or(true, |node| node.is_some_and(|node| node.meta.is_some()))
+    }
+
+    /// The content of a version of the secret `node`, which was read from `path`; `None` when there is no such version,
+    /// or its content is destroyed, or both went away meanwhile.
+    ///
+    /// # Errors
+    /// As [`View::node`].
+    pub fn value(&self, path: &str, node: &Node, version: u64) -> Result<Option<SecretBytes>, BarrierError> {
+        let Some((place, _)) = self.locate(path) else { return Ok(None) };
+        let key = StoreKey::value(&place.last_id(), version);
+        let path_bytes = bound(&self.mount, path);
+        let mut fresh: Option<Node> = None;
+        loop {
+            let Some(version_key) = fresh.as_ref().unwrap_or(node).keys.get(&version) else { return Ok(None) };
+            let outcome = match self.overlay.and_then(|overlay| overlay.get(&key)) {
+                Some(Change::Put(pending)) => return self.sound(decode_value(pending.body.reveal())).map(Some),
+                Some(Change::Delete) => None,
+                None => {
+                    let record = self.barrier.fetch(&key)?;
+                    record.map(|record| self.barrier.open(&key, &path_bytes, Some(version_key), &record))
+                }
+            };
+            if let Some(Ok(body)) = outcome {
+                return self.sound(decode_value(body.reveal())).map(Some);
+            }
+            // The node may be older than what is published now: the version destroyed, or the secret made anew with
+            // another key. Only a node that still says the same makes this an integrity error.
+            let again = self.node(path)?;
+            let same = |again: &Node| again.keys.get(&version).is_some_and(|now| now.ct_eq(version_key));
+            match again {
+                Some(again) if same(&again) => return Err(self.barrier.degrade("a value is missing or does not open")),
+                Some(again) => fresh = Some(again),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// What is directly in `folder`, sorted by name. Empty when there is no such folder.
+    ///
+    /// # Errors
+    /// As [`View::node`].
+    pub fn children(&self, folder: &str) -> Result<Vec<Child>, BarrierError> {
+        let Some(id) = self.folder_id(folder) else { return Ok(Vec::new()) };
+        let (first, last) = StoreKey::nodes_of(&id);
+        let mut children = Vec::new();
+        for key in self.keys(first, last) {
+            // A node can go away between the look at the index and now.
+            let Some((name, node)) = self.named_node(&key, folder)? else { continue };
+            if self.barrier.names.child(&id, &name) != key.last_id() {
+                return Err(self.barrier.degrade("a node has another name than its place says"));
+            }
+            children.push(Child { name, has_secret: node.meta.is_some(), is_folder: node.child_count > 0 });
+        }
+        children.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(children)
+    }
+
+    /// The entry `key`.
+    ///
+    /// # Errors
+    /// As [`View::node`].
+    pub fn entry(&self, key: &str) -> Result<Option<EntryValue>, BarrierError> {
+        if key.is_empty() || key.len() > MAX_PATH_BYTES {
+            return Ok(None);
+        }
+        match self.named_entry(&self.entry_key(key))? {
+            Some((name, entry)) if name == key => Ok(Some(entry)),
+            Some(_) => Err(self.barrier.degrade("an entry has another name than its place says")),
+            None => Ok(None),
+        }
+    }
+
+    /// The keys of all entries, sorted.
+    ///
+    /// # Errors
+    /// As [`View::node`].
+    pub fn entries(&self) -> Result<Vec<String>, BarrierError> {
+        let (first, last) = StoreKey::entries_of(&self.root);
+        let mut names = Vec::new();
+        for key in self.keys(first, last) {
+            let Some((name, _)) = self.named_entry(&key)? else { continue };
+            if self.entry_key(&name) != key {
+                return Err(self.barrier.degrade("an entry has another name than its place says"));
+            }
+            names.push(name);
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Store key of the entry `key`.
+    pub(super) fn entry_key(&self, key: &str) -> StoreKey {
+        StoreKey::entry(&self.root, &self.barrier.names.entry(&self.root, key))
+    }
+
+    /// Store key and own name of the node at `path`.
+    pub(super) fn locate<'p>(&self, path: &'p str) -> Option<(StoreKey, &'p str)> {
+        let segments = segments(path).ok()?;
+        let (last, folders) = segments.split_last()?;
+        let parent = folders.iter().fold(self.root, |id, segment| self.barrier.names.child(&id, segment));
+        Some((StoreKey::node(&parent, &self.barrier.names.child(&parent, last)), *last))
+    }
+
+    fn folder_id(&self, folder: &str) -> Option<Id> {
+        if folder.is_empty() { Some(self.root) } else { self.locate(folder).map(|(key, _)| key.last_id()) }
+    }
+
+    fn keys(&self, first: StoreKey, last: StoreKey) -> BTreeSet<StoreKey> {
+        let published = self.barrier.published.read();
+        let mut keys: BTreeSet<StoreKey> = published.index.range(first..=last).map(|(key, _)| *key).collect();
+        drop(published);
+        for (key, change) in self.overlay.into_iter().flat_map(|overlay| overlay.range(first, last)) {
+            match change {
+                Change::Put(_) => keys.insert(*key),
+                Change::Delete => keys.remove(key),
+            };
+        }
+        keys
+    }
+
+    fn named_node(&self, key: &StoreKey, folder: &str) -> Result<Option<(String, Node)>, BarrierError> {
+        match self.overlay.and_then(|overlay| overlay.get(key)) {
+            Some(Change::Put(pending)) => self.sound(Node::decode(pending.body.reveal())).map(Some),
+            Some(Change::Delete) => Ok(None),
+            None => match self.barrier.body(key, &bound(&self.mount, folder))? {
+                Some(body) => self.sound(Node::decode(body.reveal())).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn named_entry(&self, key: &StoreKey) -> Result<Option<(String, EntryValue)>, BarrierError> {
+        let decoded = match self.overlay.and_then(|overlay| overlay.get(key)) {
+            Some(Change::Put(pending)) => decode_entry(pending.body.reveal()),
+            Some(Change::Delete) => return Ok(None),
+            None => match self.barrier.body(key, &self.mount.0)? {
+                Some(body) => decode_entry(body.reveal()),
+                None => return Ok(None),
+            },
+        };
+        let (name, not_after_ms, value) = self.sound(decoded)?;
+        Ok(Some((name, EntryValue { value, not_after_ms })))
+    }
+
+    /// A body that was authentic and cannot be read is a defect or a newer program's work.
+    fn sound<T>(&self, decoded: Result<T, CryptoError>) -> Result<T, BarrierError> {
+        decoded.map_err(|_| self.barrier.degrade("a record cannot be understood"))
+    }
+}
