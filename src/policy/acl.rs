@@ -1,0 +1,193 @@
+//! The union of a caller's policies, and the decision.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::api::path::Path;
+
+use super::capability::Capability;
+use super::index::Index;
+use super::parameters;
+use super::rules::{Pattern, Permissions, Policy, RuleId};
+
+/// A caller's policies, merged by pattern and indexed.
+#[derive(Clone, Debug, Default)]
+pub struct Acl {
+    rules: Vec<(RuleId, Permissions)>,
+    index: Index,
+}
+
+/// One question.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Full path as in the API, `secret/data/x`; for [`Capability::List`] a folder.
+    pub path: &'a Path,
+    /// The verb.
+    pub capability: Capability,
+    /// Whether the path is root-protected, so that the rule must grant `sudo` as well.
+    pub sudo: bool,
+    /// Top-level fields of the request with their raw JSON values.
+    pub parameters: Option<&'a [(&'a str, &'a [u8])]>,
+    /// Seconds of response wrapping, when it was asked for.
+    pub wrap_ttl: Option<u64>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Do it.
+    Allow {
+        /// Because of this rule.
+        rule: RuleId,
+    },
+    /// Refuse.
+    Deny {
+        /// Why; for the audit log and for `explain`, not for the caller.
+        reason: DenyReason,
+    },
+}
+
+/// Why the answer is no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DenyReason {
+    /// No pattern matches the path.
+    NoRule,
+    /// The rule is a deny.
+    Denied(RuleId),
+    /// The rule does not grant the verb.
+    NotGranted(RuleId),
+    /// The path is root-protected and the rule does not grant `sudo`.
+    NotSudo(RuleId),
+    /// The rule wants response wrapping of another length.
+    Wrapping(RuleId),
+    /// A field of the request is missing or not allowed.
+    Parameters(RuleId),
+}
+
+impl fmt::Display for DenyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRule => f.write_str("no rule matches"),
+            Self::Denied(rule) => write!(f, "denied by {rule}"),
+            Self::NotGranted(rule) => write!(f, "not granted by {rule}"),
+            Self::NotSudo(rule) => write!(f, "sudo not granted by {rule}"),
+            Self::Wrapping(rule) => write!(f, "response wrapping not as wanted by {rule}"),
+            Self::Parameters(rule) => write!(f, "fields not as wanted by {rule}"),
+        }
+    }
+}
+
+/// A pattern, the names of the policies that have it, and what they say together.
+struct Merged<'a> {
+    pattern: &'a Pattern,
+    names: Vec<&'a str>,
+    permissions: Permissions,
+}
+
+impl Acl {
+    /// Compiles the union of `policies`. Rules with the same pattern become one; a deny among them leaves only deny.
+    #[must_use]
+    pub fn merge<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
+        let mut place: HashMap<&str, usize> = HashMap::new();
+        let mut merged: Vec<Merged<'_>> = Vec::new();
+        for policy in policies {
+            for rule in &policy.rules {
+                let pattern = &rule.pattern;
+                let at = *place.entry(&pattern.text).or_insert(merged.len());
+                match merged.get_mut(at) {
+                    Some(known) => known.permissions.merge(&rule.permissions),
+                    None => {
+                        merged.push(Merged { pattern, names: Vec::new(), permissions: rule.permissions.clone() });
+                    }
+                }
+                if let (Some(known), Some(name)) = (merged.get_mut(at), policy.name.as_deref())
+                    && !known.names.contains(&name)
+                {
+                    known.names.push(name);
+                }
+            }
+        }
+        let index = Index::new(merged.iter().map(|rule| rule.pattern));
+        let rules = merged
+            .into_iter()
+            .map(|rule| {
+                let policies = Arc::from(rule.names.join(","));
+                (RuleId { policies, pattern: Arc::clone(&rule.pattern.text) }, rule.permissions)
+            })
+            .collect();
+        Self { rules, index }
+    }
+
+    /// The one rule that speaks for `path`, most specific first.
+    ///
+    /// A list also takes rules written for the folder's name without its slash, but only when nothing at all was
+    /// written for the form with slash: falling back past a deny would undo it.
+    fn select(&self, path: &str, list: bool) -> Option<&(RuleId, Permissions)> {
+        let bare = if list { path.strip_suffix('/') } else { None };
+        let rule = self
+            .index
+            .exact(path)
+            .or_else(|| bare.and_then(|bare| self.index.exact(bare)))
+            .or_else(|| self.index.other(path))
+            .or_else(|| bare.and_then(|bare| self.index.other(bare)))?;
+        self.rules.get(rule)
+    }
+
+    /// Decides. Pure; allocates only when a rule with parameter values has to read a field.
+    #[must_use]
+    pub fn decide(&self, ask: &Ask<'_>) -> Decision {
+        let Some((rule, permissions)) = self.select(ask.path.as_str(), ask.capability == Capability::List) else {
+            return Decision::Deny { reason: DenyReason::NoRule };
+        };
+        let reason = if permissions.deny {
+            DenyReason::Denied
+        } else if !permissions.grants.has(ask.capability) {
+            DenyReason::NotGranted
+        } else if ask.sudo && !permissions.grants.has(Capability::Sudo) {
+            DenyReason::NotSudo
+        } else if !wrapping_permits(permissions, ask.wrap_ttl) {
+            DenyReason::Wrapping
+        } else if !parameters::permit(permissions, ask) {
+            DenyReason::Parameters
+        } else {
+            return Decision::Allow { rule: rule.clone() };
+        };
+        Decision::Deny { reason: reason(rule.clone()) }
+    }
+
+    /// The verbs granted on `path`, sorted; `deny` alone when there are none.
+    #[must_use]
+    pub fn capabilities(&self, path: &Path) -> Vec<&'static str> {
+        let verbs: Vec<_> = match self.select(path.as_str(), true) {
+            Some((_, permissions)) if !permissions.deny => {
+                Capability::ALL.into_iter().filter(|one| permissions.grants.has(*one)).map(Capability::as_str).collect()
+            }
+            _ => Vec::new(),
+        };
+        if verbs.is_empty() { vec!["deny"] } else { verbs }
+    }
+
+    /// Whether something is granted on `prefix` or below. May say yes when a narrower deny takes it all away again;
+    /// it opens a mount's description only.
+    #[must_use]
+    pub fn any_under(&self, prefix: &Path) -> bool {
+        let grants = |permissions: &Permissions| !permissions.deny && !permissions.grants.is_empty();
+        let direct = self.select(prefix.as_str(), true).is_some_and(|(_, permissions)| grants(permissions));
+        let folder = prefix.to_folder();
+        direct
+            || self
+                .index
+                .below(folder.as_str())
+                .any(|rule| self.rules.get(rule).is_some_and(|(_, permissions)| grants(permissions)))
+    }
+}
+
+fn wrapping_permits(permissions: &Permissions, ttl: Option<u64>) -> bool {
+    let (min, max) = (permissions.min_wrap, permissions.max_wrap);
+    if min == 0 && max == 0 {
+        return true;
+    }
+    // Merging two policies can leave a maximum below the minimum; then no length satisfies both.
+    ttl.is_some_and(|ttl| ttl >= min && (max == 0 || ttl <= max))
+}

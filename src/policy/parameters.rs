@@ -1,0 +1,131 @@
+//! Rules on request fields.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::acl::Ask;
+use super::capability::Capability;
+use super::rules::Permissions;
+
+/// Values a parameter may or must not have; empty is "any".
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Values(pub Vec<Value>);
+
+/// The spelling in which names are compared.
+pub(super) fn fold(name: &str) -> String {
+    name.chars().flat_map(char::to_lowercase).collect()
+}
+
+/// Whether `name` folds to `folded`, without allocating.
+fn folds_to(name: &str, folded: &str) -> bool {
+    name.chars().flat_map(char::to_lowercase).eq(folded.chars())
+}
+
+fn lookup<'a>(map: &'a BTreeMap<String, Values>, name: &str) -> Option<&'a Values> {
+    map.iter().find(|(folded, _)| folds_to(name, folded)).map(|(_, values)| values)
+}
+
+impl Values {
+    /// Whether the raw JSON value is in the list; `None` when that cannot be told, which denies either way.
+    fn contain(&self, raw: &[u8]) -> Option<bool> {
+        if self.0.is_empty() {
+            return Some(true);
+        }
+        let value: Value = serde_json::from_slice(raw).ok()?;
+        Some(self.0.iter().any(|own| equal(own, &value)))
+    }
+}
+
+fn equal(own: &Value, value: &Value) -> bool {
+    match (own, value) {
+        (Value::String(glob), Value::String(text)) => glob_matches(glob, text),
+        (Value::Number(own), Value::Number(other)) => own == other || own.as_f64() == other.as_f64(),
+        _ => own == value,
+    }
+}
+
+/// `*` counts at either end only; a lone `*` is itself.
+fn glob_matches(glob: &str, text: &str) -> bool {
+    if glob.len() < 2 {
+        return glob == text;
+    }
+    match (glob.strip_prefix('*'), glob.strip_suffix('*')) {
+        (Some(rest), Some(_)) => text.contains(rest.strip_suffix('*').unwrap_or(rest)),
+        (Some(end), None) => text.ends_with(end),
+        (None, Some(start)) => text.starts_with(start),
+        (None, None) => glob == text,
+    }
+}
+
+/// Whether the fields of a request are what the rule wants. Deletes and lists have none that count.
+pub(super) fn permit(permissions: &Permissions, ask: &Ask<'_>) -> bool {
+    use Capability::{Create, Patch, Read, Update};
+    if !matches!(ask.capability, Create | Read | Update | Patch) {
+        return true;
+    }
+    let fields = ask.parameters.unwrap_or_default();
+    let present = |wanted: &String| fields.iter().any(|(name, _)| folds_to(name, wanted));
+    if !permissions.required.iter().all(present) {
+        return false;
+    }
+    if fields.is_empty() {
+        return true;
+    }
+    let denied = &permissions.denied;
+    if denied.contains_key("*") {
+        return false;
+    }
+    let hit =
+        |(name, raw): &(&str, &[u8])| lookup(denied, name).is_some_and(|values| values.contain(raw).unwrap_or(true));
+    if !denied.is_empty() && fields.iter().any(hit) {
+        return false;
+    }
+    let allowed = &permissions.allowed;
+    let all = allowed.contains_key("*");
+    if allowed.is_empty() || (all && allowed.len() == 1) {
+        return true;
+    }
+    fields.iter().all(|(name, raw)| lookup(allowed, name).map_or(all, |values| values.contain(raw).unwrap_or(false)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_at_the_ends_only() {
+        for (glob, text, want) in [
+            ("*", "a", false),
+            ("*", "*", true),
+            ("a*", "ab", true),
+            ("a*", "ba", false),
+            ("*a", "ba", true),
+            ("*a*", "bab", true),
+            ("*a*", "bb", false),
+            ("a*b", "aab", false),
+            ("a*b", "a*b", true),
+            ("**", "x", true),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(glob_matches(glob, text), want, "{glob} {text}");
+        }
+    }
+
+    #[test]
+    fn numbers_compare_by_value() {
+        let values = Values(vec![Value::from(1), Value::Bool(true), serde_json::json!({"a": [1]})]);
+        for (raw, want) in [
+            ("1", Some(true)),
+            ("1.0", Some(true)),
+            ("\"1\"", Some(false)),
+            ("true", Some(true)),
+            ("2", Some(false)),
+            ("{\"a\":[1]}", Some(true)),
+            ("1e999", None),
+        ] {
+            assert_eq!(values.contain(raw.as_bytes()), want, "{raw}");
+        }
+    }
+}

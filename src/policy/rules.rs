@@ -1,0 +1,161 @@
+//! Rules, and what becomes of rules with the same pattern.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use super::capability::Grants;
+use super::document::PolicyError;
+use super::parameters::Values;
+use super::parse;
+
+/// A parsed policy document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    pub(super) name: Option<String>,
+    pub(super) rules: Vec<Rule>,
+}
+
+impl Policy {
+    /// Reads a policy in HCL or, when it starts with `{`, in JSON. At most 1 MiB, nested at most 16 deep.
+    ///
+    /// # Errors
+    /// [`PolicyError`] with line and column: bad syntax, an unknown key or capability, `+*`, a template, or a
+    /// restriction that is not supported and would therefore be lost.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        parse::parse(text)
+    }
+
+    /// The same policy under the name it is stored by; [`RuleId`]s carry it.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// The patterns, in the order of the text.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| rule.pattern.text.as_ref())
+    }
+}
+
+/// One `path` block.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rule {
+    pub pattern: Pattern,
+    pub permissions: Permissions,
+}
+
+/// A path pattern without leading slash.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pattern {
+    /// As written.
+    pub text: Arc<str>,
+    pub kind: Kind,
+}
+
+/// How a pattern matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// This path alone.
+    Exact,
+    /// Everything that starts so; the `*` is the last character.
+    Prefix,
+    /// Some segments are `+`; may end in `*` too.
+    Segments,
+}
+
+impl Pattern {
+    pub(super) fn new(text: &str) -> Self {
+        let wild = text == "+" || text.contains("/+") || text.starts_with("+/");
+        let kind = match (wild, text.ends_with('*')) {
+            (true, _) => Kind::Segments,
+            (false, true) => Kind::Prefix,
+            (false, false) => Kind::Exact,
+        };
+        Self { text: Arc::from(text), kind }
+    }
+}
+
+/// What a rule says about the paths it matches.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Permissions {
+    /// Refuse everything; the rest is empty then.
+    pub deny: bool,
+    pub grants: Grants,
+    /// Folded names.
+    pub required: BTreeSet<String>,
+    pub allowed: BTreeMap<String, Values>,
+    pub denied: BTreeMap<String, Values>,
+    /// Seconds; 0 is unset.
+    pub min_wrap: u64,
+    /// Seconds; 0 is unset.
+    pub max_wrap: u64,
+}
+
+impl Permissions {
+    /// Adds what another policy says about the same pattern.
+    pub(super) fn merge(&mut self, other: &Self) {
+        if self.deny {
+            return;
+        }
+        if other.deny {
+            *self = other.clone();
+            return;
+        }
+        self.grants = self.grants.union(other.grants);
+        self.min_wrap = smaller(self.min_wrap, other.min_wrap);
+        self.max_wrap = smaller(self.max_wrap, other.max_wrap);
+        merge_values(&mut self.allowed, &other.allowed);
+        merge_values(&mut self.denied, &other.denied);
+        self.required.extend(other.required.iter().cloned());
+    }
+}
+
+/// The smaller of two values that are set.
+fn smaller(a: u64, b: u64) -> u64 {
+    if a == 0 || (b != 0 && b < a) { b } else { a }
+}
+
+/// Per key: the values of both, and "any" when one of them says any.
+fn merge_values(own: &mut BTreeMap<String, Values>, other: &BTreeMap<String, Values>) {
+    for (key, values) in other {
+        match own.get_mut(key) {
+            None => {
+                own.insert(key.clone(), values.clone());
+            }
+            Some(mine) if mine.0.is_empty() || values.0.is_empty() => mine.0.clear(),
+            Some(mine) => mine.0.extend_from_slice(&values.0),
+        }
+    }
+}
+
+/// Names the rule that decided: its policies, where known, and its pattern. Prints as `web,ops:secret/data/*`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RuleId {
+    pub(super) policies: Arc<str>,
+    pub(super) pattern: Arc<str>,
+}
+
+impl RuleId {
+    /// Names of the policies with this pattern, separated by commas; empty when they have none.
+    #[must_use]
+    pub fn policies(&self) -> &str {
+        &self.policies
+    }
+
+    /// The pattern as written, without leading slash.
+    #[must_use]
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.policies.is_empty() {
+            write!(f, "{}:", self.policies)?;
+        }
+        f.write_str(&self.pattern)
+    }
+}
