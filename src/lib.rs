@@ -12,12 +12,16 @@
 #[cfg(feature = "client")]
 pub mod api;
 
+#[cfg(feature = "verify")]
+pub mod audit;
 #[cfg(feature = "server")]
 pub mod barrier;
 #[cfg(feature = "verify")]
 pub mod crypto;
 #[cfg(feature = "server")]
 pub mod keys;
+#[cfg(feature = "server")]
+pub mod pki;
 #[cfg(feature = "server")]
 pub mod policy;
 #[cfg(feature = "server")]

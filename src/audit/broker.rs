@@ -1,0 +1,448 @@
+//! The broker: one chain, several devices, fail closed.
+//!
+//! An entry counts when at least one device has taken it. A device that fails is left out, reported in
+//! [`Broker::health`], and tried again with later entries, at most once a second while another device works. When it
+//! takes part again its first entry is a note that says from where on it missed entries. If no device takes an
+//! entry, the entry does not exist and the request must fail.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::chain::{self, AuditHead, ChainKeys};
+use super::entry::{EntryWriter, Inner, Note, PathMode, ReplyFacts, RequestFacts};
+use super::error::AuditError;
+use super::recover::Resume;
+use super::{Device, Syncer};
+use crate::crypto::secret::Key;
+
+/// Milliseconds between two tries of a failed device, and between two looks at where devices point.
+const INTERVAL_MS: u64 = 1000;
+
+/// When exchanges become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncMode {
+    /// With the next [`Broker::sync`], which the daemon calls each second.
+    #[default]
+    Periodic,
+    /// Before [`Broker::exchange`] returns.
+    Always,
+}
+
+/// How a device is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceHealth {
+    /// Name from the configuration.
+    pub name: String,
+    /// False while the device takes no entries.
+    pub working: bool,
+    /// First entry that the device missed, while it is not working.
+    pub missed_from: Option<u64>,
+    /// What an operator should look at, even if the device works: the file was removed, for example.
+    pub complaint: Option<&'static str>,
+}
+
+struct Slot {
+    device: Box<dyn Device>,
+    /// First entry that is not (surely) on the device.
+    missed_from: Option<u64>,
+    retry_ms: u64,
+    complaint: Option<&'static str>,
+}
+
+struct State {
+    head: AuditHead,
+    slots: Vec<Slot>,
+    /// Lines under construction; kept to save the allocation.
+    lines: Vec<u8>,
+    /// Request entries without reply.
+    pending: BTreeSet<u64>,
+    /// Latest time seen.
+    last_ms: u64,
+    checked_ms: u64,
+    /// Entries up to this one are durable.
+    synced: u64,
+    /// A sync failed: nothing may be written any more.
+    dead: bool,
+}
+
+/// Bodies of one batch, one behind the other.
+#[derive(Default)]
+struct Bodies {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Bodies {
+    fn end(&mut self) {
+        self.ends.push(self.bytes.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(self.ends.iter().copied()).map(|(start, end)| self.bytes.get(start..end).unwrap_or_default())
+    }
+}
+
+/// Writes the audit trail. One for a running vault; shared by all threads.
+pub struct Broker {
+    key_id: u32,
+    keys: ChainKeys,
+    paths: PathMode,
+    mode: SyncMode,
+    state: Mutex<State>,
+}
+
+impl Broker {
+    /// Takes up the chain where `resume` says it ended and writes what the start has to record: the first entry of a
+    /// new file, a torn tail that was cut. Requests without reply are in [`pending`](Self::pending); the caller
+    /// answers each with [`Note::Unfinished`].
+    ///
+    /// # Errors
+    /// [`AuditError::NoDevice`], [`AuditError::Refused`], [`AuditError::Sync`].
+    pub fn open(devices: Vec<Box<dyn Device>>, key_id: u32, key: &Key, resume: Resume) -> Result<Self, AuditError> {
+        if devices.is_empty() {
+            return Err(AuditError::NoDevice);
+        }
+        let mut slots: Vec<Slot> = devices
+            .into_iter()
+            .map(|device| Slot { device, missed_from: None, retry_ms: 0, complaint: None })
+            .collect();
+        for (at, from) in &resume.behind {
+            if let Some(slot) = slots.get_mut(*at) {
+                slot.missed_from = Some(*from);
+            }
+        }
+        let state = State {
+            head: resume.head,
+            slots,
+            lines: Vec::with_capacity(4096),
+            pending: resume.pending.iter().copied().collect(),
+            last_ms: resume.time_ms,
+            checked_ms: 0,
+            synced: 0,
+            dead: false,
+        };
+        let broker = Self {
+            key_id,
+            keys: ChainKeys::new(key),
+            paths: PathMode::default(),
+            mode: SyncMode::default(),
+            state: Mutex::new(state),
+        };
+        let mut bodies = Bodies::default();
+        if resume.new_file {
+            let note = Inner::Reopened { new: true, pending: &resume.pending };
+            broker.writer(&mut bodies.bytes).inner(resume.time_ms, &note);
+            bodies.end();
+        }
+        for torn in &resume.torn {
+            let note = Inner::TornTail { bytes: torn.bytes, digest: &torn.sha256 };
+            broker.writer(&mut bodies.bytes).inner(resume.time_ms, &note);
+            bodies.end();
+        }
+        if !bodies.ends.is_empty() {
+            broker.append(&mut broker.state.lock(), resume.time_ms, &bodies)?;
+            broker.sync()?;
+        }
+        Ok(broker)
+    }
+
+    /// The same broker writing paths as `paths` says.
+    #[must_use]
+    pub fn with_path_mode(mut self, paths: PathMode) -> Self {
+        self.paths = paths;
+        self
+    }
+
+    /// The same broker making exchanges durable as `mode` says.
+    #[must_use]
+    pub fn with_sync_mode(mut self, mode: SyncMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Records a request together with its reply, in one line and one write. The answer may leave after `Ok`. The
+    /// entry survives the end of the process; a power cut only after the next sync, unless [`SyncMode::Always`].
+    ///
+    /// # Errors
+    /// [`AuditError::Refused`]: not recorded, the answer must not leave. [`AuditError::Sync`]: stop the process.
+    pub fn exchange(&self, request: &RequestFacts<'_>, reply: &ReplyFacts<'_>) -> Result<(), AuditError> {
+        let mut bodies = Bodies { bytes: Vec::with_capacity(1024), ends: Vec::with_capacity(1) };
+        self.writer(&mut bodies.bytes).exchange(request, reply);
+        bodies.end();
+        self.append(&mut self.state.lock(), request.time_ms, &bodies)?;
+        match self.mode {
+            SyncMode::Periodic => Ok(()),
+            SyncMode::Always => self.sync(),
+        }
+    }
+
+    /// Records the requests of one group and makes them durable with one sync. Returns the head for the sealed
+    /// state: the last request. The others stand directly before it, so request `i` of `n` has the number
+    /// `head.seq - n + 1 + i`.
+    ///
+    /// # Errors
+    /// [`AuditError::Refused`]: none was recorded, the group must not run. [`AuditError::Sync`]: stop the process.
+    pub fn requests(&self, requests: &[RequestFacts<'_>]) -> Result<AuditHead, AuditError> {
+        let mut bodies = Bodies::default();
+        let mut time_ms = 0;
+        for facts in requests {
+            self.writer(&mut bodies.bytes).request(facts);
+            bodies.end();
+            time_ms = time_ms.max(facts.time_ms);
+        }
+        let head = {
+            let mut state = self.state.lock();
+            if requests.is_empty() {
+                return if state.dead { Err(AuditError::Sync) } else { Ok(state.head) };
+            }
+            self.append(&mut state, time_ms, &bodies)?;
+            let head = state.head;
+            let count = u64::try_from(requests.len()).expect("a length fits");
+            state.pending.extend(head.seq - count + 1..=head.seq);
+            head
+        };
+        self.sync()?;
+        Ok(head)
+    }
+
+    /// Records how requests ended and makes that durable with one sync. Each reply names the number of its request
+    /// entry. The time written is the latest that was seen; see [`replies_at`](Self::replies_at).
+    ///
+    /// # Errors
+    /// [`AuditError::Refused`]: not recorded; the change itself is durable and stays. [`AuditError::Sync`]: stop the
+    /// process.
+    pub fn replies(&self, replies: &[(u64, ReplyFacts<'_>)]) -> Result<(), AuditError> {
+        self.replies_at(0, replies)
+    }
+
+    /// [`replies`](Self::replies) at a given time, Unix milliseconds.
+    ///
+    /// # Errors
+    /// As [`replies`](Self::replies).
+    pub fn replies_at(&self, time_ms: u64, replies: &[(u64, ReplyFacts<'_>)]) -> Result<(), AuditError> {
+        if replies.is_empty() {
+            return Ok(());
+        }
+        {
+            let mut state = self.state.lock();
+            let time_ms = time_ms.max(state.last_ms);
+            let mut bodies = Bodies::default();
+            for (request, facts) in replies {
+                self.writer(&mut bodies.bytes).reply(time_ms, *request, facts);
+                bodies.end();
+            }
+            self.append(&mut state, time_ms, &bodies)?;
+            for (request, _) in replies {
+                state.pending.remove(request);
+            }
+        }
+        self.sync()
+    }
+
+    /// Records an event and makes it durable. `time_ms` is in Unix milliseconds.
+    ///
+    /// # Errors
+    /// [`AuditError::Refused`], [`AuditError::Sync`].
+    pub fn note(&self, time_ms: u64, note: &Note<'_>) -> Result<(), AuditError> {
+        let mut bodies = Bodies::default();
+        self.writer(&mut bodies.bytes).note(time_ms, note);
+        bodies.end();
+        {
+            let mut state = self.state.lock();
+            self.append(&mut state, time_ms, &bodies)?;
+            if let Note::Unfinished { request, .. } = note {
+                state.pending.remove(request);
+            }
+        }
+        self.sync()
+    }
+
+    /// Makes all entries so far durable; does nothing if they are. Entries can be appended meanwhile.
+    ///
+    /// # Errors
+    /// [`AuditError::Sync`]: what is on the disk is unknown. The process must stop; from now on every call fails.
+    pub fn sync(&self) -> Result<(), AuditError> {
+        let (seq, handles) = {
+            let mut state = self.state.lock();
+            if state.dead {
+                return Err(AuditError::Sync);
+            }
+            if state.synced == state.head.seq {
+                return Ok(());
+            }
+            (state.head.seq, sync_slots(&mut state)?)
+        };
+        let result = handles.iter().try_for_each(|handle| handle.sync());
+        let mut state = self.state.lock();
+        if result.is_err() {
+            state.dead = true;
+            return Err(AuditError::Sync);
+        }
+        state.synced = state.synced.max(seq);
+        Ok(())
+    }
+
+    /// Opens all devices again, after their files were renamed. The chain goes on in the new files, whose first
+    /// entry is a note that carries it over. The time written is the latest that was seen.
+    ///
+    /// # Errors
+    /// [`AuditError::File`] if a device could not be reopened (it goes on where it was), [`AuditError::Refused`],
+    /// [`AuditError::Sync`].
+    pub fn reopen(&self) -> Result<(), AuditError> {
+        self.reopen_at(0)
+    }
+
+    /// [`reopen`](Self::reopen) at a given time, Unix milliseconds.
+    ///
+    /// # Errors
+    /// As [`reopen`](Self::reopen).
+    pub fn reopen_at(&self, time_ms: u64) -> Result<(), AuditError> {
+        let mut failed = None;
+        {
+            let mut state = self.state.lock();
+            if state.dead {
+                return Err(AuditError::Sync);
+            }
+            let time_ms = time_ms.max(state.last_ms);
+            // The old files are finished before the new ones begin: a tail can only be torn in the last file.
+            for handle in sync_slots(&mut state)? {
+                if handle.sync().is_err() {
+                    state.dead = true;
+                    return Err(AuditError::Sync);
+                }
+            }
+            let mut new = false;
+            for slot in &mut state.slots {
+                match slot.device.reopen() {
+                    Ok(true) => {
+                        new = true;
+                        slot.missed_from = None;
+                        slot.complaint = None;
+                    }
+                    Ok(false) => {}
+                    Err(error) => failed = Some(error.kind()),
+                }
+            }
+            let pending: Vec<u64> = state.pending.iter().copied().collect();
+            let mut bodies = Bodies::default();
+            self.writer(&mut bodies.bytes).inner(time_ms, &Inner::Reopened { new, pending: &pending });
+            bodies.end();
+            self.append(&mut state, time_ms, &bodies)?;
+        }
+        self.sync()?;
+        match failed {
+            Some(kind) => Err(AuditError::File { step: "reopen", kind }),
+            None => Ok(()),
+        }
+    }
+
+    /// The keyed hash under which a value or path appears in entries: `hmac-sha256:<hex>`.
+    pub fn hash(&self, input: &[u8]) -> String {
+        let mut out = Vec::with_capacity(76);
+        self.keys.write_value(&mut out, input);
+        String::from_utf8(out).expect("hexadecimal is text")
+    }
+
+    /// The last entry.
+    pub fn head(&self) -> AuditHead {
+        self.state.lock().head
+    }
+
+    /// Request entries that have no reply yet, ascending.
+    pub fn pending(&self) -> Vec<u64> {
+        self.state.lock().pending.iter().copied().collect()
+    }
+
+    /// How each device is doing, in the order of the configuration.
+    pub fn health(&self) -> Vec<DeviceHealth> {
+        let state = self.state.lock();
+        let describe = |slot: &Slot| DeviceHealth {
+            name: slot.device.name().to_owned(),
+            working: slot.missed_from.is_none() && !state.dead,
+            missed_from: slot.missed_from,
+            complaint: if state.dead { Some("sync failed") } else { slot.complaint },
+        };
+        state.slots.iter().map(describe).collect()
+    }
+
+    fn writer<'o>(&self, out: &'o mut Vec<u8>) -> EntryWriter<'o, '_> {
+        EntryWriter { out, keys: &self.keys, paths: self.paths }
+    }
+
+    /// Chains `bodies` to the head and hands them to all devices; on `Ok` at least one has them.
+    fn append(&self, state: &mut State, time_ms: u64, bodies: &Bodies) -> Result<(), AuditError> {
+        if state.dead {
+            return Err(AuditError::Sync);
+        }
+        let State { head, slots, lines, .. } = state;
+        let alone = slots.iter().all(|slot| slot.missed_from.is_some());
+        // A clock that went backwards by more than the interval must not put a retry off.
+        let due = |slot: &Slot| alone || time_ms >= slot.retry_ms || slot.retry_ms - time_ms > INTERVAL_MS;
+
+        lines.clear();
+        let mut next = *head;
+        for slot in slots.iter().filter(|slot| due(slot)) {
+            if let Some(from) = slot.missed_from.filter(|from| *from <= head.seq) {
+                let mut body = Vec::with_capacity(128);
+                let note = Inner::Rejoined { device: slot.device.name(), from };
+                self.writer(&mut body).inner(time_ms, &note);
+                next = chain::seal(lines, &next, self.key_id, &self.keys, &body);
+            }
+        }
+        for body in bodies.iter() {
+            next = chain::seal(lines, &next, self.key_id, &self.keys, body);
+        }
+
+        let (mut accepted, mut unsure) = (false, false);
+        for slot in slots.iter_mut() {
+            if slot.missed_from.is_some() && !due(slot) {
+                continue;
+            }
+            match slot.device.append(lines) {
+                Ok(()) => {
+                    accepted = true;
+                    slot.missed_from = None;
+                    slot.complaint = None;
+                }
+                Err(error) => {
+                    unsure |= error.kind() == io::ErrorKind::TimedOut;
+                    slot.missed_from.get_or_insert(head.seq + 1);
+                    slot.retry_ms = time_ms.saturating_add(INTERVAL_MS);
+                    slot.complaint = Some("device refused an entry");
+                }
+            }
+        }
+        // A device that did not answer in time may still write these lines: their numbers are used up.
+        if accepted || unsure {
+            *head = next;
+        }
+        state.last_ms = state.last_ms.max(time_ms);
+        if time_ms.abs_diff(state.checked_ms) >= INTERVAL_MS {
+            state.checked_ms = time_ms;
+            for slot in state.slots.iter_mut().filter(|slot| slot.missed_from.is_none()) {
+                slot.complaint = slot.device.check().err();
+            }
+        }
+        if accepted { Ok(()) } else { Err(AuditError::Refused) }
+    }
+}
+
+/// Syncs the working devices that must be synced under the lock and returns the handles of the others.
+fn sync_slots(state: &mut State) -> Result<Vec<Arc<dyn Syncer>>, AuditError> {
+    let mut handles = Vec::with_capacity(state.slots.len());
+    for slot in state.slots.iter_mut().filter(|slot| slot.missed_from.is_none()) {
+        match slot.device.syncer() {
+            Some(handle) => handles.push(handle),
+            None if slot.device.sync().is_err() => {
+                state.dead = true;
+                return Err(AuditError::Sync);
+            }
+            None => {}
+        }
+    }
+    Ok(handles)
+}

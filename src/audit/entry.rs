@@ -1,0 +1,427 @@
+//! What an entry may say: typed facts from an allow-list. There is no way to put anything else into the log.
+//!
+//! Values go in as keyed hashes only. Names of fields and, by setting, paths stand in clear. Any other text longer
+//! than its limit is replaced by its keyed hash, so an entry is bounded and yet names exactly one text.
+
+use super::chain::ChainKeys;
+use super::json;
+use crate::api::spiffe::SpiffeId;
+
+/// Most fields that one entry names; the rest is counted.
+pub const MAX_FIELDS: usize = 128;
+/// Longest path written in clear, in bytes.
+const MAX_PATH: usize = 4096;
+/// Longest other text written in clear, in bytes.
+const MAX_TEXT: usize = 256;
+/// Longest identity, by the SPIFFE standard.
+const MAX_IDENTITY: usize = 2048;
+
+/// How paths are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PathMode {
+    /// In clear.
+    #[default]
+    Plain,
+    /// As a keyed hash, comparable with `audit-hash` of the path.
+    Hashed,
+}
+
+/// What is known of a request when it has been decided on.
+#[derive(Clone, Copy)]
+pub struct RequestFacts<'a> {
+    /// When it was decided, Unix milliseconds.
+    pub time_ms: u64,
+    /// Id made by the server.
+    pub request_id: &'a str,
+    /// `read`, `list`, `create`, `update`, `patch` or `delete`.
+    pub operation: &'a str,
+    /// Canonical path.
+    pub path: &'a str,
+    /// Kind of the mount that serves the path, if there is one.
+    pub mount_kind: Option<&'a str>,
+    /// Who asks; `None` before a client is identified.
+    pub identity: Option<&'a SpiffeId>,
+    /// SHA-256 of the client's certificate.
+    pub fingerprint: Option<&'a [u8; 32]>,
+    /// Address of the client.
+    pub remote: &'a str,
+    /// Names of the policies that were merged.
+    pub policies: &'a [String],
+    /// `allow` or `deny`, with the reason's code.
+    pub decision: &'a str,
+    /// Rule that decided.
+    pub rule: Option<&'a str>,
+    /// Field names with their values: the text of a JSON string without quotes and escapes, the JSON text of
+    /// anything else. Only a keyed hash of each value is written.
+    pub fields: &'a [(&'a str, &'a [u8])],
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Done.
+    Ok,
+    /// Refused by policy.
+    Denied,
+    /// Refused as malformed or not allowed by the state (a failed check-and-set, for example).
+    Invalid,
+    /// Nothing there.
+    NotFound,
+    /// Failed inside the vault; nothing was changed.
+    Failed,
+}
+
+impl Outcome {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Denied => "denied",
+            Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What is known of an answer before it leaves.
+#[derive(Clone, Copy)]
+pub struct ReplyFacts<'a> {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// HTTP status that will be sent.
+    pub status: u16,
+    /// Write generation that made a change durable.
+    pub generation: Option<u64>,
+    /// Field names with values, as in [`RequestFacts::fields`].
+    pub fields: &'a [(&'a str, &'a [u8])],
+    /// Code of the error.
+    pub error: Option<&'static str>,
+    /// Version of the secret that was read or written.
+    pub version: Option<u64>,
+}
+
+/// Events that are no request.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Note<'a> {
+    /// The vault was unsealed.
+    Unsealed {
+        /// By whom; `None` on the local console.
+        identity: Option<&'a SpiffeId>,
+    },
+    /// The vault was sealed.
+    Sealed {
+        /// By whom; `None` on the local console or at shutdown.
+        identity: Option<&'a SpiffeId>,
+    },
+    /// A request that had no reply when the process ended: what became of it (format amendment M7).
+    Unfinished {
+        /// Sequence number of the request entry.
+        request: u64,
+        /// True if its change is in the store.
+        committed: bool,
+        /// Generation at which that was found.
+        generation: u64,
+    },
+    /// The signing authority issued a certificate.
+    Issued {
+        /// For whom.
+        identity: &'a SpiffeId,
+        /// SHA-256 of the certificate.
+        fingerprint: &'a [u8; 32],
+        /// Unix milliseconds after which it is void.
+        not_after_ms: u64,
+    },
+    /// Something that needs an operator's eye, by a fixed code.
+    Alarm {
+        /// The code.
+        code: &'static str,
+    },
+}
+
+/// What recovery and the broker write about the log itself; the order of the fields is part of the format, since
+/// the verifier reads them.
+#[derive(Clone, Copy)]
+pub(super) enum Inner<'a> {
+    /// First entry of a file (`new`) or a mere reopening; requests that have no reply yet.
+    Reopened { new: bool, pending: &'a [u64] },
+    /// A device that missed entries from `from` on takes part again.
+    Rejoined { device: &'a str, from: u64 },
+    /// Bytes behind the last genuine entry were cut.
+    TornTail { bytes: u64, digest: &'a [u8; 32] },
+}
+
+/// Writes the part of a line between the key id and the hash.
+pub(super) struct EntryWriter<'o, 'k> {
+    pub(super) out: &'o mut Vec<u8>,
+    pub(super) keys: &'k ChainKeys,
+    pub(super) paths: PathMode,
+}
+
+impl EntryWriter<'_, '_> {
+    /// A request that is known to come before its reply.
+    pub(super) fn request(&mut self, facts: &RequestFacts<'_>) {
+        self.open("request", facts.time_ms);
+        self.request_facts(facts);
+    }
+
+    /// The reply to the request entry `request`.
+    pub(super) fn reply(&mut self, time_ms: u64, request: u64, facts: &ReplyFacts<'_>) {
+        self.open("reply", time_ms);
+        self.number("request", request);
+        self.reply_facts(facts);
+    }
+
+    /// A request with its reply.
+    pub(super) fn exchange(&mut self, request: &RequestFacts<'_>, reply: &ReplyFacts<'_>) {
+        self.open("exchange", request.time_ms);
+        self.request_facts(request);
+        self.reply_facts(reply);
+    }
+
+    pub(super) fn note(&mut self, time_ms: u64, note: &Note<'_>) {
+        self.open("note", time_ms);
+        match *note {
+            Note::Unsealed { identity } => {
+                self.raw("kind", "unsealed");
+                self.identity(identity);
+            }
+            Note::Sealed { identity } => {
+                self.raw("kind", "sealed");
+                self.identity(identity);
+            }
+            Note::Unfinished { request, committed, generation } => {
+                self.raw("kind", "unfinished");
+                self.number("request", request);
+                self.raw("outcome", if committed { "committed" } else { "absent" });
+                self.number("generation", generation);
+            }
+            Note::Issued { identity, fingerprint, not_after_ms } => {
+                self.raw("kind", "issued");
+                self.identity(Some(identity));
+                self.digest("fingerprint", fingerprint);
+                self.name("not_after");
+                json::time(self.out, not_after_ms);
+            }
+            Note::Alarm { code } => {
+                self.raw("kind", "alarm");
+                self.text("code", code, MAX_TEXT);
+            }
+        }
+    }
+
+    pub(super) fn inner(&mut self, time_ms: u64, note: &Inner<'_>) {
+        self.open("note", time_ms);
+        match *note {
+            Inner::Reopened { new, pending } => {
+                self.raw("kind", "reopened");
+                self.name("new");
+                self.out.extend_from_slice(if new { b"true" } else { b"false" });
+                self.name("pending");
+                self.out.push(b'[');
+                for (at, request) in pending.iter().enumerate() {
+                    if at > 0 {
+                        self.out.push(b',');
+                    }
+                    json::number(self.out, *request);
+                }
+                self.out.push(b']');
+            }
+            Inner::Rejoined { device, from } => {
+                self.raw("kind", "rejoined");
+                self.number("from", from);
+                self.text("device", device, MAX_TEXT);
+            }
+            Inner::TornTail { bytes, digest } => {
+                self.raw("kind", "torn_tail");
+                self.number("bytes", bytes);
+                self.digest("sha256", digest);
+            }
+        }
+    }
+
+    fn open(&mut self, kind: &str, time_ms: u64) {
+        self.out.extend_from_slice(b"\"type\":\"");
+        self.out.extend_from_slice(kind.as_bytes());
+        self.out.extend_from_slice(b"\",\"time\":");
+        json::time(self.out, time_ms);
+    }
+
+    fn request_facts(&mut self, facts: &RequestFacts<'_>) {
+        self.text("id", facts.request_id, MAX_TEXT);
+        self.text("operation", facts.operation, MAX_TEXT);
+        match self.paths {
+            PathMode::Plain => self.text("path", facts.path, MAX_PATH),
+            PathMode::Hashed => self.hashed("path", facts.path.as_bytes()),
+        }
+        if let Some(kind) = facts.mount_kind {
+            self.text("mount", kind, MAX_TEXT);
+        }
+        self.identity(facts.identity);
+        if let Some(fingerprint) = facts.fingerprint {
+            self.digest("fingerprint", fingerprint);
+        }
+        self.text("remote", facts.remote, MAX_TEXT);
+        self.name("policies");
+        self.out.push(b'[');
+        for (at, policy) in facts.policies.iter().take(MAX_FIELDS).enumerate() {
+            if at > 0 {
+                self.out.push(b',');
+            }
+            self.literal(policy, MAX_TEXT);
+        }
+        self.out.push(b']');
+        self.text("decision", facts.decision, MAX_TEXT);
+        if let Some(rule) = facts.rule {
+            self.text("rule", rule, MAX_PATH);
+        }
+        self.fields("request_fields", facts.fields);
+    }
+
+    fn reply_facts(&mut self, facts: &ReplyFacts<'_>) {
+        self.raw("outcome", facts.outcome.text());
+        self.number("status", u64::from(facts.status));
+        if let Some(generation) = facts.generation {
+            self.number("generation", generation);
+        }
+        if let Some(version) = facts.version {
+            self.number("version", version);
+        }
+        if let Some(error) = facts.error {
+            self.text("error", error, MAX_TEXT);
+        }
+        self.fields("reply_fields", facts.fields);
+    }
+
+    fn fields(&mut self, name: &str, fields: &[(&str, &[u8])]) {
+        if fields.is_empty() {
+            return;
+        }
+        self.name(name);
+        self.out.push(b'{');
+        for (at, (field, value)) in fields.iter().take(MAX_FIELDS).enumerate() {
+            if at > 0 {
+                self.out.push(b',');
+            }
+            self.literal(field, MAX_TEXT);
+            self.out.extend_from_slice(b":\"");
+            self.keys.write_value(self.out, value);
+            self.out.push(b'"');
+        }
+        self.out.push(b'}');
+        if let Some(more) = fields.len().checked_sub(MAX_FIELDS).filter(|more| *more > 0) {
+            self.number("more_fields", u64::try_from(more).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn identity(&mut self, identity: Option<&SpiffeId>) {
+        if let Some(identity) = identity {
+            self.text("identity", identity.uri(), MAX_IDENTITY);
+        }
+    }
+
+    fn name(&mut self, name: &str) {
+        self.out.extend_from_slice(b",\"");
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    /// A word of this file that needs no escaping.
+    fn raw(&mut self, name: &str, word: &'static str) {
+        self.name(name);
+        self.out.push(b'"');
+        self.out.extend_from_slice(word.as_bytes());
+        self.out.push(b'"');
+    }
+
+    fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        json::number(self.out, value);
+    }
+
+    fn digest(&mut self, name: &str, digest: &[u8; 32]) {
+        self.name(name);
+        self.out.push(b'"');
+        json::hex(self.out, digest);
+        self.out.push(b'"');
+    }
+
+    fn hashed(&mut self, name: &str, value: &[u8]) {
+        self.name(name);
+        self.out.push(b'"');
+        self.keys.write_value(self.out, value);
+        self.out.push(b'"');
+    }
+
+    fn text(&mut self, name: &str, text: &str, limit: usize) {
+        self.name(name);
+        self.literal(text, limit);
+    }
+
+    fn literal(&mut self, text: &str, limit: usize) {
+        if text.len() <= limit {
+            json::string(self.out, text);
+        } else {
+            self.out.push(b'"');
+            self.keys.write_value(self.out, text.as_bytes());
+            self.out.push(b'"');
+        }
+    }
+}
+
+/// What the chain itself has to know of an entry's body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Role<'a> {
+    /// Opens a request.
+    Request,
+    /// Closes the request with this number.
+    Closes(u64),
+    /// Starts a file (`new`), with the requests that are open.
+    Reopened { new: bool, pending: &'a [u8] },
+    /// Takes a device back that missed entries from this one on.
+    Rejoined(u64),
+    /// Any other entry.
+    Plain,
+}
+
+impl<'a> Role<'a> {
+    /// Reads the role from the body of a line; `None` if the body is not of a shape that is written here.
+    pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
+        let rest = body.strip_prefix(b"\"type\":\"")?;
+        let (kind, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'"')?);
+        let rest = rest.strip_prefix(b"\",\"time\":")?;
+        let rest = rest.get(json::TIME_LEN..)?;
+        match kind {
+            b"request" => Some(Self::Request),
+            b"exchange" => Some(Self::Plain),
+            b"reply" => json::take_number(rest.strip_prefix(b",\"request\":")?).map(|(seq, _)| Self::Closes(seq)),
+            b"note" => Self::parse_note(rest.strip_prefix(b",\"kind\":\"")?),
+            _ => None,
+        }
+    }
+
+    fn parse_note(rest: &'a [u8]) -> Option<Self> {
+        if let Some(rest) = rest.strip_prefix(b"reopened\",\"new\":") {
+            let (new, rest) = match rest.strip_prefix(b"true") {
+                Some(rest) => (true, rest),
+                None => (false, rest.strip_prefix(b"false")?),
+            };
+            let rest = rest.strip_prefix(b",\"pending\":[")?;
+            let end = rest.iter().position(|byte| *byte == b']')?;
+            return Some(Self::Reopened { new, pending: rest.get(..end)? });
+        }
+        if let Some(rest) = rest.strip_prefix(b"rejoined\",\"from\":") {
+            return json::take_number(rest).map(|(from, _)| Self::Rejoined(from));
+        }
+        if let Some(rest) = rest.strip_prefix(b"unfinished\",\"request\":") {
+            return json::take_number(rest).map(|(seq, _)| Self::Closes(seq));
+        }
+        Some(Self::Plain)
+    }
+
+    /// Numbers of a `pending` list; anything that is no number is skipped.
+    pub(super) fn pending(list: &[u8]) -> impl Iterator<Item = u64> + '_ {
+        list.split(|byte| *byte == b',').filter_map(|item| json::take_number(item).map(|(seq, _)| seq))
+    }
+}

@@ -1,0 +1,60 @@
+//! What can go wrong with the audit trail.
+
+use std::io;
+
+/// Failure of the audit trail. Never carries a value, a path of a secret or a device's text.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// No device accepted the entry: the request must not be answered.
+    #[error("no audit device accepted the entry")]
+    Refused,
+    /// A device could not make entries durable. What reached the disk is unknown: the process must stop, and
+    /// nothing may be retried.
+    #[error("audit device could not be synced")]
+    Sync,
+    /// No device is configured.
+    #[error("no audit device")]
+    NoDevice,
+    /// The log ends before the entry that the sealed state vouches for.
+    #[error("audit log was cut: entry {expected} must exist, the last one is {found}")]
+    Cut {
+        /// Sequence number that the sealed state expects.
+        expected: u64,
+        /// Last sequence number found; 0 if none.
+        found: u64,
+    },
+    /// The log goes on behind a line that is not a genuine next entry, before the expected entry is reached.
+    #[error("audit log is damaged at line {line}: entry {expected} must exist, the last good one is {found}")]
+    Damaged {
+        /// Line in the file, from 1.
+        line: u64,
+        /// Sequence number that the sealed state expects.
+        expected: u64,
+        /// Last good sequence number; 0 if none.
+        found: u64,
+    },
+    /// The expected entry exists with other content.
+    #[error("audit log was replaced: entry {seq} is not the one that the vault wrote")]
+    Replaced {
+        /// Sequence number of the entry.
+        seq: u64,
+    },
+    /// An entry names a key that the vault does not have.
+    #[error("audit entry uses unknown key {0}")]
+    UnknownKey(u32),
+    /// The log file cannot be opened, read, cut or synced at start.
+    #[error("audit file: {step} failed: {kind}")]
+    File {
+        /// What was tried.
+        step: &'static str,
+        /// The operating system's kind of error.
+        kind: io::ErrorKind,
+    },
+}
+
+impl AuditError {
+    pub(super) fn file(step: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::File { step, kind: error.kind() }
+    }
+}

@@ -1,0 +1,159 @@
+//! The file device: one append-only file, one line per entry.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Device, Syncer};
+
+/// A log file: `O_APPEND`, mode 0600, never through a symbolic link, locked against a second writer.
+pub struct FileDevice {
+    path: PathBuf,
+    name: String,
+    file: Arc<Handle>,
+    /// Length of what was appended with success.
+    len: u64,
+    /// A failed append may have left a piece of a line behind `len`.
+    dirty: bool,
+}
+
+struct Handle(File);
+
+impl Syncer for Handle {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+impl FileDevice {
+    /// Opens or creates the file. The folder is synced, so a new file survives a power cut. Use
+    /// [`recover`](Self::recover) to take up an existing chain.
+    ///
+    /// # Errors
+    /// Those of the operating system; [`io::ErrorKind::InvalidInput`] if the path is no regular file or others than
+    /// its owner may write to it; [`io::ErrorKind::WouldBlock`] if another process has it open for writing.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = open_log(path)?;
+        let len = file.metadata()?.len();
+        let name = path.display().to_string();
+        Ok(Self { path: path.to_owned(), name, file: Arc::new(Handle(file)), len, dirty: false })
+    }
+
+    /// The path from the configuration.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Cuts the file back to what was appended with success.
+    fn clean(&mut self) -> io::Result<()> {
+        if self.dirty {
+            self.file.0.set_len(self.len)?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+}
+
+impl Device for FileDevice {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.clean()?;
+        if let Err(error) = (&self.file.0).write_all(lines) {
+            self.dirty = true;
+            // If this fails too, the next append tries again before it writes anything.
+            let _ = self.clean();
+            return Err(match error.kind() {
+                // Only a wait that was given up leaves the outcome open; here it is known.
+                io::ErrorKind::TimedOut => io::ErrorKind::Other.into(),
+                _ => error,
+            });
+        }
+        self.len += u64::try_from(lines.len()).expect("a length fits");
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    fn reopen(&mut self) -> io::Result<bool> {
+        if points_to(&self.path, &self.file.0).is_ok_and(|same| same) {
+            return Ok(false);
+        }
+        let file = open_log(&self.path)?;
+        self.len = file.metadata()?.len();
+        self.dirty = false;
+        self.file = Arc::new(Handle(file));
+        Ok(self.len == 0)
+    }
+
+    fn check(&mut self) -> Result<(), &'static str> {
+        match points_to(&self.path, &self.file.0) {
+            Ok(true) if self.file.0.metadata().is_ok_and(|meta| meta.len() < self.len) => Err("file was cut"),
+            Ok(true) => Ok(()),
+            Ok(false) => Err("file was replaced"),
+            Err(_) => Err("file was removed"),
+        }
+    }
+
+    fn syncer(&self) -> Option<Arc<dyn Syncer>> {
+        Some(self.file.clone())
+    }
+}
+
+/// True if `path` still names the open `file`.
+fn points_to(path: &Path, file: &File) -> io::Result<bool> {
+    let (named, open) = (std::fs::symlink_metadata(path)?, file.metadata()?);
+    Ok(named.dev() == open.dev() && named.ino() == open.ino())
+}
+
+fn open_log(path: &Path) -> io::Result<File> {
+    let options = |create: bool| {
+        let mut options = OpenOptions::new();
+        // O_NONBLOCK: opening a named pipe without a reader must fail, not hang. Regular files ignore it.
+        options.append(true).create_new(create).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        options
+    };
+    let file = match options(true).open(path) {
+        Ok(file) => {
+            sync_folder(path)?;
+            file
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options(false).open(path)?,
+        Err(error) => return Err(error),
+    };
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.file_type().is_fifo() || meta.mode() & 0o022 != 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    lock(&file)?;
+    Ok(file)
+}
+
+/// Takes the file for this process. The lock of a process that has just ended, or of one that is just starting another
+/// program, is gone in a moment; only one that stays is an error.
+fn lock(file: &File) -> io::Result<()> {
+    for attempt in 1.. {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(std::fs::TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
+            Err(std::fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+const LOCK_ATTEMPTS: u32 = 40;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(25);
+
+/// Makes the entry of `path` in its folder durable.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,297 @@
+//! Taking up a log after any end of the process: finds the tail, cuts what a crash left half-written, and joins the
+//! log to the sealed state.
+//!
+//! Entries are durable in order: what a power cut may lose or tear lies behind everything that was synced. So the
+//! longest run of genuine entries is kept and what follows is cut; the sealed state says how long that run must be
+//! at least. The bytes that are cut are first saved beside the log (`<file>.torn-<last entry>`), because only a
+//! person can tell a torn write from an altered one.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::Device;
+use super::chain::{AuditHead, AuditKeys};
+use super::entry::Role;
+use super::error::AuditError;
+use super::file::{FileDevice, sync_folder};
+use super::verify::{Fault, HeadCheck, LineRead, Lines, Walker};
+
+/// Bytes that were cut from the end of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Torn {
+    /// How many.
+    pub bytes: u64,
+    /// Their SHA-256.
+    pub sha256: [u8; 32],
+    /// Where they were saved.
+    pub saved: PathBuf,
+}
+
+/// Where a chain goes on.
+#[derive(Debug, Clone, Default)]
+pub struct Resume {
+    /// Last entry.
+    pub head: AuditHead,
+    /// Request entries without reply, ascending. A request is committed iff its number is at most that of the audit
+    /// head in the sealed state.
+    pub pending: Vec<u64>,
+    /// What was cut.
+    pub torn: Vec<Torn>,
+    /// True if a file is empty although the chain has begun: its first entry carries the chain over.
+    pub new_file: bool,
+    /// Devices that lack entries, with the first one they lack.
+    pub behind: Vec<(usize, u64)>,
+    /// Time for the entries that record the start, Unix milliseconds.
+    pub time_ms: u64,
+}
+
+impl FileDevice {
+    /// Opens the log at `path`, cuts what a crash left behind the last genuine entry, and checks that the log
+    /// contains `expected`, the head in the sealed state ([`AuditHead::default`] for a new vault). Longer is normal.
+    ///
+    /// If the file is missing or has no entry yet (the process ended while the log was being rotated), the chain is
+    /// taken up from the rotated file beside it: a file whose name is that of the log, a dot or hyphen, and more.
+    ///
+    /// After an error nothing was changed. After a crash within, the call gives the same result again.
+    ///
+    /// # Errors
+    /// [`AuditError::Cut`], [`AuditError::Damaged`] and [`AuditError::Replaced`] if the log does not contain
+    /// `expected`; [`AuditError::UnknownKey`] if `keys` lacks one that the log uses; [`AuditError::File`].
+    pub fn recover(
+        path: &Path,
+        keys: &AuditKeys,
+        expected: AuditHead,
+        now_ms: u64,
+    ) -> Result<(Self, Resume), AuditError> {
+        let survey = Survey::of(path, keys, expected)?;
+        survey.contains(expected)?;
+        let pending = survey.pending.iter().copied().collect();
+        let mut resume = Resume { head: survey.head, pending, time_ms: now_ms, ..Resume::default() };
+        let device = survey.take_up(path, &mut resume)?;
+        Ok((device, resume))
+    }
+}
+
+/// [`FileDevice::recover`] for all files of the configuration. One of them must contain `expected`; one that ends
+/// earlier is a device that had failed, and takes part again with a note.
+///
+/// # Errors
+/// As [`FileDevice::recover`]; a file that is damaged or replaced is an error even if another one is good.
+pub fn recover_all(
+    paths: &[PathBuf],
+    keys: &AuditKeys,
+    expected: AuditHead,
+    now_ms: u64,
+) -> Result<(Vec<Box<dyn Device>>, Resume), AuditError> {
+    let surveys = paths.iter().map(|path| Survey::of(path, keys, expected)).collect::<Result<Vec<_>, _>>()?;
+    let best = surveys.iter().max_by_key(|survey| survey.head.seq).ok_or(AuditError::NoDevice)?;
+    best.contains(expected)?;
+    let mut resume = Resume {
+        head: best.head,
+        pending: best.pending.iter().copied().collect(),
+        time_ms: now_ms,
+        ..Resume::default()
+    };
+    for survey in &surveys {
+        match survey.contains(expected) {
+            Ok(()) | Err(AuditError::Cut { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut devices: Vec<Box<dyn Device>> = Vec::with_capacity(paths.len());
+    for (at, (survey, path)) in surveys.into_iter().zip(paths).enumerate() {
+        if survey.head.seq < resume.head.seq && !survey.starts_file() {
+            resume.behind.push((at, survey.head.seq + 1));
+        }
+        devices.push(Box::new(survey.take_up(path, &mut resume)?));
+    }
+    Ok((devices, resume))
+}
+
+/// What one log holds.
+struct Survey {
+    /// The file that the last entry is in.
+    file: Option<PathBuf>,
+    /// True if that file is not the log itself but one that was rotated away.
+    rotated: bool,
+    head: AuditHead,
+    check: HeadCheck,
+    /// Length of the genuine entries and of the whole, in bytes.
+    good: u64,
+    len: u64,
+    /// Line at which the genuine entries end, if anything follows.
+    stop: Option<u64>,
+    pending: BTreeSet<u64>,
+}
+
+impl Survey {
+    fn of(path: &Path, keys: &AuditKeys, expected: AuditHead) -> Result<Self, AuditError> {
+        let own = match Self::scan(path, keys, expected)? {
+            Some(own) if own.head.seq > 0 => return Ok(own),
+            own => own,
+        };
+        let mut best: Option<Self> = None;
+        for rotated in rotated_files(path).map_err(AuditError::file("listing the folder"))? {
+            let found = match Self::scan(&rotated, keys, expected) {
+                Ok(found) => found,
+                Err(AuditError::UnknownKey(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            if let Some(found) = found.filter(|found| found.head.seq > best.as_ref().map_or(0, |best| best.head.seq)) {
+                best = Some(Self { rotated: true, ..found });
+            }
+        }
+        Ok(best.or(own).unwrap_or(Self {
+            file: None,
+            rotated: false,
+            head: AuditHead::default(),
+            check: if expected.seq == 0 { HeadCheck::Found } else { HeadCheck::Failed },
+            good: 0,
+            len: 0,
+            stop: None,
+            pending: BTreeSet::new(),
+        }))
+    }
+
+    /// Reads one file; `None` if there is none.
+    fn scan(path: &Path, keys: &AuditKeys, expected: AuditHead) -> Result<Option<Self>, AuditError> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let file = match options.open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(AuditError::file("opening")(error)),
+        };
+        let meta = file.metadata().map_err(AuditError::file("examining"))?;
+        if !meta.is_file() {
+            return Err(AuditError::File { step: "opening", kind: io::ErrorKind::InvalidInput });
+        }
+        let mut walker = Walker::new(keys, Some(expected));
+        let mut lines = Lines::new(file);
+        let (mut good, mut stop, mut first, mut pending) = (0, None, None, BTreeSet::new());
+        while let Some(line) = lines.next() {
+            let bytes = match line {
+                LineRead::Whole(bytes) => bytes,
+                LineRead::Failed(kind) => return Err(AuditError::File { step: "reading", kind }),
+                LineRead::TooLong | LineRead::Torn => {
+                    stop = Some(lines.number);
+                    break;
+                }
+            };
+            match walker.step(bytes) {
+                Ok(step) => {
+                    first.get_or_insert(step.seq);
+                    match step.role {
+                        Role::Request => drop(pending.insert(step.seq)),
+                        Role::Closes(request) => drop(pending.remove(&request)),
+                        Role::Reopened { pending: open, .. } => pending.extend(Role::pending(open)),
+                        _ => {}
+                    }
+                    good = lines.offset;
+                }
+                // An unknown key says that the vault lacks something, not that the log is torn: nothing may be cut.
+                Err(Fault::UnknownKey(id)) => return Err(AuditError::UnknownKey(id)),
+                Err(_) => {
+                    stop = Some(lines.number);
+                    break;
+                }
+            }
+        }
+        Ok(Some(Self {
+            file: Some(path.to_owned()),
+            rotated: false,
+            head: walker.head.unwrap_or_default(),
+            check: walker.check_head(first),
+            good,
+            len: meta.len(),
+            stop,
+            pending,
+        }))
+    }
+
+    fn contains(&self, expected: AuditHead) -> Result<(), AuditError> {
+        match self.check {
+            HeadCheck::Failed => Err(match self.stop {
+                _ if self.head.seq >= expected.seq => AuditError::Replaced { seq: expected.seq },
+                Some(line) => AuditError::Damaged { line, expected: expected.seq, found: self.head.seq },
+                None => AuditError::Cut { expected: expected.seq, found: self.head.seq },
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// True if the log itself has no entry yet.
+    fn starts_file(&self) -> bool {
+        self.rotated || self.head.seq == 0
+    }
+
+    /// Cuts the torn tail and opens the log for appending.
+    fn take_up(self, path: &Path, resume: &mut Resume) -> Result<FileDevice, AuditError> {
+        if let Some(file) = &self.file {
+            if self.len > self.good {
+                resume.torn.push(cut(file, self.good, self.head.seq)?);
+            }
+            if self.rotated && path.exists() {
+                // A half-written first entry of the new file.
+                let len = std::fs::metadata(path).map_err(AuditError::file("examining"))?.len();
+                if len > 0 {
+                    resume.torn.push(cut(path, 0, self.head.seq)?);
+                }
+            }
+        }
+        if self.starts_file() && resume.head.seq > 0 {
+            resume.new_file = true;
+        }
+        FileDevice::open(path).map_err(AuditError::file("opening"))
+    }
+}
+
+/// Saves everything from `good` on beside the file, then cuts it. Repeating it after a crash is safe.
+fn cut(path: &Path, good: u64, seq: u64) -> Result<Torn, AuditError> {
+    let mut saved = path.as_os_str().to_owned();
+    saved.push(format!(".torn-{seq}"));
+    let saved = PathBuf::from(saved);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
+    let mut file = options.open(path).map_err(AuditError::file("opening"))?;
+    file.seek(SeekFrom::Start(good)).map_err(AuditError::file("seeking"))?;
+
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let mut copy = options.open(&saved).map_err(AuditError::file("saving the torn tail"))?;
+    let (mut digest, mut bytes, mut buffer) = (Sha256::new(), 0u64, vec![0u8; 1 << 16]);
+    loop {
+        let count = file.read(&mut buffer).map_err(AuditError::file("reading"))?;
+        let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) else { break };
+        digest.update(part);
+        copy.write_all(part).map_err(AuditError::file("saving the torn tail"))?;
+        bytes += u64::try_from(count).expect("a length fits");
+    }
+    copy.sync_all().map_err(AuditError::file("saving the torn tail"))?;
+    sync_folder(&saved).map_err(AuditError::file("saving the torn tail"))?;
+    file.set_len(good).map_err(AuditError::file("cutting"))?;
+    File::sync_all(&file).map_err(AuditError::file("cutting"))?;
+    Ok(Torn { bytes, sha256: digest.finalize().into(), saved })
+}
+
+/// Files beside `path` that may have been the log: its name, a dot or hyphen, and more; no saved tails.
+fn rotated_files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(Vec::new()) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let name = name.as_encoded_bytes();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let other = entry.file_name();
+        let rest = other.as_encoded_bytes().strip_prefix(name).unwrap_or_default();
+        if matches!(rest.first(), Some(b'.' | b'-')) && !rest.starts_with(b".torn-") && entry.file_type()?.is_file() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,380 @@
+//! Proves a log: finds entries that were edited, deleted, inserted, put elsewhere or cut off.
+//!
+//! Without a key only the links between entries are checked; whoever can write the file can forge those. With the
+//! key every entry is proven to be the vault's own. Entries cut from the end leave no trace in the log itself: only
+//! the expected head, which the sealed state remembers, shows them.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use super::chain::{AuditHead, AuditKeys, Line, MAX_LINE};
+use super::entry::Role;
+
+/// Most findings that a report lists; the rest is counted.
+pub const MAX_FINDINGS: usize = 1000;
+
+/// What is wrong at one place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Not a line of the form that the vault writes.
+    #[error("not an audit entry")]
+    Malformed,
+    /// The file ends within a line.
+    #[error("the last line is incomplete")]
+    Torn,
+    /// The entry was changed, or the vault never wrote it.
+    #[error("the entry is not genuine")]
+    Forged,
+    /// The entry does not continue the one before it.
+    #[error("the entry does not continue the one before")]
+    Broken,
+    /// Entries are missing before this one.
+    #[error("entries {from} to {to} are missing")]
+    Missing {
+        /// First missing entry.
+        from: u64,
+        /// Last missing entry.
+        to: u64,
+    },
+    /// The entry stands behind a later one: repeated, inserted or put elsewhere.
+    #[error("the entry stands behind entry {after}")]
+    Misplaced {
+        /// The later entry before it.
+        after: u64,
+    },
+    /// The key is not among those given.
+    #[error("unknown audit key {0}")]
+    UnknownKey(u32),
+    /// The log ends before the expected entry.
+    #[error("the log was cut: entry {expected} must exist, the last one is {found}")]
+    Cut {
+        /// Entry that must exist.
+        expected: u64,
+        /// Last entry found.
+        found: u64,
+    },
+    /// The expected entry has another hash than the vault remembers.
+    #[error("entry {seq} is not the one that the vault remembers")]
+    Replaced {
+        /// The entry.
+        seq: u64,
+    },
+    /// Reading failed.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
+}
+
+/// A fault with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Name of the file, as given.
+    pub file: String,
+    /// Line, from 1; 0 if the fault is not at a line.
+    pub line: u64,
+    /// Sequence number that the line claims, if it can be read.
+    pub seq: Option<u64>,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: ", self.file, self.line)?;
+        if let Some(seq) = self.seq {
+            write!(f, "entry {seq}: ")?;
+        }
+        self.fault.fmt(f)
+    }
+}
+
+/// What became of the expected head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadCheck {
+    /// None was given.
+    NotAsked,
+    /// The log has that entry (or, for head 0, nothing was expected).
+    Found,
+    /// The log begins after that entry; give the earlier files too.
+    BeforeStart,
+    /// The entry is one that this device is known to have missed.
+    Missed,
+    /// The log ends before it or has another entry in its place; there is a finding.
+    Failed,
+}
+
+/// The result of a verification.
+#[derive(Debug)]
+pub struct Report {
+    /// Number of good entries.
+    pub entries: u64,
+    /// First good entry.
+    pub first: Option<u64>,
+    /// Last good entry.
+    pub last: AuditHead,
+    /// True if keys were given, so that good means genuine.
+    pub authenticated: bool,
+    /// Ranges that the device is known to have missed while it failed; other devices have them.
+    pub gaps: Vec<(u64, u64)>,
+    /// Request entries without reply, counted.
+    pub open_requests: u64,
+    /// The expected head.
+    pub head: HeadCheck,
+    /// What is wrong, in the order of the log; at most [`MAX_FINDINGS`].
+    pub findings: Vec<Finding>,
+    /// Findings that did not fit into the list.
+    pub more_findings: u64,
+}
+
+impl Report {
+    /// True if nothing is wrong and the expected head, if one was given, is there.
+    pub fn is_good(&self) -> bool {
+        self.findings.is_empty() && matches!(self.head, HeadCheck::NotAsked | HeadCheck::Found | HeadCheck::Missed)
+    }
+
+    fn add(&mut self, file: &str, line: u64, seq: Option<u64>, fault: Fault) {
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(Finding { file: file.to_owned(), line, seq, fault });
+        } else {
+            self.more_findings += 1;
+        }
+    }
+}
+
+/// Verifies the files of one log, oldest first, each with the name to report it under. Memory is bounded by the
+/// longest line (1 MiB) and the list of findings; any bytes give a report.
+pub fn verify<'n, R: Read>(
+    files: impl IntoIterator<Item = (&'n str, R)>,
+    keys: &AuditKeys,
+    expected: Option<AuditHead>,
+) -> Report {
+    let mut report = Report {
+        entries: 0,
+        first: None,
+        last: AuditHead::default(),
+        authenticated: !keys.is_empty(),
+        gaps: Vec::new(),
+        open_requests: 0,
+        head: HeadCheck::NotAsked,
+        findings: Vec::new(),
+        more_findings: 0,
+    };
+    let mut walker = Walker::new(keys, expected);
+    let mut last_place = (String::new(), 0);
+    for (name, reader) in files {
+        let mut lines = Lines::new(reader);
+        while let Some(line) = lines.next() {
+            match line {
+                LineRead::Whole(bytes) => match walker.step(bytes) {
+                    Ok(step) => {
+                        report.entries += 1;
+                        report.first.get_or_insert(step.seq);
+                        if let Some((from, to)) = step.gap.filter(|_| report.gaps.len() < MAX_FINDINGS) {
+                            report.gaps.push((from, to));
+                        }
+                        match step.role {
+                            Role::Request => report.open_requests += 1,
+                            Role::Closes(_) => report.open_requests = report.open_requests.saturating_sub(1),
+                            _ => {}
+                        }
+                    }
+                    Err(fault) => {
+                        let seq = Line::parse(bytes).map(|line| line.seq);
+                        walker.skip(bytes, &fault);
+                        report.add(name, lines.number, seq, fault);
+                    }
+                },
+                LineRead::TooLong => report.add(name, lines.number, None, Fault::Malformed),
+                LineRead::Torn => report.add(name, lines.number, None, Fault::Torn),
+                LineRead::Failed(kind) => report.add(name, lines.number, None, Fault::Unreadable(kind)),
+            }
+        }
+        last_place = (name.to_owned(), lines.number);
+    }
+    report.last = walker.head.unwrap_or_default();
+    if let Some(expected) = expected {
+        report.head = walker.check_head(report.first);
+        let fault = match report.head {
+            HeadCheck::Failed if report.last.seq < expected.seq => {
+                Some(Fault::Cut { expected: expected.seq, found: report.last.seq })
+            }
+            HeadCheck::Failed => Some(Fault::Replaced { seq: expected.seq }),
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            report.add(&last_place.0, last_place.1, None, fault);
+        }
+    }
+    report
+}
+
+/// A good entry.
+pub(super) struct Step<'a> {
+    pub(super) seq: u64,
+    pub(super) role: Role<'a>,
+    /// Entries that the device is known to have missed before this one.
+    pub(super) gap: Option<(u64, u64)>,
+}
+
+/// Follows a chain line by line; used by the verifier and by recovery.
+pub(super) struct Walker<'k> {
+    keys: &'k AuditKeys,
+    expected: Option<AuditHead>,
+    /// Last entry; `None` before the first.
+    pub(super) head: Option<AuditHead>,
+    /// Hash that the log shows for the expected entry.
+    seen: Option<[u8; 32]>,
+    /// The expected entry lies in a known gap.
+    missed: bool,
+}
+
+impl<'k> Walker<'k> {
+    pub(super) fn new(keys: &'k AuditKeys, expected: Option<AuditHead>) -> Self {
+        Self { keys, expected, head: None, seen: None, missed: false }
+    }
+
+    /// Checks that `bytes`, a line without line feed, is the next entry, and moves on to it.
+    pub(super) fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Fault> {
+        let line = Line::parse(bytes).ok_or(Fault::Malformed)?;
+        let role = Role::parse(line.body).ok_or(Fault::Malformed)?;
+        if !self.keys.is_empty() {
+            let keys = self.keys.find(line.key).ok_or(Fault::UnknownKey(line.key))?;
+            if !line.genuine(keys) {
+                return Err(Fault::Forged);
+            }
+        }
+        let mut gap = None;
+        match self.head {
+            None if line.seq == 1 => {
+                if line.prev != [0; 32] {
+                    return Err(Fault::Broken);
+                }
+            }
+            None if matches!(role, Role::Reopened { new: true, .. }) && line.seq > 0 => {
+                // The link back shows the hash of the entry before the file.
+                if self.expected.is_some_and(|expected| expected.seq == line.seq - 1) {
+                    self.seen = Some(line.prev);
+                }
+            }
+            None => return Err(Fault::Missing { from: 1, to: line.seq.saturating_sub(1) }),
+            Some(head) if line.seq <= head.seq => return Err(Fault::Misplaced { after: head.seq }),
+            Some(head) if line.seq == head.seq + 1 => {
+                if line.prev != head.hash {
+                    return Err(Fault::Broken);
+                }
+            }
+            Some(head) => {
+                let missing = (head.seq + 1, line.seq - 1);
+                match role {
+                    Role::Rejoined(from) if from <= missing.0 => {
+                        gap = Some(missing);
+                        let range = missing.0..=missing.1;
+                        self.missed |= self.expected.is_some_and(|expected| range.contains(&expected.seq));
+                    }
+                    _ => return Err(Fault::Missing { from: missing.0, to: missing.1 }),
+                }
+            }
+        }
+        self.moved(&line);
+        Ok(Step { seq: line.seq, role, gap })
+    }
+
+    /// Goes on behind a faulty line so that one fault gives one finding where possible.
+    fn skip(&mut self, bytes: &[u8], fault: &Fault) {
+        let Some(line) = Line::parse(bytes) else { return };
+        let follows = self.head.is_none_or(|head| line.seq == head.seq + 1);
+        if matches!(fault, Fault::Missing { .. } | Fault::Broken) || (matches!(fault, Fault::Forged) && follows) {
+            self.moved(&line);
+        }
+    }
+
+    fn moved(&mut self, line: &Line<'_>) {
+        self.head = Some(line.head());
+        if self.expected.is_some_and(|expected| expected.seq == line.seq) {
+            self.seen = Some(line.hash);
+        }
+    }
+
+    /// What became of the expected head; `first` is the first entry of the log.
+    pub(super) fn check_head(&self, first: Option<u64>) -> HeadCheck {
+        let Some(expected) = self.expected else { return HeadCheck::NotAsked };
+        if expected.seq == 0 {
+            return HeadCheck::Found;
+        }
+        match self.seen {
+            Some(hash) if hash == expected.hash => HeadCheck::Found,
+            Some(_) => HeadCheck::Failed,
+            None if self.missed => HeadCheck::Missed,
+            None if first.is_some_and(|first| first > expected.seq) => HeadCheck::BeforeStart,
+            None => HeadCheck::Failed,
+        }
+    }
+}
+
+/// One line as read.
+pub(super) enum LineRead<'a> {
+    /// A line that was ended by a line feed, without it.
+    Whole(&'a [u8]),
+    /// A line longer than any entry; it was skipped.
+    TooLong,
+    /// The file ends without a line feed.
+    Torn,
+    /// Reading failed; nothing follows.
+    Failed(io::ErrorKind),
+}
+
+/// Reads lines with bounded memory.
+pub(super) struct Lines<R> {
+    reader: BufReader<R>,
+    line: Vec<u8>,
+    /// Number of the line that was read last, from 1.
+    pub(super) number: u64,
+    /// Bytes before the end of the line that was read last.
+    pub(super) offset: u64,
+    ended: bool,
+}
+
+impl<R: Read> Lines<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self { reader: BufReader::with_capacity(1 << 16, reader), line: Vec::new(), number: 0, offset: 0, ended: false }
+    }
+
+    pub(super) fn next(&mut self) -> Option<LineRead<'_>> {
+        if self.ended {
+            return None;
+        }
+        self.line.clear();
+        let mut too_long = false;
+        loop {
+            let available = match self.reader.fill_buf() {
+                Ok(available) => available,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    self.ended = true;
+                    self.number += 1;
+                    return Some(LineRead::Failed(error.kind()));
+                }
+            };
+            if available.is_empty() {
+                self.ended = true;
+                if self.line.is_empty() && !too_long {
+                    return None;
+                }
+                self.number += 1;
+                return Some(LineRead::Torn);
+            }
+            let end = available.iter().position(|byte| *byte == b'\n');
+            let part = available.get(..end.unwrap_or(available.len())).unwrap_or_default();
+            too_long |= self.line.len() + part.len() > MAX_LINE;
+            if !too_long {
+                self.line.extend_from_slice(part);
+            }
+            let used = part.len() + usize::from(end.is_some());
+            self.reader.consume(used);
+            self.offset += u64::try_from(used).expect("a length fits");
+            if end.is_some() {
+                self.number += 1;
+                return Some(if too_long { LineRead::TooLong } else { LineRead::Whole(&self.line) });
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The certificate authority: made once, kept sealed in the vault, loaded after unseal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    SerialNumber,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use zeroize::Zeroize;
+
+use super::error::PkiError;
+use super::issue::BACKDATE_MS;
+use crate::api::spiffe::SpiffeId;
+use crate::crypto::random::{Random, SystemRandom};
+use crate::crypto::secret::SecretBytes;
+
+/// Life of a new authority unless the caller says otherwise: ten years, in seconds.
+pub const AUTHORITY_LIFE_S: u64 = 10 * 365 * 86_400;
+
+/// 9999-12-31T23:59:59Z, the last instant X.509 can express.
+const LAST_S: u64 = 253_402_300_799;
+
+/// A key pair whose encoded form is wiped on drop. No `Clone`, no `Debug`.
+pub(super) struct Pair(KeyPair);
+
+impl Pair {
+    /// A fresh P-256 key from the operating system's generator.
+    pub(super) fn generate() -> Result<Self, PkiError> {
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(Self).map_err(|_| PkiError::Make)
+    }
+
+    /// Reads a P-256 key in PKCS#8.
+    pub(super) fn from_pkcs8(der: &SecretBytes) -> Result<Self, PkiError> {
+        let der = PrivatePkcs8KeyDer::from(der.reveal());
+        KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ECDSA_P256_SHA256)
+            .map(Self)
+            .map_err(|_| PkiError::Damaged("key"))
+    }
+
+    pub(super) fn key(&self) -> &KeyPair {
+        &self.0
+    }
+
+    /// The private key in PKCS#8. A copy: keep it short-lived.
+    pub(super) fn pkcs8(&self) -> SecretBytes {
+        SecretBytes::from_vec(self.0.serialized_der().to_vec())
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// The vault's certificate authority: ECDSA P-256, path length 0, one trust domain.
+///
+/// Holds the private key; wiped on drop. Has no `Debug` and no `Clone`.
+pub struct Authority {
+    pub(super) trust_domain: String,
+    pub(super) not_after_ms: u64,
+    pub(super) issuer: Issuer<'static, Pair>,
+    pub(super) random: Arc<dyn Random>,
+    cert_pem: String,
+}
+
+impl rcgen::PublicKeyData for Pair {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+impl rcgen::SigningKey for Pair {
+    fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(msg)
+    }
+}
+
+impl Authority {
+    /// Makes a new authority for `trust_domain`, valid from five minutes before `now_ms` for `life_s` seconds
+    /// ([`AUTHORITY_LIFE_S`] is the usual choice). Nothing is stored: the caller seals
+    /// [`cert_pem`](Self::cert_pem) and [`key_pkcs8`](Self::key_pkcs8).
+    ///
+    /// The private key comes from the operating system's generator, serial numbers from `random`.
+    ///
+    /// # Errors
+    /// [`PkiError::TrustDomain`], [`PkiError::Life`], [`PkiError::Random`], [`PkiError::Make`].
+    pub fn create(trust_domain: &str, random: Arc<dyn Random>, now_ms: u64, life_s: u64) -> Result<Self, PkiError> {
+        let root = root_id(trust_domain)?;
+        let validity = Validity::new(now_ms, life_s, u64::MAX)?;
+        let pair = Pair::generate()?;
+        let mut params = CertificateParams::default();
+        validity.apply(&mut params);
+        params.serial_number = Some(serial(&*random)?);
+        // A domain name may be longer than X.520's 64 characters for a common name; the URI name is exact.
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "Strongroom");
+        params.distinguished_name.push(DnType::CommonName, root.chars().take(64).collect::<String>());
+        params.subject_alt_names =
+            vec![rcgen::SanType::URI(root.as_str().try_into().map_err(|_| PkiError::TrustDomain)?)];
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(pair.key()).map_err(|_| PkiError::Make)?;
+        Ok(Self {
+            trust_domain: trust_domain.to_owned(),
+            not_after_ms: validity.end_ms(),
+            cert_pem: certificate.pem(),
+            issuer: Issuer::new(params, pair),
+            random,
+        })
+    }
+
+    /// Loads a stored authority. Serial numbers come from the operating system's generator; see
+    /// [`with_random`](Self::with_random).
+    ///
+    /// # Errors
+    /// [`PkiError::Damaged`] if the certificate or the key cannot be read, the certificate is no authority or
+    /// names no trust domain, or the key is not its key.
+    pub fn from_parts(cert_pem: &str, key_der: &SecretBytes) -> Result<Self, PkiError> {
+        let der = CertificateDer::from_pem_slice(cert_pem.as_bytes()).map_err(|_| PkiError::Damaged("certificate"))?;
+        let (rest, parsed) = X509Certificate::from_der(&der).map_err(|_| PkiError::Damaged("certificate"))?;
+        if !rest.is_empty() || !parsed.is_ca() {
+            return Err(PkiError::Damaged("certificate is no authority"));
+        }
+        let trust_domain = authority_domain(&parsed).ok_or(PkiError::Damaged("certificate names no trust domain"))?;
+        let pair = Pair::from_pkcs8(key_der)?;
+        if parsed.public_key().subject_public_key.data.as_ref() != pair.key().public_key_raw() {
+            return Err(PkiError::Damaged("key does not fit the certificate"));
+        }
+        let not_after_ms = u64::try_from(parsed.validity().not_after.timestamp())
+            .map_err(|_| PkiError::Damaged("certificate"))?
+            .saturating_mul(1000);
+        let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|_| PkiError::Damaged("certificate"))?;
+        Ok(Self { trust_domain, not_after_ms, issuer, random: Arc::new(SystemRandom), cert_pem: cert_pem.to_owned() })
+    }
+
+    /// The same authority drawing serial numbers from `random`.
+    #[must_use]
+    pub fn with_random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// The authority's certificate in PEM. Public.
+    pub fn cert_pem(&self) -> &str {
+        &self.cert_pem
+    }
+
+    /// The authority's private key in PKCS#8, to be sealed.
+    pub fn key_pkcs8(&self) -> SecretBytes {
+        self.issuer.key().pkcs8()
+    }
+
+    /// The one trust domain this authority speaks for.
+    pub fn trust_domain(&self) -> &str {
+        &self.trust_domain
+    }
+
+    /// Unix milliseconds after which no certificate of this authority is valid.
+    pub fn not_after_ms(&self) -> u64 {
+        self.not_after_ms
+    }
+}
+
+/// `spiffe://<trust-domain>`: what the authority itself is named (SPIFFE X.509-SVID section 2: no path).
+fn root_id(trust_domain: &str) -> Result<String, PkiError> {
+    // The strict parser wants a path; lending it one checks the domain with the only rule there is.
+    match SpiffeId::new(trust_domain, "server") {
+        Ok(id) if id.trust_domain() == trust_domain => Ok(format!("spiffe://{trust_domain}")),
+        _ => Err(PkiError::TrustDomain),
+    }
+}
+
+fn authority_domain(parsed: &X509Certificate<'_>) -> Option<String> {
+    let names = parsed.subject_alternative_name().ok()??;
+    match names.value.general_names.as_slice() {
+        [GeneralName::URI(uri)] => {
+            let domain = uri.strip_prefix("spiffe://")?;
+            root_id(domain).ok()?;
+            Some(domain.to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// 159 random bits: positive, never zero, at most 20 octets (RFC 5280 section 4.1.2.2).
+pub(super) fn serial(random: &dyn Random) -> Result<SerialNumber, PkiError> {
+    let mut bytes = [0u8; 20];
+    random.fill(&mut bytes).map_err(|_| PkiError::Random)?;
+    // Top bit clear keeps it positive; the next bit set keeps all serials at the same length.
+    bytes[0] = (bytes[0] & 0x7f) | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+/// When a certificate is valid, in whole Unix seconds.
+pub(super) struct Validity {
+    start_s: u64,
+    end_s: u64,
+}
+
+impl Validity {
+    /// From five minutes before `now_ms` to `life_s` seconds after it, cut at `limit_ms`.
+    pub(super) fn new(now_ms: u64, life_s: u64, limit_ms: u64) -> Result<Self, PkiError> {
+        let end_s = (now_ms / 1000).checked_add(life_s).ok_or(PkiError::Life)?.min(limit_ms / 1000);
+        if life_s == 0 || end_s > LAST_S || end_s * 1000 <= now_ms {
+            return Err(PkiError::Life);
+        }
+        Ok(Self { start_s: now_ms.saturating_sub(BACKDATE_MS) / 1000, end_s })
+    }
+
+    pub(super) fn end_ms(&self) -> u64 {
+        self.end_s * 1000
+    }
+
+    pub(super) fn apply(&self, params: &mut CertificateParams) {
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        params.not_before = epoch + Duration::from_secs(self.start_s);
+        params.not_after = epoch + Duration::from_secs(self.end_s);
+    }
+}

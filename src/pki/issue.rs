@@ -1,0 +1,197 @@
+//! Issuing: server certificates, client certificates, and certificates for keys made elsewhere.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
+use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::oid_registry::{
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+};
+use x509_parser::prelude::{FromDer, X509CertificationRequest};
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
+use zeroize::Zeroizing;
+
+use super::authority::{Authority, Pair, Validity, serial};
+use super::error::PkiError;
+use crate::api::secret::SecretText;
+use crate::api::spiffe::SpiffeId;
+
+/// How far certificates are backdated, in milliseconds: clocks of clients differ.
+pub const BACKDATE_MS: u64 = 300_000;
+/// Usual life of a server certificate: 30 days, in seconds.
+pub const SERVER_LIFE_S: u64 = 30 * 86_400;
+/// Largest signing request that is looked at, in bytes of PEM. An RSA-8192 request takes about 3 KiB.
+pub const MAX_CSR_BYTES: usize = 16 * 1024;
+/// Most names in one server certificate.
+const MAX_SERVER_NAMES: usize = 64;
+
+/// A certificate with its private key, both PEM. The key is wiped on drop.
+pub struct Bundle {
+    /// The certificate; public.
+    pub cert_pem: String,
+    /// The private key, PKCS#8.
+    pub key_pem: SecretText,
+}
+
+impl Authority {
+    /// Makes a server key and certificate for `names` (DNS names and IP addresses), valid for `life_s` seconds
+    /// ([`SERVER_LIFE_S`]) and never longer than the authority. The certificate also carries
+    /// `spiffe://<trust-domain>/server` and only the usage serverAuth, so it can never be a client's.
+    ///
+    /// # Errors
+    /// [`PkiError::ServerName`] for no name, more than 64, or one that is neither an address nor a plain DNS
+    /// name (wildcards are refused); [`PkiError::Life`], [`PkiError::Random`], [`PkiError::Make`].
+    pub fn issue_server(&self, names: &[String], now_ms: u64, life_s: u64) -> Result<Bundle, PkiError> {
+        if names.is_empty() || names.len() > MAX_SERVER_NAMES {
+            return Err(PkiError::ServerName);
+        }
+        let mut sans = names.iter().map(|name| server_name(name)).collect::<Result<Vec<_>, _>>()?;
+        let own = SpiffeId::new(&self.trust_domain, "server").map_err(|_| PkiError::TrustDomain)?;
+        sans.push(uri_name(&own)?);
+        let pair = Pair::generate()?;
+        let cert_pem = self.sign(&pair, sans, ExtendedKeyUsagePurpose::ServerAuth, now_ms, life_s)?;
+        Ok(Bundle { cert_pem, key_pem: pem_key(&pair) })
+    }
+
+    /// Makes a client key and certificate for `identity`: one URI name, empty subject, usage clientAuth, valid
+    /// for `life_s` seconds and never longer than the authority.
+    ///
+    /// # Errors
+    /// [`PkiError::ForeignIdentity`] if the identity is of another trust domain; [`PkiError::Life`],
+    /// [`PkiError::Random`], [`PkiError::Make`].
+    pub fn issue_client(&self, identity: &SpiffeId, now_ms: u64, life_s: u64) -> Result<Bundle, PkiError> {
+        let sans = self.client_names(identity)?;
+        let pair = Pair::generate()?;
+        let cert_pem = self.sign(&pair, sans, ExtendedKeyUsagePurpose::ClientAuth, now_ms, life_s)?;
+        Ok(Bundle { cert_pem, key_pem: pem_key(&pair) })
+    }
+
+    /// Certifies the public key of a PKCS#10 request (RFC 2986) for `identity` and returns the certificate in PEM.
+    ///
+    /// Nothing but the public key is taken from the request: subject, names, usages and every other extension in
+    /// it are ignored. The request's signature proves that the asker holds the key.
+    ///
+    /// # Errors
+    /// [`PkiError::Request`] if it is larger than [`MAX_CSR_BYTES`], malformed or wrongly signed;
+    /// [`PkiError::WeakKey`] unless the key is P-256, P-384, Ed25519 or RSA of 3072 to 8192 bits with an odd
+    /// exponent of at least 65537; the errors of [`issue_client`](Self::issue_client).
+    pub fn sign_csr(&self, csr_pem: &str, identity: &SpiffeId, now_ms: u64, life_s: u64) -> Result<String, PkiError> {
+        let sans = self.client_names(identity)?;
+        if csr_pem.len() > MAX_CSR_BYTES {
+            return Err(PkiError::Request("too large"));
+        }
+        let der = CertificateSigningRequestDer::from_pem_slice(csr_pem.as_bytes())
+            .map_err(|_| PkiError::Request("not a certificate request in PEM"))?;
+        let (rest, csr) = X509CertificationRequest::from_der(&der).map_err(|_| PkiError::Request("malformed"))?;
+        if !rest.is_empty() {
+            return Err(PkiError::Request("trailing bytes"));
+        }
+        let spki = &csr.certification_request_info.subject_pki;
+        accept_key(spki)?;
+        csr.verify_signature().map_err(|_| PkiError::Request("signature does not match its key"))?;
+        let key = rcgen::SubjectPublicKeyInfo::from_der(spki.raw).map_err(|_| PkiError::WeakKey)?;
+        self.sign(&key, sans, ExtendedKeyUsagePurpose::ClientAuth, now_ms, life_s)
+    }
+
+    fn client_names(&self, identity: &SpiffeId) -> Result<Vec<SanType>, PkiError> {
+        if identity.trust_domain() != self.trust_domain {
+            return Err(PkiError::ForeignIdentity);
+        }
+        Ok(vec![uri_name(identity)?])
+    }
+
+    fn sign(
+        &self,
+        key: &impl rcgen::PublicKeyData,
+        names: Vec<SanType>,
+        usage: ExtendedKeyUsagePurpose,
+        now_ms: u64,
+        life_s: u64,
+    ) -> Result<String, PkiError> {
+        let mut params = CertificateParams::default();
+        Validity::new(now_ms, life_s, self.not_after_ms)?.apply(&mut params);
+        params.serial_number = Some(serial(&*self.random)?);
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = names;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        params.signed_by(key, &self.issuer).map(|certificate| certificate.pem()).map_err(|_| PkiError::Make)
+    }
+}
+
+fn uri_name(identity: &SpiffeId) -> Result<SanType, PkiError> {
+    identity.uri().try_into().map(SanType::URI).map_err(|_| PkiError::Make)
+}
+
+/// An IP address or a DNS name of letters, digits and inner hyphens (RFC 1123 section 2.1); no wildcard.
+fn server_name(name: &str) -> Result<SanType, PkiError> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    let label_ok = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    if name.len() > 253 || !name.split('.').all(label_ok) {
+        return Err(PkiError::ServerName);
+    }
+    name.to_ascii_lowercase().try_into().map(SanType::DnsName).map_err(|_| PkiError::ServerName)
+}
+
+/// The kinds of key that are certified. The size is judged before the signature is checked, so an outsized key
+/// costs nothing.
+fn accept_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<(), PkiError> {
+    let kind = &spki.algorithm.algorithm;
+    let good = if *kind == OID_KEY_TYPE_EC_PUBLIC_KEY {
+        let curve = spki.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+        curve.is_some_and(|curve| curve == OID_EC_P256 || curve == OID_NIST_EC_P384)
+    } else if *kind == OID_SIG_ED25519 {
+        spki.subject_public_key.data.len() == 32
+    } else if *kind == OID_PKCS1_RSAENCRYPTION {
+        match spki.parsed() {
+            Ok(PublicKey::RSA(key)) => {
+                let exponent = key.try_exponent().unwrap_or(0);
+                (3072..=8192).contains(&modulus_bits(key.modulus)) && exponent >= 65_537 && exponent % 2 == 1
+            }
+            _ => false,
+        }
+    } else {
+        false
+    };
+    if good { Ok(()) } else { Err(PkiError::WeakKey) }
+}
+
+/// Significant bits of a big-endian number; leading zero bytes do not make a key longer.
+fn modulus_bits(modulus: &[u8]) -> usize {
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let top = modulus.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);
+    (modulus.len() - zeros) * 8 - top
+}
+
+/// PKCS#8 in PEM (RFC 7468 section 10) written into one buffer that is allocated once, so no copy stays behind.
+fn pem_key(pair: &Pair) -> SecretText {
+    let der = pair.key().serialized_der();
+    let mut encoded = Zeroizing::new(vec![0u8; der.len().div_ceil(3) * 4]);
+    let written = STANDARD.encode_slice(der, encoded.as_mut_slice()).expect("buffer holds the base64 form");
+    let text = std::str::from_utf8(encoded.get(..written).unwrap_or_default()).expect("base64 is ASCII");
+    let mut pem = String::with_capacity(written + written / 64 + 64);
+    pem.push_str("-----BEGIN PRIVATE KEY-----\n");
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = tail;
+    }
+    pem.push_str("-----END PRIVATE KEY-----\n");
+    SecretText::from(pem)
+}

@@ -1,0 +1,19 @@
+//! Certificates: the vault's CA, issuing, reading identities. No I/O.
+//!
+//! An identity is one SPIFFE id in the only URI name of a certificate; common names are never read. The
+//! certificate authority lives inside the vault and speaks for exactly one trust domain.
+//!
+//! The authority carries no URI name constraint: rustls-webpki does not implement that form and refuses every
+//! leaf below such an authority (`tests.rs` keeps the proof). [`peer::inspect`] compares the trust domain instead.
+
+mod authority;
+mod error;
+mod issue;
+pub mod peer;
+
+#[cfg(test)]
+mod tests;
+
+pub use authority::{AUTHORITY_LIFE_S, Authority};
+pub use error::PkiError;
+pub use issue::{BACKDATE_MS, Bundle, MAX_CSR_BYTES, SERVER_LIFE_S};

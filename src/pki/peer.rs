@@ -1,0 +1,125 @@
+//! Who is on the other end: reads the client certificate that TLS has already verified.
+//!
+//! TLS proves the chain, the dates and the possession of the key. This module decides which identity the leaf
+//! names, and refuses any leaf that leaves room for a second opinion: the rules of SPIFFE X.509-SVID sections 2 to
+//! 4, and no use at all of common names.
+
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::api::spiffe::SpiffeId;
+use crate::crypto::hash::sha256;
+
+/// Largest certificate that is looked at, in bytes of DER.
+pub const MAX_CERT_BYTES: usize = 16 * 1024;
+
+/// The facts of a client certificate that decisions may rest on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The one identity the certificate names.
+    pub identity: SpiffeId,
+    /// SHA-256 of the whole certificate in DER.
+    pub fingerprint: [u8; 32],
+    /// SHA-256 of the SubjectPublicKeyInfo: stays the same over a renewal with the same key.
+    pub key_fingerprint: [u8; 32],
+    /// Serial number, big-endian, as encoded.
+    pub serial: Vec<u8>,
+    /// Valid from, Unix milliseconds.
+    pub not_before_ms: u64,
+    /// Valid until, Unix milliseconds.
+    pub not_after_ms: u64,
+}
+
+/// Why a certificate names no acceptable identity. Carries nothing from the certificate.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// Not a certificate in DER, or larger than [`MAX_CERT_BYTES`], or followed by other bytes.
+    #[error("malformed certificate")]
+    Malformed,
+    /// The certificate is a certificate authority's, or may sign certificates.
+    #[error("certificate of an authority")]
+    Authority,
+    /// The key usage lacks digitalSignature, or the extended key usage is not exactly clientAuth.
+    #[error("certificate is not for client authentication")]
+    Usage,
+    /// There is not exactly one URI name, or there are names of another form.
+    #[error("certificate does not carry exactly one identity")]
+    Names,
+    /// The URI is not a strict SPIFFE id.
+    #[error("identity is malformed")]
+    Identity,
+    /// The identity belongs to another trust domain.
+    #[error("identity of another trust domain")]
+    ForeignDomain,
+    /// The dates are before 1970 or the wrong way round.
+    #[error("invalid dates")]
+    Dates,
+}
+
+/// Reads the leaf certificate `der` and returns the identity it names within `trust_domain`.
+///
+/// Total: any bytes give a [`Peer`] or an error, never a panic. Does not check the chain, the signature or the
+/// dates against a clock; TLS has done so, and the caller compares `not_after_ms` at each request.
+///
+/// # Errors
+/// See [`PeerError`].
+pub fn inspect(der: &[u8], trust_domain: &str) -> Result<Peer, PeerError> {
+    if der.len() > MAX_CERT_BYTES {
+        return Err(PeerError::Malformed);
+    }
+    let (rest, parsed) = X509Certificate::from_der(der).map_err(|_| PeerError::Malformed)?;
+    if !rest.is_empty() {
+        return Err(PeerError::Malformed);
+    }
+    // A second copy of any extension could be read by one side and skipped by the other (RFC 5280 section 4.2).
+    parsed.extensions_map().map_err(|_| PeerError::Malformed)?;
+
+    let constraints = parsed.basic_constraints().map_err(|_| PeerError::Malformed)?;
+    if constraints.is_some_and(|found| found.value.ca) {
+        return Err(PeerError::Authority);
+    }
+    let usage = parsed.key_usage().map_err(|_| PeerError::Malformed)?.ok_or(PeerError::Usage)?;
+    if usage.value.key_cert_sign() || usage.value.crl_sign() {
+        return Err(PeerError::Authority);
+    }
+    let extended = parsed.extended_key_usage().map_err(|_| PeerError::Malformed)?.ok_or(PeerError::Usage)?.value;
+    // Exactly clientAuth: a certificate good for two roles is one stolen key away from the other role.
+    let other = extended.any
+        || extended.server_auth
+        || extended.code_signing
+        || extended.email_protection
+        || extended.time_stamping
+        || extended.ocsp_signing
+        || !extended.other.is_empty();
+    if !usage.value.digital_signature() || !extended.client_auth || other {
+        return Err(PeerError::Usage);
+    }
+
+    let names = parsed.subject_alternative_name().map_err(|_| PeerError::Malformed)?.ok_or(PeerError::Names)?;
+    let [GeneralName::URI(uri)] = names.value.general_names.as_slice() else {
+        return Err(PeerError::Names);
+    };
+    let identity = SpiffeId::parse(uri).map_err(|_| PeerError::Identity)?;
+    // The parser knows no wildcards; written again here because this is the place where one would be fatal.
+    if uri.contains('*') || identity.uri() != *uri {
+        return Err(PeerError::Identity);
+    }
+    if identity.trust_domain() != trust_domain {
+        return Err(PeerError::ForeignDomain);
+    }
+
+    let ms = |seconds: i64| u64::try_from(seconds).ok().and_then(|s| s.checked_mul(1000)).ok_or(PeerError::Dates);
+    let not_before_ms = ms(parsed.validity().not_before.timestamp())?;
+    let not_after_ms = ms(parsed.validity().not_after.timestamp())?;
+    if not_after_ms < not_before_ms {
+        return Err(PeerError::Dates);
+    }
+    Ok(Peer {
+        identity,
+        fingerprint: sha256(&[der]),
+        key_fingerprint: sha256(&[parsed.public_key().raw]),
+        serial: parsed.raw_serial().to_vec(),
+        not_before_ms,
+        not_after_ms,
+    })
+}
