@@ -16,8 +16,12 @@ pub mod api;
 pub mod audit;
 #[cfg(feature = "server")]
 pub mod barrier;
+#[cfg(feature = "server")]
+pub mod core;
 #[cfg(feature = "verify")]
 pub mod crypto;
+#[cfg(feature = "server")]
+pub mod engine;
 #[cfg(feature = "server")]
 pub mod keys;
 #[cfg(feature = "server")]

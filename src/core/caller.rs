@@ -1,0 +1,122 @@
+//! Who asks: facts about the peer, taken from its certificate by the TLS layer and never from the request.
+
+use std::sync::Arc;
+
+use crate::api::spiffe::SpiffeId;
+
+/// One authenticated peer and one request of it.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The single SPIFFE identity in the peer's certificate.
+    pub identity: Arc<SpiffeId>,
+    /// SHA-256 of the certificate's DER.
+    pub fingerprint: [u8; 32],
+    /// End of the certificate's validity, milliseconds since 1970. Checked again per request: a connection may
+    /// outlive the certificate that opened it.
+    pub not_after_ms: u64,
+    /// Peer address as text, for the audit log.
+    pub remote: String,
+    /// Identifier of this request, in the reply and in the audit log.
+    pub request_id: String,
+}
+
+/// Who opens a sealed vault.
+#[derive(Clone, Copy, Debug)]
+pub enum Opener<'a> {
+    /// The daemon itself or its local socket: whoever can reach it may read the data directory anyway.
+    Local,
+    /// A peer over mutual TLS; must match [`super::Settings::unseal_identities`].
+    Remote(&'a Caller),
+}
+
+impl Opener<'_> {
+    /// The name under which failures are counted.
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Self::Local => "local",
+            Self::Remote(caller) => caller.identity.uri(),
+        }
+    }
+}
+
+/// Which identities may unseal: one identity, or every identity below a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityPattern {
+    trust_domain: String,
+    path: String,
+    below: bool,
+}
+
+impl IdentityPattern {
+    /// Reads `ops/alice`, `ops/*`, or either with `spiffe://<trust domain>/` in front. The star stands for everything
+    /// below a folder and only at the end, after a slash: `ops/*` matches `ops/a` and `ops/a/b`, never `opsx`.
+    ///
+    /// # Errors
+    /// A text that says what is wrong, when the pattern is not of that form or names another trust domain.
+    pub fn parse(text: &str, trust_domain: &str) -> Result<Self, &'static str> {
+        let path = match text.strip_prefix("spiffe://") {
+            Some(rest) => rest
+                .strip_prefix(trust_domain)
+                .and_then(|rest| rest.strip_prefix('/'))
+                .ok_or("the pattern names another trust domain")?,
+            None => text,
+        };
+        let (path, below) = match path.strip_suffix("/*") {
+            Some(folder) => (folder, true),
+            None => (path, false),
+        };
+        SpiffeId::new(trust_domain, path).map_err(|_| "the pattern is not an identity path")?;
+        Ok(Self { trust_domain: trust_domain.to_owned(), path: path.to_owned(), below })
+    }
+
+    /// Whether `identity` is meant.
+    #[must_use]
+    pub fn matches(&self, identity: &SpiffeId) -> bool {
+        if identity.trust_domain() != self.trust_domain {
+            return false;
+        }
+        if self.below {
+            identity.path().strip_prefix(self.path.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        } else {
+            identity.path() == self.path
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn patterns_end_at_segment_borders() {
+        let check = |pattern: &str, identity: &str, want: bool| {
+            let pattern = IdentityPattern::parse(pattern, "example.org").expect("valid pattern");
+            let identity = SpiffeId::parse(identity).expect("valid identity");
+            assert_eq!(pattern.matches(&identity), want, "{pattern:?} {identity:?}");
+        };
+        check("ops/alice", "spiffe://example.org/ops/alice", true);
+        check("ops/alice", "spiffe://example.org/ops/alice2", false);
+        check("ops/alice", "spiffe://example.org/ops/alice/x", false);
+        check("ops/alice", "spiffe://elsewhere.org/ops/alice", false);
+        check("ops/*", "spiffe://example.org/ops/a/b", true);
+        check("ops/*", "spiffe://example.org/ops", false);
+        check("ops/*", "spiffe://example.org/opsx/a", false);
+        check("spiffe://example.org/ops/*", "spiffe://example.org/ops/a", true);
+    }
+
+    #[test]
+    fn other_patterns_are_refused() {
+        for text in ["", "*", "ops*", "o*s/x", "/ops", "ops/", "ops//x", "ops/**", "spiffe://elsewhere.org/ops/*"] {
+            assert!(IdentityPattern::parse(text, "example.org").is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_is_total(text in "\\PC{0,40}") {
+            let _ = IdentityPattern::parse(&text, "example.org");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The decision: one question to the caller's compiled policies, made before anything of the store is looked at.
+//!
+//! A path that leads nowhere is decided like any other, with the capability its verb stands for, and only those who
+//! would be allowed learn that there is nothing: unknown, forbidden and missing look alike to everybody else.
+
+use std::sync::Arc;
+
+use crate::api::path::Path;
+use crate::barrier::View;
+use crate::engine::Plan;
+use crate::policy::{Ask, Capability, Decision};
+
+use super::error::VaultError;
+use super::mount::Mount;
+use super::request::{Body, Operation};
+use super::snapshot::{Snapshot, Subject};
+use super::sys::{self, Guard, Route};
+
+/// Where a request leads.
+pub(super) enum Target {
+    /// One of the core's own routes.
+    Sys(&'static Route),
+    /// An engine.
+    Mount {
+        mount: Arc<Mount>,
+        /// The path below the mount.
+        relative: Path,
+        plan: Plan,
+    },
+    /// Nowhere; the error is for those who may know.
+    Nowhere(VaultError),
+}
+
+impl Target {
+    /// Looks the path up in the route table or the mount table.
+    pub(super) fn of(snapshot: &Snapshot, operation: Operation, path: &Path) -> Self {
+        if path.segments().next() == Some("sys") {
+            return match sys::find(operation, path) {
+                Ok(route) => Self::Sys(route),
+                Err(error) => Self::Nowhere(error),
+            };
+        }
+        let Some((mount, relative)) = snapshot.mounts.route(path) else {
+            return Self::Nowhere(VaultError::NoRoute(path.as_str().to_owned()));
+        };
+        match mount.engine.plan(operation, &relative) {
+            Ok(plan) => Self::Mount { mount: Arc::clone(mount), relative, plan },
+            Err(error) => Self::Nowhere(error.into()),
+        }
+    }
+
+    /// Type of what answers, for the audit log.
+    pub(super) fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Sys(_) => Some("system"),
+            Self::Mount { mount, .. } => Some(mount.kind),
+            Self::Nowhere(_) => None,
+        }
+    }
+
+    /// Whether it runs in the committer.
+    pub(super) fn mutates(&self) -> bool {
+        match self {
+            Self::Sys(route) => route.mutates(),
+            Self::Mount { plan, .. } => plan.mutates,
+            Self::Nowhere(_) => false,
+        }
+    }
+}
+
+/// What was decided, in words for the audit log, and the error if the request ends here.
+pub(super) struct Verdict {
+    /// `allow`, `deny`, or `open` for a route that checks by itself.
+    pub decision: &'static str,
+    /// The rule that allowed it.
+    pub rule: Option<String>,
+    /// `Ok`: go on.
+    pub outcome: Result<(), VaultError>,
+}
+
+/// One question.
+pub(super) struct Question<'a> {
+    pub subject: &'a Subject,
+    pub operation: Operation,
+    pub path: &'a Path,
+    pub body: &'a Body,
+    pub wrap_ttl: Option<u64>,
+}
+
+impl Question<'_> {
+    /// Decides before the request is audited. A `POST` that may be create or update passes when either is allowed;
+    /// [`Question::settle`] decides which one it is, on the state that the write applies to.
+    pub(super) fn decide(&self, target: &mut Target) -> Verdict {
+        let (sudo, open, either) = match &*target {
+            Target::Sys(route) => (route.sudo, route.guard == Guard::Open, false),
+            Target::Mount { plan, .. } => (plan.sudo, false, plan.checks_existence),
+            Target::Nowhere(_) => (false, false, false),
+        };
+        if open {
+            return Verdict { decision: "open", rule: None, outcome: self.offered(target) };
+        }
+        let wanted: &[Capability] = match self.operation {
+            Operation::Read => &[Capability::Read],
+            Operation::List => &[Capability::List],
+            Operation::Write if either => &[Capability::Update, Capability::Create],
+            Operation::Write => &[Capability::Update],
+            Operation::Patch => &[Capability::Patch],
+            Operation::Delete => &[Capability::Delete],
+        };
+        match wanted.iter().find_map(|capability| self.ask(*capability, sudo)) {
+            Some(rule) => Verdict { decision: "allow", rule: Some(rule), outcome: self.offered(target) },
+            None => Verdict { decision: "deny", rule: None, outcome: Err(VaultError::Forbidden) },
+        }
+    }
+
+    /// Decides again inside the committer: policies may have changed while the request waited, and whether a `POST`
+    /// creates or updates is known only here, where no other writer can come in between.
+    ///
+    /// # Errors
+    /// [`VaultError::Forbidden`]; what [`crate::engine::Engine::exists`] gives.
+    pub(super) fn settle(&self, target: &Target, view: Option<&View<'_>>) -> Result<(), VaultError> {
+        let (capability, sudo) = match (target, view) {
+            (Target::Mount { mount, relative, plan }, Some(view)) => {
+                let capability = match self.operation {
+                    Operation::Write if plan.checks_existence => {
+                        let (update, create) = (
+                            self.ask(Capability::Update, plan.sudo).is_some(),
+                            self.ask(Capability::Create, plan.sudo).is_some(),
+                        );
+                        // Who may do neither must not make the index answer.
+                        let allowed = match (update, create) {
+                            (false, false) => false,
+                            (true, true) => true,
+                            _ => mount.engine.exists(view, relative)? == update,
+                        };
+                        return if allowed { Ok(()) } else { Err(VaultError::Forbidden) };
+                    }
+                    Operation::Write => Capability::Update,
+                    Operation::Patch => Capability::Patch,
+                    Operation::Delete => Capability::Delete,
+                    Operation::Read => Capability::Read,
+                    Operation::List => Capability::List,
+                };
+                (capability, plan.sudo)
+            }
+            (Target::Sys(route), _) => {
+                let capability = match self.operation {
+                    Operation::Delete => Capability::Delete,
+                    Operation::Patch => Capability::Patch,
+                    Operation::Read => Capability::Read,
+                    Operation::List => Capability::List,
+                    Operation::Write => Capability::Update,
+                };
+                (capability, route.sudo)
+            }
+            _ => return Err(VaultError::Internal),
+        };
+        self.ask(capability, sudo).map(|_| ()).ok_or(VaultError::Forbidden)
+    }
+
+    /// `Some(rule)` when allowed.
+    fn ask(&self, capability: Capability, sudo: bool) -> Option<String> {
+        let object = self.body.object().ok()?;
+        let parameters: Vec<(&str, &[u8])> = object.entries().map(|(name, raw)| (name, raw.get().as_bytes())).collect();
+        let ask = Ask { path: self.path, capability, sudo, parameters: Some(&parameters), wrap_ttl: self.wrap_ttl };
+        match self.subject.acl.decide(&ask) {
+            Decision::Allow { rule } => Some(rule.to_string()),
+            Decision::Deny { .. } => None,
+        }
+    }
+
+    /// What only an allowed caller learns.
+    fn offered(&self, target: &mut Target) -> Result<(), VaultError> {
+        if let Target::Nowhere(error) = target {
+            return Err(std::mem::replace(error, VaultError::NotFound));
+        }
+        if self.wrap_ttl.is_some() {
+            return Err(VaultError::BadRequest(
+                "response wrapping is not offered: send the request without X-Vault-Wrap-TTL".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! What a caller may learn of a failure. Details go to the operator's log, never through this type.
+
+use crate::barrier::BarrierError;
+use crate::engine::EngineError;
+use crate::store::StoreError;
+
+/// Why a request was not answered with a reply. `http` holds the one table from here to status codes.
+///
+/// The texts go to the caller as they stand: static words and field names, never content of a request or a secret.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    /// The vault is sealed (503).
+    #[error("Vault is sealed")]
+    Sealed,
+    /// There is no vault in the data directory yet (400 on unseal).
+    #[error("Vault is not initialized")]
+    NotInitialised,
+    /// Nothing there (404 with an empty `errors` array).
+    #[error("not found")]
+    NotFound,
+    /// Nothing there, with a warning for the caller (404 with `warnings`).
+    #[error("{0}")]
+    NotFoundWith(String),
+    /// No mount and no route takes the path (404); the payload is the path.
+    #[error("no handler for route \"{0}\". route entry not found.")]
+    NoRoute(String),
+    /// Refused (403). One text for every reason, so that unknown, forbidden and missing look alike.
+    #[error("permission denied")]
+    Forbidden,
+    /// The preflight check of a client failed (403); the payload is the mount as the client named it.
+    #[error("preflight capability check returned 403, please ensure client's policies grant access to path \"{0}/\"")]
+    Preflight(String),
+    /// The request is wrong (400).
+    #[error("{0}")]
+    BadRequest(String),
+    /// The secret does not open the vault (400). The same text for a wrong passphrase and for a missing slot.
+    #[error("unseal failed: no key slot opens with this secret")]
+    WrongKey,
+    /// Too many failed attempts (429).
+    #[error("too many failed attempts, try again in {retry_after_s} s")]
+    TooMany {
+        /// Seconds until the next attempt is looked at.
+        retry_after_s: u64,
+    },
+    /// The path does not take this operation (405).
+    #[error("1 error occurred:\n\t* unsupported operation\n\n")]
+    Unsupported,
+    /// The audit log did not take the entry, so nothing may be answered (503).
+    #[error("audit log unavailable: nothing can be answered until it takes entries again")]
+    AuditUnavailable,
+    /// A record is missing, altered or older than it must be (500).
+    #[error("stored data failed its integrity check")]
+    Integrity,
+    /// The disk is full: writes wait, reads go on (507).
+    #[error("storage is full: the write was not done, reads go on")]
+    Full,
+    /// Cannot be done at the moment (503); nothing was changed unless the text says so.
+    #[error("{0}")]
+    Unavailable(&'static str),
+    /// A defect or a fault that the operator's log explains (500).
+    #[error("internal error")]
+    Internal,
+}
+
+impl VaultError {
+    /// A short static word for the audit log.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed",
+            Self::NotInitialised => "not-initialised",
+            Self::NotFound | Self::NotFoundWith(_) => "not-found",
+            Self::NoRoute(_) => "no-route",
+            Self::Forbidden | Self::Preflight(_) => "denied",
+            Self::BadRequest(_) => "bad-request",
+            Self::WrongKey => "wrong-key",
+            Self::TooMany { .. } => "too-many",
+            Self::Unsupported => "unsupported",
+            Self::AuditUnavailable => "audit-unavailable",
+            Self::Integrity => "integrity",
+            Self::Full => "storage-full",
+            Self::Unavailable(_) => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl VaultError {
+    /// The HTTP status that belongs to the error. `http` answers with it and the audit log records it, so that the
+    /// two cannot differ.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::BadRequest(_) | Self::WrongKey | Self::NotInitialised => 400,
+            Self::Forbidden | Self::Preflight(_) => 403,
+            Self::NotFound | Self::NotFoundWith(_) | Self::NoRoute(_) => 404,
+            Self::Unsupported => 405,
+            Self::TooMany { .. } => 429,
+            Self::Integrity | Self::Internal => 500,
+            Self::Sealed | Self::AuditUnavailable | Self::Unavailable(_) => 503,
+            Self::Full => 507,
+        }
+    }
+}
+
+impl VaultError {
+    /// What a caller learns of a failure in the barrier.
+    pub(super) fn from_barrier(error: &BarrierError) -> Self {
+        match error {
+            BarrierError::Full | BarrierError::Store(StoreError::Full) => Self::Full,
+            BarrierError::Path(_) => Self::BadRequest("the path is not acceptable".to_owned()),
+            BarrierError::TooLarge => Self::BadRequest("the secret is larger than a record may be".to_owned()),
+            BarrierError::Degraded => Self::Unavailable("writes are stopped after an integrity error, reads go on"),
+            BarrierError::Fatal(_) => Self::Unavailable("the state on disk is unknown: the vault is restarting"),
+            BarrierError::Store(_) | BarrierError::Sidecar(_) => Self::Unavailable("the storage is not available"),
+            BarrierError::NotEmpty => Self::BadRequest("the store is not empty".to_owned()),
+            BarrierError::Versions(_) | BarrierError::Crypto(_) => Self::Internal,
+            // Everything else says that stored bytes are not the ones that were written; the operator's log and
+            // `docs/operations.md` tell which.
+            _ => Self::Integrity,
+        }
+    }
+}
+
+impl From<BarrierError> for VaultError {
+    fn from(error: BarrierError) -> Self {
+        tracing::error!(%error, "barrier");
+        Self::from_barrier(&error)
+    }
+}
+
+impl From<EngineError> for VaultError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::BadRequest(text) => Self::BadRequest(text),
+            EngineError::NotFound => Self::NotFound,
+            EngineError::NotFoundWith(text) => Self::NotFoundWith(text),
+            EngineError::Unsupported => Self::Unsupported,
+            EngineError::Barrier(error) => Self::from(error),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Vault operations: the pipeline every request passes.
+//!
+//! [`Vault`] is the daemon's heart without its skin: no socket, no file, no clock of its own. It is sealed until
+//! [`Vault::unseal`], and [`Vault::handle`] is the only way to data; `pipeline.rs` shows the order of its steps on one
+//! screen. Mutations run in one committer thread (`committer.rs`), which gives concurrent writers a shared commit and
+//! readers a state that never un-happens.
+//!
+//! What it refuses to know: HTTP, TLS, configuration files, a concrete store.
+
+mod caller;
+mod committer;
+mod decide;
+mod error;
+mod facts;
+mod identity;
+pub mod init;
+mod mount;
+mod pipeline;
+mod ports;
+mod request;
+mod snapshot;
+mod sys;
+mod unseal;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+
+use crate::api::secret::SecretText;
+use crate::api::spiffe::SpiffeId;
+use crate::api::sys::{Health, Leader, Mark, SealStatus};
+use crate::audit::{AuditError, Broker};
+use crate::barrier::Barrier;
+use crate::pki::Bundle;
+
+pub use caller::{Caller, IdentityPattern, Opener};
+pub use error::VaultError;
+pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, SystemClock};
+pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
+
+use committer::Committer;
+use snapshot::Snapshot;
+use unseal::Gate;
+
+/// One vault: sealed at first, serving after [`Vault::unseal`], sealed again after [`Vault::seal`] or a fatal fault.
+///
+/// Every method may be called from any thread. All but [`Vault::handle`] block for as long as their I/O takes.
+pub struct Vault {
+    ports: Ports,
+    settings: Arc<Settings>,
+    /// Present exactly while unsealed. Nothing holds the inner `Arc` across an await, so that [`Vault::seal`] can
+    /// wait for the last reader.
+    live: ArcSwapOption<Live>,
+    /// One unseal or seal at a time; also counts failed attempts.
+    gate: Mutex<Gate>,
+    /// A sync failed: this process must not write again, only end.
+    dead: AtomicBool,
+    /// For the committer thread, which seals the vault when the disk can no longer be trusted.
+    me: Weak<Vault>,
+}
+
+/// What exists only while unsealed.
+struct Live {
+    barrier: Arc<Barrier>,
+    audit: Arc<Broker>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    committer: Committer,
+}
+
+impl Vault {
+    /// A sealed vault. Touches nothing.
+    #[must_use]
+    pub fn new(ports: Ports, settings: Settings) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            ports,
+            settings: Arc::new(settings),
+            live: ArcSwapOption::empty(),
+            gate: Mutex::new(Gate::default()),
+            dead: AtomicBool::new(false),
+            me: Weak::clone(me),
+        })
+    }
+
+    /// Answers one request. A read completes without awaiting; a write awaits the group commit it became part of, and
+    /// is durable, anchored and audited when this returns `Ok`. If the future is dropped while it waits, the write
+    /// happens or not, whole in either case, and is audited.
+    ///
+    /// # Errors
+    /// Any [`VaultError`]. After [`VaultError::AuditUnavailable`] a mutation may have been done: its request entry is
+    /// in the audit log and its outcome is noted there as soon as the log takes entries again. After every other error
+    /// nothing has changed.
+    pub async fn handle(&self, caller: &Caller, request: Request) -> Result<Reply, VaultError> {
+        pipeline::handle(self, caller, request).await
+    }
+
+    /// Whether a vault header exists.
+    #[must_use]
+    pub fn initialised(&self) -> bool {
+        sys::health::initialised(self)
+    }
+
+    /// Whether requests are refused with [`VaultError::Sealed`].
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.live.load().is_none()
+    }
+
+    /// `GET sys/seal-status`.
+    #[must_use]
+    pub fn seal_status(&self) -> SealStatus {
+        sys::health::seal_status(self)
+    }
+
+    /// `GET sys/health`, without the status code, which depends on query parameters.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        sys::health::health(self)
+    }
+
+    /// `GET sys/leader`.
+    #[must_use]
+    pub fn leader(&self) -> Leader {
+        sys::health::leader(self)
+    }
+
+    /// Epoch, incarnation and generation for the reply headers; `None` while sealed.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.live().map(|live| sys::health::mark(&live))
+    }
+
+    /// Opens the vault. Blocking: key derivation takes a second by design. Already unsealed: the status, and the
+    /// secret is not looked at.
+    ///
+    /// # Errors
+    /// [`VaultError::Forbidden`] when the caller matches none of [`Settings::unseal_identities`];
+    /// [`VaultError::TooMany`] during the delay after failures; [`VaultError::WrongKey`];
+    /// [`VaultError::NotInitialised`]; [`VaultError::Integrity`] when stored data fails its checks;
+    /// [`VaultError::AuditUnavailable`] when no audit device opens. The vault stays sealed after each.
+    pub fn unseal(&self, opener: Opener<'_>, key: &UnsealKey<'_>) -> Result<SealStatus, VaultError> {
+        unseal::unseal(self, opener, key)
+    }
+
+    /// Closes the vault: waits for the group in work and for running reads, then wipes every key. Requests that wait
+    /// are answered [`VaultError::Sealed`]. Does nothing when sealed.
+    pub fn seal(&self) {
+        self.close(None);
+    }
+
+    /// Opens the audit devices' files anew, after a rotation by rename.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`], [`VaultError::AuditUnavailable`].
+    pub fn reopen_audit(&self) -> Result<(), VaultError> {
+        let live = self.live().ok_or(VaultError::Sealed)?;
+        live.audit.reopen_at(self.ports.clock.now_ms()).map_err(|error| self.audit_failed(&error))
+    }
+
+    /// Makes the audit entries of reads durable. The daemon calls it every second.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`], [`VaultError::AuditUnavailable`].
+    pub fn sync_audit(&self) -> Result<(), VaultError> {
+        let live = self.live().ok_or(VaultError::Sealed)?;
+        live.audit.sync().map_err(|error| self.audit_failed(&error))
+    }
+
+    /// Certificate of the vault's own authority, PEM.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
+    pub fn ca_pem(&self) -> Result<String, VaultError> {
+        let live = self.live().ok_or(VaultError::Sealed)?;
+        Ok(sys::certificates::authority(&live.barrier)?.cert_pem().to_owned())
+    }
+
+    /// Issues a client certificate with a fresh key, for the daemon itself (`dev`). Callers over the network send a
+    /// certificate request to `sys/strongroom/certificates` and keep their key.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
+    pub fn issue_client(&self, identity: &SpiffeId, life_s: u64) -> Result<Bundle, VaultError> {
+        let live = self.live().ok_or(VaultError::Sealed)?;
+        sys::certificates::issue_client(&live, identity, self.ports.clock.now_ms(), life_s)
+    }
+
+    /// Issues a server certificate with a fresh key, for the daemon's listener.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
+    pub fn issue_server(&self, names: &[String], life_s: u64) -> Result<Bundle, VaultError> {
+        let live = self.live().ok_or(VaultError::Sealed)?;
+        sys::certificates::issue_server(&live, names, self.ports.clock.now_ms(), life_s)
+    }
+
+    fn live(&self) -> Option<Arc<Live>> {
+        self.live.load_full()
+    }
+
+    /// Takes the vault out of service and waits until nobody can write an audit line or read a record any more; a
+    /// later unseal goes on with the same files.
+    fn close(&self, by: Option<&SpiffeId>) {
+        let _gate = self.gate.lock();
+        let Some(live) = self.live.swap(None) else { return };
+        live.committer.stop();
+        // Readers hold the `Arc` only inside synchronous code, so this ends within the time of one read.
+        while Arc::strong_count(&live) > 1 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        unseal::note_seal(&live, self.ports.clock.now_ms(), by);
+    }
+
+    /// What a caller learns when the audit log fails. An unknown state of the log ends the process like an unknown
+    /// state of the store.
+    fn audit_failed(&self, error: &AuditError) -> VaultError {
+        if *error == AuditError::Sync {
+            self.fatal("an audit device could not make entries durable");
+        }
+        VaultError::AuditUnavailable
+    }
+
+    /// Takes the vault out of service for good, without waiting, and tells the daemon. Once.
+    fn fatal(&self, why: &'static str) {
+        if !self.dead.swap(true, Ordering::SeqCst) {
+            self.live.store(None);
+            (self.ports.on_fatal)(why);
+        }
+    }
+}
+
+/// Passphrases are compared and derived in one normal form only.
+fn normalised(passphrase: &SecretText) -> Result<crate::crypto::secret::SecretBytes, VaultError> {
+    crate::crypto::password::normalise(passphrase.reveal())
+        .map_err(|_| VaultError::BadRequest("the passphrase holds characters that have no stable form".to_owned()))
+}

@@ -1,0 +1,197 @@
+//! The order of every request. [`enter`] is the promise:
+//!
+//! sealed? -> canonical path -> identify -> decide -> audit the request -> run -> audit the reply -> answer
+//!
+//! Denials and failures are audited too. When the audit log does not take an entry, nothing is returned. A read writes
+//! request and reply as one audit line before it answers; a mutation goes to the committer, which makes the request
+//! entry durable before it runs anything (`committer.rs`).
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::api::path::Path;
+use crate::barrier::Tx;
+use crate::engine;
+
+use super::committer::{Done, Job};
+use super::decide::{Question, Target};
+use super::error::VaultError;
+use super::facts::Facts;
+use super::request::{Operation, Reply, Request};
+use super::snapshot::{Snapshot, Subject};
+use super::sys::{Change, Effect, Inquiry, Run};
+use super::{Caller, Live, Settings, Vault};
+
+pub(super) async fn handle(vault: &Vault, caller: &Caller, request: Request) -> Result<Reply, VaultError> {
+    match enter(vault, caller, request)? {
+        Step::Answered(reply) => Ok(reply),
+        // A dropped answer means that the committer stopped before it took the job: nothing was done.
+        Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed)),
+    }
+}
+
+enum Step {
+    Answered(Reply),
+    Waiting(oneshot::Receiver<Result<Reply, VaultError>>),
+}
+
+/// Everything up to the answer of a read, or up to the queue for a mutation. Synchronous, so that the `Arc<Live>` is
+/// gone before anything awaits.
+fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, VaultError> {
+    let live = vault.live().ok_or(VaultError::Sealed)?; // sealed?
+    let Request { operation, path, body, wrap_ttl } = canonical(request); // canonical path
+    let now_ms = vault.ports.clock.now_ms();
+    let snapshot = live.snapshot.load_full();
+    let subject = identify(&snapshot, &vault.settings, caller, now_ms); // identify
+    let mut target = Target::of(&snapshot, operation, &path);
+    let kind = target.kind();
+    let question = Question { subject: &subject, operation, path: &path, body: &body, wrap_ttl };
+    let verdict = question.decide(&mut target); // decide
+    let facts = Facts {
+        caller: caller.clone(),
+        inner: engine::Request { operation, path: relative(&target, &path), body },
+        full: path,
+        mount_kind: kind,
+        policies: Arc::clone(&subject.policies),
+        decision: verdict.decision,
+        rule: verdict.rule,
+        time_ms: now_ms,
+    };
+    if let Err(error) = verdict.outcome {
+        let refused = Err(error);
+        audit(vault, &live, &facts, &refused)?;
+        return refused.map(Step::Answered);
+    }
+    if target.mutates() {
+        return submit(vault, &live, facts, target).map(Step::Waiting); // (same order there)
+    }
+    let (result, effect) = run(vault, &live, &snapshot, &subject, &facts, &target); // run
+    audit(vault, &live, &facts, &result)?; // audit both
+    let reply = result?;
+    if effect == Effect::Seal {
+        live.audit.sync().map_err(|error| vault.audit_failed(&error))?;
+        drop(live);
+        vault.close(Some(&caller.identity));
+    }
+    Ok(Step::Answered(reply)) // answer
+}
+
+/// A listing always names a folder, for policies and for routing.
+fn canonical(mut request: Request) -> Request {
+    if request.operation == Operation::List {
+        request.path = request.path.to_folder();
+    }
+    request
+}
+
+/// A connection may outlive the certificate that opened it: past its end the caller is a stranger. So is everybody
+/// from another trust domain, should the TLS layer ever let one in.
+fn identify(snapshot: &Snapshot, settings: &Settings, caller: &Caller, now_ms: u64) -> Arc<Subject> {
+    if caller.not_after_ms <= now_ms || caller.identity.trust_domain() != settings.trust_domain {
+        return snapshot.stranger();
+    }
+    snapshot.subject(&caller.identity)
+}
+
+fn relative(target: &Target, path: &Path) -> Path {
+    match target {
+        Target::Mount { relative, .. } => relative.clone(),
+        _ => path.clone(),
+    }
+}
+
+/// One line with request and outcome; when it is not taken, the outcome must not leave.
+fn audit(vault: &Vault, live: &Live, facts: &Facts, result: &Result<Reply, VaultError>) -> Result<(), VaultError> {
+    let (asked, answered) = (facts.request_fields(), facts.reply_fields(result));
+    let (asked, answered) = (asked.borrow(), answered.borrow());
+    let generation = live.barrier.mark().2;
+    live.audit
+        .exchange(&facts.request(&asked), &facts.reply(result, Some(generation), &answered))
+        .map_err(|error| vault.audit_failed(&error))
+}
+
+/// Runs what does not mutate, on the published state.
+fn run(
+    vault: &Vault,
+    live: &Live,
+    snapshot: &Snapshot,
+    subject: &Subject,
+    facts: &Facts,
+    target: &Target,
+) -> (Result<Reply, VaultError>, Effect) {
+    match target {
+        Target::Mount { mount, .. } => {
+            let view = live.barrier.view(mount.id);
+            (mount.engine.read(&view, &facts.inner, facts.time_ms).map_err(VaultError::from), Effect::None)
+        }
+        Target::Sys(route) => {
+            let Run::Read(read, effect) = &route.run else { return (Err(VaultError::Internal), Effect::None) };
+            let tail = route.tail(&facts.full);
+            let settings = &vault.settings;
+            let (body, now_ms) = (&facts.inner.body, facts.time_ms);
+            let inquiry = Inquiry { tail, body, subject, snapshot, live, settings, now_ms };
+            (read(&inquiry), *effect)
+        }
+        Target::Nowhere(_) => (Err(VaultError::Internal), Effect::None),
+    }
+}
+
+/// Hands a mutation to the committer.
+fn submit(
+    vault: &Vault,
+    live: &Live,
+    facts: Facts,
+    target: Target,
+) -> Result<oneshot::Receiver<Result<Reply, VaultError>>, VaultError> {
+    let facts = Arc::new(facts);
+    let shared = Arc::clone(&facts);
+    let settings = Arc::clone(&vault.settings);
+    let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms: u64| {
+        mutate(&shared, &target, &settings, tx, snapshot, now_ms)
+    };
+    let (sender, answer) = oneshot::channel();
+    let job = Job { facts: Arc::clone(&facts), work: Box::new(work), answer: sender };
+    match live.committer.submit(job) {
+        Ok(()) => Ok(answer),
+        Err(error) => {
+            let refused = Err(error);
+            audit(vault, live, &facts, &refused)?;
+            refused.map(|_: Reply| answer)
+        }
+    }
+}
+
+/// Runs inside the committer's group: decides again, then changes.
+fn mutate(
+    facts: &Facts,
+    target: &Target,
+    settings: &Settings,
+    tx: &mut Tx<'_>,
+    snapshot: &Snapshot,
+    now_ms: u64,
+) -> Result<Done, VaultError> {
+    let subject = identify(snapshot, settings, &facts.caller, now_ms);
+    let question = Question {
+        subject: &subject,
+        operation: facts.inner.operation,
+        path: &facts.full,
+        body: &facts.inner.body,
+        wrap_ttl: None,
+    };
+    match target {
+        Target::Mount { mount, .. } => {
+            question.settle(target, Some(&tx.view(mount.id)))?;
+            let reply = mount.engine.write(tx, mount.id, &facts.inner, now_ms)?;
+            Ok(Done { reply, touched: Vec::new() })
+        }
+        Target::Sys(route) => {
+            question.settle(target, None)?;
+            let Run::Write(write) = &route.run else { return Err(VaultError::Internal) };
+            let change =
+                Change { tail: route.tail(&facts.full), body: &facts.inner.body, caller: &facts.caller, settings };
+            write(tx, &change)
+        }
+        Target::Nowhere(_) => Err(VaultError::Internal),
+    }
+}

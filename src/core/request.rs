@@ -1,0 +1,26 @@
+//! What is asked and what is answered, free of HTTP.
+
+use crate::api::path::Path;
+use crate::api::secret::SecretText;
+
+pub use crate::engine::{Body, Operation, Reply, ReplyStatus};
+
+/// One request as it enters the pipeline.
+pub struct Request {
+    /// What is asked.
+    pub operation: Operation,
+    /// The full canonical path after `/v1/`.
+    pub path: Path,
+    /// Fields of the request.
+    pub body: Body,
+    /// Seconds of `X-Vault-Wrap-TTL`, if that header came.
+    pub wrap_ttl: Option<u64>,
+}
+
+/// What opens a sealed vault. The text comes as typed; normalisation is done here, so that every entrance agrees.
+pub enum UnsealKey<'a> {
+    /// A passphrase slot.
+    Passphrase(&'a SecretText),
+    /// The bytes of a key file or of a systemd credential.
+    KeyFile(&'a [u8]),
+}

@@ -1,0 +1,282 @@
+//! `sys`: the core's own routes, as one table. A route that is not in the table does not exist, and a row cannot be
+//! written without saying who may use it.
+
+mod capabilities;
+pub(super) mod certificates;
+pub(super) mod health;
+mod identities;
+mod keys;
+mod mounts;
+mod policies;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::api::json::Object;
+use crate::api::path::Path;
+use crate::barrier::Tx;
+use crate::engine::{Body, Operation, Reply};
+
+use super::committer::Done;
+use super::error::VaultError;
+use super::snapshot::{Snapshot, Subject};
+use super::{Caller, Live, Settings};
+
+use Guard::{Open, Policy};
+use Operation::{Delete, List, Read, Write};
+
+/// One row: a verb on a path pattern, who may use it, what it runs.
+pub(super) struct Route {
+    /// The verb.
+    pub operation: Operation,
+    /// Segments; `+` stands for one segment, `*` at the end for one or more.
+    pub pattern: &'static str,
+    /// Who may use it.
+    pub guard: Guard,
+    /// Needs `sudo` besides the capability of the verb.
+    pub sudo: bool,
+    /// What it runs.
+    pub run: Run,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// Whoever the policies allow: the capability of the verb on the full path.
+    Policy,
+    /// Every peer with a certificate; the handler shows only what the caller's policies reach.
+    Open,
+}
+
+/// What a route runs.
+pub(super) enum Run {
+    /// On the published state, then perhaps an effect on the vault itself.
+    Read(fn(&Inquiry<'_>) -> Result<Reply, VaultError>, Effect),
+    /// In the committer.
+    Write(fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>),
+}
+
+/// What happens after a read was audited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    None,
+    Seal,
+}
+
+/// What a reading handler gets.
+pub(super) struct Inquiry<'a> {
+    /// The part of the path that the pattern leaves open.
+    pub tail: String,
+    pub body: &'a Body,
+    pub subject: &'a Subject,
+    pub snapshot: &'a Snapshot,
+    pub live: &'a Live,
+    pub settings: &'a Settings,
+    pub now_ms: u64,
+}
+
+/// What a changing handler gets.
+pub(super) struct Change<'a> {
+    pub tail: String,
+    pub body: &'a Body,
+    pub caller: &'a Caller,
+    pub settings: &'a Settings,
+}
+
+const fn read(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
+    Route { operation: Read, pattern, guard: Policy, sudo: false, run: Run::Read(run, Effect::None) }
+}
+
+const fn list(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
+    Route { operation: List, pattern, guard: Policy, sudo: false, run: Run::Read(run, Effect::None) }
+}
+
+const fn write(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
+    Route { operation: Write, pattern, guard: Policy, sudo: false, run: Run::Write(run) }
+}
+
+const fn delete(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
+    Route { operation: Delete, pattern, guard: Policy, sudo: false, run: Run::Write(run) }
+}
+
+impl Route {
+    const fn open(mut self) -> Self {
+        self.guard = Open;
+        self
+    }
+
+    const fn sudo(mut self) -> Self {
+        self.sudo = true;
+        self
+    }
+
+    /// Whether it runs in the committer.
+    pub(super) fn mutates(&self) -> bool {
+        matches!(self.run, Run::Write(_))
+    }
+
+    /// The segments of `path` from the first wildcard of the pattern on, joined; empty without wildcard.
+    pub(super) fn tail(&self, path: &Path) -> String {
+        let fixed = self.pattern.split('/').take_while(|segment| !matches!(*segment, "+" | "*")).count();
+        path.segments().skip(fixed).collect::<Vec<_>>().join("/")
+    }
+
+    fn matches(&self, path: &Path) -> bool {
+        let mut segments = path.segments();
+        for want in self.pattern.split('/') {
+            match (want, segments.next()) {
+                ("*", Some(_)) => return true,
+                ("+", Some(_)) => {}
+                (want, Some(segment)) if want == segment => {}
+                _ => return false,
+            }
+        }
+        segments.next().is_none()
+    }
+}
+
+/// Every route. The raw ones (`health`, `init`, `leader`, `seal-status`, `unseal`) answer while sealed and are methods
+/// of [`super::Vault`]; behind them stands no data.
+pub(super) static ROUTES: &[Route] = &[
+    list("sys/policies/acl", policies::list_acl),
+    read("sys/policies/acl", policies::list_acl),
+    read("sys/policies/acl/+", policies::read_acl),
+    write("sys/policies/acl/+", policies::write_acl),
+    delete("sys/policies/acl/+", policies::delete_acl),
+    list("sys/policy", policies::list_legacy),
+    read("sys/policy", policies::list_legacy),
+    read("sys/policy/+", policies::read_legacy),
+    write("sys/policy/+", policies::write_acl),
+    delete("sys/policy/+", policies::delete_acl),
+    read("sys/mounts", mounts::table),
+    read("sys/mounts/*", mounts::one),
+    read("sys/internal/ui/mounts", mounts::visible).open(),
+    read("sys/internal/ui/mounts/*", mounts::preflight).open(),
+    read("sys/auth", mounts::auth),
+    read("sys/audit", mounts::audit).sudo(),
+    write_as_read("sys/capabilities-self", capabilities::of_caller, Effect::None),
+    read("sys/key-status", keys::status),
+    write_as_read("sys/seal", keys::seal, Effect::Seal).sudo(),
+    list("sys/strongroom/identities", identities::list),
+    list("sys/strongroom/identities/*", identities::list),
+    read("sys/strongroom/identities/*", identities::read),
+    write("sys/strongroom/identities/*", identities::write),
+    delete("sys/strongroom/identities/*", identities::delete),
+    write_as_read("sys/strongroom/certificates", certificates::sign, Effect::None).sudo(),
+    read("sys/strongroom/audit-head", keys::audit_head).sudo(),
+    read("sys/strongroom/audit-key", keys::audit_key).sudo(),
+];
+
+/// A `POST` that changes no record.
+const fn write_as_read(
+    pattern: &'static str,
+    run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>,
+    effect: Effect,
+) -> Route {
+    Route { operation: Write, pattern, guard: Policy, sudo: false, run: Run::Read(run, effect) }
+}
+
+/// The row for a request.
+///
+/// # Errors
+/// [`VaultError::Unsupported`] when the path exists with another verb, else [`VaultError::NoRoute`].
+pub(super) fn find(operation: Operation, path: &Path) -> Result<&'static Route, VaultError> {
+    let mut known = false;
+    for route in ROUTES.iter().filter(|route| route.matches(path)) {
+        if route.operation == operation {
+            return Ok(route);
+        }
+        known = true;
+    }
+    Err(if known { VaultError::Unsupported } else { VaultError::NoRoute(path.as_str().to_owned()) })
+}
+
+/// 200 with `data`.
+fn data<T: Serialize>(value: &T) -> Result<Reply, VaultError> {
+    let bytes = serde_json::to_vec(value).map_err(|_| VaultError::Internal)?;
+    Ok(Reply::data(Zeroizing::new(bytes)))
+}
+
+/// A listing.
+fn keys_of(keys: &[String]) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Keys<'a> {
+        keys: &'a [String],
+    }
+    Ok(Reply { lists_keys: true, ..data(&Keys { keys })? })
+}
+
+/// One text field of a body.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] naming the field, when it is there and no string.
+fn text_field(object: &Object<'_>, name: &'static str) -> Result<Option<String>, VaultError> {
+    match object.get(name) {
+        None => Ok(None),
+        Some(raw) if raw.get() == "null" => Ok(None),
+        Some(raw) => serde_json::from_str(raw.get())
+            .map(Some)
+            .map_err(|_| VaultError::BadRequest(format!("field \"{name}\" must be a string"))),
+    }
+}
+
+/// A list of texts, or one text with commas.
+///
+/// # Errors
+/// As [`text_field`].
+fn texts_field(object: &Object<'_>, name: &'static str) -> Result<Option<Vec<String>>, VaultError> {
+    let Some(raw) = object.get(name) else { return Ok(None) };
+    if let Ok(list) = serde_json::from_str::<Vec<String>>(raw.get()) {
+        return Ok(Some(list));
+    }
+    match serde_json::from_str::<String>(raw.get()) {
+        Ok(text) => {
+            Ok(Some(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()))
+        }
+        Err(_) => Err(VaultError::BadRequest(format!("field \"{name}\" must be a list of strings"))),
+    }
+}
+
+/// Refuses fields that the route does not know: a misspelt field must not be a silent default.
+fn only_fields(object: &Object<'_>, known: &[&str]) -> Result<(), VaultError> {
+    if object.entries().all(|(name, _)| known.contains(&name)) {
+        return Ok(());
+    }
+    Err(VaultError::BadRequest(format!("unknown field; known: {}", known.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_reachable_and_unique() {
+        for (n, route) in ROUTES.iter().enumerate() {
+            let path = Path::parse(&route.pattern.replace('+', "a").replace('*', "a/b")).expect("canonical");
+            let Ok(found) = find(route.operation, &path) else { panic!("{} is not found", route.pattern) };
+            assert!(std::ptr::eq(found, route), "{} is hidden by {}", route.pattern, found.pattern);
+            let twins = ROUTES.iter().skip(n + 1);
+            assert!(
+                twins.into_iter().all(|other| (other.operation, other.pattern) != (route.operation, route.pattern))
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_preflight_is_open() {
+        let open: Vec<_> = ROUTES.iter().filter(|route| route.guard == Open).map(|route| route.pattern).collect();
+        assert_eq!(open, ["sys/internal/ui/mounts", "sys/internal/ui/mounts/*"]);
+        assert!(ROUTES.iter().all(|route| route.guard == Policy || !route.mutates()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_tail_is_what_the_pattern_leaves_open(tail in "[a-z]{1,5}(/[a-z]{1,5}){0,4}") {
+            let path = Path::parse(&format!("sys/strongroom/identities/{tail}")).expect("canonical");
+            let Ok(route) = find(Read, &path) else { panic!("no route for {path}") };
+            prop_assert_eq!(route.tail(&path), tail);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The vault at its logical depth: everything real but the socket and the disk. The store is the one in memory, the
+//! clock stands, and a spy between the vault and its store, anchor and audit device sees the order of events, fails
+//! them on demand, and can hold one still.
+
+mod groups;
+mod lifecycle;
+mod pipeline;
+mod routes;
+mod support;

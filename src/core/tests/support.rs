@@ -1,0 +1,388 @@
+//! A vault with a spy at every port.
+
+use std::future::Future;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use zeroize::Zeroizing;
+
+use crate::api::json::Limits;
+use crate::api::path::Path;
+use crate::api::secret::SecretText;
+use crate::api::spiffe::SpiffeId;
+use crate::audit::{Device, FileDevice};
+use crate::core::init::{InitOutcome, InitPlan, InitPorts, initialise};
+use crate::core::{
+    Body, Caller, Clock, FixedClock, IdentityPattern, Opener, Operation, Ports, Reply, Request, Settings, UnsealKey,
+    Vault, VaultError,
+};
+use crate::crypto::envelope::Suite;
+use crate::crypto::password::WRITE_FLOOR;
+use crate::crypto::random::{Random, SeededRandom};
+use crate::store::sidecar::{AnchorFile, HeaderFiles, MemAnchor, MemHeader, SidecarError};
+use crate::store::{Batch, CommitSeq, Store, StoreError, Stored};
+
+pub(super) const START_MS: u64 = 1_750_000_000_000;
+pub(super) const PASSPHRASE: &str = "correct horse battery staple";
+pub(super) const KEY_FILE: &[u8] = &[0x5a; 64];
+pub(super) const DOMAIN: &str = "example.org";
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    None,
+    /// The engine transaction fails as a whole, nothing written.
+    Commit,
+    /// The disk is full.
+    Full,
+    /// The anchor cannot be written.
+    Anchor,
+    /// The audit device refuses lines of this type.
+    Append(&'static str),
+    /// The audit device takes lines, its sync fails.
+    Sync,
+}
+
+/// Sees and disturbs.
+pub(super) struct Spy {
+    state: Mutex<State>,
+    moved: Condvar,
+}
+
+struct State {
+    events: Vec<String>,
+    fault: Fault,
+    hold_anchor: bool,
+    held: bool,
+}
+
+impl Spy {
+    fn new() -> Arc<Self> {
+        let state = State { events: Vec::new(), fault: Fault::None, hold_anchor: false, held: false };
+        Arc::new(Self { state: Mutex::new(state), moved: Condvar::new() })
+    }
+
+    fn see(&self, event: &str) -> Fault {
+        let mut state = self.state.lock().expect("no panic while held");
+        state.events.push(event.to_owned());
+        state.fault
+    }
+
+    pub(super) fn fail(&self, fault: Fault) {
+        self.state.lock().expect("no panic while held").fault = fault;
+    }
+
+    pub(super) fn clear(&self) {
+        self.state.lock().expect("no panic while held").events.clear();
+    }
+
+    pub(super) fn events(&self) -> Vec<String> {
+        self.state.lock().expect("no panic while held").events.clone()
+    }
+
+    pub(super) fn count(&self, event: &str) -> usize {
+        self.events().iter().filter(|seen| *seen == event).count()
+    }
+
+    /// The next anchor write waits until [`Spy::release`].
+    pub(super) fn hold_anchor(&self) {
+        self.state.lock().expect("no panic while held").hold_anchor = true;
+    }
+
+    /// Blocks until somebody waits at the anchor.
+    pub(super) fn await_held(&self) {
+        let state = self.state.lock().expect("no panic while held");
+        drop(self.moved.wait_while(state, |state| !state.held).expect("no panic while held"));
+    }
+
+    pub(super) fn release(&self) {
+        self.state.lock().expect("no panic while held").hold_anchor = false;
+        self.moved.notify_all();
+    }
+
+    fn at_anchor(&self) {
+        let mut state = self.state.lock().expect("no panic while held");
+        if state.hold_anchor {
+            state.held = true;
+            self.moved.notify_all();
+            state = self.moved.wait_while(state, |state| state.hold_anchor).expect("no panic while held");
+            state.held = false;
+        }
+    }
+}
+
+struct SpyStore(Arc<dyn Store>, Arc<Spy>);
+
+impl Store for SpyStore {
+    fn engine(&self) -> &'static str {
+        self.0.engine()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), StoreError> {
+        self.0.scan(prefix, visit)
+    }
+
+    fn scan_heads(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.0.scan_heads(prefix, visit)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
+        match self.1.see("commit") {
+            Fault::Commit => Err(StoreError::Sync("injected".into())),
+            Fault::Full => Err(StoreError::Full),
+            _ => self.0.commit(batch),
+        }
+    }
+
+    fn sequence(&self) -> Result<CommitSeq, StoreError> {
+        self.0.sequence()
+    }
+}
+
+struct SpyAnchor(Arc<MemAnchor>, Arc<Spy>);
+
+impl AnchorFile for SpyAnchor {
+    fn read(&self) -> Result<Option<Vec<u8>>, SidecarError> {
+        self.0.read()
+    }
+
+    fn create(&self) -> Result<(), SidecarError> {
+        self.0.create()
+    }
+
+    fn write_slot(&self, slot: usize, bytes: &[u8]) -> Result<(), SidecarError> {
+        self.1.at_anchor();
+        match self.1.see("anchor") {
+            Fault::Anchor => Err(SidecarError::Io { step: "injected", kind: io::ErrorKind::Other }),
+            _ => self.0.write_slot(slot, bytes),
+        }
+    }
+}
+
+struct SpyDevice(FileDevice, Arc<Spy>);
+
+impl Device for SpyDevice {
+    fn name(&self) -> &str {
+        "list"
+    }
+
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let text = String::from_utf8_lossy(lines);
+        for line in text.lines() {
+            let json: serde_json::Value = serde_json::from_str(line).expect("an entry is JSON");
+            let kind = json["type"].as_str().expect("an entry has a type").to_owned();
+            if self.1.see(&format!("log {kind}")) == Fault::Append(kind_of(&kind)) {
+                return Err(io::Error::other("injected"));
+            }
+        }
+        self.0.append(lines)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match self.1.see("log sync") {
+            Fault::Sync => Err(io::Error::other("injected")),
+            _ => self.0.sync(),
+        }
+    }
+
+    fn reopen(&mut self) -> io::Result<bool> {
+        self.0.reopen()
+    }
+}
+
+fn kind_of(kind: &str) -> &'static str {
+    match kind {
+        "request" => "request",
+        "reply" => "reply",
+        "exchange" => "exchange",
+        _ => "note",
+    }
+}
+
+/// What survives the end of a process.
+pub(super) struct Disk {
+    store: Arc<dyn Store>,
+    header: Arc<MemHeader>,
+    anchor: Arc<MemAnchor>,
+    dir: tempfile::TempDir,
+}
+
+impl Disk {
+    pub(super) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory for the audit log");
+        let store = crate::store::open("memory", dir.path(), true).expect("the memory store opens");
+        Self { store, header: Arc::new(MemHeader::new()), anchor: Arc::new(MemAnchor::new()), dir }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("audit.log")
+    }
+
+    pub(super) fn initialise(&self) -> Result<InitOutcome, VaultError> {
+        let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
+        let header: Arc<dyn HeaderFiles> = self.header.clone();
+        let anchor: Arc<dyn AnchorFile> = self.anchor.clone();
+        let ports = InitPorts { store: Arc::clone(&self.store), header, anchor, random };
+        let plan = InitPlan {
+            passphrase: Some(&SecretText::new(PASSPHRASE.to_owned())),
+            key_file: Some(KEY_FILE),
+            params: WRITE_FLOOR,
+            trust_domain: DOMAIN,
+            operator: SpiffeId::new(DOMAIN, "ops/olga").expect("valid"),
+            server_names: vec!["localhost".to_owned()],
+            suite: Suite::Aes256Gcm,
+            server_life_s: 86_400,
+            operator_life_s: 86_400,
+        };
+        initialise(ports, &plan, START_MS)
+    }
+}
+
+/// A vault on a disk.
+pub(super) struct Rig {
+    pub disk: Disk,
+    pub spy: Arc<Spy>,
+    pub clock: Arc<FixedClock>,
+    pub vault: Arc<Vault>,
+    pub fatal: Arc<Mutex<Vec<&'static str>>>,
+    requests: AtomicU64,
+}
+
+impl Rig {
+    /// Initialised and unsealed.
+    pub(super) fn new() -> Self {
+        let disk = Disk::new();
+        disk.initialise().expect("initialises");
+        let rig = Self::sealed(disk);
+        rig.unseal().expect("unseals");
+        rig.spy.clear();
+        rig
+    }
+
+    /// A new process on the same disk.
+    pub(super) fn restart(self) -> Self {
+        let Self { disk, vault, spy, .. } = self;
+        drop(vault);
+        // The committer thread of a vault that sealed itself ends on its own; its log must be closed before.
+        while Arc::strong_count(&spy) > 1 {
+            std::thread::yield_now();
+        }
+        Self::sealed(disk)
+    }
+
+    pub(super) fn sealed(disk: Disk) -> Self {
+        let spy = Spy::new();
+        let clock = Arc::new(FixedClock::new(START_MS + 1_000));
+        let fatal = Arc::new(Mutex::new(Vec::new()));
+        let (seen, path, told) = (Arc::downgrade(&spy), disk.log_path(), Arc::clone(&fatal));
+        let ports = Ports {
+            store: Arc::new(SpyStore(Arc::clone(&disk.store), Arc::clone(&spy))),
+            header: disk.header.clone(),
+            anchor: Arc::new(SpyAnchor(Arc::clone(&disk.anchor), Arc::clone(&spy))),
+            random: Arc::new(SeededRandom::new(11)),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            audit: Box::new(move |keys, expected, now_ms| {
+                let (device, resume) = FileDevice::recover(&path, keys, expected, now_ms)?;
+                let spy = seen.upgrade().expect("the rig lives");
+                Ok((vec![Box::new(SpyDevice(device, spy)) as Box<dyn Device>], resume))
+            }),
+            on_fatal: Box::new(move |why| told.lock().expect("no panic while held").push(why)),
+        };
+        let mut settings = Settings::new(DOMAIN);
+        settings.unseal_identities = vec![IdentityPattern::parse("ops/*", DOMAIN).expect("valid")];
+        let vault = Vault::new(ports, settings);
+        Self { disk, spy, clock, vault, fatal, requests: AtomicU64::new(0) }
+    }
+
+    /// With the key file, which needs no slow derivation.
+    pub(super) fn unseal(&self) -> Result<(), VaultError> {
+        self.vault.unseal(Opener::Local, &UnsealKey::KeyFile(KEY_FILE)).map(|_| ())
+    }
+
+    pub(super) fn caller(&self, path: &str) -> Caller {
+        Caller {
+            identity: Arc::new(SpiffeId::new(DOMAIN, path).expect("valid identity")),
+            fingerprint: [1; 32],
+            not_after_ms: START_MS + 86_400_000,
+            remote: "192.0.2.1:4711".to_owned(),
+            request_id: format!("request-{}", self.requests.fetch_add(1, Ordering::SeqCst)),
+        }
+    }
+
+    pub(super) fn operator(&self) -> Caller {
+        self.caller("ops/olga")
+    }
+
+    /// Asks and waits.
+    pub(super) fn ask(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        path: &str,
+        body: &str,
+    ) -> Result<Reply, VaultError> {
+        wait(self.vault.handle(caller, request(operation, path, body)))
+    }
+
+    pub(super) fn read(&self, caller: &Caller, path: &str) -> Result<serde_json::Value, VaultError> {
+        self.ask(caller, Operation::Read, path, "").map(|reply| json(&reply))
+    }
+
+    pub(super) fn write(&self, caller: &Caller, path: &str, body: &str) -> Result<Reply, VaultError> {
+        self.ask(caller, Operation::Write, path, body)
+    }
+
+    /// A policy and an identity that has it.
+    pub(super) fn admit(&self, identity: &str, policy: &str, text: &str) -> Caller {
+        let operator = self.operator();
+        let body = serde_json::json!({ "policy": text }).to_string();
+        self.write(&operator, &format!("sys/policies/acl/{policy}"), &body).expect("the policy is taken");
+        let body = serde_json::json!({ "policies": [policy] }).to_string();
+        self.write(&operator, &format!("sys/strongroom/identities/{identity}"), &body).expect("taken");
+        self.caller(identity)
+    }
+
+    /// Every line of the audit log.
+    pub(super) fn log(&self) -> Vec<serde_json::Value> {
+        self.log_text().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    pub(super) fn log_text(&self) -> String {
+        std::fs::read_to_string(self.disk.log_path()).expect("the log is readable")
+    }
+}
+
+pub(super) fn request(operation: Operation, path: &str, body: &str) -> Request {
+    let body = Body::from_json(Zeroizing::new(body.as_bytes().to_vec()), &Limits::default()).expect("JSON");
+    Request { operation, path: Path::parse(path).expect("canonical"), body, wrap_ttl: None }
+}
+
+pub(super) fn json(reply: &Reply) -> serde_json::Value {
+    reply.data.as_ref().map_or(serde_json::Value::Null, |data| serde_json::from_slice(data).expect("JSON"))
+}
+
+/// Runs a future to its end on this thread.
+pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+}
+
+/// The value of a future that does not await.
+pub(super) fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("the future awaits"),
+    }
+}

@@ -1,0 +1,228 @@
+//! From sealed to serving, and the brake on guessing.
+//!
+//! One attempt at a time: key derivation is expensive by design, and parallel attempts would be a way to exhaust the
+//! memory of a sealed node. After a failure the same opener waits, twice as long each time, up to a minute. Only the
+//! identities of the configuration may try at all, so nobody else can hold them up.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+
+use crate::api::spiffe::SpiffeId;
+use crate::api::sys::SealStatus;
+use crate::audit::{AuditHead, AuditKeys, Broker, Note};
+use crate::barrier::{Barrier, BarrierError};
+use crate::keys::{HeaderError, Unlock};
+
+use super::caller::Opener;
+use super::committer::{Bench, Committer};
+use super::error::VaultError;
+use super::request::UnsealKey;
+use super::snapshot::Snapshot;
+use super::{Live, Vault, normalised, sys};
+
+/// First delay after a failure; doubles with each further one.
+const FIRST_DELAY_MS: u64 = 1_000;
+/// Longest delay.
+const MAX_DELAY_MS: u64 = 60_000;
+/// Openers whose failures are remembered. They are all configured identities, so more than this is not expected; the
+/// one that may try soonest is forgotten first.
+const MAX_REMEMBERED: usize = 256;
+
+/// Failed attempts.
+#[derive(Default)]
+pub(super) struct Gate {
+    by_opener: HashMap<String, Failures>,
+    /// Some attempt was refused or failed since the last unseal. While sealed there is no key to audit with, so the
+    /// fact is noted after the next success.
+    refused: bool,
+}
+
+struct Failures {
+    count: u32,
+    not_before_ms: u64,
+}
+
+impl Gate {
+    /// # Errors
+    /// [`VaultError::TooMany`] while `key` has to wait.
+    fn check(&self, key: &str, now_ms: u64) -> Result<(), VaultError> {
+        match self.by_opener.get(key) {
+            Some(failures) if failures.not_before_ms > now_ms => {
+                let wait_ms = failures.not_before_ms - now_ms;
+                // A clock set back must not lock anybody out for longer than the longest delay.
+                Err(VaultError::TooMany { retry_after_s: wait_ms.min(MAX_DELAY_MS).div_ceil(1_000) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&mut self, key: &str, now_ms: u64) {
+        if self.by_opener.len() >= MAX_REMEMBERED && !self.by_opener.contains_key(key) {
+            let soonest = self.by_opener.iter().min_by_key(|(_, failures)| failures.not_before_ms);
+            if let Some(soonest) = soonest.map(|(key, _)| key.clone()) {
+                self.by_opener.remove(&soonest);
+            }
+        }
+        let failures = self.by_opener.entry(key.to_owned()).or_insert(Failures { count: 0, not_before_ms: 0 });
+        let delay_ms = FIRST_DELAY_MS.saturating_mul(1 << failures.count.min(16)).min(MAX_DELAY_MS);
+        failures.count = failures.count.saturating_add(1);
+        failures.not_before_ms = now_ms.saturating_add(delay_ms);
+    }
+}
+
+pub(super) fn unseal(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>) -> Result<SealStatus, VaultError> {
+    if let Opener::Remote(caller) = opener {
+        let named = vault.settings.unseal_identities.iter().any(|pattern| pattern.matches(&caller.identity));
+        let valid = caller.not_after_ms > vault.ports.clock.now_ms();
+        if !named || !valid {
+            tracing::warn!(opener = opener.key(), "unseal attempt refused");
+            if let Some(mut gate) = vault.gate.try_lock() {
+                gate.refused = true;
+            }
+            return Err(VaultError::Forbidden);
+        }
+    }
+    let Some(mut gate) = vault.gate.try_lock() else { return Err(VaultError::TooMany { retry_after_s: 1 }) };
+    if !vault.is_sealed() {
+        return Ok(sys::health::seal_status(vault));
+    }
+    // After the check above: a fatal fault marks the process dead before it seals.
+    if vault.dead.load(Ordering::SeqCst) {
+        return Err(VaultError::Unavailable("the state on disk is unknown: the vault is restarting"));
+    }
+    if !sys::health::initialised(vault) {
+        return Err(VaultError::NotInitialised);
+    }
+    gate.check(opener.key(), vault.ports.clock.now_ms())?;
+    match open(vault, opener, key, gate.refused) {
+        Ok(live) => {
+            gate.refused = false;
+            gate.by_opener.remove(opener.key());
+            vault.live.store(Some(Arc::new(live)));
+            Ok(sys::health::seal_status(vault))
+        }
+        Err(error) => {
+            if matches!(error, VaultError::WrongKey) {
+                tracing::warn!(opener = opener.key(), "unseal attempt failed");
+                gate.refused = true;
+                // Counted from the end of the attempt, so that slow derivation does not use the delay up.
+                gate.failed(opener.key(), vault.ports.clock.now_ms());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Opens everything that a serving vault needs; on an error all of it is dropped, and with it every key.
+fn open(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>, refused: bool) -> Result<Live, VaultError> {
+    let now_ms = vault.ports.clock.now_ms();
+    let (barrier, report) = match key {
+        UnsealKey::Passphrase(text) => {
+            let text = normalised(text)?;
+            Barrier::unseal(vault.ports.parts(), &Unlock::Passphrase(text.reveal()), now_ms)
+        }
+        UnsealKey::KeyFile(bytes) => Barrier::unseal(vault.ports.parts(), &Unlock::KeyFile(bytes), now_ms),
+    }
+    .map_err(|error| failed_open(&error))?;
+    tracing::info!(?report, "vault opened");
+    let barrier = Arc::new(barrier);
+    let audit = Arc::new(open_audit(vault, &barrier, now_ms)?);
+    let identity = match opener {
+        Opener::Local => None,
+        Opener::Remote(caller) => Some(&*caller.identity),
+    };
+    if refused {
+        let alarm = Note::Alarm { code: "unseal-attempts-refused" };
+        audit.note(now_ms, &alarm).map_err(|_| VaultError::AuditUnavailable)?;
+    }
+    audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
+    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::load(&barrier)?));
+    let committer = Committer::spawn(Bench {
+        barrier: Arc::clone(&barrier),
+        audit: Arc::clone(&audit),
+        snapshot: Arc::clone(&snapshot),
+        clock: Arc::clone(&vault.ports.clock),
+        on_fatal: {
+            let vault = Weak::clone(&vault.me);
+            Box::new(move |why| {
+                if let Some(vault) = vault.upgrade() {
+                    vault.fatal(why);
+                }
+            })
+        },
+    })?;
+    Ok(Live { barrier, audit, snapshot, committer })
+}
+
+/// What a failed opening tells the caller. A wrong secret and a missing slot look alike.
+fn failed_open(error: &BarrierError) -> VaultError {
+    if let BarrierError::Header(HeaderError::WrongSecret | HeaderError::NoSlotOfType) = error {
+        return VaultError::WrongKey;
+    }
+    tracing::error!(%error, "unseal");
+    VaultError::from_barrier(error)
+}
+
+/// Joins the audit log to the state, and notes what became of requests that had no reply when the process ended: those
+/// up to the audit head inside the state record are part of a durable group, later ones never happened.
+fn open_audit(vault: &Vault, barrier: &Barrier, now_ms: u64) -> Result<Broker, VaultError> {
+    let unavailable = |error| {
+        tracing::error!(%error, "audit log");
+        VaultError::AuditUnavailable
+    };
+    let (key_id, key) = barrier.audit_key();
+    let head = barrier.audit_head();
+    let expected = AuditHead { seq: head.seq, hash: head.hash };
+    let keys = AuditKeys::one(key_id, key);
+    let (devices, resume) = (vault.ports.audit)(&keys, expected, now_ms).map_err(unavailable)?;
+    let broker = Broker::open(devices, key_id, key, resume)
+        .map_err(unavailable)?
+        .with_path_mode(vault.settings.audit_paths)
+        .with_sync_mode(vault.settings.audit_sync);
+    let generation = barrier.mark().2;
+    for request in broker.pending() {
+        let committed = request <= expected.seq;
+        broker.note(now_ms, &Note::Unfinished { request, committed, generation }).map_err(unavailable)?;
+    }
+    Ok(broker)
+}
+
+/// The last line of an unsealed time. The vault closes whether the line is taken or not.
+pub(super) fn note_seal(live: &Live, now_ms: u64, by: Option<&SpiffeId>) {
+    if let Err(error) = live.audit.note(now_ms, &Note::Sealed { identity: by }) {
+        tracing::error!(%error, "audit log did not take the seal note");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_and_end_at_a_minute() {
+        let mut gate = Gate::default();
+        let mut now_ms = 1_000_000;
+        for want_s in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert!(gate.check("local", now_ms).is_ok());
+            gate.failed("local", now_ms);
+            match gate.check("local", now_ms) {
+                Err(VaultError::TooMany { retry_after_s }) => assert_eq!(retry_after_s, want_s),
+                other => panic!("expected a delay, got {other:?}"),
+            }
+            assert!(gate.check("other", now_ms).is_ok(), "one opener must not hold up another");
+            now_ms += want_s * 1_000;
+        }
+    }
+
+    #[test]
+    fn the_memory_of_failures_is_bounded() {
+        let mut gate = Gate::default();
+        for n in 0..MAX_REMEMBERED * 2 {
+            gate.failed(&n.to_string(), 0);
+        }
+        assert_eq!(gate.by_opener.len(), MAX_REMEMBERED);
+    }
+}

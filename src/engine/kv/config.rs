@@ -1,0 +1,99 @@
+//! The settings of one mount, kept in its own view under the key `config`.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::api::duration::Ttl;
+use crate::barrier::{MountId, SecretMeta, Tx, View};
+use crate::engine::{EngineError, Reply, Request};
+
+use super::fields::{Field, boolean, field, integer, span};
+use super::reply::Render;
+
+const KEY: &str = "config";
+/// Kept versions when neither the mount nor the secret says a number.
+const DEFAULT_VERSIONS: u32 = 10;
+/// Most versions of a secret, whatever is asked for.
+pub(super) const MAX_VERSIONS: u32 = 1_024;
+
+/// Defaults for the secrets of a mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    max_versions: u32,
+    cas_required: bool,
+    /// Milliseconds; 0 is never.
+    delete_after_ms: u64,
+    /// No secret expires, whatever it says itself.
+    never_delete: bool,
+}
+
+impl Config {
+    pub(super) fn load(view: &View<'_>) -> Result<Self, EngineError> {
+        let Some(entry) = view.entry(KEY)? else { return Ok(Self::default()) };
+        // The record is authentic, so this is the writing of a later version of the program.
+        serde_json::from_slice(entry.value.reveal())
+            .map_err(|_| EngineError::BadRequest("the settings of this mount cannot be read".to_owned()))
+    }
+
+    /// How many versions a secret keeps: the larger of both numbers, so that none falls below the mount's.
+    pub(super) fn kept(&self, meta: &SecretMeta) -> u64 {
+        let wanted = meta.max_versions.max(self.max_versions);
+        u64::from(if wanted == 0 { DEFAULT_VERSIONS } else { wanted.min(MAX_VERSIONS) })
+    }
+
+    pub(super) fn cas_required(&self, meta: &SecretMeta) -> bool {
+        self.cas_required || meta.cas_required
+    }
+
+    /// Whether the mount alone demands check-and-set.
+    pub(super) fn forces_cas(&self) -> bool {
+        self.cas_required
+    }
+
+    /// When a version written (or brought back) now will expire; 0 is never. The smaller of both spans counts.
+    pub(super) fn expiry(&self, meta: &SecretMeta, now_ms: u64) -> u64 {
+        let span = match (self.delete_after_ms, meta.delete_after_ms) {
+            _ if self.never_delete => 0,
+            (0, own) => own,
+            (mount, 0) => mount,
+            (mount, own) => mount.min(own),
+        };
+        if span == 0 { 0 } else { now_ms.saturating_add(span) }
+    }
+}
+
+pub(super) fn read(view: &View<'_>) -> Result<Reply, EngineError> {
+    let config = Config::load(view)?;
+    let mut out = Render::with_capacity(128);
+    out.text("{\"max_versions\":").number(config.max_versions.into());
+    out.text(",\"cas_required\":").boolean(config.cas_required);
+    out.text(",\"delete_version_after\":").string(&Ttl(config.delete_after_ms / 1_000).go_text()).text("}");
+    Ok(Reply::data(out.finish()))
+}
+
+pub(super) fn write(tx: &mut Tx<'_>, mount: MountId, request: &Request) -> Result<Reply, EngineError> {
+    let body = request.body.object()?;
+    let mut config = Config::load(&tx.view(mount))?;
+    if let Field::Value(number) = field(&body, "max_versions", max_versions)? {
+        config.max_versions = number;
+    }
+    if let Field::Value(required) = field(&body, "cas_required", boolean)? {
+        config.cas_required = required;
+    }
+    if let Field::Value(after) = field(&body, "delete_version_after", span)? {
+        config.never_delete = after.is_none();
+        config.delete_after_ms = after.map_or(0, Ttl::as_ms);
+    }
+    let text = serde_json::to_vec(&config).expect("numbers and booleans always serialise");
+    tx.put_entry(mount, KEY, &Zeroizing::new(text), 0)?;
+    Ok(Reply::none())
+}
+
+/// A number of versions, cut to [`MAX_VERSIONS`].
+pub(super) fn max_versions(raw: &serde_json::value::RawValue, name: &str) -> Result<u32, EngineError> {
+    match u64::try_from(integer(raw, name)?) {
+        Ok(number) => Ok(u32::try_from(number).unwrap_or(MAX_VERSIONS).min(MAX_VERSIONS)),
+        Err(_) => super::fields::bad(format!("{name} must not be negative")),
+    }
+}
