@@ -11,6 +11,8 @@
 
 #[cfg(feature = "client")]
 pub mod api;
+#[cfg(feature = "client")]
+pub mod client;
 
 #[cfg(feature = "verify")]
 pub mod audit;
@@ -22,6 +24,8 @@ pub mod core;
 pub mod crypto;
 #[cfg(feature = "server")]
 pub mod engine;
+#[cfg(feature = "server")]
+pub mod http;
 #[cfg(feature = "server")]
 pub mod keys;
 #[cfg(feature = "server")]

@@ -1,0 +1,177 @@
+//! Failures of the client, with what to do about them.
+
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
+
+use crate::api::sys::Mark;
+
+/// Why there is no usable reply.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The settings cannot work.
+    #[error("{0}")]
+    Settings(&'static str),
+    /// No answer came.
+    #[error("{address}: {problem}{}{hint}", if .hint.is_empty() { "" } else { ": " })]
+    Transport {
+        /// Server.
+        address: String,
+        /// What happened.
+        problem: String,
+        /// What may help; may be empty.
+        hint: &'static str,
+    },
+    /// The server said no.
+    #[error("{}", refused(*.status, .errors))]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The server's texts; may be empty.
+        errors: Vec<String>,
+    },
+    /// The answer is not what this protocol allows.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The server's history has gone back, or is another than the one met before. The reply was not used.
+    #[error(
+        "the vault's history is not the one seen before (seen epoch {} generation {}, now epoch {} generation {}): \
+         it was rolled back or exchanged; ask its operator before you go on",
+        .held.epoch, .held.generation, .seen.epoch, .seen.generation
+    )]
+    RolledBack {
+        /// Mark held when the request was sent.
+        held: Mark,
+        /// Mark of the reply.
+        seen: Mark,
+    },
+}
+
+impl ClientError {
+    /// Status of a refusal.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether the server answered that it is sealed.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        matches!(self, Self::Refused { status: 503, errors } if errors.iter().any(|text| text.contains("sealed")))
+    }
+
+    /// A check-and-set write that came too late.
+    #[must_use]
+    pub fn is_cas_mismatch(&self) -> bool {
+        matches!(self, Self::Refused { status: 400, errors } if errors.iter().any(|text| text.contains("check-and-set")))
+    }
+}
+
+fn refused(status: u16, errors: &[String]) -> String {
+    let text = errors.iter().map(|text| text.trim()).collect::<Vec<_>>().join("; ");
+    let hint = match status {
+        503 if text.contains("sealed") => " (unseal it: strongroom unseal)",
+        403 => " (this certificate's policies do not allow it)",
+        _ => "",
+    };
+    match (status, text.is_empty()) {
+        (404, true) => "nothing there".to_owned(),
+        (_, true) => format!("the server answered {status}{hint}"),
+        (_, false) => format!("{text}{hint}"),
+    }
+}
+
+/// Words for a failed exchange.
+pub(super) fn transport(error: ureq::Error, address: &str) -> ClientError {
+    let (problem, hint) = match &error {
+        ureq::Error::Rustls(error) => tls(error),
+        ureq::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+            Some(error) => tls(error),
+            None => socket(error),
+        },
+        ureq::Error::Timeout(_) => ("no answer in time".to_owned(), "the server may be busy or a firewall in between"),
+        ureq::Error::HostNotFound => ("no such host".to_owned(), "check the name in the address"),
+        ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..) => {
+            return ClientError::Malformed("the server does not answer in HTTP/1.1");
+        }
+        ureq::Error::BodyExceedsLimit(_) => return ClientError::Malformed("the reply is larger than 32 MiB"),
+        other => (other.to_string(), ""),
+    };
+    ClientError::Transport { address: address.to_owned(), problem, hint }
+}
+
+fn socket(error: &io::Error) -> (String, &'static str) {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ("connection refused".to_owned(), "is strongroomd running there?"),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ("no answer in time".to_owned(), ""),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            ("the server closed the connection".to_owned(), "its log says why")
+        }
+        _ => (error.to_string(), ""),
+    }
+}
+
+fn tls(error: &TlsError) -> (String, &'static str) {
+    match error {
+        TlsError::InvalidCertificate(problem) => certificate(problem),
+        TlsError::AlertReceived(alert) => {
+            let hint = match alert {
+                AlertDescription::CertificateRequired => "the server requires a client certificate",
+                AlertDescription::CertificateExpired => "the client certificate has expired; renew it",
+                AlertDescription::UnknownCA => "the server does not know the authority of the client certificate",
+                AlertDescription::ProtocolVersion => "the server does not speak TLS 1.3",
+                AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::DecryptError
+                | AlertDescription::AccessDenied => "the server does not accept the client certificate",
+                _ => "",
+            };
+            (format!("the server refused the connection ({alert:?})"), hint)
+        }
+        TlsError::InvalidMessage(_) => ("not a TLS server".to_owned(), "check the port"),
+        TlsError::PeerIncompatible(_) => ("no common TLS version".to_owned(), "TLS 1.3 is required"),
+        other => (other.to_string(), ""),
+    }
+}
+
+fn certificate(problem: &CertificateError) -> (String, &'static str) {
+    match problem {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            ("the server's certificate has expired".to_owned(), "renew it on the server, or check this clock")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            ("the server's certificate is not valid yet".to_owned(), "check this clock")
+        }
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => (
+            "the server's certificate is not from the given authority".to_owned(),
+            "check the CA certificate; if it is the right one, this is another server",
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
+            "the server's certificate does not name this host".to_owned(),
+            "use a name or address that the certificate lists",
+        ),
+        other => (format!("the server's certificate is not acceptable ({other:?})"), ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_to_do() {
+        let error = transport(ureq::Error::Io(io::ErrorKind::ConnectionRefused.into()), "https://a:1");
+        assert_eq!(error.to_string(), "https://a:1: connection refused: is strongroomd running there?");
+        let alert =
+            io::Error::new(io::ErrorKind::InvalidData, TlsError::AlertReceived(AlertDescription::CertificateRequired));
+        assert!(transport(ureq::Error::Io(alert), "x").to_string().contains("requires a client certificate"));
+        let sealed = ClientError::Refused { status: 503, errors: vec!["Vault is sealed".to_owned()] };
+        assert!(sealed.is_sealed());
+        assert_eq!(sealed.to_string(), "Vault is sealed (unseal it: strongroom unseal)");
+    }
+}

@@ -1,0 +1,232 @@
+//! The KV engine, version 2.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use super::{Client, ClientError};
+use crate::api::json::write_str;
+use crate::api::kv::{Config, Data, Keys, Metadata, MetadataUpdate, Version, Versions};
+use crate::api::path::Path;
+use crate::api::secret::SecretText;
+
+/// One KV mount as seen by one client.
+pub struct Kv<'a> {
+    client: &'a Client,
+    mount: &'a str,
+}
+
+/// How often a merge is tried again when other writers come between.
+const MERGE_ATTEMPTS: u32 = 5;
+
+impl<'a> Kv<'a> {
+    pub(super) fn new(client: &'a Client, mount: &'a str) -> Self {
+        Self { client, mount: mount.trim_matches('/') }
+    }
+
+    fn target(&self, part: &str, path: &Path) -> String {
+        format!("{}/{part}/{path}", self.mount)
+    }
+
+    /// Reads a secret, its newest version or the given one. `None`: no such secret or version. A deleted or destroyed
+    /// version has [`Data::data`] `None`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn read(&self, path: &Path, version: Option<u64>) -> Result<Option<Data>, ClientError> {
+        let mut target = self.target("data", path);
+        if let Some(version) = version {
+            target.push_str(&format!("?version={version}"));
+        }
+        let reply = self.client.request("GET", &target, None)?;
+        match reply.status {
+            404 => Ok(reply.envelope().ok()),
+            _ => reply.content().map(Some),
+        }
+    }
+
+    /// Writes a new version with exactly these fields, a JSON object. With `cas` only if the newest version is that one
+    /// (0: the secret does not exist).
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`is_cas_mismatch`](ClientError::is_cas_mismatch) tells a lost race.
+    pub fn write(&self, path: &Path, fields: &[u8], cas: Option<u64>) -> Result<Version, ClientError> {
+        self.client.ask("POST", &self.target("data", path), Some(&body(fields, cas)))
+    }
+
+    /// Merges fields into the newest version (RFC 7396: null removes). `None`: there is nothing to merge into.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn patch(&self, path: &Path, fields: &[u8], cas: Option<u64>) -> Result<Option<Version>, ClientError> {
+        self.client.find("PATCH", &self.target("data", path), Some(&body(fields, cas)))
+    }
+
+    /// Sets text fields and leaves the others as they are; creates the secret when there is none, or only deleted
+    /// versions.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn put_pairs(&self, path: &Path, pairs: &[(&str, &SecretText)]) -> Result<Version, ClientError> {
+        let fields = object(pairs);
+        let mut attempt = 1;
+        loop {
+            if let Some(version) = self.patch(path, &fields, None)? {
+                return Ok(version);
+            }
+            let current = self.metadata(path)?.map_or(0, |metadata| metadata.current_version);
+            match self.write(path, &fields, Some(current)) {
+                Err(error) if error.is_cas_mismatch() && attempt < MERGE_ATTEMPTS => attempt += 1,
+                done => return done,
+            }
+        }
+    }
+
+    /// All fields of the newest version as texts, in the server's order: strings as they are, other values as JSON.
+    /// `None`: no such secret, or its newest version is deleted.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn pairs(&self, path: &Path) -> Result<Option<Vec<(String, SecretText)>>, ClientError> {
+        let Some(data) = self.read(path, None)? else { return Ok(None) };
+        let fields = data.fields().map_err(|_| ClientError::Malformed("the secret is not a JSON object"))?;
+        let Some(fields) = fields else { return Ok(None) };
+        fields.entries().map(|(name, raw)| Ok((name.to_owned(), text(raw)?))).collect::<Result<Vec<_>, _>>().map(Some)
+    }
+
+    /// Marks the newest version deleted. Nothing happens when there is none.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn delete(&self, path: &Path) -> Result<(), ClientError> {
+        self.client.tell("DELETE", &self.target("data", path), None)
+    }
+
+    /// Marks versions deleted.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn delete_versions(&self, path: &Path, versions: &[u64]) -> Result<(), ClientError> {
+        self.versions("delete", path, versions)
+    }
+
+    /// Takes deletion marks away.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn undelete(&self, path: &Path, versions: &[u64]) -> Result<(), ClientError> {
+        self.versions("undelete", path, versions)
+    }
+
+    /// Removes the content of versions for good.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn destroy(&self, path: &Path, versions: &[u64]) -> Result<(), ClientError> {
+        self.versions("destroy", path, versions)
+    }
+
+    fn versions(&self, verb: &str, path: &Path, versions: &[u64]) -> Result<(), ClientError> {
+        let body = json(&Versions { versions: versions.to_vec() })?;
+        self.client.tell("POST", &self.target(verb, path), Some(&body))
+    }
+
+    /// Names below a folder, sorted; folders end in `/`. Empty when there is no such folder.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn list(&self, folder: &Path) -> Result<Vec<String>, ClientError> {
+        let found: Option<Keys> = self.client.find("LIST", &self.target("metadata", &folder.to_folder()), None)?;
+        Ok(found.map(|found| found.keys).unwrap_or_default())
+    }
+
+    /// What is known about a secret and its versions.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn metadata(&self, path: &Path) -> Result<Option<Metadata>, ClientError> {
+        self.client.find("GET", &self.target("metadata", path), None)
+    }
+
+    /// Changes settings of a secret.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn put_metadata(&self, path: &Path, update: &MetadataUpdate) -> Result<(), ClientError> {
+        self.client.tell("POST", &self.target("metadata", path), Some(&json(update)?))
+    }
+
+    /// Removes a secret with all versions.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn delete_metadata(&self, path: &Path) -> Result<(), ClientError> {
+        self.client.tell("DELETE", &self.target("metadata", path), None)
+    }
+
+    /// Settings of the mount.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn config(&self) -> Result<Config, ClientError> {
+        self.client.ask("GET", &format!("{}/config", self.mount), None)
+    }
+}
+
+/// JSON of a body without secrets.
+pub(super) fn json<T: Serialize>(body: &T) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(body).map_err(|_| ClientError::Settings("the request cannot be written as JSON"))
+}
+
+/// `{"data":<fields>,"options":{"cas":n}}`.
+fn body(fields: &[u8], cas: Option<u64>) -> Zeroizing<Vec<u8>> {
+    let mut body = Zeroizing::new(Vec::with_capacity(fields.len() + 64));
+    body.extend_from_slice(b"{\"data\":");
+    body.extend_from_slice(fields);
+    if let Some(cas) = cas {
+        body.extend_from_slice(format!(",\"options\":{{\"cas\":{cas}}}").as_bytes());
+    }
+    body.push(b'}');
+    body
+}
+
+/// A JSON object of strings, allocated once for the worst case of escaping.
+fn object(pairs: &[(&str, &SecretText)]) -> Zeroizing<Vec<u8>> {
+    let worst = pairs.iter().map(|(name, value)| 6 * (name.len() + value.reveal().len()) + 6).sum::<usize>();
+    let mut out = Zeroizing::new(Vec::with_capacity(worst + 2));
+    out.push(b'{');
+    for (index, (name, value)) in pairs.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_str(&mut out, name);
+        out.push(b':');
+        write_str(&mut out, value.reveal());
+    }
+    out.push(b'}');
+    out
+}
+
+fn text(raw: &RawValue) -> Result<SecretText, ClientError> {
+    if raw.get().starts_with('"') {
+        return serde_json::from_str(raw.get()).map_err(|_| ClientError::Malformed("the secret is not legal JSON"));
+    }
+    Ok(SecretText::from(raw.get()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::json::Object;
+
+    #[test]
+    fn builds_bodies() {
+        assert_eq!(&*body(b"{}", None), b"{\"data\":{}}");
+        assert_eq!(&*body(b"{}", Some(3)), b"{\"data\":{},\"options\":{\"cas\":3}}");
+        let (a, b) = (SecretText::from("x\"\n\u{1}"), SecretText::from("\u{e9}"));
+        let fields = object(&[("A", &a), ("B", &b)]);
+        let back = Object::parse(&fields).expect("an object");
+        assert_eq!(text(back.get("A").expect("there")).expect("text").reveal(), "x\"\n\u{1}");
+        assert_eq!(text(back.get("B").expect("there")).expect("text").reveal(), "\u{e9}");
+    }
+}

@@ -1,0 +1,108 @@
+//! Rules for the marks in replies (epoch, incarnation, generation).
+//!
+//! A reply is compared with the mark held when its request was *sent*: replies of parallel requests overtake each other.
+//! After a rollback the generation grows past the mark again, and only a witness outside can tell; so the mark is
+//! checked at every reply.
+
+use ::http::HeaderMap;
+
+use super::error::ClientError;
+use crate::api::sys::Mark;
+
+/// Counts restores.
+const EPOCH: &str = "x-strongroom-epoch";
+/// Names a restore.
+const INCARNATION: &str = "x-strongroom-incarnation";
+/// Counts commits.
+const GENERATION: &str = "x-strongroom-generation";
+
+/// The mark of a reply; `None` when it carries none of the three headers.
+///
+/// # Errors
+/// [`ClientError::Malformed`] when a header is missing or not what it should be.
+pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<Mark>, ClientError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let (epoch, incarnation, generation) = match (text(EPOCH), text(INCARNATION), text(GENERATION)) {
+        (None, None, None) => return Ok(None),
+        (Some(epoch), Some(incarnation), Some(generation)) => (epoch, incarnation, generation),
+        _ => return Err(ClientError::Malformed("the reply carries an incomplete mark")),
+    };
+    let bad = |_| ClientError::Malformed("the reply carries an illegible mark");
+    let hex = incarnation.len() == 32 && incarnation.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !hex {
+        return Err(ClientError::Malformed("the reply carries an illegible mark"));
+    }
+    Ok(Some(Mark {
+        epoch: epoch.parse().map_err(bad)?,
+        incarnation: incarnation.to_ascii_lowercase(),
+        generation: generation.parse().map_err(bad)?,
+    }))
+}
+
+/// Compares a reply's mark with the one held when the request was sent.
+///
+/// # Errors
+/// [`ClientError::RolledBack`].
+pub(super) fn check(held: Option<&Mark>, seen: &Mark) -> Result<(), ClientError> {
+    let Some(held) = held else { return Ok(()) };
+    let forked = held.epoch == seen.epoch && held.incarnation != seen.incarnation;
+    if forked
+        || (seen.epoch, seen.generation) < (held.epoch, if held.epoch == seen.epoch { held.generation } else { 0 })
+    {
+        return Err(ClientError::RolledBack { held: held.clone(), seen: seen.clone() });
+    }
+    Ok(())
+}
+
+/// Keeps the later of two marks.
+pub(super) fn raise(held: &mut Option<Mark>, seen: Mark) {
+    let later = held.as_ref().is_none_or(|held| (held.epoch, held.generation) < (seen.epoch, seen.generation));
+    if later {
+        *held = Some(seen);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(epoch: u32, letter: char, generation: u64) -> Mark {
+        Mark { epoch, incarnation: letter.to_string().repeat(32), generation }
+    }
+
+    #[test]
+    fn names_a_history_that_went_back() {
+        let held = mark(2, 'a', 10);
+        for fine in [mark(2, 'a', 10), mark(2, 'a', 11), mark(3, 'b', 1)] {
+            assert!(check(Some(&held), &fine).is_ok(), "{fine:?}");
+        }
+        for bad in [mark(2, 'a', 9), mark(2, 'b', 10), mark(2, 'b', 99), mark(1, 'a', 99)] {
+            assert!(matches!(check(Some(&held), &bad), Err(ClientError::RolledBack { .. })), "{bad:?}");
+        }
+        assert!(check(None, &mark(0, 'a', 0)).is_ok());
+    }
+
+    #[test]
+    fn keeps_the_maximum() {
+        let mut held = None;
+        raise(&mut held, mark(1, 'a', 5));
+        raise(&mut held, mark(1, 'a', 4));
+        assert_eq!(held, Some(mark(1, 'a', 5)));
+        raise(&mut held, mark(2, 'b', 1));
+        assert_eq!(held, Some(mark(2, 'b', 1)));
+    }
+
+    #[test]
+    fn reads_all_three_headers_or_none() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(from_headers(&headers).expect("none"), None);
+        headers.insert(EPOCH, "1".parse().expect("legal"));
+        assert!(from_headers(&headers).is_err());
+        headers.insert(INCARNATION, "AB".repeat(16).parse().expect("legal"));
+        headers.insert(GENERATION, "7".parse().expect("legal"));
+        let mark = from_headers(&headers).expect("whole").expect("present");
+        assert_eq!((mark.epoch, mark.generation, mark.incarnation), (1, 7, "ab".repeat(16)));
+        headers.insert(GENERATION, "-7".parse().expect("legal"));
+        assert!(from_headers(&headers).is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! What a client needs to know.
+
+use std::time::Duration;
+
+use ::http::Uri;
+
+use super::error::ClientError;
+use crate::api::secret::SecretText;
+
+/// Longest wait for a connection, TLS included.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where to connect, whom to trust and who to be.
+pub struct Settings {
+    /// `https://host:port`. The host must be a name or address in the server's certificate. Port 443 when absent.
+    pub addr: String,
+    /// Certificates of the authorities to trust, PEM. Nothing else is trusted.
+    pub ca_pem: Vec<u8>,
+    /// Own certificate chain, PEM.
+    pub cert_pem: Vec<u8>,
+    /// Own private key, PEM: PKCS#8, SEC1 or PKCS#1.
+    pub key_pem: SecretText,
+    /// Longest duration of one request, from the look-up of the name to the last byte. Connecting takes at most 10 s
+    /// of it.
+    pub timeout: Duration,
+}
+
+impl Settings {
+    /// The address as the front part of request targets.
+    ///
+    /// # Errors
+    /// [`ClientError::Settings`] unless it is `https://host[:port][/]`.
+    pub(super) fn base(&self) -> Result<String, ClientError> {
+        let uri: Uri = self.addr.trim().parse().map_err(|_| ClientError::Settings("the address is not a URL"))?;
+        if uri.scheme_str() != Some("https") {
+            return Err(ClientError::Settings("the address must begin with https://"));
+        }
+        let authority = uri.authority().ok_or(ClientError::Settings("the address names no host"))?;
+        if authority.as_str().contains('@') || authority.host().is_empty() {
+            return Err(ClientError::Settings("the address must be https://host:port"));
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(ClientError::Settings("the address must end after the port"));
+        }
+        Ok(format!("https://{authority}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(addr: &str) -> Result<String, ClientError> {
+        let settings = Settings {
+            addr: addr.to_owned(),
+            ca_pem: Vec::new(),
+            cert_pem: Vec::new(),
+            key_pem: SecretText::new(String::new()),
+            timeout: CONNECT_TIMEOUT,
+        };
+        settings.base()
+    }
+
+    #[test]
+    fn takes_only_an_https_host() {
+        assert_eq!(base("https://vault.example:8200/").expect("legal"), "https://vault.example:8200");
+        assert_eq!(base("https://[::1]:8200").expect("legal"), "https://[::1]:8200");
+        for bad in [
+            "",
+            "vault:8200",
+            "http://vault:8200",
+            "https://u:p@vault",
+            "https://vault/v1",
+            "https://vault?x=1",
+            "https://",
+        ] {
+            assert!(base(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The system's own paths.
+
+use std::collections::BTreeMap;
+
+use zeroize::Zeroizing;
+
+use super::kv::json;
+use super::{Client, ClientError};
+use crate::api::json::write_str;
+use crate::api::kv::Keys;
+use crate::api::path::Path;
+use crate::api::secret::SecretText;
+use crate::api::sys::{
+    CapabilitiesReply, CapabilitiesRequest, CertificateReply, CertificateRequest, Health, Identity, KeyStatus, Leader,
+    Mount, PolicyReply, PolicyWrite, SealStatus,
+};
+
+/// `sys/` as seen by one client.
+pub struct Sys<'a> {
+    client: &'a Client,
+}
+
+impl<'a> Sys<'a> {
+    pub(super) fn new(client: &'a Client) -> Self {
+        Self { client }
+    }
+
+    /// Whether the vault is sealed.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn seal_status(&self) -> Result<SealStatus, ClientError> {
+        self.client.request("GET", "sys/seal-status", None)?.success()?.raw()
+    }
+
+    /// Health; a sealed or missing vault is an answer here, not an error.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn health(&self) -> Result<Health, ClientError> {
+        let reply = self.client.request("GET", "sys/health", None)?;
+        match reply.status {
+            200 | 429 | 472 | 473 | 474 | 501 | 503 | 530 => reply.raw(),
+            _ => Err(reply.refusal()),
+        }
+    }
+
+    /// Which node serves.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn leader(&self) -> Result<Leader, ClientError> {
+        self.client.request("GET", "sys/leader", None)?.success()?.raw()
+    }
+
+    /// Opens the vault with a passphrase.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; a wrong passphrase is a refusal with status 400.
+    pub fn unseal(&self, passphrase: &SecretText) -> Result<SealStatus, ClientError> {
+        let mut body = Zeroizing::new(Vec::with_capacity(6 * passphrase.reveal().len() + 16));
+        body.extend_from_slice(b"{\"key\":");
+        write_str(&mut body, passphrase.reveal());
+        body.push(b'}');
+        self.client.request("PUT", "sys/unseal", Some(&body))?.success()?.raw()
+    }
+
+    /// Closes the vault.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn seal(&self) -> Result<(), ClientError> {
+        self.client.tell("PUT", "sys/seal", None)
+    }
+
+    /// State of the data keys.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn key_status(&self) -> Result<KeyStatus, ClientError> {
+        self.client.ask("GET", "sys/key-status", None)
+    }
+
+    /// Mounts by folder.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn mounts(&self) -> Result<BTreeMap<String, Mount>, ClientError> {
+        self.client.ask("GET", "sys/mounts", None)
+    }
+
+    /// Names of the policies.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn policies(&self) -> Result<Vec<String>, ClientError> {
+        self.keys("sys/policies/acl")
+    }
+
+    /// A policy.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible name.
+    pub fn policy(&self, name: &str) -> Result<Option<PolicyReply>, ClientError> {
+        self.client.find("GET", &below("sys/policies/acl", name)?, None)
+    }
+
+    /// Writes a policy.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible name.
+    pub fn put_policy(&self, name: &str, text: &str) -> Result<(), ClientError> {
+        let body = json(&PolicyWrite { policy: text.to_owned() })?;
+        self.client.tell("PUT", &below("sys/policies/acl", name)?, Some(&body))
+    }
+
+    /// Removes a policy.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible name.
+    pub fn delete_policy(&self, name: &str) -> Result<(), ClientError> {
+        self.client.tell("DELETE", &below("sys/policies/acl", name)?, None)
+    }
+
+    /// What this certificate may do on the given paths.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn capabilities_self(&self, paths: &[&str]) -> Result<CapabilitiesReply, ClientError> {
+        let body = json(&CapabilitiesRequest { paths: paths.iter().map(|path| (*path).to_owned()).collect() })?;
+        self.client.ask("POST", "sys/capabilities-self", Some(&body))
+    }
+
+    /// Registered identities, by SPIFFE path.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn identities(&self) -> Result<Vec<String>, ClientError> {
+        self.keys("sys/strongroom/identities")
+    }
+
+    /// Policies of an identity.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible path.
+    pub fn identity(&self, path: &str) -> Result<Option<Identity>, ClientError> {
+        self.client.find("GET", &below("sys/strongroom/identities", path)?, None)
+    }
+
+    /// Registers an identity, or replaces its policies.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible path.
+    pub fn put_identity(&self, path: &str, policies: &[&str]) -> Result<(), ClientError> {
+        let body = json(&Identity { policies: policies.iter().map(|name| (*name).to_owned()).collect() })?;
+        self.client.tell("POST", &below("sys/strongroom/identities", path)?, Some(&body))
+    }
+
+    /// Removes an identity; its certificates are worth nothing from then on.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible path.
+    pub fn delete_identity(&self, path: &str) -> Result<(), ClientError> {
+        self.client.tell("DELETE", &below("sys/strongroom/identities", path)?, None)
+    }
+
+    /// Has a certificate signed.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn issue_certificate(&self, request: &CertificateRequest) -> Result<CertificateReply, ClientError> {
+        self.client.ask("POST", "sys/strongroom/certificates", Some(&json(request)?))
+    }
+
+    fn keys(&self, path: &str) -> Result<Vec<String>, ClientError> {
+        let found: Option<Keys> = self.client.find("LIST", path, None)?;
+        Ok(found.map(|found| found.keys).unwrap_or_default())
+    }
+}
+
+/// A name put below a fixed path, refused here when the server's path rules would read it as another path.
+fn below(folder: &str, name: &str) -> Result<String, ClientError> {
+    let legal = Path::parse(name).ok().filter(|path| !path.is_root() && !path.is_folder());
+    legal.map(|path| format!("{folder}/{path}")).ok_or(ClientError::Settings("not a legal name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_below_its_folder() {
+        assert_eq!(below("a", "b/c").expect("legal"), "a/b/c");
+        for bad in ["", "/", "../x", "a?b", "a#b", "a%2f", "a/"] {
+            assert!(below("a", bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Every limit of the listener in one place.
+
+use std::time::Duration;
+
+/// Limits of time, size and number. They act before anything is parsed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections, handshakes included; more wait in the kernel's queue.
+    pub connections: usize,
+    /// Open connections of one identity; more are closed after the handshake.
+    pub connections_per_identity: usize,
+    /// Request body, bytes (413).
+    pub body_bytes: usize,
+    /// Request head, bytes (431).
+    pub head_bytes: usize,
+    /// TLS handshake.
+    pub handshake: Duration,
+    /// Request head, from its first byte.
+    pub head: Duration,
+    /// Wait for the first byte of a request on an open connection.
+    pub idle: Duration,
+    /// Longest time that a reply may make no progress because the peer does not read.
+    pub stall: Duration,
+    /// Request body (408).
+    pub body: Duration,
+    /// Requests in work at shutdown.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            connections_per_identity: 64,
+            body_bytes: (1 << 20) + (64 << 10),
+            head_bytes: 16 << 10,
+            handshake: Duration::from_secs(5),
+            head: Duration::from_secs(5),
+            idle: Duration::from_secs(75),
+            stall: Duration::from_secs(30),
+            body: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+        }
+    }
+}

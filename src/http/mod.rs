@@ -1,0 +1,88 @@
+//! The only place that knows axum, hyper and rustls on the server side.
+//!
+//! [`serve`] turns a TCP listener into Vault's v1 protocol over mutual TLS 1.3. The accept loop is our own
+//! (`listener.rs`), so that every limit of time, size and number is set here. What a peer may do is the core's business:
+//! this module only says who the peer is and what was asked.
+
+mod identity;
+mod limits;
+mod listener;
+mod pace;
+mod reply;
+mod request;
+mod routes;
+mod status;
+mod tls;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::core::Vault;
+
+pub use limits::Limits;
+pub use tls::Tls;
+
+/// What the server needs.
+pub struct ServerConfig {
+    /// Bound listener.
+    pub listener: TcpListener,
+    /// Server certificate chain, PEM.
+    pub certificate_pem: Vec<u8>,
+    /// Its private key, PEM.
+    pub key_pem: Zeroizing<Vec<u8>>,
+    /// Authorities of client certificates, PEM.
+    pub client_ca_pem: Vec<u8>,
+    /// The only trust domain whose identities are looked at.
+    pub trust_domain: String,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Why the server cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A certificate or key cannot be used.
+    #[error("{0}")]
+    Tls(&'static str),
+    /// The listener failed.
+    #[error("listening for connections")]
+    Listener(#[from] std::io::Error),
+}
+
+/// Checks that certificate, key and authorities can be used for serving, and belong together.
+///
+/// # Errors
+/// [`ServeError::Tls`].
+pub fn check_tls(certificate_pem: &[u8], key_pem: &Zeroizing<Vec<u8>>, client_ca_pem: &[u8]) -> Result<(), ServeError> {
+    Tls::new(certificate_pem, key_pem, client_ca_pem).map(drop)
+}
+
+/// Serves until `shutdown` turns true (or its sender is gone), then finishes requests in work for at most
+/// [`Limits::drain`].
+///
+/// # Errors
+/// [`ServeError::Tls`] at once; [`ServeError::Listener`] when the listener cannot be used.
+pub async fn serve(config: ServerConfig, vault: Arc<Vault>, shutdown: watch::Receiver<bool>) -> Result<(), ServeError> {
+    let tls = Arc::new(Tls::new(&config.certificate_pem, &config.key_pem, &config.client_ca_pem)?);
+    serve_with(config.listener, tls, config.trust_domain, config.limits, vault, shutdown).await
+}
+
+/// As [`serve`], with certificates that the caller can exchange while serving ([`Tls::replace`]).
+///
+/// # Errors
+/// [`ServeError::Listener`] when the listener cannot be used.
+pub async fn serve_with(
+    listener: TcpListener,
+    tls: Arc<Tls>,
+    trust_domain: String,
+    limits: Limits,
+    vault: Arc<Vault>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    let app = Arc::new(routes::App { vault, limits });
+    listener::run(listener, tls, trust_domain, app, shutdown).await
+}

@@ -1,0 +1,119 @@
+//! Time limits inside one connection that hyper does not know.
+//!
+//! hyper has one limit for both the wait for a request and its head. Here they differ: an idle connection may stay for a
+//! while, but a head that has begun must arrive quickly, and a peer must go on reading its reply.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::limits::Limits;
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const IN_WORK: u8 = 2;
+
+/// Where a connection stands between two requests.
+#[derive(Default)]
+pub(super) struct Pace(AtomicU8);
+
+/// A request whose head has been read; the connection is idle again when this is dropped.
+pub(super) struct InWork(Arc<Pace>);
+
+impl Pace {
+    /// A head is complete.
+    pub(super) fn request(self: &Arc<Self>) -> InWork {
+        self.0.store(IN_WORK, Ordering::Relaxed);
+        InWork(Arc::clone(self))
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        self.0.0.store(IDLE, Ordering::Relaxed);
+    }
+}
+
+/// A stream that fails with [`io::ErrorKind::TimedOut`] when the peer is too slow.
+pub(super) struct Paced<S> {
+    stream: S,
+    pace: Arc<Pace>,
+    head: Duration,
+    stall: Duration,
+    reading: Pin<Box<Sleep>>,
+    writing: Pin<Box<Sleep>>,
+    stalled: bool,
+}
+
+impl<S> Paced<S> {
+    pub(super) fn new(stream: S, pace: Arc<Pace>, limits: Limits) -> Self {
+        Self {
+            stream,
+            pace,
+            head: limits.head,
+            stall: limits.stall,
+            reading: Box::pin(sleep(limits.head)),
+            writing: Box::pin(sleep(limits.stall)),
+            stalled: false,
+        }
+    }
+
+    /// Passes `result` on unless it has been pending for too long.
+    fn watched<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled = false;
+            return result;
+        }
+        if !self.stalled {
+            self.stalled = true;
+            self.writing.as_mut().reset(Instant::now() + self.stall);
+        }
+        ready!(self.writing.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let state = self.pace.0.load(Ordering::Relaxed);
+        match (&result, state) {
+            (Poll::Ready(Ok(())), IDLE) if buffer.filled().len() > before => {
+                self.pace.0.store(HEAD, Ordering::Relaxed);
+                let end = Instant::now() + self.head;
+                self.reading.as_mut().reset(end);
+                result
+            }
+            // Also when bytes came: one byte at a time must not go on for ever.
+            (Poll::Pending, HEAD) => {
+                ready!(self.reading.as_mut().poll(cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            _ => result,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watched(cx, result)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watched(cx, result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.watched(cx, result)
+    }
+}

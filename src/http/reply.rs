@@ -1,0 +1,155 @@
+//! Bodies and headers of replies, written straight into one buffer that is wiped after sending.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::api::json::write_str;
+use crate::api::sys::Mark;
+use crate::core::{Reply, ReplyStatus};
+
+const EPOCH: HeaderName = HeaderName::from_static("x-strongroom-epoch");
+const INCARNATION: HeaderName = HeaderName::from_static("x-strongroom-incarnation");
+const GENERATION: HeaderName = HeaderName::from_static("x-strongroom-generation");
+
+/// A reply of the core. `legacy`: the endpoint repeats the keys of `data` at top level.
+pub(super) fn success(reply: &Reply, request_id: &str, legacy: bool) -> Response {
+    let status = match reply.status {
+        ReplyStatus::Ok => StatusCode::OK,
+        ReplyStatus::NotFoundWithBody => StatusCode::NOT_FOUND,
+    };
+    let data = reply.data.as_ref().map(|data| data.as_slice());
+    if data.is_none() && reply.warnings.is_empty() {
+        return finish(StatusCode::NO_CONTENT, None);
+    }
+    if reply.lists_keys && reply.warnings.is_empty() && data == Some(br#"{"keys":[]}"#) {
+        return errors(StatusCode::NOT_FOUND, None);
+    }
+    envelope(status, request_id, data, &reply.warnings, legacy)
+}
+
+/// Vault's envelope around rendered `data`.
+pub(super) fn envelope(
+    status: StatusCode,
+    request_id: &str,
+    data: Option<&[u8]>,
+    warnings: &[String],
+    legacy: bool,
+) -> Response {
+    let data = data.unwrap_or(b"null");
+    let repeated = if legacy { members(data) } else { b"" };
+    let notes: usize = warnings.iter().map(|text| 6 * text.len() + 3).sum();
+    let mut out = Zeroizing::new(Vec::with_capacity(256 + data.len() + repeated.len() + notes));
+    out.extend_from_slice(b"{\"request_id\":\"");
+    out.extend_from_slice(request_id.as_bytes());
+    out.extend_from_slice(b"\",\"lease_id\":\"\",\"renewable\":false,\"lease_duration\":0,\"data\":");
+    out.extend_from_slice(data);
+    out.extend_from_slice(b",\"wrap_info\":null,\"warnings\":");
+    if warnings.is_empty() {
+        out.extend_from_slice(b"null");
+    } else {
+        write_list(&mut out, warnings.iter().map(String::as_str));
+    }
+    out.extend_from_slice(b",\"auth\":null,\"mount_type\":\"\"");
+    if !repeated.is_empty() {
+        out.push(b',');
+        out.extend_from_slice(repeated);
+    }
+    out.push(b'}');
+    finish(status, Some(out))
+}
+
+/// What is between the braces of a rendered object.
+fn members(object: &[u8]) -> &[u8] {
+    object.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or_default().trim_ascii()
+}
+
+/// `{"errors":[..]}` with one text or none.
+pub(super) fn errors(status: StatusCode, text: Option<&str>) -> Response {
+    let mut out = Zeroizing::new(Vec::with_capacity(16 + text.map_or(0, |text| 6 * text.len() + 2)));
+    out.extend_from_slice(b"{\"errors\":");
+    write_list(&mut out, text.into_iter());
+    out.push(b'}');
+    finish(status, Some(out))
+}
+
+/// A body without an envelope.
+pub(super) fn raw<T: Serialize>(status: StatusCode, body: &T) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(body) => finish(status, Some(Zeroizing::new(body))),
+        Err(_) => errors(StatusCode::INTERNAL_SERVER_ERROR, Some("internal error")),
+    }
+}
+
+fn write_list<'a>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'a str>) {
+    out.push(b'[');
+    for (index, text) in texts.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_str(out, text);
+    }
+    out.push(b']');
+}
+
+fn finish(status: StatusCode, body: Option<Zeroizing<Vec<u8>>>) -> Response {
+    let with_body = body.is_some();
+    let mut reply = Response::new(body.map_or_else(Body::empty, |body| Body::from(Bytes::from_owner(body))));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    if with_body {
+        // Exactly this: clients compare the whole value before they look for `errors`.
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    reply
+}
+
+/// Adds where the vault's history stands.
+pub(super) fn add_mark(reply: &mut Response, mark: &Mark) {
+    let headers = reply.headers_mut();
+    headers.insert(EPOCH, mark.epoch.into());
+    headers.insert(GENERATION, mark.generation.into());
+    if let Ok(incarnation) = HeaderValue::from_str(&mark.incarnation) {
+        headers.insert(INCARNATION, incarnation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn text(reply: Response) -> (u16, String) {
+        let status = reply.status().as_u16();
+        let body = reply.into_body().collect().await.expect("in memory").to_bytes();
+        (status, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    fn data(json: &str) -> Reply {
+        Reply::data(Zeroizing::new(json.as_bytes().to_vec()))
+    }
+
+    #[tokio::test]
+    async fn has_the_shapes_of_the_protocol() {
+        assert_eq!(text(success(&Reply::none(), "id", false)).await, (204, String::new()));
+        let (status, body) = text(success(&data(r#"{"a":1.50}"#), "id", true)).await;
+        assert_eq!(status, 200);
+        assert_eq!(
+            body,
+            r#"{"request_id":"id","lease_id":"","renewable":false,"lease_duration":0,"data":{"a":1.50},"wrap_info":null,"warnings":null,"auth":null,"mount_type":"","a":1.50}"#
+        );
+        let mut list = data(r#"{"keys":[]}"#);
+        list.lists_keys = true;
+        assert_eq!(text(success(&list, "id", false)).await, (404, r#"{"errors":[]}"#.to_owned()));
+        assert_eq!(text(errors(StatusCode::FORBIDDEN, Some("a\n"))).await, (403, r#"{"errors":["a\n"]}"#.to_owned()));
+        assert_eq!(members(b"{}"), b"");
+        assert_eq!(members(b"null"), b"");
+    }
+}

@@ -1,0 +1,305 @@
+//! From HTTP to what is asked: verb, path, parameters, body.
+
+use axum::body::Body as HttpBody;
+use http_body_util::BodyExt;
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use hyper::{HeaderMap, Method, StatusCode};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::limits::Limits;
+use super::status::Refusal;
+use crate::api::duration::Ttl;
+use crate::api::json::{self, write_str};
+use crate::core::{Body, Operation};
+
+/// Most parameters in a query.
+const MAX_PARAMETERS: usize = 64;
+
+/// How much is read and forgotten before a refusal, as a multiple of the largest body.
+const DISCARDED_BODIES: usize = 8;
+
+/// Parameters of the query, decoded.
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Parses `a=b&c`; `+` is a blank.
+    ///
+    /// # Errors
+    /// 400 for malformed escapes, text that is not UTF-8, or more than 64 parameters.
+    pub(super) fn parse(raw: Option<&str>) -> Result<Self, Refusal> {
+        let mut found = Vec::new();
+        for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            if found.len() == MAX_PARAMETERS {
+                return Err(Refusal::bad("too many query parameters"));
+            }
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            found.push((decode(name)?, decode(value)?));
+        }
+        Ok(Self(found))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether `list` is set.
+    ///
+    /// # Errors
+    /// 400 unless its value is a truth value as Go reads them.
+    fn lists(&self) -> Result<bool, Refusal> {
+        match self.get("list") {
+            None => Ok(false),
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some("" | "0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            Some(_) => Err(Refusal::bad("the value of the query parameter list is not a boolean")),
+        }
+    }
+
+    /// All parameters but `list` as a JSON object of strings; empty when there is none.
+    fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::new());
+        for (name, value) in self.0.iter().filter(|(name, _)| name != "list") {
+            let mark = if out.is_empty() { b'{' } else { b',' };
+            out.push(mark);
+            write_str(&mut out, name);
+            out.push(b':');
+            write_str(&mut out, value);
+        }
+        if !out.is_empty() {
+            out.push(b'}');
+        }
+        out
+    }
+}
+
+fn decode(text: &str) -> Result<String, Refusal> {
+    const BAD: Refusal = Refusal::bad("malformed query");
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+                let (high, low) = (digit(bytes.next()).ok_or(BAD)?, digit(bytes.next()).ok_or(BAD)?);
+                u8::try_from(high * 16 + low).map_err(|_| BAD)?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(out).map_err(|_| BAD)
+}
+
+/// The verb.
+///
+/// # Errors
+/// 405, or 400 for an illegible `list`.
+pub(super) fn operation(method: &Method, query: &Query) -> Result<Operation, Refusal> {
+    match method.as_str() {
+        "GET" if query.lists()? => Ok(Operation::List),
+        "GET" | "HEAD" => Ok(Operation::Read),
+        "LIST" => Ok(Operation::List),
+        "POST" | "PUT" => Ok(Operation::Write),
+        "PATCH" => Ok(Operation::Patch),
+        "DELETE" => Ok(Operation::Delete),
+        _ => Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, text: "method not allowed" }),
+    }
+}
+
+/// Headers that must not be silently ignored.
+///
+/// # Errors
+/// 403 for a token: the certificate is the credential. 400 for a namespace.
+pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+    let token = headers.get("x-vault-token").is_some_and(|token| !token.is_empty());
+    let bearer = headers
+        .get_all(AUTHORIZATION)
+        .iter()
+        .any(|value| value.as_bytes().strip_prefix(b"Bearer ").is_some_and(|token| !token.trim_ascii().is_empty()));
+    if token || bearer {
+        return Err(Refusal {
+            status: StatusCode::FORBIDDEN,
+            text: "permission denied: tokens are not issued here, the client certificate is the credential; \
+                   send no token",
+        });
+    }
+    let namespace = headers.get("x-vault-namespace").map(|value| value.as_bytes());
+    if namespace.is_some_and(|name| name.iter().any(|byte| *byte != b'/')) {
+        return Err(Refusal::bad("namespaces are not supported"));
+    }
+    Ok(())
+}
+
+/// Seconds of `X-Vault-Wrap-TTL`.
+///
+/// # Errors
+/// 400 when it is no duration.
+pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    const BAD: Refusal = Refusal::bad("the wrap TTL is not a duration");
+    let Some(value) = headers.get("x-vault-wrap-ttl") else { return Ok(None) };
+    let text = value.to_str().map_err(|_| BAD)?.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let Ttl(seconds) = Ttl::parse(text).map_err(|_| BAD)?;
+    Ok(Some(seconds).filter(|seconds| *seconds > 0))
+}
+
+/// What the core gets as body: the JSON body of writes, else the query.
+///
+/// # Errors
+/// See [`check_media`] and [`read`]; 400 when it is not a JSON object within the limits.
+pub(super) async fn body(
+    operation: Operation,
+    query: &Query,
+    headers: &HeaderMap,
+    body: HttpBody,
+    limits: &Limits,
+) -> Result<Body, Refusal> {
+    let bytes = match operation {
+        Operation::Read | Operation::List | Operation::Delete => query.to_json(),
+        Operation::Write | Operation::Patch => {
+            check_media(operation, headers)?;
+            read(headers, body, limits).await?
+        }
+    };
+    let limits = json::Limits { max_bytes: limits.body_bytes, ..json::Limits::default() };
+    Body::from_json(bytes, &limits).map_err(|error| {
+        tracing::debug!(%error, "request body");
+        Refusal::bad("the request body is not a JSON object within the limits")
+    })
+}
+
+/// # Errors
+/// 400 for a form or a `PATCH` without media type; 415 for a `PATCH` that is not a merge patch.
+fn check_media(operation: Operation, headers: &HeaderMap) -> Result<(), Refusal> {
+    let media = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    match (operation, media.as_deref()) {
+        (Operation::Patch, Some("application/merge-patch+json")) => Ok(()),
+        (Operation::Patch, Some(media)) if media.contains('/') => Err(Refusal {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            text: "PATCH takes application/merge-patch+json",
+        }),
+        (Operation::Patch, _) => Err(Refusal::bad("PATCH needs the content type application/merge-patch+json")),
+        (_, Some("multipart/form-data")) => Err(Refusal::bad("forms are not supported, send JSON")),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a body within its limits of size and time.
+///
+/// # Errors
+/// 413, 408, or 400 when the connection breaks.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    mut body: HttpBody,
+    limits: &Limits,
+) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    const TOO_LARGE: Refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, text: "request body too large" };
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limits.body_bytes) {
+        if !headers.contains_key(EXPECT) {
+            discard(body, limits).await;
+        }
+        return Err(TOO_LARGE);
+    }
+    let reading = async {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(0)));
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Refusal::bad("the request body ended early"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let length = bytes.len() + data.len();
+            if length > limits.body_bytes {
+                drop(bytes);
+                discard(body, limits).await;
+                return Err(TOO_LARGE);
+            }
+            if length > bytes.capacity() {
+                // Growing in place would leave an unwiped copy behind.
+                let mut larger = Zeroizing::new(Vec::with_capacity(length.max(2 * bytes.capacity())));
+                larger.extend_from_slice(&bytes);
+                bytes = larger;
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes)
+    };
+    let late = Refusal { status: StatusCode::REQUEST_TIMEOUT, text: "the request body took too long" };
+    timeout(limits.body, reading).await.unwrap_or(Err(late))
+}
+
+/// Reads on for a while and forgets. Closing a connection with unread bytes resets it, and the peer, which is still
+/// sending, would never see the reply.
+pub(super) async fn discard(mut body: HttpBody, limits: &Limits) {
+    let most = limits.body_bytes.saturating_mul(DISCARDED_BODIES);
+    let reading = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, |data| data.len());
+            if seen > most {
+                return;
+            }
+        }
+    };
+    let _ = timeout(limits.head, reading).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(raw: &str) -> Option<Query> {
+        Query::parse(Some(raw)).ok()
+    }
+
+    #[test]
+    fn maps_verbs() {
+        let verb = |method: &str, raw: &str| {
+            operation(&Method::from_bytes(method.as_bytes()).expect("legal"), &query(raw).expect("legal"))
+                .map_err(|refusal| refusal.status.as_u16())
+        };
+        assert_eq!(verb("GET", "version=2"), Ok(Operation::Read));
+        assert_eq!(verb("GET", "list=True"), Ok(Operation::List));
+        assert_eq!(verb("GET", "list=0"), Ok(Operation::Read));
+        assert_eq!(verb("GET", "list=banana"), Err(400));
+        assert_eq!(verb("LIST", ""), Ok(Operation::List));
+        assert_eq!(verb("PUT", ""), verb("POST", ""));
+        assert_eq!(verb("BREW", ""), Err(405));
+    }
+
+    #[test]
+    fn query_becomes_json() {
+        assert_eq!(&*query("a=b%22&list=true&c").expect("legal").to_json(), br#"{"a":"b\"","c":""}"#);
+        assert!(query("").expect("legal").to_json().is_empty());
+        for bad in ["a=%", "a=%4", "a=%zz", "a=%ff"] {
+            assert!(query(bad).is_none(), "{bad}");
+        }
+        assert!(query(&"a&".repeat(MAX_PARAMETERS)).is_some());
+        assert!(query(&"a&".repeat(MAX_PARAMETERS + 1)).is_none());
+    }
+
+    #[test]
+    fn headers_are_not_ignored() {
+        let check = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().expect("legal"));
+            check_headers(&headers).map_err(|refusal| refusal.status.as_u16())
+        };
+        assert_eq!(check("x-vault-token", ""), Ok(()));
+        assert_eq!(check("x-vault-token", "s.x"), Err(403));
+        assert_eq!(check("authorization", "Bearer x"), Err(403));
+        assert_eq!(check("x-vault-namespace", "/"), Ok(()));
+        assert_eq!(check("x-vault-namespace", "a/"), Err(400));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_query_panics(raw in ".{0,200}") {
+            let _ = Query::parse(Some(&raw)).map(|query| query.to_json());
+        }
+    }
+}

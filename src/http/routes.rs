@@ -1,0 +1,238 @@
+//! The routes: a few without an envelope, and one for everything else, because mounts are runtime data.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request as HttpRequest, State};
+use axum::response::Response;
+use axum::routing::any;
+use hyper::{HeaderMap, Method, StatusCode};
+use serde::Serialize;
+
+use super::identity::Peer;
+use super::limits::Limits;
+use super::reply;
+use super::request::{self, Query};
+use super::status::{Refusal, failure};
+use crate::api::json;
+use crate::api::path::Path;
+use crate::api::sys::UnsealRequest;
+use crate::core::{Caller, Clock, Opener, Operation, Request, SystemClock, UnsealKey, Vault, VaultError};
+
+/// What every request needs.
+pub(super) struct App {
+    pub vault: Arc<Vault>,
+    pub limits: Limits,
+}
+
+/// Endpoints whose `data` keys are repeated at top level, for old clients: the path or everything below it.
+const LEGACY: &[&str] = &[
+    "audit",
+    "audit-hash",
+    "auth",
+    "capabilities",
+    "capabilities-accessor",
+    "capabilities-self",
+    "key-status",
+    "mounts",
+    "policy",
+    "remount",
+    "rotate",
+];
+
+#[derive(Serialize)]
+struct Initialized {
+    initialized: bool,
+}
+
+pub(super) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/sys/health", any(health))
+        .route("/v1/sys/init", any(init))
+        .route("/v1/sys/seal-status", any(seal_status))
+        .route("/v1/sys/unseal", any(unseal))
+        .route("/v1/sys/leader", any(leader))
+        .route("/v1/{*path}", any(everything))
+        .fallback(nothing)
+        .with_state(app)
+}
+
+async fn nothing() -> Response {
+    reply::errors(StatusCode::NOT_FOUND, None)
+}
+
+/// The caller, if the connection's certificate names one and is still valid.
+fn caller(request: &HttpRequest) -> Result<Caller, Refusal> {
+    let peer = request.extensions().get::<Arc<Peer>>().ok_or(Refusal::forbidden())?;
+    if peer.expired(SystemClock.now_ms()) {
+        return Err(Refusal {
+            status: StatusCode::FORBIDDEN,
+            text: "permission denied: the client certificate has expired",
+        });
+    }
+    Ok(peer.caller())
+}
+
+fn only(method: &Method, allowed: &[&str]) -> Result<(), Refusal> {
+    if allowed.contains(&method.as_str()) {
+        return Ok(());
+    }
+    Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, text: "method not allowed" })
+}
+
+async fn health(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    let answer = || {
+        only(request.method(), &["GET", "HEAD"])?;
+        let query = Query::parse(request.uri().query())?;
+        let health = app.vault.health();
+        let (parameter, code) = match (health.initialized, health.sealed) {
+            (false, _) => ("uninitcode", 501),
+            (true, true) => ("sealedcode", 503),
+            (true, false) => ("activecode", 200),
+        };
+        let status = match query.get(parameter) {
+            None => StatusCode::from_u16(code).ok(),
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|code| (200..600).contains(code))
+                .and_then(|code| StatusCode::from_u16(code).ok()),
+        };
+        Ok(reply::raw(status.ok_or(Refusal::bad("not a status code"))?, &health))
+    };
+    answer().unwrap_or_else(|refusal: Refusal| refusal.reply())
+}
+
+async fn init(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    let answer = || {
+        caller(&request)?;
+        only(request.method(), &["GET", "PUT", "POST"])?;
+        if request.method() != Method::GET {
+            return Err(Refusal::bad("a vault is created on its own machine: strongroomd init"));
+        }
+        Ok(reply::raw(StatusCode::OK, &Initialized { initialized: app.vault.initialised() }))
+    };
+    answer().unwrap_or_else(|refusal| refusal.reply())
+}
+
+async fn seal_status(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    match caller(&request).and_then(|_| only(request.method(), &["GET"])) {
+        Ok(()) => reply::raw(StatusCode::OK, &app.vault.seal_status()),
+        Err(refusal) => refusal.reply(),
+    }
+}
+
+async fn leader(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    match caller(&request).and_then(|_| only(request.method(), &["GET"])) {
+        Ok(()) => reply::raw(StatusCode::OK, &app.vault.leader()),
+        Err(refusal) => refusal.reply(),
+    }
+}
+
+async fn unseal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    match try_unseal(&app, request).await {
+        Ok(reply) => reply,
+        Err(refusal) => refusal.reply(),
+    }
+}
+
+async fn try_unseal(app: &Arc<App>, http: HttpRequest) -> Result<Response, Refusal> {
+    const BAD: Refusal = Refusal::bad("the request body is not a JSON object within the limits");
+    let caller = caller(&http)?;
+    only(http.method(), &["PUT", "POST"])?;
+    let (parts, body) = http.into_parts();
+    let bytes = request::read(&parts.headers, body, &app.limits).await?;
+    json::check(&bytes, &json::Limits::default()).map_err(|_| BAD)?;
+    let asked: UnsealRequest = serde_json::from_slice(&bytes).map_err(|_| BAD)?;
+    drop(bytes);
+    if asked.migrate {
+        return Err(Refusal::bad("seal migration is not supported"));
+    }
+    if asked.reset {
+        return Ok(reply::raw(StatusCode::OK, &app.vault.seal_status()));
+    }
+    let key =
+        asked.key.ok_or(Refusal::bad("'key' must be specified in request body as JSON, or 'reset' set to true"))?;
+    let vault = Arc::clone(&app.vault);
+    let request_id = caller.request_id.clone();
+    // Key derivation takes a second by design; it must not hold up other connections.
+    let done =
+        tokio::task::spawn_blocking(move || vault.unseal(Opener::Remote(&caller), &UnsealKey::Passphrase(&key))).await;
+    Ok(match done.unwrap_or(Err(VaultError::Internal)) {
+        Ok(status) => reply::raw(StatusCode::OK, &status),
+        Err(error) => failure(&error, &request_id),
+    })
+}
+
+async fn everything(State(app): State<Arc<App>>, http: HttpRequest) -> Response {
+    let mut reply = match answer(&app, http).await {
+        Ok(reply) => reply,
+        Err(refusal) => refusal.reply(),
+    };
+    if let Some(mark) = app.vault.mark() {
+        reply::add_mark(&mut reply, &mark);
+    }
+    reply
+}
+
+async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
+    let caller = caller(&http)?;
+    let (parts, body) = http.into_parts();
+    let (request, legacy) = translate(&parts.method, &parts.uri, &parts.headers, body, &app.limits).await?;
+    Ok(match app.vault.handle(&caller, request).await {
+        Ok(reply) => reply::success(&reply, &caller.request_id, legacy),
+        Err(error) => failure(&error, &caller.request_id),
+    })
+}
+
+/// What is asked, and whether the endpoint repeats its keys.
+async fn translate(
+    method: &Method,
+    uri: &hyper::Uri,
+    headers: &HeaderMap,
+    body: axum::body::Body,
+    limits: &Limits,
+) -> Result<(Request, bool), Refusal> {
+    let query = Query::parse(uri.query())?;
+    let operation = request::operation(method, &query)?;
+    request::check_headers(headers)?;
+    let wrap_ttl = request::wrap_ttl(headers)?;
+    let raw = uri.path().strip_prefix("/v1/").ok_or(Refusal::bad("malformed path"))?;
+    let path = Path::parse_uri(raw).map_err(|_| Refusal::bad("malformed path"))?;
+    let path = if operation == Operation::List { path.to_folder() } else { path };
+    let body = request::body(operation, &query, headers, body, limits).await?;
+    let legacy = repeats_keys(&path);
+    Ok((Request { operation, path, body, wrap_ttl }, legacy))
+}
+
+fn repeats_keys(path: &Path) -> bool {
+    let mut segments = path.segments();
+    segments.next() == Some("sys")
+        && match segments.next() {
+            Some("config") => segments.next() == Some("cors"),
+            Some("wrapping") => segments.next() == Some("wrap"),
+            Some(second) => LEGACY.contains(&second),
+            None => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_endpoints_that_repeat_their_keys() {
+        for (path, repeated) in [
+            ("sys/mounts", true),
+            ("sys/mounts/secret/tune", true),
+            ("sys/policy/a", true),
+            ("sys/policies/acl/a", false),
+            ("sys/config/cors", true),
+            ("sys/config/ui", false),
+            ("secret/data/sys", false),
+            ("sys", false),
+        ] {
+            assert_eq!(repeats_keys(&Path::parse(path).expect("legal")), repeated, "{path}");
+        }
+    }
+}
