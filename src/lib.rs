@@ -13,6 +13,10 @@
 pub mod api;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "client")]
+pub mod dotenv;
+#[cfg(feature = "client")]
+pub mod exec;
 
 #[cfg(feature = "verify")]
 pub mod audit;

@@ -1,0 +1,137 @@
+//! Writing assignments so that they read back the same, or refusing.
+
+use zeroize::Zeroizing;
+
+use super::is_portable_name;
+use super::parse::{Options, parse};
+use crate::api::json::write_str;
+use crate::api::secret::SecretText;
+
+/// What to write for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A `.env` file that every common program reads the same.
+    Dotenv,
+    /// A JSON object.
+    Json,
+    /// `export` lines for a POSIX shell.
+    Sh,
+    /// `docker --env-file`.
+    Docker,
+}
+
+/// Why nothing was written. The value is not named, the key is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// A name that the format cannot hold.
+    #[error("{0:?} is not a portable name; use --format json")]
+    Name(String),
+    /// A value that programs would read differently.
+    #[error("the value of {0} has no spelling that all programs read the same; use --format json or --format sh")]
+    NotPortable(String),
+    /// A value with a line end, which this format cannot hold.
+    #[error("the value of {0} has several lines, which docker cannot read; use --format dotenv or json")]
+    Lines(String),
+    /// A value with a NUL byte.
+    #[error("the value of {0} holds a NUL byte; use --format json")]
+    Nul(String),
+}
+
+/// Renders `pairs` in their order.
+///
+/// # Errors
+/// [`WriteError`], naming the key, when a pair cannot be written so that it reads back the same. Nothing is written then.
+pub fn write(pairs: &[(String, SecretText)], format: Format) -> Result<Zeroizing<Vec<u8>>, WriteError> {
+    // At most six bytes for one (a JSON escape) and the frame, allocated once, so that nothing is copied while it grows.
+    let bound: usize = pairs.iter().map(|(key, value)| 6 * (key.len() + value.reveal().len()) + 32).sum();
+    let mut out = Zeroizing::new(Vec::with_capacity(bound + 8));
+    if format == Format::Json {
+        json(&mut out, pairs);
+        return Ok(out);
+    }
+    for (key, value) in pairs {
+        let value = value.reveal();
+        if !is_portable_name(key) {
+            return Err(WriteError::Name(key.clone()));
+        }
+        if value.contains('\0') {
+            return Err(WriteError::Nul(key.clone()));
+        }
+        match format {
+            Format::Dotenv => dotenv_line(&mut out, key, value)?,
+            Format::Sh => {
+                out.extend_from_slice(b"export ");
+                out.extend_from_slice(key.as_bytes());
+                out.extend_from_slice(b"='");
+                for (index, part) in value.split('\'').enumerate() {
+                    if index > 0 {
+                        out.extend_from_slice(b"'\\''");
+                    }
+                    out.extend_from_slice(part.as_bytes());
+                }
+                out.push(b'\'');
+            }
+            Format::Docker if value.contains(['\n', '\r']) => return Err(WriteError::Lines(key.clone())),
+            Format::Docker | Format::Json => plain(&mut out, key, b"", value),
+        }
+        out.push(b'\n');
+    }
+    if format == Format::Dotenv {
+        check(&out, pairs)?;
+    }
+    Ok(out)
+}
+
+fn json(out: &mut Vec<u8>, pairs: &[(String, SecretText)]) {
+    out.push(b'{');
+    for (index, (key, value)) in pairs.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\n  ");
+        write_str(out, key);
+        out.extend_from_slice(b": ");
+        write_str(out, value.reveal());
+    }
+    out.extend_from_slice(b"\n}\n");
+}
+
+fn plain(out: &mut Vec<u8>, key: &str, quote: &[u8], value: &str) {
+    out.extend_from_slice(key.as_bytes());
+    out.push(b'=');
+    out.extend_from_slice(quote);
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(quote);
+}
+
+/// The spelling that eleven common readers were found to agree on: bare where nothing is special, single quotes, or double
+/// quotes without anything to escape.
+fn dotenv_line(out: &mut Vec<u8>, key: &str, value: &str) -> Result<(), WriteError> {
+    let bare = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:@%+,=-".contains(&byte));
+    let single =
+        !value.contains(['\'', '\r']) && !value.contains("\\\\") && !value.ends_with('\\') && !value.contains("${");
+    let double = !value.contains(['"', '\\', '$', '`', '\r']);
+    let quote: &[u8] = match (bare, single, double) {
+        (true, _, _) => b"",
+        (_, true, _) => b"'",
+        (_, _, true) => b"\"",
+        _ => return Err(WriteError::NotPortable(key.to_owned())),
+    };
+    plain(out, key, quote, value);
+    Ok(())
+}
+
+/// Reads back what was written; a difference is a defect of the writer and must not reach a file.
+fn check(out: &[u8], pairs: &[(String, SecretText)]) -> Result<(), WriteError> {
+    let fault = || WriteError::NotPortable(pairs.first().map(|(key, _)| key.clone()).unwrap_or_default());
+    let back = parse(out, &Options { duplicates: super::Duplicates::Last, ..Options::default() })
+        .map_err(|error| error.key.map_or_else(fault, WriteError::NotPortable))?;
+    for (key, value) in pairs {
+        let same = back.iter().any(|read| read.key == *key && read.value.reveal() == value.reveal());
+        if !same {
+            return Err(WriteError::NotPortable(key.clone()));
+        }
+    }
+    Ok(())
+}
