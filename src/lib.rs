@@ -27,6 +27,8 @@ pub mod core;
 #[cfg(feature = "verify")]
 pub mod crypto;
 #[cfg(feature = "server")]
+pub mod daemon;
+#[cfg(feature = "server")]
 pub mod engine;
 #[cfg(feature = "server")]
 pub mod http;

@@ -1,0 +1,330 @@
+//! `strongroomd server`: opens a vault's data folder, unseals it if it may, serves it, and seals it again.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::args::ServerArgs;
+use super::config::{Config, ConfigError, UnsealSource};
+use super::input::{self, InputError};
+use super::layout::{self, LayoutError};
+use super::os::{self, KeyMemory};
+use super::{EXIT_NOT_DURABLE, init, log, migrate, notify};
+use crate::api::secret::SecretText;
+use crate::audit::{self, PathMode, SyncMode};
+use crate::core::{IdentityPattern, Opener, Ports, Settings, SystemClock, UnsealKey, Vault, VaultError};
+use crate::crypto::random::SystemRandom;
+use crate::http::{self, ServerConfig};
+use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
+use crate::store::{self, StoreError};
+
+/// Why the daemon did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration is unusable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data folder is unusable.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Another daemon runs on the data folder.
+    #[error("{0} is in use by another process; stop it, or use its address")]
+    Locked(PathBuf),
+    /// The store cannot be opened.
+    #[error("opening the store in {path}: {source}")]
+    Store {
+        /// Its folder.
+        path: PathBuf,
+        /// What the engine said.
+        #[source]
+        source: StoreError,
+    },
+    /// The secret for the unattended unseal could not be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The address is taken or not ours.
+    #[error("listening on {address}: {source}; is another daemon running there?")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Certificates or listener failed.
+    #[error(transparent)]
+    Http(#[from] http::ServeError),
+    /// The runtime or a signal handler could not be set up.
+    #[error("starting: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs the command: exit code 0 after SIGTERM or SIGINT, [`EXIT_NOT_DURABLE`] after a failed sync.
+///
+/// # Errors
+/// Any [`AppError`] before the daemon serves.
+pub fn run(args: &ServerArgs, key_memory: KeyMemory) -> Result<ExitCode, AppError> {
+    let path = migrate::config_path(args.config.as_deref(), args.data.as_deref());
+    let config = Config::load(&path)?;
+    if log::start(&config.log_level, config.log_json).is_err() {
+        return Err(ConfigError::Value { key: "log.level", problem: "is a filter such as info or debug".into() }.into());
+    }
+    if args.check {
+        check(&config)?;
+        println!("{} is in order", path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if os::is_root() {
+        tracing::warn!("running as root: the vault needs no privilege, give it a user of its own");
+    }
+    tracing::info!("{}", key_memory.describe());
+    let app = App::open(config)?;
+    app.unseal_unattended()?;
+    let listener = app.listen()?;
+    let runtime = runtime()?;
+    let code = runtime.block_on(app.serve(listener, Stop::Signals))?;
+    Ok(code)
+}
+
+/// A runtime for the listener and its connections.
+///
+/// # Errors
+/// The system refuses threads or descriptors.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("strongroomd").build()
+}
+
+/// When [`App::serve`] ends.
+pub enum Stop {
+    /// At SIGTERM or SIGINT; SIGHUP reopens the audit file.
+    Signals,
+    /// When the value becomes true (`dev` decides by itself).
+    Told(watch::Receiver<bool>),
+}
+
+/// An opened data folder, locked against a second daemon, with its vault.
+pub struct App {
+    /// The settings it was opened with.
+    pub config: Config,
+    /// The vault; sealed until someone opens it.
+    pub vault: Arc<Vault>,
+    not_durable: Arc<AtomicBool>,
+    fatal: watch::Receiver<bool>,
+    _lock: DirLock,
+}
+
+impl App {
+    /// Locks the data folder and opens the store below it. The vault is sealed.
+    ///
+    /// # Errors
+    /// Another process holds the folder, it is open to others, or the store cannot be opened.
+    pub fn open(config: Config) -> Result<Self, AppError> {
+        layout::check_data_dir(&config.data)?;
+        let lock = match DirLock::acquire(&config.data) {
+            Err(StoreError::Locked) => return Err(AppError::Locked(config.data)),
+            other => other.map_err(|source| AppError::Store { path: config.data.clone(), source })?,
+        };
+        let folder = layout::store_folder(&config.data, &config.engine);
+        let store = store::open(&config.engine, &folder, false)
+            .map_err(|source| AppError::Store { path: folder.clone(), source })?;
+        if config.engine == "sled" {
+            tracing::warn!("{}", store::SLED_WARNING);
+        }
+        let not_durable = Arc::new(AtomicBool::new(false));
+        let (tell, fatal) = watch::channel(false);
+        let flag = Arc::clone(&not_durable);
+        let ports = Ports {
+            store,
+            header: Arc::new(DiskHeader::new(&config.data)),
+            anchor: Arc::new(DiskAnchor::new(&config.anchor)),
+            random: Arc::new(SystemRandom),
+            clock: Arc::new(SystemClock),
+            audit: audit_opener(&config),
+            on_fatal: Box::new(move |why| {
+                tracing::error!("{why}; the daemon stops, and a restart continues from the durable state");
+                flag.store(true, Ordering::SeqCst);
+                let _ = tell.send(true);
+            }),
+        };
+        let vault = Vault::new(ports, settings(&config)?);
+        Ok(Self { config, vault, not_durable, fatal, _lock: lock })
+    }
+
+    /// Opens the vault with what the configuration names, if anything. A refusal is logged and leaves it sealed, so
+    /// that an operator can still open it; an unreadable source is an error, because it is a mistake of the set-up.
+    ///
+    /// # Errors
+    /// The key file or credential cannot be read.
+    pub fn unseal_unattended(&self) -> Result<(), AppError> {
+        let folder = init::credentials_folder();
+        let Some(source) = &self.config.unseal else {
+            tracing::info!("sealed; open it with: strongroom unseal");
+            return Ok(());
+        };
+        let outcome = match source {
+            UnsealSource::KeyFile(path) => self.unseal_with_key_file(&input::key_file(path)?),
+            UnsealSource::KeyFileCredential(name) => {
+                self.unseal_with_key_file(&input::credential(folder.as_deref(), name, input::MAX_KEY_FILE_BYTES)?)
+            }
+            UnsealSource::PassphraseCredential(name) => {
+                let text = input::passphrase_from_credential(folder.as_deref(), name)?;
+                let text = SecretText::new(text.as_str().to_owned());
+                self.vault.unseal(Opener::Local, &UnsealKey::Passphrase(&text)).map(drop)
+            }
+        };
+        match outcome {
+            Ok(()) => tracing::info!("unsealed"),
+            Err(error) => tracing::error!("unattended unseal failed: {error}; the vault stays sealed"),
+        }
+        Ok(())
+    }
+
+    /// Opens the vault with the bytes of a key file.
+    ///
+    /// # Errors
+    /// As [`Vault::unseal`].
+    pub fn unseal_with_key_file(&self, bytes: &[u8]) -> Result<(), VaultError> {
+        self.vault.unseal(Opener::Local, &UnsealKey::KeyFile(bytes)).map(drop)
+    }
+
+    /// Takes the configured address.
+    ///
+    /// # Errors
+    /// It is in use or not an address of this machine.
+    pub fn listen(&self) -> Result<TcpListener, AppError> {
+        let address = self.config.listen;
+        TcpListener::bind(address).map_err(|source| AppError::Listen { address, source })
+    }
+
+    /// Serves until told to stop, then drains connections and seals. Returns the process's exit code.
+    ///
+    /// # Errors
+    /// The certificates are unusable or the listener failed; the vault is sealed then too.
+    pub async fn serve(mut self, listener: TcpListener, stop: Stop) -> Result<ExitCode, AppError> {
+        // Port 0 means a free one: from here on the real address counts.
+        self.config.listen = listener.local_addr()?;
+        let (end, ended) = watch::channel(false);
+        let vault = Arc::clone(&self.vault);
+        let server = http::serve(self.server_config(listener)?, vault, ended);
+        let waiting = self.wait_for_end(stop);
+        let served = async {
+            let server = tokio::spawn(server);
+            let reason = waiting.await;
+            let _ = end.send(true);
+            (reason, server.await)
+        };
+        let (reason, server) = served.await;
+        let _ = notify::notify(notify_socket().as_deref(), "STOPPING=1");
+        let vault = Arc::clone(&self.vault);
+        // Sealing waits for running reads; it must not do so on a runtime thread.
+        let _ = tokio::task::spawn_blocking(move || vault.seal()).await;
+        reason?;
+        match server {
+            Ok(outcome) => outcome?,
+            Err(join) => return Err(AppError::System(std::io::Error::other(join))),
+        }
+        if self.not_durable.load(Ordering::SeqCst) {
+            return Ok(ExitCode::from(EXIT_NOT_DURABLE));
+        }
+        tracing::info!("sealed and stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn wait_for_end(&self, stop: Stop) -> Result<(), AppError> {
+        let mut fatal = self.fatal.clone();
+        let mut told = match &stop {
+            Stop::Told(receiver) => receiver.clone(),
+            Stop::Signals => watch::channel(false).1,
+        };
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut every_second = tokio::time::interval(Duration::from_secs(1));
+        let by_signal = matches!(stop, Stop::Signals);
+        tracing::info!("serving on https://{}", self.config.listen);
+        if !notify::notify(notify_socket().as_deref(), "READY=1") {
+            tracing::warn!("the service manager did not take the readiness message");
+        }
+        loop {
+            tokio::select! {
+                _ = fatal.wait_for(|stop| *stop) => return Ok(()),
+                _ = told.wait_for(|stop| *stop), if !by_signal => return Ok(()),
+                _ = terminate.recv(), if by_signal => return Ok(()),
+                _ = interrupt.recv(), if by_signal => return Ok(()),
+                _ = hangup.recv() => match self.vault.reopen_audit() {
+                    Ok(()) => tracing::info!("audit file reopened"),
+                    Err(error) => tracing::error!("reopening the audit file: {error}"),
+                },
+                _ = every_second.tick() => self.sync_audit(),
+            }
+        }
+    }
+
+    fn sync_audit(&self) {
+        match self.vault.sync_audit() {
+            Ok(()) | Err(VaultError::Sealed) => {}
+            Err(error) => tracing::error!("syncing the audit file: {error}"),
+        }
+    }
+
+    fn server_config(&self, listener: TcpListener) -> Result<ServerConfig, AppError> {
+        Ok(ServerConfig {
+            listener,
+            certificate_pem: layout::read(&self.config.tls_certificate)?,
+            key_pem: layout::read_private(&self.config.tls_key)?.into(),
+            client_ca_pem: layout::read(&self.config.tls_client_ca)?,
+            trust_domain: self.config.trust_domain.clone(),
+            limits: http::Limits {
+                connections: self.config.limits.connections,
+                connections_per_identity: self.config.limits.connections_per_identity,
+                body_bytes: self.config.limits.body_bytes,
+                ..http::Limits::default()
+            },
+        })
+    }
+}
+
+/// What `server --check` looks at, without opening the store or the listener.
+fn check(config: &Config) -> Result<(), AppError> {
+    layout::check_data_dir(&config.data)?;
+    settings(config)?;
+    http::check_tls(
+        &layout::read(&config.tls_certificate)?,
+        &layout::read_private(&config.tls_key)?.into(),
+        &layout::read(&config.tls_client_ca)?,
+    )?;
+    if let Some(UnsealSource::KeyFile(path)) = &config.unseal {
+        input::key_file(path)?;
+    }
+    Ok(())
+}
+
+fn settings(config: &Config) -> Result<Settings, AppError> {
+    let mut settings = Settings::new(&config.trust_domain);
+    for text in &config.unseal_identities {
+        let pattern = IdentityPattern::parse(text, &config.trust_domain).map_err(|problem| ConfigError::Value {
+            key: "unseal.identities",
+            problem: format!("{text:?}: {problem}; write operator/alice or operator/*"),
+        })?;
+        settings.unseal_identities.push(pattern);
+    }
+    settings.audit_paths = if config.audit_hashed_paths { PathMode::Hashed } else { PathMode::Plain };
+    settings.audit_sync = if config.audit_sync_always { SyncMode::Always } else { SyncMode::default() };
+    settings.address = format!("https://{}", config.listen);
+    Ok(settings)
+}
+
+fn audit_opener(config: &Config) -> crate::core::AuditOpener {
+    let paths = [config.audit_file.clone()];
+    Box::new(move |keys, expected, now_ms| audit::recover_all(&paths, keys, expected, now_ms))
+}
+
+fn notify_socket() -> Option<String> {
+    std::env::var_os("NOTIFY_SOCKET").and_then(|value| value.into_string().ok())
+}

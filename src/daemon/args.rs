@@ -1,0 +1,138 @@
+//! The command line of `strongroomd`: the clap tree is its table of contents.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Daemon of the Strongroom secrets vault.
+#[derive(Debug, Parser)]
+#[command(name = "strongroomd", version, arg_required_else_help = true, help_expected = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The daemon's commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a vault: data folder, CA, server certificate and the first operator's bundle.
+    Init(InitArgs),
+    /// Serve a vault over mutual TLS.
+    Server(ServerArgs),
+    /// Create, serve and fill a vault for development, and run a program with its secrets.
+    Dev(DevArgs),
+    /// Work on the stored bytes while no daemon runs.
+    #[command(subcommand)]
+    Storage(StorageCommand),
+}
+
+/// Arguments of `strongroomd init`.
+#[derive(Debug, Args)]
+#[command(after_help = "The passphrase is asked on the terminal unless --passphrase-fd or --passphrase-credential is \
+given.\nIt is never taken from the command line or the environment.\n\nExample:\n  strongroomd init --data \
+/var/lib/strongroom --trust-domain example.org --server-name vault.example.org")]
+pub struct InitArgs {
+    /// Data folder to create (mode 0700); it must not exist, or be empty.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Trust domain of the identities: the host part of spiffe://DOMAIN/app/web.
+    #[arg(long, value_name = "DOMAIN", default_value = "strongroom.internal")]
+    pub trust_domain: String,
+    /// Address the server will listen on; written to the configuration.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8200")]
+    pub listen: SocketAddr,
+    /// Name or address clients will use for this server; repeat for several. localhost and loopback are always included.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Vec<String>,
+    /// Identity of the first operator, below operator/.
+    #[arg(long, value_name = "NAME", default_value = "admin")]
+    pub operator: String,
+    /// Folder for the first operator's certificate, key and CA; must not exist.
+    #[arg(long, value_name = "DIR", default_value = "strongroom-operator")]
+    pub bundle: PathBuf,
+    /// Storage engine: redb, or sled.
+    #[arg(long, value_name = "ENGINE", default_value = "redb", value_parser = ["redb", "sled"])]
+    pub engine: String,
+    /// Cipher of new records: aes-256-gcm, or chacha20-poly1305.
+    #[arg(long, value_name = "CIPHER", default_value = "aes-256-gcm", value_parser = ["aes-256-gcm", "chacha20-poly1305"])]
+    pub cipher: String,
+    /// Read the passphrase from this open file descriptor (0 is standard input).
+    #[arg(long, value_name = "FD", conflicts_with = "passphrase_credential")]
+    pub passphrase_fd: Option<u32>,
+    /// Read the passphrase from this systemd credential.
+    #[arg(long, value_name = "NAME")]
+    pub passphrase_credential: Option<String>,
+    /// Also write a random key file here (mode 0600) that unseals without a passphrase; keep it off this disk.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Time one passphrase guess shall cost on this machine, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pub kdf_time: u64,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `strongroomd server`.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", required_unless_present = "data")]
+    pub config: Option<PathBuf>,
+    /// Data folder; its strongroom.toml is the configuration.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub data: Option<PathBuf>,
+    /// Check configuration, certificates and folder permissions, then exit without serving.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Arguments of `strongroomd dev`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  strongroomd dev --import .env -- ./server\n\nEverything is real: encryption at rest, \
+mutual TLS, policies, audit. Only the folder is thrown away, unless --data keeps it."
+)]
+pub struct DevArgs {
+    /// Import this .env file before anything is started; repeat for several.
+    #[arg(long, value_name = "FILE")]
+    pub import: Vec<PathBuf>,
+    /// Keep the vault in this folder and reuse it next time; without it a throw-away folder is used.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address to listen on; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Path below secret/ that is filled and read.
+    #[arg(long, value_name = "PATH", default_value = "dev")]
+    pub path: String,
+    /// Take values that contain $ or ` literally, instead of asking which dialect they are written in.
+    #[arg(long)]
+    pub literal: bool,
+    /// Program to run with the secrets in its environment, and its arguments.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// Commands of `strongroomd storage`.
+#[derive(Debug, Subcommand)]
+pub enum StorageCommand {
+    /// Copy a vault's records to another engine and verify the copy record by record.
+    Migrate(MigrateArgs),
+}
+
+/// Arguments of `strongroomd storage migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Configuration file of the vault; no daemon may be running on it.
+    #[arg(long, value_name = "FILE", required_unless_present = "data")]
+    pub config: Option<PathBuf>,
+    /// Data folder; its strongroom.toml is the configuration.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub data: Option<PathBuf>,
+    /// Engine to copy to: redb, or sled.
+    #[arg(long, value_name = "ENGINE", value_parser = ["redb", "sled"])]
+    pub to: String,
+}

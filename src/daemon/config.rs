@@ -1,0 +1,380 @@
+//! The daemon's configuration: a TOML file, parsed once into checked values.
+//!
+//! Unknown keys are refused, because a misspelt limit that is silently ignored is a limit that does not exist. The file
+//! never holds a secret; it only names where one is found (a key file, a systemd credential).
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Why a configuration was refused; the text names the key and what is accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error(
+        "cannot read the configuration {path}: {source}; create it with `strongroomd init`, or name it with --config"
+    )]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has an unknown or ill-typed key.
+    #[error("configuration {path}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The parser's message with line, column and key.
+        message: String,
+    },
+    /// A value is outside what is accepted.
+    #[error("configuration: {key} {problem}")]
+    Value {
+        /// The key, dotted.
+        key: &'static str,
+        /// What is wrong and what is accepted.
+        problem: String,
+    },
+    /// Others may write the file.
+    #[error("configuration {path} can be written by others; run: chmod go-w {path}")]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Checked settings of one daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Data folder; mode 0700, holds everything but what other keys place elsewhere.
+    pub data: PathBuf,
+    /// Address of the TLS listener.
+    pub listen: SocketAddr,
+    /// Trust domain of the identities this vault accepts.
+    pub trust_domain: String,
+    /// Storage engine: `redb` or `sled`.
+    pub engine: String,
+    /// The anchor file, ideally on another disk than the store.
+    pub anchor: PathBuf,
+    /// Unattended unseal, if any.
+    pub unseal: Option<UnsealSource>,
+    /// Identity patterns that may unseal over the wire, for example `operator/*`.
+    pub unseal_identities: Vec<String>,
+    /// The audit file.
+    pub audit_file: PathBuf,
+    /// Reads are synced before their answer, not within a second.
+    pub audit_sync_always: bool,
+    /// Paths in audit entries are replaced by their HMAC.
+    pub audit_hashed_paths: bool,
+    /// Server certificate chain, PEM.
+    pub tls_certificate: PathBuf,
+    /// Server key, PEM, mode 0600.
+    pub tls_key: PathBuf,
+    /// CA that client certificates chain to, PEM.
+    pub tls_client_ca: PathBuf,
+    /// Limits of the listener.
+    pub limits: Limits,
+    /// Log lines as JSON.
+    pub log_json: bool,
+    /// Log filter, for example `info` or `strongroom=debug`.
+    pub log_level: String,
+}
+
+/// Where the secret for an unattended unseal comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnsealSource {
+    /// A key file (slot type 2).
+    KeyFile(PathBuf),
+    /// A systemd credential that holds the passphrase (slot type 1).
+    PassphraseCredential(String),
+    /// A systemd credential that holds the key file's bytes (slot type 2).
+    KeyFileCredential(String),
+}
+
+/// Limits of the listener; all have safe defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections in all.
+    pub connections: usize,
+    /// Open connections of one identity.
+    pub connections_per_identity: usize,
+    /// Bytes of a request body.
+    pub body_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 4096, connections_per_identity: 64, body_bytes: 1024 * 1024 + 64 * 1024 }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file at `path`. Relative paths inside it are relative to the file's folder.
+    ///
+    /// # Errors
+    /// Unreadable, writable by others, not TOML, unknown key, or a value outside its range; see [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let metadata = std::fs::metadata(path).map_err(read)?;
+        if std::os::unix::fs::MetadataExt::mode(&metadata) & 0o022 != 0 {
+            return Err(ConfigError::Permissions { path: path.to_owned() });
+        }
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(ConfigError::Parse { path: path.to_owned(), message: "is larger than 1 MiB".into() });
+        }
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self::parse(&text, base).map_err(|error| match error {
+            ConfigError::Parse { message, .. } => ConfigError::Parse { path: path.to_owned(), message },
+            other => other,
+        })
+    }
+
+    /// Checks configuration text; relative paths are relative to `base`. Total on any input.
+    ///
+    /// # Errors
+    /// As [`Config::load`], without the file errors.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigError> {
+        let raw: RawConfig = toml::from_str(text)
+            .map_err(|error| ConfigError::Parse { path: base.to_owned(), message: error.to_string() })?;
+        let data = base.join(raw.data.unwrap_or_else(|| ".".into()));
+        let listen = raw.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
+        let listen = listen.parse().map_err(|_| ConfigError::Value {
+            key: "listen",
+            problem: format!("is not an address with a port, for example {DEFAULT_LISTEN}"),
+        })?;
+        let storage = raw.storage.unwrap_or_default();
+        let engine = storage.engine.unwrap_or_else(|| "redb".into());
+        if !matches!(engine.as_str(), "redb" | "sled") {
+            return Err(ConfigError::Value { key: "storage.engine", problem: "is one of redb, sled".into() });
+        }
+        let unseal = raw.unseal.unwrap_or_default();
+        let audit = raw.audit.unwrap_or_default();
+        let tls = raw.tls.unwrap_or_default();
+        let log = raw.log.unwrap_or_default();
+        let in_data =
+            |chosen: Option<PathBuf>, default: &str| chosen.map_or(data.join(default), |path| base.join(path));
+        Ok(Self {
+            listen,
+            engine,
+            anchor: in_data(storage.anchor, "anchor"),
+            unseal_identities: unseal.identities.clone().unwrap_or_else(|| vec!["operator/*".into()]),
+            unseal: unseal.source(base)?,
+            audit_file: in_data(audit.file, "audit/audit.log"),
+            audit_sync_always: choice("audit.sync", audit.sync.as_deref(), ["batch", "always"])?,
+            audit_hashed_paths: choice("audit.paths", audit.paths.as_deref(), ["plain", "hashed"])?,
+            tls_certificate: in_data(tls.certificate, "tls/server.pem"),
+            tls_key: in_data(tls.key, "tls/server.key"),
+            tls_client_ca: in_data(tls.client_ca, "tls/ca.pem"),
+            limits: raw.limits.unwrap_or_default().check()?,
+            log_json: choice("log.format", log.format.as_deref(), ["text", "json"])?,
+            log_level: log.level.unwrap_or_else(|| "info".into()),
+            trust_domain: raw.trust_domain,
+            data,
+        })
+    }
+
+    /// The configuration that `strongroomd init` writes: the choices made, and every other key as a comment.
+    #[must_use]
+    pub fn starter(trust_domain: &str, listen: SocketAddr, engine: &str, key_file: Option<&str>) -> String {
+        let unseal = match key_file {
+            Some(path) => format!("key_file = {path:?}"),
+            None => {
+                "# key_file = \"/etc/strongroom/unseal.key\"      # or: passphrase_credential = \"strongroom\"".into()
+            }
+        };
+        format!(
+            r#"# Strongroom daemon. Unknown keys are refused; check with: strongroomd server --check --config THIS-FILE
+trust_domain = "{trust_domain}"
+listen = "{listen}"
+
+[storage]
+engine = "{engine}"
+# anchor = "/another/disk/strongroom.anchor"     # detects a rollback of the whole store if it is kept elsewhere
+
+[unseal]
+{unseal}
+# identities = ["operator/*"]                    # who may unseal over the wire
+
+[audit]
+# file = "audit/audit.log"
+# sync = "batch"                                 # reads synced within 1 s; "always": before each answer
+# paths = "plain"                                # "hashed": an audit file without readable paths
+
+[log]
+# format = "text"                                # or "json"
+# level = "info"
+"#
+        )
+    }
+}
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:8200";
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// `false` for the first (default) choice, `true` for the second.
+fn choice(key: &'static str, given: Option<&str>, [off, on]: [&str; 2]) -> Result<bool, ConfigError> {
+    match given {
+        None => Ok(false),
+        Some(text) if text == off => Ok(false),
+        Some(text) if text == on => Ok(true),
+        Some(_) => Err(ConfigError::Value { key, problem: format!("is one of {off}, {on}") }),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    trust_domain: String,
+    data: Option<PathBuf>,
+    listen: Option<String>,
+    storage: Option<RawStorage>,
+    unseal: Option<RawUnseal>,
+    audit: Option<RawAudit>,
+    tls: Option<RawTls>,
+    limits: Option<RawLimits>,
+    log: Option<RawLog>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawStorage {
+    engine: Option<String>,
+    anchor: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawUnseal {
+    key_file: Option<PathBuf>,
+    key_file_credential: Option<String>,
+    passphrase_credential: Option<String>,
+    identities: Option<Vec<String>>,
+}
+
+impl RawUnseal {
+    fn source(self, base: &Path) -> Result<Option<UnsealSource>, ConfigError> {
+        match (self.key_file, self.key_file_credential, self.passphrase_credential) {
+            (None, None, None) => Ok(None),
+            (Some(path), None, None) => Ok(Some(UnsealSource::KeyFile(base.join(path)))),
+            (None, Some(name), None) => Ok(Some(UnsealSource::KeyFileCredential(name))),
+            (None, None, Some(name)) => Ok(Some(UnsealSource::PassphraseCredential(name))),
+            _ => Err(ConfigError::Value {
+                key: "unseal",
+                problem: "takes one of key_file, key_file_credential, passphrase_credential".into(),
+            }),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawAudit {
+    file: Option<PathBuf>,
+    sync: Option<String>,
+    paths: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    format: Option<String>,
+    level: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    connections: Option<usize>,
+    connections_per_identity: Option<usize>,
+    body_bytes: Option<usize>,
+}
+
+impl RawLimits {
+    fn check(self) -> Result<Limits, ConfigError> {
+        let default = Limits::default();
+        let within = |key, given: Option<usize>, default: usize, low: usize, high: usize| match given {
+            None => Ok(default),
+            Some(value) if (low..=high).contains(&value) => Ok(value),
+            Some(_) => Err(ConfigError::Value { key, problem: format!("is between {low} and {high}") }),
+        };
+        Ok(Limits {
+            connections: within("limits.connections", self.connections, default.connections, 1, 1_000_000)?,
+            connections_per_identity: within(
+                "limits.connections_per_identity",
+                self.connections_per_identity,
+                default.connections_per_identity,
+                1,
+                1_000_000,
+            )?,
+            body_bytes: within("limits.body_bytes", self.body_bytes, default.body_bytes, 4096, default.body_bytes)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("/srv/vault")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_starter_file_parses_to_the_defaults() {
+        let text = Config::starter("example.org", "127.0.0.1:8200".parse().unwrap(), "redb", None);
+        let config = parse(&text).unwrap();
+        assert_eq!(config.data, Path::new("/srv/vault/."));
+        assert_eq!(config.anchor, Path::new("/srv/vault/./anchor"));
+        assert_eq!(config.unseal, None);
+        assert_eq!(config.unseal_identities, ["operator/*"]);
+        assert_eq!(config.limits, Limits::default());
+        assert!(!config.audit_sync_always && !config.audit_hashed_paths && !config.log_json);
+    }
+
+    #[test]
+    fn a_starter_file_with_key_file_names_it() {
+        let text = Config::starter("example.org", "127.0.0.1:8200".parse().unwrap(), "sled", Some("unseal.key"));
+        let config = parse(&text).unwrap();
+        assert_eq!(config.engine, "sled");
+        assert_eq!(config.unseal, Some(UnsealSource::KeyFile("/srv/vault/unseal.key".into())));
+    }
+
+    #[test]
+    fn bad_values_are_refused_by_name() {
+        for (text, expected) in [
+            ("", "trust_domain"),
+            ("trust_domain = 'a.b'\nlissten = '1.2.3.4:5'", "unknown field `lissten`"),
+            ("trust_domain = 'a.b'\nlisten = 'everywhere'", "listen is not an address"),
+            ("trust_domain = 'a.b'\n[storage]\nengine = 'paper'", "storage.engine is one of redb, sled"),
+            ("trust_domain = 'a.b'\n[audit]\nsync = 'never'", "audit.sync is one of batch, always"),
+            ("trust_domain = 'a.b'\n[limits]\nbody_bytes = 99999999", "limits.body_bytes is between"),
+            ("trust_domain = 'a.b'\n[unseal]\nkey_file = 'a'\npassphrase_credential = 'b'", "unseal takes one of"),
+            ("trust_domain = 'a.b'\n[unseal]\npassphrase = 'x'", "unknown field `passphrase`"),
+            ("trust_domain = ", "string"),
+        ] {
+            let message = parse(text).expect_err(text);
+            assert!(message.contains(expected), "{text:?}: {message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_is_total(text in ".{0,200}") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! `strongroomd init`: creates a vault in a folder beside the target and renames it last.
+//!
+//! A crash at any step leaves the target absent and a `.NAME.init` folder that the next attempt removes; nothing in it
+//! was ever promised to anyone. The operator's bundle is published before the data folder, so that a vault without its
+//! operator cannot exist.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::args::InitArgs;
+use super::config::Config;
+use super::input::{self, InputError};
+use super::layout::{self, LayoutError};
+use crate::api::secret::SecretText;
+use crate::api::spiffe::SpiffeId;
+use crate::core::init::{InitOutcome, InitPlan, InitPorts, initialise};
+use crate::core::{Clock, SystemClock, VaultError};
+use crate::crypto::envelope::Suite;
+use crate::crypto::password::{self, Params};
+use crate::crypto::random::{Random, SystemRandom};
+use crate::pki::Bundle;
+use crate::store::StoreError;
+use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
+
+/// Why no vault was created. The data folder does not exist afterwards.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// There is something already.
+    #[error("{path} exists already; nothing was changed. Choose another folder, or move this one away")]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The passphrase could not be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// Too weak.
+    #[error("the passphrase is too short: use 12 characters or more, for example six random words")]
+    WeakPassphrase,
+    /// The trust domain or the operator's name is not legal.
+    #[error("{what} is not legal: {problem}")]
+    Name {
+        /// Which one.
+        what: &'static str,
+        /// What is accepted.
+        problem: String,
+    },
+    /// A file could not be written.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The store could not be created.
+    #[error("creating the store: {0}")]
+    Store(#[from] StoreError),
+    /// The vault itself could not be created.
+    #[error("creating the vault: {0}")]
+    Vault(#[from] VaultError),
+    /// No randomness, or no memory for the key derivation.
+    #[error("{0}; free memory or choose a smaller --kdf-time")]
+    Crypto(#[from] crate::crypto::CryptoError),
+}
+
+/// What is to be created; `args` turned into checked values.
+pub struct Plan<'a> {
+    /// Final data folder.
+    pub data: &'a Path,
+    /// Final folder of the operator's bundle.
+    pub bundle: &'a Path,
+    /// Trust domain.
+    pub trust_domain: &'a str,
+    /// Operator's name below `operator/`.
+    pub operator: &'a str,
+    /// Listener address for the configuration and the profile.
+    pub listen: SocketAddr,
+    /// Names of the server besides localhost and loopback.
+    pub server_names: &'a [String],
+    /// Storage engine.
+    pub engine: &'a str,
+    /// Cipher of new records.
+    pub suite: Suite,
+    /// Passphrase slot, if any.
+    pub passphrase: Option<(Zeroizing<String>, Params)>,
+    /// Key file slot: where the new key file goes, and how the configuration names it (`None`: not at all).
+    pub key_file: Option<(PathBuf, Option<String>)>,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    data: &'a Path,
+    bundle: &'a Path,
+    identity: String,
+    key_file: Option<&'a Path>,
+    kdf_memory_mib: u32,
+    kdf_passes: u32,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Any [`InitError`]; nothing of the target exists afterwards.
+pub fn run(args: &InitArgs) -> Result<(), InitError> {
+    refuse_existing(&args.data)?;
+    refuse_existing(&args.bundle)?;
+    if let Some(path) = &args.key_file {
+        refuse_existing(path)?;
+    }
+    let credentials = credentials_folder();
+    let passphrase = match (args.passphrase_fd, &args.passphrase_credential) {
+        (Some(fd), _) => input::passphrase_from_fd(fd)?,
+        (None, Some(name)) => input::passphrase_from_credential(credentials.as_deref(), name)?,
+        (None, None) => input::new_passphrase()?,
+    };
+    if passphrase.chars().count() < MIN_PASSPHRASE_CHARS {
+        return Err(InitError::WeakPassphrase);
+    }
+    eprintln!("measuring Argon2id for about {} ms a guess ...", args.kdf_time);
+    let params = calibrate(args.kdf_time)?;
+    let suite = if args.cipher == "chacha20-poly1305" { Suite::ChaCha20Poly1305 } else { Suite::Aes256Gcm };
+    eprintln!("creating the vault with {} MiB, {} passes ...", params.m_kib / 1024, params.t);
+    let outcome = create(&Plan {
+        data: &args.data,
+        bundle: &args.bundle,
+        trust_domain: &args.trust_domain,
+        operator: &args.operator,
+        listen: args.listen,
+        server_names: &args.server_name,
+        engine: &args.engine,
+        suite,
+        passphrase: Some((passphrase, params)),
+        key_file: args.key_file.clone().map(|path| (path, None)),
+    })?;
+    let summary = Summary {
+        data: &args.data,
+        bundle: &args.bundle,
+        identity: outcome.operator_identity.uri().to_owned(),
+        key_file: args.key_file.as_deref(),
+        kdf_memory_mib: params.m_kib / 1024,
+        kdf_passes: params.t,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&summary).unwrap_or_default());
+    } else {
+        let (data, bundle) = (args.data.display(), args.bundle.display());
+        println!("vault created in {data}\noperator {} in {bundle}\n", summary.identity);
+        println!("next:\n  strongroomd server --data {data}\n  strongroom profile add default --bundle {bundle}");
+        println!("  strongroom unseal\n\nback up {data} whole: without vault.hdr.* nothing can be opened again");
+    }
+    Ok(())
+}
+
+/// What [`create`] made, for its caller in this process.
+pub struct Created {
+    /// Identity of the operator.
+    pub operator_identity: SpiffeId,
+}
+
+/// Creates the vault of `plan`. On return both folders exist, complete and synced.
+///
+/// # Errors
+/// Any [`InitError`]; the data folder does not exist then.
+pub fn create(plan: &Plan<'_>) -> Result<Created, InitError> {
+    let operator_path = format!("operator/{}", plan.operator);
+    let operator = SpiffeId::new(plan.trust_domain, &operator_path)
+        .map_err(|error| InitError::Name { what: "--operator or --trust-domain", problem: error.to_string() })?;
+    let (data, bundle) = (layout::staging(plan.data), layout::staging(plan.bundle));
+    for leftover in [&data, &bundle] {
+        if leftover.exists() {
+            std::fs::remove_dir_all(leftover).map_err(|source| LayoutError::Io {
+                action: "removing what an interrupted init left in",
+                path: leftover.clone(),
+                source,
+            })?;
+        }
+        layout::create_private_dir(leftover)?;
+    }
+    let outcome = fill(plan, &data, operator.clone())?;
+    write_bundle(&bundle, &outcome, plan.listen)?;
+    layout::publish_dir(&bundle, plan.bundle)?;
+    if plan.data.exists() {
+        // Checked empty before; a rename over an empty folder is atomic.
+        refuse_existing(plan.data)?;
+    }
+    layout::publish_dir(&data, plan.data)?;
+    Ok(Created { operator_identity: operator })
+}
+
+fn fill(plan: &Plan<'_>, data: &Path, operator: SpiffeId) -> Result<InitOutcome, InitError> {
+    let _lock = DirLock::acquire(data)?;
+    let store_folder = layout::store_folder(data, plan.engine);
+    layout::create_private_dir(&layout::parent(&store_folder))?;
+    layout::create_private_dir(&store_folder)?;
+    let random = Arc::new(SystemRandom);
+    let key_file = match &plan.key_file {
+        None => None,
+        Some((path, _)) => {
+            let mut bytes = Zeroizing::new(vec![0; KEY_FILE_BYTES]);
+            random.fill(&mut bytes)?;
+            // A key file inside the vault's own folder is written where that folder is being built.
+            let place = path.strip_prefix(plan.data).map_or_else(|_| path.clone(), |inside| data.join(inside));
+            layout::write_new(&place, &bytes, true)?;
+            layout::sync_dir(&layout::parent(&place))?;
+            Some(bytes)
+        }
+    };
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    if !plan.listen.ip().is_unspecified() {
+        names.push(plan.listen.ip().to_string());
+    }
+    names.extend(plan.server_names.iter().cloned());
+    names.sort();
+    names.dedup();
+    let ports = InitPorts {
+        store: crate::store::open(plan.engine, &store_folder, true)?,
+        header: Arc::new(DiskHeader::new(data)),
+        anchor: Arc::new(DiskAnchor::new(&data.join("anchor"))),
+        random,
+    };
+    let passphrase = plan.passphrase.as_ref().map(|(text, _)| SecretText::from(text.as_str()));
+    let outcome = initialise(
+        ports,
+        &InitPlan {
+            passphrase: passphrase.as_ref(),
+            key_file: key_file.as_deref().map(Vec::as_slice),
+            params: plan.passphrase.as_ref().map_or(password::WRITE_FLOOR, |(_, params)| *params),
+            trust_domain: plan.trust_domain,
+            operator,
+            server_names: names,
+            suite: plan.suite,
+            server_life_s: CERTIFICATE_LIFE_S,
+            operator_life_s: CERTIFICATE_LIFE_S,
+        },
+        SystemClock.now_ms(),
+    )?;
+    let tls = data.join("tls");
+    layout::create_private_dir(&tls)?;
+    layout::write_new(&tls.join("ca.pem"), outcome.ca_pem.as_bytes(), false)?;
+    layout::write_new(&tls.join("server.pem"), outcome.server.cert_pem.as_bytes(), false)?;
+    layout::write_new(&tls.join("server.key"), outcome.server.key_pem.reveal().as_bytes(), true)?;
+    layout::sync_dir(&tls)?;
+    layout::create_private_dir(&data.join("audit"))?;
+    let named = plan.key_file.as_ref().and_then(|(_, name)| name.as_deref());
+    let config = Config::starter(plan.trust_domain, plan.listen, plan.engine, named);
+    layout::write_new(&data.join(layout::CONFIG_FILE), config.as_bytes(), false)?;
+    layout::sync_dir(&store_folder)?;
+    layout::sync_dir(&layout::parent(&store_folder))?;
+    Ok(outcome)
+}
+
+fn write_bundle(folder: &Path, outcome: &InitOutcome, listen: SocketAddr) -> Result<(), LayoutError> {
+    write_identity(folder, &outcome.ca_pem, &outcome.operator)?;
+    let profile = format!("addr = \"https://{listen}\"\n");
+    layout::write_new(&folder.join("profile.toml"), profile.as_bytes(), false)
+}
+
+/// Writes `ca.pem`, `cert.pem` and `key.pem` (0600) of one identity into `folder`.
+///
+/// # Errors
+/// A file exists already or cannot be written.
+pub fn write_identity(folder: &Path, ca_pem: &str, bundle: &Bundle) -> Result<(), LayoutError> {
+    layout::write_new(&folder.join("ca.pem"), ca_pem.as_bytes(), false)?;
+    layout::write_new(&folder.join("cert.pem"), bundle.cert_pem.as_bytes(), false)?;
+    layout::write_new(&folder.join("key.pem"), bundle.key_pem.reveal().as_bytes(), true)?;
+    layout::sync_dir(folder)
+}
+
+/// Argon2id parameters for about `target_ms` a guess on this machine, with at most a quarter of its memory.
+fn calibrate(target_ms: u64) -> Result<Params, InitError> {
+    let most = (memory_kib() / 4).clamp(u64::from(password::WRITE_FLOOR.m_kib), MOST_KDF_KIB);
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    let mut timer = |params: &Params| {
+        #[allow(clippy::disallowed_methods)] // calibration is the measurement of time
+        let start = std::time::Instant::now();
+        password::argon2id(params, &[0; 32], b"calibration")?;
+        Ok(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    };
+    Ok(password::calibrate(target_ms, most, &mut timer)?)
+}
+
+/// Physical memory in KiB; 1 GiB when the system does not say.
+fn memory_kib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    total.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(1024 * 1024)
+}
+
+/// The folder systemd puts credentials in, if it started us.
+pub(super) fn credentials_folder() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+fn refuse_existing(path: &Path) -> Result<(), InitError> {
+    let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if std::fs::symlink_metadata(path).is_ok() && !empty {
+        return Err(InitError::Exists { path: path.to_owned() });
+    }
+    Ok(())
+}
+
+const MIN_PASSPHRASE_CHARS: usize = 12;
+/// A year: nothing renews these certificates yet, and one that expires locks its holder out.
+const CERTIFICATE_LIFE_S: u64 = 365 * 86_400;
+const KEY_FILE_BYTES: usize = 64;
+const MOST_KDF_KIB: u64 = 1024 * 1024;

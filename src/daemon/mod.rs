@@ -1,0 +1,42 @@
+//! Wiring. The only code that sees every module, and it holds no rule of its own.
+//!
+//! `args` says what can be typed, `config` what can be configured; `layout` knows the data folder, `init` creates it,
+//! `app` opens and serves it, `dev` does both and runs a program; `os` is the one file with `unsafe`.
+
+pub mod app;
+pub mod args;
+pub mod config;
+pub mod dev;
+pub mod init;
+pub mod input;
+pub mod layout;
+pub mod log;
+pub mod migrate;
+pub mod notify;
+pub mod os;
+
+use std::process::ExitCode;
+
+use args::{Arguments, Command, StorageCommand};
+
+/// Exit code when the daemon could not start or a command failed; the message on standard error says why.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit code when a write could not be made durable: the process ends rather than acknowledge it.
+pub const EXIT_NOT_DURABLE: u8 = 70;
+
+/// Runs one command of `strongroomd` and decides the exit code. `key_memory` is what [`os::harden`] achieved.
+#[must_use]
+pub fn run(arguments: Arguments, key_memory: os::KeyMemory) -> ExitCode {
+    let outcome = match arguments.command {
+        Command::Init(args) => init::run(&args).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
+        Command::Server(args) => app::run(&args, key_memory).map_err(|error| error.to_string()),
+        Command::Dev(args) => dev::run(args).map_err(|error| error.to_string()),
+        Command::Storage(StorageCommand::Migrate(args)) => {
+            migrate::run(&args).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+        }
+    };
+    outcome.unwrap_or_else(|message| {
+        eprintln!("strongroomd: {message}");
+        ExitCode::from(EXIT_FAILED)
+    })
+}

@@ -1,0 +1,16 @@
+//! `strongroomd`, the daemon.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use strongroom::daemon::{self, args::Arguments, log, os};
+
+/// Request and reply buffers, whoever allocates them, are overwritten when they are freed.
+#[global_allocator]
+static ALLOCATOR: os::WipingAllocator = os::WipingAllocator;
+
+fn main() -> ExitCode {
+    let key_memory = os::harden();
+    log::quiet_panics();
+    daemon::run(Arguments::parse(), key_memory)
+}
