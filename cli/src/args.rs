@@ -1,0 +1,97 @@
+//! What can be typed. The clap tree is the table of contents; every flag has help, or clap refuses to build it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::cmd;
+
+/// Fetch, set and import secrets, and run programs with them.
+#[derive(Debug, Parser)]
+#[command(name = "strongroom", version, arg_required_else_help = true, help_expected = true, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Where the vault is and who you are.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Print JSON on standard output, and errors as one JSON object on standard error.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  strongroom profile add prod --bundle ./operator    remember an address and a certificate
+  strongroom import .env app/prod                    move a .env file into the vault
+  strongroom set app/prod API_KEY                    asks for the value; other keys stay as they are
+  strongroom run app/prod -- ./server                start a program with its secrets
+
+Settings come from flags, then STRONGROOM_* variables, then the profile. Exit codes: docs/cli.md";
+
+/// Where the vault is and who you are; all of it can be in a profile.
+#[derive(Debug, Args)]
+pub struct Connection {
+    /// Profile to use [env: STRONGROOM_PROFILE].
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Address of the vault, https://host:port [env: STRONGROOM_ADDR, VAULT_ADDR].
+    #[arg(long, global = true, value_name = "URL")]
+    pub addr: Option<String>,
+    /// CA certificate of the vault, PEM file [env: STRONGROOM_CACERT, VAULT_CACERT].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+    /// Your certificate, PEM file [env: STRONGROOM_CLIENT_CERT, VAULT_CLIENT_CERT].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub client_cert: Option<PathBuf>,
+    /// Your private key, PEM file with mode 0600 [env: STRONGROOM_CLIENT_KEY, VAULT_CLIENT_KEY].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub client_key: Option<PathBuf>,
+    /// Mount of the KV engine that paths are in.
+    #[arg(long, global = true, value_name = "MOUNT", default_value = "secret")]
+    pub mount: String,
+    /// Longest time for one request, in seconds.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show whether the vault is sealed and what serves it.
+    Status(cmd::status::StatusArgs),
+    /// Open a sealed vault with a passphrase.
+    Unseal(cmd::status::UnsealArgs),
+    /// Close the vault: nothing is served until it is unsealed again.
+    Seal(cmd::status::SealArgs),
+    /// Set one key of a secret, leaving the others as they are.
+    Set(cmd::set::SetArgs),
+    /// Show a secret, or one key of it; hidden on a terminal unless --show.
+    Get(cmd::get::GetArgs),
+    /// Remove keys from a secret, leaving the others as they are.
+    Unset(cmd::set::UnsetArgs),
+    /// List secrets below a folder.
+    List(cmd::list::ListArgs),
+    /// Delete the newest version of a secret, some versions, or all of it.
+    Delete(cmd::list::DeleteArgs),
+    /// Put the assignments of .env files into a secret.
+    Import(cmd::import::ImportArgs),
+    /// Write a secret out as a .env file, JSON, or shell lines.
+    Export(cmd::export::ExportArgs),
+    /// Replace this command by a program that has secrets in its environment.
+    Run(cmd::run::RunArgs),
+    /// Read and write policies.
+    #[command(subcommand)]
+    Policy(cmd::policy::PolicyCommand),
+    /// Say which policies an identity has.
+    #[command(subcommand)]
+    Identity(cmd::identity::IdentityCommand),
+    /// Say what this certificate may do on a path, for example: strongroom can-i read app/prod.
+    CanI(cmd::policy::CanIArgs),
+    /// Check the audit trail.
+    #[command(subcommand)]
+    Audit(cmd::audit::AuditCommand),
+    /// Remember addresses and certificates.
+    #[command(subcommand)]
+    Profile(cmd::profile::ProfileCommand),
+}

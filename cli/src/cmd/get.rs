@@ -1,0 +1,118 @@
+//! `get`: one secret, or one key of it.
+
+use clap::Args;
+use strongroom::api::json::write_str;
+use strongroom::api::secret::SecretText;
+use zeroize::Zeroizing;
+
+use super::{fetch, no_secret};
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::settings::{Session, secret_path};
+
+/// `strongroom get PATH [KEY]`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  strongroom get app/prod                  names, values hidden\n  strongroom get app/prod --show           \
+names and values\n  strongroom get app/prod API_KEY | wc -c  the bare value, because nobody looks"
+)]
+pub struct GetArgs {
+    /// Path of the secret, for example app/prod.
+    path: String,
+    /// Only this key, as its bare value without a line end.
+    key: Option<String>,
+    /// Show values although standard output is a terminal.
+    #[arg(long)]
+    show: bool,
+    /// Read this version instead of the newest.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    version: Option<u64>,
+}
+
+impl GetArgs {
+    /// # Errors
+    /// No such secret, key or version; not allowed.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let path = secret_path(&self.path, &session.mount)?;
+        let mut pairs = match self.version {
+            None => fetch(session, &path)?,
+            Some(_) => self.fetch_version(session, &path)?,
+        };
+        let hidden = out.is_terminal() && !self.show;
+        if let Some(key) = &self.key {
+            let at = pairs.iter().position(|(name, _)| name == key).ok_or_else(|| {
+                let names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+                Failure::new(
+                    Code::NotFound,
+                    format!("{path} has no key {key}"),
+                    format!("it has: {}", names.join(", ")),
+                )
+            })?;
+            let (name, value) = pairs.swap_remove(at);
+            return self.one(&name, &value, hidden, out);
+        }
+        if out.json {
+            return out.bytes(&json(&pairs, hidden));
+        }
+        for (name, value) in &pairs {
+            let mut line = Zeroizing::new(format!("{}=", out.strong(name)));
+            line.push_str(if hidden { HIDDEN } else { value.reveal() });
+            line.push('\n');
+            out.bytes(line.as_bytes())?;
+        }
+        if hidden {
+            eprintln!("values are hidden on a terminal; add --show to see them");
+        }
+        Ok(())
+    }
+
+    fn fetch_version(
+        &self,
+        session: &Session,
+        path: &strongroom::api::path::Path,
+    ) -> Result<Vec<(String, SecretText)>, Failure> {
+        let data = session.kv().read(path, self.version)?.ok_or_else(|| no_secret(session, path))?;
+        let malformed = |_| Failure::new(Code::Refused, "the secret is not a JSON object", "");
+        let gone = || {
+            let message = format!("version {} of {path} is deleted or destroyed", data.metadata.version);
+            Failure::new(Code::NotFound, message, "")
+        };
+        let fields = data.fields().map_err(malformed)?.ok_or_else(gone)?;
+        let text = |raw: &serde_json::value::RawValue| match raw.get().starts_with('"') {
+            true => serde_json::from_str(raw.get()).unwrap_or_else(|_| SecretText::from(raw.get())),
+            false => SecretText::from(raw.get()),
+        };
+        Ok(fields.entries().map(|(name, raw)| (name.to_owned(), text(raw))).collect())
+    }
+
+    fn one(&self, name: &str, value: &SecretText, hidden: bool, out: &Output) -> Result<(), Failure> {
+        if out.json {
+            let pair = [(name.to_owned(), SecretText::from(value.reveal()))];
+            return out.bytes(&json(&pair, hidden));
+        }
+        if hidden {
+            eprintln!("{name} has {} bytes; add --show to see it on a terminal", value.reveal().len());
+            return Ok(());
+        }
+        out.bytes(value.reveal().as_bytes())?;
+        if out.is_terminal() { out.line("") } else { Ok(()) }
+    }
+}
+
+const HIDDEN: &str = "********";
+
+fn json(pairs: &[(String, SecretText)], hidden: bool) -> Zeroizing<Vec<u8>> {
+    let worst: usize = pairs.iter().map(|(name, value)| 6 * (name.len() + value.reveal().len()) + 16).sum();
+    let mut text = Zeroizing::new(Vec::with_capacity(worst + 8));
+    text.push(b'{');
+    for (index, (name, value)) in pairs.iter().enumerate() {
+        if index > 0 {
+            text.push(b',');
+        }
+        write_str(&mut text, name);
+        text.push(b':');
+        write_str(&mut text, if hidden { HIDDEN } else { value.reveal() });
+    }
+    text.extend_from_slice(b"}\n");
+    text
+}

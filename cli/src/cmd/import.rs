@@ -1,0 +1,174 @@
+//! `import`: .env files into one secret, after showing by name what would change.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use strongroom::api::secret::SecretText;
+use strongroom::dotenv;
+
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::prompt;
+use crate::settings::{Session, read_file, secret_path};
+
+/// `strongroom import FILE… PATH`
+#[derive(Debug, Args)]
+#[command(after_help = "The plan shows names only. Keys of the secret that are in no file stay as they are.
+Where programs disagree on how a line is read, the file is refused with line and column; docs/cli.md has the grammar.")]
+pub struct ImportArgs {
+    /// Files to read; a later one wins over an earlier one.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Path of the secret, for example app/prod; created if it is not there.
+    path: String,
+    /// Show the plan and change nothing.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Do not ask.
+    #[arg(short = 'y', long)]
+    yes: bool,
+    /// Take values with $ or backticks as they stand.
+    #[arg(long)]
+    literal: bool,
+    /// Whose rules the file follows where programs disagree.
+    #[arg(long, value_enum, default_value_t = Dialect::Strict)]
+    dialect: Dialect,
+    /// When a name is assigned twice in one file: refuse, or take the first or the last.
+    #[arg(long, value_enum, default_value_t = Duplicates::Refuse)]
+    duplicates: Duplicates,
+    /// Carriage returns inside quotes: refuse, make them line feeds, or keep them.
+    #[arg(long, value_enum, default_value_t = Crlf::Refuse)]
+    crlf: Crlf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Dialect {
+    /// What all programs agree on.
+    Strict,
+    /// Strict, with backtick quotes.
+    Node,
+    /// docker --env-file: no quotes, no escapes.
+    Docker,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Duplicates {
+    /// An error.
+    Refuse,
+    /// The first counts.
+    First,
+    /// The last counts.
+    Last,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Crlf {
+    /// An error.
+    Refuse,
+    /// CR LF becomes LF.
+    Lf,
+    /// Kept.
+    Keep,
+}
+
+#[derive(Serialize, Default)]
+struct Plan<'a> {
+    path: &'a str,
+    new: Vec<&'a str>,
+    changed: Vec<&'a str>,
+    unchanged: Vec<&'a str>,
+    kept: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+}
+
+impl ImportArgs {
+    /// # Errors
+    /// A file is refused, the change is not confirmed, or the vault refused it. Nothing is written then.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let path = secret_path(&self.path, &session.mount)?;
+        let wanted = self.read()?;
+        let current = session.kv().pairs(&path)?.unwrap_or_default();
+        let before: BTreeMap<&str, &SecretText> = current.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        let mut plan = Plan { path: path.as_str(), ..Plan::default() };
+        for (key, value) in &wanted {
+            match before.get(key.as_str()) {
+                None => plan.new.push(key),
+                Some(old) if old.reveal() == value.reveal() => plan.unchanged.push(key),
+                Some(_) => plan.changed.push(key),
+            }
+        }
+        plan.kept = before.keys().copied().filter(|key| !wanted.contains_key(*key)).collect();
+        let work = plan.new.len() + plan.changed.len();
+        if !out.json || !self.yes {
+            eprint!("{}", plan.text());
+        }
+        if self.dry_run || work == 0 {
+            return out.either(&plan, || {
+                if work == 0 { "nothing to do".into() } else { "nothing was changed (dry run)".into() }
+            });
+        }
+        if !self.yes {
+            prompt::confirm(&format!("Write {work} keys to {}/{path}?", session.mount))?;
+        }
+        let pairs: Vec<(&str, &SecretText)> = wanted
+            .iter()
+            .filter(|(key, _)| !plan.unchanged.contains(&key.as_str()))
+            .map(|(key, value)| (key.as_str(), value))
+            .collect();
+        plan.version = Some(session.kv().put_pairs(&path, &pairs)?.version);
+        out.either(&plan, || format!("{path}: {work} keys written, version {}", plan.version.unwrap_or_default()))?;
+        let names: Vec<String> = self.files.iter().map(|file| file.display().to_string()).collect();
+        eprintln!("try it:  strongroom run {path} -- YOUR-PROGRAM\nthen delete the plaintext:  rm {}", names.join(" "));
+        Ok(())
+    }
+
+    fn read(&self) -> Result<BTreeMap<String, SecretText>, Failure> {
+        let options = dotenv::Options {
+            literal: self.literal,
+            dialect: match self.dialect {
+                Dialect::Strict => dotenv::Dialect::Strict,
+                Dialect::Node => dotenv::Dialect::Node,
+                Dialect::Docker => dotenv::Dialect::Docker,
+            },
+            duplicates: match self.duplicates {
+                Duplicates::Refuse => dotenv::Duplicates::Refuse,
+                Duplicates::First => dotenv::Duplicates::First,
+                Duplicates::Last => dotenv::Duplicates::Last,
+            },
+            crlf: match self.crlf {
+                Crlf::Refuse => dotenv::LineEnds::Refuse,
+                Crlf::Lf => dotenv::LineEnds::Lf,
+                Crlf::Keep => dotenv::LineEnds::Keep,
+            },
+        };
+        let mut wanted = BTreeMap::new();
+        for file in &self.files {
+            let parsed = dotenv::parse(&read_file(file)?, &options).map_err(|error| {
+                let failure = Failure::from(error);
+                Failure { message: format!("{}: {}", file.display(), failure.message), ..failure }
+            })?;
+            wanted.extend(parsed.into_iter().map(|one| (one.key, one.value)));
+        }
+        if wanted.is_empty() {
+            return Err(Failure::new(Code::Refused, "the files assign nothing", ""));
+        }
+        Ok(wanted)
+    }
+}
+
+impl Plan<'_> {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (label, names) in
+            [("new", &self.new), ("changed", &self.changed), ("unchanged", &self.unchanged), ("kept", &self.kept)]
+        {
+            for name in names {
+                text.push_str(&format!("  {label:<10} {name}\n"));
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,115 @@
+//! `list` and `delete`.
+
+use clap::Args;
+use strongroom::api::path::Path;
+
+use super::no_secret;
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::prompt;
+use crate::settings::{Session, folder_path, secret_path};
+
+/// `strongroom list [FOLDER]`
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Folder to list; everything at the top when left out.
+    #[arg(default_value = "")]
+    folder: String,
+    /// Also list the folders below it.
+    #[arg(short = 'r', long)]
+    recursive: bool,
+}
+
+impl ListArgs {
+    /// # Errors
+    /// Nothing there, or not allowed.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let folder = folder_path(&self.folder, &session.mount)?.to_folder();
+        let mut found = Vec::new();
+        self.collect(session, &folder, "", &mut found)?;
+        if found.is_empty() {
+            let hint = "folders you may not list look the same";
+            return Err(Failure::new(
+                Code::NotFound,
+                format!("there is nothing below {}/{folder}", session.mount),
+                hint,
+            ));
+        }
+        out.either(&found, || found.join("\n"))
+    }
+
+    /// Names below `folder`, with `prefix` before each; folders are followed instead of printed when recursive.
+    fn collect(&self, session: &Session, folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<(), Failure> {
+        for name in session.kv().list(folder)? {
+            let shown = format!("{prefix}{name}");
+            match name.strip_suffix('/') {
+                Some(inner) if self.recursive => {
+                    let below =
+                        folder.join(inner).map_err(|error| Failure::new(Code::Refused, error.to_string(), ""))?;
+                    self.collect(session, &below.to_folder(), &shown, found)?;
+                }
+                _ => found.push(shown),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `strongroom delete PATH`
+#[derive(Debug, Args)]
+#[command(after_help = "Without options the newest version is marked deleted, which can be taken back (undelete).
+--destroy removes the content of versions for good; --all removes every version and the name.")]
+pub struct DeleteArgs {
+    /// Path of the secret.
+    path: String,
+    /// These versions instead of the newest, for example 3,4.
+    #[arg(long, value_delimiter = ',', value_name = "N,…", conflicts_with = "all")]
+    versions: Vec<u64>,
+    /// Remove the content of --versions for good.
+    #[arg(long, requires = "versions")]
+    destroy: bool,
+    /// Take the deletion of --versions back.
+    #[arg(long, requires = "versions", conflicts_with = "destroy")]
+    undelete: bool,
+    /// Remove the secret with all versions and its name, for good.
+    #[arg(long)]
+    all: bool,
+    /// Do not ask.
+    #[arg(short = 'y', long)]
+    yes: bool,
+}
+
+impl DeleteArgs {
+    /// # Errors
+    /// No such secret, not confirmed, or not allowed.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let path = secret_path(&self.path, &session.mount)?;
+        let what = self.plan(&path);
+        if session.kv().metadata(&path)?.is_none() {
+            return Err(no_secret(session, &path));
+        }
+        if !self.yes && !self.undelete {
+            prompt::confirm(&format!("{what}?"))?;
+        }
+        let kv = session.kv();
+        match (self.all, self.versions.is_empty()) {
+            (true, _) => kv.delete_metadata(&path)?,
+            (false, true) => kv.delete(&path)?,
+            (false, false) if self.destroy => kv.destroy(&path, &self.versions)?,
+            (false, false) if self.undelete => kv.undelete(&path, &self.versions)?,
+            (false, false) => kv.delete_versions(&path, &self.versions)?,
+        }
+        out.either(&serde_json::json!({"path": path.as_str(), "done": what}), || format!("done: {what}"))
+    }
+
+    fn plan(&self, path: &Path) -> String {
+        let list = self.versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        match (self.all, self.versions.is_empty()) {
+            (true, _) => format!("remove {path} with all versions, for good"),
+            (false, true) => format!("mark the newest version of {path} deleted"),
+            (false, false) if self.destroy => format!("destroy the content of versions {list} of {path}, for good"),
+            (false, false) if self.undelete => format!("take back the deletion of versions {list} of {path}"),
+            (false, false) => format!("mark versions {list} of {path} deleted"),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! One command family a file: what can be typed, and what it does.
+
+pub mod audit;
+pub mod export;
+pub mod get;
+pub mod identity;
+pub mod import;
+pub mod list;
+pub mod policy;
+pub mod profile;
+pub mod run;
+pub mod set;
+pub mod status;
+
+use strongroom::api::path::Path;
+use strongroom::api::secret::SecretText;
+
+use crate::exit::{Code, Failure};
+use crate::settings::Session;
+
+/// The current keys and values of a secret.
+///
+/// # Errors
+/// There is no such secret, or its newest version is deleted.
+pub fn fetch(session: &Session, path: &Path) -> Result<Vec<(String, SecretText)>, Failure> {
+    session.kv().pairs(path)?.ok_or_else(|| no_secret(session, path))
+}
+
+/// The failure for a secret that is not there.
+pub fn no_secret(session: &Session, path: &Path) -> Failure {
+    let message = format!("there is no secret {path} in {}/ (or its newest version is deleted)", session.mount);
+    Failure::new(Code::NotFound, message, "see what there is: strongroom list")
+}

@@ -1,0 +1,87 @@
+//! `profile`: addresses and certificates by name.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::profile::Profiles;
+
+/// `strongroom profile …`
+#[derive(Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// Copy a bundle (the folder that `strongroomd init` wrote) into a profile.
+    Add {
+        /// Name of the profile.
+        name: String,
+        /// Folder with ca.pem, cert.pem, key.pem and profile.toml.
+        #[arg(long, value_name = "DIR")]
+        bundle: PathBuf,
+        /// Address of the vault, if it is not the one in profile.toml.
+        #[arg(long = "address", value_name = "URL")]
+        address: Option<String>,
+    },
+    /// List profiles; the one in use has a star.
+    List,
+    /// Use a profile from now on.
+    Use {
+        /// Name of the profile.
+        name: String,
+    },
+    /// Show a profile's address and files.
+    Show {
+        /// Name of the profile; the one in use when left out.
+        name: Option<String>,
+    },
+    /// Remove a profile with its certificate and key.
+    Remove {
+        /// Name of the profile.
+        name: String,
+    },
+}
+
+impl ProfileCommand {
+    /// # Errors
+    /// No such profile, or its files cannot be read or written.
+    pub fn run(&self, profiles: &Profiles, out: &Output) -> Result<(), Failure> {
+        match self {
+            Self::Add { name, bundle, address } => {
+                let profile = profiles.add(name, bundle, address.as_deref())?;
+                let first = profiles.current_name().as_deref() == Some(name);
+                let text = || {
+                    let next = if first { String::new() } else { format!("\nuse it: strongroom profile use {name}") };
+                    format!("profile {name}: {}{next}", profile.addr)
+                };
+                out.either(&serde_json::json!({"name": name, "addr": profile.addr}), text)
+            }
+            Self::List => {
+                let (names, current) = (profiles.names(), profiles.current_name());
+                out.either(&serde_json::json!({"profiles": names, "current": current}), || {
+                    let star = |name: &String| if current.as_ref() == Some(name) { "* " } else { "  " };
+                    names.iter().map(|name| format!("{}{name}", star(name))).collect::<Vec<_>>().join("\n")
+                })
+            }
+            Self::Use { name } => {
+                profiles.choose(name)?;
+                out.either(&serde_json::json!({"current": name}), || format!("using {name}"))
+            }
+            Self::Show { name } => {
+                let name = name.clone().or_else(|| profiles.current_name());
+                let none = || Failure::new(Code::NotFound, "no profile is in use", "strongroom profile list");
+                let name = name.ok_or_else(none)?;
+                let profile = profiles.named(&name)?;
+                let files = [("ca", &profile.ca), ("cert", &profile.cert), ("key", &profile.key)];
+                let shown = serde_json::json!({"name": name, "addr": profile.addr, "ca": profile.ca, "cert": profile.cert, "key": profile.key});
+                out.either(&shown, || {
+                    let lines = files.map(|(what, path)| format!("{what:<5} {}", path.display()));
+                    format!("name  {name}\naddr  {}\n{}", profile.addr, lines.join("\n"))
+                })
+            }
+            Self::Remove { name } => {
+                profiles.remove(name)?;
+                out.either(&serde_json::json!({"removed": name}), || format!("profile {name} removed"))
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! `set` and `unset`: one key of a secret, by patch, so that the other keys stay as they are.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, ValueEnum};
+use strongroom::api::secret::SecretText;
+use zeroize::Zeroizing;
+
+use super::no_secret;
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::prompt;
+use crate::settings::{Session, secret_path};
+
+/// `strongroom set PATH KEY`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").multiple(false), after_help = "Examples:
+  strongroom set app/prod API_KEY                       asks twice, without echo
+  strongroom set app/prod API_KEY - < key.txt           standard input, byte for byte
+  strongroom set app/prod TLS_KEY --from-file key.pem
+  strongroom set app/prod SESSION_SECRET --generate 48  a random value that nobody sees")]
+pub struct SetArgs {
+    /// Path of the secret, for example app/prod; created if it is not there.
+    path: String,
+    /// Key to set.
+    key: String,
+    /// Write - here to take the value from standard input, byte for byte.
+    #[arg(value_name = "-", group = "source", value_parser = ["-"])]
+    standard_input: Option<String>,
+    /// Take the value from this file, byte for byte.
+    #[arg(long, value_name = "FILE", group = "source")]
+    from_file: Option<PathBuf>,
+    /// Make a random value of this many characters; it is not printed.
+    #[arg(long, value_name = "LENGTH", group = "source", num_args = 0..=1, default_missing_value = "32",
+          value_parser = clap::value_parser!(u16).range(8..=4096))]
+    generate: Option<u16>,
+    /// Characters of a generated value.
+    #[arg(long, value_enum, default_value_t = Alphabet::Alphanumeric, requires = "generate")]
+    alphabet: Alphabet,
+    /// The value itself; refused without the flag below, because other users see command lines.
+    #[arg(long, value_name = "VALUE", group = "source", requires = "insecure_value_on_command_line")]
+    value: Option<String>,
+    /// I know that shell history and other users of this machine see --value.
+    #[arg(long)]
+    insecure_value_on_command_line: bool,
+    /// Remove one line end at the end of the value.
+    #[arg(long)]
+    strip_newline: bool,
+}
+
+/// Characters of generated values.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Alphabet {
+    /// A-Z a-z 0-9
+    Alphanumeric,
+    /// 0-9 a-f
+    Hex,
+    /// Letters, digits and punctuation that needs no quoting in a .env file.
+    Symbols,
+}
+
+impl Alphabet {
+    fn characters(self) -> &'static [u8] {
+        match self {
+            Self::Alphanumeric => b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
+            Self::Hex => b"0123456789abcdef",
+            Self::Symbols => b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:@%+,=-",
+        }
+    }
+}
+
+impl SetArgs {
+    /// # Errors
+    /// No value, not allowed, or the vault refused.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let path = secret_path(&self.path, &session.mount)?;
+        if self.key.is_empty() {
+            return Err(Failure::usage("the key is empty", ""));
+        }
+        let value = self.value()?;
+        let version = session.kv().put_pairs(&path, &[(&self.key, &value)])?.version;
+        let done = serde_json::json!({"path": path.as_str(), "key": self.key, "version": version});
+        out.either(&done, || format!("{path}: {} set, version {version}", self.key))
+    }
+
+    fn value(&self) -> Result<SecretText, Failure> {
+        if self.standard_input.is_some() {
+            return prompt::standard_input(self.strip_newline);
+        }
+        if let Some(path) = &self.from_file {
+            return prompt::file(path, self.strip_newline);
+        }
+        if let Some(length) = self.generate {
+            return generate(usize::from(length), self.alphabet);
+        }
+        match &self.value {
+            Some(value) => Ok(SecretText::from(value.as_str())),
+            None => prompt::hidden_twice(&format!("Value of {}: ", self.key)),
+        }
+    }
+}
+
+/// A value in which every character is equally likely: bytes beyond the last whole multiple of the alphabet are drawn anew.
+fn generate(length: usize, alphabet: Alphabet) -> Result<SecretText, Failure> {
+    let characters = alphabet.characters();
+    let usable = 256 - 256 % characters.len();
+    let mut value = Zeroizing::new(String::with_capacity(length));
+    let mut pool = Zeroizing::new([0_u8; 256]);
+    while value.len() < length {
+        // The command's only use of randomness; the library takes it as an argument.
+        #[allow(clippy::disallowed_methods)]
+        getrandom::fill(pool.as_mut()).map_err(|_| Failure::new(Code::Refused, "no randomness from the system", ""))?;
+        for byte in pool.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < usable) {
+            if value.len() < length
+                && let Some(character) = characters.get(byte % characters.len())
+            {
+                value.push(char::from(*character));
+            }
+        }
+    }
+    Ok(SecretText::from(value.as_str()))
+}
+
+/// `strongroom unset PATH KEY…`
+#[derive(Debug, Args)]
+pub struct UnsetArgs {
+    /// Path of the secret.
+    path: String,
+    /// Keys to remove; all of them must be there.
+    #[arg(required = true)]
+    keys: Vec<String>,
+}
+
+impl UnsetArgs {
+    /// # Errors
+    /// No such secret or key, not allowed.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let path = secret_path(&self.path, &session.mount)?;
+        let data = session.kv().read(&path, None)?.ok_or_else(|| no_secret(session, &path))?;
+        let malformed = |_| Failure::new(Code::Refused, "the secret is not a JSON object", "");
+        let fields = data.fields().map_err(malformed)?.ok_or_else(|| no_secret(session, &path))?;
+        if let Some(missing) = self.keys.iter().find(|key| fields.get(key).is_none()) {
+            let names: Vec<&str> = fields.keys().collect();
+            let hint = format!("it has: {}; nothing was changed", names.join(", "));
+            return Err(Failure::new(Code::NotFound, format!("{path} has no key {missing}"), hint));
+        }
+        let nulls: serde_json::Map<_, _> = self.keys.iter().map(|key| (key.clone(), serde_json::Value::Null)).collect();
+        let patch = serde_json::to_vec(&nulls).unwrap_or_default();
+        // Only if nobody changed it since: the keys were checked on this version.
+        let version = session.kv().patch(&path, &patch, Some(data.metadata.version))?;
+        let version = version.ok_or_else(|| no_secret(session, &path))?.version;
+        let done = serde_json::json!({"path": path.as_str(), "removed": self.keys, "version": version});
+        out.either(&done, || format!("{path}: {} removed, version {version}", self.keys.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_values_have_their_length_and_alphabet() {
+        for alphabet in [Alphabet::Alphanumeric, Alphabet::Hex, Alphabet::Symbols] {
+            for length in [8, 32, 1000] {
+                let value = generate(length, alphabet).unwrap();
+                assert_eq!(value.reveal().len(), length);
+                assert!(value.reveal().bytes().all(|byte| alphabet.characters().contains(&byte)));
+            }
+            assert_ne!(generate(32, alphabet).unwrap().reveal(), generate(32, alphabet).unwrap().reveal());
+        }
+        let sample = generate(4096, Alphabet::Hex).unwrap();
+        for digit in b"0123456789abcdef" {
+            let count = sample.reveal().bytes().filter(|byte| byte == digit).count();
+            assert!((150..=370).contains(&count), "{digit} appears {count} times in 4096");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Exit codes and the error that carries one. The table stands in `docs/cli.md`.
+
+use serde::Serialize;
+use strongroom::client::ClientError;
+use strongroom::dotenv::{DotenvError, WriteError};
+use strongroom::exec::ExecError;
+
+/// Why the command failed, as exit code and machine-readable word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// 1: refused, or the answer to a question is no.
+    Refused,
+    /// 2: wrong usage or settings.
+    Usage,
+    /// 3: the vault is sealed.
+    Sealed,
+    /// 4: no such path, key or version.
+    NotFound,
+    /// 5: the policies of this certificate do not allow it.
+    Denied,
+    /// 6: the server cannot be reached, or not securely.
+    Unreachable,
+    /// 7: someone else changed it first.
+    Conflict,
+    /// Exit code of `run` before the program started: 125, 126 or 127.
+    Exec(u8),
+}
+
+impl Code {
+    /// The number for the shell.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Refused => 1,
+            Self::Usage => 2,
+            Self::Sealed => 3,
+            Self::NotFound => 4,
+            Self::Denied => 5,
+            Self::Unreachable => 6,
+            Self::Conflict => 7,
+            Self::Exec(code) => code,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Usage => "usage",
+            Self::Sealed => "sealed",
+            Self::NotFound => "not_found",
+            Self::Denied => "denied",
+            Self::Unreachable => "unreachable",
+            Self::Conflict => "conflict",
+            Self::Exec(_) => "exec",
+        }
+    }
+}
+
+/// A failed command: what happened, and the next thing to try. Never holds a secret.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code.
+    pub code: Code,
+    /// What happened.
+    pub message: String,
+    /// What to try; may be empty.
+    pub hint: String,
+}
+
+impl Failure {
+    /// A failure with a next step.
+    pub fn new(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: hint.into() }
+    }
+
+    /// Wrong usage.
+    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message, hint)
+    }
+
+    /// The failure as it is for `run`: nothing was started, so the code is in the band of `env(1)`.
+    pub fn before_exec(mut self) -> Self {
+        if !matches!(self.code, Code::Exec(_)) {
+            self.code = Code::Exec(125);
+        }
+        self
+    }
+
+    /// Writes the failure to standard error, as text or as one JSON object.
+    pub fn report(&self, json: bool) {
+        if json {
+            let error = ErrorObject { code: self.code.word(), message: &self.message, hint: &self.hint };
+            eprintln!("{}", serde_json::to_string(&ErrorReport { error }).unwrap_or_default());
+        } else if self.hint.is_empty() {
+            eprintln!("strongroom: {}", self.message);
+        } else {
+            eprintln!("strongroom: {}\n  {}", self.message, self.hint);
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorReport<'a> {
+    error: ErrorObject<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorObject<'a> {
+    code: &'static str,
+    message: &'a str,
+    hint: &'a str,
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let code = match &error {
+            _ if error.is_sealed() => Code::Sealed,
+            _ if error.is_cas_mismatch() => Code::Conflict,
+            ClientError::Settings(_) => Code::Usage,
+            ClientError::Refused { status: 403, .. } => Code::Denied,
+            ClientError::Refused { status: 404, .. } => Code::NotFound,
+            ClientError::Refused { .. } => Code::Refused,
+            _ => Code::Unreachable,
+        };
+        let hint = match code {
+            Code::Denied => "ask an operator: strongroom policy list",
+            Code::Conflict => "read it again and repeat the change",
+            _ => "",
+        };
+        Self::new(code, error.to_string(), hint)
+    }
+}
+
+impl From<ExecError> for Failure {
+    fn from(error: ExecError) -> Self {
+        Self::new(Code::Exec(error.exit_code()), error.to_string(), "")
+    }
+}
+
+impl From<DotenvError> for Failure {
+    fn from(error: DotenvError) -> Self {
+        Self::new(Code::Usage, error.to_string(), "")
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        Self::new(Code::Refused, error.to_string(), "")
+    }
+}

@@ -1,0 +1,56 @@
+//! `strongroom`, the command: parse, run, report, exit code.
+
+mod args;
+mod cmd;
+mod exit;
+mod mark;
+mod output;
+mod profile;
+mod prompt;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use exit::Failure;
+use settings::{Session, environment};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.json;
+    let starts_program = matches!(arguments.command, Command::Run(_));
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let failure = if starts_program { failure.before_exec() } else { failure };
+            failure.report(json);
+            ExitCode::from(failure.code.number())
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { connection, json, command } = arguments;
+    let out = output::Output::new(json, &environment);
+    let open = || Session::open(&connection, &environment);
+    match command {
+        Command::Status(args) => args.run(&open()?, &out),
+        Command::Unseal(args) => args.run(&open()?, &out),
+        Command::Seal(args) => args.run(&open()?, &out),
+        Command::Set(args) => args.run(&open()?, &out),
+        Command::Get(args) => args.run(&open()?, &out),
+        Command::Unset(args) => args.run(&open()?, &out),
+        Command::List(args) => args.run(&open()?, &out),
+        Command::Delete(args) => args.run(&open()?, &out),
+        Command::Import(args) => args.run(&open()?, &out),
+        Command::Export(args) => args.run(&open()?, &out),
+        Command::Run(args) => args.run(open()?),
+        Command::Policy(command) => command.run(&open()?, &out),
+        Command::Identity(command) => command.run(&open()?, &out),
+        Command::CanI(args) => args.run(&open()?, &out),
+        Command::Audit(command) => command.run(open, &out),
+        Command::Profile(command) => command.run(&profile::Profiles::locate(&environment)?, &out),
+    }
+}

@@ -1,0 +1,72 @@
+//! Standard output: data only, as text or JSON. A closed pipe ends the command quietly.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::exit::{Code, Failure};
+use crate::settings::Lookup;
+
+/// How to print.
+pub struct Output {
+    /// `--json`
+    pub json: bool,
+    terminal: bool,
+    colour: bool,
+}
+
+impl Output {
+    /// Looks at the terminal and at `NO_COLOR`.
+    pub fn new(json: bool, env: Lookup<'_>) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let plain = env("NO_COLOR").is_some() || env("TERM").is_some_and(|term| term == "dumb");
+        Self { json, terminal, colour: terminal && !plain }
+    }
+
+    /// Whether a person looks at standard output, so that values stay hidden.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// A name in bold where that is wanted.
+    pub fn strong(&self, text: &str) -> String {
+        if self.colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// Prints one line.
+    ///
+    /// # Errors
+    /// Standard output is full or gone.
+    pub fn line(&self, text: &str) -> Result<(), Failure> {
+        self.bytes(format!("{text}\n").as_bytes())
+    }
+
+    /// Prints bytes as they are.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            // The reader has seen enough (`| head`): no error, but nothing more to do either.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+            other => other.map_err(|error| Failure::new(Code::Refused, format!("writing the output: {error}"), "")),
+        }
+    }
+
+    /// Prints `value` as JSON when `--json` was given, `text` otherwise.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn either<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if !self.json {
+            let text = text();
+            return if text.is_empty() { Ok(()) } else { self.line(&text) };
+        }
+        let rendered = serde_json::to_string(value);
+        let rendered =
+            rendered.map(Zeroizing::new).map_err(|_| Failure::new(Code::Refused, "the result is no JSON", ""))?;
+        self.line(&rendered)
+    }
+}

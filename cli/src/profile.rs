@@ -1,0 +1,216 @@
+//! Profiles: a name for an address and a certificate.
+//!
+//! `$XDG_CONFIG_HOME/strongroom/profiles/NAME/{profile.toml,ca.pem,cert.pem,key.pem}`; the file `current` beside them
+//! names the one in use.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::exit::{Code, Failure};
+use crate::settings::{Lookup, read_file};
+
+/// One profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Address of the vault.
+    pub addr: String,
+    /// CA certificate.
+    pub ca: PathBuf,
+    /// Own certificate.
+    pub cert: PathBuf,
+    /// Own key.
+    pub key: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfileFile {
+    addr: String,
+}
+
+/// The folder with all profiles.
+pub struct Profiles(PathBuf);
+
+impl Profiles {
+    /// Below `$XDG_CONFIG_HOME`, or `~/.config`.
+    ///
+    /// # Errors
+    /// Neither is set.
+    pub fn locate(env: Lookup<'_>) -> Result<Self, Failure> {
+        let base = env("XDG_CONFIG_HOME").map(PathBuf::from);
+        let base = base.or_else(|| env("HOME").map(|home| PathBuf::from(home).join(".config")));
+        // Without a home there are no profiles, and flags or variables have to say everything.
+        Ok(Self(base.unwrap_or_else(|| PathBuf::from("/nonexistent")).join("strongroom")))
+    }
+
+    /// Profiles in `folder`.
+    #[cfg(test)]
+    pub fn at(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.0.join("profiles").join(name)
+    }
+
+    /// The profile `name`.
+    ///
+    /// # Errors
+    /// There is none, or its file is not understood.
+    pub fn named(&self, name: &str) -> Result<Profile, Failure> {
+        check_name(name)?;
+        let folder = self.folder(name);
+        if !folder.is_dir() {
+            let hint = "strongroom profile list shows what there is; add one: strongroom profile add NAME --bundle DIR";
+            return Err(Failure::usage(format!("no profile {name:?}"), hint));
+        }
+        read(&folder)
+    }
+
+    /// The profile in use: the chosen one, or the only one.
+    ///
+    /// # Errors
+    /// It is not understood.
+    pub fn current(&self) -> Result<Option<Profile>, Failure> {
+        self.current_name().map(|name| self.named(&name)).transpose()
+    }
+
+    /// Name of the profile in use.
+    pub fn current_name(&self) -> Option<String> {
+        let chosen = fs::read_to_string(self.0.join("current")).ok().map(|text| text.trim().to_owned());
+        chosen.filter(|name| check_name(name).is_ok() && self.folder(name).is_dir()).or_else(|| {
+            let names = self.names();
+            if let [only] = names.as_slice() { Some(only.clone()) } else { None }
+        })
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.0.join("profiles")) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.retain(|name| check_name(name).is_ok());
+        names.sort();
+        names
+    }
+
+    /// Copies a bundle (as `strongroomd init` writes it) into a new profile; `addr` overrides the bundle's.
+    ///
+    /// # Errors
+    /// The name is taken or not legal, or the bundle is incomplete.
+    pub fn add(&self, name: &str, bundle: &Path, addr: Option<&str>) -> Result<Profile, Failure> {
+        check_name(name)?;
+        let target = self.folder(name);
+        if target.exists() {
+            return Err(Failure::usage(
+                format!("profile {name:?} exists"),
+                format!("strongroom profile remove {name}"),
+            ));
+        }
+        let addr = match addr {
+            Some(addr) => addr.to_owned(),
+            None => read(bundle)?.addr,
+        };
+        let aside = self.0.join("profiles").join(format!(".{name}.new"));
+        let _ = fs::remove_dir_all(&aside);
+        let failed = |error: std::io::Error| Failure::new(Code::Refused, format!("writing the profile: {error}"), "");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside).map_err(failed)?;
+        for file in ["ca.pem", "cert.pem", "key.pem"] {
+            write_private(&aside.join(file), &read_file(&bundle.join(file))?).map_err(failed)?;
+        }
+        let text = format!("addr = {}\n", toml::Value::String(addr));
+        write_private(&aside.join("profile.toml"), text.as_bytes()).map_err(failed)?;
+        fs::rename(&aside, &target).map_err(failed)?;
+        read(&target)
+    }
+
+    /// Makes `name` the profile in use.
+    ///
+    /// # Errors
+    /// There is none, or the choice cannot be written.
+    pub fn choose(&self, name: &str) -> Result<(), Failure> {
+        self.named(name)?;
+        fs::write(self.0.join("current"), name)
+            .map_err(|error| Failure::new(Code::Refused, format!("writing the choice: {error}"), ""))
+    }
+
+    /// Removes `name` with its certificate and key.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), Failure> {
+        self.named(name)?;
+        fs::remove_dir_all(self.folder(name))
+            .map_err(|error| Failure::new(Code::Refused, format!("removing the profile: {error}"), ""))
+    }
+}
+
+fn read(folder: &Path) -> Result<Profile, Failure> {
+    let path = folder.join("profile.toml");
+    let text = read_file(&path)?;
+    let text = String::from_utf8_lossy(&text);
+    let file: ProfileFile =
+        toml::from_str(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display()), ""))?;
+    Ok(Profile {
+        addr: file.addr,
+        ca: folder.join("ca.pem"),
+        cert: folder.join("cert.pem"),
+        key: folder.join("key.pem"),
+    })
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    if name.is_empty()
+        || name.starts_with('.')
+        || !name.bytes().all(legal)
+        || Path::new(name).file_name() != Some(OsStr::new(name))
+    {
+        return Err(Failure::usage(format!("{name:?} is no profile name"), "use letters, digits, _ - ."));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_becomes_a_profile_and_the_only_one_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = folder.path().join("bundle");
+        fs::create_dir(&bundle).unwrap();
+        for file in ["ca.pem", "cert.pem", "key.pem"] {
+            fs::write(bundle.join(file), file).unwrap();
+        }
+        fs::write(bundle.join("profile.toml"), "addr = \"https://a:1\"\n").unwrap();
+        let profiles = Profiles::at(folder.path().join("config"));
+        assert!(profiles.current().unwrap().is_none());
+        let added = profiles.add("prod", &bundle, None).unwrap();
+        assert_eq!(profiles.current().unwrap(), Some(added));
+        profiles.add("dev", &bundle, Some("https://b:2")).unwrap();
+        assert!(profiles.current().unwrap().is_none(), "two profiles and no choice");
+        profiles.choose("dev").unwrap();
+        assert_eq!(profiles.current().unwrap().unwrap().addr, "https://b:2");
+        assert!(profiles.add("dev", &bundle, None).is_err());
+        profiles.remove("dev").unwrap();
+        assert_eq!(profiles.names(), ["prod"]);
+        for bad in ["", ".", "..", "a/b", ".hidden", "a b"] {
+            assert!(profiles.named(bad).is_err(), "{bad:?}");
+        }
+        let mode =
+            std::os::unix::fs::MetadataExt::mode(&fs::metadata(profiles.folder("prod").join("key.pem")).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

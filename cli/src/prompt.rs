@@ -1,0 +1,116 @@
+//! Questions to the person at the terminal, and values from elsewhere. Never from the command line unseen.
+
+use std::fs::File;
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::path::Path;
+
+use strongroom::api::secret::SecretText;
+use zeroize::Zeroizing;
+
+use crate::exit::{Code, Failure};
+use crate::settings::read_file;
+
+/// Largest value read, in bytes.
+const MAX_VALUE_BYTES: usize = 1024 * 1024;
+
+/// Asks once without echo.
+///
+/// # Errors
+/// There is no terminal.
+pub fn hidden(question: &str) -> Result<SecretText, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage("no terminal to ask on", "pipe the value in and say so with -"));
+    }
+    let text = rpassword::prompt_password(question).map_err(reading)?;
+    Ok(SecretText::new(text))
+}
+
+/// Asks twice without echo.
+///
+/// # Errors
+/// No terminal, or the entries differ.
+pub fn hidden_twice(question: &str) -> Result<SecretText, Failure> {
+    let first = hidden(question)?;
+    let second = hidden("Again: ")?;
+    if first.reveal() == second.reveal() {
+        Ok(first)
+    } else {
+        Err(Failure::new(Code::Refused, "the two entries differ; nothing was changed", "try again"))
+    }
+}
+
+/// Everything on standard input, byte for byte; `strip` removes one line end at the end.
+///
+/// # Errors
+/// Not UTF-8, or larger than 1 MiB.
+pub fn standard_input(strip: bool) -> Result<SecretText, Failure> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
+    bounded(io::stdin().lock(), &mut bytes)?;
+    value(&bytes, strip)
+}
+
+/// The content of a file, byte for byte.
+///
+/// # Errors
+/// Unreadable, not UTF-8, or larger than 1 MiB.
+pub fn file(path: &Path, strip: bool) -> Result<SecretText, Failure> {
+    value(&read_file(path)?, strip)
+}
+
+/// A passphrase from an open file descriptor, to the first line end.
+///
+/// # Errors
+/// Not open, empty, or not UTF-8.
+pub fn descriptor(fd: u32) -> Result<SecretText, Failure> {
+    let file = File::open(format!("/proc/self/fd/{fd}")).map_err(reading)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+    bounded(file, &mut bytes)?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.is_empty() {
+        return Err(Failure::usage(format!("descriptor {fd} gives no passphrase"), ""));
+    }
+    value(line, false)
+}
+
+fn bounded(source: impl Read, into: &mut Zeroizing<Vec<u8>>) -> Result<(), Failure> {
+    let limit = u64::try_from(MAX_VALUE_BYTES).unwrap_or(u64::MAX) + 1;
+    source.take(limit).read_to_end(into).map_err(reading)?;
+    if into.len() > MAX_VALUE_BYTES {
+        return Err(Failure::usage(
+            "the value is larger than 1 MiB",
+            "keep large files encrypted elsewhere, and their key here",
+        ));
+    }
+    Ok(())
+}
+
+fn value(bytes: &[u8], strip: bool) -> Result<SecretText, Failure> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Failure::usage("the value is not UTF-8 text", "encode binary values, for example with base64"))?;
+    let text =
+        if strip { text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text)) } else { text };
+    Ok(SecretText::from(text))
+}
+
+/// Asks for yes or no on standard error; anything but yes is no.
+///
+/// # Errors
+/// There is no terminal to ask on.
+pub fn confirm(question: &str) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage("no terminal to confirm on", "look at the plan, then add -y"));
+    }
+    eprint!("{question} [y/N] ");
+    let _ = io::stderr().flush();
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(reading)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::new(Code::Refused, "not confirmed; nothing was changed", ""))
+    }
+}
+
+fn reading(error: io::Error) -> Failure {
+    Failure::usage(format!("reading input: {error}"), "")
+}
