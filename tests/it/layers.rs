@@ -1,0 +1,150 @@
+//! The house's rules, read off the source: which module may use which, and how long a file may be.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// For each module of the library, the modules of the library it may name. `docs/ARCHITECTURE.md` explains the arrows.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("api", &[]),
+    ("client", &["api"]),
+    ("dotenv", &["api"]),
+    ("exec", &["api", "dotenv"]),
+    ("crypto", &[]),
+    ("keys", &["crypto"]),
+    ("store", &[]),
+    ("policy", &["api"]),
+    ("barrier", &["keys", "crypto", "store"]),
+    ("audit", &["api", "crypto"]),
+    ("pki", &["api", "crypto"]),
+    ("engine", &["api", "barrier", "crypto"]),
+    ("core", &["engine", "policy", "audit", "barrier", "keys", "api", "pki", "crypto", "store"]),
+    // `client`: both ends of a connection share one definition of the TLS provider.
+    ("http", &["core", "api", "pki", "engine", "client"]),
+];
+
+/// Crates that only these modules may name.
+const ONLY_IN: &[(&str, &[&str])] = &[
+    ("axum", &["http"]),
+    ("hyper", &["http"]),
+    ("tokio_rustls", &["http"]),
+    ("redb", &["store"]),
+    ("sled", &["store"]),
+    ("aes_gcm", &["crypto"]),
+    ("chacha20poly1305", &["crypto"]),
+    ("argon2", &["crypto"]),
+    ("hkdf", &["crypto"]),
+    ("ureq", &["client"]),
+    ("rcgen", &["pki"]),
+    ("toml", &["daemon"]),
+    ("clap", &["daemon"]),
+];
+
+const LONGEST_FILE_LINES: usize = 600;
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn all_sources() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "cli/src", "tests", "benches"] {
+        sources(&root.join(folder), &mut files);
+    }
+    assert!(files.len() > 20, "the source is not where this test looks");
+    files
+}
+
+/// The module of the library a file belongs to, or `None` for `lib.rs`, `main.rs` and files outside `src`.
+fn module_of(file: &Path) -> Option<String> {
+    let inside = file.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).ok()?;
+    let mut parts = inside.components();
+    let first = parts.next()?.as_os_str().to_str()?.to_owned();
+    parts.next().map(|_| first)
+}
+
+/// Names that stand behind `prefix` in code; comments are cut off.
+fn names_after(text: &str, prefix: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for line in text.lines() {
+        let code = line.split("//").next().unwrap_or_default();
+        for part in code.split(prefix).skip(1) {
+            let name: String = part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            if !name.is_empty() {
+                names.push(name);
+            }
+            if let Some(group) = part.strip_prefix('{') {
+                let inside = group.split('}').next().unwrap_or_default();
+                names.extend(inside.split(',').filter_map(|item| item.trim().split("::").next()).map(str::to_owned));
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn modules_use_only_what_the_table_allows() {
+    let table: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    let modules: Vec<&str> = table.keys().copied().chain(["daemon"]).collect();
+    let mut wrong = Vec::new();
+    for file in all_sources() {
+        let Some(module) = module_of(&file) else { continue };
+        let Some(allowed) = table.get(module.as_str()) else {
+            assert_eq!(module, "daemon", "{} has no row in the table", file.display());
+            continue;
+        };
+        // Test files may reach for a neighbour to build their subject; what ships may not.
+        if file.components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests")) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for name in names_after(shipped, "crate::") {
+            if modules.contains(&name.as_str()) && name != module && !allowed.contains(&name.as_str()) {
+                wrong.push(format!("{}: {module} must not use {name}", file.display()));
+            }
+        }
+        for (library, homes) in ONLY_IN {
+            let used = names_after(shipped, "use ").iter().any(|name| name == library)
+                || shipped.contains(&format!(" {library}::")) && !shipped.contains(&format!("crate::{library}::"));
+            if used && !homes.contains(&module.as_str()) {
+                wrong.push(format!("{}: only {homes:?} may use {library}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let long: Vec<String> = all_sources()
+        .into_iter()
+        .filter_map(|file| {
+            let lines = std::fs::read_to_string(&file).unwrap().lines().count();
+            (lines > LONGEST_FILE_LINES).then(|| format!("{}: {lines} lines", file.display()))
+        })
+        .collect();
+    assert!(long.is_empty(), "split these by responsibility:\n{}", long.join("\n"));
+}
+
+#[test]
+fn unsafe_code_stands_in_one_file() {
+    for file in all_sources() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let allows = text.contains("allow(unsafe_code)") && !file.ends_with("tests/it/layers.rs");
+        assert!(!allows || file.ends_with("src/daemon/os.rs"), "{} allows unsafe code", file.display());
+    }
+}
+
+#[test]
+fn the_reader_of_names_sees_through_groups_and_comments() {
+    let text = "use crate::{api, core::x};\n// crate::hidden\nlet a = crate::store::open();";
+    assert_eq!(names_after(text, "crate::"), ["api", "core", "store"]);
+}

@@ -1,0 +1,17 @@
+//! The single integration binary; one module per subject.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::type_complexity, missing_docs)]
+mod audit;
+mod badinput;
+mod barrier;
+mod cli;
+mod crash;
+mod daemon;
+mod dev;
+mod formats;
+mod kv;
+mod layers;
+mod policy;
+mod store;
+mod support;
+mod tls;
+mod wire;
