@@ -86,9 +86,15 @@ fn a_secret_is_found_neither_on_disk_nor_in_messages_nor_in_memory_after_sealing
         assert!(found_in_memory(child.id(), b"app/canary") != Some(0), "the search finds what is there");
         operator.sys().seal().unwrap();
     }
-    // The connection's own buffers go with the connection.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    let in_memory = found_in_memory(child.id(), CANARY.as_bytes());
+    // The connection's own buffers go with the connection, which the daemon notices a moment later.
+    let mut in_memory = None;
+    for _ in 0..20 {
+        std::thread::sleep(std::time::Duration::from_millis(250));
+        in_memory = found_in_memory(child.id(), CANARY.as_bytes());
+        if matches!(in_memory, None | Some(0)) {
+            break;
+        }
+    }
     let passphrase = found_in_memory(child.id(), PASSPHRASE.as_bytes());
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
     strongroom::daemon::os::send_signal(child.id(), libc::SIGTERM);
