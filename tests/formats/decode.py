@@ -1,199 +1,402 @@
-"""Independent decoder of format v1, from docs/format.md. Usage: decode.py DIR (tests/formats)."""
-import hashlib, hmac, json, pathlib, struct, sys
+#!/usr/bin/env python3
+"""Second decoder of Strongroom format v1, written from format.md alone.  Usage: decode.py DIR (DIR holds v1/suite-*)."""
+import hashlib, hmac, json, pathlib, sys, unicodedata
 from argon2.low_level import Type, hash_secret_raw
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
+
 class Bad(Exception):
-    pass
+    """Any refusal."""
 
-def need(condition, what):
-    if not condition:
-        raise Bad(what)
 
-def mac(key, *parts):
-    return hmac.new(key, b"".join(parts), hashlib.sha256).digest()
+def need(cond, why):
+    if not cond:
+        raise Bad(why)
 
-def lp(data):
-    return struct.pack(">I", len(data)) + data
 
-def hkdf(salt, ikm, info):
-    return mac(mac(salt, ikm), info, b"\x01")
+# ---- Preamble: integers, LP, H, HMAC, HKDF
+def H(b): return hashlib.sha256(b).digest()
+def HMAC(k, b): return hmac.new(k, b, hashlib.sha256).digest()
+def LP(b): return len(b).to_bytes(4, "big") + b
+def u(n, size): return n.to_bytes(size, "big")
+def expand32(prk, info): return HMAC(prk, info + b"\x01")          # RFC 5869, one block
+def HKDF(salt, ikm, info): return expand32(HMAC(salt, ikm), info)
+
 
 class Reader:
-    def __init__(self, data):
-        self.data = data
+    def __init__(self, b): self.b, self.i = b, 0
 
     def take(self, n):
-        need(len(self.data) >= n, "data ends too early")
-        taken, self.data = self.data[:n], self.data[n:]
-        return taken
+        need(self.i + n <= len(self.b), "truncated")
+        self.i += n
+        return self.b[self.i - n:self.i]
 
-    def num(self, n):
-        return int.from_bytes(self.take(n), "big")
+    def int(self, size): return int.from_bytes(self.take(size), "big")
 
-    def lp(self):
-        return self.take(self.num(4))
+    def lp(self, cap=None):
+        n = self.int(4)
+        need(cap is None or n <= cap, "field over its cap")
+        return self.take(n)
 
-    def finish(self):
-        need(not any(self.data), "padding")
+    def bool(self):
+        v = self.int(1)
+        need(v in (0, 1), "bool not 0 or 1")
+        return v
 
-def unseal(ikm, suite, aad, salt, commit, nonce, sealed):
-    tail = bytes([suite]) + hashlib.sha256(aad).digest()
-    need(hmac.compare_digest(hkdf(salt, ikm, b"sr1 com" + tail), commit), "commitment")
-    cipher = {1: AESGCM, 2: ChaCha20Poly1305}[suite](hkdf(salt, ikm, b"sr1 enc" + tail))
+
+def text(b, what):
     try:
-        return cipher.decrypt(nonce, sealed, aad)
+        return b.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Bad(what + " is not UTF-8") from None
+
+
+def ascending(items, what):
+    need(all(a < b for a, b in zip(items, items[1:])), what + " unsorted or duplicate")
+
+
+# ---- Record
+CIPHERS = {1: AESGCM, 2: ChaCha20Poly1305}
+
+
+def derive(ikm, salt, suite, aad):
+    prk, ctx = HMAC(salt, ikm), H(aad)
+    return expand32(prk, b"sr1 enc" + u(suite, 1) + ctx), expand32(prk, b"sr1 com" + u(suite, 1) + ctx)
+
+
+def unseal(ikm, suite, aad, salt, commitment, nonce, sealed):
+    key, com = derive(ikm, salt, suite, aad)
+    need(hmac.compare_digest(com, commitment), "commitment")
+    try:
+        return CIPHERS[suite](key).decrypt(nonce, sealed, aad)
     except InvalidTag:
-        raise Bad("tag")
+        raise Bad("tag") from None
+
 
 def bucket(kind, n):
-    if kind in (1, 2):
-        return -(-max(n, 1) // 256) * 256
-    for size in (256, 512, 1024, 2048, 4096):
-        if n <= size:
-            return size
-    return -(-n // 4096) * 4096
+    """Padding: the one length a body of n bytes may have."""
+    if kind not in (1, 2):
+        for b in (256, 512, 1024, 2048):
+            if n <= b:
+                return b
+    step = 256 if kind in (1, 2) else 4096
+    return max(step, -(-n // step) * step)
 
-def open_record(ikm, vault, kind, store_key, path, record):
-    need(record[:3] == b"sr\x01" and record[3] in (1, 2) and record[4] == kind, "record head")
-    need(record[5:8] == b"\0\0\0" and len(record) > 120, "reserved bits or length")
-    term, version, generation = struct.unpack(">IQQ", record[8:28])
-    need((term == 0) == (kind in (1, 4)) and version > 0, "term does not fit the kind")
-    need((generation == 0) == (kind == 1) and (kind != 2 or version == generation), "generation")
-    padded = len(record) - 120
-    need(padded <= (1 << 20) + (64 << 10) and bucket(kind, padded) == padded, "bucket")
-    aad = b"sr1 rec" + record[:28] + vault + lp(store_key) + lp(path)
-    return unseal(ikm, record[3], aad, record[28:60], record[60:92], record[92:104], record[104:])
 
-def open_header(data, passphrase, key_file):
-    """Returns one opened header for each slot: (vault id, fields, keyring)."""
-    reader = Reader(data[:-32])
-    need(reader.take(8) == b"SRHDR\0\0\x01" and reader.num(4) == len(data) <= 65536, "magic or length")
-    seq, vault = reader.num(8), reader.take(16)
-    need(reader.num(2) == 1 and reader.num(2) == 0, "reader version or flags")
-    epoch, count = reader.num(4), reader.num(2)
-    need(count <= 32 and reader.num(1) in (1, 2) and reader.num(1) == 0, "slots, minimum suite, reserved")
-    reader.take(4 + 8)
-    incarnation = reader.take(16)
-    reader.take(32)
-    slots = []
-    for _ in range(count):
-        kind, ident, state, suite = reader.take(4)
-        need(state == 1, "slot state")
-        params, _label = reader.lp(), reader.lp()
-        slots.append((kind, ident, suite, params, reader.take(124)))
-    ring = reader.lp()
-    need(not reader.data, "bytes after the keyring")
-    opened = []
-    for kind, ident, suite, params, wrapped in slots:
-        if kind == 1:
-            m, t, p = struct.unpack(">III", params[:12])
-            ikm = hash_secret_raw(passphrase, params[12:44], t, m, p, 32, Type.ID, 19)
-        else:
-            need(kind == 2 and not params, "slot type")
-            ikm = hashlib.sha256(b"sr1 kf" + key_file).digest()
-        kek = hkdf(vault, ikm, b"sr1 slot" + bytes([kind, ident]))
-        aad = b"sr1 slt" + data[:8] + vault + b"\0\0" + bytes([kind, ident, suite]) + lp(params)
-        vrk = unseal(kek, suite, aad, wrapped[:32], wrapped[32:64], wrapped[64:76], wrapped[76:])
-        need(hmac.compare_digest(mac(hkdf(vault, vrk, b"sr1 hdr-mac"), data[:-32]), data[-32:]), "header mac")
-        body = open_record(hkdf(vault, vrk, b"sr1 keyring"), vault, 1, b"", b"", ring)
-        need(struct.unpack(">Q", ring[12:20])[0] == seq, "keyring version")
-        opened.append((kind, keyring(Reader(body))))
-    return vault, (epoch, incarnation, seq, data[-32:]), opened
+class Record:
+    def __init__(self, b):
+        need(len(b) >= 120 + 256, "record too short")
+        need(b[:3] == b"sr\x01", "record magic or format")
+        need(b[3] in CIPHERS, "record suite")
+        need(b[4] in (1, 2, 3, 4, 6), "record kind")
+        need(b[5] == 0 and b[6:8] == b"\0\0", "record flags or reserved bytes")
+        self.head, self.suite, self.kind = b[:28], b[3], b[4]
+        self.term, self.version, self.gen = (int.from_bytes(b[x:y], "big") for x, y in ((8, 12), (12, 20), (20, 28)))
+        k, n = self.kind, len(b) - 120
+        need((self.term == 0) == (k in (1, 4)), "term zero or not, against the table")
+        need(self.version > 0, "version 0")
+        need((self.gen == 0) == (k == 1), "generation zero or not, against the table")
+        need(k != 2 or self.version == self.gen, "state: version is not G")
+        need(n == bucket(k, n) and n <= (1 << 20) + (64 << 10), "padded length")
+        self.salt, self.commit, self.nonce, self.sealed = b[28:60], b[60:92], b[92:104], b[104:]
 
-def keyring(reader):
-    need(reader.num(1) == 1, "keyring body")
-    ring = {"name": reader.take(32), "sets": {}, "terms": {}}
-    for _ in range(reader.num(1)):
-        ident = reader.num(4)
-        ring["sets"][ident] = [reader.take(32) for _ in range(4)]
-    for _ in range(reader.num(1)):
-        reader.take(4 + 32 + 1 + 32 + 1)
-    for _ in range(reader.num(4)):
-        ident, state, _suite, _ms = reader.num(4), reader.num(1), reader.num(1), reader.num(8)
-        key = reader.take(32)
-        if state != 5:
-            ring["terms"][ident] = key
-    reader.finish()
-    return ring
+    def open(self, ikm, vault_id, store_key, path, parse):
+        aad = b"sr1 rec" + self.head + vault_id + LP(store_key) + LP(path)
+        plain = unseal(ikm, self.suite, aad, self.salt, self.commit, self.nonce, self.sealed)
+        r = Reader(plain)
+        body = parse(r)
+        need(not any(plain[r.i:]), "non-zero padding")
+        need(len(plain) == bucket(self.kind, r.i), "padding is not the least bucket")
+        return body, plain[:r.i]
 
-def data_keys(body):
-    reader, keys = Reader(body), {}
-    need(reader.num(1) == 1, "node body")
-    segment, secret = reader.lp(), reader.num(1)
-    reader.take(4 + 8 + 8)
-    if secret:
-        reader.take(8 + 8 + 4 + 1 + 8)
-        for _ in range(reader.num(4)):
-            reader.lp(), reader.lp()
-        for _ in range(reader.num(4)):
-            version = reader.num(8)
-            reader.take(16)
-            destroyed, key = reader.num(1), reader.take(32)
-            need((key == bytes(32)) == bool(destroyed), "destroyed")
-            keys[version] = key
-    reader.finish()
-    return segment, keys
+    def leaf(self, k_set, store_key):   # Set hash
+        return int.from_bytes(HMAC(k_set, b"sr1 leaf" + LP(store_key) + self.head + self.commit), "big")
 
-def folder(directory):
-    load = lambda name: (directory / name).read_bytes()
-    manifest = json.loads(load("manifest.json"))
-    secrets = (manifest["passphrase"].encode(), bytes.fromhex(manifest["key_file"]))
-    header = load("vault.hdr")
-    vault, fields, opened = open_header(header, *secrets)
-    print(f"ok {directory.name}/vault.hdr slots {[kind for kind, _ in opened]}")
-    flipped = bytearray(header)
-    flipped[-1] ^= 1
-    refused(lambda: open_header(bytes(flipped), *secrets))
-    need({kind for kind, _ in opened} == {1, 2}, "both slot types")
-    ring, mount = opened[0][1], bytes.fromhex(manifest["mount_id"])
-    root = mac(ring["name"], b"r", vault, mount)[:16]
-    keys, total, count = {}, 0, 0
-    for row in manifest["records"]:
-        record, kind = load(row["file"]), row["kind"]
-        store_key, path, want = (bytes.fromhex(row[k]) for k in ("store_key", "path", "body"))
-        term, version = struct.unpack(">IQ", record[8:20])
-        ikm = {2: lambda: ring["sets"][term][1], 4: lambda: keys[version]}.get(kind, lambda: ring["terms"][term])()
-        body = open_record(ikm, vault, kind, store_key, path, record)
-        need(body[:len(want)] == want and not any(body[len(want):]), "body")
-        if kind == 3:
-            segment, keys = data_keys(body)
-            node = mac(ring["name"], b"n", root, lp(segment))[:16]
-            need(store_key == b"d" + root + node, "node id")
-        elif kind == 4:
-            need(store_key == b"v" + node + struct.pack(">Q", version), "value key")
-        elif kind == 6:
-            view_key = Reader(body[1:]).lp()
-            need(store_key == b"e" + root + mac(ring["name"], b"e", root, lp(view_key))[:16], "entry id")
-        else:
-            state = Reader(body)
-            need(state.take(3) == b"\x01\0\0" and state.num(4) == fields[0] and state.take(16) == fields[1], "epoch")
-            need(state.num(8) == version and state.num(32) == total % (1 << 256), "set hash")
-            need(state.num(8) == count and state.num(8) == fields[2] and state.take(32) == fields[3], "header")
-        if kind != 2:
-            leaf = mac(next(iter(ring["sets"].values()))[0], b"sr1 leaf", lp(store_key), record[:28], record[60:92])
-            total, count = total + int.from_bytes(leaf, "big"), count + 1
-        for at in range(len(record)):
-            bad = bytearray(record)
-            bad[at] ^= 1
-            refused(lambda: open_record(ikm, vault, kind, store_key, path, bytes(bad)))
-        print(f"ok {directory.name}/{row['file']} kind {kind:02d}, every flipped byte refused")
 
-def refused(attempt):
+# ---- Keys: slot secrets
+MAX_M_KIB = 1 << 20     # 4 GiB by the text, "and at most half of a known memory limit": here 2 GiB
+_argon = {}
+
+
+def passphrase_ikm(phrase, params):
+    r = Reader(params)
+    m, t, p, salt = r.int(4), r.int(4), r.int(4), r.take(32)
+    need(r.i == len(params), "params length")
+    need(19 * 1024 <= m <= MAX_M_KIB and 2 <= t <= 64 and 1 <= p <= 16, "Argon2id bounds")
+    need(all(unicodedata.category(c) != "Cn" for c in phrase), "unassigned code point")
+    raw = unicodedata.normalize("NFKC", phrase).encode()
+    need(0 < len(raw) <= 4096, "passphrase length")
+    k = (raw, params)
+    if k not in _argon:
+        _argon[k] = hash_secret_raw(raw, salt, t, m, p, 32, Type.ID, 0x13)
+    return _argon[k]
+
+
+def keyfile_ikm(data, params):
+    need(params == b"", "key file params not empty")
+    need(32 <= len(data) <= 65536, "key file length")
+    return H(b"sr1 kf" + data)
+
+
+# ---- Header
+class Header:
+    def __init__(self, b):
+        need(108 + 32 <= len(b) <= 65536, "header size")
+        r = Reader(b)
+        self.magic = r.take(8)
+        need(self.magic == b"SRHDR\x00\x00\x01", "header magic")
+        need(r.int(4) == len(b), "header file length")
+        self.seq, self.vault_id = r.int(8), r.take(16)
+        need(self.seq >= 1, "header sequence 0")
+        need(r.int(2) == 1, "min reader version")
+        self.flags = r.take(2)
+        need(self.flags == b"\0\0", "header flags")
+        self.epoch, count, self.min_suite = r.int(4), r.int(2), r.int(1)
+        need(self.epoch >= 1, "epoch 0")
+        need(count <= 32, "slot count")
+        need(self.min_suite in CIPHERS, "min_suite")
+        need(r.int(1) == 0, "reserved byte 47")
+        self.floor = (r.int(4), r.int(8))
+        self.incarnation, self.prev_mac = r.take(16), r.take(32)
+        need(self.seq != 1 or not any(self.prev_mac), "prev_mac of the first header")
+        self.slots = []
+        for _ in range(count):
+            typ, sid, state, suite = r.take(4)
+            need(1 <= typ <= 7, "slot type")
+            need(state == 1, "slot state")
+            need(suite in CIPHERS and suite >= self.min_suite, "slot suite")
+            params = r.lp(4096)
+            text(r.lp(64), "label")
+            self.slots.append((typ, sid, suite, params, r.take(124)))
+        need(len({s[1] for s in self.slots}) == count, "slot ids not unique")
+        self.ring = Record(r.lp())
+        need(self.ring.kind == 1 and self.ring.version == self.seq, "keyring record: kind or sequence")
+        need(self.ring.suite >= self.min_suite, "keyring suite")
+        self.signed, self.mac = b[:r.i], r.take(32)
+        need(r.i == len(b), "bytes after the header MAC")
+
+    def unwrap(self, slot, secret):
+        typ, sid, suite, params, w = slot
+        ikm = passphrase_ikm(secret, params) if typ == 1 else keyfile_ikm(secret, params)
+        kek = HKDF(self.vault_id, ikm, b"sr1 slot" + u(typ, 1) + u(sid, 1))
+        aad = (b"sr1 slt" + self.magic + self.vault_id + self.flags + u(typ, 1) + u(sid, 1) + u(suite, 1) + LP(params))
+        return unseal(kek, suite, aad, w[:32], w[32:64], w[64:76], w[76:])
+
+    def open(self, typ, secret):
+        """Slot, then MAC, then keyring."""
+        vrk = None
+        for slot in [s for s in self.slots if s[0] == typ][:4]:
+            try:
+                vrk = self.unwrap(slot, secret)
+                break
+            except Bad:
+                pass
+        need(vrk is not None, "wrong secret")
+        k_hdr, k_ring = (HKDF(self.vault_id, vrk, i) for i in (b"sr1 hdr-mac", b"sr1 keyring"))
+        need(hmac.compare_digest(HMAC(k_hdr, self.signed), self.mac), "header MAC")
+        return self.ring.open(k_ring, self.vault_id, b"", b"", Keyring)[0]
+
+
+class Keyring:
+    def __init__(self, r):
+        need(r.int(1) == 1, "keyring body version")
+        self.k_name, n = r.take(32), r.int(1)
+        need(1 <= n <= 2, "iks count")
+        iks = [(r.int(4), [r.take(32) for _ in range(4)]) for _ in range(n)]      # K_set, K_state, K_anchor, K_hedge
+        audit = [(r.int(4), r.take(32), r.int(1), r.take(32), r.int(1)) for _ in range(r.int(1))]
+        n = r.int(4)
+        need(n <= 1024, "term count")
+        terms = [(r.int(4), r.int(1), r.int(1), r.int(8), r.take(32)) for _ in range(n)]
+        for items, what in ((iks, "iks"), (audit, "audit keys"), (terms, "terms")):
+            ids = [x[0] for x in items]
+            need(ids and ids[0] >= 1, what + ": none, or id 0")
+            ascending(ids, what)
+        need(all(a[2] == 1 and a[4] in (1, 2) for a in audit), "audit alg or state")
+        need(all(1 <= t[1] <= 5 and t[2] in CIPHERS for t in terms), "term state or suite")
+        need(sum(a[4] == 1 for a in audit) == 1, "not exactly one active audit key")
+        need(sum(t[1] == 2 for t in terms) == 1, "not exactly one active term")
+        self.iks, self.terms = dict(iks), {t[0]: t[1:] for t in terms}
+
+
+# ---- Bodies
+def body_state(r):
+    need(r.int(1) == 1, "state body version")
+    b = dict(lane=r.int(2), epoch=r.int(4), incarnation=r.take(16), G=r.int(8), set_hash=r.int(32), count=r.int(8),
+             hdr_seq=r.int(8), hdr_mac=r.take(32), audit_seq=r.int(8), audit_head=r.take(32), last_ms=r.int(8), flags=r.int(4))
+    need(b["lane"] == 0 and b["flags"] & ~1 == 0, "state lane or flags")
+    b["terms"] = [(r.int(4), r.int(8), r.int(8)) for _ in range(r.int(4))]
+    ascending([t[0] for t in b["terms"]], "state terms")
+    return b
+
+
+def body_node(r):
+    need(r.int(1) == 1, "node body version")
+    b = dict(segment=r.lp(), has_secret=r.bool(), children=r.int(4), created=r.int(8), updated=r.int(8), dks={})
+    text(b["segment"], "segment")
+    need(b["segment"] and b"/" not in b["segment"], "segment empty or with a slash")
+    need(b["has_secret"] or b["children"], "node without secret and children")
+    if b["has_secret"]:
+        b.update(current=r.int(8), oldest=r.int(8), max_versions=r.int(4), cas=r.bool(), delete_after=r.int(8))
+        meta = [(r.lp(), r.lp()) for _ in range(r.int(4))]
+        ascending([k for k, _ in meta], "node metadata")
+        m = r.int(4)
+        need(m <= 1024, "version count")
+        vs = [(r.int(8), r.int(8), r.int(8), r.bool(), r.take(32)) for _ in range(m)]
+        ascending([v[0] for v in vs], "versions")
+        need(all(v[0] >= 1 and bool(v[3]) == (not any(v[4])) for v in vs), "version 0, or DK zeros not iff destroyed")
+        b["dks"] = {v[0]: v[4] for v in vs if not v[3]}
+    return b
+
+
+def body_value(r):
+    need(r.int(1) == 1, "value body version")
+    b = dict(created=r.int(8), value=r.lp(1 << 20))
     try:
-        attempt()
+        json.loads(text(b["value"], "value"))
+    except ValueError:
+        raise Bad("value is not JSON") from None
+    return b
+
+
+def body_entry(r):
+    need(r.int(1) == 1, "entry body version")
+    return dict(view_key=r.lp(), not_after=r.int(8), value=r.lp(1 << 20))
+
+
+# ---- Names
+class Names:
+    def __init__(self, k, vault_id): self.k, self.vault_id = k, vault_id
+    def root(self, mount): return HMAC(self.k, b"r" + self.vault_id + mount)[:16]
+    def child(self, parent, seg): return HMAC(self.k, b"n" + parent + LP(seg))[:16]
+    def entry(self, root, key): return HMAC(self.k, b"e" + root + LP(key))[:16]
+
+    def node(self, mount_and_path):
+        mount, path = mount_and_path[:16], mount_and_path[16:]
+        need(len(mount) == 16 and len(path) <= 1024, "mount id or path length")
+        segs = path.split(b"/") if path else []
+        need(len(segs) <= 16 and all(segs), "path segments")
+        at = self.root(mount)
+        for s in segs:
+            at = self.child(at, s)
+        return at
+
+
+def open_record(b, want_kind, sk, path, hdr, ring, dks):
+    """Strict parse, clear fields against the place, key by kind, open, names."""
+    rec, names = Record(b), Names(ring.k_name, hdr.vault_id)
+    need(rec.kind == want_kind, "kind does not fit the place")
+    need(rec.suite >= hdr.min_suite, "suite under min_suite")
+    k = rec.kind
+    shape = {2: (b"s", 3), 3: (b"d", 33), 4: (b"v", 25), 6: (b"e", 33)}[k]
+    need((sk[:1], len(sk)) == shape, "store key shape")
+    if k == 2:
+        need(path == b"" and rec.term in ring.iks, "state: path, or unknown iks id")
+        ikm, parse = ring.iks[rec.term][1], body_state
+    elif k in (3, 6):
+        need(rec.term in ring.terms and ring.terms[rec.term][0] in (2, 3, 4), "unknown or unusable term")
+        need(rec.suite == ring.terms[rec.term][1], "suite is not the term's")
+        ikm, parse = ring.terms[rec.term][3], body_node if k == 3 else body_entry
+    else:
+        need(rec.version == int.from_bytes(sk[17:], "big") and rec.version in dks, "value version")
+        need(sk[1:17] == names.node(path), "value: path does not hash to the node id")
+        ikm, parse = dks[rec.version], body_value
+    body, raw = rec.open(ikm, hdr.vault_id, sk, path, parse)
+    if k == 2:
+        need(sk == b"s" + u(body["lane"], 2) and body["G"] == rec.gen, "state: lane or G")
+    elif k == 3:
+        need(sk == b"d" + names.node(path) + names.child(names.node(path), body["segment"]), "child id re-hash")
+    elif k == 6:
+        need(len(path) == 16, "entry: AAD path is not a mount id")
+        need(sk == b"e" + names.root(path) + names.entry(names.root(path), body["view_key"]), "entry id re-hash")
+    return rec, body, raw
+
+
+def refused(fn, what):
+    try:
+        fn()
     except Bad:
         return
-    raise Bad("a flipped byte was accepted")
+    raise Bad("accepted a changed file: " + what)
+
+
+def flips(b, offsets, masks):
+    for i in offsets:
+        for m in masks:
+            yield i, b[:i] + bytes([b[i] ^ m]) + b[i + 1:]
+
+
+def suite_dir(d):
+    man = json.loads((d / "manifest.json").read_text())
+    phrase, kf, hb = man["passphrase"], bytes.fromhex(man["key_file"]), (d / "vault.hdr").read_bytes()
+    hdr = Header(hb)
+    secrets = {1: phrase, 2: kf}
+    for typ, sid, suite, params, w in hdr.slots:            # every slot opens on its own and gives one VRK
+        need(typ in secrets, f"slot {sid}: no secret for type {typ}")
+    need(len({hdr.unwrap(s, secrets[s[0]]) for s in hdr.slots}) == 1, "slots disagree on VRK")
+    need({s[0] for s in hdr.slots} == {1, 2}, "expected a passphrase and a key file slot")
+    hdr.open(1, phrase)
+    ring = hdr.open(2, kf)
+    refused(lambda: hdr.open(2, kf + b"x"), "wrong key file")
+    refused(lambda: hdr.open(1, phrase + "x"), "wrong passphrase")
+    offs = sorted(set(range(0, len(hb), 16)) | set(range(len(hb) - 32, len(hb))))
+    for i, bad in flips(hb, offs, (0x01, 0xFF)):
+        for typ in (1, 2):
+            refused(lambda: Header(bad).open(typ, secrets[typ]), f"vault.hdr byte {i}, slot type {typ}")
+    for bad in (hb[:-1], hb + b"\0"):
+        refused(lambda: Header(bad), "vault.hdr length")
+    print(f"ok {d.name}/vault.hdr seq {hdr.seq} slots {[s[0] for s in hdr.slots]} terms {len(ring.terms)}")
+
+    dks, total, count, state = {}, 0, 0, None
+    k_set = None
+    opened = []
+    for m in sorted(man["records"], key=lambda m: m["kind"]):     # node before value: it holds the DK
+        b, sk, path = (d / m["file"]).read_bytes(), bytes.fromhex(m["store_key"]), bytes.fromhex(m["path"])
+        name = f"{d.name}/{m['file']}"
+        args = (m["kind"], sk, path, hdr, ring)
+        try:
+            rec, body, raw = open_record(b, *args, dks)
+            need(raw.hex() == m["body"], "body differs from the manifest")
+        except Bad as e:
+            raise Bad(f"{name}: {e}") from None
+        for i, bad in flips(b, range(len(b)), (0x01, 0x80, 0xFF)):
+            refused(lambda: open_record(bad, *args, dks), f"{name} byte {i}")
+        for bad in (b[:-1], b + b"\0", b[:-256], b + bytes(256)):
+            refused(lambda: open_record(bad, *args, dks), name + " length")
+        for sk2, path2 in ((sk[:-1] + bytes([sk[-1] ^ 1]), path), (sk, path + b"/x")):
+            refused(lambda: open_record(b, m["kind"], sk2, path2, hdr, ring, dks), name + " at another place")
+        if rec.kind == 3:
+            dks = body["dks"]
+        if rec.kind == 2:
+            state, k_set = body, ring.iks[rec.term][0]
+        else:
+            opened.append((rec, sk))
+        print(f"ok {name} kind {rec.kind:02x}")
+
+    # ---- Set hash, and Start: the header the state names
+    need(state is not None, "no state record")
+    total = sum(r.leaf(k_set, sk) for r, sk in opened) % (1 << 256)
+    need(state["count"] == len(opened), "record_count")
+    need(state["set_hash"] == total, "set_hash")
+    same = state["hdr_seq"] == hdr.seq and state["hdr_mac"] == hdr.mac
+    need(same or (hdr.seq == state["hdr_seq"] + 1 and hdr.prev_mac == state["hdr_mac"]), "state does not name this header")
+    need((state["epoch"], state["G"]) >= hdr.floor, "state under the floor")
+    need((state["epoch"], state["incarnation"]) == (hdr.epoch, hdr.incarnation), "epoch or incarnation of state and header")
+    for term, live, seals in state["terms"]:
+        need(live == sum(r.kind in (3, 6) and r.term == term for r, _ in opened) and live <= seals, "live counts")
+    print(f"ok {d.name} set hash over {len(opened)} records, header accepted")
+
 
 def main():
-    folders = sorted(pathlib.Path(sys.argv[1]).glob("v1/suite-*"))
-    need(len(folders) == 2, "two suites expected")
-    for directory in folders:
-        folder(directory)
+    dirs = sorted((pathlib.Path(sys.argv[1]) / "v1").glob("suite-*")) if len(sys.argv) == 2 else []
+    if not dirs:
+        sys.exit("usage: decode.py DIR (DIR holds v1/suite-*)")
+    for d in dirs:
+        try:
+            suite_dir(d)
+        except Bad as e:
+            sys.exit(f"FAIL {d.name}: {e}")
 
-try:
+
+if __name__ == "__main__":
     main()
-except (Bad, KeyError, OSError, ValueError) as error:
-    sys.exit(f"mismatch: {error!r}")
