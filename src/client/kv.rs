@@ -88,10 +88,7 @@ impl<'a> Kv<'a> {
     /// # Errors
     /// Any [`ClientError`].
     pub fn pairs(&self, path: &Path) -> Result<Option<Vec<(String, SecretText)>>, ClientError> {
-        let Some(data) = self.read(path, None)? else { return Ok(None) };
-        let fields = data.fields().map_err(|_| ClientError::Malformed("the secret is not a JSON object"))?;
-        let Some(fields) = fields else { return Ok(None) };
-        fields.entries().map(|(name, raw)| Ok((name.to_owned(), text(raw)?))).collect::<Result<Vec<_>, _>>().map(Some)
+        self.read(path, None)?.map_or(Ok(None), |data| pairs_of(&data))
     }
 
     /// Marks the newest version deleted. Nothing happens when there is none.
@@ -171,6 +168,16 @@ impl<'a> Kv<'a> {
     pub fn config(&self) -> Result<Config, ClientError> {
         self.client.ask("GET", &format!("{}/config", self.mount), None)
     }
+}
+
+/// The fields of a version that was read, as [`Kv::pairs`] gives them. `None`: it is deleted or destroyed.
+///
+/// # Errors
+/// [`ClientError::Malformed`] when the secret is not a JSON object of legal values.
+pub fn pairs_of(data: &Data) -> Result<Option<Vec<(String, SecretText)>>, ClientError> {
+    let fields = data.fields().map_err(|_| ClientError::Malformed("the secret is not a JSON object"))?;
+    let Some(fields) = fields else { return Ok(None) };
+    fields.entries().map(|(name, raw)| Ok((name.to_owned(), text(raw)?))).collect::<Result<Vec<_>, _>>().map(Some)
 }
 
 /// JSON of a body without secrets.

@@ -3,6 +3,7 @@
 use clap::Args;
 use strongroom::api::json::write_str;
 use strongroom::api::secret::SecretText;
+use strongroom::client::pairs_of;
 use zeroize::Zeroizing;
 
 use super::{fetch, no_secret};
@@ -72,17 +73,11 @@ impl GetArgs {
         path: &strongroom::api::path::Path,
     ) -> Result<Vec<(String, SecretText)>, Failure> {
         let data = session.kv().read(path, self.version)?.ok_or_else(|| no_secret(session, path))?;
-        let malformed = |_| Failure::new(Code::Refused, "the secret is not a JSON object", "");
         let gone = || {
             let message = format!("version {} of {path} is deleted or destroyed", data.metadata.version);
             Failure::new(Code::NotFound, message, "")
         };
-        let fields = data.fields().map_err(malformed)?.ok_or_else(gone)?;
-        let text = |raw: &serde_json::value::RawValue| match raw.get().starts_with('"') {
-            true => serde_json::from_str(raw.get()).unwrap_or_else(|_| SecretText::from(raw.get())),
-            false => SecretText::from(raw.get()),
-        };
-        Ok(fields.entries().map(|(name, raw)| (name.to_owned(), text(raw))).collect())
+        pairs_of(&data)?.ok_or_else(gone)
     }
 
     fn one(&self, name: &str, value: &SecretText, hidden: bool, out: &Output) -> Result<(), Failure> {
