@@ -54,6 +54,17 @@ pub enum BarrierError {
     /// The records are not the ones that the state was sealed over.
     #[error("the store does not match its sealed state: {0}")]
     SetHash(&'static str),
+    /// A stored record is under a term whose key was destroyed: an older store was put back.
+    #[error("term {0} was destroyed: the store holds a record under it, so it is older than the keyring")]
+    TermDestroyed(u32),
+    /// A term cannot be destroyed: records are under it, or it is the one that seals.
+    #[error("term {term} is still needed by {live} records")]
+    NotDrained {
+        /// The term.
+        term: u32,
+        /// Records under it.
+        live: u64,
+    },
     /// The header is not the one that the state names, nor its direct successor.
     #[error("the header does not belong to the state of the store: {0}")]
     HeaderOther(&'static str),

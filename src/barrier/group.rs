@@ -1,6 +1,7 @@
 //! One group commit: closures, then seal and store, then anchor, then publish.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
@@ -10,8 +11,10 @@ use crate::store::{Batch, Expect, StoreError};
 
 use super::anchor::Mark;
 use super::index::{Shadow, Stamp};
+use super::lifecycle::sum;
 use super::names::StoreKey;
 use super::overlay::{Change, Overlay, Pending};
+use super::ring::{NextHeader, Ring};
 use super::state::{State, leaf};
 use super::tx::Tx;
 use super::{AuditHead, Barrier, BarrierError, Writer};
@@ -22,6 +25,7 @@ pub struct Group<'b> {
     pub(super) barrier: &'b Barrier,
     pub(super) writer: MutexGuard<'b, Writer>,
     pub(super) overlay: Overlay,
+    pub(super) next: Option<NextHeader<'b>>,
 }
 
 /// A group that is durable in the store. Must be anchored and then published; dropped before that, the barrier takes
@@ -31,7 +35,8 @@ pub struct Durable<'b> {
     writer: MutexGuard<'b, Writer>,
     changes: Vec<(StoreKey, Option<Stamp>)>,
     state_commitment: [u8; 32],
-    anchored: AtomicBool,
+    /// Slot of the anchor and the integrity set that tags it, once written.
+    anchored: OnceLock<(usize, u32)>,
     published: bool,
 }
 
@@ -52,7 +57,7 @@ impl<'b> Group<'b> {
     /// Nothing has changed, so nothing needs to be stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.overlay.is_empty()
+        self.overlay.is_empty() && self.next.is_none()
     }
 
     /// The generation that the group has or would have.
@@ -62,10 +67,12 @@ impl<'b> Group<'b> {
     }
 
     /// Seals everything and makes it durable in one engine transaction together with the new state. Readers do not see
-    /// it yet. After a crash from here on, the next start finds the group complete.
+    /// it yet. After a crash from here on, the next start finds the group complete. A header of the group is written
+    /// before the transaction: killed in between, the next start has the old header or the new one, and no other change
+    /// of the group.
     ///
     /// # Errors
-    /// [`BarrierError::Full`]: nothing has changed, the next group may go on. [`BarrierError::Crypto`]: nothing has
+    /// [`BarrierError::Full`]: nothing has changed, the next group may go on; with a header it is fatal. [`BarrierError::Crypto`]: nothing has
     /// changed. [`BarrierError::Fatal`]: what is on disk is unknown, no group will be taken any more.
     pub fn store(mut self, audit: AuditHead, now_ms: u64) -> Result<Durable<'b>, BarrierError> {
         let barrier = self.barrier;
@@ -76,36 +83,51 @@ impl<'b> Group<'b> {
         state.generation = state.generation.checked_add(1).ok_or(BarrierError::Fatal("no generations are left"))?;
         state.audit = audit;
         state.last_ms = state.last_ms.max(now_ms);
-        (state.header_seq, state.header_mac) = (barrier.header.seq, barrier.header.mac);
-        state.term(barrier.keyring.active_term().id);
+        let next = self.next.take();
+        let current = barrier.ring.load_full();
+        let ring = next.as_ref().map_or(&*current, |next| &next.ring);
+        (state.header_seq, state.header_mac) = (ring.header.seq, ring.header.mac);
+        state.term(ring.keyring.active_term().id);
+        if next.as_ref().is_some_and(|next| next.new_set) {
+            state.set_hash = sum(&ring.set, &barrier.published.read().index);
+        }
 
         let mut batch = Batch::default();
-        let changes = self.seal(&mut state, &mut batch)?;
-        let record = barrier.seal_state(&state)?;
+        let changes = self.seal(ring, &mut state, &mut batch)?;
+        let record = barrier.seal_state(ring, &state)?;
         let state_commitment = envelope::commitment(&record)?;
         let place = StoreKey::state();
         batch.require(place.as_bytes(), self.writer.revision.map_or(Expect::Absent, Expect::Revision));
         batch.put(place.as_bytes(), record);
 
+        let with_header = next.is_some();
+        if let Some(next) = next {
+            barrier.write_header(next)?;
+        }
         barrier.published.write().shadow = std::mem::take(&mut self.overlay.old);
         match barrier.store.commit(&batch) {
             Ok(revision) => {
                 self.writer.state = state;
                 self.writer.revision = Some(revision);
             }
-            Err(StoreError::Full) => {
+            Err(StoreError::Full) if !with_header => {
                 barrier.published.write().shadow = Shadow::new();
                 return Err(BarrierError::Full);
             }
             // The shadow stays: readers go on with what was published.
             Err(_) => return Err(barrier.fail("the store could not make a commit durable")),
         }
-        let anchored = AtomicBool::new(false);
+        let anchored = OnceLock::new();
         Ok(Durable { barrier, writer: self.writer, changes, state_commitment, anchored, published: false })
     }
 
     /// Seals all changes into `batch` and carries them over into the sums of `state`.
-    fn seal(&self, state: &mut State, batch: &mut Batch) -> Result<Vec<(StoreKey, Option<Stamp>)>, BarrierError> {
+    fn seal(
+        &self,
+        ring: &Ring,
+        state: &mut State,
+        batch: &mut Batch,
+    ) -> Result<Vec<(StoreKey, Option<Stamp>)>, BarrierError> {
         let barrier = self.barrier;
         let mut changes = Vec::new();
         for (key, change) in self.overlay.changes() {
@@ -117,7 +139,7 @@ impl<'b> Group<'b> {
                         None => Some(1),
                     };
                     let revision = revision.ok_or(BarrierError::Versions("no revisions are left"))?;
-                    let record = barrier.seal_record(key, pending, revision, state.generation)?;
+                    let record = barrier.seal_record(ring, key, pending, (revision, state.generation))?;
                     let stamp = Stamp::of(&record)?;
                     batch.put(key.as_bytes(), record);
                     Some(stamp)
@@ -128,7 +150,7 @@ impl<'b> Group<'b> {
                 }
             };
             if let Some(stamp) = &before {
-                state.set_hash.sub(leaf(&barrier.set, key, stamp));
+                state.set_hash.sub(leaf(&ring.set, key, stamp));
                 state.record_count = state.record_count.saturating_sub(1);
                 let term = stamp.head()?.term;
                 if term != 0 {
@@ -137,7 +159,7 @@ impl<'b> Group<'b> {
                 }
             }
             if let Some(stamp) = &after {
-                state.set_hash.add(leaf(&barrier.set, key, stamp));
+                state.set_hash.add(leaf(&ring.set, key, stamp));
                 state.record_count = state.record_count.saturating_add(1);
                 let term = stamp.head()?.term;
                 if term != 0 {
@@ -158,14 +180,17 @@ impl Durable<'_> {
     /// # Errors
     /// [`BarrierError::Fatal`]: the process must end; the next start finds the group in the store and anchors it.
     pub fn anchor(&self) -> Result<(), BarrierError> {
-        self.barrier.write_anchor(&self.writer.state, &self.state_commitment)?;
-        self.anchored.store(true, Ordering::SeqCst);
+        let written = self.barrier.write_anchor(&self.writer.state, &self.state_commitment)?;
+        self.anchored.get_or_init(|| written);
         Ok(())
     }
 
     /// Shows the group to readers, all at once. Without a durable anchor nothing is shown and writes stop.
     pub fn publish(mut self) {
-        if self.anchored.load(Ordering::SeqCst) {
+        if let Some((slot, set)) = self.anchored.get().copied() {
+            if let Some(under) = self.writer.anchored_under.get_mut(slot) {
+                *under = set;
+            }
             self.barrier.published.write().apply(&self.changes, &self.writer.state);
             self.published = true;
         }
@@ -183,12 +208,12 @@ impl Drop for Durable<'_> {
 impl Barrier {
     fn seal_record(
         &self,
+        ring: &Ring,
         key: &StoreKey,
         pending: &Pending,
-        revision: u64,
-        generation: u64,
+        (revision, generation): (u64, u64),
     ) -> Result<Vec<u8>, BarrierError> {
-        let active = self.keyring.active_term();
+        let active = ring.keyring.active_term();
         let (term, version, ikm) = match &pending.version {
             Some((number, version_key)) => (0, *number, version_key),
             None => {
@@ -206,14 +231,14 @@ impl Barrier {
             store_key: key.as_bytes(),
             path: &pending.path,
         };
-        Ok(envelope::seal(ikm, &context, &self.hedge, &*self.random, pending.body.reveal())?)
+        Ok(envelope::seal(ikm, &context, &ring.hedge, &*self.random, pending.body.reveal())?)
     }
 
-    fn seal_state(&self, state: &State) -> Result<Vec<u8>, BarrierError> {
-        let set = self.keyring.newest_integrity();
+    fn seal_state(&self, ring: &Ring, state: &State) -> Result<Vec<u8>, BarrierError> {
+        let set = ring.keyring.newest_integrity();
         let place = StoreKey::state();
         let context = Context {
-            suite: self.keyring.active_term().suite,
+            suite: ring.keyring.active_term().suite,
             kind: Kind::State,
             term: set.id,
             version: state.generation,
@@ -223,18 +248,20 @@ impl Barrier {
             path: &[],
         };
         let body: SecretBytes = state.encode();
-        Ok(envelope::seal(&set.state, &context, &self.hedge, &*self.random, body.reveal())?)
+        Ok(envelope::seal(&set.state, &context, &ring.hedge, &*self.random, body.reveal())?)
     }
 
-    /// Writes the anchor slot of `state`.
-    pub(super) fn write_anchor(&self, state: &State, commitment: &[u8; 32]) -> Result<(), BarrierError> {
+    /// Writes the anchor slot of `state`; returns its number and the integrity set that tags it.
+    fn write_anchor(&self, state: &State, commitment: &[u8; 32]) -> Result<(usize, u32), BarrierError> {
+        let ring = self.ring.load();
         let mark = Mark {
             epoch: state.epoch,
             incarnation: state.incarnation,
             generation: state.generation,
-            iks_id: self.keyring.newest_integrity().id,
+            iks_id: ring.keyring.newest_integrity().id,
         };
-        let slot = mark.encode(&self.vault, &self.anchor_key, commitment);
-        self.anchor.write_slot(mark.slot(), &slot).map_err(|_| self.fail("the anchor could not be written"))
+        let slot = mark.encode(&self.vault, &ring.anchor, commitment);
+        self.anchor.write_slot(mark.slot(), &slot).map_err(|_| self.fail("the anchor could not be written"))?;
+        Ok((mark.slot(), mark.iks_id))
     }
 }

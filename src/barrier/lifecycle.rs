@@ -2,18 +2,20 @@
 
 use std::ops::ControlFlow;
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
 use crate::crypto::envelope::{self, Context, Kind};
 use crate::crypto::hash::{MacKey, SetHash};
-use crate::keys::{Header, HeaderError, Keyring, Opened, Unlock, WeakKdf};
+use crate::keys::{Header, HeaderError, HeaderKeys, Keyring, Opened, Unlock, WeakKdf};
 use crate::store::CommitSeq;
 
 use super::anchor::{self, Found, Mark};
 use super::index::{Index, Published, Stamp};
 use super::names::{Names, StoreKey};
+use super::ring::Ring;
 use super::state::{ANCHORED, State, TermUse, leaf};
-use super::{AuditHead, Barrier, BarrierError, HeaderRef, Parts, Writer};
+use super::{AuditHead, Barrier, BarrierError, Parts, Writer};
 
 /// What opening found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl Barrier {
         parts.header.write(0, header_bytes)?;
         parts.header.write(1, header_bytes)?;
         parts.anchor.create()?;
-        let Opened { header, keyring, .. } = opened;
+        let Opened { header, keyring, root } = opened;
         let state = State {
             epoch: header.epoch,
             incarnation: header.incarnation,
@@ -72,7 +74,8 @@ impl Barrier {
             flags: ANCHORED,
             terms: Vec::new(),
         };
-        let barrier = Self::assemble(parts, &header, keyring, Index::new(), Writer { state, revision: None });
+        let barrier =
+            Self::assemble(parts, (header, root.into_header_keys(), keyring), Index::new(), Writer::new(state, None));
         barrier.roll(now_ms)?;
         Ok(barrier)
     }
@@ -86,7 +89,7 @@ impl Barrier {
         let copies = parts.header.read()?;
         let accepted = accept(&parts, &copies, unlock)?;
         let Accepted { bytes, opened, stored, successor } = accepted;
-        let Opened { header, keyring, .. } = opened;
+        let Opened { header, keyring, root } = opened;
         let anchor = check_anchor(&parts, &header, &keyring, &stored)?;
         let index = scan(&parts, &header, &keyring, &stored)?;
         let anchored = anchor.best.as_ref().map_or(0, |slot| slot.mark.generation);
@@ -107,9 +110,10 @@ impl Barrier {
             let set = MacKey::new(&keyring.newest_integrity().set);
             state.set_hash = sum(&set, &index);
         }
-        let writer = Writer { state, revision: Some(stored.revision) };
-        let barrier = Self::assemble(parts, &header, keyring, index, writer);
-        if successor || differ || stored.iks_id != newest {
+        let stale = stored.iks_id != newest;
+        let writer = Writer::new(state, Some(stored.revision));
+        let barrier = Self::assemble(parts, (header, root.into_header_keys(), keyring), index, writer);
+        if successor || differ || stale {
             barrier.roll(now_ms)?;
         }
         let report = Report {
@@ -123,31 +127,48 @@ impl Barrier {
         Ok((barrier, report))
     }
 
-    fn assemble(parts: Parts, header: &Header, keyring: Keyring, index: Index, writer: Writer) -> Self {
-        let set = keyring.newest_integrity();
+    fn assemble(parts: Parts, opened: (Header, HeaderKeys, Keyring), index: Index, writer: Writer) -> Self {
+        let (header, lock, keyring) = opened;
         Self {
             store: parts.store,
             anchor: parts.anchor,
             random: parts.random,
+            files: parts.header,
             vault: header.vault_id,
-            header: HeaderRef::of(header),
             names: Names::new(&keyring.name, header.vault_id),
-            set: MacKey::new(&set.set),
-            hedge: MacKey::new(&set.hedge),
-            anchor_key: MacKey::new(&set.anchor),
+            ring: ArcSwap::from_pointee(Ring::new(header, lock, keyring)),
             published: RwLock::new(Published::new(index, &writer.state)),
             writer: Mutex::new(writer),
             fault: RwLock::new(None),
             fatal: false.into(),
-            keyring,
         }
     }
 
-    /// Commits a state without changes and anchors it.
-    fn roll(&self, now_ms: u64) -> Result<(), BarrierError> {
+    /// Commits a state without changes and anchors it. Afterwards both files say the same, and a full disk has shown
+    /// itself before anything is written that cannot be taken back.
+    ///
+    /// # Errors
+    /// As [`super::Group::store`] and [`super::Durable::anchor`].
+    pub fn roll(&self, now_ms: u64) -> Result<(), BarrierError> {
         let durable = self.begin().store(self.audit_head(), now_ms)?;
         durable.anchor()?;
         durable.publish();
+        Ok(())
+    }
+
+    /// Writes states until both slots of the anchor are tagged under the newest integrity set, so that the one before
+    /// may be dropped (amendment M6).
+    ///
+    /// # Errors
+    /// As [`Barrier::roll`].
+    pub fn settle_anchor(&self, now_ms: u64) -> Result<(), BarrierError> {
+        for _ in 0..2 {
+            let newest = self.ring.load().keyring.newest_integrity().id;
+            if self.writer.lock().anchored_under == [newest; 2] {
+                break;
+            }
+            self.roll(now_ms)?;
+        }
         Ok(())
     }
 }
@@ -300,9 +321,13 @@ fn anchor_now(parts: &Parts, header: &Header, keyring: &Keyring, stored: &Stored
 /// Reads the head of every record, and compares sum and counts with the state.
 fn scan(parts: &Parts, header: &Header, keyring: &Keyring, stored: &StoredState) -> Result<Index, BarrierError> {
     let mut index = Index::new();
-    let mut wrong = None;
+    let (mut wrong, mut destroyed) = (None, None);
     parts.store.scan_heads(&[], &mut |key, head| match stamp_of(key, head, header, keyring, &stored.state) {
         Ok(Some((key, stamp))) => {
+            let term = stamp.head().map_or(0, |head| head.term);
+            if keyring.term(term).is_some_and(|term| term.key.live().is_none()) {
+                destroyed = Some(term);
+            }
             index.insert(key, stamp);
             ControlFlow::Continue(())
         }
@@ -316,6 +341,9 @@ fn scan(parts: &Parts, header: &Header, keyring: &Keyring, stored: &StoredState)
         return Err(BarrierError::SetHash(what));
     }
     let set = keyring.integrity(stored.iks_id).ok_or(BarrierError::StateDamaged("the header has no key for it"))?;
+    if let Some(term) = destroyed {
+        return Err(BarrierError::TermDestroyed(term));
+    }
     if !sum(&MacKey::new(&set.set), &index).ct_eq(&stored.state.set_hash) {
         return Err(BarrierError::SetHash("records were altered, added or removed"));
     }
@@ -358,13 +386,14 @@ fn stamp_of(
     if fields.kind != kind || !numbered || fields.suite < header.min_suite || fields.generation > state.generation {
         return Err("a record that does not fit its place");
     }
-    if fields.term != 0 && keyring.term(fields.term).is_none_or(|term| term.key.live().is_none()) {
-        return Err("a record of a term without a key");
+    if fields.term != 0 && keyring.term(fields.term).is_none() {
+        return Err("a record of an unknown term");
     }
     Ok(Some((key, stamp)))
 }
 
-fn sum(set: &MacKey, index: &Index) -> SetHash {
+/// The set hash over all records.
+pub(super) fn sum(set: &MacKey, index: &Index) -> SetHash {
     let mut sum = SetHash::empty();
     for (key, stamp) in index {
         sum.add(leaf(set, key, stamp));

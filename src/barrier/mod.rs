@@ -13,6 +13,8 @@ mod names;
 mod node;
 mod overlay;
 mod read;
+mod rewrap;
+mod ring;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -22,11 +24,11 @@ mod view;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
-use crate::crypto::hash::MacKey;
 use crate::crypto::{Key, Random};
-use crate::keys::{Header, Keyring, VaultId};
+use crate::keys::{TermState, VaultId};
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
 use crate::store::{CommitSeq, Store};
 
@@ -35,12 +37,15 @@ pub use group::{Durable, Group};
 pub use lifecycle::Report;
 pub use names::{MAX_PATH_BYTES, MAX_SEGMENTS, MountId};
 pub use node::{MAX_VERSIONS, Node, SecretMeta, VersionMeta};
+pub use rewrap::{Depth, Drained, Stale, Walk};
+pub use ring::{HeaderChange, HeaderCheck, KeyringEdit};
 pub use tx::Tx;
 pub use view::{Child, EntryValue, View};
 
 use index::Published;
 use names::Names;
 use overlay::Overlay;
+use ring::Ring;
 use state::State;
 
 /// What a barrier works on.
@@ -73,6 +78,21 @@ pub enum Health {
     Degraded(String),
 }
 
+/// Use of one term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TermStatus {
+    /// Number of the term.
+    pub term: u32,
+    /// What it may do.
+    pub state: TermState,
+    /// Unix time in milliseconds at which the term was made.
+    pub created_ms: u64,
+    /// Stored records under it.
+    pub live: u64,
+    /// Records sealed under it, ever.
+    pub seals: u64,
+}
+
 /// Use of the term that seals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyStatus {
@@ -84,25 +104,18 @@ pub struct KeyStatus {
     pub seals: u64,
 }
 
-/// The fields of the accepted header that states are compared with.
-struct HeaderRef {
-    seq: u64,
-    mac: [u8; 32],
-    epoch: u32,
-    incarnation: [u8; 16],
-}
-
-impl HeaderRef {
-    fn of(header: &Header) -> Self {
-        let Header { seq, mac, epoch, incarnation, .. } = header;
-        Self { seq: *seq, mac: *mac, epoch: *epoch, incarnation: *incarnation }
-    }
-}
-
 /// What only the writer changes: the durable state, and the commit that wrote it.
 struct Writer {
     state: State,
     revision: Option<CommitSeq>,
+    /// Integrity set that each slot of the anchor is known to be tagged under; 0 is unknown.
+    anchored_under: [u32; 2],
+}
+
+impl Writer {
+    fn new(state: State, revision: Option<CommitSeq>) -> Self {
+        Self { state, revision, anchored_under: [0; 2] }
+    }
 }
 
 /// An open vault. Reading takes no lock for longer than one look at the index; one group writes at a time.
@@ -110,13 +123,10 @@ pub struct Barrier {
     store: Arc<dyn Store>,
     anchor: Arc<dyn AnchorFile>,
     random: Arc<dyn Random>,
+    files: Arc<dyn HeaderFiles>,
     vault: VaultId,
-    keyring: Keyring,
-    header: HeaderRef,
+    ring: ArcSwap<Ring>,
     names: Names,
-    set: MacKey,
-    hedge: MacKey,
-    anchor_key: MacKey,
     published: RwLock<Published>,
     writer: Mutex<Writer>,
     fault: RwLock<Option<String>>,
@@ -133,13 +143,14 @@ impl Barrier {
     /// Starts a group; waits for the one before to be published or dropped.
     #[must_use]
     pub fn begin(&self) -> Group<'_> {
-        Group { barrier: self, writer: self.writer.lock(), overlay: Overlay::default() }
+        Group { barrier: self, writer: self.writer.lock(), overlay: Overlay::default(), next: None }
     }
 
     /// Epoch, incarnation and generation of the published state: what clients compare to notice a rollback.
     #[must_use]
     pub fn mark(&self) -> (u32, [u8; 16], u64) {
-        (self.header.epoch, self.header.incarnation, self.published.read().generation)
+        let ring = self.ring.load();
+        (ring.header.epoch, ring.header.incarnation, self.published.read().generation)
     }
 
     /// Whether writes are taken.
@@ -166,17 +177,39 @@ impl Barrier {
     /// Use of the term that seals.
     #[must_use]
     pub fn key_status(&self) -> KeyStatus {
-        let term = self.keyring.active_term();
+        let ring = self.ring.load();
+        let term = ring.keyring.active_term();
         let published = self.published.read();
         let seals = published.terms.iter().find(|used| used.term == term.id).map_or(0, |used| used.seals);
         KeyStatus { term: term.id, created_ms: term.created_ms, seals }
     }
 
+    /// Every term, ascending, destroyed ones included.
+    #[must_use]
+    pub fn terms(&self) -> Vec<TermStatus> {
+        let ring = self.ring.load();
+        let published = self.published.read();
+        let used =
+            |id| published.terms.iter().find(|used| used.term == id).map_or((0, 0), |used| (used.live, used.seals));
+        let status = |term: &crate::keys::Term| {
+            let (live, seals) = used(term.id);
+            TermStatus { term: term.id, state: term.state, created_ms: term.created_ms, live, seals }
+        };
+        ring.keyring.terms.iter().map(status).collect()
+    }
+
+    /// Number of integrity sets in the keyring: two between a rekey and its end.
+    #[must_use]
+    pub fn integrity_sets(&self) -> usize {
+        self.ring.load().keyring.integrity.len()
+    }
+
     /// The audit key that hashes new entries, and its number.
     #[must_use]
-    pub fn audit_key(&self) -> (u32, &Key) {
-        let key = self.keyring.active_audit();
-        (key.id, &key.mac)
+    pub fn audit_key(&self) -> (u32, Key) {
+        let ring = self.ring.load();
+        let key = ring.keyring.active_audit();
+        (key.id, key.mac.duplicate())
     }
 
     /// The audit entry that the last published state vouches for.

@@ -64,9 +64,11 @@ impl Barrier {
         record: &Fetched,
     ) -> Result<SecretBytes, CryptoError> {
         let head = record.stamp.head()?;
+        let ring = self.ring.load();
+        let under = |term| ring.keyring.term(term).and_then(|term| term.key.live()).ok_or(CryptoError::Context("term"));
         let (kind, ikm) = match (key.letter(), version_key) {
-            (b'd', None) => (Kind::Node, self.term_key(head.term)?),
-            (b'e', None) => (Kind::Entry, self.term_key(head.term)?),
+            (b'd', None) => (Kind::Node, under(head.term)?),
+            (b'e', None) => (Kind::Entry, under(head.term)?),
             (b'v', Some(version_key)) => (Kind::Value, version_key),
             _ => return Err(CryptoError::Context("kind")),
         };
@@ -83,19 +85,20 @@ impl Barrier {
         envelope::open(ikm, &context, &record.bytes)
     }
 
-    fn term_key(&self, term: u32) -> Result<&Key, CryptoError> {
-        self.keyring.term(term).and_then(|term| term.key.live()).ok_or(CryptoError::Context("term"))
-    }
-
     /// Fetches and opens a record under a term.
     ///
     /// # Errors
     /// As [`Barrier::fetch`]; a record that does not open is an integrity error.
     pub(super) fn body(&self, key: &StoreKey, path: &[u8]) -> Result<Option<SecretBytes>, BarrierError> {
-        let Some(record) = self.fetch(key)? else { return Ok(None) };
-        match self.open(key, path, None, &record) {
-            Ok(body) => Ok(Some(body)),
-            Err(_) => Err(self.degrade("a record does not open")),
+        loop {
+            let Some(record) = self.fetch(key)? else { return Ok(None) };
+            if let Ok(body) = self.open(key, path, None, &record) {
+                return Ok(Some(body));
+            }
+            // The record may have been sealed anew, and its old term destroyed, since it was fetched.
+            if self.published.read().index.get(key) == Some(&record.stamp) {
+                return Err(self.degrade("a record does not open"));
+            }
         }
     }
 }

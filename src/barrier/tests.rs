@@ -2,6 +2,7 @@
 
 mod attacks;
 mod faults;
+mod rotation;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::crypto::random::SeededRandom;
-use crate::keys::{HeaderError, NewSlot, Unlock};
+use crate::keys::{Header, HeaderError, NewSlot, RootKey, Slot, Unlock, WeakKdf};
 use crate::store::sidecar::{MemAnchor, MemHeader};
 use crate::store::{MemoryStore, Stored};
 

@@ -137,11 +137,11 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    fn key_of(&self, mount: MountId, path: &str) -> Result<StoreKey, BarrierError> {
+    pub(super) fn key_of(&self, mount: MountId, path: &str) -> Result<StoreKey, BarrierError> {
         self.view(mount).locate(path).map(|(key, _)| key).ok_or(BarrierError::Path("not a path"))
     }
 
-    fn put_node(&mut self, mount: MountId, path: &str, node: &Node) -> Result<(), BarrierError> {
+    pub(super) fn put_node(&mut self, mount: MountId, path: &str, node: &Node) -> Result<(), BarrierError> {
         let segment = path.rsplit('/').next().unwrap_or(path);
         let body: SecretBytes = node.encode(segment)?;
         let key = self.key_of(mount, path)?;
@@ -179,7 +179,7 @@ impl Tx<'_> {
         if is_new { self.child_added(mount, parent_of(folder), now_ms) } else { Ok(()) }
     }
 
-    fn put(&mut self, key: StoreKey, pending: Pending) -> Result<(), BarrierError> {
+    pub(super) fn put(&mut self, key: StoreKey, pending: Pending) -> Result<(), BarrierError> {
         pending.kind.bucket(pending.body.len())?;
         self.remember(key)?;
         self.overlay.set(key, Change::Put(pending));

@@ -176,9 +176,9 @@ fn open_audit(vault: &Vault, barrier: &Barrier, now_ms: u64) -> Result<Broker, V
     let (key_id, key) = barrier.audit_key();
     let head = barrier.audit_head();
     let expected = AuditHead { seq: head.seq, hash: head.hash };
-    let keys = AuditKeys::one(key_id, key);
+    let keys = AuditKeys::one(key_id, &key);
     let (devices, resume) = (vault.ports.audit)(&keys, expected, now_ms).map_err(unavailable)?;
-    let broker = Broker::open(devices, key_id, key, resume)
+    let broker = Broker::open(devices, key_id, &key, resume)
         .map_err(unavailable)?
         .with_path_mode(vault.settings.audit_paths)
         .with_sync_mode(vault.settings.audit_sync);

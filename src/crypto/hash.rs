@@ -40,6 +40,11 @@ impl MacKey {
         Self(<Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("hmac takes keys of every length"))
     }
 
+    /// A second owner of the same key; both copies are wiped separately, so make few.
+    pub fn duplicate(&self) -> Self {
+        Self(self.0.clone())
+    }
+
     /// The tag over the concatenation of `parts`.
     pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.0.clone();

@@ -7,7 +7,7 @@ use crate::crypto::hash::MacKey;
 
 use super::error::{HeaderError, parsing};
 use super::keyring::Keyring;
-use super::root::{RootKey, VaultId};
+use super::root::{HeaderKeys, RootKey, VaultId};
 use super::slot::{NewSlot, Slot, Unlock, WeakKdf};
 
 /// First bytes of a header.
@@ -206,12 +206,12 @@ impl Header {
         Err(refused)
     }
 
-    /// Verifies this header under a root key that is already at hand (a second copy, for example).
+    /// Verifies this header under keys that are already at hand (a second copy, for example).
     ///
     /// # Errors
     /// [`HeaderError::Damaged`].
-    pub fn verify(&self, root: &RootKey) -> Result<(), HeaderError> {
-        if root.header_mac.verify(&[&self.covered], &self.mac) {
+    pub fn verify(&self, keys: &HeaderKeys) -> Result<(), HeaderError> {
+        if keys.header_mac.verify(&[&self.covered], &self.mac) {
             Ok(())
         } else {
             Err(HeaderError::Damaged("the mac does not verify"))
@@ -223,15 +223,24 @@ impl Header {
     /// # Errors
     /// [`HeaderError::Damaged`].
     pub fn authenticate(&self, root: RootKey) -> Result<Opened, HeaderError> {
-        self.verify(&root)?;
+        let keyring = self.open_keyring(root.header_keys())?;
+        Ok(Opened { header: self.clone(), root, keyring })
+    }
+
+    /// Verifies the MAC and opens the keyring.
+    ///
+    /// # Errors
+    /// [`HeaderError::Damaged`].
+    pub fn open_keyring(&self, keys: &HeaderKeys) -> Result<Keyring, HeaderError> {
+        self.verify(keys)?;
         let head = envelope::head(&self.keyring).map_err(parsing)?;
-        let body = envelope::open(&root.ring, &self.keyring_context(head.suite, self.seq), &self.keyring)
+        let body = envelope::open(&keys.ring, &self.keyring_context(head.suite, self.seq), &self.keyring)
             .map_err(|_| HeaderError::Damaged("the keyring does not open"))?;
         let keyring = Keyring::decode(body.reveal()).map_err(parsing)?;
         if keyring.terms.iter().any(|term| term.suite < self.min_suite) {
             return Err(HeaderError::Damaged("a term is below the minimum suite"));
         }
-        Ok(Opened { header: self.clone(), root, keyring })
+        Ok(keyring)
     }
 
     fn keyring_context(&self, suite: Suite, seq: u64) -> Context<'_> {
@@ -303,7 +312,7 @@ impl Header {
             keyring: Vec::new(),
             covered: Vec::new(),
         };
-        let bytes = blank.encode_next(&root, &keyring, random)?;
+        let bytes = blank.encode_next(root.header_keys(), &keyring, random)?;
         let header = Self::parse(&bytes)?;
         Ok((bytes, Opened { header, root, keyring }))
     }
@@ -315,14 +324,19 @@ impl Header {
     ///
     /// # Errors
     /// [`HeaderError::Limit`] beyond a limit of the format, [`HeaderError::Crypto`].
-    pub fn encode_next(&self, root: &RootKey, keyring: &Keyring, random: &dyn Random) -> Result<Vec<u8>, HeaderError> {
+    pub fn encode_next(
+        &self,
+        keys: &HeaderKeys,
+        keyring: &Keyring,
+        random: &dyn Random,
+    ) -> Result<Vec<u8>, HeaderError> {
         let seq = self.seq.checked_add(1).ok_or(HeaderError::Limit("sequence"))?;
         let count = u16::try_from(self.slots.len()).ok().filter(|count| usize::from(*count) <= MAX_SLOTS);
         let count = count.ok_or(HeaderError::Limit("more than 32 slots"))?;
         let body = keyring.encode().map_err(|_| HeaderError::Limit("the keyring is not consistent"))?;
         let suite = keyring.active_term().suite;
         let hedge = MacKey::new(&keyring.newest_integrity().hedge);
-        let record = envelope::seal(&root.ring, &self.keyring_context(suite, seq), &hedge, random, body.as_slice())?;
+        let record = envelope::seal(&keys.ring, &self.keyring_context(suite, seq), &hedge, random, body.as_slice())?;
 
         let mut slots = Writer::new();
         for slot in &self.slots {
@@ -338,21 +352,8 @@ impl Header {
         out.bytes(&self.incarnation);
         out.bytes(if self.seq == 0 { &[0; 32] } else { &self.mac });
         out.bytes(slots.as_slice()).lp(&record);
-        let mac = root.header_mac.mac(&[out.as_slice()]);
+        let mac = keys.header_mac.mac(&[out.as_slice()]);
         out.bytes(&mac);
         Ok(out.into_public())
     }
-}
-
-/// As [`Header::encode_next`].
-///
-/// # Errors
-/// As [`Header::encode_next`].
-pub fn encode_header(
-    header: &Header,
-    root: &RootKey,
-    keyring: &Keyring,
-    random: &dyn Random,
-) -> Result<Vec<u8>, HeaderError> {
-    header.encode_next(root, keyring, random)
 }

@@ -165,6 +165,103 @@ impl Keyring {
         Ok(Self { name, integrity, audit: vec![audit], terms: vec![term] })
     }
 
+    /// A second keyring with the same keys, to be changed and written as the next one. The old one is wiped when its
+    /// last user is done.
+    pub fn duplicate(&self) -> Self {
+        let integrity = self.integrity.iter().map(|set| IntegritySet {
+            id: set.id,
+            set: set.set.duplicate(),
+            state: set.state.duplicate(),
+            anchor: set.anchor.duplicate(),
+            hedge: set.hedge.duplicate(),
+        });
+        let audit = self.audit.iter().map(|key| AuditKey {
+            id: key.id,
+            mac: key.mac.duplicate(),
+            sign_alg: key.sign_alg,
+            sign: key.sign.duplicate(),
+            state: key.state,
+        });
+        let terms = self.terms.iter().map(|term| Term {
+            id: term.id,
+            state: term.state,
+            suite: term.suite,
+            created_ms: term.created_ms,
+            key: match &term.key {
+                TermKey::Live(key) => TermKey::Live(key.duplicate()),
+                TermKey::Destroyed(fingerprint) => TermKey::Destroyed(*fingerprint),
+            },
+        });
+        Self {
+            name: self.name.duplicate(),
+            integrity: integrity.collect(),
+            audit: audit.collect(),
+            terms: terms.collect(),
+        }
+    }
+
+    /// Adds a term and makes it the one that seals; the one before opens only. `compromised` marks all older terms as
+    /// such. Returns the new term's number.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`]; [`CryptoError::TooLarge`] beyond [`MAX_TERMS`].
+    pub fn add_term(&mut self, random: &dyn Random, now_ms: u64, compromised: bool) -> Result<u32, CryptoError> {
+        let (last, suite) = (self.terms.last().map_or(0, |term| term.id), self.active_term().suite);
+        let id = last.checked_add(1).filter(|_| self.terms.len() < MAX_TERMS).ok_or(CryptoError::TooLarge)?;
+        let key = TermKey::Live(Key::random(random)?);
+        for term in self.terms.iter_mut().filter(|term| term.state != TermState::Destroyed) {
+            term.state = match term.state {
+                _ if compromised => TermState::Compromised,
+                TermState::Compromised => TermState::Compromised,
+                _ => TermState::DecryptOnly,
+            };
+        }
+        self.terms.push(Term { id, state: TermState::Active, suite, created_ms: now_ms, key });
+        Ok(id)
+    }
+
+    /// Adds an integrity set, which seals from the next state on. The older one stays until it is dropped.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`]; [`CryptoError::Malformed`] while there are two already.
+    pub fn add_integrity(&mut self, random: &dyn Random) -> Result<u32, CryptoError> {
+        if self.integrity.len() > 1 {
+            return Err(CryptoError::Malformed("integrity sets"));
+        }
+        let id = self.newest_integrity().id.checked_add(1).ok_or(CryptoError::TooLarge)?;
+        self.integrity.push(IntegritySet::random(id, random)?);
+        Ok(id)
+    }
+
+    /// Drops all integrity sets but the newest.
+    pub fn drop_old_integrity(&mut self) {
+        self.integrity.drain(..self.integrity.len().saturating_sub(1));
+    }
+
+    /// Adds an audit key, which hashes and signs from now on; older ones only verify. Returns its number.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`]; [`CryptoError::TooLarge`] beyond 255 keys.
+    pub fn add_audit(&mut self, random: &dyn Random) -> Result<u32, CryptoError> {
+        let last = self.audit.last().map_or(0, |key| key.id);
+        let id = last.checked_add(1).filter(|_| self.audit.len() < 255).ok_or(CryptoError::TooLarge)?;
+        let (mac, sign) = (Key::random(random)?, Key::random(random)?);
+        for key in &mut self.audit {
+            key.state = AuditState::VerifyOnly;
+        }
+        self.audit.push(AuditKey { id, mac, sign_alg: 1, sign, state: AuditState::Active });
+        Ok(id)
+    }
+
+    /// Destroys the key of a term that is neither active nor destroyed. `false` for every other.
+    pub fn destroy_term(&mut self, id: u32) -> bool {
+        let old = self.terms.iter_mut().find(|term| {
+            term.id == id
+                && matches!(term.state, TermState::PreActive | TermState::DecryptOnly | TermState::Compromised)
+        });
+        old.map(Term::destroy).is_some()
+    }
+
     /// The term that seals.
     pub fn active_term(&self) -> &Term {
         let active = self.terms.iter().find(|term| term.state == TermState::Active);

@@ -9,9 +9,9 @@ pub mod root;
 pub mod slot;
 
 pub use error::HeaderError;
-pub use header::{Header, Opened, encode_header};
+pub use header::{Header, Opened};
 pub use keyring::{AuditKey, AuditState, IntegritySet, Keyring, Term, TermKey, TermState};
-pub use root::{RootKey, VaultId};
+pub use root::{HeaderKeys, RootKey, VaultId};
 pub use slot::{NewSlot, Slot, Unlock, WeakKdf};
 
 #[cfg(test)]

@@ -25,19 +25,43 @@ impl VaultId {
     }
 }
 
+/// What an open vault keeps of its root key: enough to write the next header, too little to make a slot.
+pub struct HeaderKeys {
+    /// K_hdr: authenticates the header.
+    pub(crate) header_mac: MacKey,
+    /// K_ring: seals the keyring.
+    pub(crate) ring: Key,
+}
+
+impl HeaderKeys {
+    /// A second owner of the same keys.
+    pub fn duplicate(&self) -> Self {
+        Self { header_mac: self.header_mac.duplicate(), ring: self.ring.duplicate() }
+    }
+}
+
 /// VRK and what derives from it: the header MAC key and the keyring key.
 pub struct RootKey {
     vrk: Key,
-    pub(crate) header_mac: MacKey,
-    pub(crate) ring: Key,
+    keys: HeaderKeys,
 }
 
 impl RootKey {
     /// Derives K_hdr and K_ring: HKDF with the vault id as salt (RFC 5869).
     pub fn new(vrk: Key, vault: &VaultId) -> Self {
         let derived = |name: &[u8]| hkdf(&vault.0, vrk.reveal(), &[name]);
-        let (header_mac, ring) = (MacKey::new(&derived(label::HEADER_MAC)), derived(label::KEYRING));
-        Self { vrk, header_mac, ring }
+        let keys = HeaderKeys { header_mac: MacKey::new(&derived(label::HEADER_MAC)), ring: derived(label::KEYRING) };
+        Self { vrk, keys }
+    }
+
+    /// The keys of the header.
+    pub fn header_keys(&self) -> &HeaderKeys {
+        &self.keys
+    }
+
+    /// Wipes the root key and keeps the keys of the header. Slots can only be made by who opens one anew.
+    pub fn into_header_keys(self) -> HeaderKeys {
+        self.keys
     }
 
     /// A fresh random root key.

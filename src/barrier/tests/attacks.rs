@@ -221,8 +221,8 @@ fn next_header(bytes: &[u8]) -> Vec<u8> {
 /// One of the possible headers after `bytes`.
 fn sibling_header(bytes: &[u8], seed: u64) -> Vec<u8> {
     let opened = Header::parse(bytes).unwrap();
-    let opened = opened.open(&Unlock::KeyFile(SECRET), crate::keys::WeakKdf::Refuse).unwrap();
-    opened.header.encode_next(&opened.root, &opened.keyring, &SeededRandom::new(seed)).unwrap()
+    let opened = opened.open(&Unlock::KeyFile(SECRET), WeakKdf::Refuse).unwrap();
+    opened.header.encode_next(opened.root.header_keys(), &opened.keyring, &SeededRandom::new(seed)).unwrap()
 }
 
 #[test]

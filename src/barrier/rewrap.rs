@@ -1,0 +1,323 @@
+//! Sealing records anew, so that an old term can be destroyed; and the proof that nothing needs it any more.
+//!
+//! Which records remain is read off the index (a term number in the clear head of each), never off a note of how far a
+//! run came: a run that is killed is continued by starting it again. The walk goes down the tree from the mounts, for
+//! a record opens only together with the path that it is bound to.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+use crate::crypto::Key;
+use crate::crypto::envelope::Kind;
+use crate::keys::TermState;
+
+use super::index::Stamp;
+use super::names::{Id, MountId, StoreKey, bound};
+use super::node::Node;
+use super::overlay::Pending;
+use super::{Barrier, BarrierError, Group, Tx};
+
+/// Index entries looked at under one lock.
+const CHUNK: usize = 256;
+
+/// What a walk is to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Nodes and entries under a term other than the active one.
+    Records,
+    /// Secrets with a version whose content was sealed before this generation.
+    Values {
+        /// The first generation that need not be sealed anew.
+        before: u64,
+    },
+    /// Nothing; every node and entry is opened on the way.
+    Check,
+}
+
+/// Something to be sealed anew.
+pub enum Stale {
+    /// A node or an entry.
+    Record(Place),
+    /// The versions of a secret.
+    Values(Secret),
+}
+
+/// A record and the path that it is bound to.
+pub struct Place {
+    key: StoreKey,
+    path: Vec<u8>,
+}
+
+/// A secret whose versions get new keys.
+pub struct Secret {
+    mount: MountId,
+    path: String,
+    before: u64,
+}
+
+/// A walk over all records of some mounts. Records that appear behind it are under the active term already.
+pub struct Walk {
+    depth: Depth,
+    mounts: VecDeque<MountId>,
+    levels: Vec<Level>,
+    seen: u64,
+}
+
+/// A range of the index that is still to be looked at.
+struct Level {
+    mount: MountId,
+    folder: String,
+    next: Option<StoreKey>,
+    last: StoreKey,
+}
+
+/// One record of a level.
+struct Step {
+    key: StoreKey,
+    stamp: Stamp,
+    has_children: bool,
+}
+
+/// A term that nothing refers to, as of one generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// The term.
+    pub term: u32,
+    /// The last generation before the proof.
+    pub generation: u64,
+    /// Stored records whose heads were read, and equal to the index.
+    pub records: u64,
+}
+
+impl Walk {
+    /// A walk from the roots of `mounts`.
+    #[must_use]
+    pub fn new(depth: Depth, mounts: impl IntoIterator<Item = MountId>) -> Self {
+        Self { depth, mounts: mounts.into_iter().collect(), levels: Vec::new(), seen: 0 }
+    }
+
+    /// Records passed so far.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// The next finds, at least `limit` unless the walk ends. Empty means that it has ended.
+    ///
+    /// # Errors
+    /// Errors of reading; a record that does not open stops writes.
+    pub fn next(&mut self, barrier: &Barrier, limit: usize) -> Result<Vec<Stale>, BarrierError> {
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let Some(level) = self.levels.last_mut() else {
+                let Some(mount) = self.mounts.pop_front() else { break };
+                let root = barrier.names.root(&mount);
+                self.levels.push(Level::new(mount, String::new(), StoreKey::nodes_of(&root)));
+                self.levels.push(Level::new(mount, String::new(), StoreKey::entries_of(&root)));
+                continue;
+            };
+            let steps = level.steps(barrier);
+            if steps.is_empty() {
+                self.levels.pop();
+                continue;
+            }
+            let (mount, folder) = (level.mount, level.folder.clone());
+            self.seen = self.seen.saturating_add(u64::try_from(steps.len()).unwrap_or(u64::MAX));
+            let active = barrier.ring.load().keyring.active_term().id;
+            for step in steps {
+                self.visit(barrier, (mount, &folder), active, step, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit(
+        &mut self,
+        barrier: &Barrier,
+        (mount, folder): (MountId, &str),
+        active: u32,
+        step: Step,
+        found: &mut Vec<Stale>,
+    ) -> Result<(), BarrierError> {
+        let Step { key, stamp, has_children } = step;
+        let is_node = key.letter() == b'd';
+        let path = if is_node { bound(&mount, folder) } else { bound(&mount, "") };
+        let open = has_children || self.depth == Depth::Check || (is_node && self.depth != Depth::Records);
+        if open {
+            // A record can go away between the look at the index and now.
+            let Some(body) = barrier.body(&key, &path)? else { return Ok(()) };
+            if is_node {
+                let decoded = Node::decode(body.reveal());
+                let (name, node) = decoded.map_err(|_| barrier.degrade("a record cannot be understood"))?;
+                let full = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                if let Depth::Values { before } = self.depth
+                    && node.keys.keys().any(|version| barrier.is_older(&key.last_id(), *version, before))
+                {
+                    found.push(Stale::Values(Secret { mount, path: full.clone(), before }));
+                }
+                if has_children {
+                    self.levels.push(Level::new(mount, full, StoreKey::nodes_of(&key.last_id())));
+                }
+            }
+        }
+        if self.depth == Depth::Records && stamp.head()?.term != active {
+            found.push(Stale::Record(Place { key, path }));
+        }
+        Ok(())
+    }
+}
+
+impl Level {
+    fn new(mount: MountId, folder: String, (first, last): (StoreKey, StoreKey)) -> Self {
+        Self { mount, folder, next: Some(first), last }
+    }
+
+    /// The next records of the level, at most [`CHUNK`]; empty at its end.
+    fn steps(&mut self, barrier: &Barrier) -> Vec<Step> {
+        let Some(first) = self.next else { return Vec::new() };
+        let published = barrier.published.read();
+        let has_children = |id: &Id| {
+            let (first, last) = StoreKey::nodes_of(id);
+            published.index.range(first..=last).next().is_some()
+        };
+        let mut range = published.index.range(first..=self.last);
+        let steps: Vec<Step> = range
+            .by_ref()
+            .take(CHUNK)
+            .map(|(key, stamp)| {
+                let has_children = key.letter() == b'd' && has_children(&key.last_id());
+                Step { key: *key, stamp: *stamp, has_children }
+            })
+            .collect();
+        self.next = range.next().map(|(key, _)| *key);
+        steps
+    }
+}
+
+impl Tx<'_> {
+    /// Seals a find anew, unless it has been already or is gone. Returns how many records that were.
+    ///
+    /// # Errors
+    /// Errors of reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
+    pub fn reseal(&mut self, stale: &Stale) -> Result<u64, BarrierError> {
+        self.barrier.check_writable()?;
+        match stale {
+            Stale::Record(place) => self.reseal_record(place),
+            Stale::Values(secret) => self.reseal_values(secret),
+        }
+    }
+
+    fn reseal_record(&mut self, Place { key, path }: &Place) -> Result<u64, BarrierError> {
+        if self.overlay.get(key).is_some() {
+            return Ok(0);
+        }
+        let Some(record) = self.barrier.fetch(key)? else { return Ok(0) };
+        if record.stamp.head()?.term == self.barrier.ring.load().keyring.active_term().id {
+            return Ok(0);
+        }
+        let opened = self.barrier.open(key, path, None, &record);
+        let body = opened.map_err(|_| self.barrier.degrade("a record does not open"))?;
+        let kind = if key.letter() == b'd' { Kind::Node } else { Kind::Entry };
+        self.overlay.keep_old(*key, record.bytes);
+        self.overlay.set(*key, super::overlay::Change::Put(Pending { kind, path: path.clone(), body, version: None }));
+        Ok(1)
+    }
+
+    /// Gives the versions of a secret new keys and seals their content under them.
+    fn reseal_values(&mut self, secret: &Secret) -> Result<u64, BarrierError> {
+        let Secret { mount, path, before } = secret;
+        let Some(mut node) = self.secret(*mount, path)? else { return Ok(0) };
+        let id = self.key_of(*mount, path)?.last_id();
+        let bound_path = bound(mount, path);
+        let mut done = 0;
+        let versions: Vec<u64> = node.keys.keys().copied().collect();
+        for version in versions {
+            let key = StoreKey::value(&id, version);
+            if self.overlay.get(&key).is_some() || !self.barrier.is_older(&id, version, *before) {
+                continue;
+            }
+            let missing = "a value is missing or does not open";
+            let record = self.barrier.fetch(&key)?.ok_or_else(|| self.barrier.degrade(missing))?;
+            let opened = self.barrier.open(&key, &bound_path, node.keys.get(&version), &record);
+            let body = opened.map_err(|_| self.barrier.degrade(missing))?;
+            let fresh = Key::random(&*self.barrier.random)?;
+            let version_key = Some((version, fresh.duplicate()));
+            self.put(key, Pending { kind: Kind::Value, path: bound_path.clone(), body, version: version_key })?;
+            node.keys.insert(version, fresh);
+            done += 1;
+        }
+        if done > 0 {
+            self.put_node(*mount, path, &node)?;
+        }
+        Ok(done)
+    }
+}
+
+impl Barrier {
+    /// Whether the content of a version was sealed before a generation.
+    fn is_older(&self, node: &Id, version: u64, before: u64) -> bool {
+        let published = self.published.read();
+        let stamp = published.index.get(&StoreKey::value(node, version));
+        stamp.and_then(|stamp| stamp.head().ok()).is_some_and(|head| head.generation < before)
+    }
+
+    /// Opens every node and entry of `mounts` once. Together with [`Group::prove_drained`] this is the proof of
+    /// amendment M4: a record that is under a newer term can never come under an older one again, for the committer
+    /// seals under the active term only; so opening may go on beside writers, and only the count needs one generation.
+    /// Returns how many were opened.
+    ///
+    /// # Errors
+    /// Errors of reading; a record that does not open stops writes.
+    pub fn open_all(&self, mounts: impl IntoIterator<Item = MountId>) -> Result<u64, BarrierError> {
+        let mut walk = Walk::new(Depth::Check, mounts);
+        walk.next(self, usize::MAX)?;
+        Ok(walk.seen())
+    }
+}
+
+impl Group<'_> {
+    /// Reads the head of every stored record and compares it with the index: none may be under `term`. Nothing can be
+    /// written meanwhile, reads go on.
+    ///
+    /// # Errors
+    /// [`BarrierError::NotDrained`] when something is under the term, or it is the active one;
+    /// [`BarrierError::Integrity`] when store and index differ; [`BarrierError::Store`].
+    pub fn prove_drained(&self, term: u32) -> Result<Drained, BarrierError> {
+        let barrier = self.barrier;
+        let known = barrier.terms().into_iter().find(|status| status.term == term);
+        let live = known.filter(|status| status.state != TermState::Active).map(|status| status.live);
+        if live != Some(0) {
+            return Err(BarrierError::NotDrained { term, live: live.unwrap_or(0) });
+        }
+        let (mut records, mut under, mut differs) = (0u64, 0u64, false);
+        let published = barrier.published.read();
+        barrier.store.scan_heads(&[], &mut |key, head| {
+            let Some(key) = StoreKey::parse(key) else {
+                differs = true;
+                return ControlFlow::Break(());
+            };
+            if key.letter() == b's' {
+                return ControlFlow::Continue(());
+            }
+            let stamp = Stamp::of(head).ok();
+            if stamp.is_none() || published.index.get(&key) != stamp.as_ref() {
+                differs = true;
+                return ControlFlow::Break(());
+            }
+            records += 1;
+            if stamp.and_then(|stamp| stamp.head().ok()).is_some_and(|head| head.term == term) {
+                under += 1;
+            }
+            ControlFlow::Continue(())
+        })?;
+        let counted = u64::try_from(published.index.len()).ok() == Some(records);
+        drop(published);
+        if differs || !counted {
+            return Err(barrier.degrade("the store differs from the index"));
+        }
+        if under > 0 {
+            return Err(BarrierError::NotDrained { term, live: under });
+        }
+        Ok(Drained { term, generation: self.writer.state.generation, records })
+    }
+}
