@@ -35,6 +35,20 @@ fn every_part_counts() {
     }
 }
 
+/// The shared key by hand, as `docs/format.md` has it ("Hybrid slots").
+#[test]
+fn shared_key_follows_the_document() {
+    let (shared, sealed) = private().public().encapsulate(&SeededRandom::new(22)).unwrap();
+    let (public, sealed) = (private().public(), sealed.as_bytes());
+    let part = |info: &[u8]| *hkdf(&[], private().seed().reveal(), &[info]).reveal();
+    let seed = [part(b"sr1 hybrid-seedd"), part(b"sr1 hybrid-seedz")].concat();
+    let dk = DecapsulationKey::from_seed(Seed::try_from(&seed[..]).unwrap());
+    let lattice = dk.decapsulate(&Ciphertext::try_from(&sealed[32..]).unwrap());
+    let curve = x25519(part(b"sr1 hybrid-seedx"), sealed[..32].try_into().unwrap());
+    let ikm = [&lattice[..], &curve[..]].concat();
+    assert!(hkdf(&[], &ikm, &[b"sr1 hybrid", sealed, public.as_bytes()]).ct_eq(&shared));
+}
+
 #[test]
 fn bad_public_keys_are_refused() {
     let random = SeededRandom::new(23);
