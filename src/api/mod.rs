@@ -8,6 +8,7 @@ pub mod json;
 pub mod kv;
 pub mod path;
 pub mod reply;
+pub mod rotation;
 pub mod secret;
 pub mod spiffe;
 pub mod sys;

@@ -54,6 +54,11 @@ impl<'b> Group<'b> {
         result
     }
 
+    /// Takes back everything, the header too.
+    pub fn clear(&mut self) {
+        (self.overlay, self.next) = (Overlay::default(), None);
+    }
+
     /// Nothing has changed, so nothing needs to be stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -108,27 +108,38 @@ impl Walk {
     /// Errors of reading; a record that does not open stops writes.
     pub fn next(&mut self, barrier: &Barrier, limit: usize) -> Result<Vec<Stale>, BarrierError> {
         let mut found = Vec::new();
-        while found.len() < limit {
-            let Some(level) = self.levels.last_mut() else {
-                let Some(mount) = self.mounts.pop_front() else { break };
-                let root = barrier.names.root(&mount);
-                self.levels.push(Level::new(mount, String::new(), StoreKey::nodes_of(&root)));
-                self.levels.push(Level::new(mount, String::new(), StoreKey::entries_of(&root)));
-                continue;
-            };
-            let steps = level.steps(barrier);
-            if steps.is_empty() {
-                self.levels.pop();
-                continue;
-            }
-            let (mount, folder) = (level.mount, level.folder.clone());
-            self.seen = self.seen.saturating_add(u64::try_from(steps.len()).unwrap_or(u64::MAX));
-            let active = barrier.ring.load().keyring.active_term().id;
-            for step in steps {
-                self.visit(barrier, (mount, &folder), active, step, &mut found)?;
-            }
-        }
+        while found.len() < limit && self.chunk(barrier, &mut found)? {}
         Ok(found)
+    }
+
+    /// Goes on by a few hundred records; `false` at the end. For walks that only open.
+    ///
+    /// # Errors
+    /// As [`Walk::next`].
+    pub fn advance(&mut self, barrier: &Barrier) -> Result<bool, BarrierError> {
+        self.chunk(barrier, &mut Vec::new())
+    }
+
+    fn chunk(&mut self, barrier: &Barrier, found: &mut Vec<Stale>) -> Result<bool, BarrierError> {
+        let Some(level) = self.levels.last_mut() else {
+            let Some(mount) = self.mounts.pop_front() else { return Ok(false) };
+            let root = barrier.names.root(&mount);
+            self.levels.push(Level::new(mount, String::new(), StoreKey::nodes_of(&root)));
+            self.levels.push(Level::new(mount, String::new(), StoreKey::entries_of(&root)));
+            return Ok(true);
+        };
+        let steps = level.steps(barrier);
+        if steps.is_empty() {
+            self.levels.pop();
+            return Ok(true);
+        }
+        let (mount, folder) = (level.mount, level.folder.clone());
+        self.seen = self.seen.saturating_add(u64::try_from(steps.len()).unwrap_or(u64::MAX));
+        let active = barrier.ring.load().keyring.active_term().id;
+        for step in steps {
+            self.visit(barrier, (mount, &folder), active, step, found)?;
+        }
+        Ok(true)
     }
 
     fn visit(

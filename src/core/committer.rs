@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::audit::{self, AuditError, Broker, Note};
-use crate::barrier::{AuditHead, Barrier, BarrierError, Durable, Tx};
+use crate::barrier::{AuditHead, Barrier, BarrierError, Durable, Group, Tx};
 
 use super::Clock;
 use super::error::VaultError;
@@ -39,8 +39,13 @@ const MAX_WAITING: usize = 1024;
 /// Mutations in one group; bounds the memory of one engine transaction.
 const MAX_GROUP: usize = 256;
 
-/// A mutation: changes through `Tx`, decided on the snapshot, at a time in milliseconds.
-pub(super) type Work = Box<dyn FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Done, VaultError> + Send>;
+/// A mutation, at a time in milliseconds.
+pub(super) enum Work {
+    /// Changes records, decided on the snapshot; shares its commit with others.
+    Records(Box<dyn FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Done, VaultError> + Send>),
+    /// Has a commit of its own, because it writes the header or looks at the store as a whole.
+    Alone(Box<dyn FnOnce(&mut Group<'_>, u64) -> Result<Done, VaultError> + Send>),
+}
 
 /// One waiting mutation.
 pub(super) struct Job {
@@ -54,6 +59,13 @@ pub(super) struct Done {
     pub reply: Reply,
     /// What the snapshot must read anew.
     pub touched: Vec<Touch>,
+}
+
+impl Done {
+    /// A reply, and nothing for the snapshot to read anew.
+    pub(super) fn of(reply: Reply) -> Self {
+        Self { reply, touched: Vec::new() }
+    }
 }
 
 /// Tells the vault that the disk is no longer known; called from the committer thread, once.
@@ -156,22 +168,32 @@ enum Fate {
 impl Worker {
     fn serve(mut self, waiting: &Receiver<Message>) {
         while let Ok(Message::Run(first)) = waiting.recv() {
-            let mut group = vec![*first];
+            let (mut group, mut alone) = (Vec::new(), None);
             let mut stop = false;
-            while group.len() < MAX_GROUP {
-                match waiting.try_recv() {
-                    Ok(Message::Run(job)) => group.push(*job),
-                    Ok(Message::Stop) => {
-                        stop = true;
-                        break;
+            let mut next = Some(*first);
+            while let Some(job) = next.take() {
+                if matches!(job.work, Work::Alone(_)) {
+                    alone = Some(job);
+                    break;
+                }
+                group.push(job);
+                if group.len() < MAX_GROUP {
+                    match waiting.try_recv() {
+                        Ok(Message::Run(job)) => next = Some(*job),
+                        Ok(Message::Stop) => stop = true,
+                        Err(_) => {}
                     }
-                    Err(_) => break,
                 }
             }
-            if let Fate::Stop(why) = self.group(group) {
-                tracing::error!(why, "the state on disk is unknown: sealing");
-                (self.bench.on_fatal)(why);
-                return;
+            for group in [group, alone.into_iter().collect()] {
+                if group.is_empty() {
+                    continue;
+                }
+                if let Fate::Stop(why) = self.group(group) {
+                    tracing::error!(why, "the state on disk is unknown: sealing");
+                    (self.bench.on_fatal)(why);
+                    return;
+                }
             }
             if stop {
                 break;
@@ -193,13 +215,32 @@ impl Worker {
         };
         // (1)
         let bench = &self.bench;
+        if jobs.iter().any(|job| matches!(job.work, Work::Alone(_)))
+            && let Err(error) = make_room(bench)
+        {
+            tracing::error!(%error, "before a change of the header");
+            let fatal = !matches!(error, BarrierError::Full | BarrierError::Degraded);
+            let error = || VaultError::from_barrier(&error);
+            let ends = jobs.into_iter().map(|Job { facts, answer, .. }| End { facts, answer, result: Err(error()) });
+            let ends: Vec<End> = ends.collect();
+            if fatal {
+                return give_up(bench, ends, "the store could not make a commit durable", error);
+            }
+            let generation = bench.barrier.mark().2;
+            let ran = Ran { ends, touched: Vec::new(), durable: None, generation };
+            return finish(bench, &mut self.unfinished, first, ran);
+        }
         let snapshot = bench.snapshot.load_full();
         let mut group = bench.barrier.begin();
         let mut ends = Vec::with_capacity(jobs.len());
         let mut touched = Vec::new();
         for Job { facts, work, answer } in jobs {
             let now_ms = bench.clock.now_ms();
-            let result = group.run(|tx| work(tx, &snapshot, now_ms)).map(|done| {
+            let result = match work {
+                Work::Records(work) => group.run(|tx| work(tx, &snapshot, now_ms)),
+                Work::Alone(work) => work(&mut group, now_ms).inspect_err(|_| group.clear()),
+            };
+            let result = result.map(|done| {
                 touched.extend(done.touched);
                 done.reply
             });
@@ -306,6 +347,13 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
         let _ = answer.send(result);
     }
     fate
+}
+
+/// Shows a full disk before anything is written that cannot be taken back, and lets both slots of the anchor be tagged
+/// by the newest integrity set.
+fn make_room(bench: &Bench) -> Result<(), BarrierError> {
+    bench.barrier.roll(bench.clock.now_ms())?;
+    bench.barrier.settle_anchor(bench.clock.now_ms())
 }
 
 const UNKNOWN: &str = "the write may or may not have been done: the vault is restarting";

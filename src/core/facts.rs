@@ -7,11 +7,14 @@ use zeroize::Zeroizing;
 
 use crate::api::json::Object;
 use crate::api::path::Path;
-use crate::audit::{MAX_FIELDS, Outcome, ReplyFacts, RequestFacts};
+use crate::api::spiffe::SpiffeId;
+use crate::audit::{AuditError, Broker, MAX_FIELDS, Outcome, ReplyFacts, RequestFacts};
+use crate::crypto::random::Random;
 use crate::engine;
 
 use super::caller::Caller;
 use super::error::VaultError;
+use super::mount::hex;
 use super::request::{Reply, ReplyStatus};
 
 /// A request on its way: who, what, and what was decided.
@@ -31,12 +34,70 @@ pub(super) struct Facts {
     pub rule: Option<String>,
     /// When it was decided.
     pub time_ms: u64,
+    /// No field of the body goes into the log.
+    pub secret_body: bool,
 }
 
 impl Facts {
+    /// Something that the vault does by itself; `rule` says what.
+    ///
+    /// # Errors
+    /// [`VaultError::Internal`] without randomness.
+    pub(super) fn own(
+        trust_domain: &str,
+        path: &str,
+        rule: String,
+        time_ms: u64,
+        random: &dyn Random,
+    ) -> Result<Self, VaultError> {
+        let mut id = [0; 16];
+        random.fill(&mut id).map_err(|_| VaultError::Internal)?;
+        let identity = SpiffeId::new(trust_domain, "strongroomd").map_err(|_| VaultError::Internal)?;
+        let full = Path::parse(path).map_err(|_| VaultError::Internal)?;
+        Ok(Self {
+            caller: Caller {
+                identity: Arc::new(identity),
+                fingerprint: [0; 32],
+                not_after_ms: u64::MAX,
+                remote: "internal".to_owned(),
+                request_id: hex(&id),
+            },
+            inner: engine::Request {
+                operation: engine::Operation::Write,
+                path: full.clone(),
+                body: engine::Body::empty(),
+            },
+            full,
+            mount_kind: Some("system"),
+            policies: Arc::from([]),
+            decision: "own",
+            rule: Some(rule),
+            time_ms,
+            secret_body: false,
+        })
+    }
+
+    /// Writes one line with request and outcome.
+    ///
+    /// # Errors
+    /// Those of the broker; the outcome must not leave then.
+    pub(super) fn exchange(
+        &self,
+        audit: &Broker,
+        generation: u64,
+        result: &Result<Reply, VaultError>,
+    ) -> Result<(), AuditError> {
+        let (asked, answered) = (self.request_fields(), self.reply_fields(result));
+        let (asked, answered) = (asked.borrow(), answered.borrow());
+        audit.exchange(&self.request(&asked), &self.reply(result, Some(generation), &answered))
+    }
+
     /// Fields of the request; those of a secret one by one, so that the log shows which of its keys were written.
     pub(super) fn request_fields(&self) -> Fields<'_> {
         let mut fields = Fields::default();
+        if self.secret_body {
+            return fields;
+        }
         if let Ok(object) = self.inner.body.object() {
             for (name, raw) in object.entries() {
                 if self.of_kv() && name == "data" && raw.get().starts_with('{') {

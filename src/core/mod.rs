@@ -18,6 +18,7 @@ mod mount;
 mod pipeline;
 mod ports;
 mod request;
+mod rotation;
 mod snapshot;
 mod sys;
 mod unseal;
@@ -45,6 +46,7 @@ pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, Syst
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
 
 use committer::Committer;
+use rotation::Keeper;
 use snapshot::Snapshot;
 use unseal::Gate;
 
@@ -70,7 +72,8 @@ struct Live {
     barrier: Arc<Barrier>,
     audit: Arc<Broker>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    committer: Committer,
+    committer: Arc<Committer>,
+    keeper: Keeper,
 }
 
 impl Vault {
@@ -208,6 +211,8 @@ impl Vault {
     fn close(&self, by: Option<&SpiffeId>) {
         let _gate = self.gate.lock();
         let Some(live) = self.live.swap(None) else { return };
+        // The keeper first: it may be waiting for a commit.
+        live.keeper.stop();
         live.committer.stop();
         // Readers hold the `Arc` only inside synchronous code, so this ends within the time of one read.
         while Arc::strong_count(&live) > 1 {

@@ -109,6 +109,11 @@ impl MountTable {
     }
 
     /// Every mount, in the order of their paths.
+    /// Identifiers of all mounts.
+    pub(super) fn ids(&self) -> impl Iterator<Item = MountId> + '_ {
+        self.sorted().into_iter().map(|mount| mount.id)
+    }
+
     pub(super) fn sorted(&self) -> Vec<&Arc<Mount>> {
         let mut mounts: Vec<_> = self.0.iter().collect();
         mounts.sort_by(|a, b| a.path.cmp(&b.path));

@@ -14,13 +14,14 @@ use crate::api::path::Path;
 use crate::barrier::Tx;
 use crate::engine;
 
-use super::committer::{Done, Job};
+use super::committer::{Done, Job, Work};
 use super::decide::{Question, Target};
 use super::error::VaultError;
 use super::facts::Facts;
 use super::request::{Operation, Reply, Request};
+use super::rotation::{Errand, Order};
 use super::snapshot::{Snapshot, Subject};
-use super::sys::{Change, Effect, Inquiry, Run};
+use super::sys::{Change, Effect, Inquiry, Route, Run};
 use super::{Caller, Live, Settings, Vault};
 
 pub(super) async fn handle(vault: &Vault, caller: &Caller, request: Request) -> Result<Reply, VaultError> {
@@ -57,11 +58,16 @@ fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, Vault
         decision: verdict.decision,
         rule: verdict.rule,
         time_ms: now_ms,
+        secret_body: matches!(target, Target::Sys(route) if route.secret_body),
     };
     if let Err(error) = verdict.outcome {
         let refused = Err(error);
         audit(vault, &live, &facts, &refused)?;
         return refused.map(Step::Answered);
+    }
+    if let Target::Sys(Route { run: Run::Order(order), .. }) = &target {
+        let order = order(&inquiry(vault, &live, &snapshot, &subject, &facts, &target));
+        return keep(vault, &live, facts, order).map(Step::Waiting);
     }
     if target.mutates() {
         return submit(vault, &live, facts, target).map(Step::Waiting); // (same order there)
@@ -103,12 +109,7 @@ fn relative(target: &Target, path: &Path) -> Path {
 
 /// One line with request and outcome; when it is not taken, the outcome must not leave.
 fn audit(vault: &Vault, live: &Live, facts: &Facts, result: &Result<Reply, VaultError>) -> Result<(), VaultError> {
-    let (asked, answered) = (facts.request_fields(), facts.reply_fields(result));
-    let (asked, answered) = (asked.borrow(), answered.borrow());
-    let generation = live.barrier.mark().2;
-    live.audit
-        .exchange(&facts.request(&asked), &facts.reply(result, Some(generation), &answered))
-        .map_err(|error| vault.audit_failed(&error))
+    facts.exchange(&live.audit, live.barrier.mark().2, result).map_err(|error| vault.audit_failed(&error))
 }
 
 /// Runs what does not mutate, on the published state.
@@ -127,13 +128,47 @@ fn run(
         }
         Target::Sys(route) => {
             let Run::Read(read, effect) = &route.run else { return (Err(VaultError::Internal), Effect::None) };
-            let tail = route.tail(&facts.full);
-            let settings = &vault.settings;
-            let (body, now_ms) = (&facts.inner.body, facts.time_ms);
-            let inquiry = Inquiry { tail, body, subject, snapshot, live, settings, now_ms };
-            (read(&inquiry), *effect)
+            (read(&inquiry(vault, live, snapshot, subject, facts, target)), *effect)
         }
         Target::Nowhere(_) => (Err(VaultError::Internal), Effect::None),
+    }
+}
+
+fn inquiry<'a>(
+    vault: &'a Vault,
+    live: &'a Live,
+    snapshot: &'a Snapshot,
+    subject: &'a Subject,
+    facts: &'a Facts,
+    target: &Target,
+) -> Inquiry<'a> {
+    let tail = match target {
+        Target::Sys(route) => route.tail(&facts.full),
+        _ => String::new(),
+    };
+    let (settings, body, now_ms) = (&*vault.settings, &facts.inner.body, facts.time_ms);
+    Inquiry { tail, body, subject, snapshot, live, settings, now_ms }
+}
+
+/// Hands an order to the keeper, which audits it.
+fn keep(
+    vault: &Vault,
+    live: &Live,
+    facts: Facts,
+    order: Result<Order, VaultError>,
+) -> Result<oneshot::Receiver<Result<Reply, VaultError>>, VaultError> {
+    let facts = Arc::new(facts);
+    let (sender, answer) = oneshot::channel();
+    let submitted = order.and_then(|order| {
+        live.keeper.submit(Errand { facts: Arc::clone(&facts), order, answer: sender })
+    });
+    match submitted {
+        Ok(()) => Ok(answer),
+        Err(error) => {
+            let refused = Err(error);
+            audit(vault, live, &facts, &refused)?;
+            refused.map(|_: Reply| answer)
+        }
     }
 }
 
@@ -151,7 +186,7 @@ fn submit(
         mutate(&shared, &target, &settings, tx, snapshot, now_ms)
     };
     let (sender, answer) = oneshot::channel();
-    let job = Job { facts: Arc::clone(&facts), work: Box::new(work), answer: sender };
+    let job = Job { facts: Arc::clone(&facts), work: Work::Records(Box::new(work)), answer: sender };
     match live.committer.submit(job) {
         Ok(()) => Ok(answer),
         Err(error) => {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::audit::{AuditError, AuditHead, AuditKeys, Device, PathMode, Resume, SyncMode};
 use crate::barrier::Parts;
+use crate::crypto::password::Params;
 use crate::crypto::random::Random;
 use crate::store::Store;
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
@@ -110,6 +111,10 @@ pub struct Settings {
     pub audit_paths: PathMode,
     /// When the audit entries of reads are made durable.
     pub audit_sync: SyncMode,
+    /// Cost that passphrase slots are made with and raised to; `None` leaves them at the floor.
+    pub kdf: Option<Params>,
+    /// Records that a throttled rotation of the data key seals anew, a second.
+    pub rewrap_per_second: u64,
 }
 
 impl Settings {
@@ -125,6 +130,8 @@ impl Settings {
             max_certificate_life_s: 90 * 24 * 3600,
             audit_paths: PathMode::default(),
             audit_sync: SyncMode::default(),
+            kdf: None,
+            rewrap_per_second: 2_000,
         }
     }
 }

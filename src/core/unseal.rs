@@ -20,6 +20,7 @@ use super::caller::Opener;
 use super::committer::{Bench, Committer};
 use super::error::VaultError;
 use super::request::UnsealKey;
+use super::rotation::{Desk, Keeper};
 use super::snapshot::Snapshot;
 use super::{Live, Vault, normalised, sys};
 
@@ -140,7 +141,7 @@ fn open(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>, refused: bool) -
     }
     audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::load(&barrier)?));
-    let committer = Committer::spawn(Bench {
+    let committer = Arc::new(Committer::spawn(Bench {
         barrier: Arc::clone(&barrier),
         audit: Arc::clone(&audit),
         snapshot: Arc::clone(&snapshot),
@@ -153,8 +154,18 @@ fn open(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>, refused: bool) -
                 }
             })
         },
+    })?);
+    let keeper = Keeper::spawn(Desk {
+        barrier: Arc::clone(&barrier),
+        audit: Arc::clone(&audit),
+        snapshot: Arc::clone(&snapshot),
+        committer: Arc::clone(&committer),
+        clock: Arc::clone(&vault.ports.clock),
+        random: Arc::clone(&vault.ports.random),
+        settings: Arc::clone(&vault.settings),
+        stopping: Arc::default(),
     })?;
-    Ok(Live { barrier, audit, snapshot, committer })
+    Ok(Live { barrier, audit, snapshot, committer, keeper })
 }
 
 /// What a failed opening tells the caller. A wrong secret and a missing slot look alike.

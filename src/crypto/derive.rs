@@ -26,6 +26,18 @@ pub mod label {
     pub const SLOT: &[u8] = b"sr1 slot";
     /// Hash of a key file.
     pub const KEY_FILE: &[u8] = b"sr1 kf";
+    /// Hash of one share of a Shamir set, stored in its slot.
+    pub const SHARE: &[u8] = b"sr1 share";
+    /// Check of a printed share.
+    pub const SHARE_CHECK: &[u8] = b"sr1 share-check";
+    /// Check of a recovery code.
+    pub const RECOVERY_CHECK: &[u8] = b"sr1 recovery-check";
+    /// Expands the seed of a hybrid private key; followed by "x", "d" or "z".
+    pub const HYBRID_SEED: &[u8] = b"sr1 hybrid-seed";
+    /// Combines the two shared secrets of a hybrid encapsulation.
+    pub const HYBRID: &[u8] = b"sr1 hybrid";
+    /// Start of the associated data of the wrapped private key of a hybrid slot.
+    pub const PRIVATE_AAD: &[u8] = b"sr1 prv";
     /// Fingerprint of a destroyed term key.
     pub const TERM: &[u8] = b"sr1 term";
     /// Leaf of the set hash.

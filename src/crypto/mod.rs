@@ -5,6 +5,8 @@
 #[cfg(feature = "server")]
 pub mod aead;
 #[cfg(feature = "server")]
+pub mod base32;
+#[cfg(feature = "server")]
 pub mod codec;
 #[cfg(feature = "server")]
 pub mod derive;
@@ -13,9 +15,17 @@ pub mod envelope;
 pub mod error;
 pub mod hash;
 #[cfg(feature = "server")]
+pub mod hybrid;
+#[cfg(feature = "server")]
 pub mod password;
 pub mod random;
+#[cfg(feature = "server")]
+pub mod recovery;
 pub mod secret;
+#[cfg(feature = "server")]
+pub mod shamir;
+#[cfg(feature = "server")]
+pub mod wrap;
 
 pub use error::CryptoError;
 pub use random::Random;

@@ -117,6 +117,12 @@ impl Body {
         json::Object::parse(text).map_err(|_| EngineError::BadRequest("request body must be a JSON object".to_owned()))
     }
 
+    /// The JSON text.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Whether the request came without fields (no body, or blank text).
     #[must_use]
     pub fn is_empty(&self) -> bool {

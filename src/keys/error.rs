@@ -2,6 +2,8 @@
 
 use crate::crypto::CryptoError;
 
+use super::share::ShareError;
+
 /// Error of the `keys` module. No variant tells more about a secret than that it is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
@@ -32,6 +34,12 @@ pub enum HeaderError {
     /// A key file is not 32 to 65536 bytes long.
     #[error("a key file holds 32 to 65536 bytes")]
     KeyFileSize,
+    /// Only a hybrid slot can be sealed again without its secret.
+    #[error("this slot cannot be sealed again without its secret")]
+    SecretNeeded,
+    /// A share does not fit, or shares are missing.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// What is to be written breaks a limit of the format.
     #[error("the header cannot be written: {0}")]
     Limit(&'static str),

@@ -8,6 +8,7 @@ use crate::crypto::hash::MacKey;
 use super::error::{HeaderError, parsing};
 use super::keyring::Keyring;
 use super::root::{HeaderKeys, RootKey, VaultId};
+use super::share::ShareError;
 use super::slot::{NewSlot, Slot, Unlock, WeakKdf};
 
 /// First bytes of a header.
@@ -197,9 +198,10 @@ impl Header {
                 refused = error;
                 continue;
             }
-            match slot.unwrap_root(unlock, &self.vault_id, self.flags) {
+            match slot.opens(unlock, &self.vault_id, self.flags) {
                 Ok(root) => return self.authenticate(root),
                 Err(HeaderError::WrongSecret) => {}
+                Err(error @ HeaderError::Share(ShareError::OtherSet)) => refused = error,
                 Err(error) => return Err(error),
             }
         }

@@ -6,12 +6,14 @@ pub mod error;
 pub mod header;
 pub mod keyring;
 pub mod root;
+pub mod share;
 pub mod slot;
 
 pub use error::HeaderError;
 pub use header::{Header, Opened};
 pub use keyring::{AuditKey, AuditState, IntegritySet, Keyring, Term, TermKey, TermState};
 pub use root::{HeaderKeys, RootKey, VaultId};
+pub use share::{Share, ShareError, ShareSet};
 pub use slot::{NewSlot, Slot, Unlock, WeakKdf};
 
 #[cfg(test)]

@@ -117,10 +117,10 @@ fn the_next_header_names_its_predecessor() {
 fn reserved_slots_round_trip_and_cannot_be_opened() {
     let (bytes, _, _) = vault(Suite::Aes256Gcm);
     let mut reserved = bytes.clone();
-    reserved[108] = 5;
+    reserved[108] = 6;
     let header = Header::parse(&reserved).unwrap();
-    assert_eq!(header.open(&Unlock::KeyFile(FILE), WeakKdf::Refuse).err(), Some(HeaderError::ReservedSlot(5)));
-    assert_eq!(header.slots[0].slot_type(), 5);
+    assert_eq!(header.open(&Unlock::KeyFile(FILE), WeakKdf::Refuse).err(), Some(HeaderError::ReservedSlot(6)));
+    assert_eq!(header.slots[0].slot_type(), 6);
     let made = Header::parse(&bytes).unwrap().open(&Unlock::KeyFile(FILE), WeakKdf::Refuse).unwrap();
     let mut mixed = made.header.clone();
     mixed.slots[0] = header.slots[0].clone();

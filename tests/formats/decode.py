@@ -3,6 +3,7 @@
 import hashlib, hmac, json, pathlib, sys, unicodedata
 from argon2.low_level import Type, hash_secret_raw
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 
@@ -122,7 +123,7 @@ _argon = {}
 def passphrase_ikm(phrase, params):
     r = Reader(params)
     m, t, p, salt = r.int(4), r.int(4), r.int(4), r.take(32)
-    need(r.i == len(params), "params length")
+    need(len(params) == 44, "params length")
     need(19 * 1024 <= m <= MAX_M_KIB and 2 <= t <= 64 and 1 <= p <= 16, "Argon2id bounds")
     need(all(unicodedata.category(c) != "Cn" for c in phrase), "unassigned code point")
     raw = unicodedata.normalize("NFKC", phrase).encode()
@@ -137,6 +138,78 @@ def keyfile_ikm(data, params):
     need(params == b"", "key file params not empty")
     need(32 <= len(data) <= 65536, "key file length")
     return H(b"sr1 kf" + data)
+
+
+# ---- Shares, recovery code
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def symbols(typed, prefix):
+    s = "".join(typed.upper().replace("-", "").split()).replace("O", "0").replace("I", "1").replace("L", "1")
+    need(s.startswith(prefix) and all(c in CROCKFORD for c in s), "prefix or symbol")
+    return [CROCKFORD.index(c) for c in s[len(prefix):]]
+
+
+def join_symbols(values, size):
+    """Highest bit first; the bits behind the last byte are zero."""
+    n = 0
+    for v in values:
+        n = n << 5 | v
+    spare = len(values) * 5 - size * 8
+    need(0 <= spare < 5 and n & ((1 << spare) - 1) == 0, "number of symbols, or filling bits")
+    return u(n >> spare, size)
+
+
+def gf_mul(a, b, poly, bits):
+    out = 0
+    for i in range(bits):
+        out ^= (a if b >> i & 1 else 0)
+        a = a << 1 ^ (poly if a >> (bits - 1) else 0)
+    return out
+
+
+def recovery_code(typed):
+    v = symbols(typed, "SRR1")
+    need(len(v) == 45, "recovery code length")
+    data = []
+    for g in range(9):
+        group, check = v[5 * g:5 * g + 4], v[5 * g + 4]
+        for power, s in zip((4, 3, 2, 1), group):
+            check ^= gf_mul(s, (2, 4, 8, 16)[power - 1], 0b100101, 5)
+        need(check == g, f"recovery code group {g + 1}")
+        data += group
+    code = join_symbols(data[:32], 20)
+    check = int.from_bytes(H(b"sr1 recovery-check" + code)[:3], "big") >> 4
+    need(data[32:] == [check >> shift & 31 for shift in (15, 10, 5, 0)], "recovery code check")
+    return code
+
+
+def share(typed):
+    b = join_symbols(symbols(typed, "SRS1"), 72)
+    need(b[68:] == H(b"sr1 share-check" + b[:68])[:4], "share check")
+    need(b[0] == 1, "share version")
+    return dict(vault=b[1:17], set_id=b[17:33], k=b[33], n=b[34], x=b[35], y=b[36:68])
+
+
+def shares_ikm(shares, params, vault_id):
+    r = Reader(params)
+    set_id, k, n = r.take(16), r.int(1), r.int(1)
+    need(2 <= k <= n <= 32 and len(params) == 18 + 32 * n, "share parameters")
+    hashes = [r.take(32) for _ in range(n)]
+    for s in shares:
+        need((s["vault"], s["set_id"], s["k"], s["n"]) == (vault_id, set_id, k, n), "share of another vault or set")
+        need(1 <= s["x"] <= n and hashes[s["x"] - 1] == H(b"sr1 share" + set_id + u(s["x"], 1) + s["y"]), "wrong share")
+    need(len({s["x"] for s in shares}) == len(shares) == k, "not k different shares")
+    out = bytearray(32)
+    for s in shares:
+        w = 1
+        for o in shares:
+            if o is not s:
+                inverse = next(i for i in range(256) if gf_mul(i, s["x"] ^ o["x"], 0x11b, 8) == 1)
+                w = gf_mul(w, gf_mul(o["x"], inverse, 0x11b, 8), 0x11b, 8)
+        for i in range(32):
+            out[i] ^= gf_mul(s["y"][i], w, 0x11b, 8)
+    return bytes(out)
 
 
 # ---- Header
@@ -178,10 +251,26 @@ class Header:
 
     def unwrap(self, slot, secret):
         typ, sid, suite, params, w = slot
-        ikm = passphrase_ikm(secret, params) if typ == 1 else keyfile_ikm(secret, params)
+        need(typ in (1, 2, 3, 4, 5), "slot type cannot be opened here")
+        need(typ != 4 or params == b"", "recovery code params not empty")
+        ikm = {1: lambda: passphrase_ikm(secret, params), 2: lambda: keyfile_ikm(secret, params),
+               3: lambda: passphrase_ikm(secret[0], params) + keyfile_ikm(secret[1], b""), 4: lambda: secret,
+               5: lambda: shares_ikm(secret, params, self.vault_id)}[typ]()
         kek = HKDF(self.vault_id, ikm, b"sr1 slot" + u(typ, 1) + u(sid, 1))
         aad = (b"sr1 slt" + self.magic + self.vault_id + self.flags + u(typ, 1) + u(sid, 1) + u(suite, 1) + LP(params))
         return unseal(kek, suite, aad, w[:32], w[32:64], w[64:76], w[76:])
+
+    def hybrid_private(self, slot, phrase):
+        """Type 7 up to the private half; ML-KEM itself is left to the vectors of the first implementation."""
+        typ, sid, suite, params, _ = slot
+        need(len(params) == 44 + 1216 + 124 + 1120, "hybrid params length")
+        pass_part, public, w = params[:44], params[44:1260], params[1260:1384]
+        kek = HKDF(self.vault_id, passphrase_ikm(phrase, pass_part), b"sr1 slot" + u(typ, 1) + u(sid, 1))
+        aad = (b"sr1 prv" + self.magic + self.vault_id + self.flags + u(typ, 1) + u(sid, 1) + u(suite, 1)
+               + pass_part + public)
+        seed = unseal(kek, suite, aad, w[:32], w[32:64], w[64:76], w[76:])
+        scalar = HKDF(b"", seed, b"sr1 hybrid-seedx")
+        need(X25519PrivateKey.from_private_bytes(scalar).public_key().public_bytes_raw() == public[:32], "x25519 half")
 
     def open(self, typ, secret):
         """Slot, then MAC, then keyring."""
@@ -387,6 +476,33 @@ def suite_dir(d):
     print(f"ok {d.name} set hash over {len(opened)} records, header accepted")
 
 
+def slots_dir(d):
+    man, hb = json.loads((d / "manifest.json").read_text()), (d / "vault.hdr").read_bytes()
+    hdr, phrase = Header(hb), man["passphrase"]
+    code, cards = recovery_code(man["recovery"]), [share(s) for s in man["shares"]]
+    secrets = {3: (phrase, bytes.fromhex(man["key_file"])), 4: code, 5: cards[1:]}
+    for typ, secret in secrets.items():
+        hdr.open(typ, secret)
+    need(len({hdr.unwrap(s, secrets[s[0]]) for s in hdr.slots if s[0] in secrets}) == 1, "slots disagree on VRK")
+    hybrid = [s for s in hdr.slots if s[0] == 7]
+    need(len(hybrid) == 1, "one hybrid slot")
+    hdr.hybrid_private(hybrid[0], phrase)
+    refused(lambda: hdr.hybrid_private(hybrid[0], phrase + "x"), "wrong passphrase of a hybrid slot")
+    hdr.open(5, [cards[2], cards[0]])
+    for typ, secret in ((3, (phrase, bytes(40))), (4, bytes(20)), (5, cards[:1]), (5, [cards[0]] * 2), (5, cards)):
+        refused(lambda: hdr.open(typ, secret), f"wrong secret of type {typ}")
+    for typed, parse in [(man["recovery"], recovery_code)] + [(s, share) for s in man["shares"]]:
+        need(parse(typed.lower().replace("-", " ").replace("0", "o").replace("1", "l")) == parse(typed), "tolerance")
+        for i in range(5, len(typed)):
+            for c in CROCKFORD:
+                if c != typed[i] and typed[i] != "-":
+                    refused(lambda: parse(typed[:i] + c + typed[i + 1:]), f"typing error at {i}")
+    for i, bad in flips(hb, range(0, len(hb), 3), (0x01, 0xFF)):
+        for typ in (4, 5):
+            refused(lambda: Header(bad).open(typ, secrets[typ]), f"slots/vault.hdr byte {i}, slot type {typ}")
+    print(f"ok {d.name}/vault.hdr slots {[s[0] for s in hdr.slots]}")
+
+
 def main():
     dirs = sorted((pathlib.Path(sys.argv[1]) / "v1").glob("suite-*")) if len(sys.argv) == 2 else []
     if not dirs:
@@ -396,6 +512,10 @@ def main():
             suite_dir(d)
         except Bad as e:
             sys.exit(f"FAIL {d.name}: {e}")
+    try:
+        slots_dir(dirs[0].parent / "slots")
+    except Bad as e:
+        sys.exit(f"FAIL slots: {e}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("chacha20poly1305", &["crypto"]),
     ("argon2", &["crypto"]),
     ("hkdf", &["crypto"]),
+    ("ml_kem", &["crypto"]),
+    ("x25519_dalek", &["crypto"]),
     ("ureq", &["client"]),
     ("rcgen", &["pki"]),
     ("toml", &["daemon"]),

@@ -11,6 +11,7 @@ mod formats;
 mod kv;
 mod layers;
 mod policy;
+mod slots;
 mod store;
 mod support;
 mod tls;

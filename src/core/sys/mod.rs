@@ -8,6 +8,7 @@ mod identities;
 mod keys;
 mod mounts;
 mod policies;
+pub(super) mod rotation;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -19,6 +20,7 @@ use crate::engine::{Body, Operation, Reply};
 
 use super::committer::Done;
 use super::error::VaultError;
+use super::rotation::Order;
 use super::snapshot::{Snapshot, Subject};
 use super::{Caller, Live, Settings};
 
@@ -35,6 +37,9 @@ pub(super) struct Route {
     pub guard: Guard,
     /// Needs `sudo` besides the capability of the verb.
     pub sudo: bool,
+    /// The body holds secrets of the vault itself: not even a keyed hash of its fields goes into the audit log, for a
+    /// passphrase can be guessed.
+    pub secret_body: bool,
     /// What it runs.
     pub run: Run,
 }
@@ -54,6 +59,8 @@ pub(super) enum Run {
     Read(fn(&Inquiry<'_>) -> Result<Reply, VaultError>, Effect),
     /// In the committer.
     Write(fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>),
+    /// In the keeper, which derives keys and has the committer write the header.
+    Order(fn(&Inquiry<'_>) -> Result<Order, VaultError>),
 }
 
 /// What happens after a read was audited.
@@ -84,24 +91,33 @@ pub(super) struct Change<'a> {
 }
 
 const fn read(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
-    Route { operation: Read, pattern, guard: Policy, sudo: false, run: Run::Read(run, Effect::None) }
+    Route { operation: Read, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Read(run, Effect::None) }
 }
 
 const fn list(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
-    Route { operation: List, pattern, guard: Policy, sudo: false, run: Run::Read(run, Effect::None) }
+    Route { operation: List, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Read(run, Effect::None) }
 }
 
 const fn write(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
-    Route { operation: Write, pattern, guard: Policy, sudo: false, run: Run::Write(run) }
+    Route { operation: Write, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Write(run) }
+}
+
+const fn order(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Order, VaultError>) -> Route {
+    Route { operation: Write, pattern, guard: Policy, sudo: true, secret_body: false, run: Run::Order(run) }
 }
 
 const fn delete(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
-    Route { operation: Delete, pattern, guard: Policy, sudo: false, run: Run::Write(run) }
+    Route { operation: Delete, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Write(run) }
 }
 
 impl Route {
     const fn open(mut self) -> Self {
         self.guard = Open;
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret_body = true;
         self
     }
 
@@ -112,7 +128,7 @@ impl Route {
 
     /// Whether it runs in the committer.
     pub(super) fn mutates(&self) -> bool {
-        matches!(self.run, Run::Write(_))
+        matches!(self.run, Run::Write(_) | Run::Order(_))
     }
 
     /// The segments of `path` from the first wildcard of the pattern on, joined; empty without wildcard.
@@ -156,6 +172,20 @@ pub(super) static ROUTES: &[Route] = &[
     read("sys/audit", mounts::audit).sudo(),
     write_as_read("sys/capabilities-self", capabilities::of_caller, Effect::None),
     read("sys/key-status", keys::status),
+    order("sys/rotate", rotation::rotate),
+    read("sys/rotate/config", rotation::read_config),
+    write("sys/rotate/config", rotation::write_config).sudo(),
+    read("sys/strongroom/terms", rotation::terms),
+    list("sys/strongroom/rotations", rotation::list),
+    read("sys/strongroom/rotations", rotation::list),
+    read("sys/strongroom/rotations/+", rotation::one),
+    order("sys/strongroom/rotations/+/+", rotation::steer),
+    read("sys/strongroom/slots", rotation::slots).sudo(),
+    order("sys/strongroom/slots/test", rotation::test).secret(),
+    order("sys/strongroom/slots/add", rotation::add).secret(),
+    order("sys/strongroom/slots/change", rotation::change).secret(),
+    order("sys/strongroom/slots/remove", rotation::remove).secret(),
+    order("sys/strongroom/rekey", rotation::rekey).secret(),
     write_as_read("sys/seal", keys::seal, Effect::Seal).sudo(),
     list("sys/strongroom/identities", identities::list),
     list("sys/strongroom/identities/*", identities::list),
@@ -173,7 +203,7 @@ const fn write_as_read(
     run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>,
     effect: Effect,
 ) -> Route {
-    Route { operation: Write, pattern, guard: Policy, sudo: false, run: Run::Read(run, effect) }
+    Route { operation: Write, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Read(run, effect) }
 }
 
 /// The row for a request.

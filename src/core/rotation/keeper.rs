@@ -1,0 +1,224 @@
+//! The thread that changes keys: one order at a time, and the work in the background between orders.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::audit::Broker;
+use crate::barrier::{Barrier, Group, MountId, Tx};
+use crate::crypto::random::Random;
+
+use super::super::committer::{Committer, Done, Job, Work};
+use super::super::error::VaultError;
+use super::super::facts::Facts;
+use super::super::request::Reply;
+use super::super::snapshot::Snapshot;
+use super::super::{Clock, Settings};
+use super::slots::SlotOrder;
+use super::terms::{self, Background, TermOrder};
+
+/// Orders that may wait.
+const MAX_WAITING: usize = 16;
+/// How often the thread looks whether something has become due.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the keeper can be asked to do. Secrets inside are wiped with it.
+pub(in crate::core) enum Order {
+    /// A change of key slots or of the root key.
+    Slot(SlotOrder),
+    /// A change of terms, or of a run.
+    Term(TermOrder),
+}
+
+/// An order on its way.
+pub(in crate::core) struct Errand {
+    pub facts: Arc<Facts>,
+    pub order: Order,
+    pub answer: oneshot::Sender<Result<Reply, VaultError>>,
+}
+
+enum Message {
+    Do(Box<Errand>),
+    Stop,
+}
+
+/// Handle of the thread.
+pub(in crate::core) struct Keeper {
+    queue: SyncSender<Message>,
+    stopping: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread works with.
+pub(in crate::core) struct Desk {
+    pub barrier: Arc<Barrier>,
+    pub audit: Arc<Broker>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub committer: Arc<Committer>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub settings: Arc<Settings>,
+    pub stopping: Arc<AtomicBool>,
+}
+
+/// How an order ended.
+pub(in crate::core) struct Outcome {
+    pub result: Result<Reply, VaultError>,
+    /// The committer has written the audit entries.
+    pub audited: bool,
+}
+
+impl Outcome {
+    /// Ended before anything was submitted.
+    pub(in crate::core) fn refused(error: VaultError) -> Self {
+        Self { result: Err(error), audited: false }
+    }
+}
+
+impl Keeper {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] when the system gives no thread.
+    pub(in crate::core) fn spawn(desk: Desk) -> Result<Self, VaultError> {
+        let (queue, waiting) = sync_channel(MAX_WAITING);
+        let stopping = Arc::clone(&desk.stopping);
+        let thread = std::thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(move || serve(&desk, &waiting))
+            .map_err(|_| VaultError::Unavailable("no thread for the keeper"))?;
+        Ok(Self { queue, stopping, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Queues an order.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] when too many wait; [`VaultError::Sealed`] when the thread has ended.
+    pub(in crate::core) fn submit(&self, errand: Errand) -> Result<(), VaultError> {
+        self.queue.try_send(Message::Do(Box::new(errand))).map_err(|error| match error {
+            TrySendError::Full(_) => VaultError::Unavailable("too many key changes are waiting, try again"),
+            TrySendError::Disconnected(_) => VaultError::Sealed,
+        })
+    }
+
+    /// Ends the thread after the step that it is in.
+    pub(in crate::core) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let Some(thread) = self.thread.lock().take() else { return };
+        let _ = self.queue.try_send(Message::Stop);
+        if thread.join().is_err() {
+            tracing::error!("the keeper thread ended by a panic");
+        }
+    }
+}
+
+impl Drop for Keeper {
+    /// Only tells the thread: it may be waiting for the thread that drops this.
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let _ = self.queue.try_send(Message::Stop);
+    }
+}
+
+fn serve(desk: &Desk, waiting: &Receiver<Message>) {
+    let mut background = Background::default();
+    let mut wait = Duration::ZERO;
+    while !desk.stopping.load(Ordering::SeqCst) {
+        match waiting.recv_timeout(wait) {
+            Ok(Message::Do(errand)) => perform(desk, &mut background, *errand),
+            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        wait = match terms::step(desk, &mut background) {
+            Ok(Some(pause)) => pause,
+            Ok(None) => TICK,
+            Err(VaultError::Sealed) => return,
+            Err(error) => {
+                tracing::error!(%error, "a rotation could not go on");
+                TICK
+            }
+        };
+    }
+}
+
+fn perform(desk: &Desk, background: &mut Background, errand: Errand) {
+    let Errand { facts, order, answer } = errand;
+    let outcome = match order {
+        Order::Slot(order) => super::slots::perform(desk, &facts, order),
+        Order::Term(order) => terms::perform(desk, background, &facts, order),
+    };
+    let Outcome { result, audited } = outcome;
+    let result = if audited { result } else { desk.log(&facts, result) };
+    // A caller that went away is no fault.
+    let _ = answer.send(result);
+}
+
+impl Desk {
+    /// Submits work on records in the name of `facts` and waits until it is durable.
+    ///
+    /// # Errors
+    /// That of the work; [`VaultError::Sealed`] when the vault closes.
+    pub(in crate::core) fn records(
+        &self,
+        facts: &Arc<Facts>,
+        work: impl FnOnce(&mut Tx<'_>, u64) -> Result<Reply, VaultError> + Send + 'static,
+    ) -> Result<Reply, VaultError> {
+        self.submit(facts, Work::Records(Box::new(move |tx, _, now_ms| Ok(Done::of(work(tx, now_ms)?)))))
+    }
+
+    /// As [`Desk::records`], with a commit of its own.
+    ///
+    /// # Errors
+    /// As [`Desk::records`].
+    pub(in crate::core) fn alone(
+        &self,
+        facts: &Arc<Facts>,
+        work: impl FnOnce(&mut Group<'_>, u64) -> Result<Reply, VaultError> + Send + 'static,
+    ) -> Result<Reply, VaultError> {
+        self.submit(facts, Work::Alone(Box::new(move |group, now_ms| Ok(Done::of(work(group, now_ms)?)))))
+    }
+
+    fn submit(&self, facts: &Arc<Facts>, work: Work) -> Result<Reply, VaultError> {
+        let (sender, answer) = oneshot::channel();
+        self.committer.submit(Job { facts: Arc::clone(facts), work, answer: sender })?;
+        answer.blocking_recv().unwrap_or(Err(VaultError::Sealed))
+    }
+
+    /// Puts everything so far under a signature.
+    pub(in crate::core) fn checkpoint(&self) -> Result<(), VaultError> {
+        self.audit.sync().map_err(|_| VaultError::AuditUnavailable)
+    }
+
+    /// Lets the audit log go over to the active audit key.
+    pub(in crate::core) fn follow_audit_key(&self) -> Result<(), VaultError> {
+        Ok(())
+    }
+
+    /// Facts of something that the vault does by itself. `rule` is what the audit log shows.
+    pub(in crate::core) fn own(&self, path: &str, rule: String) -> Result<Arc<Facts>, VaultError> {
+        Facts::own(&self.settings.trust_domain, path, rule, self.clock.now_ms(), &*self.random).map(Arc::new)
+    }
+
+    /// Every mount that holds records.
+    pub(in crate::core) fn mounts(&self) -> Vec<MountId> {
+        let snapshot = self.snapshot.load();
+        (1..=9).map(MountId::builtin).chain(snapshot.mounts.ids()).collect()
+    }
+
+    /// One audit line with request and outcome; when it is not taken, the outcome must not leave.
+    fn log(&self, facts: &Facts, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
+        match facts.exchange(&self.audit, self.barrier.mark().2, &result) {
+            Ok(()) => result,
+            Err(error) => {
+                tracing::error!(%error, "audit log");
+                Err(VaultError::AuditUnavailable)
+            }
+        }
+    }
+}

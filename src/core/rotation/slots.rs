@@ -1,0 +1,551 @@
+//! Key slots and the root key: adding, changing, removing, trying, and replacing the root key itself.
+//!
+//! Whoever changes a slot shows a secret that opens one: the root key is not kept while the vault is open. Every change
+//! is one header, written copy by copy; until the first copy has been read back the second still is the old header. So
+//! after a kill the vault opens with the old secrets or the new ones, and never with neither.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::api::rotation::SlotInfo;
+use crate::barrier::{HeaderChange, MountId};
+use crate::crypto::envelope::Suite;
+use crate::crypto::password::{Params, WRITE_FLOOR};
+use crate::crypto::recovery::RecoveryCode;
+use crate::crypto::secret::SecretBytes;
+use crate::keys::share::Share;
+use crate::keys::{Header, HeaderError, NewSlot, RootKey, Slot, Unlock, WeakKdf};
+
+use super::super::error::VaultError;
+use super::super::facts::Facts;
+use super::super::mount::hex;
+use super::super::request::Reply;
+use super::super::sys::rotation as wire;
+use super::keeper::{Desk, Outcome};
+use super::record::{self, Kind, Run, State};
+use super::terms;
+
+/// Slots of one type that a single attempt tries.
+const MAX_TRIES: usize = 4;
+
+/// A secret in its own memory.
+pub(in crate::core) enum Secret {
+    Passphrase(SecretBytes),
+    KeyFile(SecretBytes),
+    Both { passphrase: SecretBytes, file: SecretBytes },
+    Recovery(RecoveryCode),
+    Shares(Vec<Share>),
+    Hybrid(SecretBytes),
+}
+
+impl Secret {
+    fn unlock(&self) -> Unlock<'_> {
+        match self {
+            Self::Passphrase(text) => Unlock::Passphrase(text.reveal()),
+            Self::KeyFile(bytes) => Unlock::KeyFile(bytes.reveal()),
+            Self::Both { passphrase, file } => {
+                Unlock::PassphraseAndFile { passphrase: passphrase.reveal(), file: file.reveal() }
+            }
+            Self::Recovery(code) => Unlock::Recovery(code.reveal()),
+            Self::Shares(shares) => Unlock::Shares(shares),
+            Self::Hybrid(text) => Unlock::Hybrid(text.reveal()),
+        }
+    }
+}
+
+/// A secret, and the slot that it is meant for.
+pub(in crate::core) struct Key {
+    /// Number or label.
+    pub slot: Option<String>,
+    pub secret: Secret,
+}
+
+/// What a new slot is made of.
+pub(in crate::core) enum Making {
+    /// Of a secret that was sent.
+    Sent(Secret),
+    /// Of a recovery code that is made here.
+    RecoveryCode,
+    /// Of shares that are made here.
+    Shares { threshold: u8, total: u8 },
+}
+
+/// What can be asked.
+pub(in crate::core) enum SlotOrder {
+    Test(Key),
+    Add { unlock: Key, label: String, making: Making },
+    Change { unlock: Key, making: Making },
+    Remove { unlock: Key, slot: String },
+    Rekey { keep: Vec<Key>, drop_absent: bool, compromised: Option<String>, deep: bool },
+    /// Raises the cost of a passphrase slot that is below the configured one.
+    Upgrade(Key),
+}
+
+/// What was made here and leaves once.
+#[derive(Default)]
+struct Made {
+    recovery_code: Option<SecretBytes>,
+    shares: Vec<SecretBytes>,
+}
+
+/// Carries an order out.
+pub(in crate::core) fn perform(desk: &Desk, facts: &Arc<Facts>, order: SlotOrder) -> Outcome {
+    let prepared = match order {
+        SlotOrder::Test(key) => return Outcome { result: test(desk, &key), audited: false },
+        SlotOrder::Add { unlock, label, making } => add(desk, &unlock, &label, making),
+        SlotOrder::Change { unlock, making } => change(desk, &unlock, making),
+        SlotOrder::Remove { unlock, slot } => remove(desk, &unlock, &slot),
+        SlotOrder::Upgrade(key) => upgrade(desk, &key),
+        SlotOrder::Rekey { keep, drop_absent, compromised, deep } => {
+            return rekey(desk, facts, &keep, drop_absent, compromised.as_deref(), deep);
+        }
+    };
+    match prepared {
+        Ok(prepared) => Outcome { result: commit(desk, facts, prepared), audited: true },
+        Err(error) => Outcome::refused(error),
+    }
+}
+
+/// A change of slots that is ready to be written.
+struct Prepared {
+    base: u64,
+    slots: Vec<Slot>,
+    /// The slot that is new.
+    fresh: Option<Slot>,
+    target: String,
+    step: String,
+    made: Made,
+}
+
+fn commit(desk: &Desk, facts: &Arc<Facts>, prepared: Prepared) -> Result<Reply, VaultError> {
+    let random = Arc::clone(&desk.random);
+    desk.alone(facts, move |group, now_ms| {
+        let Prepared { base, slots, fresh, target, step, made } = prepared;
+        let expected = slots.clone();
+        group.change_header(HeaderChange {
+            base: Some(base),
+            slots: Some(slots),
+            // The new slot was opened with its key when it was made: the same bytes on disk open too.
+            check: Some(Box::new(move |header| header.slots == expected)),
+            ..HeaderChange::default()
+        })?;
+        group.run(|tx| {
+            let mut run = Run::new(&*random, Kind::Slot, target, State::Done, now_ms)?;
+            run.note(step, "written, read back and compared; the old header is gone");
+            run.advance(State::Done, now_ms);
+            run.put(tx)
+        })?;
+        reply(fresh.as_ref(), &made)
+    })
+}
+
+fn test(desk: &Desk, key: &Key) -> Result<Reply, VaultError> {
+    let header = desk.barrier.header();
+    let (slot, _) = open(&header, key)?;
+    reply(Some(slot), &Made::default())
+}
+
+fn add(desk: &Desk, unlock: &Key, label: &str, making: Making) -> Result<Prepared, VaultError> {
+    let header = desk.barrier.header();
+    if label.is_empty() || header.slots.iter().any(|slot| slot.label() == label) {
+        return bad("field \"label\" must be a text that no other slot has");
+    }
+    let (_, root) = open(&header, unlock)?;
+    let id = free_id(&header).ok_or_else(|| VaultError::BadRequest("all slots are taken: remove one first".to_owned()))?;
+    let (slot, made) = make(desk, &header, &root, (id, label), making, None)?;
+    let mut slots = header.slots.clone();
+    slots.push(slot.clone());
+    Ok(Prepared {
+        base: header.seq,
+        slots,
+        target: named(&slot),
+        step: format!("add {}", slot.type_name()),
+        fresh: Some(slot),
+        made,
+    })
+}
+
+fn change(desk: &Desk, unlock: &Key, making: Making) -> Result<Prepared, VaultError> {
+    let header = desk.barrier.header();
+    let (old, root) = open(&header, unlock)?;
+    let kind = match &making {
+        Making::Sent(secret) => secret.unlock().slot_type(),
+        Making::RecoveryCode => crate::keys::slot::RECOVERY,
+        Making::Shares { .. } => crate::keys::slot::SHARES,
+    };
+    if kind != old.slot_type() {
+        return bad("a slot keeps its type: add a slot of the other type, try it, then remove this one");
+    }
+    let (slot, made) = make(desk, &header, &root, (old.id(), old.label()), making, old.cost())?;
+    let slots = replaced(&header, &slot);
+    let step = format!("change {}", slot.type_name());
+    Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: Some(slot), made })
+}
+
+fn remove(desk: &Desk, unlock: &Key, slot: &str) -> Result<Prepared, VaultError> {
+    let header = desk.barrier.header();
+    let gone = find(&header, slot)?;
+    let (stays, _) = open(&header, unlock)?;
+    if stays.id() == gone.id() {
+        return bad("show a secret of a slot that stays: nobody may lock everybody out");
+    }
+    let slots: Vec<Slot> = header.slots.iter().filter(|slot| slot.id() != gone.id()).cloned().collect();
+    guard(&slots)?;
+    let (target, step) = (named(gone), format!("remove {}", gone.type_name()));
+    Ok(Prepared { base: header.seq, slots, fresh: None, target, step, made: Made::default() })
+}
+
+/// # Errors
+/// [`VaultError::NotFound`] when there is nothing to raise.
+fn upgrade(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
+    let header = desk.barrier.header();
+    let wanted = desk.settings.kdf.ok_or(VaultError::NotFound)?;
+    let below = |slot: &&Slot| slot.cost().is_some_and(|cost| !cost.reaches(&wanted)) && key.secret.unlock().fits(slot.slot_type());
+    if !header.slots.iter().any(|slot| below(&slot)) {
+        return Err(VaultError::NotFound);
+    }
+    let (old, root) = open(&header, key)?;
+    if !below(&old) {
+        return Err(VaultError::NotFound);
+    }
+    let new = NewSlot { label: old.label(), secret: key.secret.unlock(), params: raised(old.cost(), Some(wanted)) };
+    let slot = seal(desk, &header, &root, &new, old.id())?;
+    let slots = replaced(&header, &slot);
+    let step = "raise the cost of the key derivation".to_owned();
+    Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: None, made: Made::default() })
+}
+
+/// A new root key and a new integrity set; with a compromised slot also a new term and a new audit key.
+fn rekey(
+    desk: &Desk,
+    facts: &Arc<Facts>,
+    keep: &[Key],
+    drop_absent: bool,
+    compromised: Option<&str>,
+    deep: bool,
+) -> Outcome {
+    match prepare_rekey(desk, keep, drop_absent, compromised) {
+        Ok(prepared) => {
+            let result = commit_rekey(desk, facts, prepared, compromised.is_some(), deep);
+            Outcome { result, audited: true }
+        }
+        Err(error) => Outcome::refused(error),
+    }
+}
+
+struct Rekey {
+    base: u64,
+    slots: Vec<Slot>,
+    root: RootKey,
+    steps: Vec<(String, String)>,
+}
+
+fn prepare_rekey(
+    desk: &Desk,
+    keep: &[Key],
+    drop_absent: bool,
+    compromised: Option<&str>,
+) -> Result<Rekey, VaultError> {
+    if desk.barrier.integrity_sets() > 1 {
+        return Err(VaultError::Unavailable("the last change of the root key is still being settled, try again"));
+    }
+    let header = desk.barrier.header();
+    let gone = compromised.map(|slot| find(&header, slot)).transpose()?;
+    let gone_id = gone.map(Slot::id);
+    let root = RootKey::random(&header.vault_id, &*desk.random).map_err(|_| VaultError::Internal)?;
+    let (mut slots, mut steps, mut presented) = (Vec::new(), Vec::new(), Vec::new());
+    for key in keep {
+        let (slot, _) = open(&header, key)?;
+        if Some(slot.id()) == gone_id {
+            return bad("a secret was given for the compromised slot: show secrets of slots that stay");
+        }
+        presented.push((slot.id(), key));
+    }
+    if presented.is_empty() {
+        return bad("field \"keep\" must hold a secret of at least one slot that stays");
+    }
+    let mut absent = Vec::new();
+    for slot in header.slots.iter().filter(|slot| Some(slot.id()) != gone_id) {
+        let (vault, flags) = (&header.vault_id, header.flags);
+        if let Some((_, key)) = presented.iter().find(|(id, _)| *id == slot.id()) {
+            let again = slot.reseal(&key.secret.unlock(), &root, vault, flags, &*desk.random).map_err(refused)?;
+            // Read with its secret, not only written: a slot that does not open must not replace one that does.
+            again.opens(&key.secret.unlock(), vault, flags).map_err(refused)?;
+            slots.push(again);
+            steps.push((named(slot), "sealed anew with its secret".to_owned()));
+        } else if slot.reseals_absent() {
+            slots.push(slot.reseal_absent(&root, vault, flags, &*desk.random).map_err(refused)?);
+            steps.push((named(slot), "sealed anew to its public half; its holder was not needed".to_owned()));
+        } else {
+            absent.push(named(slot));
+            steps.push((named(slot), "dropped: its secret was not given".to_owned()));
+        }
+    }
+    if !absent.is_empty() && !drop_absent {
+        return bad(format!(
+            "no secret was given for {}: give them, or drop these slots with drop_absent",
+            absent.join(", ")
+        ));
+    }
+    if let Some(gone) = gone {
+        steps.push((named(gone), "removed as compromised".to_owned()));
+    }
+    guard(&slots)?;
+    Ok(Rekey { base: header.seq, slots, root, steps })
+}
+
+fn commit_rekey(
+    desk: &Desk,
+    facts: &Arc<Facts>,
+    prepared: Rekey,
+    compromised: bool,
+    deep: bool,
+) -> Result<Reply, VaultError> {
+    let random = Arc::clone(&desk.random);
+    let before = desk.barrier.terms();
+    let reply = desk.alone(facts, move |group, now_ms| {
+        let Rekey { base, slots, root, steps } = prepared;
+        let expected = slots.clone();
+        let generation = group.generation();
+        group.change_header(HeaderChange {
+            base: Some(base),
+            slots: Some(slots),
+            root: Some(root.into_header_keys()),
+            keyring: Some(Box::new(move |keyring, random| {
+                keyring.add_integrity(random)?;
+                if compromised {
+                    keyring.add_term(random, now_ms, true)?;
+                    keyring.add_audit(random)?;
+                }
+                Ok(())
+            })),
+            check: Some(Box::new(move |header| header.slots == expected)),
+        })?;
+        group.run(|tx| {
+            // A rotation of the data key that is under way goes on inside this one.
+            let open = terms::open_run(&record::all(&tx.view(MountId::ROTATION))?);
+            let kind = if compromised { Kind::Compromised } else { Kind::Rekey };
+            let mut run = Run::new(&*random, kind, "root key".to_owned(), State::Settling, now_ms)?;
+            if let Some(mut open) = open {
+                (run.values_before, run.full_speed, run.terms) = (open.values_before, open.full_speed, open.terms.clone());
+                open.note("end", format!("goes on as {}", run.id));
+                open.advance(State::Done, now_ms);
+                open.put(tx)?;
+            }
+            run.note("root key and integrity set", "new");
+            for (step, result) in steps {
+                run.note(step, result);
+            }
+            if compromised {
+                terms::aim(&mut run, &before, None);
+                run.note("data key", "new term; everything under the older ones is being sealed anew");
+                run.note("audit key", "new; the log names it");
+                run.full_speed = true;
+                if deep {
+                    run.values_before = Some(generation);
+                }
+            }
+            run.put(tx)?;
+            wire::reply(&run)
+        })
+    })?;
+    desk.follow_audit_key()?;
+    Ok(reply)
+}
+
+/// Drops the older integrity set, once the state and both slots of the anchor are under the newest.
+pub(in crate::core) fn settle(desk: &Desk) -> Result<(), VaultError> {
+    let facts = desk.own("sys/strongroom/rekey", "dropping the old integrity set".to_owned())?;
+    desk.alone(&facts, |group, now_ms| {
+        group.change_header(HeaderChange {
+            keyring: Some(Box::new(|keyring, _| {
+                keyring.drop_old_integrity();
+                Ok(())
+            })),
+            ..HeaderChange::default()
+        })?;
+        group.run(|tx| {
+            let runs = record::all(&tx.view(MountId::ROTATION))?;
+            match runs.into_iter().find(|run| run.state == State::Settling) {
+                Some(run) => next_after_settling(run, now_ms).put(tx),
+                None => Ok(()),
+            }
+        })?;
+        Ok(Reply::none())
+    })?;
+    Ok(())
+}
+
+/// As [`settle`], when only the entry is missing.
+pub(in crate::core) fn settled(desk: &Desk, run: Run) -> Result<(), VaultError> {
+    let facts = desk.own(&terms::path(&run), "the old integrity set is dropped".to_owned())?;
+    desk.records(&facts, move |tx, now_ms| next_after_settling(run, now_ms).put(tx).map(|()| Reply::none()))?;
+    Ok(())
+}
+
+fn next_after_settling(mut run: Run, now_ms: u64) -> Run {
+    run.note("old integrity set", "dropped: an old header can no longer open state or anchor");
+    run.advance(if run.terms.is_empty() { State::Done } else { State::Draining }, now_ms);
+    run
+}
+
+/// The slot that a secret opens, and the root key. The header's MAC is verified under it.
+fn open<'h>(header: &'h Header, key: &Key) -> Result<(&'h Slot, RootKey), VaultError> {
+    let unlock = key.secret.unlock();
+    let meant: Vec<&Slot> = match &key.slot {
+        Some(name) => vec![find(header, name)?],
+        None => header.slots.iter().filter(|slot| unlock.fits(slot.slot_type())).take(MAX_TRIES).collect(),
+    };
+    let mut error = HeaderError::NoSlotOfType;
+    for slot in meant {
+        if let Err(refusal) = slot.admit(WeakKdf::Refuse, None) {
+            error = refusal;
+            continue;
+        }
+        match slot.opens(&unlock, &header.vault_id, header.flags) {
+            Ok(root) => {
+                header.verify(root.header_keys()).map_err(|_| VaultError::Integrity)?;
+                return Ok((slot, root));
+            }
+            Err(refusal) => error = refusal,
+        }
+    }
+    Err(refused(error))
+}
+
+/// A slot by number or label.
+fn find<'h>(header: &'h Header, name: &str) -> Result<&'h Slot, VaultError> {
+    let number: Option<u8> = name.parse().ok();
+    let by_number = header.slots.iter().find(|slot| Some(slot.id()) == number);
+    by_number
+        .or_else(|| header.slots.iter().find(|slot| slot.label() == name))
+        .ok_or_else(|| VaultError::BadRequest("there is no slot of this number or label: see the list of slots".to_owned()))
+}
+
+/// What must hold for the slots of every header.
+fn guard(slots: &[Slot]) -> Result<(), VaultError> {
+    if slots.is_empty() {
+        return bad("the last slot stays: without it nobody could open the vault");
+    }
+    if slots.iter().all(Slot::is_recovery) {
+        return bad("the last slot that is not for recovery stays: add a passphrase or a key file first");
+    }
+    Ok(())
+}
+
+fn make(
+    desk: &Desk,
+    header: &Header,
+    root: &RootKey,
+    (id, label): (u8, &str),
+    making: Making,
+    cost: Option<Params>,
+) -> Result<(Slot, Made), VaultError> {
+    let (secret, made) = match making {
+        Making::Sent(secret) => (secret, Made::default()),
+        Making::RecoveryCode => {
+            let code = RecoveryCode::generate(&*desk.random).map_err(|_| VaultError::Internal)?;
+            let printed = code.render();
+            (Secret::Recovery(code), Made { recovery_code: Some(printed), ..Made::default() })
+        }
+        Making::Shares { threshold, total } => {
+            let shares = Share::create(&header.vault_id, threshold, total, &*desk.random);
+            let shares = shares.map_err(|_| VaultError::BadRequest("2 to 32 shares, threshold from 2 to their number".to_owned()))?;
+            let printed = shares.iter().map(Share::render).collect();
+            (Secret::Shares(shares), Made { shares: printed, ..Made::default() })
+        }
+    };
+    let new = NewSlot { label, secret: secret.unlock(), params: raised(cost, desk.settings.kdf) };
+    Ok((seal(desk, header, root, &new, id)?, made))
+}
+
+fn seal(desk: &Desk, header: &Header, root: &RootKey, new: &NewSlot<'_>, id: u8) -> Result<Slot, VaultError> {
+    let suite = header.slots.first().map_or(Suite::Aes256Gcm, Slot::suite);
+    let bound = (&header.vault_id, header.flags, suite);
+    Slot::seal(new, id, bound, root, &*desk.random, WeakKdf::Refuse).map_err(refused)
+}
+
+/// The greater of what is stored, what is configured, and the floor: a weak header is never copied forward.
+fn raised(stored: Option<Params>, configured: Option<Params>) -> Params {
+    let mut cost = WRITE_FLOOR;
+    for other in stored.into_iter().chain(configured) {
+        (cost.m_kib, cost.t) = (cost.m_kib.max(other.m_kib), cost.t.max(other.t));
+    }
+    cost
+}
+
+fn replaced(header: &Header, slot: &Slot) -> Vec<Slot> {
+    header.slots.iter().map(|old| if old.id() == slot.id() { slot.clone() } else { old.clone() }).collect()
+}
+
+fn free_id(header: &Header) -> Option<u8> {
+    let next = header.slots.iter().map(Slot::id).max().and_then(|id| id.checked_add(1));
+    let taken = |id: &u8| header.slots.iter().any(|slot| slot.id() == *id);
+    (header.slots.len() < crate::keys::header::MAX_SLOTS).then(|| next.or_else(|| (0..=u8::MAX).find(|id| !taken(id))))?
+}
+
+fn named(slot: &Slot) -> String {
+    format!("slot {} ({})", slot.id(), slot.label())
+}
+
+/// A slot as it is listed.
+pub(in crate::core) fn info(slot: &Slot) -> SlotInfo {
+    let (cost, set) = (slot.cost(), slot.share_set());
+    SlotInfo {
+        id: slot.id(),
+        kind: slot.type_name().to_owned(),
+        label: slot.label().to_owned(),
+        recovery: slot.is_recovery(),
+        survives_rekey: slot.reseals_absent(),
+        memory_mib: cost.map(|cost| cost.m_kib / 1024),
+        passes: cost.map(|cost| cost.t),
+        threshold: set.as_ref().map(|set| set.k),
+        total: set.as_ref().map(|set| set.n),
+        set: set.as_ref().map(|set| hex(set.set_id.get(..4).unwrap_or_default())),
+    }
+}
+
+fn reply(slot: Option<&Slot>, made: &Made) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        slot: Option<SlotInfo>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovery_code: Option<&'a str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        shares: Vec<&'a str>,
+    }
+    let text = |bytes: &'_ SecretBytes| std::str::from_utf8(bytes.reveal()).map(str::len).map_err(|_| VaultError::Internal);
+    for printed in made.recovery_code.iter().chain(&made.shares) {
+        text(printed)?;
+    }
+    let shown = |bytes| std::str::from_utf8(SecretBytes::reveal(bytes)).unwrap_or_default();
+    let body = Body {
+        slot: slot.map(info),
+        recovery_code: made.recovery_code.as_ref().map(shown),
+        shares: made.shares.iter().map(shown).collect(),
+    };
+    let bytes = serde_json::to_vec(&body).map_err(|_| VaultError::Internal)?;
+    Ok(Reply::data(Zeroizing::new(bytes)))
+}
+
+fn bad<T>(text: impl Into<String>) -> Result<T, VaultError> {
+    Err(VaultError::BadRequest(text.into()))
+}
+
+/// What the caller learns of a slot that does not open. A wrong secret and a missing slot look alike.
+fn refused(error: HeaderError) -> VaultError {
+    match error {
+        HeaderError::WrongSecret | HeaderError::NoSlotOfType => VaultError::WrongKey,
+        HeaderError::Share(error) => VaultError::BadRequest(error.to_string()),
+        HeaderError::Limit(_) | HeaderError::KeyFileSize | HeaderError::WeakKdf | HeaderError::KdfTooCostly(_) => {
+            VaultError::BadRequest(error.to_string())
+        }
+        HeaderError::Crypto(_) => VaultError::Internal,
+        error => {
+            tracing::error!(%error, "key slot");
+            VaultError::Integrity
+        }
+    }
+}

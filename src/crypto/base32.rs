@@ -1,0 +1,141 @@
+//! Crockford's base32 for texts that people copy by hand (crockford.com/base32.html).
+//!
+//! Symbols are `0-9A-Z` without I, L, O and U. Reading takes small letters, reads O as 0 and I and L
+//! as 1, and passes over hyphens and white space.
+
+use zeroize::Zeroizing;
+
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// Longest text that is read at all, in bytes.
+pub const MAX_TEXT: usize = 1024;
+
+/// Why a text is not base32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextError {
+    /// Longer than [`MAX_TEXT`].
+    TooLong,
+    /// The symbol with this number (from 0, hyphens and spaces not counted) is no symbol.
+    Symbol(usize),
+}
+
+/// The 5-bit values of `text`.
+///
+/// # Errors
+/// [`TextError`]; it names a place, never a symbol.
+pub fn symbols(text: &str) -> Result<Zeroizing<Vec<u8>>, TextError> {
+    if text.len() > MAX_TEXT {
+        return Err(TextError::TooLong);
+    }
+    // The full capacity at once: growing would leave an unwiped copy behind.
+    let mut values = Zeroizing::new(Vec::with_capacity(text.len()));
+    for symbol in text.chars().filter(|c| !c.is_whitespace() && *c != '-') {
+        let at = values.len();
+        values.push(value(symbol).ok_or(TextError::Symbol(at))?);
+    }
+    Ok(values)
+}
+
+/// The value of one symbol, by comparing with the whole alphabet: no lookup by a secret.
+fn value(symbol: char) -> Option<u8> {
+    let wanted = match symbol.to_ascii_uppercase() {
+        'O' => b'0',
+        'I' | 'L' => b'1',
+        other => u8::try_from(other).ok()?,
+    };
+    let mut found = None;
+    for (value, symbol) in (0u8..).zip(ALPHABET) {
+        if *symbol == wanted {
+            found = Some(value);
+        }
+    }
+    found
+}
+
+/// The symbol of a value; only the low five bits count.
+pub fn symbol(value: u8) -> char {
+    let mut found = b'0';
+    for (at, symbol) in (0u8..).zip(ALPHABET) {
+        if at == value & 31 {
+            found = *symbol;
+        }
+    }
+    char::from(found)
+}
+
+/// Cuts bytes into 5-bit values, the highest bit first; the last one is filled with zero bits.
+pub fn to_symbols(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut values = Zeroizing::new(Vec::with_capacity((bytes.len() * 8).div_ceil(5)));
+    let (mut held, mut bits) = (0u16, 0u32);
+    for byte in bytes {
+        held = (held << 8) | u16::from(*byte);
+        bits += 8;
+        while bits >= 5 {
+            bits -= 5;
+            values.push(low((held >> bits) & 31));
+            held &= (1 << bits) - 1;
+        }
+    }
+    if bits > 0 {
+        values.push(low((held << (5 - bits)) & 31));
+    }
+    values
+}
+
+/// Joins 5-bit values to `N` bytes. `None` when their number does not fit or a filling bit is set.
+pub fn to_bytes<const N: usize>(values: &[u8]) -> Option<Zeroizing<[u8; N]>> {
+    if values.len() != (N * 8).div_ceil(5) {
+        return None;
+    }
+    let mut bytes = Zeroizing::new([0u8; N]);
+    let mut out = bytes.iter_mut();
+    let (mut held, mut bits) = (0u16, 0u32);
+    for value in values {
+        held = (held << 5) | u16::from(value & 31);
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            *out.next()? = low(held >> bits);
+            held &= (1 << bits) - 1;
+        }
+    }
+    (held == 0).then_some(bytes)
+}
+
+/// The low byte of a value.
+fn low(value: u16) -> u8 {
+    let [_, low] = value.to_be_bytes();
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn symbols_follow_crockford() {
+        let all: String = (0..32).map(symbol).collect();
+        assert_eq!(all.as_bytes(), ALPHABET);
+        assert_eq!(symbols("oO0 iIlL1-zZ\u{a0}").unwrap().as_slice(), [0, 0, 0, 1, 1, 1, 1, 1, 31, 31]);
+        for bad in ['U', 'u', '*', '\u{212a}', '\u{ff10}', '\0'] {
+            assert_eq!(symbols(&format!("0-{bad}")), Err(TextError::Symbol(1)));
+        }
+        assert_eq!(symbols(&"-".repeat(MAX_TEXT + 1)), Err(TextError::TooLong));
+    }
+
+    #[test]
+    fn filling_bits_are_zero() {
+        assert_eq!(to_symbols(&[0xff]).as_slice(), [31, 28]);
+        assert!(to_bytes::<1>(&[31, 28]).is_some());
+        assert!(to_bytes::<1>(&[31, 29]).is_none() && to_bytes::<1>(&[31]).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_round_trip(bytes: [u8; 23]) {
+            prop_assert_eq!(*to_bytes::<23>(&to_symbols(&bytes)).unwrap(), bytes);
+        }
+    }
+}

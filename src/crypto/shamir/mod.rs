@@ -1,0 +1,113 @@
+//! Shamir's secret sharing of 32 bytes over GF(2^8) (A. Shamir, CACM 22(11), 1979).
+//!
+//! The field is that of AES: polynomial x^8 + x^4 + x^3 + x + 1 (FIPS 197, section 4.2). Arithmetic
+//! has neither branches nor tables that depend on its operands: table lookups by secret bytes leak
+//! through the cache (CVE-2023-25000). Every byte of the secret has its own polynomial.
+
+use std::hint::black_box;
+
+use zeroize::Zeroizing;
+
+use super::{CryptoError, Key, Random};
+
+/// Least number of points that give the secret: with one, every holder would have it alone.
+pub const MIN_THRESHOLD: u8 = 2;
+/// Greatest number of points of one split.
+pub const MAX_SHARES: u8 = 32;
+
+/// One point of the polynomials: 32 bytes `y` at one `x`. A secret as long as others are missing.
+pub struct Point {
+    /// Where the polynomials are evaluated; 1 to 32. At 0 lies the secret.
+    pub x: u8,
+    /// The values, one for each byte of the secret.
+    pub y: Key,
+}
+
+/// Whether `k` of `n` is a split that this module makes: 2 <= k <= n <= 32.
+pub fn valid(k: u8, n: u8) -> bool {
+    MIN_THRESHOLD <= k && k <= n && n <= MAX_SHARES
+}
+
+/// Splits `secret` so that any `k` of the `n` points at x = 1 to `n` give it and fewer tell nothing.
+///
+/// # Errors
+/// [`CryptoError::Parameters`] unless 2 <= k <= n <= 32, [`CryptoError::Random`].
+pub fn split(secret: &Key, k: u8, n: u8, random: &dyn Random) -> Result<Vec<Point>, CryptoError> {
+    if !valid(k, n) {
+        return Err(CryptoError::Parameters("a split has 2 <= k <= n <= 32"));
+    }
+    // From the highest power down. Zero is a legal coefficient: leaving it out would tell something.
+    let coefficients = (1..k).map(|_| Key::random(random)).collect::<Result<Vec<_>, _>>()?;
+    let at = |x: u8| {
+        let y = Key::fill_with(|out| {
+            for coefficient in coefficients.iter().chain([secret]) {
+                for (y, c) in out.iter_mut().zip(coefficient.reveal()) {
+                    *y = mul(*y, x) ^ c;
+                }
+            }
+        });
+        Point { x, y }
+    };
+    Ok((1..=n).map(at).collect())
+}
+
+/// The value at 0 of the polynomials through all `points` (Lagrange).
+///
+/// The caller gives as many points as the split asks for: fewer, or points of two splits, give 32
+/// bytes that have nothing to do with the secret, and no error.
+///
+/// # Errors
+/// [`CryptoError::Malformed`] without a point, with more than 32, or when an x is 0 or comes twice.
+pub fn combine(points: &[&Point]) -> Result<Key, CryptoError> {
+    if points.is_empty() || points.len() > usize::from(MAX_SHARES) {
+        return Err(CryptoError::Malformed("number of shares"));
+    }
+    for (at, point) in points.iter().enumerate() {
+        if point.x == 0 {
+            return Err(CryptoError::Malformed("a share at zero"));
+        }
+        if points.iter().take(at).any(|other| other.x == point.x) {
+            return Err(CryptoError::Malformed("two shares with one number"));
+        }
+    }
+    Ok(Key::fill_with(|out| {
+        for point in points {
+            let (mut above, mut below) = (1, 1);
+            for other in points.iter().filter(|other| other.x != point.x) {
+                // 0 - x and x - x' are sums in a field of characteristic 2.
+                above = mul(above, other.x);
+                below = mul(below, point.x ^ other.x);
+            }
+            let weight = Zeroizing::new(mul(above, invert(below)));
+            for (secret, y) in out.iter_mut().zip(point.y.reveal()) {
+                *secret ^= mul(*y, *weight);
+            }
+        }
+    }))
+}
+
+/// The product in GF(2^8), bit by bit under masks.
+fn mul(a: u8, b: u8) -> u8 {
+    let (mut a, mut product) = (a, 0);
+    for bit in 0..8 {
+        // The optimiser must not see that the mask has two values only, or it may branch on it.
+        product ^= a & black_box((b >> bit) & 1).wrapping_neg();
+        let carry = black_box(a >> 7).wrapping_neg();
+        a = (a << 1) ^ (carry & 0x1b);
+    }
+    product
+}
+
+/// The inverse as a^254; 0 gives 0 and is excluded by the callers.
+fn invert(a: u8) -> u8 {
+    // 254 = 2 + 4 + 8 + 16 + 32 + 64 + 128.
+    let (mut power, mut product) = (a, 1);
+    for _ in 0..7 {
+        power = mul(power, power);
+        product = mul(product, power);
+    }
+    product
+}
+
+#[cfg(test)]
+mod tests;
