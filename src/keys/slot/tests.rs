@@ -169,8 +169,11 @@ fn a_hybrid_slot_with_a_foreign_public_key_does_not_open() {
 #[test]
 fn every_changed_byte_is_refused() {
     let shares = shares();
-    for secret in [Unlock::Recovery(CODE), Unlock::Shares(&shares)] {
-        let bytes = encoded(&make(secret));
+    // Two of three shares: the hash of the third is authenticated by the associated data alone.
+    let cases =
+        [(Unlock::Recovery(CODE), Unlock::Recovery(CODE)), (Unlock::Shares(&shares), Unlock::Shares(&shares[..2]))];
+    for (made, secret) in cases {
+        let bytes = encoded(&make(made));
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
@@ -217,6 +220,19 @@ fn keks_follow_the_document() {
     let argon = crate::crypto::password::argon2id(&OPEN_FLOOR, salt, PASS).unwrap();
     let ikm = [*argon.reveal(), sha256(&[b"sr1 kf", FILE])].concat();
     assert!(slot.wrapping_key(&both, &VAULT, 0).unwrap().ct_eq(&expand(&ikm, 3)));
+}
+
+/// The private half of a hybrid slot by hand, as `docs/format.md` has it ("Hybrid slots").
+#[test]
+fn private_half_follows_the_document() {
+    let slot = make(Unlock::Hybrid(PASS));
+    let (head, rest) = slot.params.split_at(44 + PUBLIC_LEN);
+    let aad = [b"sr1 prv", &MAGIC[..], &VAULT.0, &[0, 0, 7, 5, 1], head].concat();
+    let argon = crate::crypto::password::argon2id(&OPEN_FLOOR, head[12..44].try_into().unwrap(), PASS).unwrap();
+    let kek = crate::crypto::derive::hkdf(&VAULT.0, argon.reveal(), &[b"sr1 slot", &[7, 5]]);
+    let private = rest[..WRAPPED_LEN].try_into().unwrap();
+    let seed = wrap::open(&kek, Suite::Aes256Gcm, &aad, private).unwrap();
+    assert_eq!(Private::from_seed(seed).public().as_bytes()[..], head[44..]);
 }
 
 proptest! {
