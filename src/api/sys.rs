@@ -145,6 +145,20 @@ pub struct KeyStatus {
     pub encryptions: u64,
 }
 
+/// Reply of `strongroom/audit-public-key`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuditPublicKey {
+    /// Number of the key.
+    pub id: u32,
+    /// `ed25519`.
+    pub algorithm: String,
+    /// 32 bytes in hexadecimal.
+    pub public_key: String,
+    /// SHA-256 of the key, to compare by eye.
+    pub fingerprint: String,
+}
+
 /// Tuning values of a [`Mount`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -9,14 +9,16 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::chain::{self, AuditHead, ChainKeys};
+use super::chain::{self, AuditHead, KeySet, LogKey};
+use super::checkpoint::{self, Coverage, KeyChange};
 use super::entry::{EntryWriter, Inner, Note, PathMode, ReplyFacts, RequestFacts};
 use super::error::AuditError;
 use super::recover::Resume;
 use super::{Device, Syncer};
-use crate::crypto::secret::Key;
+use crate::crypto::sign;
 
 /// Milliseconds between two tries of a failed device, and between two looks at where devices point.
 const INTERVAL_MS: u64 = 1000;
@@ -66,6 +68,8 @@ struct State {
     synced: u64,
     /// A sync failed: nothing may be written any more.
     dead: bool,
+    /// What the next checkpoint covers.
+    coverage: Coverage,
 }
 
 /// Bodies of one batch, one behind the other.
@@ -88,8 +92,7 @@ impl Bodies {
 
 /// Writes the audit trail. One for a running vault; shared by all threads.
 pub struct Broker {
-    key_id: u32,
-    keys: ChainKeys,
+    keys: ArcSwap<KeySet>,
     paths: PathMode,
     mode: SyncMode,
     state: Mutex<State>,
@@ -102,7 +105,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`AuditError::NoDevice`], [`AuditError::Refused`], [`AuditError::Sync`].
-    pub fn open(devices: Vec<Box<dyn Device>>, key_id: u32, key: &Key, resume: Resume) -> Result<Self, AuditError> {
+    pub fn open(devices: Vec<Box<dyn Device>>, key: LogKey, resume: Resume) -> Result<Self, AuditError> {
         if devices.is_empty() {
             return Err(AuditError::NoDevice);
         }
@@ -124,27 +127,33 @@ impl Broker {
             checked_ms: 0,
             synced: 0,
             dead: false,
+            coverage: resume.coverage,
         };
         let broker = Self {
-            key_id,
-            keys: ChainKeys::new(key),
+            keys: ArcSwap::from_pointee(KeySet::from(key)),
             paths: PathMode::default(),
             mode: SyncMode::default(),
             state: Mutex::new(state),
         };
+        let keys = broker.keys.load_full();
         let mut bodies = Bodies::default();
         if resume.new_file {
             let note = Inner::Reopened { new: true, pending: &resume.pending };
-            broker.writer(&mut bodies.bytes).inner(resume.time_ms, &note);
+            broker.writer(&keys, &mut bodies.bytes).inner(resume.time_ms, &note);
             bodies.end();
         }
         for torn in &resume.torn {
             let note = Inner::TornTail { bytes: torn.bytes, digest: &torn.sha256 };
-            broker.writer(&mut bodies.bytes).inner(resume.time_ms, &note);
+            broker.writer(&keys, &mut bodies.bytes).inner(resume.time_ms, &note);
             bodies.end();
         }
         if !bodies.ends.is_empty() {
-            broker.append(&mut broker.state.lock(), resume.time_ms, &bodies)?;
+            let mut state = broker.state.lock();
+            if resume.new_file {
+                state.coverage = Coverage::default();
+            }
+            broker.append(&mut state, &keys, resume.time_ms, &bodies)?;
+            drop(state);
             broker.sync()?;
         }
         Ok(broker)
@@ -170,10 +179,11 @@ impl Broker {
     /// # Errors
     /// [`AuditError::Refused`]: not recorded, the answer must not leave. [`AuditError::Sync`]: stop the process.
     pub fn exchange(&self, request: &RequestFacts<'_>, reply: &ReplyFacts<'_>) -> Result<(), AuditError> {
+        let keys = self.keys.load_full();
         let mut bodies = Bodies { bytes: Vec::with_capacity(1024), ends: Vec::with_capacity(1) };
-        self.writer(&mut bodies.bytes).exchange(request, reply);
+        self.writer(&keys, &mut bodies.bytes).exchange(request, reply);
         bodies.end();
-        self.append(&mut self.state.lock(), request.time_ms, &bodies)?;
+        self.append(&mut self.state.lock(), &keys, request.time_ms, &bodies)?;
         match self.mode {
             SyncMode::Periodic => Ok(()),
             SyncMode::Always => self.sync(),
@@ -187,10 +197,11 @@ impl Broker {
     /// # Errors
     /// [`AuditError::Refused`]: none was recorded, the group must not run. [`AuditError::Sync`]: stop the process.
     pub fn requests(&self, requests: &[RequestFacts<'_>]) -> Result<AuditHead, AuditError> {
+        let keys = self.keys.load_full();
         let mut bodies = Bodies::default();
         let mut time_ms = 0;
         for facts in requests {
-            self.writer(&mut bodies.bytes).request(facts);
+            self.writer(&keys, &mut bodies.bytes).request(facts);
             bodies.end();
             time_ms = time_ms.max(facts.time_ms);
         }
@@ -199,7 +210,7 @@ impl Broker {
             if requests.is_empty() {
                 return if state.dead { Err(AuditError::Sync) } else { Ok(state.head) };
             }
-            self.append(&mut state, time_ms, &bodies)?;
+            self.append(&mut state, &keys, time_ms, &bodies)?;
             let head = state.head;
             let count = u64::try_from(requests.len()).expect("a length fits");
             state.pending.extend(head.seq - count + 1..=head.seq);
@@ -230,12 +241,13 @@ impl Broker {
         {
             let mut state = self.state.lock();
             let time_ms = time_ms.max(state.last_ms);
+            let keys = self.keys.load_full();
             let mut bodies = Bodies::default();
             for (request, facts) in replies {
-                self.writer(&mut bodies.bytes).reply(time_ms, *request, facts);
+                self.writer(&keys, &mut bodies.bytes).reply(time_ms, *request, facts);
                 bodies.end();
             }
-            self.append(&mut state, time_ms, &bodies)?;
+            self.append(&mut state, &keys, time_ms, &bodies)?;
             for (request, _) in replies {
                 state.pending.remove(request);
             }
@@ -248,12 +260,13 @@ impl Broker {
     /// # Errors
     /// [`AuditError::Refused`], [`AuditError::Sync`].
     pub fn note(&self, time_ms: u64, note: &Note<'_>) -> Result<(), AuditError> {
+        let keys = self.keys.load_full();
         let mut bodies = Bodies::default();
-        self.writer(&mut bodies.bytes).note(time_ms, note);
+        self.writer(&keys, &mut bodies.bytes).note(time_ms, note);
         bodies.end();
         {
             let mut state = self.state.lock();
-            self.append(&mut state, time_ms, &bodies)?;
+            self.append(&mut state, &keys, time_ms, &bodies)?;
             if let Note::Unfinished { request, .. } = note {
                 state.pending.remove(request);
             }
@@ -308,6 +321,7 @@ impl Broker {
                 return Err(AuditError::Sync);
             }
             let time_ms = time_ms.max(state.last_ms);
+            self.sign_open(&mut state, time_ms)?;
             // The old files are finished before the new ones begin: a tail can only be torn in the last file.
             for handle in sync_slots(&mut state)? {
                 if handle.sync().is_err() {
@@ -328,10 +342,14 @@ impl Broker {
                 }
             }
             let pending: Vec<u64> = state.pending.iter().copied().collect();
+            let keys = self.keys.load_full();
+            if new {
+                state.coverage = Coverage::default();
+            }
             let mut bodies = Bodies::default();
-            self.writer(&mut bodies.bytes).inner(time_ms, &Inner::Reopened { new, pending: &pending });
+            self.writer(&keys, &mut bodies.bytes).inner(time_ms, &Inner::Reopened { new, pending: &pending });
             bodies.end();
-            self.append(&mut state, time_ms, &bodies)?;
+            self.append(&mut state, &keys, time_ms, &bodies)?;
         }
         self.sync()?;
         match failed {
@@ -340,10 +358,59 @@ impl Broker {
         }
     }
 
+    /// Signs everything since the last checkpoint, if there is anything, and makes it durable. The daemon calls it each
+    /// second; besides, every thousandth entry is followed by a checkpoint.
+    ///
+    /// # Errors
+    /// [`AuditError::Refused`], [`AuditError::Sync`].
+    pub fn checkpoint(&self, time_ms: u64) -> Result<(), AuditError> {
+        {
+            let mut state = self.state.lock();
+            self.sign_open(&mut state, time_ms)?;
+        }
+        self.sync()
+    }
+
+    /// Goes over to another audit key: a note signed by both, made with the old one.
+    ///
+    /// # Errors
+    /// [`AuditError::Refused`]: nothing has changed. [`AuditError::Sync`]: stop the process.
+    pub fn switch_key(&self, time_ms: u64, key: LogKey) -> Result<(), AuditError> {
+        let old = self.keys.load_full();
+        if old.id == key.id {
+            return Ok(());
+        }
+        let mut bodies = Bodies::default();
+        KeyChange::write(&mut bodies.bytes, time_ms, (old.id, &old.sign), (key.id, &key.sign));
+        bodies.end();
+        {
+            let mut state = self.state.lock();
+            let time_ms = time_ms.max(state.last_ms);
+            self.append(&mut state, &old, time_ms, &bodies)?;
+            self.keys.store(Arc::new(KeySet::from(key)));
+        }
+        self.sync()
+    }
+
+    /// Number and public half of the key that signs.
+    pub fn public_key(&self) -> (u32, [u8; 32]) {
+        let keys = self.keys.load();
+        (keys.id, sign::public(&keys.sign))
+    }
+
+    /// Appends a checkpoint over everything that none covers.
+    fn sign_open(&self, state: &mut State, time_ms: u64) -> Result<(), AuditError> {
+        if state.coverage.open == 0 {
+            return Ok(());
+        }
+        let (keys, time_ms) = (self.keys.load_full(), time_ms.max(state.last_ms));
+        self.append_and(state, &keys, time_ms, &Bodies::default(), 1)
+    }
+
     /// The keyed hash under which a value or path appears in entries: `hmac-sha256:<hex>`.
     pub fn hash(&self, input: &[u8]) -> String {
         let mut out = Vec::with_capacity(76);
-        self.keys.write_value(&mut out, input);
+        self.keys.load().chain.write_value(&mut out, input);
         String::from_utf8(out).expect("hexadecimal is text")
     }
 
@@ -369,37 +436,54 @@ impl Broker {
         state.slots.iter().map(describe).collect()
     }
 
-    fn writer<'o>(&self, out: &'o mut Vec<u8>) -> EntryWriter<'o, '_> {
-        EntryWriter { out, keys: &self.keys, paths: self.paths }
+    fn writer<'o, 'k>(&self, keys: &'k KeySet, out: &'o mut Vec<u8>) -> EntryWriter<'o, 'k> {
+        EntryWriter { out, keys: &keys.chain, paths: self.paths }
     }
 
     /// Chains `bodies` to the head and hands them to all devices; on `Ok` at least one has them.
-    fn append(&self, state: &mut State, time_ms: u64, bodies: &Bodies) -> Result<(), AuditError> {
+    fn append(&self, state: &mut State, keys: &KeySet, time_ms: u64, bodies: &Bodies) -> Result<(), AuditError> {
+        self.append_and(state, keys, time_ms, bodies, checkpoint::EVERY)
+    }
+
+    /// As [`Broker::append`], with a checkpoint behind them when at least `due` lines are not covered.
+    fn append_and(
+        &self,
+        state: &mut State,
+        keys: &KeySet,
+        time_ms: u64,
+        bodies: &Bodies,
+        due: u64,
+    ) -> Result<(), AuditError> {
         if state.dead {
             return Err(AuditError::Sync);
         }
-        let State { head, slots, lines, .. } = state;
+        let State { head, slots, lines, coverage, .. } = state;
         let alone = slots.iter().all(|slot| slot.missed_from.is_some());
         // A clock that went backwards by more than the interval must not put a retry off.
-        let due = |slot: &Slot| alone || time_ms >= slot.retry_ms || slot.retry_ms - time_ms > INTERVAL_MS;
+        let ready = |slot: &Slot| alone || time_ms >= slot.retry_ms || slot.retry_ms - time_ms > INTERVAL_MS;
 
         lines.clear();
         let mut next = *head;
-        for slot in slots.iter().filter(|slot| due(slot)) {
+        let mut covered = coverage.clone();
+        for slot in slots.iter().filter(|slot| ready(slot)) {
             if let Some(from) = slot.missed_from.filter(|from| *from <= head.seq) {
                 let mut body = Vec::with_capacity(128);
                 let note = Inner::Rejoined { device: slot.device.name(), from };
-                self.writer(&mut body).inner(time_ms, &note);
-                next = chain::seal(lines, &next, self.key_id, &self.keys, &body);
+                self.writer(keys, &mut body).inner(time_ms, &note);
+                next = seal_covered(lines, &mut covered, &next, keys, &body);
             }
         }
         for body in bodies.iter() {
-            next = chain::seal(lines, &next, self.key_id, &self.keys, body);
+            next = seal_covered(lines, &mut covered, &next, keys, body);
+        }
+
+        if covered.open >= due {
+            next = seal_checkpoint(lines, &mut covered, &next, keys, time_ms);
         }
 
         let (mut accepted, mut unsure) = (false, false);
         for slot in slots.iter_mut() {
-            if slot.missed_from.is_some() && !due(slot) {
+            if slot.missed_from.is_some() && !ready(slot) {
                 continue;
             }
             match slot.device.append(lines) {
@@ -418,7 +502,7 @@ impl Broker {
         }
         // A device that did not answer in time may still write these lines: their numbers are used up.
         if accepted || unsure {
-            *head = next;
+            (*head, *coverage) = (next, covered);
         }
         state.last_ms = state.last_ms.max(time_ms);
         if time_ms.abs_diff(state.checked_ms) >= INTERVAL_MS {
@@ -429,6 +513,40 @@ impl Broker {
         }
         if accepted { Ok(()) } else { Err(AuditError::Refused) }
     }
+}
+
+/// Seals one line and takes it into the coverage of the next checkpoint.
+fn seal_covered(
+    lines: &mut Vec<u8>,
+    covered: &mut Coverage,
+    head: &AuditHead,
+    keys: &KeySet,
+    body: &[u8],
+) -> AuditHead {
+    let start = lines.len();
+    let next = chain::seal(lines, head, keys.id, &keys.chain, body);
+    covered.add(next.seq, line_from(lines, start));
+    next
+}
+
+/// Signs everything since the last checkpoint.
+fn seal_checkpoint(
+    lines: &mut Vec<u8>,
+    covered: &mut Coverage,
+    head: &AuditHead,
+    keys: &KeySet,
+    time_ms: u64,
+) -> AuditHead {
+    let (start, mut body) = (lines.len(), Vec::with_capacity(384));
+    covered.write(&mut body, time_ms, keys.id, &keys.sign);
+    let next = chain::seal(lines, head, keys.id, &keys.chain, &body);
+    covered.restart(next.seq, line_from(lines, start));
+    next
+}
+
+/// The last line without its line feed.
+fn line_from(lines: &[u8], start: usize) -> &[u8] {
+    lines.get(start..lines.len().saturating_sub(1)).unwrap_or_default()
 }
 
 /// Syncs the working devices that must be synced under the lock and returns the handles of the others.

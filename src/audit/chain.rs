@@ -76,10 +76,34 @@ impl ChainKeys {
     }
 }
 
+/// One audit key, as the keyring holds it.
+pub struct LogKey {
+    /// Number; entries name it.
+    pub id: u32,
+    /// K_audit: what [`ChainKeys`] derive from.
+    pub mac: Key,
+    /// Seed of the Ed25519 key that signs checkpoints.
+    pub sign: Key,
+}
+
+/// An audit key ready to write with.
+pub(super) struct KeySet {
+    pub(super) id: u32,
+    pub(super) chain: ChainKeys,
+    pub(super) sign: Key,
+}
+
+impl From<LogKey> for KeySet {
+    fn from(LogKey { id, mac, sign }: LogKey) -> Self {
+        Self { id, chain: ChainKeys::new(&mac), sign }
+    }
+}
+
 /// Audit keys by id, for verification: the newest and those it replaced.
 #[derive(Default)]
 pub struct AuditKeys {
     keys: Vec<(u32, ChainKeys)>,
+    publics: Vec<(u32, [u8; 32])>,
 }
 
 impl AuditKeys {
@@ -101,7 +125,19 @@ impl AuditKeys {
         self.keys.push((id, ChainKeys::new(key)));
     }
 
-    /// True without any key.
+    /// Adds the public half of a signing key. One is enough: later ones are taken from the log when the trusted one
+    /// signed them.
+    pub fn add_public(&mut self, id: u32, public: [u8; 32]) {
+        self.publics.retain(|(known, _)| *known != id);
+        self.publics.push((id, public));
+    }
+
+    /// Public halves that are trusted from the start.
+    pub(super) fn publics(&self) -> &[(u32, [u8; 32])] {
+        &self.publics
+    }
+
+    /// True without any secret key: links are checked, not who made them.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }

@@ -4,6 +4,7 @@
 //! than its limit is replaced by its keyed hash, so an entry is bounded and yet names exactly one text.
 
 use super::chain::ChainKeys;
+use super::checkpoint::{Checkpoint, KeyChange};
 use super::json;
 use crate::api::spiffe::SpiffeId;
 
@@ -381,6 +382,10 @@ pub(super) enum Role<'a> {
     Reopened { new: bool, pending: &'a [u8] },
     /// Takes a device back that missed entries from this one on.
     Rejoined(u64),
+    /// Signs the lines before it.
+    Checkpoint(Checkpoint),
+    /// Names the next audit key.
+    Key(Box<KeyChange>),
     /// Any other entry.
     Plain,
 }
@@ -391,17 +396,23 @@ impl<'a> Role<'a> {
         let rest = body.strip_prefix(b"\"type\":\"")?;
         let (kind, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'"')?);
         let rest = rest.strip_prefix(b"\",\"time\":")?;
-        let rest = rest.get(json::TIME_LEN..)?;
+        let (time, rest) = rest.split_at_checked(json::TIME_LEN)?;
         match kind {
             b"request" => Some(Self::Request),
             b"exchange" => Some(Self::Plain),
             b"reply" => json::take_number(rest.strip_prefix(b",\"request\":")?).map(|(seq, _)| Self::Closes(seq)),
-            b"note" => Self::parse_note(rest.strip_prefix(b",\"kind\":\"")?),
+            b"note" => Self::parse_note(time, rest.strip_prefix(b",\"kind\":\"")?),
             _ => None,
         }
     }
 
-    fn parse_note(rest: &'a [u8]) -> Option<Self> {
+    fn parse_note(time: &[u8], rest: &'a [u8]) -> Option<Self> {
+        if let Some(rest) = rest.strip_prefix(b"checkpoint\"") {
+            return Checkpoint::parse(time, rest).map(Self::Checkpoint);
+        }
+        if let Some(rest) = rest.strip_prefix(b"key\"") {
+            return KeyChange::parse(rest).map(|change| Self::Key(Box::new(change)));
+        }
         if let Some(rest) = rest.strip_prefix(b"reopened\",\"new\":") {
             let (new, rest) = match rest.strip_prefix(b"true") {
                 Some(rest) => (true, rest),

@@ -15,6 +15,8 @@
 mod broker;
 #[cfg_attr(not(feature = "server"), allow(dead_code))]
 mod chain;
+#[cfg_attr(not(feature = "server"), allow(dead_code))]
+mod checkpoint;
 #[cfg_attr(not(feature = "server"), allow(dead_code))] // checking needs the roles of entries only
 mod entry;
 #[cfg(feature = "server")]
@@ -35,6 +37,8 @@ mod tests;
 
 #[cfg(feature = "server")]
 pub use broker::{Broker, DeviceHealth, SyncMode};
+#[cfg(feature = "server")]
+pub use chain::LogKey;
 pub use chain::{AuditHead, AuditKeys};
 pub use entry::{MAX_FIELDS, Note, Outcome, PathMode, ReplyFacts, RequestFacts};
 #[cfg(feature = "server")]

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::Device;
 use super::chain::{AuditHead, AuditKeys};
+use super::checkpoint::Coverage;
 use super::entry::Role;
 use super::error::AuditError;
 use super::file::{FileDevice, sync_folder};
@@ -48,6 +49,18 @@ pub struct Resume {
     pub behind: Vec<(usize, u64)>,
     /// Time for the entries that record the start, Unix milliseconds.
     pub time_ms: u64,
+    /// Lines that no checkpoint covers yet.
+    pub(super) coverage: Coverage,
+    /// Key of the last entry.
+    pub(super) last_key: Option<u32>,
+}
+
+impl Resume {
+    /// Key of the last entry; `None` for a log without entries.
+    #[must_use]
+    pub fn last_key(&self) -> Option<u32> {
+        self.last_key
+    }
 }
 
 impl FileDevice {
@@ -71,7 +84,9 @@ impl FileDevice {
         let survey = Survey::of(path, keys, expected)?;
         survey.contains(expected)?;
         let pending = survey.pending.iter().copied().collect();
-        let mut resume = Resume { head: survey.head, pending, time_ms: now_ms, ..Resume::default() };
+        let (coverage, last_key) = (survey.coverage.clone(), survey.last_key);
+        let mut resume =
+            Resume { head: survey.head, pending, time_ms: now_ms, coverage, last_key, ..Resume::default() };
         let device = survey.take_up(path, &mut resume)?;
         Ok((device, resume))
     }
@@ -95,6 +110,8 @@ pub fn recover_all(
         head: best.head,
         pending: best.pending.iter().copied().collect(),
         time_ms: now_ms,
+        coverage: best.coverage.clone(),
+        last_key: best.last_key,
         ..Resume::default()
     };
     for survey in &surveys {
@@ -127,6 +144,8 @@ struct Survey {
     /// Line at which the genuine entries end, if anything follows.
     stop: Option<u64>,
     pending: BTreeSet<u64>,
+    coverage: Coverage,
+    last_key: Option<u32>,
 }
 
 impl Survey {
@@ -155,6 +174,8 @@ impl Survey {
             len: 0,
             stop: None,
             pending: BTreeSet::new(),
+            coverage: Coverage::default(),
+            last_key: None,
         }))
     }
 
@@ -211,6 +232,8 @@ impl Survey {
             len: meta.len(),
             stop,
             pending,
+            coverage: walker.coverage,
+            last_key: walker.last_key,
         }))
     }
 

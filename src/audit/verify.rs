@@ -7,6 +7,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use super::chain::{AuditHead, AuditKeys, Line, MAX_LINE};
+use super::checkpoint::{Coverage, Judgement};
 use super::entry::Role;
 
 /// Most findings that a report lists; the rest is counted.
@@ -58,6 +59,17 @@ pub enum Fault {
     Replaced {
         /// The entry.
         seq: u64,
+    },
+    /// A checkpoint that the key did not sign.
+    #[error("the signature of the checkpoint is not genuine")]
+    BadSignature,
+    /// A checkpoint that was signed over other lines.
+    #[error("entries {from} to {to} are not the ones that were signed")]
+    NotSigned {
+        /// First entry that the checkpoint covers.
+        from: u64,
+        /// Last one.
+        to: u64,
     },
     /// Reading failed.
     #[error("cannot be read: {0}")]
@@ -113,6 +125,14 @@ pub struct Report {
     pub last: AuditHead,
     /// True if keys were given, so that good means genuine.
     pub authenticated: bool,
+    /// True if public keys were given, so that checkpoints were checked.
+    pub signed: bool,
+    /// Good checkpoints.
+    pub checkpoints: u64,
+    /// Last entry that a good checkpoint covers; 0 without one.
+    pub signed_to: u64,
+    /// Entries that no good checkpoint covers.
+    pub unsigned: u64,
     /// Ranges that the device is known to have missed while it failed; other devices have them.
     pub gaps: Vec<(u64, u64)>,
     /// Request entries without reply, counted.
@@ -152,6 +172,10 @@ pub fn verify<'n, R: Read>(
         first: None,
         last: AuditHead::default(),
         authenticated: !keys.is_empty(),
+        signed: !keys.publics().is_empty(),
+        checkpoints: 0,
+        signed_to: 0,
+        unsigned: 0,
         gaps: Vec::new(),
         open_requests: 0,
         head: HeadCheck::NotAsked,
@@ -191,6 +215,8 @@ pub fn verify<'n, R: Read>(
         last_place = (name.to_owned(), lines.number);
     }
     report.last = walker.head.unwrap_or_default();
+    (report.checkpoints, report.signed_to) = (walker.checkpoints, walker.signed_to);
+    report.unsigned = walker.lost.saturating_add(walker.coverage.open);
     if let Some(expected) = expected {
         report.head = walker.check_head(report.first);
         let fault = match report.head {
@@ -225,11 +251,33 @@ pub(super) struct Walker<'k> {
     seen: Option<[u8; 32]>,
     /// The expected entry lies in a known gap.
     missed: bool,
+    /// Public keys by id: the given ones, and those that they signed.
+    publics: Vec<(u32, [u8; 32])>,
+    /// What the next checkpoint must cover.
+    pub(super) coverage: Coverage,
+    /// Key of the last entry.
+    pub(super) last_key: Option<u32>,
+    checkpoints: u64,
+    signed_to: u64,
+    /// Lines that ended a file without a checkpoint.
+    lost: u64,
 }
 
 impl<'k> Walker<'k> {
     pub(super) fn new(keys: &'k AuditKeys, expected: Option<AuditHead>) -> Self {
-        Self { keys, expected, head: None, seen: None, missed: false }
+        Self {
+            keys,
+            expected,
+            head: None,
+            seen: None,
+            missed: false,
+            publics: keys.publics().to_vec(),
+            coverage: Coverage::default(),
+            last_key: None,
+            checkpoints: 0,
+            signed_to: 0,
+            lost: 0,
+        }
     }
 
     /// Checks that `bytes`, a line without line feed, is the next entry, and moves on to it.
@@ -275,12 +323,65 @@ impl<'k> Walker<'k> {
             }
         }
         self.moved(&line);
-        Ok(Step { seq: line.seq, role, gap })
+        let fault = self.cover(&line, &role, bytes);
+        match fault {
+            Some(fault) => Err(fault),
+            None => Ok(Step { seq: line.seq, role, gap }),
+        }
+    }
+
+    /// Follows what checkpoints cover; with public keys, checks them.
+    fn cover(&mut self, line: &Line<'_>, role: &Role<'_>, bytes: &[u8]) -> Option<Fault> {
+        let public = self.publics.iter().find(|(id, _)| *id == line.key).map(|(_, public)| *public);
+        self.last_key = Some(line.key);
+        match role {
+            Role::Checkpoint(checkpoint) => {
+                let judged = public.map(|public| checkpoint.judge(line.seq, &self.coverage, line.key, &public));
+                let left = self.coverage.open;
+                self.coverage.restart(line.seq, bytes);
+                match judged {
+                    Some(Judgement::Good) => {
+                        self.checkpoints += 1;
+                        self.signed_to = checkpoint.to;
+                        return None;
+                    }
+                    Some(Judgement::BadSignature) => return Some(Fault::BadSignature),
+                    Some(Judgement::OtherLines) => {
+                        return Some(Fault::NotSigned { from: checkpoint.from, to: checkpoint.to });
+                    }
+                    Some(Judgement::Holed) | None => self.lost = self.lost.saturating_add(left),
+                }
+                (judged.is_none() && !self.publics.is_empty()).then_some(Fault::UnknownKey(line.key))
+            }
+            Role::Key(change) => {
+                self.coverage.add(line.seq, bytes);
+                match public {
+                    Some(public) if change.genuine(line.key, &public) => self.publics.push((change.new, change.public)),
+                    Some(_) => return Some(Fault::BadSignature),
+                    None => {}
+                }
+                None
+            }
+            Role::Reopened { new: true, .. } => {
+                self.lost = self.lost.saturating_add(self.coverage.open);
+                self.coverage = Coverage::default();
+                self.coverage.add(line.seq, bytes);
+                None
+            }
+            _ => {
+                self.coverage.add(line.seq, bytes);
+                None
+            }
+        }
     }
 
     /// Goes on behind a faulty line so that one fault gives one finding where possible.
     fn skip(&mut self, bytes: &[u8], fault: &Fault) {
         let Some(line) = Line::parse(bytes) else { return };
+        // A line that was refused still stands in the file: what is signed over it must not fit.
+        if !matches!(fault, Fault::BadSignature | Fault::NotSigned { .. }) {
+            self.coverage.add(line.seq, bytes);
+        }
         let follows = self.head.is_none_or(|head| line.seq == head.seq + 1);
         if matches!(fault, Fault::Missing { .. } | Fault::Broken) || (matches!(fault, Fault::Forged) && follows) {
             self.moved(&line);

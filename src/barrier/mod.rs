@@ -27,8 +27,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
-use crate::crypto::{Key, Random};
-use crate::keys::{TermState, VaultId};
+use crate::crypto::Random;
+use crate::keys::{AuditKey, TermState, VaultId};
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
 use crate::store::{CommitSeq, Store};
 
@@ -204,12 +204,18 @@ impl Barrier {
         self.ring.load().keyring.integrity.len()
     }
 
-    /// The audit key that hashes new entries, and its number.
+    /// The audit keys, ascending; the last one writes.
     #[must_use]
-    pub fn audit_key(&self) -> (u32, Key) {
+    pub fn audit_keys(&self) -> Vec<AuditKey> {
         let ring = self.ring.load();
-        let key = ring.keyring.active_audit();
-        (key.id, key.mac.duplicate())
+        let second = |key: &AuditKey| AuditKey {
+            id: key.id,
+            mac: key.mac.duplicate(),
+            sign_alg: key.sign_alg,
+            sign: key.sign.duplicate(),
+            state: key.state,
+        };
+        ring.keyring.audit.iter().map(second).collect()
     }
 
     /// The audit entry that the last published state vouches for.

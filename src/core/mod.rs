@@ -165,13 +165,13 @@ impl Vault {
         live.audit.reopen_at(self.ports.clock.now_ms()).map_err(|error| self.audit_failed(&error))
     }
 
-    /// Makes the audit entries of reads durable. The daemon calls it every second.
+    /// Signs the audit entries since the last checkpoint and makes them durable. The daemon calls it every second.
     ///
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::AuditUnavailable`].
     pub fn sync_audit(&self) -> Result<(), VaultError> {
         let live = self.live().ok_or(VaultError::Sealed)?;
-        live.audit.sync().map_err(|error| self.audit_failed(&error))
+        live.audit.checkpoint(self.ports.clock.now_ms()).map_err(|error| self.audit_failed(&error))
     }
 
     /// Certificate of the vault's own authority, PEM.

@@ -159,9 +159,8 @@ fn keep(
 ) -> Result<oneshot::Receiver<Result<Reply, VaultError>>, VaultError> {
     let facts = Arc::new(facts);
     let (sender, answer) = oneshot::channel();
-    let submitted = order.and_then(|order| {
-        live.keeper.submit(Errand { facts: Arc::clone(&facts), order, answer: sender })
-    });
+    let submitted =
+        order.and_then(|order| live.keeper.submit(Errand { facts: Arc::clone(&facts), order, answer: sender }));
     match submitted {
         Ok(()) => Ok(answer),
         Err(error) => {

@@ -5,5 +5,6 @@
 mod groups;
 mod lifecycle;
 mod pipeline;
+mod rotation;
 mod routes;
 mod support;

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::SealStatus;
-use crate::audit::{AuditHead, AuditKeys, Broker, Note};
+use crate::audit::{AuditHead, AuditKeys, Broker, LogKey, Note};
 use crate::barrier::{Barrier, BarrierError};
 use crate::keys::{HeaderError, Unlock};
 
@@ -184,15 +184,27 @@ fn open_audit(vault: &Vault, barrier: &Barrier, now_ms: u64) -> Result<Broker, V
         tracing::error!(%error, "audit log");
         VaultError::AuditUnavailable
     };
-    let (key_id, key) = barrier.audit_key();
     let head = barrier.audit_head();
     let expected = AuditHead { seq: head.seq, hash: head.hash };
-    let keys = AuditKeys::one(key_id, &key);
+    let mut keys = AuditKeys::none();
+    let (mut log_keys, mut active) = (Vec::new(), None);
+    for key in barrier.audit_keys() {
+        keys.add(key.id, &key.mac);
+        active = Some(key.id);
+        log_keys.push(LogKey { id: key.id, mac: key.mac, sign: key.sign });
+    }
     let (devices, resume) = (vault.ports.audit)(&keys, expected, now_ms).map_err(unavailable)?;
-    let broker = Broker::open(devices, key_id, &key, resume)
+    // The log goes on with the key that it ended with; a newer one is named there before it is used.
+    let last = resume.last_key().or(active);
+    let at = log_keys.iter().position(|key| Some(key.id) == last).ok_or(VaultError::AuditUnavailable)?;
+    let current = log_keys.swap_remove(at);
+    let broker = Broker::open(devices, current, resume)
         .map_err(unavailable)?
         .with_path_mode(vault.settings.audit_paths)
         .with_sync_mode(vault.settings.audit_sync);
+    if let Some(newer) = log_keys.into_iter().find(|key| Some(key.id) == active) {
+        broker.switch_key(now_ms, newer).map_err(unavailable)?;
+    }
     let generation = barrier.mark().2;
     for request in broker.pending() {
         let committed = request <= expected.seq;

@@ -24,6 +24,7 @@ pub mod recovery;
 pub mod secret;
 #[cfg(feature = "server")]
 pub mod shamir;
+pub mod sign;
 #[cfg(feature = "server")]
 pub mod wrap;
 

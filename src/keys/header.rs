@@ -187,13 +187,12 @@ impl Header {
         policy: WeakKdf,
         memory_limit: Option<u64>,
     ) -> Result<Opened, HeaderError> {
-        let wanted = unlock.slot_type();
-        if !self.slots.iter().any(|slot| slot.slot_type() == wanted) {
-            let reserved = self.slots.iter().map(Slot::slot_type).find(|kind| *kind > super::slot::KEY_FILE);
+        if !self.slots.iter().any(|slot| unlock.fits(slot.slot_type())) {
+            let reserved = self.slots.iter().map(Slot::slot_type).find(|kind| *kind == super::slot::DEVICE);
             return Err(reserved.map_or(HeaderError::NoSlotOfType, HeaderError::ReservedSlot));
         }
         let mut refused = HeaderError::WrongSecret;
-        for slot in self.slots.iter().filter(|slot| slot.slot_type() == wanted).take(MAX_TRIES) {
+        for slot in self.slots.iter().filter(|slot| unlock.fits(slot.slot_type())).take(MAX_TRIES) {
             if let Err(error) = slot.admit(policy, memory_limit) {
                 refused = error;
                 continue;

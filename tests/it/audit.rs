@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use strongroom::audit::verify::{Report, verify};
 use strongroom::audit::{
-    AuditError, AuditHead, AuditKeys, Broker, Device, FileDevice, Note, Outcome, ReplyFacts, RequestFacts, Resume,
-    recover_all,
+    AuditError, AuditHead, AuditKeys, Broker, Device, FileDevice, LogKey, Note, Outcome, ReplyFacts, RequestFacts,
+    Resume, recover_all,
 };
 use strongroom::crypto::secret::Key;
 
@@ -17,6 +17,11 @@ const T0: u64 = 1_800_000_000_000;
 
 fn key() -> Key {
     Key::fill_with(|bytes| bytes.copy_from_slice(&[3; 32]))
+}
+
+fn log_key(id: u32, mac: &Key) -> LogKey {
+    let sign = Key::fill_with(|bytes| *bytes = [u8::try_from(id).unwrap(); 32]);
+    LogKey { id, mac: mac.duplicate(), sign }
 }
 
 fn keys() -> AuditKeys {
@@ -63,7 +68,7 @@ impl Place {
 
     fn start(&self, expected: AuditHead) -> Result<(Broker, Resume), AuditError> {
         let (device, resume) = FileDevice::recover(&self.log(), &keys(), expected, T0)?;
-        Ok((Broker::open(vec![Box::new(device)], 1, &key(), resume.clone())?, resume))
+        Ok((Broker::open(vec![Box::new(device)], log_key(1, &key()), resume.clone())?, resume))
     }
 }
 
@@ -154,7 +159,7 @@ fn images(all: &[u8], synced: usize) -> Vec<Vec<u8>> {
 #[test]
 fn every_legal_crash_image_is_recovered() {
     let journal = Journal::default();
-    let broker = Broker::open(vec![Box::new(journal.clone())], 1, &key(), Resume::default()).unwrap();
+    let broker = Broker::open(vec![Box::new(journal.clone())], log_key(1, &key()), Resume::default()).unwrap();
     // For each head that a sealed state may hold: from which event on it may.
     let mut heads = vec![(0, AuditHead::default())];
     for round in 0..4 {
@@ -335,7 +340,7 @@ fn of_two_files_the_shorter_takes_part_again() {
     let paths = [place.path("a.log"), place.path("b.log")];
     let start = |expected| {
         let (devices, resume) = recover_all(&paths, &keys(), expected, T0)?;
-        Broker::open(devices, 1, &key(), resume)
+        Broker::open(devices, log_key(1, &key()), resume)
     };
     let broker = start(AuditHead::default()).unwrap();
     let head = work(&broker, 4);

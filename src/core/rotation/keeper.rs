@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::audit::Broker;
+use crate::audit::{Broker, LogKey};
 use crate::barrier::{Barrier, Group, MountId, Tx};
 use crate::crypto::random::Random;
 
@@ -192,12 +192,14 @@ impl Desk {
 
     /// Puts everything so far under a signature.
     pub(in crate::core) fn checkpoint(&self) -> Result<(), VaultError> {
-        self.audit.sync().map_err(|_| VaultError::AuditUnavailable)
+        self.audit.checkpoint(self.clock.now_ms()).map_err(|_| VaultError::AuditUnavailable)
     }
 
     /// Lets the audit log go over to the active audit key.
     pub(in crate::core) fn follow_audit_key(&self) -> Result<(), VaultError> {
-        Ok(())
+        let Some(key) = self.barrier.audit_keys().pop() else { return Ok(()) };
+        let key = LogKey { id: key.id, mac: key.mac, sign: key.sign };
+        self.audit.switch_key(self.clock.now_ms(), key).map_err(|_| VaultError::AuditUnavailable)
     }
 
     /// Facts of something that the vault does by itself. `rule` is what the audit log shows.

@@ -75,10 +75,25 @@ pub(in crate::core) enum Making {
 /// What can be asked.
 pub(in crate::core) enum SlotOrder {
     Test(Key),
-    Add { unlock: Key, label: String, making: Making },
-    Change { unlock: Key, making: Making },
-    Remove { unlock: Key, slot: String },
-    Rekey { keep: Vec<Key>, drop_absent: bool, compromised: Option<String>, deep: bool },
+    Add {
+        unlock: Key,
+        label: String,
+        making: Making,
+    },
+    Change {
+        unlock: Key,
+        making: Making,
+    },
+    Remove {
+        unlock: Key,
+        slot: String,
+    },
+    Rekey {
+        keep: Vec<Key>,
+        drop_absent: bool,
+        compromised: Option<String>,
+        deep: bool,
+    },
     /// Raises the cost of a passphrase slot that is below the configured one.
     Upgrade(Key),
 }
@@ -153,7 +168,8 @@ fn add(desk: &Desk, unlock: &Key, label: &str, making: Making) -> Result<Prepare
         return bad("field \"label\" must be a text that no other slot has");
     }
     let (_, root) = open(&header, unlock)?;
-    let id = free_id(&header).ok_or_else(|| VaultError::BadRequest("all slots are taken: remove one first".to_owned()))?;
+    let id =
+        free_id(&header).ok_or_else(|| VaultError::BadRequest("all slots are taken: remove one first".to_owned()))?;
     let (slot, made) = make(desk, &header, &root, (id, label), making, None)?;
     let mut slots = header.slots.clone();
     slots.push(slot.clone());
@@ -202,7 +218,9 @@ fn remove(desk: &Desk, unlock: &Key, slot: &str) -> Result<Prepared, VaultError>
 fn upgrade(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
     let header = desk.barrier.header();
     let wanted = desk.settings.kdf.ok_or(VaultError::NotFound)?;
-    let below = |slot: &&Slot| slot.cost().is_some_and(|cost| !cost.reaches(&wanted)) && key.secret.unlock().fits(slot.slot_type());
+    let below = |slot: &&Slot| {
+        slot.cost().is_some_and(|cost| !cost.reaches(&wanted)) && key.secret.unlock().fits(slot.slot_type())
+    };
     if !header.slots.iter().any(|slot| below(&slot)) {
         return Err(VaultError::NotFound);
     }
@@ -242,12 +260,7 @@ struct Rekey {
     steps: Vec<(String, String)>,
 }
 
-fn prepare_rekey(
-    desk: &Desk,
-    keep: &[Key],
-    drop_absent: bool,
-    compromised: Option<&str>,
-) -> Result<Rekey, VaultError> {
+fn prepare_rekey(desk: &Desk, keep: &[Key], drop_absent: bool, compromised: Option<&str>) -> Result<Rekey, VaultError> {
     if desk.barrier.integrity_sets() > 1 {
         return Err(VaultError::Unavailable("the last change of the root key is still being settled, try again"));
     }
@@ -329,7 +342,8 @@ fn commit_rekey(
             let kind = if compromised { Kind::Compromised } else { Kind::Rekey };
             let mut run = Run::new(&*random, kind, "root key".to_owned(), State::Settling, now_ms)?;
             if let Some(mut open) = open {
-                (run.values_before, run.full_speed, run.terms) = (open.values_before, open.full_speed, open.terms.clone());
+                (run.values_before, run.full_speed, run.terms) =
+                    (open.values_before, open.full_speed, open.terms.clone());
                 open.note("end", format!("goes on as {}", run.id));
                 open.advance(State::Done, now_ms);
                 open.put(tx)?;
@@ -419,9 +433,9 @@ fn open<'h>(header: &'h Header, key: &Key) -> Result<(&'h Slot, RootKey), VaultE
 fn find<'h>(header: &'h Header, name: &str) -> Result<&'h Slot, VaultError> {
     let number: Option<u8> = name.parse().ok();
     let by_number = header.slots.iter().find(|slot| Some(slot.id()) == number);
-    by_number
-        .or_else(|| header.slots.iter().find(|slot| slot.label() == name))
-        .ok_or_else(|| VaultError::BadRequest("there is no slot of this number or label: see the list of slots".to_owned()))
+    by_number.or_else(|| header.slots.iter().find(|slot| slot.label() == name)).ok_or_else(|| {
+        VaultError::BadRequest("there is no slot of this number or label: see the list of slots".to_owned())
+    })
 }
 
 /// What must hold for the slots of every header.
@@ -452,7 +466,8 @@ fn make(
         }
         Making::Shares { threshold, total } => {
             let shares = Share::create(&header.vault_id, threshold, total, &*desk.random);
-            let shares = shares.map_err(|_| VaultError::BadRequest("2 to 32 shares, threshold from 2 to their number".to_owned()))?;
+            let shares = shares
+                .map_err(|_| VaultError::BadRequest("2 to 32 shares, threshold from 2 to their number".to_owned()))?;
             let printed = shares.iter().map(Share::render).collect();
             (Secret::Shares(shares), Made { shares: printed, ..Made::default() })
         }
@@ -483,7 +498,8 @@ fn replaced(header: &Header, slot: &Slot) -> Vec<Slot> {
 fn free_id(header: &Header) -> Option<u8> {
     let next = header.slots.iter().map(Slot::id).max().and_then(|id| id.checked_add(1));
     let taken = |id: &u8| header.slots.iter().any(|slot| slot.id() == *id);
-    (header.slots.len() < crate::keys::header::MAX_SLOTS).then(|| next.or_else(|| (0..=u8::MAX).find(|id| !taken(id))))?
+    (header.slots.len() < crate::keys::header::MAX_SLOTS)
+        .then(|| next.or_else(|| (0..=u8::MAX).find(|id| !taken(id))))?
 }
 
 fn named(slot: &Slot) -> String {
@@ -516,7 +532,8 @@ fn reply(slot: Option<&Slot>, made: &Made) -> Result<Reply, VaultError> {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         shares: Vec<&'a str>,
     }
-    let text = |bytes: &'_ SecretBytes| std::str::from_utf8(bytes.reveal()).map(str::len).map_err(|_| VaultError::Internal);
+    let text =
+        |bytes: &'_ SecretBytes| std::str::from_utf8(bytes.reveal()).map(str::len).map_err(|_| VaultError::Internal);
     for printed in made.recovery_code.iter().chain(&made.shares) {
         text(printed)?;
     }

@@ -38,10 +38,7 @@ pub(in crate::core) enum TermOrder {
     /// Stop for now.
     Pause(String),
     /// Go on, perhaps faster.
-    Resume {
-        id: String,
-        full_speed: Option<bool>,
-    },
+    Resume { id: String, full_speed: Option<bool> },
     /// Leave it as it is: both terms stay.
     Abort(String),
 }
@@ -117,13 +114,7 @@ fn change(
 }
 
 /// Makes a new term, and a run that takes all older ones along. A run that is under way is continued with the new aim.
-fn rotate(
-    desk: &Desk,
-    facts: &Arc<Facts>,
-    kind: Kind,
-    deep: bool,
-    full_speed: bool,
-) -> Result<Reply, VaultError> {
+fn rotate(desk: &Desk, facts: &Arc<Facts>, kind: Kind, deep: bool, full_speed: bool) -> Result<Reply, VaultError> {
     let random = Arc::clone(&desk.random);
     let barrier = Arc::clone(&desk.barrier);
     desk.alone(facts, move |group, now_ms| {
@@ -244,12 +235,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
 }
 
 /// The next batch, or the end of the walk.
-fn reseal(
-    desk: &Desk,
-    background: &mut Background,
-    mut run: Run,
-    depth: Depth,
-) -> Result<Duration, VaultError> {
+fn reseal(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) -> Result<Duration, VaultError> {
     let batch = if run.full_speed { FULL_BATCH } else { SMALL_BATCH };
     let walk = background.walk.get_or_insert_with(|| Walk::new(depth, desk.mounts()));
     let found = walk.next(&desk.barrier, batch)?;
@@ -338,7 +324,8 @@ fn prove(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration,
 /// Puts the proof into the audit log, under a signed checkpoint, and then destroys the old keys.
 fn destroy(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration, VaultError> {
     for Proof { term, generation, records, opened } in &run.proofs {
-        let text = format!("proof: term {term} drained at generation {generation}, {records} compared, {opened} opened");
+        let text =
+            format!("proof: term {term} drained at generation {generation}, {records} compared, {opened} opened");
         let facts = desk.own(&path(&run), text)?;
         let run = run.clone();
         desk.records(&facts, move |tx, _| run.put(tx).map(|()| Reply::none()))?;

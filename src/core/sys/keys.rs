@@ -1,8 +1,9 @@
 //! `sys/key-status`, `sys/seal`, and the two things that verifying an audit log needs.
 
 use serde::Serialize;
+use zeroize::Zeroizing;
 
-use crate::api::sys::KeyStatus;
+use crate::api::sys::{AuditPublicKey, KeyStatus};
 use crate::api::time::rfc3339_nano;
 use crate::engine::Reply;
 
@@ -41,7 +42,27 @@ pub(super) fn audit_key(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         id: u32,
         key: &'a str,
     }
-    let (id, key) = inquiry.live.barrier.audit_key();
-    let key = zeroize::Zeroizing::new(hex(key.reveal()));
-    data(&Key { id, key: &key })
+    #[derive(Serialize)]
+    struct Keys<'a> {
+        id: u32,
+        key: &'a str,
+        keys: Vec<Key<'a>>,
+    }
+    let keys: Vec<(u32, Zeroizing<String>)> = (inquiry.live.barrier.audit_keys().into_iter())
+        .map(|key| (key.id, Zeroizing::new(hex(key.mac.reveal()))))
+        .collect();
+    let (id, key) = keys.last().ok_or(VaultError::Internal)?;
+    data(&Keys { id: *id, key, keys: keys.iter().map(|(id, key)| Key { id: *id, key }).collect() })
+}
+
+/// The public half of the key that signs checkpoints: whoever has it proves a log without any secret.
+pub(super) fn audit_public_key(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    let (id, public) = inquiry.live.audit.public_key();
+    let fingerprint = crate::crypto::hash::sha256(&[&public]);
+    data(&AuditPublicKey {
+        id,
+        algorithm: "ed25519".to_owned(),
+        public_key: hex(&public),
+        fingerprint: hex(&fingerprint),
+    })
 }

@@ -91,11 +91,25 @@ pub(super) struct Change<'a> {
 }
 
 const fn read(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
-    Route { operation: Read, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Read(run, Effect::None) }
+    Route {
+        operation: Read,
+        pattern,
+        guard: Policy,
+        sudo: false,
+        secret_body: false,
+        run: Run::Read(run, Effect::None),
+    }
 }
 
 const fn list(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
-    Route { operation: List, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Read(run, Effect::None) }
+    Route {
+        operation: List,
+        pattern,
+        guard: Policy,
+        sudo: false,
+        secret_body: false,
+        run: Run::Read(run, Effect::None),
+    }
 }
 
 const fn write(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
@@ -195,6 +209,7 @@ pub(super) static ROUTES: &[Route] = &[
     write_as_read("sys/strongroom/certificates", certificates::sign, Effect::None).sudo(),
     read("sys/strongroom/audit-head", keys::audit_head).sudo(),
     read("sys/strongroom/audit-key", keys::audit_key).sudo(),
+    read("sys/strongroom/audit-public-key", keys::audit_public_key),
 ];
 
 /// A `POST` that changes no record.

@@ -22,10 +22,10 @@ use crate::keys::share::Share;
 use super::super::committer::Done;
 use super::super::error::VaultError;
 use super::super::normalised;
+use super::super::rotation::Order;
 use super::super::rotation::record::{self, Run};
 use super::super::rotation::slots::{Key, Making, Secret, SlotOrder, info};
 use super::super::rotation::terms::{CONFIG, TermOrder};
-use super::super::rotation::Order;
 use super::{Change, Inquiry, data};
 
 /// Shortest passphrase for a new slot, in characters.
@@ -55,9 +55,7 @@ fn key(body: UnlockBody) -> Result<Key, VaultError> {
     let secret = match (passphrase, key_file, recovery_code, shares) {
         (Some(text), None, None, None) => Secret::Passphrase(normalised(&text)?),
         (None, Some(file), None, None) => Secret::KeyFile(decoded(&file)?),
-        (Some(text), Some(file), None, None) => {
-            Secret::Both { passphrase: normalised(&text)?, file: decoded(&file)? }
-        }
+        (Some(text), Some(file), None, None) => Secret::Both { passphrase: normalised(&text)?, file: decoded(&file)? },
         (None, None, Some(code), None) => {
             let code = RecoveryCode::parse(code.reveal());
             Secret::Recovery(code.map_err(|error| VaultError::BadRequest(error.to_string()))?)
@@ -277,10 +275,6 @@ fn shown(run: &Run) -> RotationInfo {
                 opened: proof.opened,
             })
             .collect(),
-        steps: run
-            .steps
-            .iter()
-            .map(|step| StepInfo { step: step.step.clone(), result: step.result.clone() })
-            .collect(),
+        steps: run.steps.iter().map(|step| StepInfo { step: step.step.clone(), result: step.result.clone() }).collect(),
     }
 }

@@ -24,7 +24,7 @@ use crate::crypto::envelope::Suite;
 use crate::crypto::password::WRITE_FLOOR;
 use crate::crypto::random::{Random, SeededRandom};
 use crate::store::sidecar::{AnchorFile, HeaderFiles, MemAnchor, MemHeader, SidecarError};
-use crate::store::{Batch, CommitSeq, Store, StoreError, Stored};
+use crate::store::{Batch, CommitSeq, MemoryStore, Store, StoreError, Stored};
 
 pub(super) const START_MS: u64 = 1_750_000_000_000;
 pub(super) const PASSPHRASE: &str = "correct horse battery staple";
@@ -47,10 +47,14 @@ pub(super) enum Fault {
     Sync,
 }
 
+/// Told the name of each operation on the disk, before and after it.
+type Watch = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Sees and disturbs.
 pub(super) struct Spy {
     state: Mutex<State>,
     moved: Condvar,
+    watch: Mutex<Option<Watch>>,
 }
 
 struct State {
@@ -63,7 +67,25 @@ struct State {
 impl Spy {
     fn new() -> Arc<Self> {
         let state = State { events: Vec::new(), fault: Fault::None, hold_anchor: false, held: false };
-        Arc::new(Self { state: Mutex::new(state), moved: Condvar::new() })
+        Arc::new(Self { state: Mutex::new(state), moved: Condvar::new(), watch: Mutex::new(None) })
+    }
+
+    /// Calls `watch` before and after every operation on the disk.
+    pub(super) fn watch(&self, watch: Option<Watch>) {
+        *self.watch.lock().expect("no panic while held") = watch;
+    }
+
+    /// Runs an operation between two calls of the watcher.
+    fn around<T>(&self, name: &str, operation: impl FnOnce() -> T) -> T {
+        let tell = || {
+            if let Some(watch) = &*self.watch.lock().expect("no panic while held") {
+                watch(name);
+            }
+        };
+        tell();
+        let result = operation();
+        tell();
+        result
     }
 
     fn see(&self, event: &str) -> Fault {
@@ -142,7 +164,7 @@ impl Store for SpyStore {
         match self.1.see("commit") {
             Fault::Commit => Err(StoreError::Sync("injected".into())),
             Fault::Full => Err(StoreError::Full),
-            _ => self.0.commit(batch),
+            _ => self.1.around("commit", || self.0.commit(batch)),
         }
     }
 
@@ -166,8 +188,21 @@ impl AnchorFile for SpyAnchor {
         self.1.at_anchor();
         match self.1.see("anchor") {
             Fault::Anchor => Err(SidecarError::Io { step: "injected", kind: io::ErrorKind::Other }),
-            _ => self.0.write_slot(slot, bytes),
+            _ => self.1.around("anchor", || self.0.write_slot(slot, bytes)),
         }
+    }
+}
+
+struct SpyHeader(Arc<MemHeader>, Arc<Spy>);
+
+impl HeaderFiles for SpyHeader {
+    fn read(&self) -> Result<[Option<Vec<u8>>; 2], SidecarError> {
+        self.0.read()
+    }
+
+    fn write(&self, copy: usize, bytes: &[u8]) -> Result<(), SidecarError> {
+        self.1.see(&format!("header {copy}"));
+        self.1.around("header", || self.0.write(copy, bytes))
     }
 }
 
@@ -187,7 +222,8 @@ impl Device for SpyDevice {
                 return Err(io::Error::other("injected"));
             }
         }
-        self.0.append(lines)
+        let Self(device, spy) = self;
+        spy.around("log", || device.append(lines))
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -213,7 +249,7 @@ fn kind_of(kind: &str) -> &'static str {
 
 /// What survives the end of a process.
 pub(super) struct Disk {
-    store: Arc<dyn Store>,
+    store: Arc<MemoryStore>,
     header: Arc<MemHeader>,
     anchor: Arc<MemAnchor>,
     dir: tempfile::TempDir,
@@ -222,8 +258,25 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory for the audit log");
-        let store = crate::store::open("memory", dir.path(), true).expect("the memory store opens");
-        Self { store, header: Arc::new(MemHeader::new()), anchor: Arc::new(MemAnchor::new()), dir }
+        Self { store: Arc::default(), header: Arc::default(), anchor: Arc::default(), dir }
+    }
+
+    /// The same disk, seen from elsewhere.
+    pub(super) fn watcher(&self) -> impl Fn() -> Self + Send + Sync + 'static {
+        let (store, header, anchor) = (Arc::clone(&self.store), Arc::clone(&self.header), Arc::clone(&self.anchor));
+        let log = self.log_path();
+        move || {
+            let dir = tempfile::tempdir().expect("a directory for the audit log");
+            if log.exists() {
+                std::fs::copy(&log, dir.path().join("audit.log")).expect("the log is readable");
+            }
+            Self {
+                store: Arc::new(store.copy()),
+                header: Arc::new(MemHeader::with(header.read().expect("memory"))),
+                anchor: Arc::new(MemAnchor::with(anchor.read().expect("memory"))),
+                dir,
+            }
+        }
     }
 
     fn log_path(&self) -> PathBuf {
@@ -234,7 +287,8 @@ impl Disk {
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
         let header: Arc<dyn HeaderFiles> = self.header.clone();
         let anchor: Arc<dyn AnchorFile> = self.anchor.clone();
-        let ports = InitPorts { store: Arc::clone(&self.store), header, anchor, random };
+        let store: Arc<dyn Store> = self.store.clone();
+        let ports = InitPorts { store, header, anchor, random };
         let plan = InitPlan {
             passphrase: Some(&SecretText::new(PASSPHRASE.to_owned())),
             key_file: Some(KEY_FILE),
@@ -288,8 +342,8 @@ impl Rig {
         let fatal = Arc::new(Mutex::new(Vec::new()));
         let (seen, path, told) = (Arc::downgrade(&spy), disk.log_path(), Arc::clone(&fatal));
         let ports = Ports {
-            store: Arc::new(SpyStore(Arc::clone(&disk.store), Arc::clone(&spy))),
-            header: disk.header.clone(),
+            store: Arc::new(SpyStore(disk.store.clone(), Arc::clone(&spy))),
+            header: Arc::new(SpyHeader(disk.header.clone(), Arc::clone(&spy))),
             anchor: Arc::new(SpyAnchor(Arc::clone(&disk.anchor), Arc::clone(&spy))),
             random: Arc::new(SeededRandom::new(11)),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
@@ -304,6 +358,11 @@ impl Rig {
         settings.unseal_identities = vec![IdentityPattern::parse("ops/*", DOMAIN).expect("valid")];
         let vault = Vault::new(ports, settings);
         Self { disk, spy, clock, vault, fatal, requests: AtomicU64::new(0) }
+    }
+
+    /// With any secret.
+    pub(super) fn unseal_with(&self, key: &UnsealKey<'_>) -> Result<(), VaultError> {
+        self.vault.unseal(Opener::Local, key).map(|_| ())
     }
 
     /// With the key file, which needs no slow derivation.
