@@ -49,6 +49,9 @@ pub struct UnsealRequest {
     /// The passphrase.
     #[serde(default)]
     pub key: Option<SecretText>,
+    /// Bytes of a key file, base64: with `key` for a slot that needs both, alone for one that needs only the file.
+    #[serde(default)]
+    pub key_file: Option<SecretText>,
     /// Forget the attempt under way.
     #[serde(default)]
     pub reset: bool,

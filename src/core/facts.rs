@@ -77,6 +77,11 @@ impl Facts {
         })
     }
 
+    /// Whether nobody asked for it.
+    pub(super) fn is_own(&self) -> bool {
+        self.decision == "own"
+    }
+
     /// Writes one line with request and outcome.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod pipeline;
 mod ports;
 mod request;
 mod rotation;
+mod shares;
 mod snapshot;
 mod sys;
 mod unseal;
@@ -47,6 +48,7 @@ pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
 
 use committer::Committer;
 use rotation::Keeper;
+use shares::Shares;
 use snapshot::Snapshot;
 use unseal::Gate;
 
@@ -59,6 +61,8 @@ pub struct Vault {
     /// Present exactly while unsealed. Nothing holds the inner `Arc` across an await, so that [`Vault::seal`] can
     /// wait for the last reader.
     live: ArcSwapOption<Live>,
+    /// Shares that were typed so far.
+    shares: Mutex<Shares>,
     /// One unseal or seal at a time; also counts failed attempts.
     gate: Mutex<Gate>,
     /// A sync failed: this process must not write again, only end.
@@ -84,6 +88,7 @@ impl Vault {
             ports,
             settings: Arc::new(settings),
             live: ArcSwapOption::empty(),
+            shares: Mutex::new(Shares::default()),
             gate: Mutex::new(Gate::default()),
             dead: AtomicBool::new(false),
             me: Weak::clone(me),
@@ -148,6 +153,11 @@ impl Vault {
     /// [`VaultError::AuditUnavailable`] when no audit device opens. The vault stays sealed after each.
     pub fn unseal(&self, opener: Opener<'_>, key: &UnsealKey<'_>) -> Result<SealStatus, VaultError> {
         unseal::unseal(self, opener, key)
+    }
+
+    /// Forgets the shares that were typed so far.
+    pub fn reset_unseal(&self) {
+        *self.shares.lock() = Shares::default();
     }
 
     /// Closes the vault: waits for the group in work and for running reads, then wipes every key. Requests that wait

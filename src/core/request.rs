@@ -23,4 +23,14 @@ pub enum UnsealKey<'a> {
     Passphrase(&'a SecretText),
     /// The bytes of a key file or of a systemd credential.
     KeyFile(&'a [u8]),
+    /// A slot that needs both.
+    Both {
+        /// The passphrase, as typed.
+        passphrase: &'a SecretText,
+        /// The bytes of the key file.
+        file: &'a [u8],
+    },
+    /// What a person typed or pasted: a passphrase, a printed recovery code (`srr1-…`), or one of several shares
+    /// (`srs1-…`), which are kept until there are enough.
+    Typed(&'a SecretText),
 }

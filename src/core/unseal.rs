@@ -10,16 +10,20 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 
+use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::SealStatus;
 use crate::audit::{AuditHead, AuditKeys, Broker, LogKey, Note};
 use crate::barrier::{Barrier, BarrierError};
-use crate::keys::{HeaderError, Unlock};
+use crate::crypto::recovery::{self, RecoveryCode};
+use crate::crypto::secret::SecretBytes;
+use crate::keys::{HeaderError, share};
 
 use super::caller::Opener;
 use super::committer::{Bench, Committer};
 use super::error::VaultError;
 use super::request::UnsealKey;
+use super::rotation::slots::Secret;
 use super::rotation::{Desk, Keeper};
 use super::snapshot::Snapshot;
 use super::{Live, Vault, normalised, sys};
@@ -98,7 +102,12 @@ pub(super) fn unseal(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>) -> 
         return Err(VaultError::NotInitialised);
     }
     gate.check(opener.key(), vault.ports.clock.now_ms())?;
-    match open(vault, opener, key, gate.refused) {
+    let secret = match secret(vault, key)? {
+        Some(secret) => secret,
+        // A good share, and not yet enough of them.
+        None => return Ok(sys::health::seal_status(vault)),
+    };
+    match open(vault, opener, secret, gate.refused) {
         Ok(live) => {
             gate.refused = false;
             gate.by_opener.remove(opener.key());
@@ -117,17 +126,34 @@ pub(super) fn unseal(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>) -> 
     }
 }
 
-/// Opens everything that a serving vault needs; on an error all of it is dropped, and with it every key.
-fn open(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>, refused: bool) -> Result<Live, VaultError> {
-    let now_ms = vault.ports.clock.now_ms();
-    let (barrier, report) = match key {
-        UnsealKey::Passphrase(text) => {
-            let text = normalised(text)?;
-            Barrier::unseal(vault.ports.parts(), &Unlock::Passphrase(text.reveal()), now_ms)
+/// The secret as the slots take it; `None` while more shares are needed.
+fn secret(vault: &Vault, key: &UnsealKey<'_>) -> Result<Option<Secret>, VaultError> {
+    let starts = |text: &SecretText, prefix: &str| {
+        text.reveal().trim_start().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    Ok(Some(match key {
+        UnsealKey::Passphrase(text) => Secret::Passphrase(normalised(text)?),
+        UnsealKey::KeyFile(bytes) => Secret::KeyFile(SecretBytes::from_vec(bytes.to_vec())),
+        UnsealKey::Both { passphrase, file } => {
+            Secret::Both { passphrase: normalised(passphrase)?, file: SecretBytes::from_vec(file.to_vec()) }
         }
-        UnsealKey::KeyFile(bytes) => Barrier::unseal(vault.ports.parts(), &Unlock::KeyFile(bytes), now_ms),
-    }
-    .map_err(|error| failed_open(&error))?;
+        UnsealKey::Typed(text) if starts(text, recovery::PREFIX) => {
+            let code = RecoveryCode::parse(text.reveal());
+            Secret::Recovery(code.map_err(|error| VaultError::BadRequest(error.to_string()))?)
+        }
+        UnsealKey::Typed(text) if starts(text, share::PREFIX) => {
+            let Some(shares) = vault.shares.lock().take(&vault.ports, text)? else { return Ok(None) };
+            Secret::Shares(shares)
+        }
+        UnsealKey::Typed(text) => Secret::Passphrase(normalised(text)?),
+    }))
+}
+
+/// Opens everything that a serving vault needs; on an error all of it is dropped, and with it every key.
+fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Result<Live, VaultError> {
+    let now_ms = vault.ports.clock.now_ms();
+    let (barrier, report) =
+        Barrier::unseal(vault.ports.parts(), &secret.unlock(), now_ms).map_err(|error| failed_open(&error))?;
     tracing::info!(?report, "vault opened");
     let barrier = Arc::new(barrier);
     let audit = Arc::new(open_audit(vault, &barrier, now_ms)?);
@@ -165,6 +191,9 @@ fn open(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>, refused: bool) -
         settings: Arc::clone(&vault.settings),
         stopping: Arc::default(),
     })?;
+    if vault.settings.kdf.is_some() && matches!(secret, Secret::Passphrase(_) | Secret::Both { .. }) {
+        keeper.raise_cost(vault, secret)?;
+    }
     Ok(Live { barrier, audit, snapshot, committer, keeper })
 }
 

@@ -19,6 +19,7 @@ use super::{EXIT_NOT_DURABLE, init, log, migrate, notify};
 use crate::api::secret::SecretText;
 use crate::audit::{self, PathMode, SyncMode};
 use crate::core::{IdentityPattern, Opener, Ports, Settings, SystemClock, UnsealKey, Vault, VaultError};
+use crate::crypto::password::Params;
 use crate::crypto::random::SystemRandom;
 use crate::http::{self, ServerConfig};
 use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
@@ -317,6 +318,8 @@ fn settings(config: &Config) -> Result<Settings, AppError> {
     settings.audit_paths = if config.audit_hashed_paths { PathMode::Hashed } else { PathMode::Plain };
     settings.audit_sync = if config.audit_sync_always { SyncMode::Always } else { SyncMode::default() };
     settings.address = format!("https://{}", config.listen);
+    settings.kdf = config.kdf.map(|kdf| Params { m_kib: kdf.memory_mib.saturating_mul(1024), t: kdf.passes, p: 1 });
+    settings.rewrap_per_second = config.rewrap_per_second;
     Ok(settings)
 }
 

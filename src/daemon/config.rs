@@ -77,10 +77,23 @@ pub struct Config {
     pub tls_client_ca: PathBuf,
     /// Limits of the listener.
     pub limits: Limits,
+    /// Cost of the key derivation that passphrase slots are made with and raised to.
+    pub kdf: Option<Kdf>,
+    /// Records that a throttled rotation of the data key seals anew, a second.
+    pub rewrap_per_second: u64,
     /// Log lines as JSON.
     pub log_json: bool,
     /// Log filter, for example `info` or `strongroom=debug`.
     pub log_level: String,
+}
+
+/// Cost of Argon2id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kdf {
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Passes.
+    pub passes: u32,
 }
 
 /// Where the secret for an unattended unseal comes from.
@@ -170,6 +183,8 @@ impl Config {
             tls_key: in_data(tls.key, "tls/server.key"),
             tls_client_ca: in_data(tls.client_ca, "tls/ca.pem"),
             limits: raw.limits.unwrap_or_default().check()?,
+            kdf: raw.kdf.map(RawKdf::check).transpose()?,
+            rewrap_per_second: raw.rotation.unwrap_or_default().check()?,
             log_json: choice("log.format", log.format.as_deref(), ["text", "json"])?,
             log_level: log.level.unwrap_or_else(|| "info".into()),
             trust_domain: raw.trust_domain,
@@ -204,6 +219,13 @@ engine = "{engine}"
 # sync = "batch"                                 # reads synced within 1 s; "always": before each answer
 # paths = "plain"                                # "hashed": an audit file without readable paths
 
+# [kdf]
+# memory_mib = 256                               # passphrase slots below this cost are raised at the next unseal
+# passes = 3
+
+[rotation]
+# rewrap_per_second = 2000                       # records a throttled rotation of the data key seals anew
+
 [log]
 # format = "text"                                # or "json"
 # level = "info"
@@ -237,6 +259,46 @@ struct RawConfig {
     tls: Option<RawTls>,
     limits: Option<RawLimits>,
     log: Option<RawLog>,
+    kdf: Option<RawKdf>,
+    rotation: Option<RawRotation>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawKdf {
+    memory_mib: u32,
+    passes: u32,
+}
+
+impl RawKdf {
+    fn check(self) -> Result<Kdf, ConfigError> {
+        if !(64..=4096).contains(&self.memory_mib) {
+            return Err(ConfigError::Value { key: "kdf.memory_mib", problem: "is between 64 and 4096".into() });
+        }
+        if !(3..=64).contains(&self.passes) {
+            return Err(ConfigError::Value { key: "kdf.passes", problem: "is between 3 and 64".into() });
+        }
+        Ok(Kdf { memory_mib: self.memory_mib, passes: self.passes })
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawRotation {
+    rewrap_per_second: Option<u64>,
+}
+
+impl RawRotation {
+    fn check(self) -> Result<u64, ConfigError> {
+        match self.rewrap_per_second {
+            None => Ok(2_000),
+            Some(rate) if (100..=1_000_000).contains(&rate) => Ok(rate),
+            Some(_) => Err(ConfigError::Value {
+                key: "rotation.rewrap_per_second",
+                problem: "is between 100 and 1000000".into(),
+            }),
+        }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -363,6 +425,8 @@ mod tests {
             ("trust_domain = 'a.b'\n[audit]\nsync = 'never'", "audit.sync is one of batch, always"),
             ("trust_domain = 'a.b'\n[limits]\nbody_bytes = 99999999", "limits.body_bytes is between"),
             ("trust_domain = 'a.b'\n[unseal]\nkey_file = 'a'\npassphrase_credential = 'b'", "unseal takes one of"),
+            ("trust_domain = 'a.b'\n[kdf]\nmemory_mib = 8\npasses = 3", "kdf.memory_mib is between"),
+            ("trust_domain = 'a.b'\n[rotation]\nrewrap_per_second = 1", "rotation.rewrap_per_second is between"),
             ("trust_domain = 'a.b'\n[unseal]\npassphrase = 'x'", "unknown field `passphrase`"),
             ("trust_domain = ", "string"),
         ] {

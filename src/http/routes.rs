@@ -6,8 +6,11 @@ use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
 use axum::routing::any;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hyper::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::identity::Peer;
 use super::limits::Limits;
@@ -149,15 +152,28 @@ async fn try_unseal(app: &Arc<App>, http: HttpRequest) -> Result<Response, Refus
         return Err(Refusal::bad("seal migration is not supported"));
     }
     if asked.reset {
+        app.vault.reset_unseal();
         return Ok(reply::raw(StatusCode::OK, &app.vault.seal_status()));
     }
-    let key =
-        asked.key.ok_or(Refusal::bad("'key' must be specified in request body as JSON, or 'reset' set to true"))?;
+    let missing = Refusal::bad("'key' must be specified in request body as JSON, or 'reset' set to true");
+    let file = asked.key_file.map(|text| STANDARD.decode(text.reveal().trim()).map(Zeroizing::new)).transpose();
+    let file = file.map_err(|_| Refusal::bad("'key_file' must be base64"))?;
+    let key = asked.key;
+    if key.is_none() && file.is_none() {
+        return Err(missing);
+    }
     let vault = Arc::clone(&app.vault);
     let request_id = caller.request_id.clone();
     // Key derivation takes a second by design; it must not hold up other connections.
-    let done =
-        tokio::task::spawn_blocking(move || vault.unseal(Opener::Remote(&caller), &UnsealKey::Passphrase(&key))).await;
+    let done = tokio::task::spawn_blocking(move || {
+        let key = match (&key, &file) {
+            (Some(passphrase), Some(file)) => UnsealKey::Both { passphrase, file },
+            (Some(text), None) => UnsealKey::Typed(text),
+            (None, file) => UnsealKey::KeyFile(file.as_deref().map_or(&[], Vec::as_slice)),
+        };
+        vault.unseal(Opener::Remote(&caller), &key)
+    })
+    .await;
     Ok(match done.unwrap_or(Err(VaultError::Internal)) {
         Ok(status) => reply::raw(StatusCode::OK, &status),
         Err(error) => failure(&error, &request_id),

@@ -19,8 +19,8 @@ use super::super::error::VaultError;
 use super::super::facts::Facts;
 use super::super::request::Reply;
 use super::super::snapshot::Snapshot;
-use super::super::{Clock, Settings};
-use super::slots::SlotOrder;
+use super::super::{Clock, Settings, Vault};
+use super::slots::{Key, Secret, SlotOrder};
 use super::terms::{self, Background, TermOrder};
 
 /// Orders that may wait.
@@ -107,6 +107,18 @@ impl Keeper {
         })
     }
 
+    /// Has the slot that `secret` opens made anew at the configured cost, if it is below. Nobody waits for it.
+    ///
+    /// # Errors
+    /// [`VaultError::Internal`] without randomness.
+    pub(in crate::core) fn raise_cost(&self, vault: &Vault, secret: Secret) -> Result<(), VaultError> {
+        let (domain, now_ms) = (&vault.settings.trust_domain, vault.ports.clock.now_ms());
+        let rule = "raising the cost of the key derivation".to_owned();
+        let facts = Facts::own(domain, "sys/strongroom/slots/change", rule, now_ms, &*vault.ports.random)?;
+        let order = Order::Slot(SlotOrder::Upgrade(Key { slot: None, secret }));
+        self.submit(Errand { facts: Arc::new(facts), order, answer: oneshot::channel().0 })
+    }
+
     /// Ends the thread after the step that it is in.
     pub(in crate::core) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
@@ -154,6 +166,10 @@ fn perform(desk: &Desk, background: &mut Background, errand: Errand) {
         Order::Term(order) => terms::perform(desk, background, &facts, order),
     };
     let Outcome { result, audited } = outcome;
+    if matches!(&result, Err(VaultError::NotFound)) && !audited && facts.is_own() {
+        // Looked whether something is to be done, and nothing is.
+        return;
+    }
     let result = if audited { result } else { desk.log(&facts, result) };
     // A caller that went away is no fault.
     let _ = answer.send(result);

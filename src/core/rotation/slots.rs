@@ -41,7 +41,7 @@ pub(in crate::core) enum Secret {
 }
 
 impl Secret {
-    fn unlock(&self) -> Unlock<'_> {
+    pub(in crate::core) fn unlock(&self) -> Unlock<'_> {
         match self {
             Self::Passphrase(text) => Unlock::Passphrase(text.reveal()),
             Self::KeyFile(bytes) => Unlock::KeyFile(bytes.reveal()),

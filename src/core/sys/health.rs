@@ -16,17 +16,20 @@ pub(in crate::core) fn initialised(vault: &Vault) -> bool {
     }
 }
 
-/// One passphrase or key file opens the vault, which in Vault's words is one share with a threshold of one.
+/// One passphrase or key file opens the vault, which in Vault's words is one share with a threshold of one. With a set of
+/// shares among the slots, its numbers are shown, and how many were typed.
 pub(in crate::core) fn seal_status(vault: &Vault) -> SealStatus {
     let cluster_id = cluster_id(vault);
+    let shares = vault.shares.lock().progress(&vault.ports);
+    let (t, n) = shares.as_ref().map_or((1, 1), |shares| (shares.threshold, shares.total));
     SealStatus {
         kind: "shamir".to_owned(),
         initialized: cluster_id.is_some() || initialised(vault),
         sealed: cluster_id.is_none(),
-        t: 1,
-        n: 1,
-        progress: 0,
-        nonce: String::new(),
+        t: t.into(),
+        n: n.into(),
+        progress: shares.as_ref().map_or(0, |shares| shares.given).try_into().unwrap_or_default(),
+        nonce: shares.map(|shares| shares.nonce).unwrap_or_default(),
         version: vault.settings.version.clone(),
         build_date: String::new(),
         migration: false,

@@ -7,7 +7,9 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::support::*;
+use crate::api::secret::SecretText;
 use crate::core::{Operation, UnsealKey, VaultError};
+use crate::crypto::password::Params;
 use crate::keys::TermState;
 
 const NEW_FILE: &[u8] = &[0xc3; 48];
@@ -238,7 +240,7 @@ fn a_compromised_slot_goes_with_everything_that_it_opened() {
     check(&rig, 10);
     let rig = rig.restart();
     assert!(matches!(
-        rig.unseal_with(&UnsealKey::Passphrase(&crate::api::secret::SecretText::new(PASSPHRASE.to_owned()))),
+        rig.unseal_with(&UnsealKey::Passphrase(&SecretText::new(PASSPHRASE.to_owned()))),
         Err(VaultError::WrongKey)
     ));
     rig.clock.advance(60_000);
@@ -317,4 +319,52 @@ fn the_answer_to_a_compromised_slot_may_be_killed_at_any_moment() {
         settle(rig);
     });
     assert!(cuts > 80, "{cuts}");
+}
+
+#[test]
+fn shares_open_the_vault_one_after_the_other_and_a_bad_one_is_named() {
+    let rig = Rig::new();
+    let text = |value: &Value| SecretText::new(value.as_str().expect("a text").to_owned());
+    let add = |new: Value| {
+        order(&rig, "sys/strongroom/slots/add", &json!({ "unlock": by_file(KEY_FILE), "new": new })).expect("added")
+    };
+    let old = add(json!({ "type": "shares", "label": "old", "threshold": 2, "total": 2 }))["shares"].clone();
+    let remove = json!({ "slot": "old", "unlock": by_file(KEY_FILE) });
+    order(&rig, "sys/strongroom/slots/remove", &remove).expect("removed");
+    let shares = add(json!({ "type": "shares", "label": "board", "threshold": 2, "total": 3 }))["shares"].clone();
+    let code = add(json!({ "type": "recovery-code", "label": "safe" }))["recovery_code"].clone();
+    let rig = rig.restart();
+    let typed = |text: &SecretText| rig.unseal_with(&UnsealKey::Typed(text)).map_err(|error| error.to_string());
+    assert!(typed(&text(&old[0])).expect_err("an older set").contains("older set"));
+    assert!(typed(&text(&shares[0])).is_ok() && rig.vault.is_sealed());
+    let status = rig.vault.seal_status();
+    assert_eq!((status.t, status.n, status.progress), (2, 3, 1));
+    assert!(!status.nonce.is_empty());
+    assert!(typed(&text(&shares[0])).expect_err("the same").contains("twice"));
+    let mut wrong = shares[1].as_str().expect("a text").to_owned();
+    wrong.pop();
+    wrong.push(if shares[1].as_str().expect("a text").ends_with('7') { '8' } else { '7' });
+    assert!(typed(&SecretText::new(wrong)).expect_err("a typing error").contains("typing error"));
+    typed(&text(&shares[2])).expect("opens");
+    assert!(!rig.vault.is_sealed());
+    let rig = rig.restart();
+    rig.unseal_with(&UnsealKey::Typed(&text(&code))).expect("the recovery code opens it too");
+}
+
+#[test]
+fn a_passphrase_slot_below_the_configured_cost_is_raised_at_unseal() {
+    let mut rig = Rig::new().restart();
+    let passphrase = SecretText::new(PASSPHRASE.to_owned());
+    let slots = |rig: &Rig| rig.read(&rig.operator(), "sys/strongroom/slots").expect("listed")["slots"][0].clone();
+    rig.configure(|settings| settings.kdf = Some(Params { m_kib: 65 * 1024, t: 3, p: 1 }));
+    rig.unseal_with(&UnsealKey::Passphrase(&passphrase)).expect("opens");
+    for _ in 0..1_000 {
+        if slots(&rig)["memory_mib"] == 65 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(slots(&rig)["memory_mib"], 65);
+    let rig = rig.restart();
+    rig.unseal_with(&UnsealKey::Passphrase(&passphrase)).expect("the same passphrase opens it");
 }

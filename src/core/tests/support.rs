@@ -337,6 +337,16 @@ impl Rig {
     }
 
     pub(super) fn sealed(disk: Disk) -> Self {
+        Self::with(disk, |_| ())
+    }
+
+    /// As it is, with other settings.
+    pub(super) fn configure(&mut self, change: impl FnOnce(&mut Settings)) {
+        let disk = std::mem::replace(&mut self.disk, Disk::new());
+        *self = Self::with(disk, change);
+    }
+
+    fn with(disk: Disk, change: impl FnOnce(&mut Settings)) -> Self {
         let spy = Spy::new();
         let clock = Arc::new(FixedClock::new(START_MS + 1_000));
         let fatal = Arc::new(Mutex::new(Vec::new()));
@@ -356,6 +366,7 @@ impl Rig {
         };
         let mut settings = Settings::new(DOMAIN);
         settings.unseal_identities = vec![IdentityPattern::parse("ops/*", DOMAIN).expect("valid")];
+        change(&mut settings);
         let vault = Vault::new(ports, settings);
         Self { disk, spy, clock, vault, fatal, requests: AtomicU64::new(0) }
     }
