@@ -23,9 +23,13 @@ fn hook(target: HookTarget) -> Hook {
 }
 
 fn applies(script: &str, secret: &str) -> Result<(), ConnectError> {
+    applies_within(30, script, secret)
+}
+
+fn applies_within(timeout_s: u64, script: &str, secret: &str) -> Result<(), ConnectError> {
     let staged = login("", secret);
     let step = Step { id: "r-1", path: "app/prod", key: "K", staged: Some(&staged), current: None, previous: None };
-    hook(HookTarget { apply: shell(script), timeout_s: 1, ..HookTarget::default() }).apply(&step)
+    hook(HookTarget { apply: shell(script), timeout_s, ..HookTarget::default() }).apply(&step)
 }
 
 fn text(result: Result<(), ConnectError>) -> String {
@@ -221,26 +225,22 @@ fn what_a_hook_says_is_shown_without_the_value() {
 
 #[test]
 fn no_hook_blocks_beyond_its_time() {
-    let limit = Duration::from_secs(4);
+    // Far above what it takes on a busy machine, far below what the programs ask for.
+    let soon = Duration::from_secs(15);
     #[allow(clippy::disallowed_methods)] // measures real programs
-    let timed = |script: &str, secret: &str| {
+    let timed = |timeout_s: u64, script: &str| {
         let start = Instant::now();
-        let result = applies(script, secret);
-        assert!(start.elapsed() < limit, "{script}: {:?}", start.elapsed());
-        (result, start.elapsed())
+        let result = applies_within(timeout_s, script, &"x".repeat(300_000));
+        assert!(start.elapsed() < soon, "{script}: {:?}", start.elapsed());
+        result
     };
-    let long = "x".repeat(300_000);
     for script in ["sleep 60", "trap '' TERM INT; while :; do :; done", "yes", "yes >&2 | yes", "exec <&-; sleep 60"] {
-        let (result, _) = timed(script, &long);
-        assert!(text(result).starts_with("retry: the apply command did not end within 1 s"), "{script}");
+        assert!(text(timed(1, script)).starts_with("retry: the apply command did not end within 1 s"), "{script}");
     }
     // Ends at once, though a child in the background holds all pipes, also one in another session.
-    for script in ["sleep 60 & exit 0", "setsid sleep 3 & exit 0", "exec <&-; exit 0", "exit 0"] {
-        let (result, time) = timed(script, &long);
-        assert_eq!(result, Ok(()), "{script}");
-        assert!(time < Duration::from_millis(900), "{script}: {time:?}");
+    for script in ["sleep 60 & exit 0", "setsid sleep 30 & exit 0", "exec <&-; exit 0", "exit 0", "cat >/dev/null"] {
+        assert_eq!(timed(60, script), Ok(()), "{script}");
     }
-    assert_eq!(timed("cat >/dev/null", &long).0, Ok(()));
 }
 
 #[test]
