@@ -23,6 +23,8 @@ pub mod audit;
 #[cfg(feature = "server")]
 pub mod barrier;
 #[cfg(feature = "server")]
+pub mod connect;
+#[cfg(feature = "server")]
 pub mod core;
 #[cfg(feature = "verify")]
 pub mod crypto;

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("audit", &["api", "crypto"]),
     ("pki", &["api", "crypto"]),
     ("engine", &["api", "barrier", "crypto"]),
+    ("connect", &["api", "crypto"]),
     ("core", &["engine", "policy", "audit", "barrier", "keys", "api", "pki", "crypto", "store"]),
     // `client`: both ends of a connection share one definition of the TLS provider.
     ("http", &["core", "api", "pki", "engine", "client"]),
@@ -26,7 +27,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["http"]),
     ("hyper", &["http"]),
-    ("tokio_rustls", &["http"]),
+    ("tokio_rustls", &["http", "connect"]),
+    ("tokio_postgres", &["connect"]),
+    ("stringprep", &["connect"]),
     ("redb", &["store"]),
     ("sled", &["store"]),
     ("aes_gcm", &["crypto"]),

@@ -4,6 +4,7 @@ mod audit;
 mod badinput;
 mod barrier;
 mod cli;
+mod connect;
 mod crash;
 mod daemon;
 mod dev;

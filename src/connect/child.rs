@@ -1,0 +1,210 @@
+//! Runs one program under a time limit that nothing it does can stretch.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use zeroize::Zeroizing;
+
+/// Bytes kept of each output; what comes after them is read and dropped.
+pub(super) const OUTPUT_CAP: usize = 16 * 1024;
+/// How often the end of the program is looked for while its pipes are silent.
+const TICK: Duration = Duration::from_millis(20);
+/// How long a killed program may take to vanish before it is left to the system.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// What to run.
+pub(super) struct Program<'a> {
+    /// Absolute path of the program, then its arguments.
+    pub(super) argv: &'a [String],
+    /// All variables of its environment.
+    pub(super) environment: &'a [(&'static str, &'a str)],
+    /// User and group to run as; the same as ours without it.
+    pub(super) owner: Option<(u32, u32)>,
+    /// What it reads on its standard input.
+    pub(super) input: &'a [u8],
+    /// Time until it is killed.
+    pub(super) limit: Duration,
+}
+
+/// How it ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Code(i32),
+    Signal(i32),
+    TimedOut,
+}
+
+/// One captured output.
+pub(super) struct Output {
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    /// Whether there was more than [`OUTPUT_CAP`].
+    pub(super) cut: bool,
+}
+
+/// What became of the program.
+pub(super) struct Outcome {
+    pub(super) ending: Ending,
+    pub(super) stdout: Output,
+    pub(super) stderr: Output,
+}
+
+/// Runs `program` in its own process group and waits for its end, not for the end of its pipes: a child left in the
+/// background keeps nobody waiting, and is killed with the group. Returns at most [`LAST_WAIT`] after the limit.
+///
+/// # Errors
+/// The kind of the error, when it cannot be started.
+pub(super) fn run(program: &Program<'_>) -> Result<Outcome, ErrorKind> {
+    let (path, arguments) = program.argv.split_first().ok_or(ErrorKind::InvalidInput)?;
+    let mut command = Command::new(path);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(program.environment.iter().copied())
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    if let Some((uid, gid)) = program.owner {
+        // The standard library drops the supplementary groups of root along with it.
+        command.uid(uid).gid(gid);
+    }
+    let mut child = command.spawn().map_err(|error| error.kind())?;
+    let outcome = converse(&mut child, program);
+    let gone = end(&mut child);
+    let (stdout, stderr, timed_out) = outcome;
+    let ending = match gone {
+        _ if timed_out => Ending::TimedOut,
+        Some(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => Ending::Code(code),
+            (None, Some(signal)) => Ending::Signal(signal),
+            (None, None) => Ending::TimedOut,
+        },
+        None => Ending::TimedOut,
+    };
+    Ok(Outcome { ending, stdout, stderr })
+}
+
+/// Feeds the input and gathers the outputs until the program has ended or its time is up. The third answer says the
+/// latter.
+fn converse(child: &mut Child, program: &Program<'_>) -> (Output, Output, bool) {
+    let mut input = child.stdin.take();
+    let mut rest = program.input;
+    let mut stdout = Reader::new(child.stdout.take());
+    let mut stderr = Reader::new(child.stderr.take());
+    if let Some(pipe) = &input {
+        unblock(pipe);
+    }
+    let deadline = now().checked_add(program.limit);
+    let timed_out = loop {
+        let left = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(now()));
+        if left.is_zero() {
+            break true;
+        }
+        wait_for(input.as_ref(), &stdout, &stderr, left.min(TICK));
+        if let Some(pipe) = &mut input {
+            match pipe.write(rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                // It does not want to read: its right.
+                Err(_) => rest = &[],
+            }
+            if rest.is_empty() {
+                input = None;
+            }
+        }
+        // In this order: what was written before the end is read after the end was seen.
+        let ended = has_ended(child);
+        stdout.drain();
+        stderr.drain();
+        if ended {
+            break false;
+        }
+    };
+    (stdout.output, stderr.output, timed_out)
+}
+
+/// Sleeps until a pipe is ready, at most `time`.
+fn wait_for<I: AsFd, P: AsFd, Q: AsFd>(input: Option<&I>, stdout: &Reader<P>, stderr: &Reader<Q>, time: Duration) {
+    let mut pipes = Vec::with_capacity(3);
+    pipes.extend(input.map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
+    pipes.extend(stdout.pipe.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+    pipes.extend(stderr.pipe.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+    let time = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+    // An interrupted or failed wait only means that the pipes are looked at earlier.
+    let _ready = poll(&mut pipes, Some(&time));
+}
+
+/// Whether the program has ended. It is not reaped: until then its process group keeps its number.
+fn has_ended(child: &Child) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::Pid(Pid::from_child(child)), options), Ok(Some(_)))
+}
+
+/// Kills what is left of the group and reaps the program.
+fn end(child: &mut Child) -> Option<std::process::ExitStatus> {
+    let _all_gone = kill_process_group(Pid::from_child(child), Signal::KILL);
+    let deadline = now().checked_add(LAST_WAIT)?;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            // In an uninterruptible sleep of the kernel: nobody can wait for that.
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+/// One output pipe.
+struct Reader<P> {
+    pipe: Option<P>,
+    output: Output,
+}
+
+impl<P: Read + AsFd> Reader<P> {
+    fn new(pipe: Option<P>) -> Self {
+        if let Some(pipe) = &pipe {
+            unblock(pipe);
+        }
+        // Full size at once, so that growing leaves no copies behind.
+        Self { pipe, output: Output { bytes: Zeroizing::new(Vec::with_capacity(OUTPUT_CAP)), cut: false } }
+    }
+
+    /// Takes what is there, in bounded portions: a flood must not keep us from looking at the clock.
+    fn drain(&mut self) {
+        let mut portion = Zeroizing::new([0; 4096]);
+        for _ in 0..32 {
+            let Some(pipe) = &mut self.pipe else { return };
+            match pipe.read(&mut portion[..]) {
+                Ok(0) => self.pipe = None,
+                Ok(length) => {
+                    let read = portion.get(..length).unwrap_or_default();
+                    let room = OUTPUT_CAP.saturating_sub(self.output.bytes.len());
+                    self.output.bytes.extend_from_slice(read.get(..room.min(length)).unwrap_or_default());
+                    self.output.cut |= length > room;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.pipe = None,
+            }
+        }
+    }
+}
+
+/// Makes our end of a pipe non-blocking; the other end has its own flags.
+fn unblock(pipe: &impl AsFd) {
+    let flags = fcntl_getfl(pipe).unwrap_or(OFlags::empty());
+    let set = fcntl_setfl(pipe, flags | OFlags::NONBLOCK);
+    debug_assert!(set.is_ok(), "a pipe takes O_NONBLOCK");
+}
+
+#[allow(clippy::disallowed_methods)] // the time limit of a real process runs in real time
+fn now() -> Instant {
+    Instant::now()
+}

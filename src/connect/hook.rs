@@ -1,0 +1,296 @@
+//! The connector for everything else: programs of the operator, one for each step.
+//!
+//! A program is started without a shell, with a cleared environment (`PATH`, `STRONGROOM_ROTATION_ID`,
+//! `STRONGROOM_STEP`), in `/`, in a process group of its own. It reads one JSON object on its standard input, and the
+//! values stand nowhere else:
+//!
+//! ```json
+//! {"id":"…","path":"app/prod","key":"DB_PASSWORD","staged":{"user":"","secret":"…"},"current":null,"previous":null}
+//! ```
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 65 | refused: the same again changes nothing (`EX_DATAERR`); from `verify`: the value does not work |
+//! | 75 | not now, again later (`EX_TEMPFAIL`) |
+//! | other | broken: for the operator |
+//! | by signal, time limit | again later |
+
+use std::time::Duration;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::child::{self, Ending, Output, Program};
+use super::redact::redact;
+use super::{ConnectError, Connector, Credential, Live, Step, permanent, retry};
+
+/// The programs of a target, as the configuration names them: absolute path, then arguments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HookTarget {
+    /// Makes the staged value valid. Required.
+    pub apply: Option<Vec<String>>,
+    /// Uses the staged value for real; also answers what works after a crash.
+    pub verify: Option<Vec<String>>,
+    /// Makes the current value valid again.
+    pub revert: Option<Vec<String>>,
+    /// Ends the validity of the previous value.
+    pub revoke_old: Option<Vec<String>>,
+    /// Limit of each run in seconds, 1 to 3600.
+    pub timeout_s: u64,
+    /// Whether the old value stays valid after `apply`, which only the operator knows.
+    pub overlap: bool,
+    /// User and group id to run as; both or none. Needs the right to change them.
+    pub uid: Option<u32>,
+    /// See `uid`.
+    pub gid: Option<u32>,
+}
+
+/// The connector for programs.
+pub struct Hook {
+    target: HookTarget,
+    owner: Option<(u32, u32)>,
+}
+
+/// How a program answered, as far as it said anything.
+enum Answer {
+    Done,
+    /// Exit code 65.
+    No(ConnectError),
+    Failed(ConnectError),
+}
+
+#[derive(Serialize)]
+struct Login<'a> {
+    user: &'a str,
+    secret: &'a str,
+}
+
+#[derive(Serialize)]
+struct Input<'a> {
+    id: &'a str,
+    path: &'a str,
+    key: &'a str,
+    staged: Option<Login<'a>>,
+    current: Option<Login<'a>>,
+    previous: Option<Login<'a>>,
+}
+
+impl Hook {
+    /// Checks the target without running anything.
+    ///
+    /// # Errors
+    /// [`ConnectError::Permanent`]: no `apply`, an empty command, a program that is not an absolute path, a NUL, a time
+    /// limit outside 1 to 3600 seconds, only one of user and group.
+    pub fn new(target: HookTarget) -> Result<Self, ConnectError> {
+        if target.apply.is_none() {
+            return Err(permanent("the hook has no apply command; add one to the target in the configuration"));
+        }
+        for (name, command) in commands(&target) {
+            let Some(command) = command else { continue };
+            if !command.first().is_some_and(|program| program.starts_with('/')) {
+                return Err(permanent(format!(
+                    "the {name} command does not begin with the absolute path of a program; there is no shell and no \
+                     search path, write it out"
+                )));
+            }
+            if command.iter().any(|argument| argument.contains('\0')) {
+                return Err(permanent(format!("the {name} command holds a NUL; correct it in the configuration")));
+            }
+        }
+        if !(1..=3600).contains(&target.timeout_s) {
+            return Err(permanent("the time limit of the hook is not within 1 to 3600 seconds; correct it"));
+        }
+        let owner = match (target.uid, target.gid) {
+            (Some(uid), Some(gid)) => Some((uid, gid)),
+            (None, None) => None,
+            _ => return Err(permanent("the hook has only one of uid and gid; name both or none")),
+        };
+        Ok(Self { target, owner })
+    }
+
+    /// Runs one command with the values of `step`; no value of `known` may come back.
+    fn run(&self, name: &'static str, command: &[String], step: &Step<'_>, known: &Step<'_>) -> Answer {
+        let Some(input) = input(step) else {
+            return Answer::Failed(permanent("the values cannot be written as JSON; report it"));
+        };
+        let environment = [("PATH", "/usr/bin:/bin"), ("STRONGROOM_ROTATION_ID", step.id), ("STRONGROOM_STEP", name)];
+        let outcome = child::run(&Program {
+            argv: command,
+            environment: &environment,
+            owner: self.owner,
+            input: &input,
+            limit: Duration::from_secs(self.target.timeout_s),
+        });
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(kind) => {
+                return Answer::Failed(permanent(format!(
+                    "the {name} command cannot be started ({kind}); check its path and rights"
+                )));
+            }
+        };
+        let values: Vec<&str> = [known.staged, known.current, known.previous]
+            .into_iter()
+            .flatten()
+            .map(|login| login.secret.reveal())
+            .collect();
+        let said = said(&outcome.stdout, &outcome.stderr, &values);
+        match outcome.ending {
+            Ending::Code(0) => Answer::Done,
+            Ending::Code(75) => Answer::Failed(retry(format!(
+                "the {name} command asks to be run later (exit code 75){said}; see what it waits for"
+            ))),
+            Ending::Code(65) => Answer::No(permanent(format!(
+                "the {name} command refuses (exit code 65){said}; correct the cause, then try again or abort"
+            ))),
+            Ending::Code(code) => Answer::Failed(permanent(format!(
+                "the {name} command failed (exit code {code}){said}; repair it, it must exit with 0, 65 or 75"
+            ))),
+            Ending::Signal(signal) => Answer::Failed(retry(format!(
+                "the {name} command died of signal {signal}{said}; see the log of the system for why"
+            ))),
+            Ending::TimedOut => Answer::Failed(retry(format!(
+                "the {name} command did not end within {} s and was killed{said}; raise its time limit or repair it",
+                self.target.timeout_s
+            ))),
+        }
+    }
+}
+
+/// The commands with their names in configuration and environment.
+fn commands(target: &HookTarget) -> [(&'static str, Option<&Vec<String>>); 4] {
+    [
+        ("apply", target.apply.as_ref()),
+        ("verify", target.verify.as_ref()),
+        ("revert", target.revert.as_ref()),
+        ("revoke-old", target.revoke_old.as_ref()),
+    ]
+}
+
+/// The JSON object for standard input, in a buffer that is wiped.
+fn input(step: &Step<'_>) -> Option<Zeroizing<Vec<u8>>> {
+    fn login(credential: Option<&Credential>) -> Option<Login<'_>> {
+        credential.map(|known| Login { user: &known.user, secret: known.secret.reveal() })
+    }
+    let input = Input {
+        id: step.id,
+        path: step.path,
+        key: step.key,
+        staged: login(step.staged),
+        current: login(step.current),
+        previous: login(step.previous),
+    };
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, &input).ok()?;
+    // Full size at once, so that growing leaves no copies behind.
+    let mut json = Zeroizing::new(Vec::with_capacity(length.0.saturating_add(1)));
+    serde_json::to_writer(&mut *json, &input).ok()?;
+    // A line, for programs that read lines.
+    json.push(b'\n');
+    Some(json)
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the program wrote, without values, for the middle of a sentence.
+fn said(stdout: &Output, stderr: &Output, values: &[&str]) -> String {
+    let mut text = String::new();
+    for (name, output) in [("stderr", stderr), ("stdout", stdout)] {
+        let clean = redact(&output.bytes, output.cut, values);
+        if !clean.is_empty() {
+            text.push_str(&format!(", {name}: {clean}"));
+        }
+    }
+    text
+}
+
+impl From<Answer> for Result<(), ConnectError> {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Done => Ok(()),
+            Answer::No(error) | Answer::Failed(error) => Err(error),
+        }
+    }
+}
+
+impl Connector for Hook {
+    fn kind(&self) -> &'static str {
+        "hook"
+    }
+
+    fn overlap(&self) -> bool {
+        self.target.overlap
+    }
+
+    fn next_user(&self, _current: Option<&str>) -> Result<String, ConnectError> {
+        Ok(String::new())
+    }
+
+    fn apply(&self, step: &Step<'_>) -> Result<(), ConnectError> {
+        let command = self.target.apply.as_ref();
+        let command = command.ok_or_else(|| permanent("the hook has no apply command; add one to the target"))?;
+        self.run("apply", command, step, step).into()
+    }
+
+    /// Without a `verify` command the word of `apply` is all there is, and this succeeds.
+    fn verify(&self, step: &Step<'_>) -> Result<(), ConnectError> {
+        self.target.verify.as_ref().map_or(Ok(()), |command| self.run("verify", command, step, step).into())
+    }
+
+    /// Runs `verify` with each candidate as the staged value, and nothing else in its input. Exit code 65 means that
+    /// this candidate does not work; any other failure ends the probe with an error.
+    fn probe(&self, step: &Step<'_>) -> Result<Live, ConnectError> {
+        let Some(command) = &self.target.verify else {
+            return Err(permanent(
+                "the hook has no verify command, so that nobody knows which value works; look at the target by hand, \
+                 and add one",
+            ));
+        };
+        let candidates = [(step.staged, Live::Staged), (step.current, Live::Current), (step.previous, Live::Previous)];
+        for (candidate, live) in candidates {
+            if candidate.is_none() {
+                continue;
+            }
+            let question = Step { staged: candidate, current: None, previous: None, ..*step };
+            match self.run("verify", command, &question, step) {
+                Answer::Done => return Ok(live),
+                Answer::No(_) => {}
+                Answer::Failed(error) => return Err(error),
+            }
+        }
+        Ok(Live::Nothing)
+    }
+
+    /// Without a `revert` command this succeeds only where `verify` finds that the current value works.
+    fn revert(&self, step: &Step<'_>) -> Result<(), ConnectError> {
+        if let Some(command) = &self.target.revert {
+            return self.run("revert", command, step, step).into();
+        }
+        if let (Some(command), Some(_)) = (&self.target.verify, step.current) {
+            let question = Step { staged: step.current, current: None, previous: None, ..*step };
+            match self.run("verify", command, &question, step) {
+                Answer::Done => return Ok(()),
+                Answer::Failed(error) => return Err(error),
+                Answer::No(_) => {}
+            }
+        }
+        Err(permanent("the hook has no revert command; set the current value at the target by hand, and add one"))
+    }
+
+    fn revoke_old(&self, step: &Step<'_>) -> Result<(), ConnectError> {
+        self.target.revoke_old.as_ref().map_or(Ok(()), |command| self.run("revoke-old", command, step, step).into())
+    }
+}

@@ -1,0 +1,314 @@
+//! The connector for PostgreSQL: sets the password of a role, of two that alternate by default.
+//!
+//! The server never sees a plaintext password: `ALTER ROLE` carries a SCRAM verifier computed here, and logins prove
+//! knowledge by SCRAM. A copy of each password lives in the memory of the client library during a login and is not
+//! wiped there.
+
+use std::time::Duration;
+
+use super::ident::{check_role, quote};
+use super::session::{Address, LoginError, Session};
+use super::tls::Tls;
+use super::{ConnectError, Connector, Credential, Live, Step, permanent, retry, scram};
+use crate::crypto::random::SystemRandom;
+
+/// Which roles take turns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roles {
+    /// Two roles with equal rights: the idle one is changed, so that the current password never fails.
+    Pair([String; 2]),
+    /// One role: between the change and the reader's next look the old password fails.
+    Single(String),
+}
+
+impl Roles {
+    fn names(&self) -> &[String] {
+        match self {
+            Self::Pair(pair) => pair,
+            Self::Single(role) => std::slice::from_ref(role),
+        }
+    }
+}
+
+/// Where and what to rotate, as the configuration names it.
+#[derive(Debug, Clone)]
+pub struct PostgresTarget {
+    /// DNS name or address; the server's certificate must carry it, `localhost` too.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Database to log in to.
+    pub database: String,
+    /// Authorities that may sign the server's certificate, PEM. There is no connection without TLS.
+    pub ca_pem: String,
+    /// The roles whose password is rotated.
+    pub roles: Roles,
+    /// Limit in seconds for one login and for one statement, 1 to 300.
+    pub connect_timeout_s: u64,
+    /// Name of a role that the new login must be a member of, checked after each change.
+    pub privilege_check: Option<String>,
+    /// When the grace is over: take the password from the old role of a pair. Without it the old password works until
+    /// the next round.
+    pub lock_old: bool,
+    /// When the grace is over: end the sessions of the old role. With one role this ends all its sessions, and the
+    /// applications log in again.
+    pub terminate_old_sessions: bool,
+}
+
+/// The connector for PostgreSQL (12 and later, TLS 1.3, SCRAM-SHA-256 with channel binding).
+pub struct Postgres {
+    address: Address,
+    roles: Roles,
+    privilege_check: Option<String>,
+    lock_old: bool,
+    terminate_old_sessions: bool,
+    admin: Credential,
+}
+
+impl Postgres {
+    /// Checks the target without touching it. `admin` may change the passwords of the roles and is none of them.
+    ///
+    /// # Errors
+    /// [`ConnectError::Permanent`]: a role name or CA certificate that cannot be used, equal roles, an administrator
+    /// that is one of them, a time limit outside 1 to 300 seconds.
+    pub fn new(target: PostgresTarget, admin: Credential) -> Result<Self, ConnectError> {
+        let PostgresTarget { host, port, database, ca_pem, roles, connect_timeout_s, privilege_check, .. } = target;
+        for role in roles.names().iter().chain(privilege_check.as_ref()).chain([&admin.user]) {
+            check_role(role)?;
+        }
+        if matches!(&roles, Roles::Pair([a, b]) if a == b) {
+            return Err(permanent("the two roles of the target are the same; name two different ones"));
+        }
+        if roles.names().contains(&admin.user) {
+            return Err(permanent(
+                "the administrator is one of the rotated roles; give the target its own administrator",
+            ));
+        }
+        if database.is_empty() || database.contains('\0') {
+            return Err(permanent("the target has no database; name one in the configuration"));
+        }
+        if !(1..=300).contains(&connect_timeout_s) {
+            return Err(permanent("the time limit of the target is not within 1 to 300 seconds; correct it"));
+        }
+        let tls = Tls::new(&host, &ca_pem)?;
+        let limit = Duration::from_secs(connect_timeout_s);
+        Ok(Self {
+            address: Address { host, port, database, tls, limit },
+            roles,
+            privilege_check,
+            lock_old: target.lock_old,
+            terminate_old_sessions: target.terminate_old_sessions,
+            admin,
+        })
+    }
+
+    /// A session of the administrator, with settings that no default of server or role can weaken.
+    fn administrator(&self) -> Result<Session, ConnectError> {
+        let session = Session::open(&self.address, &self.admin).map_err(|error| match error {
+            LoginError::Refused => permanent(
+                "the database refuses the login of the administrator; correct its name and password in the \
+                 configuration, and its line in pg_hba.conf",
+            ),
+            LoginError::Other(error) => error,
+        })?;
+        // A statement that outlives us could undo what we do next. An asynchronous commit could be lost after we said
+        // "done"; stricter settings than "on" are kept.
+        let settings = format!(
+            "SET search_path = pg_catalog; SET statement_timeout = {0}; SET lock_timeout = {0}; \
+             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+            self.address.limit.as_millis()
+        );
+        session.batch(&settings, "preparing the session of the administrator")?;
+        Ok(session)
+    }
+
+    /// Sets the password of a role by its verifier.
+    fn set_password(&self, admin: &Session, login: &Credential) -> Result<(), ConnectError> {
+        self.check_ours(&login.user)?;
+        if login.secret.reveal().is_empty() {
+            return Err(permanent("an empty password is no password; correct the generator of the policy"));
+        }
+        let verifier = scram::verifier(login.secret.reveal(), &SystemRandom)
+            .map_err(|_| retry("the system gave no random bytes; check the system"))?;
+        // The verifier is of the alphabet of base64 plus `-$:`, so that it needs no quoting.
+        let sql = format!("ALTER ROLE {} PASSWORD '{verifier}'", quote(&login.user));
+        admin.batch(&sql, &format!("setting the password of the role {:?}", login.user))
+    }
+
+    /// Takes the password from a role: it can then not log in with any.
+    fn remove_password(&self, admin: &Session, role: &str) -> Result<(), ConnectError> {
+        self.check_ours(role)?;
+        let sql = format!("ALTER ROLE {} PASSWORD NULL", quote(role));
+        admin.batch(&sql, &format!("removing the password of the role {role:?}"))
+    }
+
+    /// Refuses every role that the configuration does not list.
+    fn check_ours(&self, role: &str) -> Result<(), ConnectError> {
+        if self.roles.names().iter().any(|name| name == role) {
+            return Ok(());
+        }
+        Err(permanent(format!("the role {role:?} is not one of the target's; correct the roles in the configuration")))
+    }
+
+    /// Whether a login works.
+    fn works(&self, login: &Credential) -> Result<bool, ConnectError> {
+        match Session::open(&self.address, login) {
+            Ok(_session) => Ok(true),
+            Err(LoginError::Refused) => Ok(false),
+            Err(LoginError::Other(error)) => Err(error),
+        }
+    }
+
+    /// Refuses a role that could not log in with any password, before anything is changed.
+    fn check_can_log_in(admin: &Session, role: &str) -> Result<(), ConnectError> {
+        let sql = "SELECT rolcanlogin, coalesce(rolvaliduntil <= now(), false) FROM pg_roles WHERE rolname::text = $1";
+        let rows = admin.rows(sql, &[&role], &format!("looking up the role {role:?}"))?;
+        let Some(row) = rows.first() else {
+            return Err(permanent(format!("there is no role {role:?}; create it or correct the configuration")));
+        };
+        match (row.try_get::<_, bool>(0), row.try_get::<_, bool>(1)) {
+            (Ok(true), Ok(false)) => Ok(()),
+            (Ok(false), _) => Err(permanent(format!("the role {role:?} may not log in; ALTER ROLE with LOGIN"))),
+            (_, Ok(true)) => {
+                Err(permanent(format!("the password of the role {role:?} has expired; ALTER ROLE with VALID UNTIL")))
+            }
+            _ => Err(permanent("the catalogue of roles has an unknown form; see whether this PostgreSQL is supported")),
+        }
+    }
+
+    /// The staged credential, when this target may set it.
+    fn staged<'a>(&self, step: &Step<'a>) -> Result<&'a Credential, ConnectError> {
+        let staged = step.staged.ok_or_else(|| permanent("there is no staged value; start the rotation again"))?;
+        self.check_ours(&staged.user)?;
+        let live = step.current.is_some_and(|current| current.user == staged.user);
+        if live && matches!(self.roles, Roles::Pair(_)) {
+            return Err(permanent(format!(
+                "the staged value is for the role {:?}, which is in use; abort this rotation and start a new one",
+                staged.user
+            )));
+        }
+        Ok(staged)
+    }
+}
+
+impl Connector for Postgres {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn overlap(&self) -> bool {
+        matches!(self.roles, Roles::Pair(_))
+    }
+
+    fn next_user(&self, current: Option<&str>) -> Result<String, ConnectError> {
+        Ok(match &self.roles {
+            Roles::Single(role) => role.clone(),
+            // A current login outside the pair (the first rotation) leaves both free.
+            Roles::Pair([a, b]) => if current == Some(a) { b } else { a }.clone(),
+        })
+    }
+
+    fn apply(&self, step: &Step<'_>) -> Result<(), ConnectError> {
+        let staged = self.staged(step)?;
+        let admin = self.administrator()?;
+        Self::check_can_log_in(&admin, &staged.user)?;
+        self.set_password(&admin, staged)
+    }
+
+    fn verify(&self, step: &Step<'_>) -> Result<(), ConnectError> {
+        let staged = self.staged(step)?;
+        let session = Session::open(&self.address, staged).map_err(|error| match error {
+            LoginError::Refused => permanent(format!(
+                "the database refuses the new password of the role {:?}; probe, then apply again or abort",
+                staged.user
+            )),
+            LoginError::Other(error) => error,
+        })?;
+        let doing = "verifying the new login";
+        let rows = session.rows("SELECT 1, current_user::text", &[], doing)?;
+        let row = rows.first();
+        let one = row.and_then(|row| row.try_get::<_, i32>(0).ok());
+        let user = row.and_then(|row| row.try_get::<_, String>(1).ok());
+        if one != Some(1) || user.as_deref() != Some(staged.user.as_str()) {
+            return Err(permanent(format!(
+                "the new login does not arrive as the role {:?}; check poolers and pg_ident maps in between",
+                staged.user
+            )));
+        }
+        if let Some(group) = &self.privilege_check {
+            let rows = session.rows("SELECT pg_has_role(current_user, $1::text::name, 'MEMBER')", &[group], doing)?;
+            if rows.first().and_then(|row| row.try_get::<_, bool>(0).ok()) != Some(true) {
+                return Err(permanent(format!(
+                    "the role {:?} is not a member of {group:?}; grant it, then try again",
+                    staged.user
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn probe(&self, step: &Step<'_>) -> Result<Live, ConnectError> {
+        let candidates = [(step.staged, Live::Staged), (step.current, Live::Current), (step.previous, Live::Previous)];
+        for (login, live) in candidates {
+            if let Some(login) = login
+                && self.works(login)?
+            {
+                return Ok(live);
+            }
+        }
+        Ok(Live::Nothing)
+    }
+
+    /// Makes the current credential work, then takes the staged one away (in a pair: back to the previous password, or
+    /// to none). Without a current credential there is nothing to return to, and the role keeps what it has.
+    fn revert(&self, step: &Step<'_>) -> Result<(), ConnectError> {
+        let Some(current) = step.current else { return Ok(()) };
+        let mut admin = None;
+        // The current login first: whatever happens after it, one login works.
+        if !self.works(current)? {
+            let session = self.administrator()?;
+            self.set_password(&session, current)?;
+            if !self.works(current)? {
+                return Err(permanent(format!(
+                    "the role {:?} cannot log in although its password is set again; check LOGIN, VALID UNTIL and \
+                     pg_hba.conf",
+                    current.user
+                )));
+            }
+            admin = Some(session);
+        }
+        let Some(staged) = step.staged.filter(|staged| staged.user != current.user) else { return Ok(()) };
+        let admin = match admin {
+            Some(session) => session,
+            None => self.administrator()?,
+        };
+        match step.previous.filter(|previous| previous.user == staged.user) {
+            Some(previous) => self.set_password(&admin, previous),
+            None => self.remove_password(&admin, &staged.user),
+        }
+    }
+
+    /// Does what the target asks for (`lock_old`, `terminate_old_sessions`), and else nothing: the old password of a
+    /// pair then ends with the next round, that of a single role has ended already.
+    fn revoke_old(&self, step: &Step<'_>) -> Result<(), ConnectError> {
+        let Some(previous) = step.previous else { return Ok(()) };
+        // A later round may have staged a value for the role already; it must not be taken away.
+        let in_use = [step.current, step.staged].into_iter().flatten().any(|login| login.user == previous.user);
+        let lock = self.lock_old && !in_use;
+        if !lock && !self.terminate_old_sessions {
+            return Ok(());
+        }
+        self.check_ours(&previous.user)?;
+        let admin = self.administrator()?;
+        if lock {
+            self.remove_password(&admin, &previous.user)?;
+        }
+        if self.terminate_old_sessions {
+            let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                       WHERE usename::text = $1 AND pid <> pg_backend_pid()";
+            let doing = format!("ending the old sessions of the role {:?}", previous.user);
+            admin.rows(sql, &[&previous.user], &doing)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! Takes values out of a program's output, so that a piece of it may stand in an error.
+
+use std::collections::HashMap;
+
+use base64::Engine;
+use base64::alphabet::{Alphabet, STANDARD, URL_SAFE};
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+use zeroize::Zeroizing;
+
+/// What stands in place of what was taken out.
+const MARK: &str = "[redacted]";
+/// So many bytes in a row that also stand in a value (or in an encoding of it) are taken out.
+const WINDOW: usize = 8;
+/// A value shorter than this occurs everywhere by chance: then nothing of the output is shown.
+const SHORTEST: usize = 4;
+/// Longest text that is returned, in characters.
+const LONGEST_TEXT: usize = 400;
+
+/// The end of `output` as text, without any piece of eight bytes or more of a value, in plain, base64 (three
+/// alignments, two alphabets), hexadecimal, percent-encoded or JSON form. White space, control characters and letter
+/// case make no difference. `cut` says that output is missing at the end.
+pub(super) fn redact(output: &[u8], cut: bool, values: &[&str]) -> String {
+    if output.is_empty() {
+        return String::new();
+    }
+    let values: Vec<&str> = values.iter().copied().filter(|value| !value.is_empty()).collect();
+    if values.iter().any(|value| squeezed(value.as_bytes()).len() < SHORTEST) {
+        return "[output withheld: a value is too short to be recognised in it]".to_owned();
+    }
+    let mut search = Search::new(output);
+    for value in values {
+        each_form(value, |form| search.strike(form, cut));
+    }
+    search.text(cut)
+}
+
+/// Output with what is to be shown of it.
+struct Search<'a> {
+    output: &'a [u8],
+    /// The output without white space and control characters, in lower case.
+    squeezed: Zeroizing<Vec<u8>>,
+    /// Where each byte of `squeezed` stands in `output`.
+    origin: Vec<usize>,
+    /// Windows of `squeezed` and where they begin. Struck windows are removed, so that the work stays linear.
+    windows: HashMap<u64, Vec<usize>>,
+    /// For each byte of `output`, whether it is taken out.
+    struck: Vec<bool>,
+}
+
+impl<'a> Search<'a> {
+    fn new(output: &'a [u8]) -> Self {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(output.len()));
+        let mut origin = Vec::with_capacity(output.len());
+        for (at, byte) in output.iter().enumerate().filter(|(_, byte)| counts(**byte)) {
+            bytes.push(byte.to_ascii_lowercase());
+            origin.push(at);
+        }
+        let mut windows: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (at, window) in bytes.windows(WINDOW).enumerate() {
+            windows.entry(packed(window)).or_default().push(at);
+        }
+        Self { output, squeezed: bytes, origin, windows, struck: vec![false; output.len()] }
+    }
+
+    /// Takes out what `form` and the output have in common.
+    fn strike(&mut self, form: &[u8], cut: bool) {
+        let form = squeezed(form);
+        if form.len() < SHORTEST {
+            return;
+        }
+        for window in form.windows(WINDOW) {
+            for at in self.windows.remove(&packed(window)).unwrap_or_default() {
+                self.mark(at, WINDOW);
+            }
+        }
+        if form.len() < WINDOW {
+            let hits: Vec<usize> = (0..self.squeezed.len())
+                .filter(|at| self.squeezed.get(*at..).is_some_and(|rest| rest.starts_with(&form)))
+                .collect();
+            hits.into_iter().for_each(|at| self.mark(at, form.len()));
+        }
+        // Where the output was cut, the beginning of a value may be all that is there.
+        let longest = WINDOW.min(form.len());
+        let tail =
+            (1..longest).rev().find(|length| cut && self.squeezed.ends_with(form.get(..*length).unwrap_or_default()));
+        if let Some(length) = tail {
+            self.mark(self.squeezed.len().saturating_sub(length), length);
+        }
+    }
+
+    /// Takes out `length` counting bytes from `at` on, and all between them.
+    fn mark(&mut self, at: usize, length: usize) {
+        let first = self.origin.get(at).copied().unwrap_or(0);
+        let last = self.origin.get(at.saturating_add(length).saturating_sub(1)).copied().unwrap_or(first);
+        if let Some(range) = self.struck.get_mut(first..=last) {
+            range.fill(true);
+        }
+    }
+
+    fn text(&self, cut: bool) -> String {
+        let mut kept = Vec::with_capacity(self.output.len());
+        let mut inside = false;
+        for (byte, struck) in self.output.iter().zip(&self.struck) {
+            match (*struck, inside) {
+                (true, false) => kept.extend_from_slice(MARK.as_bytes()),
+                (true, true) => {}
+                (false, _) => kept.push(*byte),
+            }
+            inside = *struck;
+        }
+        let text = String::from_utf8_lossy(&kept);
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = text.trim();
+        let surplus = text.chars().count().saturating_sub(LONGEST_TEXT);
+        let shown: String = text.chars().skip(surplus).collect();
+        format!("{}{shown}{}", if surplus > 0 { "..." } else { "" }, if cut { "..." } else { "" })
+    }
+}
+
+/// Whether a byte takes part in the comparison.
+fn counts(byte: u8) -> bool {
+    byte > b' ' && byte != 0x7f
+}
+
+fn squeezed(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut kept = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    kept.extend(bytes.iter().copied().filter(|byte| counts(*byte)).map(|byte| byte.to_ascii_lowercase()));
+    kept
+}
+
+fn packed(window: &[u8]) -> u64 {
+    window.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+/// Calls `see` with the value and each of its encodings.
+fn each_form(value: &str, mut see: impl FnMut(&[u8])) {
+    let bytes = value.as_bytes();
+    see(bytes);
+    for alphabet in [&STANDARD, &URL_SAFE] {
+        for shift in 0..3 {
+            see(&base64(bytes, shift, alphabet));
+        }
+    }
+    see(&spelled(bytes, "", |_| false));
+    see(&spelled(bytes, "%", |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)));
+    see(&spelled(bytes, "\\x", |byte| byte.is_ascii_graphic()));
+    if let Ok(json) = serde_json::to_string(value).map(Zeroizing::new) {
+        see(json.trim_matches('"').as_bytes());
+    }
+}
+
+/// The base64 of `bytes` as it looks when `shift` other bytes stand in front, without the characters that these take
+/// part in.
+fn base64(bytes: &[u8], shift: usize, alphabet: &Alphabet) -> Zeroizing<Vec<u8>> {
+    let mut shifted = Zeroizing::new(Vec::with_capacity(bytes.len().saturating_add(shift)));
+    shifted.extend(std::iter::repeat_n(0, shift));
+    shifted.extend_from_slice(bytes);
+    let text = Zeroizing::new(GeneralPurpose::new(alphabet, NO_PAD).encode(&*shifted));
+    let foreign = if shift == 0 { 0 } else { shift.saturating_add(1) };
+    Zeroizing::new(text.as_bytes().get(foreign..).unwrap_or_default().to_vec())
+}
+
+/// Each byte in hexadecimal behind `prefix`, except those that stay as they are.
+fn spelled(bytes: &[u8], prefix: &str, stays: impl Fn(u8) -> bool) -> Zeroizing<Vec<u8>> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let each = prefix.len().saturating_add(2);
+    let mut spelled = Zeroizing::new(Vec::with_capacity(bytes.len().saturating_mul(each)));
+    for byte in bytes {
+        if stays(*byte) {
+            spelled.push(*byte);
+            continue;
+        }
+        spelled.extend_from_slice(prefix.as_bytes());
+        let digits = [byte >> 4, byte & 15].map(|half| DIGITS.get(usize::from(half)).copied().unwrap_or(b'?'));
+        spelled.extend_from_slice(&digits);
+    }
+    spelled
+}
