@@ -1,5 +1,7 @@
 //! The connector for PostgreSQL against a real server, and against things that are none.
 
+mod pool;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
