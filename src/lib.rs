@@ -41,4 +41,6 @@ pub mod pki;
 #[cfg(feature = "server")]
 pub mod policy;
 #[cfg(feature = "server")]
+pub mod rotate;
+#[cfg(feature = "server")]
 pub mod store;

@@ -252,3 +252,55 @@ impl Default for RotateConfig {
         Self { enabled: true, max_operations: 1 << 30, interval_s: 90 * 86_400 }
     }
 }
+
+/// One rotating key of one secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ValueInfo {
+    /// Full path of the secret, with its mount.
+    pub path: String,
+    /// Key within the secret.
+    pub key: String,
+    /// `idle`, `staged`, `applying`, `applied`, `verified`, `promoted`, `rolling-back` or `needs-operator`.
+    pub state: String,
+    /// Waits for `resume`.
+    pub paused: bool,
+    /// Identifier of the rotation under way or of the last one.
+    pub id: String,
+    /// Target that new values are applied to.
+    pub target: Option<String>,
+    /// A candidate is stored.
+    pub staged: bool,
+    /// Version that the last rotation made; 0 before the first.
+    pub current: u64,
+    /// Version before it, while it is in its grace.
+    pub previous: Option<u64>,
+    /// End of the grace, RFC 3339.
+    pub previous_until: String,
+    /// Versions whose grace is over, newest first.
+    pub retired: Vec<u64>,
+    /// When the current value became current, RFC 3339; empty before the first rotation.
+    pub rotated: String,
+    /// When the schedule asks for the next rotation, RFC 3339.
+    pub next: String,
+    /// The schedule or the greatest age has passed.
+    pub overdue: bool,
+    /// Somebody has to look.
+    pub stuck: bool,
+    /// When the value ends to be valid, RFC 3339.
+    pub expires: String,
+    /// Whole days until then; negative afterwards.
+    pub expires_in_days: Option<i64>,
+    /// What went wrong last, with the next thing to try.
+    pub error: Option<String>,
+    /// The policy as it is stored.
+    pub policy: serde_json::Value,
+}
+
+/// Reply of `values`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ValueList {
+    /// By path and key.
+    pub values: Vec<ValueInfo>,
+}

@@ -115,6 +115,60 @@ pub trait Connector: Send + Sync {
     fn revoke_old(&self, step: &Step<'_>) -> Result<(), ConnectError>;
 }
 
+/// Where the vault itself keeps the login that changes others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminPlace {
+    /// Full path of the secret, with its mount: `secret/infra/orders-admin`.
+    pub path: String,
+    /// Its key that holds the login.
+    pub user_key: String,
+    /// Its key that holds the password.
+    pub password_key: String,
+}
+
+/// A target that the configuration lists. Nothing else can be reached.
+pub trait Target: Send + Sync {
+    /// The login that is needed to open it.
+    fn admin(&self) -> Option<&AdminPlace>;
+
+    /// Makes the connector for one rotation, without touching the target.
+    ///
+    /// # Errors
+    /// [`ConnectError::Permanent`] when the configuration is wrong or `admin` is missing.
+    fn open(&self, admin: Option<Credential>) -> Result<Box<dyn Connector>, ConnectError>;
+}
+
+/// A database, and where its administrator is kept.
+pub struct PostgresEntry {
+    /// The database.
+    pub target: postgres::PostgresTarget,
+    /// Its administrator.
+    pub admin: AdminPlace,
+}
+
+impl Target for PostgresEntry {
+    fn admin(&self) -> Option<&AdminPlace> {
+        Some(&self.admin)
+    }
+
+    fn open(&self, admin: Option<Credential>) -> Result<Box<dyn Connector>, ConnectError> {
+        let place = &self.admin.path;
+        let admin =
+            admin.ok_or_else(|| permanent(format!("the administrator's login is not at {place}; store it there")))?;
+        Ok(Box::new(postgres::Postgres::new(self.target.clone(), admin)?))
+    }
+}
+
+impl Target for hook::HookTarget {
+    fn admin(&self) -> Option<&AdminPlace> {
+        None
+    }
+
+    fn open(&self, _: Option<Credential>) -> Result<Box<dyn Connector>, ConnectError> {
+        Ok(Box::new(hook::Hook::new(self.clone())?))
+    }
+}
+
 /// Shorthand for [`ConnectError::Retry`].
 fn retry(text: impl Into<String>) -> ConnectError {
     ConnectError::Retry(text.into())

@@ -39,12 +39,17 @@ const MAX_WAITING: usize = 1024;
 /// Mutations in one group; bounds the memory of one engine transaction.
 const MAX_GROUP: usize = 256;
 
-/// A mutation, at a time in milliseconds.
+/// Changes through `Tx`, decided on the snapshot, at a time in milliseconds.
+type OnRecords = dyn FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Done, VaultError> + Send;
+/// Changes through the whole group, at a time in milliseconds.
+type OnGroup = dyn FnOnce(&mut Group<'_>, u64) -> Result<Done, VaultError> + Send;
+
+/// A mutation.
 pub(super) enum Work {
-    /// Changes records, decided on the snapshot; shares its commit with others.
-    Records(Box<dyn FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Done, VaultError> + Send>),
+    /// Changes records; shares its commit with others.
+    Records(Box<OnRecords>),
     /// Has a commit of its own, because it writes the header or looks at the store as a whole.
-    Alone(Box<dyn FnOnce(&mut Group<'_>, u64) -> Result<Done, VaultError> + Send>),
+    Alone(Box<OnGroup>),
 }
 
 /// One waiting mutation.

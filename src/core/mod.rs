@@ -47,7 +47,7 @@ pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, Syst
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
 
 use committer::Committer;
-use rotation::Keeper;
+use rotation::{Keeper, Rotator};
 use shares::Shares;
 use snapshot::Snapshot;
 use unseal::Gate;
@@ -78,6 +78,7 @@ struct Live {
     snapshot: Arc<ArcSwap<Snapshot>>,
     committer: Arc<Committer>,
     keeper: Keeper,
+    rotator: Rotator,
 }
 
 impl Vault {
@@ -221,7 +222,8 @@ impl Vault {
     fn close(&self, by: Option<&SpiffeId>) {
         let _gate = self.gate.lock();
         let Some(live) = self.live.swap(None) else { return };
-        // The keeper first: it may be waiting for a commit.
+        // These first: they may be waiting for a commit.
+        live.rotator.stop();
         live.keeper.stop();
         live.committer.stop();
         // Readers hold the `Arc` only inside synchronous code, so this ends within the time of one read.

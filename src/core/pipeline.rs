@@ -19,7 +19,7 @@ use super::decide::{Question, Target};
 use super::error::VaultError;
 use super::facts::Facts;
 use super::request::{Operation, Reply, Request};
-use super::rotation::{Errand, Order};
+use super::rotation::{Errand, Order, ValueErrand};
 use super::snapshot::{Snapshot, Subject};
 use super::sys::{Change, Effect, Inquiry, Route, Run};
 use super::{Caller, Live, Settings, Vault};
@@ -150,7 +150,7 @@ fn inquiry<'a>(
     Inquiry { tail, body, subject, snapshot, live, settings, now_ms }
 }
 
-/// Hands an order to the keeper, which audits it.
+/// Hands an order to the keeper or the rotator, which audit it.
 fn keep(
     vault: &Vault,
     live: &Live,
@@ -159,8 +159,10 @@ fn keep(
 ) -> Result<oneshot::Receiver<Result<Reply, VaultError>>, VaultError> {
     let facts = Arc::new(facts);
     let (sender, answer) = oneshot::channel();
-    let submitted =
-        order.and_then(|order| live.keeper.submit(Errand { facts: Arc::clone(&facts), order, answer: sender }));
+    let submitted = order.and_then(|order| match order {
+        Order::Value(order) => live.rotator.submit(ValueErrand { facts: Arc::clone(&facts), order, answer: sender }),
+        order => live.keeper.submit(Errand { facts: Arc::clone(&facts), order, answer: sender }),
+    });
     match submitted {
         Ok(()) => Ok(answer),
         Err(error) => {

@@ -1,10 +1,13 @@
 //! What the vault needs from outside, as traits and values, with fixed versions for tests.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::audit::{AuditError, AuditHead, AuditKeys, Device, PathMode, Resume, SyncMode};
 use crate::barrier::Parts;
+use crate::connect::Target;
 use crate::crypto::password::Params;
 use crate::crypto::random::Random;
 use crate::store::Store;
@@ -93,7 +96,7 @@ impl Ports {
 }
 
 /// What the configuration says.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// SPIFFE trust domain of this vault.
     pub trust_domain: String,
@@ -115,6 +118,10 @@ pub struct Settings {
     pub kdf: Option<Params>,
     /// Records that a throttled rotation of the data key seals anew, a second.
     pub rewrap_per_second: u64,
+    /// How often the rotations look at the clock.
+    pub tick: Duration,
+    /// Targets that rotated values may be applied to, by name.
+    pub targets: BTreeMap<String, Arc<dyn Target>>,
 }
 
 impl Settings {
@@ -132,6 +139,8 @@ impl Settings {
             audit_sync: SyncMode::default(),
             kdf: None,
             rewrap_per_second: 2_000,
+            tick: Duration::from_secs(1),
+            targets: BTreeMap::new(),
         }
     }
 }

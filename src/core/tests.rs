@@ -8,3 +8,4 @@ mod pipeline;
 mod rotation;
 mod routes;
 mod support;
+mod values;

@@ -24,7 +24,7 @@ use super::committer::{Bench, Committer};
 use super::error::VaultError;
 use super::request::UnsealKey;
 use super::rotation::slots::Secret;
-use super::rotation::{Desk, Keeper};
+use super::rotation::{Desk, Keeper, Rotator};
 use super::snapshot::Snapshot;
 use super::{Live, Vault, normalised, sys};
 
@@ -181,7 +181,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
             })
         },
     })?);
-    let keeper = Keeper::spawn(Desk {
+    let desk = || Desk {
         barrier: Arc::clone(&barrier),
         audit: Arc::clone(&audit),
         snapshot: Arc::clone(&snapshot),
@@ -190,11 +190,13 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         random: Arc::clone(&vault.ports.random),
         settings: Arc::clone(&vault.settings),
         stopping: Arc::default(),
-    })?;
+    };
+    let keeper = Keeper::spawn(desk())?;
+    let rotator = Rotator::spawn(desk())?;
     if vault.settings.kdf.is_some() && matches!(secret, Secret::Passphrase(_) | Secret::Both { .. }) {
         keeper.raise_cost(vault, secret)?;
     }
-    Ok(Live { barrier, audit, snapshot, committer, keeper })
+    Ok(Live { barrier, audit, snapshot, committer, keeper, rotator })
 }
 
 /// What a failed opening tells the caller. A wrong secret and a missing slot look alike.

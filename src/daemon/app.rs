@@ -15,6 +15,7 @@ use super::config::{Config, ConfigError, UnsealSource};
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
 use super::os::{self, KeyMemory};
+use super::targets;
 use super::{EXIT_NOT_DURABLE, init, log, migrate, notify};
 use crate::api::secret::SecretText;
 use crate::audit::{self, PathMode, SyncMode};
@@ -320,6 +321,7 @@ fn settings(config: &Config) -> Result<Settings, AppError> {
     settings.address = format!("https://{}", config.listen);
     settings.kdf = config.kdf.map(|kdf| Params { m_kib: kdf.memory_mib.saturating_mul(1024), t: kdf.passes, p: 1 });
     settings.rewrap_per_second = config.rewrap_per_second;
+    settings.targets = targets::open(&config.targets, &config.folder)?;
     Ok(settings)
 }
 

@@ -3,10 +3,13 @@
 //! Unknown keys are refused, because a misspelt limit that is silently ignored is a limit that does not exist. The file
 //! never holds a secret; it only names where one is found (a key file, a systemd credential).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use super::targets::{self, RawTarget};
 
 /// Why a configuration was refused; the text names the key and what is accepted.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,8 @@ pub enum ConfigError {
 /// Checked settings of one daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// Folder of the file: relative paths start here.
+    pub folder: PathBuf,
     /// Data folder; mode 0700, holds everything but what other keys place elsewhere.
     pub data: PathBuf,
     /// Address of the TLS listener.
@@ -81,6 +86,8 @@ pub struct Config {
     pub kdf: Option<Kdf>,
     /// Records that a throttled rotation of the data key seals anew, a second.
     pub rewrap_per_second: u64,
+    /// What rotated values may be applied to, by name.
+    pub targets: BTreeMap<String, RawTarget>,
     /// Log lines as JSON.
     pub log_json: bool,
     /// Log filter, for example `info` or `strongroom=debug`.
@@ -185,9 +192,11 @@ impl Config {
             limits: raw.limits.unwrap_or_default().check()?,
             kdf: raw.kdf.map(RawKdf::check).transpose()?,
             rewrap_per_second: raw.rotation.unwrap_or_default().check()?,
+            targets: targets::check(raw.targets)?,
             log_json: choice("log.format", log.format.as_deref(), ["text", "json"])?,
             log_level: log.level.unwrap_or_else(|| "info".into()),
             trust_domain: raw.trust_domain,
+            folder: base.to_owned(),
             data,
         })
     }
@@ -226,6 +235,9 @@ engine = "{engine}"
 [rotation]
 # rewrap_per_second = 2000                       # records a throttled rotation of the data key seals anew
 
+# [targets.orders]                               # what rotated values may be applied to; docs/rotation.md
+# type = "postgres"
+
 [log]
 # format = "text"                                # or "json"
 # level = "info"
@@ -261,6 +273,7 @@ struct RawConfig {
     log: Option<RawLog>,
     kdf: Option<RawKdf>,
     rotation: Option<RawRotation>,
+    targets: Option<BTreeMap<String, RawTarget>>,
 }
 
 #[derive(Deserialize)]

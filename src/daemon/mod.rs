@@ -14,6 +14,7 @@ pub mod log;
 pub mod migrate;
 pub mod notify;
 pub mod os;
+pub mod targets;
 
 use std::process::ExitCode;
 

@@ -16,9 +16,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("barrier", &["keys", "crypto", "store"]),
     ("audit", &["api", "crypto"]),
     ("pki", &["api", "crypto"]),
+    ("rotate", &["api", "crypto"]),
     ("engine", &["api", "barrier", "crypto"]),
     ("connect", &["api", "crypto"]),
-    ("core", &["engine", "policy", "audit", "barrier", "keys", "api", "pki", "crypto", "store"]),
+    ("core", &["engine", "policy", "audit", "barrier", "keys", "api", "pki", "crypto", "store", "rotate", "connect"]),
     // `client`: both ends of a connection share one definition of the TLS provider.
     ("http", &["core", "api", "pki", "engine", "client"]),
 ];
@@ -40,6 +41,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("x25519_dalek", &["crypto"]),
     ("ureq", &["client"]),
     ("rcgen", &["pki"]),
+    // `client` names the module of rustls that is called the same.
+    ("aws_lc_rs", &["rotate", "client"]),
     ("toml", &["daemon"]),
     ("clap", &["daemon"]),
 ];

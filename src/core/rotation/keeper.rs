@@ -22,11 +22,10 @@ use super::super::snapshot::Snapshot;
 use super::super::{Clock, Settings, Vault};
 use super::slots::{Key, Secret, SlotOrder};
 use super::terms::{self, Background, TermOrder};
+use super::value::ValueOrder;
 
 /// Orders that may wait.
 const MAX_WAITING: usize = 16;
-/// How often the thread looks whether something has become due.
-const TICK: Duration = Duration::from_secs(1);
 
 /// What the keeper can be asked to do. Secrets inside are wiped with it.
 pub(in crate::core) enum Order {
@@ -34,6 +33,8 @@ pub(in crate::core) enum Order {
     Slot(SlotOrder),
     /// A change of terms, or of a run.
     Term(TermOrder),
+    /// A value: for the rotator, not for the keeper.
+    Value(ValueOrder),
 }
 
 /// An order on its way.
@@ -149,11 +150,11 @@ fn serve(desk: &Desk, waiting: &Receiver<Message>) {
         }
         wait = match terms::step(desk, &mut background) {
             Ok(Some(pause)) => pause,
-            Ok(None) => TICK,
+            Ok(None) => desk.settings.tick,
             Err(VaultError::Sealed) => return,
             Err(error) => {
                 tracing::error!(%error, "a rotation could not go on");
-                TICK
+                Duration::from_secs(1)
             }
         };
     }
@@ -164,6 +165,7 @@ fn perform(desk: &Desk, background: &mut Background, errand: Errand) {
     let outcome = match order {
         Order::Slot(order) => super::slots::perform(desk, &facts, order),
         Order::Term(order) => terms::perform(desk, background, &facts, order),
+        Order::Value(_) => Outcome::refused(VaultError::Internal),
     };
     let Outcome { result, audited } = outcome;
     if matches!(&result, Err(VaultError::NotFound)) && !audited && facts.is_own() {
@@ -186,6 +188,19 @@ impl Desk {
         work: impl FnOnce(&mut Tx<'_>, u64) -> Result<Reply, VaultError> + Send + 'static,
     ) -> Result<Reply, VaultError> {
         self.submit(facts, Work::Records(Box::new(move |tx, _, now_ms| Ok(Done::of(work(tx, now_ms)?)))))
+    }
+
+    /// As [`Desk::records`], with the snapshot that it is decided on.
+    ///
+    /// # Errors
+    /// As [`Desk::records`].
+    pub(in crate::core) fn decided(
+        &self,
+        facts: &Arc<Facts>,
+        work: impl FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Reply, VaultError> + Send + 'static,
+    ) -> Result<Reply, VaultError> {
+        let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms| Ok(Done::of(work(tx, snapshot, now_ms)?));
+        self.submit(facts, Work::Records(Box::new(work)))
     }
 
     /// As [`Desk::records`], with a commit of its own.
@@ -230,7 +245,7 @@ impl Desk {
     }
 
     /// One audit line with request and outcome; when it is not taken, the outcome must not leave.
-    fn log(&self, facts: &Facts, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
+    pub(in crate::core) fn log(&self, facts: &Facts, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
         match facts.exchange(&self.audit, self.barrier.mark().2, &result) {
             Ok(()) => result,
             Err(error) => {

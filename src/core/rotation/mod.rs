@@ -8,5 +8,7 @@ mod keeper;
 pub(super) mod record;
 pub(super) mod slots;
 pub(super) mod terms;
+pub(super) mod value;
 
 pub(super) use keeper::{Desk, Errand, Keeper, Order};
+pub(super) use value::{Phase, Rotator, ValueErrand, ValueOrder, ValueRow};

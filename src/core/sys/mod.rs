@@ -9,6 +9,7 @@ mod keys;
 mod mounts;
 mod policies;
 pub(super) mod rotation;
+pub(super) mod values;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -194,6 +195,10 @@ pub(super) static ROUTES: &[Route] = &[
     read("sys/strongroom/rotations", rotation::list),
     read("sys/strongroom/rotations/+", rotation::one),
     order("sys/strongroom/rotations/+/+", rotation::steer),
+    list("sys/strongroom/values", values::list),
+    read("sys/strongroom/values", values::list),
+    read("sys/strongroom/values/*", values::one),
+    Route { sudo: false, ..order("sys/strongroom/values/*", values::order) },
     read("sys/strongroom/slots", rotation::slots).sudo(),
     order("sys/strongroom/slots/test", rotation::test).secret(),
     order("sys/strongroom/slots/add", rotation::add).secret(),

@@ -36,7 +36,7 @@ const MIN_OPERATIONS: u64 = 1_000;
 const MIN_INTERVAL_S: u64 = 3_600;
 
 /// A body as a type. The text of an error names the field, never its content.
-fn parse<T: DeserializeOwned>(body: &Body) -> Result<T, VaultError> {
+pub(super) fn parse<T: DeserializeOwned>(body: &Body) -> Result<T, VaultError> {
     let text: &[u8] = if body.is_empty() { b"{}" } else { body.bytes() };
     serde_json::from_slice(text).map_err(|error| {
         // Data errors of serde name fields and types; they quote strings only for unknown variants, which no field has.

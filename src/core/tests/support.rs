@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -346,7 +347,7 @@ impl Rig {
         *self = Self::with(disk, change);
     }
 
-    fn with(disk: Disk, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) fn with(disk: Disk, change: impl FnOnce(&mut Settings)) -> Self {
         let spy = Spy::new();
         let clock = Arc::new(FixedClock::new(START_MS + 1_000));
         let fatal = Arc::new(Mutex::new(Vec::new()));
@@ -366,6 +367,7 @@ impl Rig {
         };
         let mut settings = Settings::new(DOMAIN);
         settings.unseal_identities = vec![IdentityPattern::parse("ops/*", DOMAIN).expect("valid")];
+        settings.tick = Duration::from_millis(2);
         change(&mut settings);
         let vault = Vault::new(ports, settings);
         Self { disk, spy, clock, vault, fatal, requests: AtomicU64::new(0) }

@@ -1,0 +1,202 @@
+//! `[targets.NAME]` of the configuration: what a rotated value may be applied to. The API can name a target and never
+//! make one, for an API that can name a program or a host is a way to run code.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::config::ConfigError;
+use crate::connect::hook::HookTarget;
+use crate::connect::postgres::{PostgresTarget, Roles};
+use crate::connect::{AdminPlace, PostgresEntry, Target};
+use crate::rotate::is_target_name;
+
+const DEFAULT_TIMEOUT_S: u64 = 30;
+
+/// One target as the file has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum RawTarget {
+    /// A PostgreSQL database.
+    Postgres {
+        /// DNS name or address; the server's certificate must carry it.
+        host: String,
+        /// TCP port.
+        port: Option<u16>,
+        /// Database to log in to.
+        database: String,
+        /// Authorities that may sign the server's certificate, PEM file.
+        ca: PathBuf,
+        /// Two roles that alternate.
+        roles: Option<Vec<String>>,
+        /// One role, with a gap at each rotation.
+        role: Option<String>,
+        /// Secret with the login that may change the roles: `secret/infra/orders-admin`.
+        admin: String,
+        /// Its key with the login.
+        admin_user_key: Option<String>,
+        /// Its key with the password.
+        admin_password_key: Option<String>,
+        /// Limit for one login and one statement, seconds.
+        timeout: Option<u64>,
+        /// A role that the new login must be a member of.
+        member_of: Option<String>,
+        /// Take the password from the old role when its grace ends.
+        lock_old: Option<bool>,
+        /// End the old role's sessions when its grace ends.
+        terminate_old_sessions: Option<bool>,
+    },
+    /// Programs.
+    Hook {
+        /// Makes the new value valid: absolute path, then arguments.
+        apply: Vec<String>,
+        /// Uses it for real.
+        verify: Option<Vec<String>>,
+        /// Makes the old one valid again.
+        revert: Option<Vec<String>>,
+        /// Ends the validity of the old one.
+        revoke_old: Option<Vec<String>>,
+        /// Limit of each run, seconds.
+        timeout: Option<u64>,
+        /// The old value stays valid after `apply`.
+        overlap: Option<bool>,
+        /// User id to run as.
+        uid: Option<u32>,
+        /// Group id to run as.
+        gid: Option<u32>,
+    },
+}
+
+/// Checked names, nothing opened.
+///
+/// # Errors
+/// A name that is none, by that name.
+pub fn check(raw: Option<BTreeMap<String, RawTarget>>) -> Result<BTreeMap<String, RawTarget>, ConfigError> {
+    let raw = raw.unwrap_or_default();
+    match raw.keys().find(|name| !is_target_name(name)) {
+        None => Ok(raw),
+        Some(name) => Err(ConfigError::Value {
+            key: "targets",
+            problem: format!("{name:?}: a name has 1 to 64 of a-z, 0-9, - and _"),
+        }),
+    }
+}
+
+/// Opens what the file lists: certificates are read and programs looked at now, not at three in the morning.
+///
+/// # Errors
+/// [`ConfigError::Value`] that names the target and what is wrong.
+pub fn open(
+    raw: &BTreeMap<String, RawTarget>,
+    base: &Path,
+) -> Result<BTreeMap<String, std::sync::Arc<dyn Target>>, ConfigError> {
+    let mut targets: BTreeMap<String, std::sync::Arc<dyn Target>> = BTreeMap::new();
+    for (name, target) in raw {
+        let wrong = |problem: String| ConfigError::Value { key: "targets", problem: format!("{name}: {problem}") };
+        let opened: std::sync::Arc<dyn Target> = match target.clone() {
+            RawTarget::Postgres { roles, role, ca, port, timeout, .. } => {
+                let roles = match (roles, role) {
+                    (Some(pair), None) => Roles::Pair(pair.try_into().map_err(|_| {
+                        wrong("roles names exactly two roles, for example [\"app_a\", \"app_b\"]".into())
+                    })?),
+                    (None, Some(role)) => Roles::Single(role),
+                    _ => return Err(wrong("name either roles = [two] or role = \"one\"".into())),
+                };
+                let path = base.join(ca);
+                let ca_pem =
+                    std::fs::read_to_string(&path).map_err(|error| wrong(format!("ca {}: {error}", path.display())))?;
+                std::sync::Arc::new(postgres(target.clone(), roles, ca_pem, port, timeout))
+            }
+            RawTarget::Hook { apply, verify, revert, revoke_old, timeout, overlap, uid, gid } => {
+                std::sync::Arc::new(HookTarget {
+                    apply: Some(apply),
+                    verify,
+                    revert,
+                    revoke_old,
+                    timeout_s: timeout.unwrap_or(DEFAULT_TIMEOUT_S),
+                    overlap: overlap.unwrap_or(false),
+                    uid,
+                    gid,
+                })
+            }
+        };
+        // A database's administrator is in the vault, which is sealed now; everything else can be judged already.
+        if opened.admin().is_none() {
+            opened.open(None).map_err(|error| wrong(error.to_string()))?;
+        }
+        targets.insert(name.clone(), opened);
+    }
+    Ok(targets)
+}
+
+fn postgres(raw: RawTarget, roles: Roles, ca_pem: String, port: Option<u16>, timeout: Option<u64>) -> PostgresEntry {
+    let RawTarget::Postgres {
+        host,
+        database,
+        admin,
+        admin_user_key,
+        admin_password_key,
+        member_of,
+        lock_old,
+        terminate_old_sessions,
+        ..
+    } = raw
+    else {
+        unreachable!("called for databases only")
+    };
+    PostgresEntry {
+        target: PostgresTarget {
+            host,
+            port: port.unwrap_or(5432),
+            database,
+            ca_pem,
+            roles,
+            connect_timeout_s: timeout.unwrap_or(DEFAULT_TIMEOUT_S),
+            privilege_check: member_of,
+            lock_old: lock_old.unwrap_or(false),
+            terminate_old_sessions: terminate_old_sessions.unwrap_or(false),
+        },
+        admin: AdminPlace {
+            path: admin,
+            user_key: admin_user_key.unwrap_or_else(|| "username".to_owned()),
+            password_key: admin_password_key.unwrap_or_else(|| "password".to_owned()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<BTreeMap<String, RawTarget>, String> {
+        let raw: BTreeMap<String, RawTarget> = toml::from_str(text).map_err(|error| error.to_string())?;
+        check(Some(raw)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn targets_are_read_and_bad_ones_named() {
+        let hook = parse("[pager]\ntype = 'hook'\napply = ['/bin/true']\ntimeout = 5").expect("read");
+        assert!(open(&hook, Path::new("/")).is_ok());
+        let pair = "[orders]\ntype = 'postgres'\nhost = 'db'\ndatabase = 'orders'\nca = 'ca.pem'\nadmin = 'secret/x'\n";
+        for (text, part) in [
+            ("[Orders]\ntype = 'hook'\napply = ['/bin/true']".to_owned(), "a name has"),
+            ("[x]\ntype = 'shell'".to_owned(), "shell"),
+            ("[x]\ntype = 'hook'".to_owned(), "apply"),
+            ("[x]\ntype = 'hook'\napply = ['/bin/true']\ncolour = 1".to_owned(), "colour"),
+        ] {
+            let error = parse(&text).expect_err(&text);
+            assert!(error.contains(part), "{error}");
+        }
+        for (text, part) in [
+            (pair.to_owned(), "name either roles"),
+            (format!("{pair}roles = ['a']"), "exactly two"),
+            (format!("{pair}roles = ['a', 'b']"), "ca.pem"),
+            ("[x]\ntype = 'hook'\napply = ['true']".to_owned(), "absolute path"),
+            ("[x]\ntype = 'hook'\napply = ['/bin/true']\ntimeout = 0".to_owned(), "time limit"),
+        ] {
+            let error = open(&parse(&text).expect("read"), Path::new("/nowhere")).err().expect("refused").to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Which version of one key carries which label. Transitions only; whoever stores the labels commits each transition
+//! together with what it stands for.
+//!
+//! Exactly one version is current and at most one is previous; no version stands in two places; numbers only grow.
+
+use serde::{Deserialize, Serialize};
+
+/// Most versions remembered as retired. Older ones are forgotten here; the store still has them.
+pub const MOST_RETIRED: usize = 16;
+
+/// Longest id of a rotation, in bytes.
+pub const MOST_ROTATION_ID: usize = 64;
+
+/// Why a transition or a stored form is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LabelError {
+    /// Another rotation of this key has a value staged.
+    #[error("another rotation of this key is under way; wait for it or abort it")]
+    Staged,
+    /// The id of a rotation is empty or too long.
+    #[error("the id of a rotation has 1 to 64 bytes")]
+    Rotation,
+    /// The version is not newer than all that are known.
+    #[error("a promoted version must be newer than all before it")]
+    NotNewer,
+    /// There is no previous version.
+    #[error("there is no previous version to go back to")]
+    NoPrevious,
+    /// Stored labels contradict themselves.
+    #[error("the stored labels contradict themselves: {0}")]
+    Damaged(&'static str),
+}
+
+/// A value that was made and is not yet current. The value itself stands in the record of its rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Staged {
+    /// Id of the rotation.
+    pub rotation: String,
+    /// When it was staged, milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// The version before the current one, still accepted for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Previous {
+    /// Number of the version.
+    pub version: u64,
+    /// It is accepted before this moment, milliseconds since 1970.
+    pub grace_until_ms: u64,
+}
+
+/// The labels of one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
+pub struct Labels {
+    staged: Option<Staged>,
+    current: u64,
+    previous: Option<Previous>,
+    retired: Vec<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    staged: Option<Staged>,
+    current: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<Previous>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    retired: Vec<u64>,
+}
+
+impl From<Labels> for Stored {
+    fn from(labels: Labels) -> Self {
+        let Labels { staged, current, previous, retired } = labels;
+        Self { staged, current, previous, retired }
+    }
+}
+
+impl TryFrom<Stored> for Labels {
+    type Error = LabelError;
+
+    fn try_from(stored: Stored) -> Result<Self, LabelError> {
+        let Stored { staged, current, previous, retired } = stored;
+        if staged.as_ref().is_some_and(|staged| !is_rotation_id(&staged.rotation)) {
+            return Err(LabelError::Damaged("staged"));
+        }
+        if current == 0 {
+            return Err(LabelError::Damaged("current"));
+        }
+        // A version becomes previous when a newer one is promoted over it.
+        if previous.is_some_and(|previous| previous.version == 0 || previous.version >= current) {
+            return Err(LabelError::Damaged("previous"));
+        }
+        if retired.len() > MOST_RETIRED {
+            return Err(LabelError::Damaged("retired"));
+        }
+        let mut all: Vec<u64> = retired.iter().copied().chain([current]).chain(previous.map(|it| it.version)).collect();
+        all.sort_unstable();
+        if all.contains(&0) || all.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err(LabelError::Damaged("retired"));
+        }
+        Ok(Self { staged, current, previous, retired })
+    }
+}
+
+fn is_rotation_id(id: &str) -> bool {
+    (1..=MOST_ROTATION_ID).contains(&id.len())
+}
+
+impl Labels {
+    /// Labels of a key whose only known version is `current`.
+    ///
+    /// # Errors
+    /// [`LabelError::NotNewer`] for 0: versions are counted from 1.
+    pub fn new(current: u64) -> Result<Self, LabelError> {
+        if current == 0 {
+            return Err(LabelError::NotNewer);
+        }
+        Ok(Self { staged: None, current, previous: None, retired: Vec::new() })
+    }
+
+    /// The rotation that has a value staged.
+    #[must_use]
+    pub fn staged(&self) -> Option<&Staged> {
+        self.staged.as_ref()
+    }
+
+    /// The version that readers get.
+    #[must_use]
+    pub fn current(&self) -> u64 {
+        self.current
+    }
+
+    /// The version before it, until [`expire`](Self::expire) retires it.
+    #[must_use]
+    pub fn previous(&self) -> Option<Previous> {
+        self.previous
+    }
+
+    /// The last retired versions, oldest first, at most [`MOST_RETIRED`].
+    #[must_use]
+    pub fn retired(&self) -> &[u64] {
+        &self.retired
+    }
+
+    /// The versions that a verifier accepts at `now_ms`: current, and previous while its grace lasts.
+    pub fn accepted(&self, now_ms: u64) -> impl Iterator<Item = u64> {
+        let previous = self.previous.filter(|previous| now_ms < previous.grace_until_ms);
+        std::iter::once(self.current).chain(previous.map(|previous| previous.version))
+    }
+
+    /// Takes note that `version` is the one that readers get, without a rotation: somebody wrote the secret. An older
+    /// number changes nothing.
+    pub fn follow(&mut self, version: u64) {
+        if self.retired.iter().all(|retired| version > *retired) {
+            self.current = self.current.max(version);
+        }
+    }
+
+    /// Notes that `rotation` made a value. The same rotation may say so again.
+    ///
+    /// # Errors
+    /// [`LabelError::Staged`] while another rotation has one; [`LabelError::Rotation`] for an unusable id.
+    pub fn stage(&mut self, rotation: &str, since_ms: u64) -> Result<(), LabelError> {
+        if !is_rotation_id(rotation) {
+            return Err(LabelError::Rotation);
+        }
+        match &self.staged {
+            Some(staged) if staged.rotation != rotation => Err(LabelError::Staged),
+            // Keeps the first time: a repeated step must not make a stuck rotation look young.
+            Some(_) => Ok(()),
+            None => {
+                self.staged = Some(Staged { rotation: rotation.to_owned(), since_ms });
+                Ok(())
+            }
+        }
+    }
+
+    /// Drops what is staged, and returns it.
+    pub fn unstage(&mut self) -> Option<Staged> {
+        self.staged.take()
+    }
+
+    /// Makes `new_version` current; what was current is accepted until `grace_until_ms`; nothing is staged any more.
+    /// Returns the version that was previous until now: its grace, if any was left, ends here.
+    ///
+    /// # Errors
+    /// [`LabelError::NotNewer`] unless `new_version` is newer than every known one; nothing is changed then.
+    pub fn promote(&mut self, new_version: u64, grace_until_ms: u64) -> Result<Option<u64>, LabelError> {
+        // Retired versions can be newer than the current one, after a roll back.
+        let newest = self.retired.iter().copied().fold(self.current, u64::max);
+        if new_version <= newest {
+            return Err(LabelError::NotNewer);
+        }
+        let ended = self.previous.take().map(|previous| previous.version);
+        if let Some(version) = ended {
+            self.retire(version);
+        }
+        self.previous = Some(Previous { version: self.current, grace_until_ms });
+        self.current = new_version;
+        self.staged = None;
+        Ok(ended)
+    }
+
+    /// Retires the previous version when its grace has ended at `now_ms`, and returns it.
+    pub fn expire(&mut self, now_ms: u64) -> Option<u64> {
+        let version = self.previous.filter(|previous| previous.grace_until_ms <= now_ms)?.version;
+        self.previous = None;
+        self.retire(version);
+        Some(version)
+    }
+
+    /// Makes the previous version current again and retires what was current, which is returned. Call
+    /// [`expire`](Self::expire) first where an ended grace means that the old value no longer works.
+    ///
+    /// # Errors
+    /// [`LabelError::NoPrevious`]; [`LabelError::Staged`] while a rotation is under way. Nothing is changed then.
+    pub fn roll_back(&mut self) -> Result<u64, LabelError> {
+        if self.staged.is_some() {
+            return Err(LabelError::Staged);
+        }
+        let previous = self.previous.take().ok_or(LabelError::NoPrevious)?;
+        let dropped = std::mem::replace(&mut self.current, previous.version);
+        self.retire(dropped);
+        Ok(dropped)
+    }
+
+    fn retire(&mut self, version: u64) {
+        if self.retired.len() >= MOST_RETIRED {
+            self.retired.remove(0);
+        }
+        self.retired.push(version);
+    }
+}
+
+#[cfg(test)]
+mod tests;
