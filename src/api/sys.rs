@@ -148,6 +148,18 @@ pub struct KeyStatus {
     pub encryptions: u64,
 }
 
+/// Reply of `strongroom/events`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Events {
+    /// Ask with this the next time.
+    pub cursor: String,
+    /// Secrets that changed, as they were named.
+    pub changed: Vec<String>,
+    /// It is not known what changed: look at all of them.
+    pub resync: bool,
+}
+
 /// Reply of `strongroom/audit-public-key`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::crypto::derive::label;
 use crate::crypto::{CryptoError, SecretBytes};
 
 use super::names::{Id, MAX_PATH_BYTES, MountId, StoreKey, bound, parent_of, segments};
@@ -53,6 +54,18 @@ impl<'a> View<'a> {
             Some(_) => Err(self.barrier.degrade("a node has another name than its place says")),
             None => Ok(None),
         }
+    }
+
+    /// A short name for what the secret at `path` is now, as its `version` (0 is the newest) would be shown: another one
+    /// after every change of it, and no hint at its content. Read off the index; nothing is opened. `None` when nothing is
+    /// there. Sealing the record anew gives another one too.
+    #[must_use]
+    pub fn tag(&self, path: &str, version: u64) -> Option<String> {
+        let (key, _) = self.locate(path)?;
+        let stamp = self.barrier.published.read().index.get(&key).copied()?;
+        let ring = self.barrier.ring.load();
+        let mac = ring.hedge.mac(&[label::TAG, &stamp.head, &stamp.commitment, &version.to_be_bytes()]);
+        Some(mac.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Whether a secret is at `path`. A node that is only a folder does not count.

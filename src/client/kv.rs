@@ -45,6 +45,25 @@ impl<'a> Kv<'a> {
         }
     }
 
+    /// Reads a secret's newest version unless it is still the one that `etag` came with. Returns what there is and its tag;
+    /// `None` for "unchanged". Without a tag, or when the secret ends by itself, it is always read.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn read_unless(
+        &self,
+        path: &Path,
+        etag: Option<&str>,
+    ) -> Result<Option<(Option<Data>, Option<String>)>, ClientError> {
+        let reply = self.client.request_unless("GET", &self.target("data", path), None, etag)?;
+        let etag = reply.etag.clone();
+        match reply.status {
+            304 => Ok(None),
+            404 => Ok(Some((reply.envelope().ok(), None))),
+            _ => Ok(Some((Some(reply.content()?), etag))),
+        }
+    }
+
     /// Writes a new version with exactly these fields, a JSON object. With `cas` only if the newest version is that one
     /// (0: the secret does not exist).
     ///

@@ -52,6 +52,8 @@ pub struct Response {
     pub body: Zeroizing<Vec<u8>>,
     /// Where the server's history stands; `None` from a sealed server and from other servers.
     pub mark: Option<Mark>,
+    /// Entity tag of what came, with its quotes.
+    pub etag: Option<String>,
 }
 
 impl Client {
@@ -105,6 +107,20 @@ impl Client {
     /// [`ClientError::Transport`] when there is no answer, [`ClientError::Malformed`] when it is not HTTP or larger than
     /// [`MAX_REPLY_BYTES`], [`ClientError::RolledBack`], [`ClientError::Settings`] for a path that is no request target.
     pub fn request(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<Response, ClientError> {
+        self.request_unless(method, path, body, None)
+    }
+
+    /// As [`request`](Self::request); with the tag of an earlier reply, status 304 says that nothing has changed.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn request_unless(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+        etag: Option<&str>,
+    ) -> Result<Response, ClientError> {
         let held = self.mark();
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| ClientError::Settings("not a method"))?;
         let media = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
@@ -112,6 +128,10 @@ impl Client {
             .method(method)
             .uri(format!("{}/v1/{path}", self.base))
             .header("X-Vault-Request", "true");
+        let builder = match etag {
+            Some(etag) => builder.header("If-None-Match", etag),
+            None => builder,
+        };
         let illegal = |_| ClientError::Settings("the path holds characters that a request cannot carry");
         let sent = match body {
             None => self.agent.run(builder.body(()).map_err(illegal)?),
@@ -120,12 +140,13 @@ impl Client {
         let mut reply = sent.map_err(|error| error::transport(error, &self.base))?;
         let status = reply.status().as_u16();
         let mark = mark::from_headers(reply.headers())?;
+        let etag = reply.headers().get("etag").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = read_body(&mut reply, &self.base)?;
         if let Some(mark) = &mark {
             mark::check(held.as_ref(), mark)?;
             self.set_mark(mark.clone());
         }
-        Ok(Response { status, body, mark })
+        Ok(Response { status, body, mark, etag })
     }
 
     /// The KV engine mounted at `mount`, as `secret`.

@@ -11,8 +11,8 @@ use crate::api::kv::Keys;
 use crate::api::path::Path;
 use crate::api::secret::SecretText;
 use crate::api::sys::{
-    CapabilitiesReply, CapabilitiesRequest, CertificateReply, CertificateRequest, Health, Identity, KeyStatus, Leader,
-    Mount, PolicyReply, PolicyWrite, SealStatus,
+    CapabilitiesReply, CapabilitiesRequest, CertificateReply, CertificateRequest, Events, Health, Identity, KeyStatus,
+    Leader, Mount, PolicyReply, PolicyWrite, SealStatus,
 };
 
 /// `sys/` as seen by one client.
@@ -71,6 +71,17 @@ impl<'a> Sys<'a> {
     /// Any [`ClientError`].
     pub fn seal(&self) -> Result<(), ClientError> {
         self.client.tell("PUT", "sys/seal", None)
+    }
+
+    /// Waits up to `wait_s` seconds (at most 60, and less than the client's own limit) until one of `paths` (with their
+    /// mounts) changes after the cursor; without a cursor, from now on.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn events(&self, paths: &[String], after: Option<&str>, wait_s: u64) -> Result<Events, ClientError> {
+        let after = after.map(|cursor| format!("&after={cursor}")).unwrap_or_default();
+        let query = format!("sys/strongroom/events?path={}&wait={wait_s}{after}", paths.join(","));
+        self.client.ask("GET", &query, None)
     }
 
     /// State of the data keys.

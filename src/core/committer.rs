@@ -31,6 +31,7 @@ use crate::barrier::{AuditHead, Barrier, BarrierError, Durable, Group, Tx};
 use super::Clock;
 use super::error::VaultError;
 use super::facts::{Facts, Fields};
+use super::feed::Feed;
 use super::request::Reply;
 use super::snapshot::{Snapshot, Touch};
 
@@ -82,6 +83,8 @@ pub(super) struct Bench {
     pub audit: Arc<Broker>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub clock: Arc<dyn Clock>,
+    /// Told which secrets changed, once readers see it.
+    pub feed: Arc<Feed>,
     pub on_fatal: OnFatal,
 }
 
@@ -327,7 +330,7 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
     // (5)
     if let Some(durable) = durable {
         durable.publish();
-        if !touched.is_empty() {
+        if touched.iter().any(|touch| !matches!(touch, Touch::Secret(_))) {
             match bench.snapshot.load().after(&bench.barrier, &touched) {
                 Ok(next) => bench.snapshot.store(Arc::new(next)),
                 Err(_) => {
@@ -337,6 +340,13 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
                 }
             }
         }
+    }
+    if committed.is_some() {
+        let secrets = touched.into_iter().filter_map(|touch| match touch {
+            Touch::Secret(path) => Some(path),
+            _ => None,
+        });
+        bench.feed.publish(generation, secrets);
     }
     let mut fate = Fate::Serve;
     if let Err(error) = logged {

@@ -66,6 +66,7 @@ impl Facts {
                 operation: engine::Operation::Write,
                 path: full.clone(),
                 body: engine::Body::empty(),
+                if_none_match: None,
             },
             full,
             mount_kind: Some("system"),
@@ -156,6 +157,7 @@ impl Facts {
             Ok(reply) => {
                 let status = match (reply.status, &reply.data) {
                     (ReplyStatus::NotFoundWithBody, _) => 404,
+                    (ReplyStatus::NotModified, _) => 304,
                     (ReplyStatus::Ok, Some(_)) => 200,
                     (ReplyStatus::Ok, None) => 204,
                 };

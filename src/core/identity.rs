@@ -24,6 +24,10 @@ pub(super) const DEFAULT_TEXT: &str = "\
 path \"sys/capabilities-self\" {
   capabilities = [\"update\"]
 }
+# Each secret that is waited for must be readable besides.
+path \"sys/strongroom/events\" {
+  capabilities = [\"read\"]
+}
 ";
 
 /// Text of `admin`.

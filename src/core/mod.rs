@@ -11,7 +11,9 @@ mod caller;
 mod committer;
 mod decide;
 mod error;
+mod events;
 mod facts;
+mod feed;
 mod identity;
 pub mod init;
 mod mount;
@@ -47,6 +49,7 @@ pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, Syst
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
 
 use committer::Committer;
+use feed::Feed;
 use rotation::{Keeper, Rotator};
 use shares::Shares;
 use snapshot::Snapshot;
@@ -61,6 +64,8 @@ pub struct Vault {
     /// Present exactly while unsealed. Nothing holds the inner `Arc` across an await, so that [`Vault::seal`] can
     /// wait for the last reader.
     live: ArcSwapOption<Live>,
+    /// Recent changes; outlives a seal, so that waiting clients hold nothing of the open vault.
+    feed: Arc<Feed>,
     /// Shares that were typed so far.
     shares: Mutex<Shares>,
     /// One unseal or seal at a time; also counts failed attempts.
@@ -89,6 +94,7 @@ impl Vault {
             ports,
             settings: Arc::new(settings),
             live: ArcSwapOption::empty(),
+            feed: Arc::default(),
             shares: Mutex::new(Shares::default()),
             gate: Mutex::new(Gate::default()),
             dead: AtomicBool::new(false),
@@ -222,6 +228,7 @@ impl Vault {
     fn close(&self, by: Option<&SpiffeId>) {
         let _gate = self.gate.lock();
         let Some(live) = self.live.swap(None) else { return };
+        self.feed.close();
         // These first: they may be waiting for a commit.
         live.rotator.stop();
         live.keeper.stop();
@@ -246,6 +253,7 @@ impl Vault {
     fn fatal(&self, why: &'static str) {
         if !self.dead.swap(true, Ordering::SeqCst) {
             self.live.store(None);
+            self.feed.close();
             (self.ports.on_fatal)(why);
         }
     }

@@ -17,10 +17,11 @@ use crate::engine;
 use super::committer::{Done, Job, Work};
 use super::decide::{Question, Target};
 use super::error::VaultError;
+use super::events::{self, Poll};
 use super::facts::Facts;
 use super::request::{Operation, Reply, Request};
 use super::rotation::{Errand, Order, ValueErrand};
-use super::snapshot::{Snapshot, Subject};
+use super::snapshot::{Snapshot, Subject, Touch};
 use super::sys::{Change, Effect, Inquiry, Route, Run};
 use super::{Caller, Live, Settings, Vault};
 
@@ -29,19 +30,22 @@ pub(super) async fn handle(vault: &Vault, caller: &Caller, request: Request) -> 
         Step::Answered(reply) => Ok(reply),
         // A dropped answer means that the committer stopped before it took the job: nothing was done.
         Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed)),
+        Step::Polling(facts, poll) => events::wait(vault, facts, poll).await,
     }
 }
 
 enum Step {
     Answered(Reply),
     Waiting(oneshot::Receiver<Result<Reply, VaultError>>),
+    /// Until something changes; decided already, and decided again when it wakes.
+    Polling(Arc<Facts>, Poll),
 }
 
 /// Everything up to the answer of a read, or up to the queue for a mutation. Synchronous, so that the `Arc<Live>` is
 /// gone before anything awaits.
 fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?; // sealed?
-    let Request { operation, path, body, wrap_ttl } = canonical(request); // canonical path
+    let Request { operation, path, body, wrap_ttl, if_none_match } = canonical(request); // canonical path
     let now_ms = vault.ports.clock.now_ms();
     let snapshot = live.snapshot.load_full();
     let subject = identify(&snapshot, &vault.settings, caller, now_ms); // identify
@@ -51,7 +55,7 @@ fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, Vault
     let verdict = question.decide(&mut target); // decide
     let facts = Facts {
         caller: caller.clone(),
-        inner: engine::Request { operation, path: relative(&target, &path), body },
+        inner: engine::Request { operation, path: relative(&target, &path), body, if_none_match },
         full: path,
         mount_kind: kind,
         policies: Arc::clone(&subject.policies),
@@ -68,6 +72,16 @@ fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, Vault
     if let Target::Sys(Route { run: Run::Order(order), .. }) = &target {
         let order = order(&inquiry(vault, &live, &snapshot, &subject, &facts, &target));
         return keep(vault, &live, facts, order).map(Step::Waiting);
+    }
+    if let Target::Sys(Route { run: Run::Poll(parse), .. }) = &target {
+        return match parse(&inquiry(vault, &live, &snapshot, &subject, &facts, &target)) {
+            Ok(poll) => Ok(Step::Polling(Arc::new(facts), poll)),
+            Err(error) => {
+                let refused = Err(error);
+                audit(vault, &live, &facts, &refused)?;
+                refused.map(Step::Answered)
+            }
+        };
     }
     if target.mutates() {
         return submit(vault, &live, facts, target).map(Step::Waiting); // (same order there)
@@ -93,7 +107,7 @@ fn canonical(mut request: Request) -> Request {
 
 /// A connection may outlive the certificate that opened it: past its end the caller is a stranger. So is everybody
 /// from another trust domain, should the TLS layer ever let one in.
-fn identify(snapshot: &Snapshot, settings: &Settings, caller: &Caller, now_ms: u64) -> Arc<Subject> {
+pub(super) fn identify(snapshot: &Snapshot, settings: &Settings, caller: &Caller, now_ms: u64) -> Arc<Subject> {
     if caller.not_after_ms <= now_ms || caller.identity.trust_domain() != settings.trust_domain {
         return snapshot.stranger();
     }
@@ -110,6 +124,13 @@ fn relative(target: &Target, path: &Path) -> Path {
 /// One line with request and outcome; when it is not taken, the outcome must not leave.
 fn audit(vault: &Vault, live: &Live, facts: &Facts, result: &Result<Reply, VaultError>) -> Result<(), VaultError> {
     facts.exchange(&live.audit, live.barrier.mark().2, result).map_err(|error| vault.audit_failed(&error))
+}
+
+/// As [`audit`], for an answer that took long: the vault may have closed meanwhile.
+pub(super) fn answered(vault: &Vault, facts: &Facts, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
+    let live = vault.live().ok_or(VaultError::Sealed)?;
+    audit(vault, &live, facts, &result)?;
+    result
 }
 
 /// Runs what does not mutate, on the published state.
@@ -219,7 +240,9 @@ fn mutate(
         Target::Mount { mount, .. } => {
             question.settle(target, Some(&tx.view(mount.id)))?;
             let reply = mount.engine.write(tx, mount.id, &facts.inner, now_ms)?;
-            Ok(Done { reply, touched: Vec::new() })
+            let watched = mount.engine.watched(&facts.inner.path);
+            let touched = watched.map(|path| Touch::Secret(format!("{}{path}", mount.path))).into_iter().collect();
+            Ok(Done { reply, touched })
         }
         Target::Sys(route) => {
             question.settle(target, None)?;

@@ -15,6 +15,8 @@ pub struct Request {
     pub body: Body,
     /// Seconds of `X-Vault-Wrap-TTL`, if that header came.
     pub wrap_ttl: Option<u64>,
+    /// `If-None-Match`, if that header came.
+    pub if_none_match: Option<String>,
 }
 
 /// What opens a sealed vault. The text comes as typed; normalisation is done here, so that every entrance agrees.

@@ -25,6 +25,8 @@ pub(super) enum Touch {
     Policy(String),
     /// One identity, by SPIFFE path.
     Identity(String),
+    /// One secret, by full path. Nothing is decided on it; clients may be waiting for it.
+    Secret(String),
 }
 
 /// A policy as stored; `None` when this program cannot read its text.
@@ -96,6 +98,7 @@ impl Snapshot {
                         None => map.remove(name),
                     };
                 }
+                Touch::Secret(_) => {}
                 Touch::Identity(name) => {
                     let map = Arc::make_mut(&mut identities);
                     match read_identity(&barrier.view(IDENTITIES), name)? {

@@ -167,11 +167,13 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     }
     audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::load(&barrier)?));
+    vault.feed.reset(barrier.mark().2);
     let committer = Arc::new(Committer::spawn(Bench {
         barrier: Arc::clone(&barrier),
         audit: Arc::clone(&audit),
         snapshot: Arc::clone(&snapshot),
         clock: Arc::clone(&vault.ports.clock),
+        feed: Arc::clone(&vault.feed),
         on_fatal: {
             let vault = Weak::clone(&vault.me);
             Box::new(move |why| {

@@ -40,6 +40,8 @@ pub mod label {
     pub const PRIVATE_AAD: &[u8] = b"sr1 prv";
     /// Fingerprint of a destroyed term key.
     pub const TERM: &[u8] = b"sr1 term";
+    /// Names what a secret is now, for clients that ask again.
+    pub const TAG: &[u8] = b"sr1 etag";
     /// Leaf of the set hash.
     pub const LEAF: &[u8] = b"sr1 leaf";
     /// First tag of an anchor slot.

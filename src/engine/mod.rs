@@ -29,6 +29,13 @@ pub trait Engine: Send + Sync {
     /// [`EngineError::Barrier`] when the index cannot be read.
     fn exists(&self, view: &View<'_>, path: &Path) -> Result<bool, EngineError>;
 
+    /// The object that a write to `path` changes, as clients that watch it name it: relative to the mount, without the
+    /// engine's own prefixes. `None` when it is none of the kind.
+    fn watched(&self, path: &Path) -> Option<String> {
+        let _ = path;
+        None
+    }
+
     /// Runs a request whose plan does not mutate.
     ///
     /// # Errors
@@ -80,6 +87,8 @@ pub struct Request {
     pub path: Path,
     /// Fields of the request.
     pub body: Body,
+    /// The caller's `If-None-Match`, as it came.
+    pub if_none_match: Option<String>,
 }
 
 /// The fields of a request: a JSON object that has passed [`json::check`], or nothing.
@@ -140,20 +149,40 @@ pub struct Reply {
     pub warnings: Vec<String>,
     /// A listing: an empty `keys` array is answered 404, as Vault does.
     pub lists_keys: bool,
+    /// Strong entity tag (RFC 9110, 8.8.3) of what is answered, without quotes.
+    pub etag: Option<String>,
 }
 
 impl Reply {
     /// 204.
     #[must_use]
     pub fn none() -> Self {
-        Self { status: ReplyStatus::Ok, data: None, warnings: Vec::new(), lists_keys: false }
+        Self { status: ReplyStatus::Ok, data: None, warnings: Vec::new(), lists_keys: false, etag: None }
     }
 
     /// 200 with rendered `data`.
     #[must_use]
     pub fn data(data: Zeroizing<Vec<u8>>) -> Self {
-        Self { status: ReplyStatus::Ok, data: Some(data), warnings: Vec::new(), lists_keys: false }
+        Self { status: ReplyStatus::Ok, data: Some(data), warnings: Vec::new(), lists_keys: false, etag: None }
     }
+}
+
+impl Reply {
+    /// 304 for what has this tag.
+    #[must_use]
+    pub fn not_modified(etag: String) -> Self {
+        Self { status: ReplyStatus::NotModified, etag: Some(etag), ..Self::none() }
+    }
+}
+
+/// Whether one of the tags of an `If-None-Match` field is `etag` (RFC 9110, 13.1.2: weak comparison). `*` is for the
+/// caller to decide, who knows whether there is anything.
+#[must_use]
+pub fn none_match(field: &str, etag: &str) -> bool {
+    field.split(',').any(|tag| {
+        let tag = tag.trim().strip_prefix("W/").unwrap_or(tag.trim());
+        tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(etag)
+    })
 }
 
 /// Status class of a [`Reply`].
@@ -163,6 +192,8 @@ pub enum ReplyStatus {
     Ok,
     /// 404 with the full envelope: a deleted or destroyed version (KV v2).
     NotFoundWithBody,
+    /// 304: the caller has what would be answered.
+    NotModified,
 }
 
 /// What a request is, as the engine's path table says.

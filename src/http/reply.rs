@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -21,6 +21,7 @@ pub(super) fn success(reply: &Reply, request_id: &str, legacy: bool) -> Response
     let status = match reply.status {
         ReplyStatus::Ok => StatusCode::OK,
         ReplyStatus::NotFoundWithBody => StatusCode::NOT_FOUND,
+        ReplyStatus::NotModified => return tagged(finish(StatusCode::NOT_MODIFIED, None), reply),
     };
     let data = reply.data.as_ref().map(|data| data.as_slice());
     if data.is_none() && reply.warnings.is_empty() {
@@ -29,7 +30,15 @@ pub(super) fn success(reply: &Reply, request_id: &str, legacy: bool) -> Response
     if reply.lists_keys && reply.warnings.is_empty() && data == Some(br#"{"keys":[]}"#) {
         return errors(StatusCode::NOT_FOUND, None);
     }
-    envelope(status, request_id, data, &reply.warnings, legacy)
+    tagged(envelope(status, request_id, data, &reply.warnings, legacy), reply)
+}
+
+fn tagged(mut response: Response, reply: &Reply) -> Response {
+    let tag = reply.etag.as_ref().and_then(|tag| HeaderValue::from_str(&format!("\"{tag}\"")).ok());
+    if let Some(tag) = tag {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
 }
 
 /// Vault's envelope around rendered `data`.

@@ -146,6 +146,15 @@ pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     Ok(Some(seconds).filter(|seconds| *seconds > 0))
 }
 
+/// `If-None-Match`, at most 1 KiB of it: more tags than that no cache of ours has given out.
+///
+/// # Errors
+/// 400 when it is no text.
+pub(super) fn if_none_match(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(value) = headers.get("if-none-match").filter(|value| value.len() <= 1024) else { return Ok(None) };
+    value.to_str().map(|text| Some(text.to_owned())).map_err(|_| Refusal::bad("If-None-Match is not text"))
+}
+
 /// What the core gets as body: the JSON body of writes, else the query.
 ///
 /// # Errors

@@ -218,7 +218,8 @@ async fn translate(
     let path = if operation == Operation::List { path.to_folder() } else { path };
     let body = request::body(operation, &query, headers, body, limits).await?;
     let legacy = repeats_keys(&path);
-    Ok((Request { operation, path, body, wrap_ttl }, legacy))
+    let if_none_match = request::if_none_match(headers)?;
+    Ok((Request { operation, path, body, wrap_ttl, if_none_match }, legacy))
 }
 
 fn repeats_keys(path: &Path) -> bool {

@@ -74,7 +74,7 @@ fn call(bench: &Bench, now_ms: u64, verb: &str, path: &str, body: &str) -> Strin
     let path = Path::parse(path).expect(path);
     let operation = parse(verb);
     let body = Body::from_json(Zeroizing::new(body.as_bytes().to_vec()), &Limits::default()).expect("json");
-    let request = Request { operation, path, body };
+    let request = Request { operation, path, body, if_none_match: None };
     let answer = Kv::new().plan(operation, &request.path).and_then(|plan| {
         if plan.mutates {
             bench.commit(now_ms, |tx| Kv::new().write(tx, MOUNT, &request, now_ms))

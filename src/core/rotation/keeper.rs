@@ -197,9 +197,8 @@ impl Desk {
     pub(in crate::core) fn decided(
         &self,
         facts: &Arc<Facts>,
-        work: impl FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Reply, VaultError> + Send + 'static,
+        work: impl FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Done, VaultError> + Send + 'static,
     ) -> Result<Reply, VaultError> {
-        let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms| Ok(Done::of(work(tx, snapshot, now_ms)?));
         self.submit(facts, Work::Records(Box::new(work)))
     }
 

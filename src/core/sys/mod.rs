@@ -9,7 +9,7 @@ mod keys;
 mod mounts;
 mod policies;
 pub(super) mod rotation;
-pub(super) mod values;
+pub(in crate::core) mod values;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -21,6 +21,7 @@ use crate::engine::{Body, Operation, Reply};
 
 use super::committer::Done;
 use super::error::VaultError;
+use super::events::{self, Poll};
 use super::rotation::Order;
 use super::snapshot::{Snapshot, Subject};
 use super::{Caller, Live, Settings};
@@ -62,6 +63,8 @@ pub(super) enum Run {
     Write(fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>),
     /// In the keeper, which derives keys and has the committer write the header.
     Order(fn(&Inquiry<'_>) -> Result<Order, VaultError>),
+    /// Until something changes.
+    Poll(fn(&Inquiry<'_>) -> Result<Poll, VaultError>),
 }
 
 /// What happens after a read was audited.
@@ -115,6 +118,10 @@ const fn list(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, Vaul
 
 const fn write(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
     Route { operation: Write, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Write(run) }
+}
+
+const fn poll(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Poll, VaultError>) -> Route {
+    Route { operation: Read, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Poll(run) }
 }
 
 const fn order(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Order, VaultError>) -> Route {
@@ -195,6 +202,7 @@ pub(super) static ROUTES: &[Route] = &[
     read("sys/strongroom/rotations", rotation::list),
     read("sys/strongroom/rotations/+", rotation::one),
     order("sys/strongroom/rotations/+/+", rotation::steer),
+    poll("sys/strongroom/events", events::parse),
     list("sys/strongroom/values", values::list),
     read("sys/strongroom/values", values::list),
     read("sys/strongroom/values/*", values::one),
@@ -260,7 +268,7 @@ fn keys_of(keys: &[String]) -> Result<Reply, VaultError> {
 ///
 /// # Errors
 /// [`VaultError::BadRequest`] naming the field, when it is there and no string.
-fn text_field(object: &Object<'_>, name: &'static str) -> Result<Option<String>, VaultError> {
+pub(super) fn text_field(object: &Object<'_>, name: &'static str) -> Result<Option<String>, VaultError> {
     match object.get(name) {
         None => Ok(None),
         Some(raw) if raw.get() == "null" => Ok(None),
@@ -274,7 +282,7 @@ fn text_field(object: &Object<'_>, name: &'static str) -> Result<Option<String>,
 ///
 /// # Errors
 /// As [`text_field`].
-fn texts_field(object: &Object<'_>, name: &'static str) -> Result<Option<Vec<String>>, VaultError> {
+pub(super) fn texts_field(object: &Object<'_>, name: &'static str) -> Result<Option<Vec<String>>, VaultError> {
     let Some(raw) = object.get(name) else { return Ok(None) };
     if let Ok(list) = serde_json::from_str::<Vec<String>>(raw.get()) {
         return Ok(Some(list));
@@ -288,7 +296,7 @@ fn texts_field(object: &Object<'_>, name: &'static str) -> Result<Option<Vec<Str
 }
 
 /// Refuses fields that the route does not know: a misspelt field must not be a silent default.
-fn only_fields(object: &Object<'_>, known: &[&str]) -> Result<(), VaultError> {
+pub(super) fn only_fields(object: &Object<'_>, known: &[&str]) -> Result<(), VaultError> {
     if object.entries().all(|(name, _)| known.contains(&name)) {
         return Ok(());
     }

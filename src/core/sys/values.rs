@@ -18,7 +18,7 @@ use super::{Inquiry, data, rotation::parse};
 
 /// Whether the caller may do `capability` to the data of a secret: an order for a value needs that besides the right to
 /// give the order, or it would be a way around.
-fn may(inquiry: &Inquiry<'_>, full: &str, capability: Capability) -> bool {
+pub(in crate::core) fn may(inquiry: &Inquiry<'_>, full: &str, capability: Capability) -> bool {
     let Ok(path) = Path::parse(full) else { return false };
     // Where nothing is mounted the path itself is asked for: only those who might see it learn that there is nothing.
     let data = match inquiry.snapshot.mounts.route(&path) {

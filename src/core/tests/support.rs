@@ -262,6 +262,17 @@ impl Disk {
         Self { store: Arc::default(), header: Arc::default(), anchor: Arc::default(), dir }
     }
 
+    /// Damages the content of all records whose key begins with `letter`.
+    pub(super) fn spoil(&self, letter: u8) {
+        self.store.tamper(|records| {
+            for (_, record) in records.iter_mut().filter(|(key, _)| key.first() == Some(&letter)) {
+                if let Some(last) = record.value.last_mut() {
+                    *last ^= 1;
+                }
+            }
+        });
+    }
+
     /// The same disk, seen from elsewhere.
     pub(super) fn watcher(&self) -> impl Fn() -> Self + Send + Sync + 'static {
         let (store, header, anchor) = (Arc::clone(&self.store), Arc::clone(&self.header), Arc::clone(&self.anchor));
@@ -438,7 +449,7 @@ impl Rig {
 
 pub(super) fn request(operation: Operation, path: &str, body: &str) -> Request {
     let body = Body::from_json(Zeroizing::new(body.as_bytes().to_vec()), &Limits::default()).expect("JSON");
-    Request { operation, path: Path::parse(path).expect("canonical"), body, wrap_ttl: None }
+    Request { operation, path: Path::parse(path).expect("canonical"), body, wrap_ttl: None, if_none_match: None }
 }
 
 pub(super) fn json(reply: &Reply) -> serde_json::Value {
@@ -447,7 +458,7 @@ pub(super) fn json(reply: &Reply) -> serde_json::Value {
 
 /// Runs a future to its end on this thread.
 pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
 }
 
 /// The value of a future that does not await.

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use crate::api::json::{self, Limits, Object};
 use crate::api::path::Path;
 use crate::barrier::{MountId, Node, SecretMeta, Tx, VersionMeta, View};
-use crate::engine::{EngineError, Reply, ReplyStatus, Request};
+use crate::engine::{EngineError, Reply, ReplyStatus, Request, none_match};
 
 use super::config::Config;
 use super::fields::{Field, bad, field, integer, versions};
@@ -29,11 +29,16 @@ fn is_gone(version: &VersionMeta, now_ms: u64) -> bool {
     version.destroyed || (version.deleted_ms != 0 && version.deleted_ms <= now_ms)
 }
 
-fn find(view: &View<'_>, path: &Path, body: &Object<'_>) -> Result<Found, EngineError> {
-    let asked = match field(body, "version", integer)? {
+/// The version that a request names; 0 is the newest.
+fn asked_version(body: &Object<'_>) -> Result<u64, EngineError> {
+    Ok(match field(body, "version", integer)? {
         Field::Value(number) => u64::try_from(number).unwrap_or(0),
         Field::Absent | Field::Null => 0,
-    };
+    })
+}
+
+fn find(view: &View<'_>, path: &Path, body: &Object<'_>) -> Result<Found, EngineError> {
+    let asked = asked_version(body)?;
     let node = view.node(path.as_str())?.ok_or(EngineError::NotFound)?;
     let meta = node.meta.clone().ok_or(EngineError::NotFound)?;
     let number = if asked == 0 { meta.current } else { asked };
@@ -42,12 +47,27 @@ fn find(view: &View<'_>, path: &Path, body: &Object<'_>) -> Result<Found, Engine
 }
 
 pub(super) fn read(view: &View<'_>, path: &Path, request: &Request, now_ms: u64) -> Result<Reply, EngineError> {
-    let found = find(view, path, &request.body.object()?)?;
+    let body = request.body.object()?;
+    // The tag is made from the index: a caller who has it already costs no record. It is taken before anything is read,
+    // so it can only be older than the answer, never newer.
+    let tag = view.tag(path.as_str(), asked_version(&body)?);
+    let field = request.if_none_match.as_deref().map(str::trim);
+    if let (Some(tag), Some(field)) = (&tag, field)
+        && none_match(field, tag)
+    {
+        return Ok(Reply::not_modified(tag.clone()));
+    }
+    let found = find(view, path, &body)?;
     if is_gone(&found.version, now_ms) {
         return Ok(reply::content("data", None, &found.version, &found.meta));
     }
+    // What ends by itself at some time has no tag: nothing would be written when it ends.
+    let tag = tag.filter(|_| found.version.deleted_ms == 0);
+    if let (Some(tag), Some("*")) = (&tag, field) {
+        return Ok(Reply::not_modified(tag.clone()));
+    }
     let value = view.value(path.as_str(), &found.node, found.version.version)?.ok_or(EngineError::NotFound)?;
-    Ok(reply::content("data", Some(value.reveal()), &found.version, &found.meta))
+    Ok(Reply { etag: tag, ..reply::content("data", Some(value.reveal()), &found.version, &found.meta) })
 }
 
 /// The names inside a secret, without what they hold.

@@ -40,6 +40,17 @@ impl Engine for Kv {
         }
     }
 
+    fn watched(&self, path: &Path) -> Option<String> {
+        match Route::parse(path).ok()? {
+            Route::Data(secret)
+            | Route::Delete(secret)
+            | Route::Undelete(secret)
+            | Route::Destroy(secret)
+            | Route::Metadata(secret) => Some(secret.as_str().to_owned()),
+            _ => None,
+        }
+    }
+
     fn read(&self, view: &View<'_>, request: &Request, now_ms: u64) -> Result<Reply, EngineError> {
         match (Route::parse(&request.path)?, request.operation) {
             (Route::Config, Operation::Read) => config::read(view),

@@ -14,11 +14,12 @@ use crate::engine::{self, Operation, ReplyStatus};
 use crate::rotate::generate::{Generated, Generator};
 use crate::rotate::labels::Labels;
 
+use super::super::super::committer::Done;
 use super::super::super::error::VaultError;
 use super::super::super::facts::Facts;
 use super::super::super::mount::Mount;
 use super::super::super::request::Reply;
-use super::super::super::snapshot::Snapshot;
+use super::super::super::snapshot::{Snapshot, Touch};
 use super::super::super::sys::certificates;
 use super::super::keeper::Desk;
 use super::effect::{Answer, Effect, Ended, Kind};
@@ -333,8 +334,10 @@ pub(super) fn commit(
         more(tx, snapshot, &mut row, now_ms)?;
         row.revision = row.revision.saturating_add(1);
         row.put(tx)?;
+        let written = row.rotated_ms == now_ms && row.phase == Phase::Promoted;
+        let touched = written.then(|| Touch::Secret(row.path.clone())).into_iter().collect();
         let _ = sender.send(row);
-        Ok(Reply::none())
+        Ok(Done { reply: Reply::none(), touched })
     })?;
     receiver.try_recv().map_err(|_| VaultError::Internal)
 }
@@ -509,7 +512,8 @@ fn write(
     let operation = if current == 0 { Operation::Write } else { Operation::Patch };
     let path = Path::parse(&format!("data/{}", relative.as_str())).map_err(|_| VaultError::Internal)?;
     let body = engine::Body::from_json(body, &Limits::default()).map_err(|_| VaultError::Internal)?;
-    let reply = mount.engine.write(tx, mount.id, &engine::Request { operation, path, body }, now_ms)?;
+    let reply =
+        mount.engine.write(tx, mount.id, &engine::Request { operation, path, body, if_none_match: None }, now_ms)?;
     if reply.status == ReplyStatus::NotFoundWithBody {
         return Err(VaultError::BadRequest(
             "the current version is deleted: undelete it or write a new one".to_owned(),
