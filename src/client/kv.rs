@@ -16,6 +16,14 @@ pub struct Kv<'a> {
     mount: &'a str,
 }
 
+/// What a secret is now.
+pub struct Reading {
+    /// Its newest version; `None` when there is no such secret.
+    pub data: Option<Data>,
+    /// What to ask with the next time.
+    pub etag: Option<String>,
+}
+
 /// How often a merge is tried again when other writers come between.
 const MERGE_ATTEMPTS: u32 = 5;
 
@@ -50,17 +58,13 @@ impl<'a> Kv<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub fn read_unless(
-        &self,
-        path: &Path,
-        etag: Option<&str>,
-    ) -> Result<Option<(Option<Data>, Option<String>)>, ClientError> {
+    pub fn read_unless(&self, path: &Path, etag: Option<&str>) -> Result<Option<Reading>, ClientError> {
         let reply = self.client.request_unless("GET", &self.target("data", path), None, etag)?;
         let etag = reply.etag.clone();
         match reply.status {
             304 => Ok(None),
-            404 => Ok(Some((reply.envelope().ok(), None))),
-            _ => Ok(Some((Some(reply.content()?), etag))),
+            404 => Ok(Some(Reading { data: reply.envelope().ok(), etag: None })),
+            _ => Ok(Some(Reading { data: Some(reply.content()?), etag })),
         }
     }
 

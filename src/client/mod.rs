@@ -25,7 +25,7 @@ use crate::api::reply::{Envelope, ErrorBody};
 use crate::api::sys::Mark;
 
 pub use error::ClientError;
-pub use kv::{Kv, pairs_of};
+pub use kv::{Kv, Reading, pairs_of};
 pub use settings::Settings;
 pub use sys::Sys;
 #[cfg(feature = "server")]
