@@ -60,7 +60,7 @@ pub struct Connection {
 pub enum Command {
     /// Show whether the vault is sealed and what serves it.
     Status(cmd::status::StatusArgs),
-    /// Open a sealed vault with a passphrase.
+    /// Open a sealed vault.
     Unseal(cmd::status::UnsealArgs),
     /// Close the vault: nothing is served until it is unsealed again.
     Seal(cmd::status::SealArgs),
@@ -80,6 +80,16 @@ pub enum Command {
     Export(cmd::export::ExportArgs),
     /// Replace this command by a program that has secrets in its environment.
     Run(cmd::run::RunArgs),
+    /// Add, change, try and remove the ways to open the vault.
+    #[command(subcommand)]
+    Slot(cmd::slot::SlotCommand),
+    /// Replace the root key.
+    Rekey(cmd::rekey::RekeyArgs),
+    /// Replace the key that seals the data.
+    Rotate(cmd::rotate::RotateArgs),
+    /// See and steer rotations, and say when the data key is rotated by itself.
+    #[command(subcommand)]
+    Rotation(cmd::rotation::RotationCommand),
     /// Read and write policies.
     #[command(subcommand)]
     Policy(cmd::policy::PolicyCommand),
@@ -88,7 +98,7 @@ pub enum Command {
     Identity(cmd::identity::IdentityCommand),
     /// Say what this certificate may do on a path, for example: strongroom can-i read app/prod.
     CanI(cmd::policy::CanIArgs),
-    /// Check the audit trail.
+    /// Check the audit trail, and show the key that signs it.
     #[command(subcommand)]
     Audit(cmd::audit::AuditCommand),
     /// Remember addresses and certificates.

@@ -4,10 +4,12 @@ mod args;
 mod cmd;
 mod exit;
 mod mark;
+mod opening;
 mod output;
 mod profile;
 mod prompt;
 mod settings;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,10 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Import(args) => args.run(&open()?, &out),
         Command::Export(args) => args.run(&open()?, &out),
         Command::Run(args) => args.run(open()?),
+        Command::Slot(command) => command.run(&open()?, &out),
+        Command::Rekey(args) => args.run(&open()?, &out),
+        Command::Rotate(args) => args.run(&open()?, &out),
+        Command::Rotation(command) => command.run(&open()?, &out),
         Command::Policy(command) => command.run(&open()?, &out),
         Command::Identity(command) => command.run(&open()?, &out),
         Command::CanI(args) => args.run(&open()?, &out),

@@ -1,5 +1,7 @@
 //! Questions to the person at the terminal, and values from elsewhere. Never from the command line unseen.
 
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::Path;
@@ -13,13 +15,13 @@ use crate::settings::read_file;
 /// Largest value read, in bytes.
 const MAX_VALUE_BYTES: usize = 1024 * 1024;
 
-/// Asks once without echo.
+/// Asks once without echo; `hint` says what to do without a terminal.
 ///
 /// # Errors
 /// There is no terminal.
-pub fn hidden(question: &str) -> Result<SecretText, Failure> {
+pub fn asked(question: &str, hint: &str) -> Result<SecretText, Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::usage("no terminal to ask on", "pipe the value in and say so with -"));
+        return Err(Failure::usage("no terminal to ask on", hint));
     }
     let text = rpassword::prompt_password(question).map_err(reading)?;
     Ok(SecretText::new(text))
@@ -30,8 +32,16 @@ pub fn hidden(question: &str) -> Result<SecretText, Failure> {
 /// # Errors
 /// No terminal, or the entries differ.
 pub fn hidden_twice(question: &str) -> Result<SecretText, Failure> {
-    let first = hidden(question)?;
-    let second = hidden("Again: ")?;
+    asked_twice(question, "pipe the value in and say so with -")
+}
+
+/// As [`hidden_twice`]; `hint` says what to do without a terminal.
+///
+/// # Errors
+/// No terminal, or the entries differ.
+pub fn asked_twice(question: &str, hint: &str) -> Result<SecretText, Failure> {
+    let first = asked(question, hint)?;
+    let second = asked("Again: ", hint)?;
     if first.reveal() == second.reveal() {
         Ok(first)
     } else {
@@ -57,19 +67,49 @@ pub fn file(path: &Path, strip: bool) -> Result<SecretText, Failure> {
     value(&read_file(path)?, strip)
 }
 
-/// A passphrase from an open file descriptor, to the first line end.
-///
-/// # Errors
-/// Not open, empty, or not UTF-8.
-pub fn descriptor(fd: u32) -> Result<SecretText, Failure> {
-    let file = File::open(format!("/proc/self/fd/{fd}")).map_err(reading)?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
-    bounded(file, &mut bytes)?;
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    if line.is_empty() {
-        return Err(Failure::usage(format!("descriptor {fd} gives no passphrase"), ""));
+/// Lines of descriptors, each read once to its end: a flag that names the same descriptor again gets the next line.
+#[derive(Default)]
+pub struct Descriptors {
+    lines: HashMap<u32, VecDeque<SecretText>>,
+}
+
+impl Descriptors {
+    /// The next line of `fd`, which may be empty; `None` after the last one.
+    ///
+    /// # Errors
+    /// Not open, or not UTF-8.
+    pub fn next(&mut self, fd: u32) -> Result<Option<SecretText>, Failure> {
+        let lines = match self.lines.entry(fd) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => unread.insert(all_lines(fd)?),
+        };
+        Ok(lines.pop_front())
     }
-    value(line, false)
+
+    /// As [`next`](Self::next), but there must be one, and not an empty one.
+    ///
+    /// # Errors
+    /// Also: no line, or an empty one. `what` names it.
+    pub fn required(&mut self, fd: u32, what: &str) -> Result<SecretText, Failure> {
+        let line = self.next(fd)?.filter(|line| !line.reveal().is_empty());
+        line.ok_or_else(|| {
+            let hint = "write one line for each; the same descriptor named again gives its next line";
+            Failure::usage(format!("descriptor {fd} gives no {what}"), hint)
+        })
+    }
+}
+
+fn all_lines(fd: u32) -> Result<VecDeque<SecretText>, Failure> {
+    let file = File::open(format!("/proc/self/fd/{fd}")).map_err(|error| {
+        Failure::usage(format!("descriptor {fd}: {error}"), format!("open it, for example: {fd}< FILE"))
+    })?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
+    bounded(file, &mut bytes)?;
+    if bytes.is_empty() {
+        return Ok(VecDeque::new());
+    }
+    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    text.split(|byte| *byte == b'\n').map(|line| value(line, false)).collect()
 }
 
 fn bounded(source: impl Read, into: &mut Zeroizing<Vec<u8>>) -> Result<(), Failure> {

@@ -172,7 +172,9 @@ fn text(env: Lookup<'_>, names: &[&str]) -> Option<String> {
 /// # Errors
 /// Unreadable or larger.
 pub fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()), "");
+    let failed = |error: std::io::Error| {
+        Failure::usage(format!("{}: {error}", path.display()), "check the path, and who may read it")
+    };
     let file = std::fs::File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     if length > MAX_FILE_BYTES {

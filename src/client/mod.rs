@@ -7,6 +7,7 @@
 mod error;
 mod kv;
 mod mark;
+mod rotation;
 mod settings;
 mod sys;
 mod tls;
@@ -26,6 +27,7 @@ use crate::api::sys::Mark;
 
 pub use error::ClientError;
 pub use kv::{Kv, Reading, pairs_of};
+pub use rotation::{RotateConfigChange, Rotation, key_file_text, shares_so_far};
 pub use settings::Settings;
 pub use sys::Sys;
 #[cfg(feature = "server")]
@@ -159,6 +161,12 @@ impl Client {
     #[must_use]
     pub fn sys(&self) -> Sys<'_> {
         Sys::new(self)
+    }
+
+    /// Key slots and rotations.
+    #[must_use]
+    pub fn rotation(&self) -> Rotation<'_> {
+        Rotation::new(self)
     }
 
     /// Content of a 200; `None` for 404 without content.

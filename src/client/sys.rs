@@ -58,11 +58,42 @@ impl<'a> Sys<'a> {
     /// # Errors
     /// Any [`ClientError`]; a wrong passphrase is a refusal with status 400.
     pub fn unseal(&self, passphrase: &SecretText) -> Result<SealStatus, ClientError> {
-        let mut body = Zeroizing::new(Vec::with_capacity(6 * passphrase.reveal().len() + 16));
-        body.extend_from_slice(b"{\"key\":");
-        write_str(&mut body, passphrase.reveal());
+        self.unseal_with(Some(passphrase), None)
+    }
+
+    /// Opens the vault with what was typed (a passphrase, a recovery code, or one share of several), with the base64 text
+    /// of a key file, or with a passphrase and a key file. After a share the reply says how many are there.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; a wrong secret is a refusal with status 400.
+    pub fn unseal_with(
+        &self,
+        typed: Option<&SecretText>,
+        key_file: Option<&SecretText>,
+    ) -> Result<SealStatus, ClientError> {
+        let given = [("\"key\":", typed), ("\"key_file\":", key_file)];
+        let size: usize = given.iter().filter_map(|(_, text)| *text).map(|text| 6 * text.reveal().len() + 16).sum();
+        let mut body = Zeroizing::new(Vec::with_capacity(size + 16));
+        body.push(b'{');
+        for (name, text) in given {
+            if let Some(text) = text {
+                if body.len() > 1 {
+                    body.push(b',');
+                }
+                body.extend_from_slice(name.as_bytes());
+                write_str(&mut body, text.reveal());
+            }
+        }
         body.push(b'}');
         self.client.request("PUT", "sys/unseal", Some(&body))?.success()?.raw()
+    }
+
+    /// Forgets the shares that were given so far.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn reset_unseal(&self) -> Result<SealStatus, ClientError> {
+        self.client.request("PUT", "sys/unseal", Some(b"{\"reset\":true}"))?.success()?.raw()
     }
 
     /// Closes the vault.
@@ -190,7 +221,7 @@ impl<'a> Sys<'a> {
 }
 
 /// A name put below a fixed path, refused here when the server's path rules would read it as another path.
-fn below(folder: &str, name: &str) -> Result<String, ClientError> {
+pub(super) fn below(folder: &str, name: &str) -> Result<String, ClientError> {
     let legal = Path::parse(name).ok().filter(|path| !path.is_root() && !path.is_folder());
     legal.map(|path| format!("{folder}/{path}")).ok_or(ClientError::Settings("not a legal name"))
 }

@@ -1,18 +1,19 @@
 //! `audit verify`: finds any edited, deleted, reordered or cut-off entry of an audit file.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde::Deserialize;
 use strongroom::api::secret::SecretText;
+use strongroom::api::sys::AuditPublicKey;
 use strongroom::audit::verify::{HeadCheck, Report, verify};
 use strongroom::audit::{AuditHead, AuditKeys};
 use strongroom::crypto::Key;
 
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::settings::Session;
+use crate::settings::{Session, read_file};
 
 /// `strongroom audit …`
 #[derive(Debug, Subcommand)]
@@ -23,7 +24,11 @@ sys/strongroom/audit-key and sys/strongroom/audit-head). With --structure no vau
 can edit the file can also make its links fit again.
 
 Exit code 0 when everything is in order, 1 when something is wrong.
-  strongroom audit verify audit.log.1 audit.log        rotated files first, oldest first")]
+  strongroom audit verify audit.log.1 audit.log        rotated files first, oldest first
+  strongroom audit verify --public-key audit.pub audit.log
+
+With --public-key no vault and no secret is needed: signed checkpoints prove the entries that they cover. Entries behind the
+last checkpoint are counted as unsigned; whether the file was cut there, only the vault can tell.")]
     Verify {
         /// Files of one trail, oldest first.
         #[arg(required = true, value_name = "FILE")]
@@ -31,11 +36,24 @@ Exit code 0 when everything is in order, 1 when something is wrong.
         /// Check only how the entries are linked, without asking the vault.
         #[arg(long)]
         structure: bool,
+        /// Check signatures with this public key, without asking the vault: what `audit public-key` printed
+        /// (NUMBER:HEX; HEX alone is number 1), or a file with it.
+        #[arg(long, value_name = "HEX|FILE", conflicts_with = "structure")]
+        public_key: Option<String>,
     },
+    /// Print the public half of the key that signs the trail. Keep it apart: whoever has it checks a trail without the vault.
+    #[command(after_help = "  strongroom audit public-key > audit.pub")]
+    PublicKey,
 }
 
 #[derive(Deserialize)]
 struct KeyReply {
+    /// The newest and those before it: each checks the entries of its time.
+    keys: Vec<OneKey>,
+}
+
+#[derive(Deserialize)]
+struct OneKey {
     id: u32,
     key: SecretText,
 }
@@ -52,8 +70,15 @@ impl AuditCommand {
     /// # Errors
     /// A file is unreadable, the vault refuses, or the trail is not in order (exit code 1).
     pub fn run(&self, open: impl FnOnce() -> Result<Session, Failure>, out: &Output) -> Result<(), Failure> {
-        let Self::Verify { files, structure } = self;
-        let (keys, head) = if *structure { (AuditKeys::none(), None) } else { ask(&open()?)? };
+        let (files, structure, public_key) = match self {
+            Self::Verify { files, structure, public_key } => (files, *structure, public_key),
+            Self::PublicKey => return print_public_key(&open()?, out),
+        };
+        let (keys, head) = match public_key {
+            Some(typed) => (public(typed)?, None),
+            None if structure => (AuditKeys::none(), None),
+            None => ask(&open()?)?,
+        };
         let mut opened = Vec::new();
         for path in files {
             let failed = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()), "");
@@ -77,15 +102,60 @@ impl AuditCommand {
 
 fn ask(session: &Session) -> Result<(AuditKeys, Option<AuditHead>), Failure> {
     let malformed = || Failure::new(Code::Refused, "the vault's answer is not understood", "");
-    let key: KeyReply = session.client.request("GET", "sys/strongroom/audit-key", None)?.content()?;
+    let reply: KeyReply = session.client.request("GET", "sys/strongroom/audit-key", None)?.content()?;
     let head: HeadReply = session.client.request("GET", "sys/strongroom/audit-head", None)?.content()?;
-    let mut legible = true;
-    let secret = Key::fill_with(|bytes| legible = unhex(key.key.reveal(), bytes));
+    let mut legible = !reply.keys.is_empty();
+    let mut keys = AuditKeys::none();
+    for OneKey { id, key } in &reply.keys {
+        keys.add(*id, &Key::fill_with(|bytes| legible &= unhex(key.reveal(), bytes)));
+    }
     let mut hash = [0; 32];
     if !legible || !unhex(&head.hash, &mut hash) {
         return Err(malformed());
     }
-    Ok((AuditKeys::one(key.id, &secret), Some(AuditHead { seq: head.seq, hash })))
+    // The signatures are checked as well when this certificate may see the public half. The vault gives only the newest
+    // one: a trail that went over to it from an older one has to be checked from the older one, which --public-key does.
+    if let ([only], Ok(signing)) = (reply.keys.as_slice(), session.client.rotation().audit_public_key()) {
+        let mut public = [0; 32];
+        if only.id == signing.id && unhex(&signing.public_key, &mut public) {
+            keys.add_public(signing.id, public);
+        }
+    }
+    Ok((keys, Some(AuditHead { seq: head.seq, hash })))
+}
+
+fn print_public_key(session: &Session, out: &Output) -> Result<(), Failure> {
+    let key = session.client.rotation().audit_public_key()?;
+    out.either(&key, || format!("{}:{}", key.id, key.public_key))?;
+    eprintln!("{}, fingerprint (SHA-256) {}", key.algorithm, key.fingerprint);
+    Ok(())
+}
+
+/// A public key as typed: the key itself, or a file that holds it as text or as JSON.
+fn public(typed: &str) -> Result<AuditKeys, Failure> {
+    if let Some((id, key)) = public_text(typed) {
+        let mut keys = AuditKeys::none();
+        keys.add_public(id, key);
+        return Ok(keys);
+    }
+    let hint = "make one: strongroom audit public-key > audit.pub";
+    let bytes = read_file(Path::new(typed)).map_err(|failure| Failure { hint: hint.to_owned(), ..failure })?;
+    let text = String::from_utf8_lossy(&bytes);
+    let json = serde_json::from_str::<AuditPublicKey>(&text).ok().map(|key| format!("{}:{}", key.id, key.public_key));
+    let found = public_text(json.as_deref().unwrap_or(&text));
+    let (id, key) = found.ok_or_else(|| Failure::usage(format!("{typed} holds no public key"), hint))?;
+    let mut keys = AuditKeys::none();
+    keys.add_public(id, key);
+    Ok(keys)
+}
+
+/// `NUMBER:HEX`, or HEX, which is number 1.
+fn public_text(text: &str) -> Option<(u32, [u8; 32])> {
+    let text = text.trim();
+    let (id, hex) = text.split_once(':').map_or((Some(1), text), |(id, hex)| (id.parse().ok(), hex));
+    let mut key = [0; 32];
+    let id = id?;
+    unhex(hex, &mut key).then_some((id, key))
 }
 
 fn unhex(text: &str, into: &mut [u8; 32]) -> bool {
@@ -106,6 +176,10 @@ fn print(report: &Report, out: &Output) -> Result<(), Failure> {
         "first": report.first,
         "last": report.last.seq,
         "authenticated": report.authenticated,
+        "signed": report.signed,
+        "checkpoints": report.checkpoints,
+        "signed_to": report.signed_to,
+        "unsigned": report.unsigned,
         "open_requests": report.open_requests,
         "gaps": report.gaps,
         "findings": findings,
@@ -116,13 +190,23 @@ fn print(report: &Report, out: &Output) -> Result<(), Failure> {
         if !text.is_empty() {
             text.push('\n');
         }
-        let how = if report.authenticated { "genuine" } else { "linked (not authenticated)" };
+        let how = match (report.authenticated, report.signed) {
+            (true, _) => "genuine",
+            (false, true) => "linked",
+            (false, false) => "linked (not authenticated)",
+        };
         text.push_str(&format!(
             "{} entries {how}, {} to {}",
             report.entries,
             report.first.unwrap_or(0),
             report.last.seq
         ));
+        if report.signed {
+            text.push_str(&format!(
+                "\n{} signed checkpoints prove the entries to {}; {} entries are in none",
+                report.checkpoints, report.signed_to, report.unsigned
+            ));
+        }
         for (from, to) in &report.gaps {
             text.push_str(&format!("\nentries {from} to {to} are on other devices: this one had failed"));
         }
@@ -136,6 +220,16 @@ fn print(report: &Report, out: &Output) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_public_key_is_a_number_and_digits() {
+        let hex = "0f".repeat(32);
+        assert_eq!(public_text(&format!(" 7:{hex}\n")), Some((7, [0x0f; 32])));
+        assert_eq!(public_text(&hex), Some((1, [0x0f; 32])));
+        for bad in ["", "7:", ":", "x:0f", &format!("x:{hex}"), &format!("-1:{hex}"), &format!("7:{hex}0")] {
+            assert_eq!(public_text(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn hexadecimal_text_is_read_strictly() {

@@ -8,8 +8,12 @@ pub mod import;
 pub mod list;
 pub mod policy;
 pub mod profile;
+pub mod rekey;
+pub mod rotate;
+pub mod rotation;
 pub mod run;
 pub mod set;
+pub mod slot;
 pub mod status;
 
 use strongroom::api::path::Path;

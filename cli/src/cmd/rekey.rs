@@ -1,0 +1,177 @@
+//! `rekey`: a new root key, sealed anew into each slot.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use strongroom::api::rotation::{RekeyBody, SlotInfo, UnlockBody};
+
+use crate::exit::{Code, Failure};
+use crate::opening::{Keepers, find, named_file, title, wrong};
+use crate::output::Output;
+use crate::prompt;
+use crate::settings::Session;
+use crate::watch;
+
+/// Which slots stay when the root key is replaced, and where their secrets come from.
+#[derive(Debug, Args)]
+pub struct KeepArgs {
+    /// Slots that no secret is given for are dropped, except hybrid ones, which need none.
+    #[arg(long)]
+    pub drop_absent: bool,
+    /// Ask for the secrets of these slots only (numbers or labels); the holders of the others are absent.
+    #[arg(long, value_name = "SLOT", value_delimiter = ',')]
+    keep: Vec<String>,
+    /// Read secrets from this open descriptor: one flag for each slot, in their order; a descriptor named again gives its
+    /// next line, and an empty line means that the holder is absent.
+    #[arg(long, value_name = "FD")]
+    passphrase_fd: Vec<u32>,
+    /// Key file of a slot, LABEL=FILE (for a plain removal: FILE, that of the slot that opens the vault).
+    #[arg(long, value_name = "LABEL=FILE")]
+    key_file: Vec<String>,
+}
+
+impl KeepArgs {
+    /// Files by slot.
+    fn files(&self) -> Result<Vec<(String, PathBuf)>, Failure> {
+        let parsed = self.key_file.iter().map(|text| named_file(text)).collect::<Result<Vec<_>, _>>();
+        parsed.map_err(|message| {
+            Failure::usage(format!("--key-file: {message}"), "for example: --key-file olga=olga.key")
+        })
+    }
+
+    /// What to ask for.
+    ///
+    /// # Errors
+    /// A slot that is named is not there.
+    pub fn keepers<'a>(&'a self, slots: &[&'a SlotInfo]) -> Result<Keepers<'a>, Failure> {
+        let all: Vec<SlotInfo> = slots.iter().map(|slot| (*slot).clone()).collect();
+        let mut asked = Vec::new();
+        for name in &self.keep {
+            asked.push(find(&all, name)?.id);
+        }
+        // A hybrid slot is sealed anew to its public half; its holder is asked only when named.
+        let wanted = |slot: &&&SlotInfo| {
+            if self.keep.is_empty() { !slot.survives_rekey } else { asked.contains(&slot.id) }
+        };
+        let slots = slots.iter().filter(wanted).copied().collect();
+        Ok(Keepers { slots, fds: &self.passphrase_fd, key_files: self.files()? })
+    }
+
+    /// # Errors
+    /// A flag was given that means something only when the root key is replaced.
+    pub fn only_with_rekey(&self) -> Result<(), Failure> {
+        if self.drop_absent || !self.keep.is_empty() || self.passphrase_fd.len() > 1 || self.key_file.len() > 1 {
+            let hint = "they belong to --compromised and to strongroom rekey";
+            return Err(Failure::usage("--keep, --drop-absent or several secrets without --compromised", hint));
+        }
+        Ok(())
+    }
+
+    /// The one descriptor of a plain removal.
+    pub fn first_fd(&self) -> Option<u32> {
+        self.passphrase_fd.first().copied()
+    }
+
+    /// The one key file of a plain removal.
+    pub fn plain_file(&self) -> Option<PathBuf> {
+        self.key_file.first().map(PathBuf::from)
+    }
+}
+
+/// What becomes of each slot.
+#[derive(Default, Serialize)]
+pub struct Plan {
+    kept: Vec<String>,
+    rewrapped: Vec<String>,
+    dropped: Vec<String>,
+}
+
+impl Plan {
+    /// From the slots and the secrets that were given, which name their slots by number.
+    pub fn of(slots: &[&SlotInfo], keep: &[UnlockBody]) -> Self {
+        let mut plan = Self::default();
+        for slot in slots {
+            let number = slot.id.to_string();
+            let given = keep.iter().any(|unlock| unlock.slot.as_ref() == Some(&number));
+            let list = match (given, slot.survives_rekey) {
+                (true, _) => &mut plan.kept,
+                (false, true) => &mut plan.rewrapped,
+                (false, false) => &mut plan.dropped,
+            };
+            list.push(title(slot));
+        }
+        plan
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let parts = [("kept", &self.kept), ("holder absent", &self.rewrapped), ("dropped", &self.dropped)];
+        let lines = parts.iter().flat_map(|(word, names)| names.iter().map(move |name| format!("{word:<14} {name}\n")));
+        lines.collect()
+    }
+
+    /// # Errors
+    /// Something would be dropped that nobody said may be, or nobody could open the vault.
+    pub fn allowed(&self, drop_absent: bool) -> Result<(), Failure> {
+        if self.kept.is_empty() {
+            let message = "no secret was given: at least one slot must be kept with its secret";
+            return Err(Failure::new(Code::Refused, message, "nothing was changed; type the passphrase of a slot"));
+        }
+        if !self.dropped.is_empty() && !drop_absent {
+            let message = format!("no secret was given for {}", self.dropped.join(", "));
+            let hint = "nothing was changed; give it, or let the slot go with --drop-absent";
+            return Err(Failure::new(Code::Refused, message, hint));
+        }
+        Ok(())
+    }
+}
+
+/// `strongroom rekey`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The secret of each slot is asked for; Enter means that its holder is absent. Hybrid slots need no secret.
+A rekey protects against old headers only together with a new data key: strongroom rotate data-key.
+If a secret is in wrong hands: strongroom slot remove SLOT --compromised
+
+  strongroom rekey -y --passphrase-fd 3 --passphrase-fd 3 3< FILE      two slots, a line each"
+)]
+pub struct RekeyArgs {
+    #[command(flatten)]
+    keep: KeepArgs,
+    /// Do not ask.
+    #[arg(short = 'y', long)]
+    yes: bool,
+}
+
+impl RekeyArgs {
+    /// # Errors
+    /// A secret does not open, a slot would be dropped without leave, not confirmed.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let rotation = session.client.rotation();
+        let list = rotation.slots()?;
+        let slots: Vec<&SlotInfo> = list.slots.iter().collect();
+        for slot in &slots {
+            eprintln!("{}", super::slot::line(slot));
+        }
+        let keep = self.keep.keepers(&slots)?.collect(&rotation)?;
+        let plan = Plan::of(&slots, &keep);
+        eprint!("{}", plan.text());
+        plan.allowed(self.keep.drop_absent)?;
+        if !self.yes {
+            prompt::confirm("Replace the root key?")?;
+        }
+        eprintln!("deriving keys, which takes a second or more for each slot ...");
+        let order = RekeyBody { keep, drop_absent: self.keep.drop_absent, compromised: None, deep: false };
+        let started = rotation.rekey(&order).map_err(|error| wrong(error, "nothing was changed"))?;
+        let ended = watch::wait(session, started)?;
+        out.either(&ended, || {
+            format!(
+                "{}\nThe root key is new. Old copies of the header, in backups, still open with the secrets of their time, and\n\
+                 lead to the data keys that were in use then: rotate those with strongroom rotate data-key.",
+                watch::outcome(&ended)
+            )
+        })?;
+        watch::verdict(&ended)
+    }
+}

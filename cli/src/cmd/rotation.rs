@@ -1,0 +1,194 @@
+//! `rotation`: what is being rotated, and when that happens by itself.
+
+use clap::Subcommand;
+use strongroom::api::duration::Ttl;
+use strongroom::api::rotation::{RotateConfig, RotationInfo, TermInfo};
+use strongroom::client::RotateConfigChange;
+
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::prompt;
+use crate::settings::Session;
+use crate::watch;
+
+/// `strongroom rotation …`
+#[derive(Debug, Subcommand)]
+pub enum RotationCommand {
+    /// List the rotations, oldest first.
+    List,
+    /// Show one: how far it is, its steps, and what was proved.
+    Show {
+        /// Its identifier, from the list.
+        id: String,
+    },
+    /// Stop one for now.
+    Pause {
+        /// Its identifier.
+        id: String,
+    },
+    /// Go on with one that is paused, or that needed somebody.
+    Resume {
+        /// Its identifier.
+        id: String,
+        /// As fast as possible, at the cost of other requests.
+        #[arg(long)]
+        full_speed: bool,
+    },
+    /// Leave one half done: the older keys stay until the next rotation.
+    Abort {
+        /// Its identifier.
+        id: String,
+        /// Do not ask.
+        #[arg(short = 'y', long)]
+        yes: bool,
+    },
+    /// Show when the data key is rotated by itself, or change it.
+    Config {
+        /// After this time, such as 90d or 12h; 0 is never.
+        #[arg(long, value_name = "SPAN", value_parser = span)]
+        interval: Option<Ttl>,
+        /// After this many records were sealed, 1000 to 1073741824.
+        #[arg(long, value_name = "N")]
+        max_operations: Option<u64>,
+        /// Whether it is rotated by itself at all.
+        #[arg(long, value_name = "BOOL")]
+        enabled: Option<bool>,
+    },
+    /// List the terms of the data key.
+    Terms,
+}
+
+fn span(text: &str) -> Result<Ttl, String> {
+    Ttl::parse(text).map_err(|error| error.to_string())
+}
+
+impl RotationCommand {
+    /// # Errors
+    /// Not there, not allowed, or it cannot be steered any more.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let rotation = session.client.rotation();
+        match self {
+            Self::List => {
+                let runs = rotation.rotations()?;
+                out.either(&runs, || runs.iter().map(line).collect::<Vec<_>>().join("\n"))
+            }
+            Self::Show { id } => {
+                let run = rotation.rotation(id)?.ok_or_else(|| unknown(id))?;
+                out.either(&run, || shown(&run))
+            }
+            Self::Pause { id } => {
+                let run = rotation.pause(id).map_err(|error| steering(error.into(), id))?;
+                out.either(&run, || format!("{id} is paused\ngo on: strongroom rotation resume {id}"))
+            }
+            Self::Resume { id, full_speed } => {
+                let fast = full_speed.then_some(true);
+                let run = rotation.resume(id, fast).map_err(|error| steering(error.into(), id))?;
+                out.either(&run, || format!("{id} goes on\nsee how far it is: strongroom rotation show {id}"))
+            }
+            Self::Abort { id, yes } => {
+                if !yes {
+                    prompt::confirm(&format!("Abort {id}? The older keys stay until the next rotation."))?;
+                }
+                let run = rotation.abort(id).map_err(|error| steering(error.into(), id))?;
+                out.either(&run, || format!("{id} is aborted\n{}", watch::summary(&run)))
+            }
+            Self::Config { interval, max_operations, enabled } => {
+                let change = RotateConfigChange {
+                    enabled: *enabled,
+                    max_operations: *max_operations,
+                    interval_s: interval.map(|ttl| ttl.0),
+                };
+                if change != RotateConfigChange::default() {
+                    rotation.set_config(&change).map_err(|error| {
+                        let failure = Failure::from(error);
+                        match failure.code {
+                            Code::Refused => Failure {
+                                hint: "nothing was changed; see: strongroom rotation config --help".into(),
+                                ..failure
+                            },
+                            _ => failure,
+                        }
+                    })?;
+                }
+                let config = rotation.config()?;
+                out.either(&config, || in_words(config))
+            }
+            Self::Terms => {
+                let terms = rotation.terms()?;
+                out.either(&terms, || terms.iter().map(term).collect::<Vec<_>>().join("\n"))
+            }
+        }
+    }
+}
+
+fn unknown(id: &str) -> Failure {
+    Failure::new(Code::NotFound, format!("there is no rotation {id}"), "see what there is: strongroom rotation list")
+}
+
+fn steering(failure: Failure, id: &str) -> Failure {
+    match failure.code {
+        Code::NotFound => unknown(id),
+        Code::Refused => Failure { hint: format!("see how far it is: strongroom rotation show {id}"), ..failure },
+        _ => failure,
+    }
+}
+
+fn state(run: &RotationInfo) -> &str {
+    if run.paused && run.finished.is_empty() { "paused" } else { &run.state }
+}
+
+fn line(run: &RotationInfo) -> String {
+    let amount = if run.total > 0 { format!(" {} of {}", run.done, run.total) } else { String::new() };
+    let text = format!("{} {:<12} {:<14} {}{amount} {}", run.id, run.kind, state(run), run.started, run.target);
+    text.trim_end().to_owned()
+}
+
+fn shown(run: &RotationInfo) -> String {
+    let mut text = format!("{} of {}\nstarted {}, changed {}", run.kind, run.target, run.started, run.updated);
+    if !run.finished.is_empty() {
+        text.push_str(&format!(", ended {}", run.finished));
+    }
+    if run.total > 0 {
+        let speed = if run.full_speed { "at full speed" } else { "throttled" };
+        text.push_str(&format!("\n{} of {} records, {speed}", run.done, run.total));
+    }
+    if let Some(error) = &run.error {
+        text.push_str(&format!("\nneeds you: {error}"));
+    }
+    text.push('\n');
+    text.push_str(&watch::summary(run));
+    text
+}
+
+fn term(term: &TermInfo) -> String {
+    format!(
+        "term {:<4} {:<13} {} {} records under it, {} sealed with it",
+        term.term, term.state, term.created, term.live, term.seals
+    )
+}
+
+fn in_words(config: RotateConfig) -> String {
+    if !config.enabled {
+        return "the data key is not rotated by itself".to_owned();
+    }
+    let after = match config.interval_s {
+        0 => "at no certain age".to_owned(),
+        seconds if seconds % 86_400 == 0 => format!("after {} days", seconds / 86_400),
+        seconds => format!("after {}", Ttl(seconds).go_text()),
+    };
+    format!("the data key is rotated {after}, or after {} records", config.max_operations)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_told_in_words() {
+        let config = RotateConfig { enabled: true, max_operations: 5_000, interval_s: 90 * 86_400 };
+        assert_eq!(in_words(config), "the data key is rotated after 90 days, or after 5000 records");
+        assert!(in_words(RotateConfig { interval_s: 0, ..config }).contains("no certain age"));
+        assert!(in_words(RotateConfig { interval_s: 5_400, ..config }).contains("after 1h30m0s"));
+        assert!(in_words(RotateConfig { enabled: false, ..config }).contains("not rotated"));
+    }
+}

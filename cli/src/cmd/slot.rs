@@ -1,0 +1,401 @@
+//! `slot`: the ways in.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use strongroom::api::rotation::{NewSlotBody, RekeyBody, RotationInfo, SlotInfo, SlotReply, SlotWrite};
+use strongroom::api::secret::SecretText;
+use zeroize::Zeroizing;
+
+use crate::exit::Failure;
+use crate::opening::{OpeningArgs, find, key_file, title, wrong};
+use crate::output::Output;
+use crate::prompt::{self, Descriptors};
+use crate::settings::Session;
+use crate::watch;
+
+use super::rekey::{KeepArgs, Plan};
+
+/// `strongroom slot …`
+#[derive(Debug, Subcommand)]
+pub enum SlotCommand {
+    /// List the key slots: each is one way to open the vault.
+    List,
+    /// Add a way in. Whoever adds one shows a secret that opens the vault already.
+    #[command(
+        after_help = "strongroom slot add --label olga                          asks for the new passphrase twice
+strongroom slot add --label safe --type recovery-code     prints the code once
+strongroom slot add --label board --type shares --threshold 2 --total 3"
+    )]
+    Add(AddArgs),
+    /// Change the secret of a slot; its type and label stay. Name the slot with --slot.
+    Change(ChangeArgs),
+    /// Remove a slot; with --compromised also replace every key that its holder may have had.
+    Remove(RemoveArgs),
+    /// Try a secret, and change nothing: a recovery code that was never tried is a hope, not a way in.
+    #[command(after_help = "strongroom slot test --with recovery-code
+strongroom slot test --with shares        asks for one after the other, and names a wrong one at once")]
+    Test(TestArgs),
+}
+
+/// Type of a new slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SlotType {
+    /// A passphrase.
+    Passphrase,
+    /// A key file.
+    KeyFile,
+    /// Both together.
+    PassphraseAndKeyFile,
+    /// A passphrase for a slot that a new root key can be sealed into while its holder is away.
+    Hybrid,
+    /// A code to be printed and kept apart.
+    RecoveryCode,
+    /// Several printed shares, some of which open together.
+    Shares,
+}
+
+impl SlotType {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Passphrase => "passphrase",
+            Self::KeyFile => "key-file",
+            Self::PassphraseAndKeyFile => "passphrase-and-key-file",
+            Self::Hybrid => "hybrid",
+            Self::RecoveryCode => "recovery-code",
+            Self::Shares => "shares",
+        }
+    }
+
+    /// The type of a slot that there is, from the word in the list.
+    fn of(slot: &SlotInfo) -> Option<Self> {
+        let word = slot.kind.replace('+', "-and-");
+        Self::value_variants().iter().copied().find(|kind| kind.word() == word)
+    }
+}
+
+/// The secret that is to be set.
+#[derive(Debug, Args)]
+struct NewSecret {
+    /// Read the new passphrase from this open descriptor; the one of --passphrase-fd gives its next line.
+    #[arg(long, value_name = "FD")]
+    new_passphrase_fd: Option<u32>,
+    /// The new key file: 32 bytes to 64 KiB that nobody can guess.
+    #[arg(long, value_name = "FILE")]
+    new_key_file: Option<PathBuf>,
+    /// How many of the new shares open the vault.
+    #[arg(long, value_name = "K")]
+    threshold: Option<u8>,
+    /// How many new shares are made, at most 32.
+    #[arg(long, value_name = "N")]
+    total: Option<u8>,
+}
+
+impl NewSecret {
+    /// Says what is missing or does not fit before anything is asked.
+    fn check(&self, kind: SlotType) -> Result<(), Failure> {
+        let with_file = matches!(kind, SlotType::KeyFile | SlotType::PassphraseAndKeyFile);
+        let wrong = |message: &str, hint: &str| Err(Failure::usage(format!("{}: {message}", kind.word()), hint));
+        match () {
+            () if with_file && self.new_key_file.is_none() => wrong(
+                "the new key file is missing",
+                "make one (head -c 32 /dev/urandom > FILE), then --new-key-file FILE",
+            ),
+            () if !with_file && self.new_key_file.is_some() => {
+                wrong("takes no key file", "--type key-file or --type passphrase-and-key-file do")
+            }
+            () if kind == SlotType::Shares && (self.threshold.is_none() || self.total.is_none()) => {
+                wrong("how many are made, and how many open?", "for example: --threshold 2 --total 3")
+            }
+            () if kind != SlotType::Shares && (self.threshold.is_some() || self.total.is_some()) => {
+                wrong("is not made of shares", "--threshold and --total go with --type shares")
+            }
+            () => Ok(()),
+        }
+    }
+
+    fn collect(&self, kind: SlotType, label: &str, fds: &mut Descriptors) -> Result<NewSlotBody, Failure> {
+        let typed = matches!(kind, SlotType::Passphrase | SlotType::PassphraseAndKeyFile | SlotType::Hybrid);
+        let passphrase = match (typed, self.new_passphrase_fd) {
+            (false, None) => None,
+            (false, Some(_)) => {
+                return Err(Failure::usage(
+                    format!("{}: takes no new passphrase", kind.word()),
+                    "leave --new-passphrase-fd out",
+                ));
+            }
+            (true, Some(fd)) => Some(fds.required(fd, "new passphrase")?),
+            (true, None) => Some(prompt::asked_twice(
+                "New passphrase, at least 12 characters: ",
+                "give it with --new-passphrase-fd N, for example: --new-passphrase-fd 4 4< FILE",
+            )?),
+        };
+        Ok(NewSlotBody {
+            kind: kind.word().to_owned(),
+            label: label.to_owned(),
+            passphrase,
+            key_file: self.new_key_file.as_deref().map(key_file).transpose()?,
+            threshold: self.threshold,
+            total: self.total,
+        })
+    }
+}
+
+/// `strongroom slot add`
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Name of the new slot for people, such as the name of its holder.
+    #[arg(long, value_name = "LABEL")]
+    label: String,
+    /// Type of the new slot.
+    #[arg(long = "type", value_name = "TYPE", value_enum, default_value = "passphrase")]
+    kind: SlotType,
+    #[command(flatten)]
+    opening: OpeningArgs,
+    #[command(flatten)]
+    new: NewSecret,
+}
+
+/// `strongroom slot change`
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    #[command(flatten)]
+    opening: OpeningArgs,
+    #[command(flatten)]
+    new: NewSecret,
+}
+
+/// `strongroom slot remove`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Removing a slot does not change the root key: who kept a copy of an old header (in a backup) and the slot's
+secret can still open that copy. If the secret may be in wrong hands, use --compromised: it replaces the root key, the
+data key and the audit key, and asks for a secret of each slot that stays."
+)]
+pub struct RemoveArgs {
+    /// Number or label of the slot that goes.
+    slot: String,
+    /// Someone else may be able to open the slot: replace everything that they may have had.
+    #[arg(long)]
+    compromised: bool,
+    /// With --compromised: values get new keys too, not only the keys of their records.
+    #[arg(long, requires = "compromised")]
+    deep: bool,
+    #[command(flatten)]
+    keep: KeepArgs,
+    /// Without --compromised: what opens the vault, if not a passphrase (recovery-code, shares, key-file=FILE).
+    #[arg(long, value_name = "WHAT", conflicts_with = "compromised", default_value = "passphrase")]
+    with: crate::opening::With,
+    /// Without --compromised: the slot that the secret is for.
+    #[arg(long = "slot", value_name = "SLOT", conflicts_with = "compromised")]
+    stays: Option<String>,
+    /// Do not ask.
+    #[arg(short = 'y', long)]
+    yes: bool,
+}
+
+/// `strongroom slot test`
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    #[command(flatten)]
+    opening: OpeningArgs,
+}
+
+impl SlotCommand {
+    /// # Errors
+    /// Not allowed, a secret that does not open, not confirmed.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        match self {
+            Self::List => {
+                let list = session.client.rotation().slots()?;
+                out.either(&list, || list.slots.iter().map(line).collect::<Vec<_>>().join("\n"))
+            }
+            Self::Add(args) => args.run(session, out),
+            Self::Change(args) => args.run(session, out),
+            Self::Remove(args) => args.run(session, out),
+            Self::Test(args) => {
+                let rotation = session.client.rotation();
+                let unlock = args.opening.collect(&rotation, &mut Descriptors::default())?;
+                deriving();
+                let slot = rotation.slot_test(&unlock).map_err(|error| wrong(error, "nothing was changed"))?;
+                out.either(&slot, || format!("opens {}; nothing was changed", title(&slot)))
+            }
+        }
+    }
+}
+
+/// One slot of the list.
+pub fn line(slot: &SlotInfo) -> String {
+    let mut text = format!("{:<3} {:<20} {:<20}", slot.id, slot.label, slot.kind);
+    if let (Some(memory), Some(passes)) = (slot.memory_mib, slot.passes) {
+        text.push_str(&format!(" argon2id {memory} MiB, {passes} passes"));
+    }
+    if let (Some(threshold), Some(total)) = (slot.threshold, slot.total) {
+        let set = slot.set.as_deref().unwrap_or_default();
+        text.push_str(&format!(" {threshold} of {total} shares, set {set}"));
+    }
+    if slot.recovery {
+        text.push_str(" for recovery");
+    }
+    if slot.survives_rekey {
+        text.push_str(" survives rekey without its holder");
+    }
+    text.trim_end().to_owned()
+}
+
+fn deriving() {
+    eprintln!("deriving keys, which takes a second or more by design ...");
+}
+
+impl AddArgs {
+    fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        self.new.check(self.kind)?;
+        let (rotation, mut fds) = (session.client.rotation(), Descriptors::default());
+        let unlock = self.opening.collect(&rotation, &mut fds)?;
+        let new = self.new.collect(self.kind, &self.label, &mut fds)?;
+        deriving();
+        let reply = rotation.slot_add(&SlotWrite { unlock, new }).map_err(|error| wrong(error, "no slot was added"))?;
+        made(out, &reply, "added")
+    }
+}
+
+impl ChangeArgs {
+    fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let (rotation, mut fds) = (session.client.rotation(), Descriptors::default());
+        let named = match self.opening.slot() {
+            Some(name) => Some(find(&rotation.slots()?.slots, name)?.clone()),
+            None => None,
+        };
+        let mut unlock = self.opening.collect(&rotation, &mut fds)?;
+        // The type of the slot that the secret opens says what is to be asked for next.
+        deriving();
+        let slot = rotation.slot_test(&unlock).map_err(|error| wrong(error, "nothing was changed"))?;
+        let slot = named.unwrap_or(slot);
+        let kind = SlotType::of(&slot).ok_or_else(|| {
+            Failure::usage(format!("{} is of a type that cannot be changed", title(&slot)), "remove it and add another")
+        })?;
+        unlock.slot = Some(slot.id.to_string());
+        self.new.check(kind)?;
+        eprintln!("changing {}", title(&slot));
+        let new = self.new.collect(kind, &slot.label, &mut fds)?;
+        let done = rotation.slot_change(&SlotWrite { unlock, new });
+        let reply = done.map_err(|error| wrong(error, "nothing was changed"))?;
+        made(out, &reply, "changed")?;
+        eprintln!("old copies of the header, in backups, still open with the old secret");
+        Ok(())
+    }
+}
+
+impl RemoveArgs {
+    fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let rotation = session.client.rotation();
+        let list = rotation.slots()?;
+        let gone = find(&list.slots, &self.slot)?;
+        if self.compromised {
+            return self.compromised(session, out, &list.slots, gone);
+        }
+        self.keep.only_with_rekey()?;
+        eprintln!("removing {}; {} stay", title(gone), list.slots.len().saturating_sub(1));
+        eprintln!(
+            "This does not change the root key: who has an old copy of the header, for example in a backup, and this slot's\n\
+             secret can still open that copy. If the secret may be in wrong hands, use --compromised."
+        );
+        if !self.yes {
+            prompt::confirm(&format!("Remove {}?", title(gone)))?;
+        }
+        let opening =
+            OpeningArgs::of(self.with.clone(), self.keep.first_fd(), self.keep.plain_file(), self.stays.clone());
+        let unlock = opening.collect(&rotation, &mut Descriptors::default())?;
+        deriving();
+        rotation.slot_remove(&gone.id.to_string(), &unlock).map_err(|error| wrong(error, "nothing was removed"))?;
+        out.either(&gone, || format!("{} removed", title(gone)))
+    }
+
+    fn compromised(&self, session: &Session, out: &Output, slots: &[SlotInfo], gone: &SlotInfo) -> Result<(), Failure> {
+        let rotation = session.client.rotation();
+        let stay: Vec<&SlotInfo> = slots.iter().filter(|slot| slot.id != gone.id).collect();
+        eprintln!("{} goes. A secret is asked for each slot that stays.", title(gone));
+        let keep = self.keep.keepers(&stay)?.collect(&rotation)?;
+        let plan = Plan::of(&stay, &keep);
+        eprint!("{}", plan.text());
+        eprintln!("removed        {}", title(gone));
+        eprintln!("New root key, integrity keys, data key and audit key; every record is sealed anew, at full speed.");
+        plan.allowed(self.keep.drop_absent)?;
+        if !self.yes {
+            prompt::confirm(&format!("Replace all keys, and remove {}?", title(gone)))?;
+        }
+        deriving();
+        let order = RekeyBody {
+            keep,
+            drop_absent: self.keep.drop_absent,
+            compromised: Some(gone.id.to_string()),
+            deep: self.deep,
+        };
+        let started = rotation.rekey(&order).map_err(|error| wrong(error, "nothing was changed"))?;
+        let ended = watch::wait(session, started)?;
+        out.either(&ended, || after_compromise(&ended, gone, self.deep))?;
+        watch::verdict(&ended)
+    }
+}
+
+fn after_compromise(run: &RotationInfo, gone: &SlotInfo, deep: bool) -> String {
+    let mut text = watch::outcome(run);
+    text.push_str(&format!(
+        "\nThe secret of {} opens nothing of this vault any more, from now on.\n\
+         What an old copy of the header, with that secret, can still open: everything that was written before, as it is in\n\
+         old backups and old copies of the store. No rotation changes a copy that somebody else has.\n\
+         So next: delete the old backups, make a new one, and change the values themselves that may have been read.",
+        title(gone)
+    ));
+    if !deep {
+        text.push_str("\nThe values kept their own keys under the new ones; --deep gives them new keys too.");
+    }
+    text
+}
+
+/// Prints a slot, and what was made with it: once, and nowhere else.
+fn made(out: &Output, reply: &SlotReply, word: &str) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        slot: &'a SlotInfo,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovery_code: Option<&'a str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        shares: Vec<&'a str>,
+    }
+    let code = reply.recovery_code.as_ref().map(SecretText::reveal);
+    let shares: Vec<&str> = reply.shares.iter().map(SecretText::reveal).collect();
+    let (one, many) = (code.is_some(), !shares.is_empty());
+    if out.json {
+        out.either(&Shown { slot: &reply.slot, recovery_code: code, shares }, String::new)?;
+    } else {
+        // The texts go out of one buffer that is wiped.
+        let room: usize = code.into_iter().chain(shares.iter().copied()).map(|text| text.len() + 1).sum();
+        let mut text = Zeroizing::new(Vec::with_capacity(room));
+        for secret in code.into_iter().chain(shares) {
+            text.extend_from_slice(secret.as_bytes());
+            text.push(b'\n');
+        }
+        let done = format!("{} {word}", title(&reply.slot));
+        if text.is_empty() {
+            out.line(&done)?;
+        } else {
+            eprintln!("{done}");
+            out.bytes(&text)?;
+        }
+    }
+    if one {
+        eprintln!(
+            "This code opens the vault and is shown only now. Print it, keep it apart from the vault and its backups, and\n\
+             try the print: strongroom slot test --with recovery-code"
+        );
+    }
+    if many {
+        eprintln!(
+            "These shares are shown only now. Print each on its own sheet, give each to another person, keep none with the\n\
+             vault, and try the prints: strongroom slot test --with shares"
+        );
+    }
+    Ok(())
+}

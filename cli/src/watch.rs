@@ -1,0 +1,204 @@
+//! Waiting for a rotation, with what it has come to on standard error.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use strongroom::api::rotation::RotationInfo;
+
+use crate::exit::{Code, Failure};
+use crate::settings::Session;
+
+/// Between two questions to the vault.
+const POLL: Duration = Duration::from_millis(200);
+/// Between two lines when nobody looks at a terminal.
+const LINES: Duration = Duration::from_secs(5);
+/// Cells of the bar.
+const WIDTH: u64 = 24;
+
+/// Waits until a rotation has ended, or until it goes on only when somebody does something.
+///
+/// # Errors
+/// The vault is sealed or gone; the rotation goes on by itself when it is back.
+pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Failure> {
+    let mut run = started;
+    let mut line = Line::new(&run);
+    loop {
+        line.show(&run);
+        if !run.finished.is_empty() || run.paused || run.state == "needs-operator" {
+            line.end();
+            return Ok(run);
+        }
+        std::thread::sleep(POLL);
+        match session.client.rotation().rotation(&run.id) {
+            Ok(Some(next)) => run = next,
+            Ok(None) => {
+                line.end();
+                let message = format!("the rotation {} is not there any more", run.id);
+                return Err(Failure::new(Code::NotFound, message, "strongroom rotation list"));
+            }
+            Err(error) => {
+                line.end();
+                let mut failure = Failure::from(error);
+                if matches!(failure.code, Code::Sealed | Code::Unreachable) {
+                    failure.hint = format!(
+                        "the rotation goes on by itself once the vault is open again: strongroom rotation show {}",
+                        run.id
+                    );
+                }
+                return Err(failure);
+            }
+        }
+    }
+}
+
+/// # Errors
+/// The rotation has not ended well: paused, aborted, or it needs somebody.
+pub fn verdict(run: &RotationInfo) -> Result<(), Failure> {
+    if run.state == "done" {
+        return Ok(());
+    }
+    let id = &run.id;
+    let (what, hint) = match run.state.as_str() {
+        _ if run.paused => ("is paused", format!("go on: strongroom rotation resume {id}")),
+        "aborted" => ("was aborted", "the older keys stay until the next rotation".to_owned()),
+        "needs-operator" => ("needs you", format!("then: strongroom rotation resume {id}")),
+        _ => ("has not ended", format!("strongroom rotation show {id}")),
+    };
+    let why = run.error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    Err(Failure::new(Code::Refused, format!("the rotation {id} {what}{why}"), hint))
+}
+
+/// Steps and proofs of a rotation in words.
+pub fn summary(run: &RotationInfo) -> String {
+    let steps = run.steps.iter().map(|step| format!("{}: {}\n", step.step, step.result));
+    steps.collect::<String>() + &outcome(run)
+}
+
+/// Proofs and state of a rotation in words; its steps were shown while it was waited for.
+pub fn outcome(run: &RotationInfo) -> String {
+    let mut lines = Vec::new();
+    for proof in &run.proofs {
+        lines.push(format!(
+            "proof: nothing is under term {} at generation {}: {} records compared, {} opened",
+            proof.term, proof.generation, proof.records, proof.opened
+        ));
+    }
+    let state = if run.paused { "paused" } else { run.state.as_str() };
+    lines.push(format!("{} {}: {state}", run.kind, run.id));
+    lines.join("\n")
+}
+
+/// One line that is written over on a terminal, a line now and then elsewhere.
+struct Line {
+    terminal: bool,
+    began: Instant,
+    first_done: u64,
+    last: Option<(Instant, String)>,
+    steps: usize,
+    width: usize,
+}
+
+/// The machine's monotonic clock: what is shown is how long a person has waited.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Line {
+    fn new(run: &RotationInfo) -> Self {
+        let terminal = io::stderr().is_terminal();
+        Self { terminal, began: now(), first_done: run.done, last: None, steps: 0, width: 0 }
+    }
+
+    fn show(&mut self, run: &RotationInfo) {
+        let (steps, seen) = (run.steps.len(), std::mem::replace(&mut self.steps, run.steps.len()));
+        if steps > seen {
+            self.end();
+            for step in run.steps.iter().skip(seen) {
+                eprintln!("{}: {}", step.step, step.result);
+            }
+        }
+        let text = progress(run, run.done.saturating_sub(self.first_done), self.began.elapsed());
+        if self.terminal {
+            let width = text.chars().count();
+            eprint!("\r{text}{}", " ".repeat(self.width.saturating_sub(width)));
+            let _ = io::stderr().flush();
+            self.width = width;
+            return;
+        }
+        let changed = |last: &(Instant, String)| last.1 != run.state || last.0.elapsed() >= LINES;
+        if self.last.as_ref().is_none_or(changed) {
+            eprintln!("{text}");
+            self.last = Some((now(), run.state.clone()));
+        }
+    }
+
+    /// Leaves the line.
+    fn end(&mut self) {
+        if self.terminal && self.width > 0 {
+            eprintln!();
+            self.width = 0;
+        }
+    }
+}
+
+/// `draining [######------] 50% 1000 of 2000, 500/s, 2 s left`
+fn progress(run: &RotationInfo, done: u64, elapsed: Duration) -> String {
+    if !matches!(run.state.as_str(), "draining" | "deepening") || run.total == 0 {
+        return run.state.clone();
+    }
+    let part = u128::from(run.done.min(run.total));
+    let of = |whole: u64| u64::try_from(part * u128::from(whole) / u128::from(run.total)).unwrap_or(whole);
+    let cells = usize::try_from(of(WIDTH)).unwrap_or(0);
+    let bar: String = (0..usize::try_from(WIDTH).unwrap_or(0)).map(|at| if at < cells { '#' } else { '-' }).collect();
+    let mut text = format!("{} [{bar}] {:>3}% {} of {}", run.state, of(100), run.done, run.total);
+    let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    // What is left of a second is too short to tell a rate from.
+    if elapsed_ms >= 1_000 && done > 0 {
+        let rate = (done.saturating_mul(1_000) / elapsed_ms).max(1);
+        let left = run.total.saturating_sub(run.done) / rate;
+        text.push_str(&format!(", {rate}/s, {} left", span(left)));
+    }
+    text
+}
+
+/// `45 s`, `12 min`, `3 h 5 min`
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(state: &str, done: u64, total: u64) -> RotationInfo {
+        RotationInfo { state: state.into(), done, total, ..RotationInfo::default() }
+    }
+
+    #[test]
+    fn progress_tells_share_rate_and_time_left() {
+        let text = progress(&run("draining", 1_000, 4_000), 500, Duration::from_secs(5));
+        assert_eq!(text, "draining [######------------------]  25% 1000 of 4000, 100/s, 30 s left");
+        assert_eq!(progress(&run("proving", 4_000, 4_000), 1, Duration::ZERO), "proving");
+        assert_eq!(progress(&run("draining", 0, 0), 0, Duration::ZERO), "draining");
+        let most = progress(&run("draining", u64::MAX, u64::MAX), u64::MAX, Duration::from_secs(9));
+        assert!(most.contains("100%"), "{most}");
+        assert_eq!([span(119), span(600), span(8_000)], ["119 s", "10 min", "2 h 13 min"]);
+    }
+
+    #[test]
+    fn only_an_end_that_is_well_is_a_success() {
+        assert!(verdict(&run("done", 1, 1)).is_ok());
+        let paused = RotationInfo { paused: true, id: "7".into(), ..run("draining", 0, 1) };
+        for (run, hint) in
+            [(paused, "resume 7"), (run("aborted", 0, 1), "next"), (run("needs-operator", 0, 1), "resume")]
+        {
+            let failure = verdict(&run).expect_err("not done");
+            assert!(failure.hint.contains(hint), "{failure:?}");
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Key slots, the root key, data keys, and the rotations of all of them.
+//!
+//! Bodies with secrets are written by hand into one buffer that is wiped: nothing that holds a secret can be serialised.
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::kv::json;
+use super::sys::below;
+use super::{Client, ClientError};
+use crate::api::json::write_str;
+use crate::api::rotation::{
+    NewSlotBody, RekeyBody, RotateBody, RotateConfig, RotationInfo, RotationList, SlotInfo, SlotList, SlotReply,
+    SlotWrite, TermInfo, TermList, UnlockBody,
+};
+use crate::api::secret::SecretText;
+use crate::api::sys::AuditPublicKey;
+
+/// Rotation of keys as seen by one client. Orders that carry a secret derive keys on the server, which takes a second
+/// or more for each slot by design: the client's own timeout has to allow for that.
+pub struct Rotation<'a> {
+    client: &'a Client,
+}
+
+/// What of the configuration is to change; fields that are `None` stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RotateConfigChange {
+    /// Whether the data key is rotated by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// After this many records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_operations: Option<u64>,
+    /// After this many seconds; 0 is never.
+    #[serde(rename = "interval", skip_serializing_if = "Option::is_none")]
+    pub interval_s: Option<u64>,
+}
+
+impl<'a> Rotation<'a> {
+    pub(super) fn new(client: &'a Client) -> Self {
+        Self { client }
+    }
+
+    /// The key slots.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn slots(&self) -> Result<SlotList, ClientError> {
+        self.client.ask("GET", "sys/strongroom/slots", None)
+    }
+
+    /// Tries a secret and changes nothing. The slot that it opens.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; a wrong secret is a refusal with status 400. Too few shares, all of them good, are a refusal
+    /// for which [`shares_so_far`] is `Some`.
+    pub fn slot_test(&self, unlock: &UnlockBody) -> Result<SlotInfo, ClientError> {
+        let mut body = Text::with_room(unlock_size(unlock));
+        body.open("unlock").unlock(unlock);
+        let reply: SlotReply = self.client.ask("POST", "sys/strongroom/slots/test", Some(&body.end()))?;
+        Ok(reply.slot)
+    }
+
+    /// Adds a slot.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn slot_add(&self, order: &SlotWrite) -> Result<SlotReply, ClientError> {
+        self.client.ask("POST", "sys/strongroom/slots/add", Some(&slot_write(order)))
+    }
+
+    /// Changes the secret of the slot that `order.unlock` opens; its type and label stay.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn slot_change(&self, order: &SlotWrite) -> Result<SlotReply, ClientError> {
+        self.client.ask("POST", "sys/strongroom/slots/change", Some(&slot_write(order)))
+    }
+
+    /// Removes a slot, by number or label; `unlock` opens one that stays.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn slot_remove(&self, slot: &str, unlock: &UnlockBody) -> Result<(), ClientError> {
+        let mut body = Text::with_room(unlock_size(unlock) + 6 * slot.len());
+        body.open("slot").text(slot).next("unlock").unlock(unlock);
+        self.client.tell("POST", "sys/strongroom/slots/remove", Some(&body.end()))
+    }
+
+    /// Replaces the root key.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn rekey(&self, order: &RekeyBody) -> Result<RotationInfo, ClientError> {
+        let room: usize = order.keep.iter().map(unlock_size).sum();
+        let mut body = Text::with_room(room + order.compromised.as_ref().map_or(0, |slot| 6 * slot.len()));
+        body.open("drop_absent").flag(order.drop_absent).next("deep").flag(order.deep);
+        if let Some(slot) = &order.compromised {
+            body.next("compromised").text(slot);
+        }
+        body.next("keep").list(&order.keep, |body, unlock| {
+            body.unlock(unlock);
+        });
+        self.client.ask("POST", "sys/strongroom/rekey", Some(&body.end()))
+    }
+
+    /// Starts a rotation of the data key.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn rotate(&self, order: RotateBody) -> Result<RotationInfo, ClientError> {
+        self.client.ask("POST", "sys/rotate", Some(&json(&order)?))
+    }
+
+    /// All rotations, oldest first.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn rotations(&self) -> Result<Vec<RotationInfo>, ClientError> {
+        let found: RotationList = self.client.ask("GET", "sys/strongroom/rotations", None)?;
+        Ok(found.rotations)
+    }
+
+    /// One rotation.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible identifier.
+    pub fn rotation(&self, id: &str) -> Result<Option<RotationInfo>, ClientError> {
+        self.client.find("GET", &below("sys/strongroom/rotations", id)?, None)
+    }
+
+    /// Stops a rotation for now.
+    ///
+    /// # Errors
+    /// As [`rotation`](Self::rotation).
+    pub fn pause(&self, id: &str) -> Result<RotationInfo, ClientError> {
+        self.steer(id, "pause", None)
+    }
+
+    /// Goes on with a rotation; `full_speed` changes whether it is throttled.
+    ///
+    /// # Errors
+    /// As [`rotation`](Self::rotation).
+    pub fn resume(&self, id: &str, full_speed: Option<bool>) -> Result<RotationInfo, ClientError> {
+        let body = full_speed.map(|fast| format!("{{\"full_speed\":{fast}}}"));
+        self.steer(id, "resume", body.as_ref().map(String::as_bytes))
+    }
+
+    /// Leaves a rotation as it is.
+    ///
+    /// # Errors
+    /// As [`rotation`](Self::rotation).
+    pub fn abort(&self, id: &str) -> Result<RotationInfo, ClientError> {
+        self.steer(id, "abort", None)
+    }
+
+    fn steer(&self, id: &str, verb: &str, body: Option<&[u8]>) -> Result<RotationInfo, ClientError> {
+        let path = format!("{}/{verb}", below("sys/strongroom/rotations", id)?);
+        self.client.ask("POST", &path, body)
+    }
+
+    /// The terms of the data key.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn terms(&self) -> Result<Vec<TermInfo>, ClientError> {
+        let found: TermList = self.client.ask("GET", "sys/strongroom/terms", None)?;
+        Ok(found.terms)
+    }
+
+    /// When the data key is rotated by itself.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn config(&self) -> Result<RotateConfig, ClientError> {
+        self.client.ask("GET", "sys/rotate/config", None)
+    }
+
+    /// Changes when the data key is rotated by itself.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn set_config(&self, change: &RotateConfigChange) -> Result<(), ClientError> {
+        self.client.tell("POST", "sys/rotate/config", Some(&json(change)?))
+    }
+
+    /// The public half of the key that signs the audit log.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn audit_public_key(&self) -> Result<AuditPublicKey, ClientError> {
+        self.client.ask("GET", "sys/strongroom/audit-public-key", None)
+    }
+}
+
+/// From a refusal that only says that shares are missing: how many good ones came, and how many are needed.
+#[must_use]
+pub fn shares_so_far(error: &ClientError) -> Option<(u8, u8)> {
+    let ClientError::Refused { status: 400, errors } = error else { return None };
+    errors.iter().find_map(|text| {
+        let (have, rest) = text.split_once(" of ")?;
+        Some((have.parse().ok()?, rest.strip_suffix(" shares are here")?.parse().ok()?))
+    })
+}
+
+/// A key file as the bodies carry it.
+#[must_use]
+pub fn key_file_text(bytes: &[u8]) -> SecretText {
+    use base64::Engine as _;
+    // The encoder allocates the whole length at once, and the text is taken over without a copy.
+    SecretText::new(base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+fn slot_write(SlotWrite { unlock, new }: &SlotWrite) -> Zeroizing<Vec<u8>> {
+    let mut body = Text::with_room(unlock_size(unlock) + new_size(new));
+    body.open("unlock").unlock(unlock).next("new").new_slot(new);
+    body.end()
+}
+
+/// Room for names and punctuation of one object, beyond its texts.
+const FRAME: usize = 256;
+
+fn unlock_size(unlock: &UnlockBody) -> usize {
+    let texts = [&unlock.passphrase, &unlock.key_file, &unlock.recovery_code];
+    let secrets = texts.into_iter().flatten().chain(unlock.shares.iter().flatten());
+    let secrets: usize = secrets.map(|text| 6 * text.reveal().len() + 3).sum();
+    FRAME + secrets + unlock.slot.as_ref().map_or(0, |slot| 6 * slot.len())
+}
+
+fn new_size(new: &NewSlotBody) -> usize {
+    let secrets = [&new.passphrase, &new.key_file].into_iter().flatten();
+    let secrets: usize = secrets.map(|text| 6 * text.reveal().len()).sum();
+    FRAME + secrets + 6 * (new.kind.len() + new.label.len())
+}
+
+/// A JSON object under construction, in a buffer that is large enough from the start: one that grows leaves copies.
+struct Text {
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Text {
+    fn with_room(bytes: usize) -> Self {
+        Self { bytes: Zeroizing::new(Vec::with_capacity(FRAME + bytes)) }
+    }
+
+    fn raw(&mut self, text: &str) -> &mut Self {
+        self.bytes.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        write_str(&mut self.bytes, text);
+        self
+    }
+
+    fn flag(&mut self, flag: bool) -> &mut Self {
+        self.raw(if flag { "true" } else { "false" })
+    }
+
+    /// The start of an object, with its first name.
+    fn open(&mut self, name: &str) -> &mut Self {
+        self.raw("{").text(name).raw(":")
+    }
+
+    /// A further name.
+    fn next(&mut self, name: &str) -> &mut Self {
+        self.raw(",").text(name).raw(":")
+    }
+
+    fn list<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Self, &T)) -> &mut Self {
+        self.raw("[");
+        for (at, item) in items.iter().enumerate() {
+            if at > 0 {
+                self.raw(",");
+            }
+            write(self, item);
+        }
+        self.raw("]")
+    }
+
+    /// Names with values, those that are there.
+    fn object(&mut self, fields: &[(&str, Option<&str>)]) -> &mut Self {
+        self.raw("{");
+        let mut comma = "";
+        for (name, value) in fields {
+            if let Some(value) = value {
+                self.raw(comma).text(name).raw(":").text(value);
+                comma = ",";
+            }
+        }
+        self
+    }
+
+    fn unlock(&mut self, unlock: &UnlockBody) -> &mut Self {
+        let UnlockBody { slot, passphrase, key_file, recovery_code, shares } = unlock;
+        self.object(&[
+            ("slot", slot.as_deref()),
+            ("passphrase", passphrase.as_ref().map(SecretText::reveal)),
+            ("key_file", key_file.as_ref().map(SecretText::reveal)),
+            ("recovery_code", recovery_code.as_ref().map(SecretText::reveal)),
+        ]);
+        if let Some(shares) = shares {
+            let empty = self.bytes.last() == Some(&b'{');
+            self.raw(if empty { "" } else { "," }).raw("\"shares\":");
+            self.list(shares, |body, share| {
+                body.text(share.reveal());
+            });
+        }
+        self.raw("}")
+    }
+
+    fn new_slot(&mut self, new: &NewSlotBody) -> &mut Self {
+        let NewSlotBody { kind, label, passphrase, key_file, threshold, total } = new;
+        self.object(&[
+            ("type", Some(kind)),
+            ("label", Some(label)),
+            ("passphrase", passphrase.as_ref().map(SecretText::reveal)),
+            ("key_file", key_file.as_ref().map(SecretText::reveal)),
+        ]);
+        for (name, number) in [("threshold", threshold), ("total", total)] {
+            if let Some(number) = number {
+                self.next(name).raw(&number.to_string());
+            }
+        }
+        self.raw("}")
+    }
+
+    fn end(mut self) -> Zeroizing<Vec<u8>> {
+        self.raw("}");
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NASTY: &str = "a\"b\\c\u{1}\u{1}\u{1}é\n";
+
+    fn unlock(shares: Option<&[&str]>) -> UnlockBody {
+        UnlockBody {
+            slot: Some(NASTY.to_owned()),
+            passphrase: Some(NASTY.into()),
+            shares: shares.map(|texts| texts.iter().map(|text| SecretText::from(*text)).collect()),
+            ..UnlockBody::default()
+        }
+    }
+
+    #[test]
+    fn a_body_says_what_was_meant_and_never_grows() {
+        let order = SlotWrite {
+            unlock: unlock(Some(&["one", NASTY])),
+            new: NewSlotBody {
+                kind: "shares".into(),
+                label: NASTY.repeat(20),
+                passphrase: Some(NASTY.repeat(300).into()),
+                key_file: Some(key_file_text(&[1; 300])),
+                threshold: Some(2),
+                total: Some(3),
+            },
+        };
+        let room = FRAME + unlock_size(&order.unlock) + new_size(&order.new);
+        let text = slot_write(&order);
+        assert!(text.len() <= room && text.capacity() == Vec::<u8>::with_capacity(room).capacity());
+        let read: SlotWrite = serde_json::from_slice(&text).expect("a body");
+        assert_eq!(read.unlock.slot.as_deref(), Some(NASTY));
+        assert_eq!(read.unlock.passphrase.as_ref().map(SecretText::reveal), Some(NASTY));
+        let shares = read.unlock.shares.unwrap_or_default();
+        assert_eq!(shares.iter().map(SecretText::reveal).collect::<Vec<_>>(), ["one", NASTY]);
+        assert_eq!((read.new.threshold, read.new.total, read.new.label), (Some(2), Some(3), NASTY.repeat(20)));
+        assert_eq!(read.new.key_file.map(|text| text.reveal().len()), Some(400));
+    }
+
+    #[test]
+    fn shares_alone_make_a_body() {
+        let alone = UnlockBody { slot: None, passphrase: None, ..unlock(Some(&["x"])) };
+        let mut body = Text::with_room(unlock_size(&alone));
+        body.open("unlock").unlock(&alone);
+        assert_eq!(&**body.end(), br#"{"unlock":{"shares":["x"]}}"#);
+    }
+
+    #[test]
+    fn only_the_refusal_for_missing_shares_counts_as_progress() {
+        let refused = |status, text: &str| ClientError::Refused { status, errors: vec![text.to_owned()] };
+        assert_eq!(shares_so_far(&refused(400, "1 of 3 shares are here")), Some((1, 3)));
+        for (status, text) in [(403, "1 of 3 shares are here"), (400, "share 1 was given twice"), (400, "x of y")] {
+            assert_eq!(shares_so_far(&refused(status, text)), None, "{text}");
+        }
+    }
+}
