@@ -85,11 +85,15 @@ pub enum Command {
     Slot(cmd::slot::SlotCommand),
     /// Replace the root key.
     Rekey(cmd::rekey::RekeyArgs),
-    /// Replace the key that seals the data.
+    /// Replace the key that seals the data, or values by their policies.
     Rotate(cmd::rotate::RotateArgs),
     /// See and steer rotations, and say when the data key is rotated by itself.
     #[command(subcommand)]
     Rotation(cmd::rotation::RotationCommand),
+    /// Destroy a secret for good, with the key that sealed it.
+    Shred(cmd::shred::ShredArgs),
+    /// List values that end to be valid, and when.
+    Expiry(cmd::expiry::ExpiryArgs),
     /// Read and write policies.
     #[command(subcommand)]
     Policy(cmd::policy::PolicyCommand),

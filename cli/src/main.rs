@@ -53,6 +53,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Rekey(args) => args.run(&open()?, &out),
         Command::Rotate(args) => args.run(&open()?, &out),
         Command::Rotation(command) => command.run(&open()?, &out),
+        Command::Shred(args) => args.run(&open()?, &out),
+        Command::Expiry(args) => args.run(&open()?, &out),
         Command::Policy(command) => command.run(&open()?, &out),
         Command::Identity(command) => command.run(&open()?, &out),
         Command::CanI(args) => args.run(&open()?, &out),

@@ -1,5 +1,7 @@
 //! Tests of the broker, the bytes of the chain, and the verifier, on devices in memory.
 
+mod signed;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -8,7 +10,6 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::chain::{ChainKeys, MAX_LINE};
-use super::checkpoint::KeyChange;
 use super::verify::{Fault, HeadCheck, Report, verify};
 use super::*;
 use crate::api::spiffe::SpiffeId;
@@ -479,112 +480,6 @@ fn an_entry_made_without_the_key_is_found() {
     assert_eq!(check(&unknown, Some(head)).findings[0].fault, Fault::UnknownKey(2));
 }
 
-/// What somebody with nothing but the first public key says of a log.
-fn check_public(bytes: &[u8]) -> Report {
-    let mut keys = AuditKeys::none();
-    keys.add_public(1, crate::crypto::sign::public(&log_key(1, &key()).sign));
-    verify([("log", bytes)], &keys, None)
-}
-
-#[test]
-fn a_log_goes_on_under_a_new_key_that_the_old_one_signs() {
-    let tape = Tape::default();
-    let broker = broker(&[&tape]);
-    read(&broker, 0).unwrap();
-    let newer = Key::fill_with(|bytes| bytes.copy_from_slice(&[9; 32]));
-    broker.switch_key(5, log_key(2, &newer)).unwrap();
-    broker.switch_key(5, log_key(2, &newer)).unwrap();
-    read(&broker, 1).unwrap();
-    broker.checkpoint(9).unwrap();
-    let mut both = keys();
-    both.add(2, &newer);
-    let bytes = tape.0.lock().bytes.clone();
-    assert!(verify([("log", bytes.as_slice())], &both, Some(broker.head())).is_good());
-    assert_eq!(check(&bytes, None).findings[0].fault, Fault::UnknownKey(2));
-    let report = check_public(&bytes);
-    assert!(report.is_good() && report.signed && !report.authenticated, "{report:?}");
-    assert_eq!((report.checkpoints, report.unsigned), (1, 0));
-    // Another key that says it is the next one.
-    let stranger = log_key(2, &key());
-    let (mut forged, head) = log(2);
-    let mut body = Vec::new();
-    let impostor = Key::fill_with(|bytes| *bytes = [5; 32]);
-    KeyChange::write(&mut body, 5, (1, &impostor), (2, &stranger.sign));
-    chain::seal(&mut forged, &head, 1, &ChainKeys::new(&key()), &body);
-    assert_eq!(check_public(&forged).findings[0].fault, Fault::BadSignature);
-}
-
-#[test]
-fn checkpoints_are_written_every_thousand_entries_and_on_demand() {
-    let tape = Tape::default();
-    let broker = broker(&[&tape]);
-    for n in 0..2_100 {
-        read(&broker, n).unwrap();
-    }
-    let bytes = |tape: &Tape| tape.0.lock().bytes.clone();
-    let report = check_public(&bytes(&tape));
-    assert!(report.is_good(), "{:?}", report.findings);
-    assert_eq!((report.checkpoints, report.signed_to, report.unsigned), (2, 2_001, 100));
-    broker.checkpoint(1).unwrap();
-    broker.checkpoint(1).unwrap();
-    let report = check_public(&bytes(&tape));
-    assert_eq!((report.checkpoints, report.unsigned), (3, 0), "nothing new, no checkpoint");
-}
-
-#[test]
-fn a_signed_log_does_not_bear_a_cut_a_swap_or_an_insertion() {
-    let tape = Tape::default();
-    let broker = broker(&[&tape]);
-    for n in 0..20 {
-        read(&broker, n).unwrap();
-    }
-    broker.checkpoint(1).unwrap();
-    read(&broker, 20).unwrap();
-    broker.checkpoint(1).unwrap();
-    let bytes = tape.0.lock().bytes.clone();
-    assert!(check_public(&bytes).is_good());
-    let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
-    let join = |lines: &[&[u8]]| lines.concat();
-    for at in 0..lines.len() - 1 {
-        let mut without = lines.clone();
-        without.remove(at);
-        assert!(!check_public(&join(&without)).is_good(), "line {at} left out");
-        let mut twice = lines.clone();
-        twice.insert(at, lines[at]);
-        assert!(!check_public(&join(&twice)).is_good(), "line {at} twice");
-        let mut swapped = lines.clone();
-        swapped.swap(at, at + 1);
-        assert!(!check_public(&join(&swapped)).is_good(), "line {at} swapped");
-    }
-    // A genuine checkpoint of the same key, over another log.
-    let other = Tape::default();
-    let second = self::broker(&[&other]);
-    for n in 0..20 {
-        read(&second, n + 50).unwrap();
-    }
-    second.checkpoint(1).unwrap();
-    let foreign = other.0.lock().bytes.clone();
-    let foreign: Vec<&[u8]> = foreign.split_inclusive(|byte| *byte == b'\n').collect();
-    let mut mixed = lines[..20].to_vec();
-    mixed.push(foreign[20]);
-    assert!(!check_public(&join(&mixed)).is_good());
-}
-
-fn signed_log() -> &'static Vec<u8> {
-    static LOG: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
-    LOG.get_or_init(|| {
-        let tape = Tape::default();
-        let broker = broker(&[&tape]);
-        for n in 0..60 {
-            read(&broker, n).unwrap();
-            if n % 25 == 24 || n == 59 {
-                broker.checkpoint(1).unwrap();
-            }
-        }
-        tape.0.lock().bytes.clone()
-    })
-}
-
 fn long_log() -> &'static (Vec<u8>, AuditHead) {
     static LOG: std::sync::OnceLock<(Vec<u8>, AuditHead)> = std::sync::OnceLock::new();
     LOG.get_or_init(|| log(200))
@@ -602,18 +497,6 @@ proptest! {
         prop_assert!(!check(&changed, Some(*head)).is_good());
         changed.remove(at);
         prop_assert!(!check(&changed, Some(*head)).is_good());
-    }
-
-    /// Without any secret. The last line is the last checkpoint: its own hash is covered by nothing.
-    #[test]
-    fn a_changed_byte_before_the_last_checkpoint_is_found_by_the_public_key(
-        at in any::<prop::sample::Index>(), flip in 1u8..,
-    ) {
-        let bytes = signed_log();
-        let last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
-        let mut changed = bytes.clone();
-        changed[at.index(last + 1)] ^= flip;
-        prop_assert!(!check_public(&changed).is_good());
     }
 
     #[test]

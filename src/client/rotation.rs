@@ -11,7 +11,7 @@ use super::{Client, ClientError};
 use crate::api::json::write_str;
 use crate::api::rotation::{
     NewSlotBody, RekeyBody, RotateBody, RotateConfig, RotationInfo, RotationList, SlotInfo, SlotList, SlotReply,
-    SlotWrite, TermInfo, TermList, UnlockBody,
+    SlotWrite, TermInfo, TermList, UnlockBody, ValueInfo, ValueList,
 };
 use crate::api::secret::SecretText;
 use crate::api::sys::AuditPublicKey;
@@ -21,6 +21,8 @@ use crate::api::sys::AuditPublicKey;
 pub struct Rotation<'a> {
     client: &'a Client,
 }
+
+const VALUES: &str = "sys/strongroom/values";
 
 /// What of the configuration is to change; fields that are `None` stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -39,6 +41,43 @@ pub struct RotateConfigChange {
 impl<'a> Rotation<'a> {
     pub(super) fn new(client: &'a Client) -> Self {
         Self { client }
+    }
+
+    /// Rotating values that the caller may read; those of one secret when `path` (with its mount) is given.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn values(&self, path: Option<&str>) -> Result<Vec<ValueInfo>, ClientError> {
+        let target = path.map_or_else(|| VALUES.to_owned(), |path| format!("{VALUES}/{path}"));
+        Ok(self.client.find::<ValueList>("GET", &target, None)?.unwrap_or_default().values)
+    }
+
+    /// Gives an order for one key of a secret: `rotate`, `abort`, `pause`, `resume` or `forget`.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn value_order(&self, path: &str, key: &str, action: &str) -> Result<ValueInfo, ClientError> {
+        let mut body = Vec::with_capacity(64);
+        body.extend_from_slice(b"{\"key\":");
+        write_str(&mut body, key);
+        body.extend_from_slice(b",\"action\":");
+        write_str(&mut body, action);
+        body.push(b'}');
+        self.client.ask("POST", &format!("{VALUES}/{path}"), Some(&body))
+    }
+
+    /// Stores the policy (JSON) by which one key of a secret is rotated. It holds no secret.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn set_policy(&self, path: &str, key: &str, policy: &str) -> Result<ValueInfo, ClientError> {
+        let mut body = Vec::with_capacity(policy.len() + 64);
+        body.extend_from_slice(b"{\"key\":");
+        write_str(&mut body, key);
+        body.extend_from_slice(b",\"policy\":");
+        body.extend_from_slice(policy.as_bytes());
+        body.push(b'}');
+        self.client.ask("POST", &format!("{VALUES}/{path}"), Some(&body))
     }
 
     /// The key slots.

@@ -298,7 +298,7 @@ fn a_rotation_of_the_data_key_is_waited_for_and_proved() {
     let desk = Desk::new();
     desk.fill(30);
     desk.fails(2, "rotate data-key", &["rotate", "app/prod"], &[]);
-    desk.fails(2, "rotate data-key", &["rotate", "data-key", "KEY"], &[]);
+    desk.fails(1, "no rotation policy", &["rotate", "data-key", "KEY"], &[]);
     let done = desk.fed(&["rotate", "data-key", "--full-speed"], &[]);
     let said = text(&done.stdout);
     for expected in
@@ -399,4 +399,63 @@ fn a_public_key_alone_finds_a_changed_line() {
     let (id, digits) = key.split_once(':').unwrap();
     let turned: String = digits.chars().rev().collect();
     desk.fails(1, "not in order", &["audit", "verify", "--public-key", &format!("{id}:{turned}"), name], &[]);
+}
+
+#[test]
+fn values_are_rotated_by_their_policies() {
+    let desk = Desk::new();
+    desk.fed(&["set", "app/prod", "API_KEY", "-"], &["first"]);
+    let none = desk.run(&["rotate", "app/prod", "API_KEY"], &[]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(text(&none.stderr).contains("no rotation policy"), "{}", text(&none.stderr));
+    let bad = desk.run(&["rotation", "set", "app/prod", "API_KEY", "--generator", "dice"], &[]);
+    assert!(text(&bad.stderr).contains("dice"), "{}", text(&bad.stderr));
+    let soon = "2026-12-01";
+    let set = [
+        "rotation",
+        "set",
+        "app/prod",
+        "API_KEY",
+        "--generator",
+        "token",
+        "--every",
+        "30d",
+        "--grace",
+        "1h",
+        "--expires",
+    ];
+    desk.ok(&[&set[..], &[soon]].concat());
+    let done = desk.ok(&["rotate", "app/prod", "API_KEY"]);
+    assert!(done.contains("version 2 is current") && done.contains("version 1 stays valid until"), "{done}");
+    let value = desk.ok(&["get", "app/prod", "API_KEY"]);
+    assert!(value.trim().len() > 30 && value.trim() != "first");
+    assert!(desk.ok(&["rotation", "list"]).contains("secret/app/prod API_KEY promoted"));
+    assert!(desk.ok(&["rotate", "--all", "app"]).contains("version 3 is current"));
+    assert_eq!(desk.ok(&["rotate", "--due"]).trim(), "nothing to rotate");
+    assert!(desk.ok(&["expiry"]).starts_with("secret/app/prod API_KEY end"));
+    let values: serde_json::Value = serde_json::from_str(&desk.ok(&["--json", "rotation", "list"])).unwrap();
+    assert_eq!(values["values"][0]["retired"], serde_json::json!([1]));
+    desk.ok(&["rotation", "pause", "app/prod", "API_KEY"]);
+    let paused = desk.run(&["rotate", "app/prod", "API_KEY"], &[]);
+    assert!(text(&paused.stderr).contains("paused"), "{}", text(&paused.stderr));
+    desk.ok(&["rotation", "resume", "app/prod", "API_KEY"]);
+    desk.ok(&["rotation", "forget", "app/prod", "API_KEY"]);
+    assert_eq!(desk.ok(&["expiry"]).trim(), "nothing with a date of expiry");
+}
+
+#[test]
+fn a_shredded_secret_is_gone_with_the_key_that_sealed_it() {
+    let desk = Desk::new();
+    desk.fed(&["set", "app/old", "K", "-"], &["secret of the past"]);
+    desk.fed(&["set", "app/new", "K", "-"], &["stays"]);
+    assert_eq!(desk.run(&["shred", "app/missing", "-y"], &[]).status.code(), Some(4));
+    let unsure = desk.run(&["shred", "app/old"], &[]);
+    assert!(!unsure.status.success() && text(&unsure.stderr).contains("-y"), "{}", text(&unsure.stderr));
+    let shredded = desk.ok(&["shred", "app/old", "-y", "--full-speed"]);
+    assert!(shredded.contains("no key in this vault opens the old bytes"), "{shredded}");
+    assert!(desk.ok(&["rotation", "terms"]).contains("destroyed"));
+    assert_eq!(desk.run(&["get", "app/old", "K"], &[]).status.code(), Some(4));
+    assert_eq!(desk.ok(&["get", "app/new", "K"]).trim(), "stays");
+    desk.ok(&["shred", "app/new", "--destroy", "-y"]);
+    assert_eq!(desk.run(&["get", "app/new", "K"], &[]).status.code(), Some(4));
 }

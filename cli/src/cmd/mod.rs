@@ -1,6 +1,7 @@
 //! One command family a file: what can be typed, and what it does.
 
 pub mod audit;
+pub mod expiry;
 pub mod export;
 pub mod get;
 pub mod identity;
@@ -13,8 +14,10 @@ pub mod rotate;
 pub mod rotation;
 pub mod run;
 pub mod set;
+pub mod shred;
 pub mod slot;
 pub mod status;
+pub mod value;
 
 use strongroom::api::path::Path;
 use strongroom::api::secret::SecretText;

@@ -1,7 +1,9 @@
-//! `rotate`: a new key for the data.
+//! `rotate`: a new key for the data, or new values.
 
 use clap::Args;
-use strongroom::api::rotation::{RotateBody, RotationInfo};
+use strongroom::api::rotation::{RotateBody, RotationInfo, ValueInfo};
+
+use super::value;
 
 use crate::exit::Failure;
 use crate::output::Output;
@@ -16,14 +18,24 @@ const DATA_KEY: &str = "data-key";
 #[command(
     after_help = "strongroom rotate data-key          seals every record anew under a new key, beside normal work
 strongroom rotate data-key --deep   gives each value a new key of its own, too
+strongroom rotate app/prod DB_PASSWORD   a new value for one key, by its policy (strongroom rotation set)
+strongroom rotate --due                  all values whose time has come
+strongroom rotate --all app/             all values with a policy below a folder
 
 It goes on in the vault when this command is stopped, and after a restart: strongroom rotation list"
 )]
 pub struct RotateArgs {
-    /// data-key.
-    target: String,
-    /// Key of a secret; not with data-key.
+    /// data-key, or the path of a secret.
+    #[arg(required_unless_present_any = ["due", "all"])]
+    target: Option<String>,
+    /// Key of the secret; not with data-key.
     key: Option<String>,
+    /// Rotate every value that is due or overdue.
+    #[arg(long, conflicts_with_all = ["target", "all", "deep", "full_speed"])]
+    due: bool,
+    /// Rotate every value with a policy below this folder.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["target", "deep", "full_speed"])]
+    all: Option<String>,
     /// Values get new keys too; without it only the keys of their records are sealed anew.
     #[arg(long)]
     deep: bool,
@@ -40,9 +52,8 @@ impl RotateArgs {
     /// Not allowed, or the rotation does not end well.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         // A secret at the path `data-key` has a key behind it.
-        if self.target != DATA_KEY || self.key.is_some() {
-            let what = format!("{} cannot be rotated", self.target);
-            return Err(Failure::usage(what, "what can be: strongroom rotate data-key"));
+        if self.target.as_deref() != Some(DATA_KEY) || self.key.is_some() {
+            return self.values(session, out);
         }
         let rotation = session.client.rotation();
         let started = rotation.rotate(RotateBody { deep: self.deep, full_speed: self.full_speed })?;
@@ -53,6 +64,57 @@ impl RotateArgs {
         let ended = watch::wait(session, started)?;
         out.either(&ended, || report(&ended, self.deep))?;
         watch::verdict(&ended)
+    }
+}
+
+impl RotateArgs {
+    fn values(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let chosen: Vec<(String, String)> = match (&self.target, &self.key) {
+            (Some(path), Some(key)) => {
+                vec![(value::full(session, path)?, key.clone())]
+            }
+            (Some(path), None) => {
+                let hint = "strongroom rotate PATH KEY, or strongroom rotate data-key";
+                return Err(Failure::usage(format!("which key of {path} is to be rotated?"), hint));
+            }
+            (None, _) => self.many(session)?,
+        };
+        let mut rotated: Vec<ValueInfo> = Vec::new();
+        let mut failed = None;
+        for (path, key) in &chosen {
+            let done = value::rotate(session, path, key, !self.no_wait);
+            match done.and_then(|info| if self.no_wait { Ok(info) } else { value::verdict(&info).map(|()| info) }) {
+                Ok(info) => rotated.push(info),
+                Err(error) if chosen.len() == 1 => return Err(error),
+                // One that fails must not keep the others from their turn.
+                Err(error) => {
+                    eprintln!("{path} {key}: {}", error.message);
+                    failed = Some(error);
+                }
+            }
+        }
+        out.either(&rotated, || match rotated.is_empty() {
+            true => "nothing to rotate".to_owned(),
+            false => rotated.iter().map(value::report).collect::<Vec<_>>().join("\n"),
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Keys that are due, or that lie below a folder. What is under way already is left alone.
+    fn many(&self, session: &Session) -> Result<Vec<(String, String)>, Failure> {
+        let folder = self.all.as_ref().map(|folder| {
+            let folder = folder.trim_matches('/');
+            let below = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+            format!("{}/{below}", session.mount.trim_matches('/'))
+        });
+        let values = session.client.rotation().values(None)?;
+        let wanted = |value: &&ValueInfo| match &folder {
+            Some(folder) => value.path.starts_with(folder) || format!("{}/", value.path) == *folder,
+            None => value.overdue,
+        };
+        let at_rest = |value: &&ValueInfo| matches!(value.state.as_str(), "idle" | "promoted") && !value.paused;
+        let chosen = values.iter().filter(wanted).filter(at_rest);
+        Ok(chosen.map(|value| (value.path.clone(), value.key.clone())).collect())
     }
 }
 

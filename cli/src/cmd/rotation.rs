@@ -5,6 +5,7 @@ use strongroom::api::duration::Ttl;
 use strongroom::api::rotation::{RotateConfig, RotationInfo, TermInfo};
 use strongroom::client::RotateConfigChange;
 
+use super::value;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::prompt;
@@ -14,30 +15,47 @@ use crate::watch;
 /// `strongroom rotation …`
 #[derive(Debug, Subcommand)]
 pub enum RotationCommand {
-    /// List the rotations, oldest first.
+    /// List the rotations of keys, oldest first, and the values with a policy: next, overdue, stuck.
     List,
+    /// Say how one key of a secret is rotated.
+    Set(value::SetArgs),
+    /// Forget how one key of a secret is rotated; the secret stays.
+    Forget {
+        /// Path of the secret.
+        path: String,
+        /// Key within it.
+        key: String,
+    },
     /// Show one: how far it is, its steps, and what was proved.
     Show {
-        /// Its identifier, from the list.
+        /// Its identifier, from the list; or the path of a secret.
         id: String,
+        /// Key of the secret.
+        key: Option<String>,
     },
     /// Stop one for now.
     Pause {
-        /// Its identifier.
+        /// Its identifier; or the path of a secret.
         id: String,
+        /// Key of the secret.
+        key: Option<String>,
     },
     /// Go on with one that is paused, or that needed somebody.
     Resume {
-        /// Its identifier.
+        /// Its identifier; or the path of a secret.
         id: String,
+        /// Key of the secret.
+        key: Option<String>,
         /// As fast as possible, at the cost of other requests.
         #[arg(long)]
         full_speed: bool,
     },
     /// Leave one half done: the older keys stay until the next rotation.
     Abort {
-        /// Its identifier.
+        /// Its identifier; or the path of a secret.
         id: String,
+        /// Key of the secret.
+        key: Option<String>,
         /// Do not ask.
         #[arg(short = 'y', long)]
         yes: bool,
@@ -69,23 +87,39 @@ impl RotationCommand {
         let rotation = session.client.rotation();
         match self {
             Self::List => {
-                let runs = rotation.rotations()?;
-                out.either(&runs, || runs.iter().map(line).collect::<Vec<_>>().join("\n"))
+                let (runs, values) = (rotation.rotations()?, rotation.values(None)?);
+                let shown = serde_json::json!({ "rotations": runs, "values": values });
+                out.either(&shown, || {
+                    let lines = runs.iter().map(line).chain(values.iter().map(value::line));
+                    lines.collect::<Vec<_>>().join("\n")
+                })
             }
-            Self::Show { id } => {
+            Self::Set(args) => args.run(session, out),
+            Self::Forget { path, key } => {
+                let gone = rotation.value_order(&value::full(session, path)?, key, "forget")?;
+                out.either(&gone, || format!("{} {key} is not rotated any more", gone.path))
+            }
+            Self::Show { id, key: Some(key) } => {
+                let value = value::one(session, &value::full(session, id)?, key)?;
+                out.either(&value, || value::line(&value))
+            }
+            Self::Pause { id, key: Some(key) } => steer(session, out, id, key, "pause"),
+            Self::Resume { id, key: Some(key), .. } => steer(session, out, id, key, "resume"),
+            Self::Abort { id, key: Some(key), .. } => steer(session, out, id, key, "abort"),
+            Self::Show { id, .. } => {
                 let run = rotation.rotation(id)?.ok_or_else(|| unknown(id))?;
                 out.either(&run, || shown(&run))
             }
-            Self::Pause { id } => {
+            Self::Pause { id, .. } => {
                 let run = rotation.pause(id).map_err(|error| steering(error.into(), id))?;
                 out.either(&run, || format!("{id} is paused\ngo on: strongroom rotation resume {id}"))
             }
-            Self::Resume { id, full_speed } => {
+            Self::Resume { id, full_speed, .. } => {
                 let fast = full_speed.then_some(true);
                 let run = rotation.resume(id, fast).map_err(|error| steering(error.into(), id))?;
                 out.either(&run, || format!("{id} goes on\nsee how far it is: strongroom rotation show {id}"))
             }
-            Self::Abort { id, yes } => {
+            Self::Abort { id, yes, .. } => {
                 if !yes {
                     prompt::confirm(&format!("Abort {id}? The older keys stay until the next rotation."))?;
                 }
@@ -119,6 +153,12 @@ impl RotationCommand {
             }
         }
     }
+}
+
+/// Pauses, resumes or aborts the rotation of a value.
+fn steer(session: &Session, out: &Output, path: &str, key: &str, action: &str) -> Result<(), Failure> {
+    let value = session.client.rotation().value_order(&value::full(session, path)?, key, action)?;
+    out.either(&value, || value::line(&value))
 }
 
 fn unknown(id: &str) -> Failure {

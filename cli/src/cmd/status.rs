@@ -41,6 +41,11 @@ impl StatusArgs {
             version: &seal.version,
             storage: &seal.storage_type,
         };
+        if !seal.sealed
+            && let Some(warning) = super::expiry::warning(session)
+        {
+            eprintln!("{warning}");
+        }
         out.either(&status, || {
             let state = if seal.sealed { "sealed" } else { "unsealed" };
             format!("{address}: {}\nversion {}, storage {}", out.strong(state), seal.version, seal.storage_type)

@@ -1,0 +1,64 @@
+//! `expiry`: which values end to be valid, and when.
+
+use clap::Args;
+
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::settings::Session;
+
+/// `strongroom expiry`
+#[derive(Debug, Args)]
+#[command(after_help = "A date is set with: strongroom rotation set PATH KEY ... --expires 2027-03-31
+Reminders go to the daemon's log 30, 7 and 1 days before, and `strongroom status` names what ends within 30 days.")]
+pub struct ExpiryArgs {
+    /// Only what ends within this many days.
+    #[arg(long, value_name = "DAYS")]
+    within: Option<i64>,
+}
+
+impl ExpiryArgs {
+    /// # Errors
+    /// Not allowed.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let mut values = session.client.rotation().values(None)?;
+        values
+            .retain(|value| value.expires_in_days.is_some_and(|days| self.within.is_none_or(|within| days <= within)));
+        values.sort_by_key(|value| value.expires_in_days);
+        out.either(&values, || {
+            if values.is_empty() {
+                return "nothing with a date of expiry".to_owned();
+            }
+            let line = |value: &strongroom::api::rotation::ValueInfo| {
+                format!("{} {} {}", value.path, value.key, in_words(value.expires_in_days.unwrap_or(0)))
+            };
+            values.iter().map(line).collect::<Vec<_>>().join("\n")
+        })
+    }
+}
+
+/// A line for whoever looks at the state of the vault; `None` when nothing ends soon. What may not be seen is not
+/// counted, and a failure to look is no failure of the command that asks.
+pub fn warning(session: &Session) -> Option<String> {
+    const SOON_DAYS: i64 = 30;
+    let values = session.client.rotation().values(None).ok()?;
+    let soon = values.iter().filter(|value| value.expires_in_days.is_some_and(|days| days <= SOON_DAYS)).count();
+    let stuck = values.iter().filter(|value| value.stuck).count();
+    let overdue = values.iter().filter(|value| value.overdue && !value.stuck).count();
+    let mut parts = Vec::new();
+    if soon > 0 {
+        parts.push(format!("{soon} values end within {SOON_DAYS} days (strongroom expiry)"));
+    }
+    if stuck + overdue > 0 {
+        parts.push(format!("{stuck} rotations are stuck and {overdue} overdue (strongroom rotation list)"));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+fn in_words(days: i64) -> String {
+    match days {
+        ..=-1 => format!("ended {} days ago", -days),
+        0 => "ends today".to_owned(),
+        1 => "ends tomorrow".to_owned(),
+        days => format!("ends in {days} days"),
+    }
+}
