@@ -119,7 +119,15 @@ pub fn full(session: &Session, path: &str) -> Result<String, Failure> {
 /// # Errors
 /// Refused, or the rotation does not end well.
 pub fn rotate(session: &Session, path: &str, key: &str, wait: bool) -> Result<ValueInfo, Failure> {
-    let mut now = session.client.rotation().value_order(path, key, "rotate")?;
+    let mut now = session.client.rotation().value_order(path, key, "rotate").map_err(|error| {
+        let failure = Failure::from(error);
+        match failure.code {
+            Code::Refused => {
+                Failure { hint: "see what is set and under way: strongroom rotation list".into(), ..failure }
+            }
+            _ => failure,
+        }
+    })?;
     while wait && !matches!(now.state.as_str(), "idle" | "promoted" | "needs-operator") && !now.paused {
         std::thread::sleep(POLL);
         now = one(session, path, key)?;
