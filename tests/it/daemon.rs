@@ -142,7 +142,7 @@ fn wait_for_address(log: &Path) -> String {
 }
 
 /// How often `needle` stands in the writable memory of a process; `None` where this user may not look.
-fn found_in_memory(pid: u32, needle: &[u8]) -> Option<usize> {
+pub fn found_in_memory(pid: u32, needle: &[u8]) -> Option<usize> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
     let mut memory = std::fs::File::open(format!("/proc/{pid}/mem")).ok()?;
     let mut hits = 0;

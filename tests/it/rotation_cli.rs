@@ -307,7 +307,7 @@ fn a_rotation_of_the_data_key_is_waited_for_and_proved() {
         assert!(said.contains(expected), "{expected:?} is not in: {said}");
     }
     let list = desk.json(&["rotation", "list"], &[]);
-    let id = list[0]["id"].as_str().unwrap();
+    let id = list["rotations"][0]["id"].as_str().unwrap();
     assert!(desk.ok(&["rotation", "show", id]).contains("data-key of term 1"));
     desk.fails(4, "rotation list", &["rotation", "show", "none"], &[]);
     desk.fails(1, "rotation show", &["rotation", "pause", id], &[]);
