@@ -41,6 +41,27 @@ fn tagged(mut response: Response, reply: &Reply) -> Response {
     response
 }
 
+/// Gauges in the text format of Prometheus (version 0.0.4).
+pub(super) fn prometheus(reply: &Reply) -> Response {
+    #[derive(serde::Deserialize)]
+    struct Gauge {
+        name: String,
+        value: u64,
+    }
+    #[derive(serde::Deserialize)]
+    struct Gauges {
+        gauges: Vec<Gauge>,
+    }
+    let read = reply.data.as_ref().and_then(|data| serde_json::from_slice::<Gauges>(data).ok());
+    let Some(Gauges { gauges }) = read else {
+        return errors(StatusCode::INTERNAL_SERVER_ERROR, Some("internal error"));
+    };
+    let lines = gauges.iter().map(|Gauge { name, value }| format!("# TYPE {name} gauge\n{name} {value}\n"));
+    let mut response = finish(StatusCode::OK, Some(Zeroizing::new(lines.collect::<String>().into_bytes())));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+    response
+}
+
 /// Vault's envelope around rendered `data`.
 pub(super) fn envelope(
     status: StatusCode,
@@ -143,6 +164,13 @@ mod tests {
 
     fn data(json: &str) -> Reply {
         Reply::data(Zeroizing::new(json.as_bytes().to_vec()))
+    }
+
+    #[tokio::test]
+    async fn gauges_are_written_for_prometheus() {
+        let reply = data(r#"{"gauges":[{"name":"a","value":3}]}"#);
+        assert_eq!(text(prometheus(&reply)).await, (200, "# TYPE a gauge\na 3\n".to_owned()));
+        assert_eq!(text(prometheus(&Reply::none())).await.0, 500);
     }
 
     #[tokio::test]

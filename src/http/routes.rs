@@ -195,7 +195,10 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
     let caller = caller(&http)?;
     let (parts, body) = http.into_parts();
     let (request, legacy) = translate(&parts.method, &parts.uri, &parts.headers, body, &app.limits).await?;
+    let metrics =
+        request.path.as_str() == "sys/metrics" && Query::parse(parts.uri.query())?.get("format") == Some("prometheus");
     Ok(match app.vault.handle(&caller, request).await {
+        Ok(reply) if metrics => reply::prometheus(&reply),
         Ok(reply) => reply::success(&reply, &caller.request_id, legacy),
         Err(error) => failure(&error, &caller.request_id),
     })

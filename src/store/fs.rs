@@ -40,6 +40,28 @@ pub trait RawFs: Send + Sync {
     /// # Errors
     /// Any error of the system.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Keeps hold of what a name stands for now, to overwrite it when another file has taken the name. `None` when there
+    /// is none, or the file system cannot.
+    fn hold(&self, name: &str) -> Option<Held> {
+        let _ = name;
+        None
+    }
+}
+
+/// A file that has lost its name or is about to.
+pub struct Held(File);
+
+impl Held {
+    /// Overwrites the content with zeros, durable. What the medium keeps besides (flash, copy on write, snapshots) is
+    /// beyond reach.
+    ///
+    /// # Errors
+    /// Any error of the system.
+    pub fn wipe(self) -> io::Result<()> {
+        let length = usize::try_from(self.0.metadata()?.len()).map_err(io::Error::other)?;
+        self.0.write_all_at(&vec![0; length], 0)?;
+        self.0.sync_data()
+    }
 }
 
 /// The real file system below one folder. Files written in place stay open, so that a write costs one call and its sync
@@ -116,5 +138,10 @@ impl RawFs for DiskFs {
 
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.folder)?.sync_all()
+    }
+
+    fn hold(&self, name: &str) -> Option<Held> {
+        let file = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(self.folder.join(name));
+        file.ok().map(Held)
     }
 }

@@ -115,8 +115,14 @@ impl HeaderFiles for DiskHeader {
         }
         self.0.create(aside, bytes).map_err(io_error("writing the header"))?;
         self.0.sync(aside).map_err(io_error("syncing the header"))?;
+        let old = self.0.hold(name);
         self.0.rename(aside, name).map_err(io_error("renaming the header"))?;
         self.0.sync_dir().map_err(io_error("syncing the header's folder"))?;
+        // The old header opens with the secrets of its time. As far as the medium allows it is gone, and only after the
+        // new one is durable under its name (amendment S1); a failure changes nothing that was promised.
+        if let Some(old) = old {
+            let _ = old.wipe();
+        }
         let back = self.0.read(name, MAX_HEADER_BYTES + 1).map_err(io_error("reading the header back"))?;
         if back.as_deref() == Some(bytes) { Ok(()) } else { Err(SidecarError::NotWritten) }
     }
@@ -259,5 +265,25 @@ impl DirLock {
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
             Err(TryLockError::Error(error)) => Err(StoreError::reading(&error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_header_is_overwritten_where_it_lay() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = DiskHeader::new(folder.path());
+        header.write(0, b"the old header").unwrap();
+        let mut old = File::open(folder.path().join("vault.hdr.0")).unwrap();
+        header.write(0, b"the new one").unwrap();
+        let mut bytes = Vec::new();
+        old.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, [0; 14]);
+        assert_eq!(header.read().unwrap()[0].as_deref(), Some(&b"the new one"[..]));
     }
 }

@@ -355,7 +355,13 @@ fn commit_rekey(
             if compromised {
                 terms::aim(&mut run, &before, None);
                 run.note("data key", "new term; everything under the older ones is being sealed anew");
-                run.note("audit key", "new; the log names it");
+                run.note("audit key", "new; the log names it, signed by the old one");
+                run.note("tokens", "none exist in this version: a certificate is the only credential");
+                run.note(
+                    "certificate authority",
+                    "NOT replaced by this version: whoever could read the store may have its key and make certificates; \
+                     let nobody else reach the listener until a new vault has taken over",
+                );
                 run.full_speed = true;
                 if deep {
                     run.values_before = Some(generation);

@@ -6,6 +6,7 @@ pub(super) mod certificates;
 pub(super) mod health;
 mod identities;
 mod keys;
+mod metrics;
 mod mounts;
 mod policies;
 pub(super) mod rotation;
@@ -194,6 +195,7 @@ pub(super) static ROUTES: &[Route] = &[
     read("sys/audit", mounts::audit).sudo(),
     write_as_read("sys/capabilities-self", capabilities::of_caller, Effect::None),
     read("sys/key-status", keys::status),
+    read("sys/metrics", metrics::read),
     order("sys/rotate", rotation::rotate),
     read("sys/rotate/config", rotation::read_config),
     write("sys/rotate/config", rotation::write_config).sudo(),

@@ -97,6 +97,13 @@ fn a_rotation_pauses_resumes_and_aborts() {
     let path = format!("sys/strongroom/rotations/{}", begun["id"].as_str().expect("an id"));
     let paused = order(&rig, &format!("{path}/pause"), &json!({})).expect("pauses");
     assert_eq!(paused["paused"], true);
+    let gauges = rig.read(&rig.operator(), "sys/metrics").expect("counted")["gauges"].clone();
+    let gauge = |name: &str| {
+        let all = gauges.as_array().expect("a list").iter();
+        all.clone().find(|gauge| gauge["name"] == name).expect(name)["value"].as_u64()
+    };
+    assert!(gauge("strongroom_old_term_records") > Some(0));
+    assert_eq!((gauge("strongroom_rotations_paused"), gauge("strongroom_term")), (Some(1), Some(2)));
     let done = |rig: &Rig| rig.read(&rig.operator(), &path).expect("shown")["done"].as_u64();
     let before = done(&rig);
     std::thread::sleep(Duration::from_millis(80));

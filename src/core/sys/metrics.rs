@@ -1,0 +1,63 @@
+//! `sys/metrics`: gauges of rotations and of the store. Names and numbers only, no path and no value.
+
+use serde::Serialize;
+
+use crate::barrier::MountId;
+use crate::engine::Reply;
+use crate::keys::TermState;
+
+use super::super::error::VaultError;
+use super::super::rotation::Phase;
+use super::super::rotation::record::{self, State};
+use super::super::rotation::value::record as values;
+use super::{Inquiry, data};
+
+/// Values that end within this time count as ending soon.
+const SOON_MS: u64 = 30 * 86_400_000;
+
+#[derive(Serialize)]
+struct Gauge {
+    name: &'static str,
+    value: u64,
+}
+
+#[derive(Serialize)]
+struct Gauges {
+    gauges: Vec<Gauge>,
+}
+
+/// Everything that can be counted without looking at a secret.
+pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    let barrier = &inquiry.live.barrier;
+    let view = barrier.view(MountId::ROTATION);
+    let (terms, runs, rows) = (barrier.terms(), record::all(&view)?, values::all(&view)?);
+    let key = barrier.key_status();
+    let now_ms = inquiry.now_ms;
+    let old = terms.iter().filter(|term| matches!(term.state, TermState::DecryptOnly | TermState::Compromised));
+    let open = runs.iter().rev().find(|run| !run.state.ended());
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let of_runs = |wanted: fn(&record::Run) -> bool| count(runs.iter().filter(|run| wanted(run)).count());
+    let of_rows = |wanted: &dyn Fn(&values::ValueRow) -> bool| count(rows.iter().filter(|row| wanted(row)).count());
+    let gauges = [
+        ("strongroom_records", barrier.record_count()),
+        ("strongroom_generation", barrier.mark().2),
+        ("strongroom_term", u64::from(key.term)),
+        ("strongroom_term_age_seconds", now_ms.saturating_sub(key.created_ms) / 1_000),
+        ("strongroom_term_seals", key.seals),
+        ("strongroom_old_term_records", old.map(|term| term.live).sum()),
+        ("strongroom_rotation_records_done", open.map_or(0, |run| run.done)),
+        ("strongroom_rotation_records_total", open.map_or(0, |run| run.total)),
+        ("strongroom_rotations_open", of_runs(|run| !run.state.ended())),
+        ("strongroom_rotations_paused", of_runs(|run| run.paused && !run.state.ended())),
+        ("strongroom_rotations_stuck", of_runs(|run| run.state == State::NeedsOperator)),
+        ("strongroom_values", count(rows.len())),
+        ("strongroom_values_rotating", of_rows(&|row| !matches!(row.phase, Phase::Idle | Phase::Promoted))),
+        ("strongroom_values_stuck", of_rows(&|row| row.phase == Phase::NeedsOperator)),
+        ("strongroom_values_overdue", of_rows(&|row| row.next_ms.is_some_and(|next| next <= now_ms))),
+        (
+            "strongroom_values_ending_soon",
+            of_rows(&|row| row.policy.expires_at_ms.is_some_and(|at| at <= now_ms.saturating_add(SOON_MS))),
+        ),
+    ];
+    data(&Gauges { gauges: gauges.into_iter().map(|(name, value)| Gauge { name, value }).collect() })
+}
