@@ -164,7 +164,7 @@ pub struct StepInfo {
 pub struct RotationInfo {
     /// Identifier.
     pub id: String,
-    /// `data-key`, `slot`, `rekey`, `compromised` or `value`.
+    /// `data-key`, `slot`, `rekey` or `compromised`.
     pub kind: String,
     /// What is rotated.
     pub target: String,
@@ -277,7 +277,7 @@ pub struct ValueInfo {
     pub previous: Option<u64>,
     /// End of the grace, RFC 3339.
     pub previous_until: String,
-    /// Versions whose grace is over, newest first.
+    /// The last versions whose grace is over, oldest first.
     pub retired: Vec<u64>,
     /// When the current value became current, RFC 3339; empty before the first rotation.
     pub rotated: String,

@@ -172,6 +172,18 @@ pub struct AuditPublicKey {
     pub public_key: String,
     /// SHA-256 of the key, to compare by eye.
     pub fingerprint: String,
+    /// All keys of this vault, the newest last: older entries were signed with older ones.
+    pub keys: Vec<AuditPublicHalf>,
+}
+
+/// One public half.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuditPublicHalf {
+    /// Number of the key.
+    pub id: u32,
+    /// 32 bytes in hexadecimal.
+    pub public_key: String,
 }
 
 /// Tuning values of a [`Mount`].

@@ -93,6 +93,8 @@ impl<'b> Group<'b> {
         let ring = next.as_ref().map_or(&*current, |next| &next.ring);
         (state.header_seq, state.header_mac) = (ring.header.seq, ring.header.mac);
         state.term(ring.keyring.active_term().id);
+        // Counters of terms that the keyring has forgotten.
+        state.terms.retain(|used| used.live > 0 || ring.keyring.term(used.term).is_some());
         if next.as_ref().is_some_and(|next| next.new_set) {
             state.set_hash = sum(&ring.set, &barrier.published.read().index);
         }

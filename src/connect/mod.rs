@@ -131,6 +131,9 @@ pub trait Target: Send + Sync {
     /// The login that is needed to open it.
     fn admin(&self) -> Option<&AdminPlace>;
 
+    /// How many logins take turns: two, one, or none when values have no login.
+    fn logins(&self) -> usize;
+
     /// Makes the connector for one rotation, without touching the target.
     ///
     /// # Errors
@@ -147,6 +150,13 @@ pub struct PostgresEntry {
 }
 
 impl Target for PostgresEntry {
+    fn logins(&self) -> usize {
+        match self.target.roles {
+            postgres::Roles::Pair(_) => 2,
+            postgres::Roles::Single(_) => 1,
+        }
+    }
+
     fn admin(&self) -> Option<&AdminPlace> {
         Some(&self.admin)
     }
@@ -160,6 +170,10 @@ impl Target for PostgresEntry {
 }
 
 impl Target for hook::HookTarget {
+    fn logins(&self) -> usize {
+        0
+    }
+
     fn admin(&self) -> Option<&AdminPlace> {
         None
     }

@@ -9,6 +9,9 @@ use crate::crypto::{CryptoError, Key, Random};
 /// Greatest number of terms in a keyring, destroyed ones included.
 pub const MAX_TERMS: usize = 1024;
 
+/// Terms from which on the oldest destroyed ones are forgotten.
+const KEPT_TERMS: usize = 128;
+
 const BODY: u8 = 1;
 
 /// Keys of one integrity set; `rekey` makes a new one.
@@ -201,12 +204,18 @@ impl Keyring {
     }
 
     /// Adds a term and makes it the one that seals; the one before opens only. `compromised` marks all older terms as
-    /// such. Returns the new term's number.
+    /// such. Of terms that were destroyed long ago only the number is kept, by never using it again. Returns the new
+    /// term's number.
     ///
     /// # Errors
     /// [`CryptoError::Random`]; [`CryptoError::TooLarge`] beyond [`MAX_TERMS`].
     pub fn add_term(&mut self, random: &dyn Random, now_ms: u64, compromised: bool) -> Result<u32, CryptoError> {
         let (last, suite) = (self.terms.last().map_or(0, |term| term.id), self.active_term().suite);
+        while self.terms.len() >= KEPT_TERMS
+            && let Some(oldest) = self.terms.iter().position(|term| term.state == TermState::Destroyed)
+        {
+            self.terms.remove(oldest);
+        }
         let id = last.checked_add(1).filter(|_| self.terms.len() < MAX_TERMS).ok_or(CryptoError::TooLarge)?;
         let key = TermKey::Live(Key::random(random)?);
         for term in self.terms.iter_mut().filter(|term| term.state != TermState::Destroyed) {

@@ -5,7 +5,9 @@ use crate::crypto::envelope::Suite;
 use crate::crypto::password::{OPEN_FLOOR, Params};
 use crate::crypto::random::SeededRandom;
 
-use super::{Header, HeaderError, IntegritySet, NewSlot, Opened, Term, TermKey, TermState, Unlock, VaultId, WeakKdf};
+use super::{
+    Header, HeaderError, IntegritySet, Keyring, NewSlot, Opened, Term, TermKey, TermState, Unlock, VaultId, WeakKdf,
+};
 
 const PASS: &[u8] = b"correct horse battery";
 const FILE: &[u8] = &[0x5a; 48];
@@ -145,4 +147,18 @@ proptest! {
         let _ = Header::parse(&bytes);
         prop_assert!(Header::parse(&bytes[..cut.min(bytes.len() - 1)]).is_err());
     }
+}
+
+#[test]
+fn the_oldest_destroyed_terms_are_forgotten_and_their_numbers_never_used_again() {
+    let random = SeededRandom::new(3);
+    let mut keyring = Keyring::create(&random, Suite::Aes256Gcm, 1).unwrap();
+    for n in 2..400 {
+        assert_eq!(keyring.add_term(&random, 1, false).unwrap(), n);
+        assert!(keyring.destroy_term(n - 1) && !keyring.destroy_term(n));
+    }
+    assert_eq!(keyring.terms.len(), 128);
+    assert!(keyring.term(1).is_none() && keyring.active_term().id == 399);
+    let again = Keyring::decode(keyring.encode().unwrap().as_slice()).unwrap();
+    assert_eq!(again.active_term().id, 399);
 }

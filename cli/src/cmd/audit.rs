@@ -113,12 +113,13 @@ fn ask(session: &Session) -> Result<(AuditKeys, Option<AuditHead>), Failure> {
     if !legible || !unhex(&head.hash, &mut hash) {
         return Err(malformed());
     }
-    // The signatures are checked as well when this certificate may see the public half. The vault gives only the newest
-    // one: a trail that went over to it from an older one has to be checked from the older one, which --public-key does.
-    if let ([only], Ok(signing)) = (reply.keys.as_slice(), session.client.rotation().audit_public_key()) {
-        let mut public = [0; 32];
-        if only.id == signing.id && unhex(&signing.public_key, &mut public) {
-            keys.add_public(signing.id, public);
+    // The signatures are checked as well when this certificate may see the public halves.
+    if let Ok(signing) = session.client.rotation().audit_public_key() {
+        for half in &signing.keys {
+            let mut public = [0; 32];
+            if unhex(&half.public_key, &mut public) {
+                keys.add_public(half.id, public);
+            }
         }
     }
     Ok((keys, Some(AuditHead { seq: head.seq, hash })))

@@ -26,8 +26,6 @@ pub(in crate::core) enum Kind {
     Rekey,
     /// Everything that somebody with an old slot may have had.
     Compromised,
-    /// A value.
-    Value,
 }
 
 /// How far it is.
@@ -44,18 +42,6 @@ pub(in crate::core) enum State {
     Proving,
     /// Proved; the old key is still in the keyring.
     Drained,
-    /// A value is made and stored, nothing outside has been touched.
-    Staged,
-    /// The target may or may not have the new value.
-    Applying,
-    /// The target has the new value.
-    Applied,
-    /// The new value has been tried.
-    Verified,
-    /// The new value is current, the old one in grace.
-    Promoted,
-    /// Back to the value of before.
-    RollingBack,
     /// Somebody has to look: `error` says at what.
     NeedsOperator,
     /// Ended well.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::api::sys::{AuditPublicKey, KeyStatus};
+use crate::api::sys::{AuditPublicHalf, AuditPublicKey, KeyStatus};
 use crate::api::time::rfc3339_nano;
 use crate::engine::Reply;
 
@@ -64,5 +64,8 @@ pub(super) fn audit_public_key(inquiry: &Inquiry<'_>) -> Result<Reply, VaultErro
         algorithm: "ed25519".to_owned(),
         public_key: hex(&public),
         fingerprint: hex(&fingerprint),
+        keys: (inquiry.live.barrier.audit_keys().iter())
+            .map(|key| AuditPublicHalf { id: key.id, public_key: hex(&crate::crypto::sign::public(&key.sign)) })
+            .collect(),
     })
 }

@@ -130,6 +130,10 @@ impl Connector for Database {
 }
 
 impl Target for Database {
+    fn logins(&self) -> usize {
+        2
+    }
+
     fn admin(&self) -> Option<&AdminPlace> {
         None
     }
@@ -271,6 +275,9 @@ fn bad_policies_and_orders_are_refused_by_name() {
         (json!({ "generator": { "type": "password", "alphabet": ["digits"], "require": { "upper": 1 } } }), "upper"),
         (json!({ "generator": { "type": "uuid" }, "schedule": { "cron": "0 0 30 2 *" } }), "never"),
         (json!({ "generator": { "type": "uuid" }, "target": "elsewhere", "user_key": "U" }), "elsewhere"),
+        (json!({ "generator": { "type": "uuid" }, "target": "db", "mode": "single" }), "take turns"),
+        (json!({ "generator": { "type": "command", "target": "db" } }), "not offered"),
+        (json!({ "generator": { "type": "certificate", "common_name": "x", "ttl": "24h" } }), "sans"),
     ] {
         let error = policy(body);
         assert!(error.contains(part), "{error} lacks {part}");
@@ -372,6 +379,27 @@ fn a_value_that_fails_its_trial_never_becomes_current() {
     assert!(now["error"].as_str().is_some_and(|error| error.contains("refused when it was tried")), "{now}");
     assert_eq!(secret(&rig)["data"]["DB_PASSWORD"], "first");
     assert!(current_works(&rig, &database));
+}
+
+#[test]
+fn a_missed_rotation_waits_for_its_window() {
+    let rig = fresh(&Database::default());
+    // The clock stands at 15:06 UTC.
+    let schedule = json!({ "every": "1h", "window": "03:00-04:00" });
+    let policy = json!({ "generator": { "type": "uuid" }, "schedule": schedule, "grace": "10m" });
+    order(&rig, &json!({ "key": "ID", "policy": policy })).expect("taken");
+    let there = |rig: &Rig| secret(rig)["data"].get("ID").is_some();
+    rig.clock.advance(3 * 3_600_000);
+    std::thread::sleep(Duration::from_millis(60));
+    assert!(!there(&rig), "it is 18:06");
+    rig.clock.advance(9 * 3_600_000 + 20 * 60_000);
+    for _ in 0..300 {
+        if there(&rig) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(there(&rig), "it is 03:26");
 }
 
 #[test]

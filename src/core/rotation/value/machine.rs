@@ -62,7 +62,15 @@ pub(super) fn next(desk: &Desk, row: ValueRow, now_ms: u64) -> Result<Next, Vaul
                     None => retire(desk, row).map(again),
                 };
             }
+            // A target's value before is still valid on purpose: starting would take it away.
+            let in_grace = row.phase == Phase::Promoted && row.policy.target.is_some();
+            let window = row.policy.schedule.as_ref().and_then(|schedule| schedule.window);
             match row.next_ms {
+                Some(next_ms) if next_ms <= now_ms && in_grace => Ok(Next::Wait(grace_until.unwrap_or(now_ms))),
+                // Missed, by a stop or a failure, and now outside the hours that were given.
+                Some(next_ms) if next_ms <= now_ms && window.is_some_and(|window| !window.is_open(now_ms)) => {
+                    Ok(Next::Wait(now_ms.saturating_add(60_000)))
+                }
                 Some(next_ms) if next_ms <= now_ms => {
                     let facts = facts(desk, &row, "is due")?;
                     start(desk, &facts, row, now_ms).map(again)

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::barrier::MountId;
-use crate::rotate::policy::Policy;
+use crate::rotate::generate::Generator;
+use crate::rotate::policy::{Mode, Policy};
 
 use super::super::super::error::VaultError;
 use super::super::super::facts::Facts;
@@ -259,7 +260,7 @@ impl Thread {
                 if row.phase == Phase::Promoted && row.policy.target.is_some() {
                     let until = row.previous().map_or(0, |previous| previous.grace_until_ms);
                     return Err(Refused::early(VaultError::BadRequest(format!(
-                        "the value before is in its grace until {}: rotating now would end it early; wait, or shorten the grace in the policy",
+                        "the value before is in its grace until {}: rotating now would end it early; wait until then",
                         crate::api::time::rfc3339_nano(until)
                     ))));
                 }
@@ -302,6 +303,7 @@ impl Thread {
             ))));
         }
         machine::place(&self.desk.snapshot.load(), &path).map_err(Refused::early)?;
+        self.possible(&policy).map_err(|text| Refused::early(VaultError::BadRequest(text)))?;
         let now_ms = self.desk.clock.now_ms();
         let next_ms = ValueRow::due_after(&policy, &path, &key, now_ms);
         let stored = record::find(&self.desk.barrier.view(MountId::ROTATION), &path, &key).map_err(Refused::early)?;
@@ -340,6 +342,32 @@ impl Thread {
         let entry = row.duplicate().map_err(Refused::early)?;
         self.desk.records(facts, move |tx, _| entry.put(tx).map(|()| Reply::none()))?;
         Ok(row)
+    }
+
+    /// What the policy alone cannot know.
+    fn possible(&self, policy: &Policy) -> Result<(), String> {
+        match &policy.generator {
+            Generator::Command(_) => {
+                return Err("generator.type: values printed by a command are not offered in this version".to_owned());
+            }
+            Generator::Certificate(wanted) if wanted.common_name.is_some() => {
+                return Err("generator.common_name: certificates carry their names in sans; write it there".to_owned());
+            }
+            Generator::Certificate(wanted)
+                if wanted.sans.len() > 64 || wanted.sans.iter().any(|name| name.contains("://")) =>
+            {
+                return Err("generator.sans: up to 64 dns names and ip addresses are possible".to_owned());
+            }
+            _ => {}
+        }
+        let target = policy.target.as_ref().and_then(|name| self.desk.settings.targets.get(name));
+        match (target.map(|target| target.logins()), policy.mode) {
+            (Some(2), Mode::Single) => {
+                Err("mode: the target has two logins that take turns; write \"pair\"".to_owned())
+            }
+            (Some(0 | 1), Mode::Pair) => Err("mode: the target has not two logins; write \"single\"".to_owned()),
+            _ => Ok(()),
+        }
     }
 
     fn forget(&mut self, facts: &Arc<Facts>, row: ValueRow) -> Result<ValueRow, Refused> {
