@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::chain::{self, AuditHead, KeySet, LogKey};
 use super::checkpoint::{self, Coverage, KeyChange};
@@ -179,11 +179,9 @@ impl Broker {
     /// # Errors
     /// [`AuditError::Refused`]: not recorded, the answer must not leave. [`AuditError::Sync`]: stop the process.
     pub fn exchange(&self, request: &RequestFacts<'_>, reply: &ReplyFacts<'_>) -> Result<(), AuditError> {
-        let keys = self.keys.load_full();
-        let mut bodies = Bodies { bytes: Vec::with_capacity(1024), ends: Vec::with_capacity(1) };
-        self.writer(&keys, &mut bodies.bytes).exchange(request, reply);
-        bodies.end();
-        self.append(&mut self.state.lock(), &keys, request.time_ms, &bodies)?;
+        let (mut state, keys, bodies) = self.written(1024, |writer| writer.exchange(request, reply));
+        self.append(&mut state, &keys, request.time_ms, &bodies)?;
+        drop(state);
         match self.mode {
             SyncMode::Periodic => Ok(()),
             SyncMode::Always => self.sync(),
@@ -197,16 +195,9 @@ impl Broker {
     /// # Errors
     /// [`AuditError::Refused`]: none was recorded, the group must not run. [`AuditError::Sync`]: stop the process.
     pub fn requests(&self, requests: &[RequestFacts<'_>]) -> Result<AuditHead, AuditError> {
-        let keys = self.keys.load_full();
-        let mut bodies = Bodies::default();
-        let mut time_ms = 0;
-        for facts in requests {
-            self.writer(&keys, &mut bodies.bytes).request(facts);
-            bodies.end();
-            time_ms = time_ms.max(facts.time_ms);
-        }
+        let time_ms = requests.iter().map(|facts| facts.time_ms).max().unwrap_or(0);
         let head = {
-            let mut state = self.state.lock();
+            let (mut state, keys, bodies) = self.written_each(requests.iter(), |writer, facts| writer.request(facts));
             if requests.is_empty() {
                 return if state.dead { Err(AuditError::Sync) } else { Ok(state.head) };
             }
@@ -260,12 +251,8 @@ impl Broker {
     /// # Errors
     /// [`AuditError::Refused`], [`AuditError::Sync`].
     pub fn note(&self, time_ms: u64, note: &Note<'_>) -> Result<(), AuditError> {
-        let keys = self.keys.load_full();
-        let mut bodies = Bodies::default();
-        self.writer(&keys, &mut bodies.bytes).note(time_ms, note);
-        bodies.end();
         {
-            let mut state = self.state.lock();
+            let (mut state, keys, bodies) = self.written(256, |writer| writer.note(time_ms, note));
             self.append(&mut state, &keys, time_ms, &bodies)?;
             if let Note::Unfinished { request, .. } = note {
                 state.pending.remove(request);
@@ -376,15 +363,15 @@ impl Broker {
     /// # Errors
     /// [`AuditError::Refused`]: nothing has changed. [`AuditError::Sync`]: stop the process.
     pub fn switch_key(&self, time_ms: u64, key: LogKey) -> Result<(), AuditError> {
-        let old = self.keys.load_full();
-        if old.id == key.id {
-            return Ok(());
-        }
-        let mut bodies = Bodies::default();
-        KeyChange::write(&mut bodies.bytes, time_ms, (old.id, &old.sign), (key.id, &key.sign));
-        bodies.end();
         {
             let mut state = self.state.lock();
+            let old = self.keys.load_full();
+            if old.id == key.id {
+                return Ok(());
+            }
+            let mut bodies = Bodies::default();
+            KeyChange::write(&mut bodies.bytes, time_ms, (old.id, &old.sign), (key.id, &key.sign));
+            bodies.end();
             let time_ms = time_ms.max(state.last_ms);
             self.append(&mut state, &old, time_ms, &bodies)?;
             self.keys.store(Arc::new(KeySet::from(key)));
@@ -434,6 +421,47 @@ impl Broker {
             complaint: if state.dead { Some("sync failed") } else { slot.complaint },
         };
         state.slots.iter().map(describe).collect()
+    }
+
+    /// Writes one body, and takes the lock.
+    fn written(
+        &self,
+        room: usize,
+        write: impl Fn(&mut EntryWriter<'_, '_>),
+    ) -> (MutexGuard<'_, State>, Arc<KeySet>, Bodies) {
+        let bodies = || Bodies { bytes: Vec::with_capacity(room), ends: Vec::with_capacity(1) };
+        self.written_into(bodies, std::iter::once(()), |writer, ()| write(writer))
+    }
+
+    /// Writes a body for each item, and takes the lock.
+    fn written_each<T>(
+        &self,
+        items: impl Iterator<Item = T> + Clone,
+        write: impl Fn(&mut EntryWriter<'_, '_>, T),
+    ) -> (MutexGuard<'_, State>, Arc<KeySet>, Bodies) {
+        self.written_into(Bodies::default, items, write)
+    }
+
+    /// Bodies are written outside the lock. A change of the key in between makes them anew: behind the note that names
+    /// the next key no entry may stand under the old one.
+    fn written_into<T>(
+        &self,
+        bodies: impl Fn() -> Bodies,
+        items: impl Iterator<Item = T> + Clone,
+        write: impl Fn(&mut EntryWriter<'_, '_>, T),
+    ) -> (MutexGuard<'_, State>, Arc<KeySet>, Bodies) {
+        loop {
+            let keys = self.keys.load_full();
+            let mut bodies = bodies();
+            for item in items.clone() {
+                write(&mut self.writer(&keys, &mut bodies.bytes), item);
+                bodies.end();
+            }
+            let state = self.state.lock();
+            if self.keys.load().id == keys.id {
+                return (state, keys, bodies);
+            }
+        }
     }
 
     fn writer<'o, 'k>(&self, keys: &'k KeySet, out: &'o mut Vec<u8>) -> EntryWriter<'o, 'k> {

@@ -27,6 +27,8 @@ struct Memory {
     /// Syncs outside the broker's lock.
     outside: bool,
     complaint: Option<&'static str>,
+    /// The next reopening finds a new file.
+    fresh: bool,
 }
 
 #[derive(Clone, Default)]
@@ -64,7 +66,7 @@ impl Device for Tape {
         if memory.fail_sync { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
     }
     fn reopen(&mut self) -> io::Result<bool> {
-        Ok(false)
+        Ok(std::mem::take(&mut self.0.lock().fresh))
     }
     fn check(&mut self) -> Result<(), &'static str> {
         self.0.lock().complaint.map_or(Ok(()), Err)

@@ -71,6 +71,17 @@ pub enum Fault {
         /// Last one.
         to: u64,
     },
+    /// Entries that end a file, or a gap that is claimed, without a checkpoint that covers them.
+    #[error("entries {from} to {to} are covered by no checkpoint although the log goes on")]
+    Unproven {
+        /// First such entry.
+        from: u64,
+        /// Last one.
+        to: u64,
+    },
+    /// The key had been replaced before this entry.
+    #[error("audit key {0} was replaced before this entry")]
+    RetiredKey(u32),
     /// Reading failed.
     #[error("cannot be read: {0}")]
     Unreadable(io::ErrorKind),
@@ -146,9 +157,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// True if nothing is wrong and the expected head, if one was given, is there.
+    /// True if nothing is wrong, the expected head, if one was given, is there, and, with public keys alone, there is a
+    /// checkpoint at all.
     pub fn is_good(&self) -> bool {
-        self.findings.is_empty() && matches!(self.head, HeadCheck::NotAsked | HeadCheck::Found | HeadCheck::Missed)
+        let proven = self.authenticated || !self.signed || self.checkpoints > 0;
+        let expected = matches!(self.head, HeadCheck::NotAsked | HeadCheck::Found | HeadCheck::Missed);
+        self.findings.is_empty() && proven && expected
     }
 
     fn add(&mut self, file: &str, line: u64, seq: Option<u64>, fault: Fault) {
@@ -261,6 +275,8 @@ pub(super) struct Walker<'k> {
     signed_to: u64,
     /// Lines that ended a file without a checkpoint.
     lost: u64,
+    /// The key that a genuine change of the key has named; older ones must not be used any more.
+    key: Option<u32>,
 }
 
 impl<'k> Walker<'k> {
@@ -277,6 +293,7 @@ impl<'k> Walker<'k> {
             checkpoints: 0,
             signed_to: 0,
             lost: 0,
+            key: None,
         }
     }
 
@@ -284,6 +301,9 @@ impl<'k> Walker<'k> {
     pub(super) fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Fault> {
         let line = Line::parse(bytes).ok_or(Fault::Malformed)?;
         let role = Role::parse(line.body).ok_or(Fault::Malformed)?;
+        if self.key.is_some_and(|key| key != line.key) {
+            return Err(Fault::RetiredKey(line.key));
+        }
         if !self.keys.is_empty() {
             let keys = self.keys.find(line.key).ok_or(Fault::UnknownKey(line.key))?;
             if !line.genuine(keys) {
@@ -333,6 +353,8 @@ impl<'k> Walker<'k> {
     /// Follows what checkpoints cover; with public keys, checks them.
     fn cover(&mut self, line: &Line<'_>, role: &Role<'_>, bytes: &[u8]) -> Option<Fault> {
         let public = self.publics.iter().find(|(id, _)| *id == line.key).map(|(_, public)| *public);
+        // Without the secret key nothing says that a note about missing entries is the vault's own.
+        let only_public = self.keys.is_empty() && !self.publics.is_empty();
         self.last_key = Some(line.key);
         match role {
             Role::Checkpoint(checkpoint) => {
@@ -349,6 +371,9 @@ impl<'k> Walker<'k> {
                     Some(Judgement::OtherLines) => {
                         return Some(Fault::NotSigned { from: checkpoint.from, to: checkpoint.to });
                     }
+                    Some(Judgement::Holed) if only_public => {
+                        return Some(Fault::Unproven { from: checkpoint.from, to: checkpoint.to });
+                    }
                     Some(Judgement::Holed) | None => self.lost = self.lost.saturating_add(left),
                 }
                 (judged.is_none() && !self.publics.is_empty()).then_some(Fault::UnknownKey(line.key))
@@ -356,17 +381,24 @@ impl<'k> Walker<'k> {
             Role::Key(change) => {
                 self.coverage.add(line.seq, bytes);
                 match public {
-                    Some(public) if change.genuine(line.key, &public) => self.publics.push((change.new, change.public)),
+                    Some(public) if change.genuine(line.key, &public) => {
+                        self.publics.push((change.new, change.public));
+                        self.key = Some(change.new);
+                    }
                     Some(_) => return Some(Fault::BadSignature),
+                    // The entry itself is genuine, which the caller has checked.
+                    None if !self.keys.is_empty() => self.key = Some(change.new),
                     None => {}
                 }
                 None
             }
             Role::Reopened { new: true, .. } => {
-                self.lost = self.lost.saturating_add(self.coverage.open);
+                let (open, to) = (self.coverage.open, line.seq.saturating_sub(1));
+                self.lost = self.lost.saturating_add(open);
                 self.coverage = Coverage::default();
                 self.coverage.add(line.seq, bytes);
-                None
+                let from = to.saturating_sub(open.saturating_sub(1));
+                (only_public && open > 0).then_some(Fault::Unproven { from, to })
             }
             _ => {
                 self.coverage.add(line.seq, bytes);
@@ -379,7 +411,7 @@ impl<'k> Walker<'k> {
     fn skip(&mut self, bytes: &[u8], fault: &Fault) {
         let Some(line) = Line::parse(bytes) else { return };
         // A line that was refused still stands in the file: what is signed over it must not fit.
-        if !matches!(fault, Fault::BadSignature | Fault::NotSigned { .. }) {
+        if !matches!(fault, Fault::BadSignature | Fault::NotSigned { .. } | Fault::Unproven { .. }) {
             self.coverage.add(line.seq, bytes);
         }
         let follows = self.head.is_none_or(|head| line.seq == head.seq + 1);

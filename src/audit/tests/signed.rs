@@ -96,6 +96,74 @@ fn a_signed_log_does_not_bear_a_cut_a_swap_or_an_insertion() {
     assert!(!check_public(&join(&mixed)).is_good());
 }
 
+fn lines_of(bytes: &[u8]) -> Vec<Vec<u8>> {
+    bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
+}
+
+/// Somebody without any key says that entries are elsewhere, and changes what follows.
+#[test]
+fn a_made_up_gap_hides_nothing() {
+    let lines = lines_of(signed_log());
+    let parsed = chain::Line::parse(&lines[16][..lines[16].len() - 1]).expect("a line");
+    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let note = format!(
+        "{{\"seq\":17,\"prev\":\"{}\",\"key\":1,\"type\":\"note\",\"time\":\"2027-01-15T08:00:00.000Z\",\"kind\":\"rejoined\",\"from\":13,\"device\":\"file\",\"hash\":\"{}\"}}\n",
+        hex(&parsed.prev),
+        hex(&parsed.hash)
+    );
+    let mut forged = lines.clone();
+    forged[16] = note.into_bytes();
+    forged.drain(12..16);
+    let report = check_public(&forged.concat());
+    assert!(!report.is_good(), "{report:?}");
+    assert!(report.findings.iter().any(|finding| matches!(finding.fault, Fault::Unproven { .. })), "{report:?}");
+}
+
+/// A file that ends without a checkpoint before the next one begins may have been written by anybody.
+#[test]
+fn a_file_without_a_checkpoint_at_its_end_proves_nothing() {
+    let tape = Tape::default();
+    let broker = broker(&[&tape]);
+    for n in 0..5 {
+        read(&broker, n).unwrap();
+    }
+    let first = tape.0.lock().bytes.clone();
+    assert!(!check_public(&first).is_good(), "no checkpoint at all");
+    tape.0.lock().fresh = true;
+    broker.reopen().unwrap();
+    read(&broker, 5).unwrap();
+    broker.checkpoint(1).unwrap();
+    let both = tape.0.lock().bytes.clone();
+    assert!(check_public(&both).is_good(), "{:?}", check_public(&both).findings);
+    // The same without the checkpoint that closes the first file.
+    let mut lines = lines_of(&both);
+    let closing = lines.iter().position(|line| line.windows(10).any(|part| part == b"checkpoint")).expect("one");
+    lines.remove(closing);
+    assert!(!check_public(&lines.concat()).is_good());
+}
+
+#[test]
+fn a_replaced_key_signs_nothing_any_more() {
+    let tape = Tape::default();
+    let broker = broker(&[&tape]);
+    read(&broker, 0).unwrap();
+    let newer = Key::fill_with(|bytes| *bytes = [9; 32]);
+    broker.switch_key(5, log_key(2, &newer)).unwrap();
+    broker.checkpoint(6).unwrap();
+    let head = broker.head();
+    let mut bytes = tape.0.lock().bytes.clone();
+    assert!(check_public(&bytes).is_good());
+    // Whoever has the old key goes on with it.
+    let old = chain::KeySet::from(log_key(1, &key()));
+    let body = b"\"type\":\"note\",\"time\":\"2027-01-15T08:00:00.000Z\",\"kind\":\"sealed\"";
+    chain::seal(&mut bytes, &head, 1, &old.chain, body);
+    assert_eq!(check_public(&bytes).findings[0].fault, Fault::RetiredKey(1));
+    let mut both = keys();
+    both.add(2, &newer);
+    let report = verify([("log", bytes.as_slice())], &both, None);
+    assert_eq!(report.findings[0].fault, Fault::RetiredKey(1));
+}
+
 fn signed_log() -> &'static Vec<u8> {
     static LOG: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     LOG.get_or_init(|| {
