@@ -226,6 +226,16 @@ fn try_header(
     let same = header.seq == state.header_seq && header.mac == state.header_mac;
     let successor = state.header_seq.checked_add(1) == Some(header.seq) && header.prev_mac == state.header_mac;
     if !same && !successor {
+        // The state still counts records under a key that this header has destroyed: nothing opens them again, and the
+        // operator is told so rather than that two numbers differ.
+        let gone = |used: &&TermUse| {
+            used.live > 0 && opened.keyring.term(used.term).is_some_and(|term| term.key.live().is_none())
+        };
+        if header.seq > state.header_seq
+            && let Some(used) = state.terms.iter().find(gone)
+        {
+            return Err(BarrierError::TermDestroyed(used.term));
+        }
         return Err(BarrierError::HeaderOther(match header.seq.cmp(&state.header_seq) {
             std::cmp::Ordering::Less => "the header is older than the state",
             std::cmp::Ordering::Equal => "another header of the same number",

@@ -12,7 +12,7 @@ mod formats;
 mod kv;
 mod layers;
 mod policy;
-mod rewrap;
+mod rotation;
 mod rotation_cli;
 mod slots;
 mod store;

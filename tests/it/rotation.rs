@@ -1,0 +1,8 @@
+//! Rotation as an operator meets it: the real daemon on a real store, killed, cheated and searched.
+
+mod hooks;
+mod house;
+mod load;
+mod oldkey;
+mod postgres;
+mod runbooks;

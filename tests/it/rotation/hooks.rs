@@ -1,0 +1,167 @@
+//! A hook that hangs, floods or lies, through the daemon.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use strongroom::api::path::Path as SecretPath;
+
+use super::house::House;
+
+const VALUE: &str = "sys/strongroom/values/secret/app/prod";
+
+/// A program of the operator.
+fn program(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+/// A vault with the hook `apply` and `verify`, one secret and its policy. What the hook leaves behind is in `seen`.
+fn vault(apply: &str, verify: &str, timeout_s: u64) -> (House, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = folder.path().display().to_string();
+    let apply = program(folder.path(), "apply", &apply.replace("SEEN", &seen));
+    let verify = program(folder.path(), "verify", &verify.replace("SEEN", &seen));
+    let revert = program(folder.path(), "revert", &format!("echo reverted > {seen}/reverted"));
+    let settings = format!(
+        "[targets.pager]\ntype = \"hook\"\napply = [{apply:?}]\nverify = [{verify:?}]\nrevert = [{revert:?}]\n\
+         timeout = {timeout_s}\n"
+    );
+    let house = House::open("redb", &settings);
+    let path = SecretPath::parse("app/prod").unwrap();
+    house.client().kv("secret").put_pairs(&path, &[("TOKEN", &"first".into())]).unwrap();
+    let policy = json!({
+        "generator": { "type": "token", "bits": 256 }, "target": "pager", "mode": "single", "grace": "0s",
+    });
+    house.post(VALUE, &json!({ "key": "TOKEN", "policy": policy }));
+    (house, folder)
+}
+
+fn order(house: &House, action: &str) -> Value {
+    house.post(VALUE, &json!({ "key": "TOKEN", "action": action }))
+}
+
+fn state(house: &House) -> Value {
+    house.get(VALUE)["values"][0].clone()
+}
+
+fn token(house: &House) -> String {
+    let path = SecretPath::parse("app/prod").unwrap();
+    house.client().kv("secret").pairs(&path).unwrap().unwrap()[0].1.reveal().to_owned()
+}
+
+/// Waits until the value is in `wanted` and, if `error` is given, says so.
+fn reaches(house: &House, wanted: &str, error: &str) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let now = state(house);
+        if now["state"] == wanted && now["error"].as_str().unwrap_or_default().contains(error) {
+            return now;
+        }
+        assert!(Instant::now() < deadline, "it does not reach {wanted} with {error:?}: {now}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until a hook has made the file, and reads it.
+fn made(folder: &tempfile::TempDir, name: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match fs::read_to_string(folder.path().join(name)) {
+            Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
+            _ => assert!(Instant::now() < deadline, "no hook makes {name}"),
+        }
+        sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_hook_that_hangs_is_ended_named_and_can_be_aborted() {
+    let hang = "echo $$ > SEEN/pid; sleep 600";
+    let (house, folder) = vault(hang, "exit 0", 1);
+    order(&house, "rotate");
+    let now = reaches(&house, "applying", "did not end within 1 s");
+    assert!(now["error"].as_str().unwrap().contains("raise its time limit or repair it"), "{now}");
+    assert_eq!(token(&house), "first");
+    order(&house, "abort");
+    reaches(&house, "idle", "");
+    assert_eq!(made(&folder, "reverted"), "reverted");
+    assert_eq!(token(&house), "first");
+}
+
+#[test]
+fn the_daemon_answers_and_seals_while_a_hook_hangs() {
+    let (house, folder) = vault("echo $$ > SEEN/pid; sleep 600", "exit 0", 600);
+    order(&house, "rotate");
+    let pid = made(&folder, "pid");
+    let started = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(token(&house), "first");
+        assert_eq!(state(&house)["state"], "applying");
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // A second one is refused by name, not queued behind it.
+    let second = json!({ "key": "TOKEN", "action": "rotate" });
+    let (status, refused) = house.ask("POST", VALUE, &second);
+    assert!(status == 400 && refused.to_string().contains("under way"), "{status} {refused}");
+    let started = Instant::now();
+    let (status, _) = house.ask("POST", "sys/seal", &json!({}));
+    assert_eq!(status, 204);
+    assert!(house.client().sys().seal_status().unwrap().sealed);
+    assert!(started.elapsed() < Duration::from_secs(3), "sealing took {:?}", started.elapsed());
+    let started = Instant::now();
+    house.stop();
+    assert!(started.elapsed() < Duration::from_secs(3), "stopping took {:?}", started.elapsed());
+    // What the hook has become is its own affair; this one is ended here, with its sleep.
+    let group = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+
+    // The next start asks the hook what is true, and goes on from there.
+    fs::write(folder.path().join("apply"), "#!/bin/sh\nexit 0\n").unwrap();
+    house.start();
+    let now = reaches(&house, "idle", "");
+    assert_eq!(now["current"], 2);
+    assert_ne!(token(&house), "first");
+}
+
+#[test]
+fn a_hook_that_floods_is_cut_short_and_says_no_value() {
+    // Its input, which holds the new value, again and again on both outputs.
+    let flood = "read -r input; echo \"$input\" > SEEN/input; i=0\n\
+                 while [ $i -lt 20000 ]; do echo \"$input\"; echo \"$input\" >&2; i=$((i+1)); done; exit 1";
+    let (house, folder) = vault(flood, "exit 65", 20);
+    order(&house, "rotate");
+    let now = reaches(&house, "needs-operator", "exit code 1");
+    let error = now["error"].as_str().unwrap().to_owned();
+    assert!(now["stuck"] == true && error.len() < 8_192, "{} bytes", error.len());
+    let input: Value = serde_json::from_str(&made(&folder, "input")).unwrap();
+    let secret = input["staged"]["secret"].as_str().unwrap().to_owned();
+    assert!(secret.len() > 20 && !now.to_string().contains(&secret), "the value came back");
+    let audit = fs::read_to_string(house.data.join("audit/audit.log")).unwrap();
+    assert!(!audit.contains(&secret) && !house.log().contains(&secret), "a log holds the value");
+    assert_eq!(token(&house), "first");
+    order(&house, "abort");
+    reaches(&house, "idle", "");
+    assert_eq!(token(&house), "first");
+}
+
+#[test]
+fn a_hook_that_lies_about_its_work_changes_nothing() {
+    let (house, folder) = vault("exit 0", "echo the service does not know it; exit 65", 5);
+    order(&house, "rotate");
+    let now = reaches(&house, "idle", "refused when it was tried");
+    assert!(now["error"].as_str().unwrap().contains("correct the cause"), "{now}");
+    assert_eq!(made(&folder, "reverted"), "reverted");
+    assert_eq!(now["current"], 0);
+    assert_eq!(token(&house), "first");
+    // Once it is honest, the value is rotated.
+    fs::write(folder.path().join("verify"), "#!/bin/sh\nexit 0\n").unwrap();
+    order(&house, "rotate");
+    assert_eq!(reaches(&house, "idle", "")["current"].as_u64(), Some(2));
+    assert_ne!(token(&house), "first");
+}
