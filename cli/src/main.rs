@@ -7,6 +7,7 @@ mod mark;
 mod opening;
 mod output;
 mod profile;
+mod progress;
 mod prompt;
 mod settings;
 mod watch;
@@ -20,11 +21,14 @@ use exit::Failure;
 use settings::{Session, environment};
 
 fn main() -> ExitCode {
+    if let Some(code) = watch::stage::enter(std::env::args_os()) {
+        return code;
+    }
     let arguments = Arguments::parse();
     let json = arguments.json;
     let starts_program = matches!(arguments.command, Command::Run(_));
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             let failure = if starts_program { failure.before_exec() } else { failure };
             failure.report(json);
@@ -33,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Failure> {
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { connection, json, command } = arguments;
     let out = output::Output::new(json, &environment);
     let open = || Session::open(&connection, &environment);
@@ -48,7 +52,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Delete(args) => args.run(&open()?, &out),
         Command::Import(args) => args.run(&open()?, &out),
         Command::Export(args) => args.run(&open()?, &out),
-        Command::Run(args) => args.run(open()?),
+        Command::Run(args) => return args.run(connection, json),
         Command::Slot(command) => command.run(&open()?, &out),
         Command::Rekey(args) => args.run(&open()?, &out),
         Command::Rotate(args) => args.run(&open()?, &out),
@@ -60,5 +64,6 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::CanI(args) => args.run(&open()?, &out),
         Command::Audit(command) => command.run(open, &out),
         Command::Profile(command) => command.run(&profile::Profiles::locate(&environment)?, &out),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

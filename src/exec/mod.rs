@@ -80,6 +80,23 @@ pub enum ExecError {
     },
 }
 
+impl Value {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Inherited(value) => value.as_bytes(),
+            Self::Secret(value) => value.reveal().as_bytes(),
+        }
+    }
+}
+
+/// Replaces this process by `argv`, with the environment as it is. Returns only if that failed.
+pub fn exec_as_is(argv: &[OsString]) -> ExecError {
+    match argv.split_first() {
+        Some((program, arguments)) => starting(argv, Command::new(program).args(arguments).exec()),
+        None => ExecError::NoProgram,
+    }
+}
+
 impl ExecError {
     /// Exit code as `env(1)` has it: 127 not found, 126 not executable, 125 our own refusal.
     #[must_use]
@@ -158,16 +175,23 @@ impl ChildEnv {
         }
     }
 
+    /// Whether a child would get the same names and values from `other`.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        let mine = self.variables.iter().map(|(name, value)| (name, value.bytes()));
+        mine.eq(other.variables.iter().map(|(name, value)| (name, value.bytes())))
+    }
+
     /// Starts `argv` as a child; for a caller that has to clean up after it.
     ///
     /// # Errors
     /// The program cannot be started.
-    pub fn spawn(self, argv: &[OsString]) -> Result<Child, ExecError> {
+    pub fn spawn(&self, argv: &[OsString]) -> Result<Child, ExecError> {
         let mut command = self.command(argv)?;
         command.spawn().map_err(|error| starting(argv, error))
     }
 
-    fn command(self, argv: &[OsString]) -> Result<Command, ExecError> {
+    fn command(&self, argv: &[OsString]) -> Result<Command, ExecError> {
         let (program, arguments) = argv.split_first().ok_or(ExecError::NoProgram)?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear();

@@ -91,3 +91,24 @@ fn the_table_is_sorted_for_its_search() {
         assert!(danger(name).is_none(), "{name}");
     }
 }
+
+#[test]
+fn environments_are_the_same_when_names_and_values_are() {
+    let build = |inherited: &[(&str, &str)], secrets: &[(&str, &str)]| {
+        let inherited = inherited.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let secrets: Vec<_> =
+            secrets.iter().map(|(name, value)| ((*name).to_owned(), SecretText::from(*value))).collect();
+        ChildEnv::build(inherited, &secrets, &ExecPolicy::default()).unwrap()
+    };
+    let first = build(&[("HOME", "/")], &[("A", "1"), ("B", "2")]);
+    assert!(first.same_as(&build(&[("HOME", "/")], &[("B", "2"), ("A", "1")])), "order is nothing");
+    assert!(first.same_as(&build(&[("HOME", "/"), ("A", "1")], &[("B", "2")])), "nor is where it comes from");
+    for (inherited, secrets) in [
+        (&[("HOME", "/")], &[("A", "1"), ("B", "3")][..]),
+        (&[("HOME", "/")], &[("A", "1")]),
+        (&[("HOME", "/")], &[("A", "1"), ("B", "2"), ("C", "")]),
+        (&[("HOME", "/x")], &[("A", "1"), ("B", "2")]),
+    ] {
+        assert!(!first.same_as(&build(inherited, secrets)), "{secrets:?}");
+    }
+}

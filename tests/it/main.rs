@@ -18,4 +18,5 @@ mod slots;
 mod store;
 mod support;
 mod tls;
+mod watch;
 mod wire;

@@ -9,9 +9,9 @@ use strongroom::api::rotation::{RekeyBody, SlotInfo, UnlockBody};
 use crate::exit::{Code, Failure};
 use crate::opening::{Keepers, find, named_file, title, wrong};
 use crate::output::Output;
+use crate::progress;
 use crate::prompt;
 use crate::settings::Session;
-use crate::watch;
 
 /// Which slots stay when the root key is replaced, and where their secrets come from.
 #[derive(Debug, Args)]
@@ -164,14 +164,14 @@ impl RekeyArgs {
         eprintln!("deriving keys, which takes a second or more for each slot ...");
         let order = RekeyBody { keep, drop_absent: self.keep.drop_absent, compromised: None, deep: false };
         let started = rotation.rekey(&order).map_err(|error| wrong(error, "nothing was changed"))?;
-        let ended = watch::wait(session, started)?;
+        let ended = progress::wait(session, started)?;
         out.either(&ended, || {
             format!(
                 "{}\nThe root key is new. Old copies of the header, in backups, still open with the secrets of their time, and\n\
                  lead to the data keys that were in use then: rotate those with strongroom rotate data-key.",
-                watch::outcome(&ended)
+                progress::outcome(&ended)
             )
         })?;
-        watch::verdict(&ended)
+        progress::verdict(&ended)
     }
 }

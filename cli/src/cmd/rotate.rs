@@ -7,8 +7,8 @@ use super::value;
 
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::progress;
 use crate::settings::Session;
-use crate::watch;
 
 /// Target that is no path.
 const DATA_KEY: &str = "data-key";
@@ -61,9 +61,9 @@ impl RotateArgs {
             return out
                 .either(&started, || format!("started\nsee how far it is: strongroom rotation show {}", started.id));
         }
-        let ended = watch::wait(session, started)?;
+        let ended = progress::wait(session, started)?;
         out.either(&ended, || report(&ended, self.deep))?;
-        watch::verdict(&ended)
+        progress::verdict(&ended)
     }
 }
 
@@ -119,7 +119,7 @@ impl RotateArgs {
 }
 
 fn report(run: &RotationInfo, deep: bool) -> String {
-    let mut text = watch::outcome(run);
+    let mut text = progress::outcome(run);
     if run.state != "done" {
         return text;
     }

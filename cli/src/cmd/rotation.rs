@@ -8,9 +8,9 @@ use strongroom::client::RotateConfigChange;
 use super::value;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
+use crate::progress;
 use crate::prompt;
 use crate::settings::Session;
-use crate::watch;
 
 /// `strongroom rotation …`
 #[derive(Debug, Subcommand)]
@@ -124,7 +124,7 @@ impl RotationCommand {
                     prompt::confirm(&format!("Abort {id}? The older keys stay until the next rotation."))?;
                 }
                 let run = rotation.abort(id).map_err(|error| steering(error.into(), id))?;
-                out.either(&run, || format!("{id} is aborted\n{}", watch::summary(&run)))
+                out.either(&run, || format!("{id} is aborted\n{}", progress::summary(&run)))
             }
             Self::Config { interval, max_operations, enabled } => {
                 let change = RotateConfigChange {
@@ -196,7 +196,7 @@ fn shown(run: &RotationInfo) -> String {
         text.push_str(&format!("\nneeds you: {error}"));
     }
     text.push('\n');
-    text.push_str(&watch::summary(run));
+    text.push_str(&progress::summary(run));
     text
 }
 

@@ -1,14 +1,22 @@
-//! `run`: replaces this process by a program that has secrets in its environment.
+//! `run`: replaces this process by a program that has secrets in its environment, or stays and watches them for it.
 
 use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
+use strongroom::api::duration::Ttl;
 use strongroom::api::secret::SecretText;
 use strongroom::exec::{ChildEnv, ExecPolicy};
 
 use super::fetch;
+use crate::args::Connection;
 use crate::exit::{Code, Failure};
-use crate::settings::{Session, secret_path};
+use crate::settings::{Session, environment, secret_path};
+use crate::watch::{self, OnChange, Plan, Vault};
+
+/// Most secrets that one question for changes may name.
+const MOST_WATCHED: usize = 64;
 
 /// `strongroom run PATH… -- CMD`
 #[derive(Debug, Args)]
@@ -19,7 +27,8 @@ Examples:
   strongroom run app/prod -- ./server --port 80
   strongroom run shared/db app/prod -- ./server        a later path wins
   strongroom run app/prod --only DATABASE_URL -- psql
-  strongroom run app/prod --map DATABASE_URL=DB -- ./old-program")]
+  strongroom run app/prod --map DATABASE_URL=DB -- ./old-program
+  strongroom run app/prod --watch -- ./server          started again when a value changes")]
 pub struct RunArgs {
     /// Secrets to fetch; keys of a later one win.
     #[arg(required = true, value_name = "PATH")]
@@ -42,18 +51,69 @@ pub struct RunArgs {
     /// Allow a name that changes how programs load code, such as NODE_OPTIONS; repeat for several.
     #[arg(long, value_name = "NAME")]
     allow: Vec<String>,
+    /// Stay beside the program, and restart or signal it when a value that it uses changes.
+    #[arg(long)]
+    watch: bool,
+    /// What a change does: restart, signal (HUP), or signal=NAME.
+    #[arg(long, requires = "watch", value_name = "ACTION", default_value = "restart", value_parser = on_change)]
+    on_change: OnChange,
+    /// Time from SIGTERM to SIGKILL when the program is restarted.
+    #[arg(long, requires = "watch", value_name = "TIME", default_value = "10s", value_parser = grace)]
+    grace: Duration,
     /// Program and arguments, after --.
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
+/// How often the same values are read for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// For the start: the user is told what may surprise.
+    First,
+    /// Again, for a program that runs.
+    Again,
+}
+
 impl RunArgs {
-    /// Returns only if the program was not started.
+    /// Returns the exit code of a watched program. Otherwise returns only if the program was not started.
     ///
     /// # Errors
     /// A path or key is missing, a name is refused, or the program cannot be started.
-    pub fn run(&self, session: Session) -> Result<(), Failure> {
-        let secrets = self.collect(&session)?;
+    pub fn run(self, connection: Connection, json: bool) -> Result<ExitCode, Failure> {
+        let session = Session::open(&connection, &environment)?;
+        let child = self.environment(&session, Reading::First).map_err(|mut failure| {
+            failure.message.push_str("; nothing was started");
+            failure
+        })?;
+        if self.watch {
+            return self.watch(connection, json, session, child);
+        }
+        // Closes the connection and keeps the mark; nothing of ours may survive into the program.
+        drop(session);
+        Err(child.exec(&self.command).into())
+    }
+
+    fn watch(self, connection: Connection, json: bool, session: Session, child: ChildEnv) -> Result<ExitCode, Failure> {
+        let mount = &session.mount;
+        let paths: Vec<String> = self
+            .paths
+            .iter()
+            .map(|typed| Ok(format!("{mount}/{}", secret_path(typed, mount)?)))
+            .collect::<Result<_, Failure>>()?;
+        if paths.len() > MOST_WATCHED {
+            return Err(Failure::usage(format!("--watch takes at most {MOST_WATCHED} paths"), ""));
+        }
+        let (on_change, grace) = (self.on_change, self.grace);
+        let plan = Plan { command: self.command.clone(), on_change, grace, json };
+        let timeout = connection.timeout;
+        let open = Box::new(move || Session::open(&connection, &environment));
+        let read = Box::new(move |session: &Session| self.environment(session, Reading::Again));
+        watch::supervise(plan, child, Vault::new(session, paths, timeout, open, read))
+    }
+
+    /// What the program gets, of the values of this moment.
+    fn environment(&self, session: &Session, reading: Reading) -> Result<ChildEnv, Failure> {
+        let secrets = self.collect(session, reading)?;
         let policy = ExecPolicy {
             allow: self.allow.clone(),
             pristine: self.pristine,
@@ -61,23 +121,24 @@ impl RunArgs {
             prefix: self.prefix.clone(),
         };
         let child = ChildEnv::build(std::env::vars_os(), &secrets, &policy)?;
-        for warning in child.warnings() {
-            eprintln!("strongroom: {warning}");
+        if reading == Reading::First {
+            for warning in child.warnings() {
+                eprintln!("strongroom: {warning}");
+            }
         }
-        // Closes the connection and keeps the mark; nothing of ours may survive into the program.
-        drop(session);
-        drop(secrets);
-        Err(child.exec(&self.command).into())
+        Ok(child)
     }
 
-    fn collect(&self, session: &Session) -> Result<Vec<(String, SecretText)>, Failure> {
+    fn collect(&self, session: &Session, reading: Reading) -> Result<Vec<(String, SecretText)>, Failure> {
         let mut joined: Vec<(String, SecretText)> = Vec::new();
         for typed in &self.paths {
             let path = secret_path(typed, &session.mount)?;
             for (key, value) in fetch(session, &path)? {
                 match joined.iter_mut().find(|(known, _)| *known == key) {
                     Some(slot) => {
-                        eprintln!("strongroom: {key} comes from {path}, which wins over an earlier path");
+                        if reading == Reading::First {
+                            eprintln!("strongroom: {key} comes from {path}, which wins over an earlier path");
+                        }
                         slot.1 = value;
                     }
                     None => joined.push((key, value)),
@@ -111,6 +172,24 @@ fn require(joined: &[(String, SecretText)], key: &str, paths: &[String]) -> Resu
         return Ok(());
     }
     let names: Vec<&str> = joined.iter().map(|(key, _)| key.as_str()).collect();
-    let message = format!("there is no key {key} in {}; nothing was started", paths.join(", "));
+    let message = format!("there is no key {key} in {}", paths.join(", "));
     Err(Failure::new(Code::NotFound, message, format!("there is: {}", names.join(", "))))
+}
+
+fn on_change(text: &str) -> Result<OnChange, String> {
+    match text {
+        "restart" => Ok(OnChange::Restart),
+        "signal" => watch::parse_signal("HUP").map(OnChange::Signal),
+        _ => match text.strip_prefix("signal=") {
+            Some(name) => watch::parse_signal(name).map(OnChange::Signal),
+            None => Err("write restart, signal or signal=NAME".to_owned()),
+        },
+    }
+}
+
+fn grace(text: &str) -> Result<Duration, String> {
+    if text.is_empty() {
+        return Err("write for example 10s".to_owned());
+    }
+    Ttl::parse(text).map(|span| Duration::from_secs(span.0)).map_err(|error| error.to_string())
 }

@@ -5,9 +5,9 @@ use strongroom::api::rotation::RotateBody;
 
 use crate::exit::{Code, Failure};
 use crate::output::Output;
+use crate::progress;
 use crate::prompt;
 use crate::settings::{Session, secret_path};
-use crate::watch;
 
 /// `strongroom shred PATH`
 #[derive(Debug, Args)]
@@ -57,16 +57,16 @@ impl ShredArgs {
         }
         eprintln!("{done}");
         let order = RotateBody { deep: false, full_speed: self.full_speed };
-        let ended = watch::wait(session, session.client.rotation().rotate(order)?)?;
+        let ended = progress::wait(session, session.client.rotation().rotate(order)?)?;
         let shown = serde_json::json!({ "path": path.as_str(), "level": "shred", "rotation": ended });
         out.either(&shown, || {
             format!(
                 "{}\nSafe now: no key in this vault opens the old bytes of {path}.\nNot safe by this: an old copy of the \
                  header opens an old copy of the store with any passphrase of that time; close that with: strongroom rekey, \
                  and delete the backups from before.",
-                watch::outcome(&ended)
+                progress::outcome(&ended)
             )
         })?;
-        watch::verdict(&ended)
+        progress::verdict(&ended)
     }
 }

@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 use crate::exit::Failure;
 use crate::opening::{OpeningArgs, find, key_file, title, wrong};
 use crate::output::Output;
+use crate::progress;
 use crate::prompt::{self, Descriptors};
 use crate::settings::Session;
-use crate::watch;
 
 use super::rekey::{KeepArgs, Plan};
 
@@ -333,14 +333,14 @@ impl RemoveArgs {
             deep: self.deep,
         };
         let started = rotation.rekey(&order).map_err(|error| wrong(error, "nothing was changed"))?;
-        let ended = watch::wait(session, started)?;
+        let ended = progress::wait(session, started)?;
         out.either(&ended, || after_compromise(&ended, gone, self.deep))?;
-        watch::verdict(&ended)
+        progress::verdict(&ended)
     }
 }
 
 fn after_compromise(run: &RotationInfo, gone: &SlotInfo, deep: bool) -> String {
-    let mut text = watch::outcome(run);
+    let mut text = progress::outcome(run);
     text.push_str(&format!(
         "\nThe secret of {} opens nothing of this vault any more, from now on.\n\
          What an old copy of the header, with that secret, can still open: everything that was written before, as it is in\n\

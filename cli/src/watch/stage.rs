@@ -1,0 +1,82 @@
+//! The moment between the supervisor and the program: this binary once more, which ties its life to the supervisor's and
+//! becomes the program.
+//!
+//! A program must not outlive its supervisor (`kill -9` included): nobody would forward signals to it or tell it of
+//! changed values. Linux ends a process with its parent when the process asks for it (`PR_SET_PDEATHSIG`, prctl(2)), and
+//! the wish survives `execve` of an ordinary program; a set-uid program, or one with file capabilities, loses it.
+
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use strongroom::exec::exec_as_is;
+
+use super::signals;
+use crate::exit::{Code, Failure};
+
+/// First argument of a process that is a stage. No command is called so, and none can be: commands have no underscores.
+const MARK: &str = "__become";
+/// The running binary, even if the file was replaced or removed meanwhile.
+const THIS_BINARY: &str = "/proc/self/exe";
+
+/// What to start so that `command` runs and ends with the calling process. The calling thread must live as long as the
+/// process: the kernel takes the end of the thread that forked for the end of the parent.
+pub fn tied(command: &[OsString], json: bool) -> Vec<OsString> {
+    let form = if json { "json" } else { "text" };
+    let parent = getpid().as_raw_nonzero().to_string();
+    let mut argv: Vec<OsString> = vec![THIS_BINARY.into(), MARK.into(), parent.into(), form.into()];
+    argv.extend_from_slice(command);
+    argv
+}
+
+/// When this process was started by [`tied`], becomes the command; the exit code is that of a failed start. `None`: it is
+/// an ordinary call.
+pub fn enter(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    if arguments.nth(1).as_deref() != Some(OsStr::new(MARK)) {
+        return None;
+    }
+    let parent = arguments.next().and_then(|text| text.to_str()?.parse().ok()).and_then(Pid::from_raw);
+    let json = arguments.next().as_deref() == Some(OsStr::new("json"));
+    let command: Vec<OsString> = arguments.collect();
+    let failure = match parent {
+        Some(parent) => become_program(parent, &command),
+        None => Failure::usage("this first argument is internal", "").before_exec(),
+    };
+    failure.report(json);
+    Some(ExitCode::from(failure.code.number()))
+}
+
+fn become_program(parent: Pid, command: &[OsString]) -> Failure {
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        return Failure::new(Code::Exec(125), format!("tying the program to its supervisor: {error}"), "");
+    }
+    // Only now is a look at the parent worth anything: had it ended before the wish was known, no signal would come.
+    if getppid() != Some(parent) {
+        return Failure::new(Code::Exec(125), "the supervisor ended before the program was started", "");
+    }
+    if let Err(error) = signals::let_through() {
+        return Failure::new(Code::Exec(125), format!("unblocking signals for the program: {error}"), "");
+    }
+    exec_as_is(command).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_call_is_no_stage() {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>().into_iter();
+        assert!(enter(words(&[])).is_none());
+        assert!(enter(words(&["strongroom"])).is_none());
+        assert!(enter(words(&["strongroom", "run", MARK])).is_none());
+        assert_eq!(enter(words(&["strongroom", MARK, "x", "text", "true"])), Some(ExitCode::from(125)));
+    }
+
+    #[test]
+    fn a_tied_command_names_this_process_and_keeps_its_arguments() {
+        let argv = tied(&["a b".into(), "--json".into()], false);
+        let expected = [THIS_BINARY, MARK, &std::process::id().to_string(), "text", "a b", "--json"];
+        assert_eq!(argv, expected.map(OsString::from));
+    }
+}
