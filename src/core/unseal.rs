@@ -246,9 +246,11 @@ fn open_audit(vault: &Vault, barrier: &Barrier, now_ms: u64) -> Result<Broker, V
     Ok(broker)
 }
 
-/// The last line of an unsealed time. The vault closes whether the line is taken or not.
+/// The last lines of an unsealed time: who closed it, and a checkpoint over everything, for the file may be moved away
+/// before the next start. The vault closes whether they are taken or not.
 pub(super) fn note_seal(live: &Live, now_ms: u64, by: Option<&SpiffeId>) {
-    if let Err(error) = live.audit.note(now_ms, &Note::Sealed { identity: by }) {
+    let noted = live.audit.note(now_ms, &Note::Sealed { identity: by });
+    if let Err(error) = noted.and_then(|()| live.audit.checkpoint(now_ms)) {
         tracing::error!(%error, "audit log did not take the seal note");
     }
 }

@@ -266,7 +266,7 @@ fn rotation_carries_the_chain_over() {
     let end = broker.head();
     drop(broker);
     good(&[place.log()], end);
-    assert_eq!(good(&[old.clone(), place.log()], head), 8);
+    assert_eq!(good(&[old.clone(), place.log()], head), 9);
     assert!(!prove(&[place.log(), old.clone()], end).is_good(), "wrong order");
     assert!(!prove(std::slice::from_ref(&old), end).is_good(), "new file missing");
     // The head of the state lies in the old file; the new one is the vault's own and goes on behind it.

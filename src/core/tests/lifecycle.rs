@@ -49,7 +49,7 @@ fn a_sealed_vault_answers_nothing_but_its_state() {
     rig.unseal().expect("opens again");
     assert_eq!(rig.read(&operator, "secret/data/x").expect("there")["data"]["k"], "v");
     let kinds: Vec<_> = rig.log().iter().filter_map(|line| line["kind"].as_str().map(str::to_owned)).collect();
-    assert_eq!(kinds, ["unsealed", "sealed", "unsealed"]);
+    assert_eq!(kinds, ["unsealed", "sealed", "checkpoint", "unsealed"]);
 }
 
 #[test]
@@ -59,7 +59,8 @@ fn the_operator_seals_over_the_wire() {
     rig.write(&rig.operator(), "sys/seal", "").expect("sealed");
     assert!(rig.vault.is_sealed());
     let log = rig.log();
-    let note = log.last().expect("a line");
+    let [.., note, checkpoint] = log.as_slice() else { panic!("too few lines") };
+    assert_eq!(checkpoint["kind"], "checkpoint");
     assert_eq!((&note["kind"], &note["identity"]), (&"sealed".into(), &"spiffe://example.org/ops/olga".into()));
 }
 
