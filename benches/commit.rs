@@ -20,7 +20,7 @@ use strongroom::api::spiffe::SpiffeId;
 use strongroom::audit;
 use strongroom::core::init::{InitPlan, InitPorts, initialise};
 use strongroom::core::{
-    Body, Caller, Clock, Opener, Operation, Ports, Request, Settings, SystemClock, UnsealKey, Vault,
+    Body, Caller, Clock, Opener, Operation, Origin, Ports, Request, Settings, SystemClock, UnsealKey, Vault,
 };
 use strongroom::crypto::envelope::Suite;
 use strongroom::crypto::password::WRITE_FLOOR;
@@ -156,10 +156,14 @@ fn write_of(writer: u64, turn: u64) -> Request {
 fn operator() -> Caller {
     Caller {
         identity: Arc::new(SpiffeId::new(DOMAIN, "operator/bench").unwrap()),
+        origin: Origin::Internal,
         fingerprint: [1; 32],
+        not_before_ms: 0,
         not_after_ms: u64::MAX,
         remote: "127.0.0.1:1".to_owned(),
         request_id: "bench".to_owned(),
+        bundle: None,
+        token: None,
     }
 }
 

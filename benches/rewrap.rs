@@ -20,7 +20,7 @@ use strongroom::audit;
 use strongroom::barrier::{Barrier, BarrierError, MountId, Parts, SecretMeta, VersionMeta};
 use strongroom::core::init::{InitPlan, InitPorts, initialise};
 use strongroom::core::{
-    Body, Caller, Clock, Opener, Operation, Ports, Request, Settings, SystemClock, UnsealKey, Vault,
+    Body, Caller, Clock, Opener, Operation, Origin, Ports, Request, Settings, SystemClock, UnsealKey, Vault,
 };
 use strongroom::crypto::envelope::Suite;
 use strongroom::crypto::password::{WRITE_FLOOR, argon2id};
@@ -163,10 +163,14 @@ fn ask(vault: &Vault, operation: Operation, path: &str, body: &Value) -> Value {
     let request = Request { operation, path, body, wrap_ttl: None, if_none_match: None };
     let caller = Caller {
         identity: Arc::new(SpiffeId::new(DOMAIN, "operator/bench").unwrap()),
+        origin: Origin::Internal,
         fingerprint: [1; 32],
+        not_before_ms: 0,
         not_after_ms: u64::MAX,
         remote: "127.0.0.1:1".to_owned(),
         request_id: "bench".to_owned(),
+        bundle: None,
+        token: None,
     };
     let reply = futures(vault.handle(&caller, request));
     reply.data.map_or(Value::Null, |data| serde_json::from_slice(&data).unwrap())

@@ -38,6 +38,20 @@ impl MountId {
     pub const ROTATION: Self = Self::builtin(8);
     /// Everything else.
     pub const MISC: Self = Self::builtin(9);
+    /// Certificates that the own authorities issued.
+    pub const CERTIFICATES: Self = Self::builtin(10);
+    /// Enrolment strings that can be used, or were.
+    pub const ENROLMENTS: Self = Self::builtin(11);
+    /// Roles for certificates of an outside PKI.
+    pub const CERT_ROLES: Self = Self::builtin(12);
+    /// Rate limits.
+    pub const LIMITS: Self = Self::builtin(13);
+    /// Requests that wait for other operators.
+    pub const APPROVALS: Self = Self::builtin(14);
+    /// When and from where identities were seen.
+    pub const SIGHTINGS: Self = Self::builtin(15);
+    /// Groups of identities.
+    pub const GROUPS: Self = Self::builtin(16);
 
     /// Built-in mount `n`: fifteen zero bytes and `n`.
     #[must_use]

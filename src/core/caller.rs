@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
+use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
+use crate::pki::AuthorityId;
 
 /// One authenticated peer and one request of it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Caller {
     /// The single SPIFFE identity in the peer's certificate.
     pub identity: Arc<SpiffeId>,
+    /// Who vouches for it.
+    pub origin: Origin,
     /// SHA-256 of the certificate's DER.
     pub fingerprint: [u8; 32],
+    /// Begin of the certificate's validity, milliseconds since 1970.
+    pub not_before_ms: u64,
     /// End of the certificate's validity, milliseconds since 1970. Checked again per request: a connection may
     /// outlive the certificate that opened it.
     pub not_after_ms: u64,
@@ -18,6 +24,25 @@ pub struct Caller {
     pub remote: String,
     /// Identifier of this request, in the reply and in the audit log.
     pub request_id: String,
+    /// The bundle of authorities that the client trusts, as it says: see `sys/strongroom/ca`.
+    pub bundle: Option<[u8; 16]>,
+    /// The token of `X-Vault-Token`, if one came.
+    pub token: Option<Arc<SecretText>>,
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Caller({}, {})", self.identity.uri(), self.request_id)
+    }
+}
+
+/// Who vouches for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// One of the vault's own authorities; proved under those alone.
+    Own(AuthorityId),
+    /// The vault itself acts; there is no certificate.
+    Internal,
 }
 
 /// Who opens a sealed vault.

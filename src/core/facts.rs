@@ -12,7 +12,7 @@ use crate::audit::{AuditError, Broker, MAX_FIELDS, Outcome, ReplyFacts, RequestF
 use crate::crypto::random::Random;
 use crate::engine;
 
-use super::caller::Caller;
+use super::caller::{Caller, Origin};
 use super::error::VaultError;
 use super::mount::hex;
 use super::request::{Reply, ReplyStatus};
@@ -57,10 +57,14 @@ impl Facts {
         Ok(Self {
             caller: Caller {
                 identity: Arc::new(identity),
+                origin: Origin::Internal,
                 fingerprint: [0; 32],
+                not_before_ms: 0,
                 not_after_ms: u64::MAX,
                 remote: "internal".to_owned(),
                 request_id: hex(&id),
+                bundle: None,
+                token: None,
             },
             inner: engine::Request {
                 operation: engine::Operation::Write,

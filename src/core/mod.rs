@@ -21,6 +21,7 @@ mod pipeline;
 mod ports;
 mod request;
 mod rotation;
+mod sessions;
 mod shares;
 mod snapshot;
 mod sys;
@@ -35,18 +36,20 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::{Health, Leader, Mark, SealStatus};
 use crate::audit::{AuditError, Broker};
 use crate::barrier::Barrier;
-use crate::pki::Bundle;
+use crate::pki::{Bundle, Trust};
 
-pub use caller::{Caller, IdentityPattern, Opener};
+pub use caller::{Caller, IdentityPattern, Opener, Origin};
 pub use error::VaultError;
 pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, SystemClock};
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
+pub use sessions::{Session, Sessions};
 
 use committer::Committer;
 use feed::Feed;
@@ -66,6 +69,10 @@ pub struct Vault {
     live: ArcSwapOption<Live>,
     /// Recent changes; outlives a seal, so that waiting clients hold nothing of the open vault.
     feed: Arc<Feed>,
+    /// Open connections.
+    sessions: Arc<Sessions>,
+    /// What TLS accepts; kept while sealed.
+    trust: watch::Sender<Arc<Trust>>,
     /// Shares that were typed so far.
     shares: Mutex<Shares>,
     /// One unseal or seal at a time; also counts failed attempts.
@@ -95,6 +102,8 @@ impl Vault {
             settings: Arc::new(settings),
             live: ArcSwapOption::empty(),
             feed: Arc::default(),
+            sessions: Arc::default(),
+            trust: watch::Sender::new(Arc::default()),
             shares: Mutex::new(Shares::default()),
             gate: Mutex::new(Gate::default()),
             dead: AtomicBool::new(false),
@@ -160,6 +169,27 @@ impl Vault {
     /// [`VaultError::AuditUnavailable`] when no audit device opens. The vault stays sealed after each.
     pub fn unseal(&self, opener: Opener<'_>, key: &UnsealKey<'_>) -> Result<SealStatus, VaultError> {
         unseal::unseal(self, opener, key)
+    }
+
+    /// The registry of open connections.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    /// What TLS shall accept from clients, now and whenever it changes. Empty until the first unseal, when the listener
+    /// goes by its file.
+    #[must_use]
+    pub fn trust(&self) -> watch::Receiver<Arc<Trust>> {
+        self.trust.subscribe()
+    }
+
+    /// Whether requests of `caller` are still looked at: its certificate is valid and not revoked, its identity not
+    /// disabled. A sealed vault knows nothing against anybody.
+    #[must_use]
+    pub fn admits(&self, caller: &Caller) -> bool {
+        let now_ms = self.ports.clock.now_ms();
+        self.live().is_none_or(|live| live.snapshot.load().admits(&self.settings, caller, now_ms).is_ok())
     }
 
     /// Forgets the shares that were typed so far.

@@ -105,13 +105,12 @@ fn canonical(mut request: Request) -> Request {
     request
 }
 
-/// A connection may outlive the certificate that opened it: past its end the caller is a stranger. So is everybody
-/// from another trust domain, should the TLS layer ever let one in.
+/// Whoever is not admitted is a stranger.
 pub(super) fn identify(snapshot: &Snapshot, settings: &Settings, caller: &Caller, now_ms: u64) -> Arc<Subject> {
-    if caller.not_after_ms <= now_ms || caller.identity.trust_domain() != settings.trust_domain {
-        return snapshot.stranger();
+    match snapshot.admits(settings, caller, now_ms) {
+        Ok(()) => snapshot.subject(&caller.identity),
+        Err(_) => snapshot.stranger(),
     }
-    snapshot.subject(&caller.identity)
 }
 
 fn relative(target: &Target, path: &Path) -> Path {

@@ -14,9 +14,11 @@ use crate::api::spiffe::SpiffeId;
 use crate::barrier::{Barrier, MountId, View};
 use crate::policy::{Acl, Policy};
 
+use super::caller::Caller;
 use super::error::VaultError;
 use super::identity::{DEFAULT_POLICY, IDENTITIES, IdentityRecord, POLICIES};
 use super::mount::{Mount, MountTable};
+use super::ports::Settings;
 
 /// Something that a committed change made stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +132,24 @@ impl Snapshot {
         let subject = Arc::new(self.compile(names));
         self.subjects.write().insert(identity.path().to_owned(), Arc::clone(&subject));
         subject
+    }
+
+    /// Whether the certificate of `caller` counts at all.
+    ///
+    /// # Errors
+    /// Why not, for the audit log.
+    pub(super) fn admits(&self, settings: &Settings, caller: &Caller, now_ms: u64) -> Result<(), &'static str> {
+        // TLS looked at the dates when the connection began; it may have outlived them.
+        if caller.not_after_ms <= now_ms {
+            return Err("certificate-expired");
+        }
+        if caller.not_before_ms > now_ms {
+            return Err("certificate-not-yet-valid");
+        }
+        if caller.identity.trust_domain() != settings.trust_domain {
+            return Err("foreign-trust-domain");
+        }
+        Ok(())
     }
 
     /// Somebody without any right.

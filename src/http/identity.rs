@@ -15,6 +15,7 @@ use crate::pki::peer;
 pub(super) struct Peer {
     identity: Arc<SpiffeId>,
     fingerprint: [u8; 32],
+    not_before_ms: u64,
     not_after_ms: u64,
     remote: String,
 }
@@ -26,6 +27,7 @@ impl Peer {
             Ok(found) => Some(Self {
                 identity: Arc::new(found.identity),
                 fingerprint: found.fingerprint,
+                not_before_ms: found.not_before_ms,
                 not_after_ms: found.not_after_ms,
                 remote: remote.to_string(),
             }),
@@ -49,10 +51,14 @@ impl Peer {
     pub(super) fn caller(&self) -> Caller {
         Caller {
             identity: Arc::clone(&self.identity),
+            origin: crate::core::Origin::Internal,
             fingerprint: self.fingerprint,
+            not_before_ms: self.not_before_ms,
             not_after_ms: self.not_after_ms,
             remote: self.remote.clone(),
             request_id: Uuid::new_v4().to_string(),
+            bundle: None,
+            token: None,
         }
     }
 }

@@ -103,6 +103,11 @@ impl Authority {
         // A domain name may be longer than X.520's 64 characters for a common name; the URI name is exact.
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "Strongroom");
+        // No two authorities of a vault share a subject: the issuer's name in a certificate says which one it was.
+        let mut unit = [0; 8];
+        random.fill(&mut unit).map_err(|_| PkiError::Random)?;
+        let unit: String = unit.iter().map(|byte| format!("{byte:02x}")).collect();
+        params.distinguished_name.push(DnType::OrganizationalUnitName, format!("authority {unit}"));
         params.distinguished_name.push(DnType::CommonName, root.chars().take(64).collect::<String>());
         params.subject_alt_names =
             vec![rcgen::SanType::URI(root.as_str().try_into().map_err(|_| PkiError::TrustDomain)?)];

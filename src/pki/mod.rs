@@ -10,6 +10,7 @@ mod authority;
 mod error;
 mod issue;
 pub mod peer;
+mod trust;
 
 #[cfg(test)]
 mod tests;
@@ -17,3 +18,4 @@ mod tests;
 pub use authority::{AUTHORITY_LIFE_S, Authority};
 pub use error::PkiError;
 pub use issue::{BACKDATE_MS, Bundle, MAX_CSR_BYTES, SERVER_LIFE_S};
+pub use trust::{Anchor, AuthorityId, Trust};

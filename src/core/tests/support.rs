@@ -18,8 +18,8 @@ use crate::api::spiffe::SpiffeId;
 use crate::audit::{Device, FileDevice};
 use crate::core::init::{InitOutcome, InitPlan, InitPorts, initialise};
 use crate::core::{
-    Body, Caller, Clock, FixedClock, IdentityPattern, Opener, Operation, Ports, Reply, Request, Settings, UnsealKey,
-    Vault, VaultError,
+    Body, Caller, Clock, FixedClock, IdentityPattern, Opener, Operation, Origin, Ports, Reply, Request, Settings,
+    UnsealKey, Vault, VaultError,
 };
 use crate::crypto::envelope::Suite;
 use crate::crypto::password::WRITE_FLOOR;
@@ -397,10 +397,14 @@ impl Rig {
     pub(super) fn caller(&self, path: &str) -> Caller {
         Caller {
             identity: Arc::new(SpiffeId::new(DOMAIN, path).expect("valid identity")),
+            origin: Origin::Internal,
             fingerprint: [1; 32],
+            not_before_ms: START_MS - 300_000,
             not_after_ms: START_MS + 86_400_000,
             remote: "192.0.2.1:4711".to_owned(),
             request_id: format!("request-{}", self.requests.fetch_add(1, Ordering::SeqCst)),
+            bundle: None,
+            token: None,
         }
     }
 

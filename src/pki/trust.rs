@@ -1,0 +1,110 @@
+//! What TLS accepts from a client, as plain data: made by the core, used by the listener.
+
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::crypto::hash::sha256;
+
+/// Names one authority: the first 16 bytes of the SHA-256 of its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AuthorityId(pub [u8; 16]);
+
+impl AuthorityId {
+    /// The id of the authority with this certificate, DER.
+    #[must_use]
+    pub fn of(der: &[u8]) -> Self {
+        let mut id = [0; 16];
+        id.copy_from_slice(&sha256(&[der])[..16]);
+        Self(id)
+    }
+
+    /// 32 hexadecimal digits.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads [`hex`](Self::hex); `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+            return None;
+        }
+        let mut id = [0; 16];
+        for (byte, pair) in id.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(id))
+    }
+}
+
+/// One authority of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// Its name.
+    pub id: AuthorityId,
+    /// Its certificate, DER.
+    pub der: Vec<u8>,
+}
+
+impl Anchor {
+    /// An authority by its certificate.
+    #[must_use]
+    pub fn new(der: Vec<u8>) -> Self {
+        Self { id: AuthorityId::of(&der), der }
+    }
+}
+
+/// Everything that a client certificate may chain to.
+///
+/// The three kinds are kept apart: a certificate counts as ours only if it verifies under `own` alone, so that an outside
+/// root cannot mint names of our trust domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// The vault's own authorities.
+    pub own: Vec<Anchor>,
+    /// Roots of outside PKIs that a cert role names, DER.
+    pub outside: Vec<Vec<u8>>,
+    /// SHA-256 of single certificates that a cert role names.
+    pub pinned: Vec<[u8; 32]>,
+}
+
+impl Trust {
+    /// Which of the own authorities issued `leaf`, a certificate that has been verified under them.
+    ///
+    /// The authorities have subjects of their own and may not sign other authorities, so the issuer's name decides.
+    #[must_use]
+    pub fn authority_of(&self, leaf: &[u8]) -> Option<AuthorityId> {
+        let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
+        let found = self.own.iter().find(|anchor| {
+            X509Certificate::from_der(&anchor.der)
+                .is_ok_and(|(_, anchor)| anchor.subject().as_raw() == leaf.issuer().as_raw())
+        })?;
+        Some(found.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ids_survive_their_text(bytes: [u8; 16]) {
+            let id = AuthorityId(bytes);
+            prop_assert_eq!(AuthorityId::parse(&id.hex()), Some(id));
+        }
+
+        #[test]
+        fn parsing_is_total(text in "\\PC{0,40}") {
+            let _ = AuthorityId::parse(&text);
+        }
+
+        #[test]
+        fn any_leaf_is_looked_at(bytes: Vec<u8>) {
+            let trust = Trust { own: vec![Anchor::new(bytes.clone())], ..Trust::default() };
+            prop_assert_eq!(trust.authority_of(&bytes), None);
+        }
+    }
+}
