@@ -32,6 +32,8 @@ pub mod crypto;
 pub mod daemon;
 #[cfg(feature = "server")]
 pub mod engine;
+#[cfg(feature = "verify")]
+pub mod enroll;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]

@@ -270,11 +270,76 @@ pub struct CapabilitiesReply {
     pub paths: BTreeMap<String, Vec<String>>,
 }
 
-/// Body and reply of `sys/strongroom/identities/<path>`.
+/// Reply of `sys/strongroom/identities/<path>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Identity {
-    /// Names of policies.
+    /// Names of its own policies.
     pub policies: Vec<String>,
+    /// Names of the groups it is in.
+    pub groups: Vec<String>,
+    /// Whether its requests are refused.
+    pub disabled: bool,
+    /// Since when.
+    pub disabled_at: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Certificates issued before this instant count for nothing.
+    pub not_before: Option<String>,
+    /// Life of its certificates in seconds, if it has one of its own.
+    pub certificate_ttl: Option<u64>,
+    /// Seconds after its end in which a certificate can still be renewed.
+    pub grace: u64,
+    /// Its certificates, newest first.
+    pub certificates: Vec<CertificateInfo>,
+    /// When it last asked for something.
+    pub last_seen: Option<String>,
+    /// From which address.
+    pub source: Option<String>,
+    /// Open connections.
+    pub connections: usize,
+}
+
+/// One certificate of an identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CertificateInfo {
+    /// SHA-256, hexadecimal.
+    pub fingerprint: String,
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// Id of the authority.
+    pub authority: String,
+    /// When it was issued.
+    pub issued: String,
+    /// When it ends.
+    pub not_after: String,
+    /// Whether it was renewed.
+    pub superseded: bool,
+    /// When it was revoked.
+    pub revoked: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// One line of `sys/strongroom/identity-report`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IdentityLine {
+    /// Whether its requests are refused.
+    pub disabled: bool,
+    /// Certificates that are valid, not renewed and not revoked.
+    pub certificates: usize,
+    /// When the last of them ends.
+    pub not_after: Option<String>,
+    /// When it last asked for something.
+    pub last_seen: Option<String>,
+    /// From which address.
+    pub source: Option<String>,
+    /// Whether it trusts today's authorities; absent when it has not said.
+    pub bundle_current: Option<bool>,
+    /// Open connections.
+    pub connections: usize,
 }
 
 /// Body of `sys/strongroom/certificates`.
@@ -294,8 +359,14 @@ pub struct CertificateRequest {
 pub struct CertificateReply {
     /// PEM certificate.
     pub certificate: String,
-    /// PEM certificate of the authority.
+    /// PEM certificates of the authorities to trust.
     pub ca: String,
+    /// Who it is for.
+    #[serde(default)]
+    pub identity: String,
+    /// When it ends.
+    #[serde(default)]
+    pub not_after: String,
 }
 
 /// Where the vault's history stands; a client that has seen a later mark has met a rolled-back server.

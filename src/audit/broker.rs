@@ -211,21 +211,13 @@ impl Broker {
         Ok(head)
     }
 
-    /// Records how requests ended and makes that durable with one sync. Each reply names the number of its request
-    /// entry. The time written is the latest that was seen; see [`replies_at`](Self::replies_at).
+    /// Records how requests ended, at `time_ms` in Unix milliseconds, and makes that durable with one sync. Each reply
+    /// names the number of its request entry.
     ///
     /// # Errors
     /// [`AuditError::Refused`]: not recorded; the change itself is durable and stays. [`AuditError::Sync`]: stop the
     /// process.
-    pub fn replies(&self, replies: &[(u64, ReplyFacts<'_>)]) -> Result<(), AuditError> {
-        self.replies_at(0, replies)
-    }
-
-    /// [`replies`](Self::replies) at a given time, Unix milliseconds.
-    ///
-    /// # Errors
-    /// As [`replies`](Self::replies).
-    pub fn replies_at(&self, time_ms: u64, replies: &[(u64, ReplyFacts<'_>)]) -> Result<(), AuditError> {
+    pub fn replies(&self, time_ms: u64, replies: &[(u64, ReplyFacts<'_>)]) -> Result<(), AuditError> {
         if replies.is_empty() {
             return Ok(());
         }
@@ -251,14 +243,23 @@ impl Broker {
     /// # Errors
     /// [`AuditError::Refused`], [`AuditError::Sync`].
     pub fn note(&self, time_ms: u64, note: &Note<'_>) -> Result<(), AuditError> {
-        {
+        self.notes(time_ms, std::slice::from_ref(note))?;
+        self.sync()
+    }
+
+    /// Records several events without a sync of their own: the replies that follow them bring one.
+    ///
+    /// # Errors
+    /// [`AuditError::Refused`].
+    pub fn notes(&self, time_ms: u64, notes: &[Note<'_>]) -> Result<(), AuditError> {
+        for note in notes {
             let (mut state, keys, bodies) = self.written(256, |writer| writer.note(time_ms, note));
             self.append(&mut state, &keys, time_ms, &bodies)?;
             if let Note::Unfinished { request, .. } = note {
                 state.pending.remove(request);
             }
         }
-        self.sync()
+        Ok(())
     }
 
     /// Makes all entries so far durable; does nothing if they are. Entries can be appended meanwhile.

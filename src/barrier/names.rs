@@ -53,6 +53,11 @@ impl MountId {
     /// Groups of identities.
     pub const GROUPS: Self = Self::builtin(16);
 
+    /// Every built-in mount.
+    pub fn builtins() -> impl Iterator<Item = Self> {
+        (1..=16).map(Self::builtin)
+    }
+
     /// Built-in mount `n`: fifteen zero bytes and `n`.
     #[must_use]
     pub const fn builtin(n: u8) -> Self {

@@ -194,7 +194,7 @@ impl<'a> Sys<'a> {
     /// # Errors
     /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible path.
     pub fn put_identity(&self, path: &str, policies: &[&str]) -> Result<(), ClientError> {
-        let body = json(&Identity { policies: policies.iter().map(|name| (*name).to_owned()).collect() })?;
+        let body = json(&serde_json::json!({ "policies": policies }))?;
         self.client.tell("POST", &below("sys/strongroom/identities", path)?, Some(&body))
     }
 

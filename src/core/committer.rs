@@ -32,6 +32,7 @@ use super::Clock;
 use super::error::VaultError;
 use super::facts::{Facts, Fields};
 use super::feed::Feed;
+use super::issue::Remark;
 use super::request::Reply;
 use super::snapshot::{Snapshot, Touch};
 
@@ -65,14 +66,29 @@ pub(super) struct Done {
     pub reply: Reply,
     /// What the snapshot must read anew.
     pub touched: Vec<Touch>,
+    /// What else the audit log shall show.
+    pub remarks: Vec<Remark>,
+    /// The change is made, and the caller is refused all the same.
+    pub refusal: Option<VaultError>,
+    /// Somebody may have lost access: connections are looked through before the answer.
+    pub restricts: bool,
 }
 
 impl Done {
     /// A reply, and nothing for the snapshot to read anew.
     pub(super) fn of(reply: Reply) -> Self {
-        Self { reply, touched: Vec::new() }
+        Self::touching(reply, Vec::new())
+    }
+
+    /// A reply, and what the snapshot must read anew.
+    pub(super) fn touching(reply: Reply, touched: Vec<Touch>) -> Self {
+        Self { reply, touched, remarks: Vec::new(), refusal: None, restricts: false }
     }
 }
+
+/// What the vault does when the published state has changed: told the new snapshot, and whether somebody may have lost
+/// access.
+pub(super) type OnChange = Box<dyn Fn(&Snapshot, bool) + Send + Sync>;
 
 /// Tells the vault that the disk is no longer known; called from the committer thread, once.
 pub(super) type OnFatal = Box<dyn Fn(&'static str) + Send + Sync>;
@@ -85,6 +101,7 @@ pub(super) struct Bench {
     pub clock: Arc<dyn Clock>,
     /// Told which secrets changed, once readers see it.
     pub feed: Arc<Feed>,
+    pub on_change: OnChange,
     pub on_fatal: OnFatal,
 }
 
@@ -235,22 +252,25 @@ impl Worker {
                 return give_up(bench, ends, "the store could not make a commit durable", error);
             }
             let generation = bench.barrier.mark().2;
-            let ran = Ran { ends, touched: Vec::new(), durable: None, generation };
+            let ran =
+                Ran { ends, touched: Vec::new(), remarks: Vec::new(), restricts: false, durable: None, generation };
             return finish(bench, &mut self.unfinished, first, ran);
         }
         let snapshot = bench.snapshot.load_full();
         let mut group = bench.barrier.begin();
         let mut ends = Vec::with_capacity(jobs.len());
-        let mut touched = Vec::new();
+        let (mut touched, mut remarks, mut restricts) = (Vec::new(), Vec::new(), false);
         for Job { facts, work, answer } in jobs {
             let now_ms = bench.clock.now_ms();
             let result = match work {
                 Work::Records(work) => group.run(|tx| work(tx, &snapshot, now_ms)),
                 Work::Alone(work) => work(&mut group, now_ms).inspect_err(|_| group.clear()),
             };
-            let result = result.map(|done| {
+            let result = result.and_then(|done| {
                 touched.extend(done.touched);
-                done.reply
+                remarks.extend(done.remarks);
+                restricts |= done.restricts;
+                done.refusal.map_or(Ok(done.reply), Err)
             });
             ends.push(End { facts, answer, result });
         }
@@ -273,7 +293,7 @@ impl Worker {
                 }
             }
         }
-        finish(bench, &mut self.unfinished, first, Ran { ends, touched, durable, generation })
+        finish(bench, &mut self.unfinished, first, Ran { ends, touched, remarks, restricts, durable, generation })
     }
 
     /// Writes what became of requests whose reply entry could not be written, before anything new is logged.
@@ -309,6 +329,8 @@ struct End {
 struct Ran<'b> {
     ends: Vec<End>,
     touched: Vec<Touch>,
+    remarks: Vec<Remark>,
+    restricts: bool,
     /// Present when anything changed.
     durable: Option<Durable<'b>>,
     generation: u64,
@@ -316,7 +338,7 @@ struct Ran<'b> {
 
 /// Steps 3 to 5.
 fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<'_>) -> Fate {
-    let Ran { mut ends, touched, durable, generation } = ran;
+    let Ran { mut ends, touched, remarks, restricts, durable, generation } = ran;
     let committed = durable.is_some().then_some(generation);
     // (3)
     if let Some(durable) = &durable
@@ -326,13 +348,17 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
         return give_up(bench, ends, "the anchor could not be written", || VaultError::Unavailable(UNKNOWN));
     }
     // (4)
-    let logged = log_replies(bench, first, &ends, committed);
+    let logged = log_remarks(bench, &remarks).and_then(|()| log_replies(bench, first, &ends, committed));
     // (5)
     if let Some(durable) = durable {
         durable.publish();
         if touched.iter().any(|touch| !matches!(touch, Touch::Secret(_))) {
             match bench.snapshot.load().after(&bench.barrier, &touched) {
-                Ok(next) => bench.snapshot.store(Arc::new(next)),
+                Ok(next) => {
+                    let next = Arc::new(next);
+                    bench.snapshot.store(Arc::clone(&next));
+                    (bench.on_change)(&next, restricts);
+                }
                 Err(_) => {
                     return give_up(bench, ends, "a policy or identity just written could not be read back", || {
                         VaultError::Integrity
@@ -373,6 +399,11 @@ fn make_room(bench: &Bench) -> Result<(), BarrierError> {
 
 const UNKNOWN: &str = "the write may or may not have been done: the vault is restarting";
 
+fn log_remarks(bench: &Bench, remarks: &[Remark]) -> Result<(), AuditError> {
+    let notes: Vec<Note<'_>> = remarks.iter().map(Remark::note).collect();
+    bench.audit.notes(bench.clock.now_ms(), &notes)
+}
+
 fn log_replies(bench: &Bench, first: u64, ends: &[End], committed: Option<u64>) -> Result<(), AuditError> {
     let facts: Vec<_> = (first..)
         .zip(ends)
@@ -381,7 +412,7 @@ fn log_replies(bench: &Bench, first: u64, ends: &[End], committed: Option<u64>) 
             (request, end.facts.reply(&end.result, generation, &[]))
         })
         .collect();
-    bench.audit.replies_at(bench.clock.now_ms(), &facts)
+    bench.audit.replies(bench.clock.now_ms(), &facts)
 }
 
 fn fate_of(error: &AuditError) -> Fate {

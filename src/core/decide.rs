@@ -96,6 +96,12 @@ impl Question<'_> {
             Target::Mount { plan, .. } => (plan.sudo, false, plan.checks_existence),
             Target::Nowhere(_) => (false, false, false),
         };
+        if matches!(&*target, Target::Sys(route) if route.guard == Guard::Own) {
+            return match self.subject.policies.is_empty() {
+                false => Verdict { decision: "own", rule: None, outcome: self.offered(target) },
+                true => Verdict { decision: "deny", rule: None, outcome: Err(VaultError::Forbidden) },
+            };
+        }
         if open {
             return Verdict { decision: "open", rule: None, outcome: self.offered(target) };
         }
@@ -142,6 +148,9 @@ impl Question<'_> {
                     Operation::List => Capability::List,
                 };
                 (capability, plan.sudo)
+            }
+            (Target::Sys(route), _) if route.guard == Guard::Own => {
+                return if self.subject.policies.is_empty() { Err(VaultError::Forbidden) } else { Ok(()) };
             }
             (Target::Sys(route), _) => {
                 let capability = match self.operation {

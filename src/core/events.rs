@@ -162,8 +162,8 @@ fn attempt(vault: &Vault, facts: &Facts, poll: &mut Poll, last: bool) -> Option<
         body: &facts.inner.body,
         subject: &subject,
         snapshot: &snapshot,
+        sessions: &vault.sessions,
         live: &live,
-        settings: &vault.settings,
         now_ms,
     };
     debug_assert_eq!(facts.inner.operation, Operation::Read);

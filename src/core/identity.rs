@@ -3,10 +3,12 @@
 //! Record: built-in mount 3, key = SPIFFE path (`app/web`), value = `{"policies":["web"]}`. An identity without a
 //! record is a stranger: it has no policy, not even `default`, and is refused like everybody who may not.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::path::Path;
-use crate::barrier::{MountId, View};
+use crate::barrier::{MountId, Tx, View};
 use crate::policy::{Acl, Ask, Capability, Decision, Policy};
 
 use super::error::VaultError;
@@ -41,12 +43,96 @@ path \"*\" {
 /// Most policies that one identity may have.
 pub(super) const MAX_POLICIES: usize = 64;
 
+/// Identities below this folder are people: their certificates live for hours.
+pub(super) const OPERATORS: &str = "operator/";
+/// Identities below this folder stand for certificates of an outside PKI; nobody is registered or enrolled there.
+pub(super) const OUTSIDE: &str = "cert/";
+/// Longest time after the end of its certificate in which an identity may be allowed to renew, seconds.
+pub(super) const MAX_GRACE_S: u64 = 30 * 86_400;
+
 /// On-disk form, JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct IdentityRecord {
     /// Policy names, lower case, sorted, without `default`.
     pub policies: Vec<String>,
+    /// Present while requests of the identity are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<Disabled>,
+    /// Certificates issued before this instant count for nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_before_ms: u64,
+    /// Life of its certificates, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_life_s: Option<u64>,
+    /// How long after its end a certificate may still be renewed, seconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub grace_s: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// Why and since when an identity is disabled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Disabled {
+    pub at_ms: u64,
+    pub reason: String,
+}
+
+/// On-disk form of a group, JSON. Built-in mount 16, key = name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GroupRecord {
+    /// Policy names, lower case, sorted.
+    pub policies: Vec<String>,
+    /// Identity paths, or folders with `/*` at the end. Only registered identities are members.
+    pub members: Vec<String>,
+}
+
+impl GroupRecord {
+    /// Whether the identity with this path is a member.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.members.iter().any(|member| match member.strip_suffix("/*") {
+            Some(folder) => path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')),
+            None => member == path,
+        })
+    }
+}
+
+/// The record of an identity.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when it cannot be understood.
+pub(super) fn read(view: &View<'_>, path: &str) -> Result<Option<IdentityRecord>, VaultError> {
+    let Some(entry) = view.entry(path)? else { return Ok(None) };
+    serde_json::from_slice(entry.value.reveal()).map(Some).map_err(|_| VaultError::Integrity)
+}
+
+/// Writes the record of an identity.
+///
+/// # Errors
+/// Those of the barrier.
+pub(super) fn put(tx: &mut Tx<'_>, path: &str, record: &IdentityRecord) -> Result<(), VaultError> {
+    let bytes = serde_json::to_vec(record).map_err(|_| VaultError::Internal)?;
+    tx.put_entry(IDENTITIES, path, &bytes, 0)?;
+    Ok(())
+}
+
+/// Every group, by name.
+///
+/// # Errors
+/// [`VaultError::Integrity`] for one that cannot be understood.
+pub(super) fn groups(view: &View<'_>) -> Result<BTreeMap<String, GroupRecord>, VaultError> {
+    let mut groups = BTreeMap::new();
+    for name in view.entries()? {
+        let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
+        groups.insert(name, serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?);
+    }
+    Ok(groups)
 }
 
 /// Name rule of policies: one path segment, lower case.
@@ -62,14 +148,16 @@ pub(super) fn policy_name(raw: &str) -> Result<String, VaultError> {
     Ok(name)
 }
 
-/// The policies that `identity` would have by the records in these two views. Policies that are named but do not exist
-/// grant nothing.
-fn acl_in(policies: &View<'_>, identities: &View<'_>, identity: &str) -> Result<Option<Acl>, VaultError> {
-    let Some(entry) = identities.entry(identity)? else { return Ok(None) };
-    let record: IdentityRecord = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+/// The policies that `identity` would have by the records that `tx` sees. Policies that are named but do not exist grant
+/// nothing; a disabled identity counts for nothing.
+fn acl_in(tx: &Tx<'_>, groups: &BTreeMap<String, GroupRecord>, identity: &str) -> Result<Option<Acl>, VaultError> {
+    let Some(record) = read(&tx.view(IDENTITIES), identity)?.filter(|record| record.disabled.is_none()) else {
+        return Ok(None);
+    };
+    let policies = tx.view(POLICIES);
     let mut parsed = Vec::new();
-    for name in record.policies.iter().map(String::as_str).chain([DEFAULT_POLICY]) {
-        if let Some(text) = policies.entry(name)? {
+    for name in names_of(&record, groups, identity) {
+        if let Some(text) = policies.entry(&name)? {
             let text = std::str::from_utf8(text.value.reveal()).map_err(|_| VaultError::Integrity)?;
             // A text that this program cannot read may hold a deny: its holder counts for nothing.
             let Ok(policy) = Policy::parse(text) else { return Ok(None) };
@@ -77,6 +165,17 @@ fn acl_in(policies: &View<'_>, identities: &View<'_>, identity: &str) -> Result<
         }
     }
     Ok(Some(Acl::merge(parsed.iter())))
+}
+
+/// Names of all policies of an identity: its own, those of its groups, and `default`. Sorted, each once.
+pub(super) fn names_of(
+    record: &IdentityRecord,
+    groups: &BTreeMap<String, GroupRecord>,
+    path: &str,
+) -> BTreeSet<String> {
+    let grouped = groups.values().filter(|group| group.has(path)).flat_map(|group| group.policies.iter());
+    let own = record.policies.iter();
+    own.chain(grouped).cloned().chain([DEFAULT_POLICY.to_owned()]).collect()
 }
 
 /// An administrator can give rights: change the policies and the identities.
@@ -96,14 +195,15 @@ fn is_administrator(acl: &Acl, identity: &str) -> bool {
 ///
 /// # Errors
 /// [`VaultError::BadRequest`] when no administrator would be left.
-pub(super) fn require_administrator(policies: &View<'_>, identities: &View<'_>, first: &str) -> Result<(), VaultError> {
+pub(super) fn require_administrator(tx: &Tx<'_>, first: &str) -> Result<(), VaultError> {
+    let groups = groups(&tx.view(MountId::GROUPS))?;
     let holds = |identity: &str| -> Result<bool, VaultError> {
-        Ok(acl_in(policies, identities, identity)?.is_some_and(|acl| is_administrator(&acl, identity)))
+        Ok(acl_in(tx, &groups, identity)?.is_some_and(|acl| is_administrator(&acl, identity)))
     };
     if holds(first)? {
         return Ok(());
     }
-    for identity in identities.entries()? {
+    for identity in tx.view(IDENTITIES).entries()? {
         if holds(&identity)? {
             return Ok(());
         }

@@ -16,11 +16,12 @@ use crate::pki::{AUTHORITY_LIFE_S, Authority, Bundle, PkiError};
 use crate::store::Store;
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
 
+use super::authorities::{self, AuthorityRecord, Stage};
 use super::error::VaultError;
 use super::identity::{ADMIN_POLICY, ADMIN_TEXT, DEFAULT_POLICY, DEFAULT_TEXT, IDENTITIES, IdentityRecord, POLICIES};
+use super::ledger::{self, How};
 use super::mount::MountRecord;
 use super::normalised;
-use super::sys::certificates::{CA_CERT, CA_KEY};
 
 /// Where the secrets engine is mounted.
 const SECRET_MOUNT: &str = "secret/";
@@ -109,7 +110,7 @@ pub fn initialise(ports: InitPorts, plan: &InitPlan<'_>, now_ms: u64) -> Result<
     let mount = MountId::random(&*random).map_err(|_| VaultError::Internal)?;
     let parts = Parts { store, header, anchor, random };
     let barrier = Barrier::create(parts, &bytes, opened, now_ms)?;
-    fill(&barrier, plan, &ca, &mount, now_ms)?;
+    fill(&barrier, plan, &ca, (&server, &operator), &mount, now_ms)?;
     Ok(InitOutcome { ca_pem: ca.cert_pem().to_owned(), server, operator, vault_id })
 }
 
@@ -129,21 +130,36 @@ fn fill(
     barrier: &Barrier,
     plan: &InitPlan<'_>,
     ca: &Authority,
+    (server, operator): (&Bundle, &Bundle),
     mount: &MountId,
     now_ms: u64,
 ) -> Result<(), VaultError> {
     let json = |value: Result<Vec<u8>, serde_json::Error>| value.map_err(|_| VaultError::Internal);
     let record = json(serde_json::to_vec(&MountRecord::kv2(mount, "key/value secret storage")))?;
-    let operator = json(serde_json::to_vec(&IdentityRecord { policies: vec![ADMIN_POLICY.to_owned()] }))?;
-    let key = ca.key_pkcs8();
+    let policies = vec![ADMIN_POLICY.to_owned()];
+    let admin = json(serde_json::to_vec(&IdentityRecord { policies, ..IdentityRecord::default() }))?;
+    let authority = AuthorityRecord {
+        v: 1,
+        stage: Stage::Active,
+        tainted: false,
+        certificate: ca.cert_pem().to_owned(),
+        chain: String::new(),
+        created_ms: now_ms,
+        changed_ms: now_ms,
+    };
+    let listener = SpiffeId::new(plan.trust_domain, "server").map_err(|_| VaultError::Internal)?;
+    let issued = [(server, &listener, How::Server), (operator, &plan.operator, How::Init)];
     let mut group = barrier.begin();
     group.run(|tx| -> Result<(), VaultError> {
         tx.put_entry(MountId::MOUNTS, SECRET_MOUNT, &record, 0)?;
         tx.put_entry(POLICIES, DEFAULT_POLICY, DEFAULT_TEXT.as_bytes(), 0)?;
         tx.put_entry(POLICIES, ADMIN_POLICY, ADMIN_TEXT.as_bytes(), 0)?;
-        tx.put_entry(IDENTITIES, plan.operator.path(), &operator, 0)?;
-        tx.put_entry(MountId::CA, CA_CERT, ca.cert_pem().as_bytes(), 0)?;
-        tx.put_entry(MountId::CA, CA_KEY, key.reveal(), 0)?;
+        tx.put_entry(IDENTITIES, plan.operator.path(), &admin, 0)?;
+        let id = authorities::put(tx, ca, &authority)?;
+        for (bundle, identity, how) in issued {
+            let (fingerprint, row) = ledger::Row::of(&bundle.cert_pem, identity, id, now_ms, how)?;
+            ledger::put(tx, &fingerprint, &row)?;
+        }
         Ok(())
     })?;
     let durable = group.store(barrier.audit_head(), now_ms)?;

@@ -7,22 +7,28 @@
 //!
 //! What it refuses to know: HTTP, TLS, configuration files, a concrete store.
 
+mod authorities;
 mod caller;
 mod committer;
 mod decide;
+mod enroll;
 mod error;
 mod events;
 mod facts;
 mod feed;
 mod identity;
 pub mod init;
+mod issue;
+mod ledger;
 mod mount;
+mod own;
 mod pipeline;
 mod ports;
 mod request;
 mod rotation;
 mod sessions;
 mod shares;
+mod sightings;
 mod snapshot;
 mod sys;
 mod unseal;
@@ -46,6 +52,7 @@ use crate::barrier::Barrier;
 use crate::pki::{Bundle, Trust};
 
 pub use caller::{Caller, IdentityPattern, Opener, Origin};
+pub use enroll::{EnrollAttempt, Enrolled, GraceAttempt};
 pub use error::VaultError;
 pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, SystemClock};
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
@@ -55,6 +62,7 @@ use committer::Committer;
 use feed::Feed;
 use rotation::{Keeper, Rotator};
 use shares::Shares;
+use sightings::Sightings;
 use snapshot::Snapshot;
 use unseal::Gate;
 
@@ -88,6 +96,7 @@ struct Live {
     barrier: Arc<Barrier>,
     audit: Arc<Broker>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    sightings: Arc<Sightings>,
     committer: Arc<Committer>,
     keeper: Keeper,
     rotator: Rotator,
@@ -221,32 +230,67 @@ impl Vault {
         live.audit.checkpoint(self.ports.clock.now_ms()).map_err(|error| self.audit_failed(&error))
     }
 
-    /// Certificate of the vault's own authority, PEM.
+    /// What clients shall trust: certificates of the vault's own authorities, PEM.
     ///
     /// # Errors
-    /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
+    /// [`VaultError::Sealed`].
     pub fn ca_pem(&self) -> Result<String, VaultError> {
         let live = self.live().ok_or(VaultError::Sealed)?;
-        Ok(sys::certificates::authority(&live.barrier)?.cert_pem().to_owned())
+        Ok(live.snapshot.load().authorities.bundle_pem())
     }
 
     /// Issues a client certificate with a fresh key, for the daemon itself (`dev`). Callers over the network send a
-    /// certificate request to `sys/strongroom/certificates` and keep their key.
+    /// certificate request and keep their key. Blocking.
     ///
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
     pub fn issue_client(&self, identity: &SpiffeId, life_s: u64) -> Result<Bundle, VaultError> {
-        let live = self.live().ok_or(VaultError::Sealed)?;
-        sys::certificates::issue_client(&live, identity, self.ports.clock.now_ms(), life_s)
+        own::issue_client(self, identity, life_s)
     }
 
-    /// Issues a server certificate with a fresh key, for the daemon's listener.
+    /// Issues a server certificate with a fresh key, for the daemon's listener. Blocking.
     ///
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
     pub fn issue_server(&self, names: &[String], life_s: u64) -> Result<Bundle, VaultError> {
-        let live = self.live().ok_or(VaultError::Sealed)?;
-        sys::certificates::issue_server(&live, names, self.ports.clock.now_ms(), life_s)
+        own::issue_server(self, names, life_s)
+    }
+
+    /// Writes down who was seen when. The daemon calls it now and then. Blocking.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`], those of a commit.
+    pub fn note_sightings(&self) -> Result<(), VaultError> {
+        own::note_sightings(self)
+    }
+
+    /// Answers an enrolment with a one-time string.
+    ///
+    /// # Errors
+    /// [`VaultError::Forbidden`] for every reason that concerns the string; [`VaultError::BadRequest`] for the certificate
+    /// request; [`VaultError::Sealed`] and those of a commit.
+    pub async fn enroll(&self, attempt: EnrollAttempt) -> Result<Enrolled, VaultError> {
+        enroll::enroll(self, attempt).await
+    }
+
+    /// Answers a renewal with a certificate that has ended, if its identity is allowed that.
+    ///
+    /// # Errors
+    /// As [`Vault::enroll`].
+    pub async fn renew_expired(&self, attempt: GraceAttempt) -> Result<Enrolled, VaultError> {
+        enroll::renew_expired(self, attempt).await
+    }
+
+    /// Tells the listener what to accept from now on.
+    fn publish_trust(&self, snapshot: &Snapshot) {
+        let trust = snapshot.authorities.trust();
+        self.trust.send_if_modified(|current| {
+            let changed = **current != trust;
+            if changed {
+                *current = Arc::new(trust);
+            }
+            changed
+        });
     }
 
     fn live(&self) -> Option<Arc<Live>> {

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::api::path::Path;
 use crate::barrier::Tx;
+use crate::crypto::random::Random;
 use crate::engine;
 
 use super::committer::{Done, Job, Work};
@@ -21,6 +22,7 @@ use super::events::{self, Poll};
 use super::facts::Facts;
 use super::request::{Operation, Reply, Request};
 use super::rotation::{Errand, Order, ValueErrand};
+use super::sightings::Sightings;
 use super::snapshot::{Snapshot, Subject, Touch};
 use super::sys::{Change, Effect, Inquiry, Route, Run};
 use super::{Caller, Live, Settings, Vault};
@@ -48,7 +50,11 @@ fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, Vault
     let Request { operation, path, body, wrap_ttl, if_none_match } = canonical(request); // canonical path
     let now_ms = vault.ports.clock.now_ms();
     let snapshot = live.snapshot.load_full();
-    let subject = identify(&snapshot, &vault.settings, caller, now_ms); // identify
+    let admitted = snapshot.admits(&vault.settings, caller, now_ms); // identify
+    let subject = identify(&snapshot, &vault.settings, caller, now_ms);
+    if !subject.policies.is_empty() {
+        live.sightings.saw(caller, now_ms);
+    }
     let mut target = Target::of(&snapshot, operation, &path);
     let kind = target.kind();
     let question = Question { subject: &subject, operation, path: &path, body: &body, wrap_ttl };
@@ -60,7 +66,7 @@ fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, Vault
         mount_kind: kind,
         policies: Arc::clone(&subject.policies),
         decision: verdict.decision,
-        rule: verdict.rule,
+        rule: verdict.rule.or(admitted.err().map(str::to_owned)),
         time_ms: now_ms,
         secret_body: matches!(target, Target::Sys(route) if route.secret_body),
     };
@@ -166,8 +172,8 @@ fn inquiry<'a>(
         Target::Sys(route) => route.tail(&facts.full),
         _ => String::new(),
     };
-    let (settings, body, now_ms) = (&*vault.settings, &facts.inner.body, facts.time_ms);
-    Inquiry { tail, body, subject, snapshot, live, settings, now_ms }
+    let (body, now_ms) = (&facts.inner.body, facts.time_ms);
+    Inquiry { tail, body, subject, snapshot, sessions: &vault.sessions, live, now_ms }
 }
 
 /// Hands an order to the keeper or the rotator, which audit it.
@@ -203,8 +209,14 @@ fn submit(
     let facts = Arc::new(facts);
     let shared = Arc::clone(&facts);
     let settings = Arc::clone(&vault.settings);
+    let (sightings, random) = (Arc::clone(&live.sightings), Arc::clone(&vault.ports.random));
     let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms: u64| {
-        mutate(&shared, &target, &settings, tx, snapshot, now_ms)
+        mutate(
+            &shared,
+            &target,
+            &Around { settings: &settings, snapshot, sightings: &sightings, random: &random, now_ms },
+            tx,
+        )
     };
     let (sender, answer) = oneshot::channel();
     let job = Job { facts: Arc::clone(&facts), work: Work::Records(Box::new(work)), answer: sender };
@@ -218,15 +230,18 @@ fn submit(
     }
 }
 
-/// Runs inside the committer's group: decides again, then changes.
-fn mutate(
-    facts: &Facts,
-    target: &Target,
-    settings: &Settings,
-    tx: &mut Tx<'_>,
-    snapshot: &Snapshot,
+/// What a change sees besides the records.
+struct Around<'a> {
+    settings: &'a Settings,
+    snapshot: &'a Snapshot,
+    sightings: &'a Sightings,
+    random: &'a Arc<dyn Random>,
     now_ms: u64,
-) -> Result<Done, VaultError> {
+}
+
+/// Runs inside the committer's group: decides again, then changes.
+fn mutate(facts: &Facts, target: &Target, around: &Around<'_>, tx: &mut Tx<'_>) -> Result<Done, VaultError> {
+    let Around { settings, snapshot, sightings, random, now_ms } = *around;
     let subject = identify(snapshot, settings, &facts.caller, now_ms);
     let question = Question {
         subject: &subject,
@@ -241,14 +256,13 @@ fn mutate(
             let reply = mount.engine.write(tx, mount.id, &facts.inner, now_ms)?;
             let watched = mount.engine.watched(&facts.inner.path);
             let touched = watched.map(|path| Touch::Secret(format!("{}{path}", mount.path))).into_iter().collect();
-            Ok(Done { reply, touched })
+            Ok(Done::touching(reply, touched))
         }
         Target::Sys(route) => {
             question.settle(target, None)?;
             let Run::Write(write) = &route.run else { return Err(VaultError::Internal) };
-            let change =
-                Change { tail: route.tail(&facts.full), body: &facts.inner.body, caller: &facts.caller, settings };
-            write(tx, &change)
+            let (tail, body, caller) = (route.tail(&facts.full), &facts.inner.body, &facts.caller);
+            write(tx, &Change { tail, body, caller, settings, snapshot, sightings, random, now_ms })
         }
         Target::Nowhere(_) => Err(VaultError::Internal),
     }

@@ -110,6 +110,8 @@ pub struct Settings {
     pub address: String,
     /// Longest life of a certificate issued through the API, in seconds.
     pub max_certificate_life_s: u64,
+    /// Where hosts enrol, `host:port`, for the strings; empty without such a listener.
+    pub enroll_addresses: Vec<String>,
     /// How the audit log writes paths.
     pub audit_paths: PathMode,
     /// When the audit entries of reads are made durable.
@@ -135,6 +137,7 @@ impl Settings {
             cluster_name: "strongroom".to_owned(),
             address: String::new(),
             max_certificate_life_s: 90 * 24 * 3600,
+            enroll_addresses: Vec::new(),
             audit_paths: PathMode::default(),
             audit_sync: SyncMode::default(),
             kdf: None,

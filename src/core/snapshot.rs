@@ -5,18 +5,21 @@
 //! for every request that starts after its reply. The compiled policies of an identity are cached in the snapshot
 //! itself: a cache that is thrown away with the facts it was made from cannot be stale.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use crate::api::spiffe::SpiffeId;
 use crate::barrier::{Barrier, MountId, View};
+use crate::pki::{AuthorityId, BACKDATE_MS};
 use crate::policy::{Acl, Policy};
 
-use super::caller::Caller;
+use super::authorities::Authorities;
+use super::caller::{Caller, Origin};
 use super::error::VaultError;
-use super::identity::{DEFAULT_POLICY, IDENTITIES, IdentityRecord, POLICIES};
+use super::identity::{self, DEFAULT_POLICY, GroupRecord, IDENTITIES, IdentityRecord, POLICIES};
+use super::ledger::{self, Fingerprint, Ledger};
 use super::mount::{Mount, MountTable};
 use super::ports::Settings;
 
@@ -27,6 +30,12 @@ pub(super) enum Touch {
     Policy(String),
     /// One identity, by SPIFFE path.
     Identity(String),
+    /// One certificate of ours.
+    Certificate(Fingerprint),
+    /// The authorities.
+    Authorities,
+    /// The groups of identities.
+    Groups,
     /// One secret, by full path. Nothing is decided on it; clients may be waiting for it.
     Secret(String),
 }
@@ -34,11 +43,24 @@ pub(super) enum Touch {
 /// A policy as stored; `None` when this program cannot read its text.
 type Parsed = Option<Arc<Policy>>;
 
+/// What a snapshot is made from.
+#[derive(Clone)]
+struct Facts {
+    mounts: Arc<MountTable>,
+    policies: Arc<BTreeMap<String, Parsed>>,
+    identities: Arc<HashMap<String, Arc<IdentityRecord>>>,
+    groups: Arc<BTreeMap<String, GroupRecord>>,
+    authorities: Authorities,
+    /// Shared by all snapshots: what was revoked stays so, and everything else in it is for listings.
+    ledger: Arc<Ledger>,
+}
+
 /// One consistent state of everything that decides.
 pub(super) struct Snapshot {
     pub mounts: Arc<MountTable>,
-    policies: Arc<BTreeMap<String, Parsed>>,
-    identities: Arc<HashMap<String, Arc<[String]>>>,
+    pub authorities: Authorities,
+    pub ledger: Arc<Ledger>,
+    facts: Facts,
     subjects: RwLock<HashMap<String, Arc<Subject>>>,
     stranger: Arc<Subject>,
 }
@@ -73,15 +95,22 @@ impl Snapshot {
         let mut identities = HashMap::new();
         let view = barrier.view(IDENTITIES);
         for name in view.entries()? {
-            let record = read_identity(&view, &name)?.ok_or(VaultError::Integrity)?;
-            identities.insert(name, record);
+            let record = identity::read(&view, &name)?.ok_or(VaultError::Integrity)?;
+            identities.insert(name, Arc::new(record));
         }
         if mounts.is_empty() || !policies.contains_key(DEFAULT_POLICY) {
             return Err(VaultError::Unavailable(
                 "initialisation was interrupted: remove the data directory and initialise again",
             ));
         }
-        Ok(Self::build(Arc::new(MountTable::new(mounts)), Arc::new(policies), Arc::new(identities)))
+        Ok(Self::build(Facts {
+            mounts: Arc::new(MountTable::new(mounts)),
+            policies: Arc::new(policies),
+            identities: Arc::new(identities),
+            groups: Arc::new(identity::groups(&barrier.view(MountId::GROUPS))?),
+            authorities: Authorities::load(&barrier.view(MountId::CA))?,
+            ledger: Arc::new(Ledger::load(&barrier.view(MountId::CERTIFICATES))?),
+        }))
     }
 
     /// The snapshot after a published group. Reads only what the group touched.
@@ -89,37 +118,79 @@ impl Snapshot {
     /// # Errors
     /// [`VaultError::Integrity`] when a record cannot be read back.
     pub(super) fn after(&self, barrier: &Barrier, touched: &[Touch]) -> Result<Self, VaultError> {
-        let mut policies = Arc::clone(&self.policies);
-        let mut identities = Arc::clone(&self.identities);
+        let mut facts = self.facts.clone();
         for touch in touched {
             match touch {
                 Touch::Policy(name) => {
-                    let map = Arc::make_mut(&mut policies);
+                    let map = Arc::make_mut(&mut facts.policies);
                     match read_policy(&barrier.view(POLICIES), name)? {
                         Some(policy) => map.insert(name.clone(), policy),
                         None => map.remove(name),
                     };
                 }
-                Touch::Secret(_) => {}
                 Touch::Identity(name) => {
-                    let map = Arc::make_mut(&mut identities);
-                    match read_identity(&barrier.view(IDENTITIES), name)? {
-                        Some(record) => map.insert(name.clone(), record),
+                    let map = Arc::make_mut(&mut facts.identities);
+                    match identity::read(&barrier.view(IDENTITIES), name)? {
+                        Some(record) => map.insert(name.clone(), Arc::new(record)),
                         None => map.remove(name),
                     };
                 }
+                Touch::Certificate(fingerprint) => {
+                    facts.ledger.reread(&barrier.view(MountId::CERTIFICATES), fingerprint)?;
+                }
+                Touch::Authorities => facts.authorities = Authorities::load(&barrier.view(MountId::CA))?,
+                Touch::Groups => facts.groups = Arc::new(identity::groups(&barrier.view(MountId::GROUPS))?),
+                Touch::Secret(_) => {}
             }
         }
-        Ok(Self::build(Arc::clone(&self.mounts), policies, identities))
+        Ok(Self::build(facts))
     }
 
-    fn build(
-        mounts: Arc<MountTable>,
-        policies: Arc<BTreeMap<String, Parsed>>,
-        identities: Arc<HashMap<String, Arc<[String]>>>,
-    ) -> Self {
+    fn build(facts: Facts) -> Self {
         let stranger = Arc::new(Subject { policies: Arc::from([]), acl: Acl::merge([]) });
-        Self { mounts, policies, identities, subjects: RwLock::default(), stranger }
+        Self {
+            mounts: Arc::clone(&facts.mounts),
+            authorities: facts.authorities.clone(),
+            ledger: Arc::clone(&facts.ledger),
+            facts,
+            subjects: RwLock::default(),
+            stranger,
+        }
+    }
+
+    /// This state with other authorities; for a change that makes some and issues under them at once.
+    pub(super) fn with_authorities(&self, authorities: Authorities) -> Self {
+        Self::build(Facts { authorities, ..self.facts.clone() })
+    }
+
+    /// Serial numbers of the certificates of `authority` that have not ended and count for nothing, and since when.
+    pub(super) fn revoked_by(&self, authority: AuthorityId, now_ms: u64) -> Vec<(String, u64)> {
+        let since = |facts: &ledger::Facts| {
+            if let Some(revoked) = &facts.revoked {
+                return Some(revoked.at_ms);
+            }
+            let record = self.facts.identities.get(&facts.identity)?;
+            let disabled = record.disabled.as_ref().map(|disabled| disabled.at_ms);
+            let older = facts.issued_ms < record.not_before_ms;
+            disabled.or(older.then_some(record.not_before_ms))
+        };
+        let living = self.ledger.issued_by(authority, now_ms).into_iter();
+        living.filter_map(|facts| Some((facts.serial.clone(), since(&facts)?.min(now_ms)))).collect()
+    }
+
+    /// What is on record of the identity with this path.
+    pub(super) fn identity(&self, path: &str) -> Option<&Arc<IdentityRecord>> {
+        self.facts.identities.get(path)
+    }
+
+    /// Every registered identity with its record, unordered.
+    pub(super) fn identities(&self) -> impl Iterator<Item = (&String, &Arc<IdentityRecord>)> {
+        self.facts.identities.iter()
+    }
+
+    /// Every group, by name.
+    pub(super) fn groups(&self) -> &BTreeMap<String, GroupRecord> {
+        &self.facts.groups
     }
 
     /// Policies of the holder of `identity`. The trust domain was checked with the certificate; the map is keyed by
@@ -128,8 +199,8 @@ impl Snapshot {
         if let Some(subject) = self.subjects.read().get(identity.path()) {
             return Arc::clone(subject);
         }
-        let Some(names) = self.identities.get(identity.path()) else { return self.stranger() };
-        let subject = Arc::new(self.compile(names));
+        let Some(record) = self.facts.identities.get(identity.path()) else { return self.stranger() };
+        let subject = Arc::new(self.compile(identity::names_of(record, &self.facts.groups, identity.path())));
         self.subjects.write().insert(identity.path().to_owned(), Arc::clone(&subject));
         subject
     }
@@ -139,6 +210,14 @@ impl Snapshot {
     /// # Errors
     /// Why not, for the audit log.
     pub(super) fn admits(&self, settings: &Settings, caller: &Caller, now_ms: u64) -> Result<(), &'static str> {
+        self.admits_in(&settings.trust_domain, caller, now_ms)
+    }
+
+    /// As [`Snapshot::admits`], for certificates of this trust domain.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn admits_in(&self, trust_domain: &str, caller: &Caller, now_ms: u64) -> Result<(), &'static str> {
         // TLS looked at the dates when the connection began; it may have outlived them.
         if caller.not_after_ms <= now_ms {
             return Err("certificate-expired");
@@ -146,8 +225,24 @@ impl Snapshot {
         if caller.not_before_ms > now_ms {
             return Err("certificate-not-yet-valid");
         }
-        if caller.identity.trust_domain() != settings.trust_domain {
+        if caller.identity.trust_domain() != trust_domain {
             return Err("foreign-trust-domain");
+        }
+        if let Origin::Own(authority) = caller.origin
+            && !self.authorities.get(authority).is_some_and(|facts| facts.record.stage.verifies())
+        {
+            return Err("authority-not-trusted");
+        }
+        if self.ledger.is_revoked(&caller.fingerprint) {
+            return Err("certificate-revoked");
+        }
+        if let Some(record) = self.facts.identities.get(caller.identity.path()) {
+            if record.disabled.is_some() {
+                return Err("identity-disabled");
+            }
+            if caller.not_before_ms.saturating_add(BACKDATE_MS) < record.not_before_ms {
+                return Err("certificate-older-than-allowed");
+            }
         }
         Ok(())
     }
@@ -157,12 +252,9 @@ impl Snapshot {
         Arc::clone(&self.stranger)
     }
 
-    fn compile(&self, names: &[String]) -> Subject {
-        let mut all: Vec<String> = names.to_vec();
-        all.push(DEFAULT_POLICY.to_owned());
-        all.sort();
-        all.dedup();
-        let known: Vec<&Parsed> = all.iter().filter_map(|name| self.policies.get(name)).collect();
+    fn compile(&self, names: BTreeSet<String>) -> Subject {
+        let all: Vec<String> = names.into_iter().collect();
+        let known: Vec<&Parsed> = all.iter().filter_map(|name| self.facts.policies.get(name)).collect();
         // A text that cannot be read may hold a deny. Leaving it out would grant more, so its holders get nothing.
         let acl = if known.iter().any(|policy| policy.is_none()) {
             Acl::merge([])
@@ -180,10 +272,4 @@ fn read_policy(view: &View<'_>, name: &str) -> Result<Option<Parsed>, VaultError
         tracing::error!(policy = name, "a stored policy cannot be read; identities that have it are refused");
     }
     Ok(Some(parsed.map(Arc::new)))
-}
-
-fn read_identity(view: &View<'_>, name: &str) -> Result<Option<Arc<[String]>>, VaultError> {
-    let Some(entry) = view.entry(name)? else { return Ok(None) };
-    let record: IdentityRecord = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
-    Ok(Some(Arc::from(record.policies)))
 }

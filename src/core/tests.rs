@@ -4,6 +4,7 @@
 
 mod delivery;
 mod groups;
+mod identities;
 mod lifecycle;
 mod pipeline;
 mod rotation;

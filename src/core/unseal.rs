@@ -14,7 +14,7 @@ use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::SealStatus;
 use crate::audit::{AuditHead, AuditKeys, Broker, LogKey, Note};
-use crate::barrier::{Barrier, BarrierError};
+use crate::barrier::{Barrier, BarrierError, MountId};
 use crate::crypto::recovery::{self, RecoveryCode};
 use crate::crypto::secret::SecretBytes;
 use crate::keys::{HeaderError, share};
@@ -25,6 +25,7 @@ use super::error::VaultError;
 use super::request::UnsealKey;
 use super::rotation::slots::Secret;
 use super::rotation::{Desk, Keeper, Rotator};
+use super::sightings::Sightings;
 use super::snapshot::Snapshot;
 use super::{Live, Vault, normalised, sys};
 
@@ -167,6 +168,8 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     }
     audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::load(&barrier)?));
+    let sightings = Arc::new(Sightings::load(&barrier.view(MountId::SIGHTINGS))?);
+    vault.publish_trust(&snapshot.load());
     vault.feed.reset(barrier.mark().2);
     let committer = Arc::new(Committer::spawn(Bench {
         barrier: Arc::clone(&barrier),
@@ -174,6 +177,18 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         snapshot: Arc::clone(&snapshot),
         clock: Arc::clone(&vault.ports.clock),
         feed: Arc::clone(&vault.feed),
+        on_change: {
+            let (vault, settings) = (Weak::clone(&vault.me), Arc::clone(&vault.settings));
+            Box::new(move |snapshot, restricts| {
+                let Some(vault) = vault.upgrade() else { return };
+                vault.publish_trust(snapshot);
+                if restricts {
+                    let now_ms = vault.ports.clock.now_ms();
+                    let closed = vault.sessions.review(|caller| snapshot.admits(&settings, caller, now_ms).is_ok());
+                    tracing::info!(closed, "connections that may no longer be there");
+                }
+            })
+        },
         on_fatal: {
             let vault = Weak::clone(&vault.me);
             Box::new(move |why| {
@@ -198,7 +213,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     if vault.settings.kdf.is_some() && matches!(secret, Secret::Passphrase(_) | Secret::Both { .. }) {
         keeper.raise_cost(vault, secret)?;
     }
-    Ok(Live { barrier, audit, snapshot, committer, keeper, rotator })
+    Ok(Live { barrier, audit, snapshot, sightings, committer, keeper, rotator })
 }
 
 /// What a failed opening tells the caller. A wrong secret and a missing slot look alike.

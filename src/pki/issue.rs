@@ -5,17 +5,10 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
-use rustls_pki_types::CertificateSigningRequestDer;
-use rustls_pki_types::pem::PemObject;
-use x509_parser::oid_registry::{
-    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
-};
-use x509_parser::prelude::{FromDer, X509CertificationRequest};
-use x509_parser::public_key::PublicKey;
-use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
 use super::authority::{Authority, Pair, Validity, serial};
+use super::csr::read_csr;
 use super::error::PkiError;
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
@@ -24,8 +17,6 @@ use crate::api::spiffe::SpiffeId;
 pub const BACKDATE_MS: u64 = 300_000;
 /// Usual life of a server certificate: 30 days, in seconds.
 pub const SERVER_LIFE_S: u64 = 30 * 86_400;
-/// Largest signing request that is looked at, in bytes of PEM. An RSA-8192 request takes about 3 KiB.
-pub const MAX_CSR_BYTES: usize = 16 * 1024;
 /// Most names in one server certificate.
 const MAX_SERVER_NAMES: usize = 64;
 
@@ -76,24 +67,11 @@ impl Authority {
     /// it are ignored. The request's signature proves that the asker holds the key.
     ///
     /// # Errors
-    /// [`PkiError::Request`] if it is larger than [`MAX_CSR_BYTES`], malformed or wrongly signed;
-    /// [`PkiError::WeakKey`] unless the key is P-256, P-384, Ed25519 or RSA of 3072 to 8192 bits with an odd
-    /// exponent of at least 65537; the errors of [`issue_client`](Self::issue_client).
+    /// Those of [`read_csr`] and of [`issue_client`](Self::issue_client).
     pub fn sign_csr(&self, csr_pem: &str, identity: &SpiffeId, now_ms: u64, life_s: u64) -> Result<String, PkiError> {
         let sans = self.client_names(identity)?;
-        if csr_pem.len() > MAX_CSR_BYTES {
-            return Err(PkiError::Request("too large"));
-        }
-        let der = CertificateSigningRequestDer::from_pem_slice(csr_pem.as_bytes())
-            .map_err(|_| PkiError::Request("not a certificate request in PEM"))?;
-        let (rest, csr) = X509CertificationRequest::from_der(&der).map_err(|_| PkiError::Request("malformed"))?;
-        if !rest.is_empty() {
-            return Err(PkiError::Request("trailing bytes"));
-        }
-        let spki = &csr.certification_request_info.subject_pki;
-        accept_key(spki)?;
-        csr.verify_signature().map_err(|_| PkiError::Request("signature does not match its key"))?;
-        let key = rcgen::SubjectPublicKeyInfo::from_der(spki.raw).map_err(|_| PkiError::WeakKey)?;
+        let request = read_csr(csr_pem)?;
+        let key = rcgen::SubjectPublicKeyInfo::from_der(&request.key).map_err(|_| PkiError::WeakKey)?;
         self.sign(&key, sans, ExtendedKeyUsagePurpose::ClientAuth, now_ms, life_s)
     }
 
@@ -145,36 +123,6 @@ fn server_name(name: &str) -> Result<SanType, PkiError> {
         return Err(PkiError::ServerName);
     }
     name.to_ascii_lowercase().try_into().map(SanType::DnsName).map_err(|_| PkiError::ServerName)
-}
-
-/// The kinds of key that are certified. The size is judged before the signature is checked, so an outsized key
-/// costs nothing.
-fn accept_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<(), PkiError> {
-    let kind = &spki.algorithm.algorithm;
-    let good = if *kind == OID_KEY_TYPE_EC_PUBLIC_KEY {
-        let curve = spki.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
-        curve.is_some_and(|curve| curve == OID_EC_P256 || curve == OID_NIST_EC_P384)
-    } else if *kind == OID_SIG_ED25519 {
-        spki.subject_public_key.data.len() == 32
-    } else if *kind == OID_PKCS1_RSAENCRYPTION {
-        match spki.parsed() {
-            Ok(PublicKey::RSA(key)) => {
-                let exponent = key.try_exponent().unwrap_or(0);
-                (3072..=8192).contains(&modulus_bits(key.modulus)) && exponent >= 65_537 && exponent % 2 == 1
-            }
-            _ => false,
-        }
-    } else {
-        false
-    };
-    if good { Ok(()) } else { Err(PkiError::WeakKey) }
-}
-
-/// Significant bits of a big-endian number; leading zero bytes do not make a key longer.
-fn modulus_bits(modulus: &[u8]) -> usize {
-    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
-    let top = modulus.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);
-    (modulus.len() - zeros) * 8 - top
 }
 
 /// PKCS#8 in PEM (RFC 7468 section 10) written into one buffer that is allocated once, so no copy stays behind.

@@ -7,6 +7,8 @@
 //! leaf below such an authority (`tests.rs` keeps the proof). [`peer::inspect`] compares the trust domain instead.
 
 mod authority;
+mod crl;
+mod csr;
 mod error;
 mod issue;
 pub mod peer;
@@ -16,6 +18,8 @@ mod trust;
 mod tests;
 
 pub use authority::{AUTHORITY_LIFE_S, Authority};
+pub use crl::Revocation;
+pub use csr::{Csr, MAX_CSR_BYTES, read_csr, verify_signature};
 pub use error::PkiError;
-pub use issue::{BACKDATE_MS, Bundle, MAX_CSR_BYTES, SERVER_LIFE_S};
-pub use trust::{Anchor, AuthorityId, Trust};
+pub use issue::{BACKDATE_MS, Bundle, SERVER_LIFE_S};
+pub use trust::{Anchor, AuthorityId, Trust, bundle_id, key_fingerprint, not_after_ms};

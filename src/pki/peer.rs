@@ -56,6 +56,52 @@ pub enum PeerError {
     Dates,
 }
 
+/// What any certificate says of itself, whoever it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeafFacts {
+    /// SHA-256 of the whole certificate in DER.
+    pub fingerprint: [u8; 32],
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub key_fingerprint: [u8; 32],
+    /// Serial number, big-endian, as encoded.
+    pub serial: Vec<u8>,
+    /// Valid from, Unix milliseconds.
+    pub not_before_ms: u64,
+    /// Valid until, Unix milliseconds.
+    pub not_after_ms: u64,
+}
+
+/// Reads the facts of a certificate without judging it. Total.
+///
+/// # Errors
+/// [`PeerError::Malformed`], [`PeerError::Dates`].
+pub fn facts(der: &[u8]) -> Result<LeafFacts, PeerError> {
+    if der.len() > MAX_CERT_BYTES {
+        return Err(PeerError::Malformed);
+    }
+    let (rest, parsed) = X509Certificate::from_der(der).map_err(|_| PeerError::Malformed)?;
+    if !rest.is_empty() {
+        return Err(PeerError::Malformed);
+    }
+    facts_of(der, &parsed)
+}
+
+fn facts_of(der: &[u8], parsed: &X509Certificate<'_>) -> Result<LeafFacts, PeerError> {
+    let ms = |seconds: i64| u64::try_from(seconds).ok().and_then(|s| s.checked_mul(1000)).ok_or(PeerError::Dates);
+    let not_before_ms = ms(parsed.validity().not_before.timestamp())?;
+    let not_after_ms = ms(parsed.validity().not_after.timestamp())?;
+    if not_after_ms < not_before_ms {
+        return Err(PeerError::Dates);
+    }
+    Ok(LeafFacts {
+        fingerprint: sha256(&[der]),
+        key_fingerprint: sha256(&[parsed.public_key().raw]),
+        serial: parsed.raw_serial().to_vec(),
+        not_before_ms,
+        not_after_ms,
+    })
+}
+
 /// Reads the leaf certificate `der` and returns the identity it names within `trust_domain`.
 ///
 /// Total: any bytes give a [`Peer`] or an error, never a panic. Does not check the chain, the signature or the
@@ -108,18 +154,6 @@ pub fn inspect(der: &[u8], trust_domain: &str) -> Result<Peer, PeerError> {
         return Err(PeerError::ForeignDomain);
     }
 
-    let ms = |seconds: i64| u64::try_from(seconds).ok().and_then(|s| s.checked_mul(1000)).ok_or(PeerError::Dates);
-    let not_before_ms = ms(parsed.validity().not_before.timestamp())?;
-    let not_after_ms = ms(parsed.validity().not_after.timestamp())?;
-    if not_after_ms < not_before_ms {
-        return Err(PeerError::Dates);
-    }
-    Ok(Peer {
-        identity,
-        fingerprint: sha256(&[der]),
-        key_fingerprint: sha256(&[parsed.public_key().raw]),
-        serial: parsed.raw_serial().to_vec(),
-        not_before_ms,
-        not_after_ms,
-    })
+    let LeafFacts { fingerprint, key_fingerprint, serial, not_before_ms, not_after_ms } = facts_of(der, &parsed)?;
+    Ok(Peer { identity, fingerprint, key_fingerprint, serial, not_before_ms, not_after_ms })
 }

@@ -37,6 +37,30 @@ impl AuthorityId {
     }
 }
 
+/// Names a set of authorities: the first 16 bytes of the SHA-256 over their certificates' digests, sorted. Client and
+/// server compute it alike, so that the server sees who still trusts an older set.
+pub fn bundle_id<'a>(certificates: impl Iterator<Item = &'a [u8]>) -> [u8; 16] {
+    let mut digests: Vec<[u8; 32]> = certificates.map(|der| sha256(&[der])).collect();
+    digests.sort_unstable();
+    digests.dedup();
+    let mut id = [0; 16];
+    id.copy_from_slice(&sha256(&[digests.concat().as_slice()])[..16]);
+    id
+}
+
+/// SHA-256 of a certificate's SubjectPublicKeyInfo; `None` when it cannot be read.
+#[must_use]
+pub fn key_fingerprint(der: &[u8]) -> Option<[u8; 32]> {
+    X509Certificate::from_der(der).ok().map(|(_, parsed)| sha256(&[parsed.public_key().raw]))
+}
+
+/// End of a certificate's validity in Unix milliseconds; `None` when it cannot be read.
+#[must_use]
+pub fn not_after_ms(der: &[u8]) -> Option<u64> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    u64::try_from(parsed.validity().not_after.timestamp()).ok()?.checked_mul(1000)
+}
+
 /// One authority of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anchor {
@@ -78,6 +102,22 @@ impl Trust {
         let found = self.own.iter().find(|anchor| {
             X509Certificate::from_der(&anchor.der)
                 .is_ok_and(|(_, anchor)| anchor.subject().as_raw() == leaf.issuer().as_raw())
+        })?;
+        Some(found.id)
+    }
+}
+
+impl Trust {
+    /// The own authority whose signature `leaf` (DER) carries, whatever the dates say. For a certificate that TLS has
+    /// not seen.
+    #[must_use]
+    pub fn signer_of(&self, leaf: &[u8]) -> Option<AuthorityId> {
+        let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
+        let found = self.own.iter().find(|anchor| {
+            X509Certificate::from_der(&anchor.der).is_ok_and(|(_, anchor)| {
+                anchor.subject().as_raw() == leaf.issuer().as_raw()
+                    && leaf.verify_signature(Some(anchor.public_key())).is_ok()
+            })
         })?;
         Some(found.id)
     }

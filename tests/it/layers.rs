@@ -17,9 +17,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("audit", &["api", "crypto"]),
     ("pki", &["api", "crypto"]),
     ("rotate", &["api", "crypto"]),
+    ("enroll", &["api", "crypto"]),
     ("engine", &["api", "barrier", "crypto"]),
     ("connect", &["api", "crypto"]),
-    ("core", &["engine", "policy", "audit", "barrier", "keys", "api", "pki", "crypto", "store", "rotate", "connect"]),
+    (
+        "core",
+        &[
+            "engine", "policy", "audit", "barrier", "keys", "api", "pki", "crypto", "store", "rotate", "connect",
+            "enroll",
+        ],
+    ),
     // `client`: both ends of a connection share one definition of the TLS provider.
     ("http", &["core", "api", "pki", "engine", "client"]),
 ];
@@ -42,7 +49,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("ureq", &["client"]),
     ("rcgen", &["pki"]),
     // `client` names the module of rustls that is called the same.
-    ("aws_lc_rs", &["rotate", "client"]),
+    ("aws_lc_rs", &["rotate", "client", "pki"]),
     ("toml", &["daemon"]),
     ("clap", &["daemon"]),
 ];

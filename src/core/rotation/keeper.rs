@@ -240,7 +240,7 @@ impl Desk {
     /// Every mount that holds records.
     pub(in crate::core) fn mounts(&self) -> Vec<MountId> {
         let snapshot = self.snapshot.load();
-        (1..=9).map(MountId::builtin).chain(snapshot.mounts.ids()).collect()
+        MountId::builtins().chain(snapshot.mounts.ids()).collect()
     }
 
     /// One audit line with request and outcome; when it is not taken, the outcome must not leave.

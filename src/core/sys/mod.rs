@@ -1,8 +1,10 @@
 //! `sys`: the core's own routes, as one table. A route that is not in the table does not exist, and a row cannot be
 //! written without saying who may use it.
 
+pub(super) mod ca;
 mod capabilities;
-pub(super) mod certificates;
+mod certificates;
+mod enrollments;
 pub(super) mod health;
 mod identities;
 mod keys;
@@ -12,22 +14,26 @@ mod policies;
 pub(super) mod rotation;
 pub(in crate::core) mod values;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::api::json::Object;
 use crate::api::path::Path;
 use crate::barrier::Tx;
+use crate::crypto::random::Random;
 use crate::engine::{Body, Operation, Reply};
 
 use super::committer::Done;
 use super::error::VaultError;
 use super::events::{self, Poll};
 use super::rotation::Order;
+use super::sightings::Sightings;
 use super::snapshot::{Snapshot, Subject};
-use super::{Caller, Live, Settings};
+use super::{Caller, Live, Sessions, Settings};
 
-use Guard::{Open, Policy};
+use Guard::{Open, Own, Policy};
 use Operation::{Delete, List, Read, Write};
 
 /// One row: a verb on a path pattern, who may use it, what it runs.
@@ -54,6 +60,8 @@ pub(super) enum Guard {
     Policy,
     /// Every peer with a certificate; the handler shows only what the caller's policies reach.
     Open,
+    /// Every registered identity that is admitted, about itself.
+    Own,
 }
 
 /// What a route runs.
@@ -82,8 +90,8 @@ pub(super) struct Inquiry<'a> {
     pub body: &'a Body,
     pub subject: &'a Subject,
     pub snapshot: &'a Snapshot,
+    pub sessions: &'a Sessions,
     pub live: &'a Live,
-    pub settings: &'a Settings,
     pub now_ms: u64,
 }
 
@@ -93,6 +101,10 @@ pub(super) struct Change<'a> {
     pub body: &'a Body,
     pub caller: &'a Caller,
     pub settings: &'a Settings,
+    pub snapshot: &'a Snapshot,
+    pub sightings: &'a Sightings,
+    pub random: &'a Arc<dyn Random>,
+    pub now_ms: u64,
 }
 
 const fn read(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
@@ -136,6 +148,11 @@ const fn delete(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Resu
 impl Route {
     const fn open(mut self) -> Self {
         self.guard = Open;
+        self
+    }
+
+    const fn own(mut self) -> Self {
+        self.guard = Own;
         self
     }
 
@@ -221,7 +238,27 @@ pub(super) static ROUTES: &[Route] = &[
     read("sys/strongroom/identities/*", identities::read),
     write("sys/strongroom/identities/*", identities::write),
     delete("sys/strongroom/identities/*", identities::delete),
-    write_as_read("sys/strongroom/certificates", certificates::sign, Effect::None).sudo(),
+    read("sys/strongroom/identity-report", identities::report),
+    write("sys/strongroom/disable/*", identities::disable),
+    write("sys/strongroom/enable/*", identities::enable),
+    write("sys/strongroom/revoke/*", identities::revoke),
+    list("sys/strongroom/groups", identities::list_groups),
+    read("sys/strongroom/groups", identities::list_groups),
+    read("sys/strongroom/groups/+", identities::read_group),
+    write("sys/strongroom/groups/+", identities::write_group),
+    delete("sys/strongroom/groups/+", identities::delete_group),
+    list("sys/strongroom/enrollments", enrollments::list),
+    read("sys/strongroom/enrollments", enrollments::list),
+    write("sys/strongroom/enrollments/*", enrollments::create).sudo(),
+    delete("sys/strongroom/enrollments/+", enrollments::delete),
+    write("sys/strongroom/renew", certificates::renew).own(),
+    read("sys/strongroom/ca", ca::read).open(),
+    read("sys/strongroom/ca/stragglers", ca::stragglers),
+    write("sys/strongroom/ca/prepare", ca::prepare).sudo(),
+    write("sys/strongroom/ca/compromise", ca::compromise).sudo(),
+    write("sys/strongroom/ca/+/+", ca::step).sudo(),
+    read("sys/strongroom/crl", ca::crl).open(),
+    write("sys/strongroom/certificates", certificates::sign).sudo(),
     read("sys/strongroom/audit-head", keys::audit_head).sudo(),
     read("sys/strongroom/audit-key", keys::audit_key).sudo(),
     read("sys/strongroom/audit-public-key", keys::audit_public_key),
@@ -252,7 +289,7 @@ pub(super) fn find(operation: Operation, path: &Path) -> Result<&'static Route, 
 }
 
 /// 200 with `data`.
-fn data<T: Serialize>(value: &T) -> Result<Reply, VaultError> {
+pub(super) fn data<T: Serialize>(value: &T) -> Result<Reply, VaultError> {
     let bytes = serde_json::to_vec(value).map_err(|_| VaultError::Internal)?;
     Ok(Reply::data(Zeroizing::new(bytes)))
 }
@@ -277,6 +314,28 @@ pub(super) fn text_field(object: &Object<'_>, name: &'static str) -> Result<Opti
         Some(raw) => serde_json::from_str(raw.get())
             .map(Some)
             .map_err(|_| VaultError::BadRequest(format!("field \"{name}\" must be a string"))),
+    }
+}
+
+/// One number of a body, also as text.
+///
+/// # Errors
+/// As [`text_field`].
+pub(super) fn number_field(object: &Object<'_>, name: &'static str) -> Result<Option<u64>, VaultError> {
+    let Some(raw) = object.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null") else { return Ok(None) };
+    let wrong = |_| VaultError::BadRequest(format!("field \"{name}\" must be a whole number"));
+    raw.trim_matches('"').parse().map(Some).map_err(wrong)
+}
+
+/// One truth value of a body; absent is `false`.
+///
+/// # Errors
+/// As [`text_field`].
+pub(super) fn flag_field(object: &Object<'_>, name: &'static str) -> Result<bool, VaultError> {
+    match object.get(name).map(|raw| raw.get().trim_matches('"')) {
+        None | Some("null" | "false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(VaultError::BadRequest(format!("field \"{name}\" must be true or false"))),
     }
 }
 
@@ -325,10 +384,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_preflight_is_open() {
+    fn few_routes_are_open_to_everybody() {
         let open: Vec<_> = ROUTES.iter().filter(|route| route.guard == Open).map(|route| route.pattern).collect();
-        assert_eq!(open, ["sys/internal/ui/mounts", "sys/internal/ui/mounts/*"]);
-        assert!(ROUTES.iter().all(|route| route.guard == Policy || !route.mutates()));
+        let public = ["sys/internal/ui/mounts", "sys/internal/ui/mounts/*", "sys/strongroom/ca", "sys/strongroom/crl"];
+        assert_eq!(open, public);
+        assert!(ROUTES.iter().all(|route| route.guard != Open || !route.mutates()));
+        let own: Vec<_> = ROUTES.iter().filter(|route| route.guard == Own).map(|route| route.pattern).collect();
+        assert_eq!(own, ["sys/strongroom/renew"]);
     }
 
     proptest! {

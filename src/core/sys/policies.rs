@@ -10,7 +10,7 @@ use crate::policy;
 
 use super::super::committer::Done;
 use super::super::error::VaultError;
-use super::super::identity::{DEFAULT_POLICY, IDENTITIES, POLICIES, ROOT_POLICY, policy_name, require_administrator};
+use super::super::identity::{DEFAULT_POLICY, POLICIES, ROOT_POLICY, policy_name, require_administrator};
 use super::super::snapshot::Touch;
 use super::{Change, Inquiry, data, keys_of, only_fields, text_field};
 
@@ -98,9 +98,9 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 fn finish(tx: &mut Tx<'_>, change: &Change<'_>, name: String, mut reply: Reply) -> Result<Done, VaultError> {
-    require_administrator(&tx.view(POLICIES), &tx.view(IDENTITIES), change.caller.identity.path())?;
+    require_administrator(tx, change.caller.identity.path())?;
     if name != change.tail {
         reply.warnings.push("policy name was converted to lower case".to_owned());
     }
-    Ok(Done { reply, touched: vec![Touch::Policy(name)] })
+    Ok(Done::touching(reply, vec![Touch::Policy(name)]))
 }

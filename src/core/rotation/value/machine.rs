@@ -8,19 +8,19 @@ use zeroize::Zeroizing;
 use crate::api::json::{Limits, Object};
 use crate::api::path::Path;
 use crate::api::secret::SecretText;
-use crate::barrier::{BarrierError, Tx, View};
+use crate::barrier::{BarrierError, MountId, Tx, View};
 use crate::connect::{ConnectError, Credential, Live};
 use crate::engine::{self, Operation, ReplyStatus};
 use crate::rotate::generate::{Generated, Generator};
 use crate::rotate::labels::Labels;
 
+use super::super::super::authorities;
 use super::super::super::committer::Done;
 use super::super::super::error::VaultError;
 use super::super::super::facts::Facts;
 use super::super::super::mount::Mount;
 use super::super::super::request::Reply;
 use super::super::super::snapshot::{Snapshot, Touch};
-use super::super::super::sys::certificates;
 use super::super::keeper::Desk;
 use super::effect::{Answer, Effect, Ended, Kind};
 use super::record::{self, Candidate, Phase, ValueRow};
@@ -332,7 +332,7 @@ pub(super) fn commit(
 ) -> Result<ValueRow, VaultError> {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     desk.decided(facts, move |tx, snapshot, now_ms| {
-        let stored = record::find(&tx.view(crate::barrier::MountId::ROTATION), &row.path, &row.key)?;
+        let stored = record::find(&tx.view(MountId::ROTATION), &row.path, &row.key)?;
         let mut row = match stored {
             Some(stored) if stored.revision == row.revision => stored,
             Some(_) => return Err(VaultError::Unavailable("the rotation went on meanwhile, look again")),
@@ -345,7 +345,7 @@ pub(super) fn commit(
         let written = row.rotated_ms == now_ms && row.phase == Phase::Promoted;
         let touched = written.then(|| Touch::Secret(row.path.clone())).into_iter().collect();
         let _ = sender.send(row);
-        Ok(Done { reply: Reply::none(), touched })
+        Ok(Done::touching(Reply::none(), touched))
     })?;
     receiver.try_recv().map_err(|_| VaultError::Internal)
 }
@@ -476,7 +476,7 @@ fn candidate(desk: &Desk, row: &ValueRow) -> Result<Candidate, VaultError> {
 
 fn generated(desk: &Desk, row: &ValueRow) -> Result<Generated, VaultError> {
     if let Generator::Certificate(wanted) = &row.policy.generator {
-        let authority = certificates::authority(&desk.barrier)?;
+        let authority = authorities::signing(&desk.barrier.view(MountId::CA), &desk.snapshot.load().authorities)?;
         let now_ms = desk.clock.now_ms();
         let bundle = authority
             .issue_server(&wanted.sans, now_ms, wanted.ttl.0)

@@ -1,0 +1,259 @@
+//! The vault's own certificate authorities: records, states, and which transition is legal.
+//!
+//! Records in built-in mount 6: `authority/<id>` is JSON (below), `authority-key/<id>` the private key in PKCS#8. The key
+//! is opened per use and wiped after it. At most one authority signs. The way of each:
+//!
+//! ```text
+//! prepared -> trusted -> active -> retiring -> removed        tainted: a mark beside the state
+//!     \__________\_________\__________\______-> revoked
+//! ```
+//!
+//! `prepared`: in the bundle that clients fetch, trusted by nobody. `trusted`: the listener accepts what it signed.
+//! `active`: it signs. `retiring`: what it signed is accepted until it ends. `removed`, `revoked`: the key is destroyed
+//! and nothing it signed is accepted. What must hold before a step is checked where the steps are ordered (`sys/ca.rs`).
+
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::{Deserialize, Serialize};
+
+use crate::barrier::{MountId, Tx, View};
+use crate::crypto::secret::SecretBytes;
+use crate::pki::{Anchor, Authority, AuthorityId, Trust};
+
+use super::error::VaultError;
+
+/// Most authorities on record; old ones that can do no harm are forgotten beyond it.
+pub(super) const MAX_AUTHORITIES: usize = 64;
+
+/// Where an authority stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Stage {
+    /// Clients may fetch it.
+    Prepared,
+    /// The listener accepts what it signed.
+    Trusted,
+    /// It signs.
+    Active,
+    /// It signs no more.
+    Retiring,
+    /// At an end in good order.
+    Removed,
+    /// At an end because its key may be known to others.
+    Revoked,
+}
+
+impl Stage {
+    /// The word in records and replies.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Trusted => "trusted",
+            Self::Active => "active",
+            Self::Retiring => "retiring",
+            Self::Removed => "removed",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Whether certificates of it are accepted.
+    pub(super) fn verifies(self) -> bool {
+        matches!(self, Self::Trusted | Self::Active | Self::Retiring)
+    }
+
+    /// Whether clients shall trust it.
+    pub(super) fn in_bundle(self) -> bool {
+        matches!(self, Self::Prepared | Self::Trusted | Self::Active | Self::Retiring)
+    }
+
+    /// Whether it is over.
+    pub(super) fn ended(self) -> bool {
+        matches!(self, Self::Removed | Self::Revoked)
+    }
+}
+
+/// On-disk form of an authority, JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuthorityRecord {
+    /// Format, 1.
+    pub v: u8,
+    pub stage: Stage,
+    /// Its holders shall move on; renewals are due at once.
+    #[serde(default)]
+    pub tainted: bool,
+    /// Its certificate, PEM; empty while an outside root has not signed it.
+    pub certificate: String,
+    /// Certificates between it and an outside root, the root last, PEM; empty for a root of our own.
+    #[serde(default)]
+    pub chain: String,
+    /// When it was made, and when it came to its stage.
+    pub created_ms: u64,
+    pub changed_ms: u64,
+}
+
+/// What decisions and listings need of an authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AuthorityFacts {
+    pub id: AuthorityId,
+    pub record: AuthorityRecord,
+    /// Its certificate, DER.
+    pub der: Vec<u8>,
+    pub not_after_ms: u64,
+}
+
+impl AuthorityFacts {
+    fn of(record: AuthorityRecord) -> Result<Self, VaultError> {
+        let der = CertificateDer::from_pem_slice(record.certificate.as_bytes()).map_err(|_| VaultError::Integrity)?;
+        let not_after_ms = crate::pki::not_after_ms(&der).ok_or(VaultError::Integrity)?;
+        Ok(Self { id: AuthorityId::of(&der), record, der: der.to_vec(), not_after_ms })
+    }
+}
+
+/// All authorities on record, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Authorities(pub Arc<[AuthorityFacts]>);
+
+impl Authorities {
+    /// Reads them all.
+    ///
+    /// # Errors
+    /// [`VaultError::Integrity`] for a record that cannot be understood.
+    pub(super) fn load(view: &View<'_>) -> Result<Self, VaultError> {
+        let mut all = Vec::new();
+        for name in view.entries()? {
+            let Some(hex) = name.strip_prefix(RECORD) else { continue };
+            let id = AuthorityId::parse(hex).ok_or(VaultError::Integrity)?;
+            let facts = AuthorityFacts::of(read(view, id)?.ok_or(VaultError::Integrity)?)?;
+            if facts.id != id {
+                return Err(VaultError::Integrity);
+            }
+            all.push(facts);
+        }
+        all.sort_by_key(|facts| (facts.record.created_ms, facts.id));
+        Ok(Self(all.into()))
+    }
+
+    /// One by its id.
+    pub(super) fn get(&self, id: AuthorityId) -> Option<&AuthorityFacts> {
+        self.0.iter().find(|facts| facts.id == id)
+    }
+
+    /// The one that signs.
+    pub(super) fn active(&self) -> Option<&AuthorityFacts> {
+        self.0.iter().find(|facts| facts.record.stage == Stage::Active)
+    }
+
+    /// What clients shall trust, PEM, the signing one first.
+    pub(super) fn bundle_pem(&self) -> String {
+        let mut found: Vec<_> = self.0.iter().filter(|facts| facts.record.stage.in_bundle()).collect();
+        found.sort_by_key(|facts| facts.record.stage != Stage::Active);
+        found.into_iter().map(|facts| with_newline(&facts.record.certificate)).collect()
+    }
+
+    /// The name of that bundle.
+    pub(super) fn bundle_id(&self) -> [u8; 16] {
+        let bundle = self.0.iter().filter(|facts| facts.record.stage.in_bundle());
+        crate::pki::bundle_id(bundle.map(|facts| facts.der.as_slice()))
+    }
+
+    /// What the listener accepts of our own.
+    pub(super) fn trust(&self) -> Trust {
+        let own = self.0.iter().filter(|facts| facts.record.stage.verifies());
+        Trust { own: own.map(|facts| Anchor { id: facts.id, der: facts.der.clone() }).collect(), ..Trust::default() }
+    }
+}
+
+/// The authority that signs, with its key.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when the records are missing or do not fit.
+pub(super) fn signing(view: &View<'_>, authorities: &Authorities) -> Result<Authority, VaultError> {
+    let facts = authorities.active().ok_or(VaultError::Integrity)?;
+    with_key(view, facts)
+}
+
+/// `facts` with its key.
+///
+/// # Errors
+/// As [`signing`].
+pub(super) fn with_key(view: &View<'_>, facts: &AuthorityFacts) -> Result<Authority, VaultError> {
+    let key = view.entry(&key_name(facts.id))?.ok_or(VaultError::Integrity)?;
+    let key = SecretBytes::from_vec(key.value.reveal().to_vec());
+    Authority::from_parts(&facts.record.certificate, &key).map_err(|_| VaultError::Integrity)
+}
+
+/// Writes a new authority with its key.
+///
+/// # Errors
+/// Those of the barrier.
+pub(super) fn put(tx: &mut Tx<'_>, authority: &Authority, record: &AuthorityRecord) -> Result<AuthorityId, VaultError> {
+    let facts = AuthorityFacts::of(record.clone())?;
+    tx.put_entry(MountId::CA, &key_name(facts.id), authority.key_pkcs8().reveal(), 0)?;
+    put_record(tx, facts.id, record)?;
+    Ok(facts.id)
+}
+
+/// Brings an authority to another stage; the key of one that has ended is destroyed.
+///
+/// # Errors
+/// Those of the barrier; [`VaultError::NotFound`].
+pub(super) fn advance(
+    tx: &mut Tx<'_>,
+    id: AuthorityId,
+    stage: Stage,
+    tainted: bool,
+    now_ms: u64,
+) -> Result<(), VaultError> {
+    let mut record = read(&tx.view(MountId::CA), id)?.ok_or(VaultError::NotFound)?;
+    record.stage = stage;
+    record.tainted = tainted;
+    record.changed_ms = now_ms;
+    if stage.ended() {
+        tx.remove_entry(MountId::CA, &key_name(id))?;
+    }
+    put_record(tx, id, &record)
+}
+
+/// Forgets authorities that have ended and whose certificates are void by themselves.
+///
+/// # Errors
+/// Those of the barrier.
+pub(super) fn forget_old(tx: &mut Tx<'_>, known: &Authorities, now_ms: u64) -> Result<(), VaultError> {
+    let mut left = known.0.len();
+    for facts in known.0.iter().filter(|facts| facts.record.stage.ended()) {
+        if facts.not_after_ms < now_ms || left >= MAX_AUTHORITIES {
+            tx.remove_entry(MountId::CA, &format!("{RECORD}{}", facts.id.hex()))?;
+            left -= 1;
+        }
+    }
+    if left >= MAX_AUTHORITIES {
+        return Err(VaultError::BadRequest(format!("there are {MAX_AUTHORITIES} authorities: end some first")));
+    }
+    Ok(())
+}
+
+fn read(view: &View<'_>, id: AuthorityId) -> Result<Option<AuthorityRecord>, VaultError> {
+    let Some(entry) = view.entry(&format!("{RECORD}{}", id.hex()))? else { return Ok(None) };
+    let record: AuthorityRecord = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+    if record.v == 1 { Ok(Some(record)) } else { Err(VaultError::Integrity) }
+}
+
+fn put_record(tx: &mut Tx<'_>, id: AuthorityId, record: &AuthorityRecord) -> Result<(), VaultError> {
+    let bytes = serde_json::to_vec(record).map_err(|_| VaultError::Internal)?;
+    tx.put_entry(MountId::CA, &format!("{RECORD}{}", id.hex()), &bytes, 0)?;
+    Ok(())
+}
+
+/// Front part of the names of records.
+const RECORD: &str = "authority/";
+
+fn key_name(id: AuthorityId) -> String {
+    format!("authority-key/{}", id.hex())
+}
+
+fn with_newline(pem: &str) -> String {
+    if pem.ends_with('\n') { pem.to_owned() } else { format!("{pem}\n") }
+}

@@ -1,0 +1,425 @@
+//! Enrolment: from a one-time string to a certificate.
+//!
+//! Record in built-in mount 11, key = token id in hexadecimal. The string's secret is not on record, only the proof key
+//! derived from it. One commit marks the string as used by a key, writes the certificate's row, and makes both durable;
+//! whoever asks again with the same key gets the same certificate for five minutes, whoever asks with another one is
+//! refused and raises an alarm.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::api::spiffe::SpiffeId;
+use crate::barrier::{MountId, Tx, View};
+use crate::enroll::{grace_message, proof_fits};
+use crate::pki;
+
+use super::committer::{Done, Job, Work};
+use super::error::VaultError;
+use super::facts::Facts;
+use super::identity;
+use super::issue::{self, Issued, Order, Remark};
+use super::ledger::{self, How};
+use super::mount::hex;
+use super::request::Reply;
+use super::snapshot::{Snapshot, Touch};
+use super::{Caller, Origin, Vault};
+
+/// For how long a lost reply can be asked for again, milliseconds.
+const AGAIN_MS: u64 = 5 * 60_000;
+/// Used or expired strings are kept for this long, so that their reuse is noticed.
+pub(super) const KEEP_MS: u64 = 7 * 86_400_000;
+/// Most strings on record.
+pub(super) const MAX_STRINGS: usize = 100_000;
+
+/// What a client sends to the enrolment listener.
+pub struct EnrollAttempt {
+    /// Token id of the string.
+    pub id: [u8; 16],
+    /// Certificate request, PEM.
+    pub csr: String,
+    /// Proof of the string's secret, bound to this connection and this request.
+    pub proof: [u8; 32],
+    /// RFC 9266 exporter of the connection.
+    pub exporter: [u8; 32],
+    /// Peer address.
+    pub remote: std::net::SocketAddr,
+}
+
+/// What a client with an expired certificate sends.
+pub struct GraceAttempt {
+    /// The expired certificate, PEM.
+    pub certificate: String,
+    /// Certificate request for the next key, PEM.
+    pub csr: String,
+    /// Signature of the expired certificate's key, bound to this connection and this request.
+    pub signature: Vec<u8>,
+    /// TLS SignatureScheme of the signature (RFC 8446 section 4.2.3).
+    pub scheme: u16,
+    /// RFC 9266 exporter of the connection.
+    pub exporter: [u8; 32],
+    /// Peer address.
+    pub remote: std::net::SocketAddr,
+}
+
+/// A certificate for the one who asked.
+#[derive(Debug, Serialize)]
+pub struct Enrolled {
+    /// The certificate, PEM.
+    pub certificate: String,
+    /// What to trust, PEM.
+    pub ca: String,
+    /// Who it is for.
+    pub identity: String,
+    /// End of its validity, RFC 3339.
+    pub not_after: String,
+    /// Addresses of the vault, `host:port`.
+    pub addresses: Vec<String>,
+}
+
+/// On-disk form, JSON.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EnrollRecord {
+    /// Format, 1.
+    pub v: u8,
+    /// Path of the identity.
+    pub identity: String,
+    /// Proof key, base64.
+    pub key: String,
+    pub created_ms: u64,
+    pub created_by: String,
+    pub expires_ms: u64,
+    pub uses: u32,
+    /// Networks that may use it; empty for all.
+    pub cidrs: Vec<String>,
+    /// Life of its certificates, seconds; 0 for the identity's.
+    pub certificate_life_s: u64,
+    pub used: Vec<Use>,
+    /// Addresses of the vault that the string names.
+    pub addresses: Vec<String>,
+}
+
+/// One use of a string.
+#[derive(Clone, Serialize, Deserialize, Zeroize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Use {
+    pub at_ms: u64,
+    /// SHA-256 of the public key, hexadecimal.
+    pub key: String,
+    /// Fingerprint of the certificate, hexadecimal.
+    pub certificate: String,
+}
+
+/// The record of a string.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when it cannot be understood.
+pub(super) fn read(view: &View<'_>, id: &str) -> Result<Option<EnrollRecord>, VaultError> {
+    let Some(entry) = view.entry(id)? else { return Ok(None) };
+    let record: EnrollRecord = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+    if record.v == 1 { Ok(Some(record)) } else { Err(VaultError::Integrity) }
+}
+
+/// Writes the record of a string.
+///
+/// # Errors
+/// Those of the barrier.
+pub(super) fn put(tx: &mut Tx<'_>, id: &str, record: &EnrollRecord) -> Result<(), VaultError> {
+    let bytes = Zeroizing::new(serde_json::to_vec(record).map_err(|_| VaultError::Internal)?);
+    tx.put_entry(MountId::ENROLMENTS, id, &bytes, 0)?;
+    Ok(())
+}
+
+/// Answers an enrolment.
+///
+/// # Errors
+/// [`VaultError::Forbidden`] for every reason that concerns the string; [`VaultError::BadRequest`] for the certificate
+/// request; [`VaultError::Sealed`] and those of a commit.
+pub(super) async fn enroll(vault: &Vault, attempt: EnrollAttempt) -> Result<Enrolled, VaultError> {
+    let remote = attempt.remote;
+    let longest_s = vault.settings.max_certificate_life_s;
+    let trust_domain = vault.settings.trust_domain.clone();
+    run(vault, "sys/strongroom/enroll", remote, move |tx, snapshot, now_ms| {
+        use_string(tx, snapshot, &attempt, &trust_domain, longest_s, now_ms)
+    })
+    .await
+}
+
+/// Answers a renewal with an expired certificate.
+///
+/// # Errors
+/// As [`enroll`].
+pub(super) async fn renew_expired(vault: &Vault, attempt: GraceAttempt) -> Result<Enrolled, VaultError> {
+    let remote = attempt.remote;
+    let longest_s = vault.settings.max_certificate_life_s;
+    let trust_domain = vault.settings.trust_domain.clone();
+    run(vault, "sys/strongroom/enroll/renew", remote, move |tx, snapshot, now_ms| {
+        let identity = expired(snapshot, &attempt, &trust_domain, now_ms)?;
+        replace(tx, snapshot, &identity.0, identity.1, &attempt.csr, longest_s, now_ms)
+    })
+    .await
+}
+
+/// What a commit answers with.
+pub(super) struct Outcome {
+    pub enrolled: Enrolled,
+    pub done: Done,
+}
+
+impl Outcome {
+    /// Nothing for the asker, and a change all the same.
+    fn refused(touched: Vec<Touch>, alarm: &'static str) -> Self {
+        let done = Done {
+            remarks: vec![Remark::Alarm(alarm)],
+            refusal: Some(VaultError::Forbidden),
+            ..Done::touching(Reply::none(), touched)
+        };
+        Self { enrolled: Enrolled::empty(), done }
+    }
+
+    fn of(issued: Issued, identity: &SpiffeId, addresses: Vec<String>) -> Result<Self, VaultError> {
+        let enrolled = Enrolled {
+            not_after: issued.not_after(),
+            certificate: issued.row.pem,
+            ca: issued.bundle,
+            identity: identity.uri().to_owned(),
+            addresses,
+        };
+        let reply = super::sys::data(&enrolled)?;
+        let done = Done { remarks: issued.remarks, ..Done::touching(reply, issued.touched) };
+        Ok(Self { enrolled, done })
+    }
+
+    /// The same certificate once more.
+    fn again(
+        snapshot: &Snapshot,
+        row: ledger::Row,
+        identity: &SpiffeId,
+        addresses: Vec<String>,
+    ) -> Result<Self, VaultError> {
+        let enrolled = Enrolled {
+            not_after: crate::api::time::rfc3339_nano(row.not_after_ms),
+            certificate: row.pem,
+            ca: snapshot.authorities.bundle_pem(),
+            identity: identity.uri().to_owned(),
+            addresses,
+        };
+        let reply = super::sys::data(&enrolled)?;
+        Ok(Self { enrolled, done: Done::of(reply) })
+    }
+}
+
+impl Enrolled {
+    fn empty() -> Self {
+        let text = String::new;
+        Self { certificate: text(), ca: text(), identity: text(), not_after: text(), addresses: Vec::new() }
+    }
+}
+
+/// Runs `work` in the committer for somebody who has no certificate, and waits for it.
+async fn run(
+    vault: &Vault,
+    path: &'static str,
+    remote: std::net::SocketAddr,
+    work: impl FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Outcome, VaultError> + Send + 'static,
+) -> Result<Enrolled, VaultError> {
+    let (send, receive) = tokio::sync::oneshot::channel();
+    let answer = {
+        let live = vault.live().ok_or(VaultError::Sealed)?;
+        let now_ms = vault.ports.clock.now_ms();
+        let domain = &vault.settings.trust_domain;
+        let mut facts = Facts::own(domain, path, "enrolment".to_owned(), now_ms, &*vault.ports.random)?;
+        facts.caller = Caller { remote: remote.to_string(), origin: Origin::Internal, ..facts.caller };
+        let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms: u64| {
+            let Outcome { enrolled, done } = work(tx, snapshot, now_ms)?;
+            // Only read once the commit is durable; nobody listening is no fault.
+            let _ = send.send(enrolled);
+            Ok(done)
+        };
+        let (sender, answer) = tokio::sync::oneshot::channel();
+        let facts = std::sync::Arc::new(facts);
+        live.committer.submit(Job { facts, work: Work::Records(Box::new(work)), answer: sender })?;
+        answer
+    };
+    answer.await.unwrap_or(Err(VaultError::Sealed))?;
+    receive.await.map_err(|_| VaultError::Internal)
+}
+
+fn use_string(
+    tx: &mut Tx<'_>,
+    snapshot: &Snapshot,
+    attempt: &EnrollAttempt,
+    trust_domain: &str,
+    longest_s: u64,
+    now_ms: u64,
+) -> Result<Outcome, VaultError> {
+    let id = hex(&attempt.id);
+    let mut record = read(&tx.view(MountId::ENROLMENTS), &id)?.ok_or(VaultError::Forbidden)?;
+    let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
+    let mut key = Zeroizing::new([0; 32]);
+    let length = STANDARD.decode_slice(&record.key, key.as_mut_slice());
+    if length != Ok(32) {
+        return Err(VaultError::Integrity);
+    }
+    if !proof_fits(&key, &attempt.exporter, &request.der, &attempt.proof) {
+        return Ok(Outcome::refused(Vec::new(), "enrolment-proof-wrong"));
+    }
+    // From here on the asker knows the secret.
+    if !record.cidrs.is_empty() && !record.cidrs.iter().any(|cidr| covers(cidr, attempt.remote.ip())) {
+        return Ok(Outcome::refused(Vec::new(), "enrolment-from-foreign-network"));
+    }
+    let identity = SpiffeId::new(trust_domain, &record.identity).map_err(|_| VaultError::Integrity)?;
+    let public_key = hex(&request.key_fingerprint);
+    if let Some(earlier) = record.used.iter().find(|earlier| earlier.key == public_key) {
+        let fingerprint = ledger::parse_fingerprint(&earlier.certificate).ok_or(VaultError::Integrity)?;
+        let row = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)?.ok_or(VaultError::Forbidden)?;
+        let fresh = now_ms.abs_diff(earlier.at_ms) <= AGAIN_MS;
+        if fresh && row.revoked.is_none() {
+            return Outcome::again(snapshot, row, &identity, record.addresses.clone());
+        }
+        return Err(VaultError::Forbidden);
+    }
+    if record.used.len() >= usize::try_from(record.uses).unwrap_or(usize::MAX) {
+        return Ok(Outcome::refused(Vec::new(), "enrolment-string-used-again"));
+    }
+    // A clock that was set back must not bring an old string to life.
+    if now_ms >= record.expires_ms || now_ms.saturating_add(60_000) < record.created_ms {
+        return Err(VaultError::Forbidden);
+    }
+    let standing = identity::read(&tx.view(identity::IDENTITIES), &record.identity)?;
+    if standing.is_none_or(|standing| standing.disabled.is_some()) {
+        return Err(VaultError::Forbidden);
+    }
+    let order = Order {
+        identity: &identity,
+        how: How::Enrolled,
+        life_s: (record.certificate_life_s > 0).then_some(record.certificate_life_s),
+        longest_s,
+        supersedes: None,
+        now_ms,
+    };
+    let issued = issue::certify(tx, snapshot, &order, &attempt.csr)?;
+    record.used.push(Use { at_ms: now_ms, key: public_key, certificate: hex(&issued.fingerprint) });
+    put(tx, &id, &record)?;
+    Outcome::of(issued, &identity, record.addresses.clone())
+}
+
+/// The renewal of a valid certificate: a new one for the same identity, the old one marked as replaced.
+///
+/// # Errors
+/// [`VaultError::Forbidden`] for an identity that is not registered or is disabled; those of [`issue::certify`].
+pub(super) fn replace(
+    tx: &mut Tx<'_>,
+    snapshot: &Snapshot,
+    identity: &SpiffeId,
+    old: ledger::Fingerprint,
+    csr: &str,
+    longest_s: u64,
+    now_ms: u64,
+) -> Result<Outcome, VaultError> {
+    let mut standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?
+        .filter(|standing| standing.disabled.is_none())
+        .ok_or(VaultError::Forbidden)?;
+    let row = ledger::read(&tx.view(MountId::CERTIFICATES), &old)?;
+    if row.as_ref().is_some_and(|row| row.revoked.is_some()) {
+        return Err(VaultError::Forbidden);
+    }
+    let request = pki::read_csr(csr).map_err(issue::refusal)?;
+    if let Some(next) = row.and_then(|row| row.superseded_by) {
+        let next = ledger::parse_fingerprint(&next).ok_or(VaultError::Integrity)?;
+        let next = ledger::read(&tx.view(MountId::CERTIFICATES), &next)?;
+        // Who holds the key of the next certificate is the one it was made for; its reply was lost.
+        if let Some(next) = next.filter(|next| next.key == hex(&request.key_fingerprint)) {
+            return if next.revoked.is_none() && next.superseded_by.is_none() && next.not_after_ms > now_ms {
+                Outcome::again(snapshot, next, identity, Vec::new())
+            } else {
+                Err(VaultError::Forbidden)
+            };
+        }
+        // Two hold one certificate, and nobody can say which of them should.
+        standing.disabled = Some(identity::Disabled {
+            at_ms: now_ms,
+            reason: "frozen: a certificate that was renewed before was used to renew again, so a copy of it exists"
+                .to_owned(),
+        });
+        identity::put(tx, identity.path(), &standing)?;
+        let mut refused =
+            Outcome::refused(vec![Touch::Identity(identity.path().to_owned())], "renewed-certificate-used-to-renew");
+        refused.done.restricts = true;
+        return Ok(refused);
+    }
+    let order = Order { identity, how: How::Renewed, life_s: None, longest_s, supersedes: Some(old), now_ms };
+    let issued = issue::certify(tx, snapshot, &order, csr)?;
+    Outcome::of(issued, identity, Vec::new())
+}
+
+/// Checks everything about an expired certificate that its holder shows.
+fn expired(
+    snapshot: &Snapshot,
+    attempt: &GraceAttempt,
+    trust_domain: &str,
+    now_ms: u64,
+) -> Result<(SpiffeId, ledger::Fingerprint), VaultError> {
+    use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+    let malformed = || VaultError::BadRequest("field \"certificate\" is not a certificate in PEM".to_owned());
+    let der = CertificateDer::from_pem_slice(attempt.certificate.as_bytes()).map_err(|_| malformed())?;
+    let peer = pki::peer::inspect(&der, trust_domain).map_err(|_| VaultError::Forbidden)?;
+    let authority = snapshot.authorities.trust().signer_of(&der).ok_or(VaultError::Forbidden)?;
+    let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
+    let message = grace_message(&attempt.exporter, &request.der);
+    if !pki::verify_signature(&der, attempt.scheme, &message, &attempt.signature) {
+        return Err(VaultError::Forbidden);
+    }
+    let caller = Caller {
+        identity: std::sync::Arc::new(peer.identity.clone()),
+        origin: Origin::Own(authority),
+        fingerprint: peer.fingerprint,
+        not_before_ms: peer.not_before_ms,
+        // The one thing that may be wrong with it.
+        not_after_ms: u64::MAX,
+        remote: attempt.remote.to_string(),
+        request_id: String::new(),
+        bundle: None,
+        token: None,
+    };
+    snapshot.admits_in(trust_domain, &caller, now_ms).map_err(|_| VaultError::Forbidden)?;
+    let standing = snapshot.identity(peer.identity.path()).ok_or(VaultError::Forbidden)?;
+    let end_ms = peer.not_after_ms.saturating_add(standing.grace_s.saturating_mul(1_000));
+    if now_ms > end_ms {
+        return Err(VaultError::Forbidden);
+    }
+    Ok((peer.identity, peer.fingerprint))
+}
+
+/// Whether an address is in a network, written `192.0.2.0/24`, `2001:db8::/32` or as one address. `false` for a text
+/// that is no network.
+pub(super) fn covers(cidr: &str, address: IpAddr) -> bool {
+    let (network, bits) = match cidr.split_once('/') {
+        Some((network, bits)) => (network, bits.parse::<u32>().ok()),
+        None => (cidr, Some(128)),
+    };
+    let (Ok(network), Some(bits)) = (network.parse::<IpAddr>(), bits) else { return false };
+    let same = |a: u128, b: u128, width: u32| {
+        let bits = bits.min(width);
+        bits == 0 || (a ^ b) >> (width - bits) == 0
+    };
+    match (network, address.to_canonical()) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => {
+            same(u128::from(u32::from(network)), u128::from(u32::from(address)), 32)
+        }
+        (IpAddr::V6(network), IpAddr::V6(address)) => same(u128::from(network), u128::from(address), 128),
+        _ => false,
+    }
+}
+
+/// Whether a text is a network as [`covers`] reads it, with a prefix that fits.
+pub(super) fn is_network(cidr: &str) -> bool {
+    let (network, bits) = cidr.split_once('/').map_or((cidr, None), |(network, bits)| (network, Some(bits)));
+    let Ok(network) = network.parse::<IpAddr>() else { return false };
+    let width = if network.is_ipv4() { 32 } else { 128 };
+    bits.is_none_or(|bits| bits.parse::<u32>().is_ok_and(|bits| bits <= width))
+}

@@ -1,0 +1,165 @@
+//! Issuing: the one way to a certificate of the own authorities.
+//!
+//! Runs inside a commit: the certificate, its row in the ledger and the mark on the one it replaces become durable
+//! together or not at all. What is issued is noted in the audit log before the answer leaves.
+
+use crate::api::spiffe::SpiffeId;
+use crate::api::time::rfc3339_nano;
+use crate::audit::Note;
+use crate::barrier::{MountId, Tx};
+use crate::pki::{Bundle, PkiError};
+
+use super::authorities;
+use super::error::VaultError;
+use super::identity::{self, IdentityRecord, OPERATORS};
+use super::ledger::{self, Fingerprint, How, Row};
+use super::snapshot::{Snapshot, Touch};
+
+/// Life of a certificate when neither the request nor the identity says otherwise, seconds.
+pub(super) const WORKLOAD_LIFE_S: u64 = 24 * 3600;
+/// The same for identities below `operator/`.
+pub(super) const OPERATOR_LIFE_S: u64 = 8 * 3600;
+
+/// What is to be noted in the audit log with a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Remark {
+    Issued { identity: SpiffeId, fingerprint: Fingerprint, not_after_ms: u64 },
+    Alarm(&'static str),
+}
+
+impl Remark {
+    /// In the form the audit module takes.
+    pub(super) fn note(&self) -> Note<'_> {
+        match self {
+            Self::Issued { identity, fingerprint, not_after_ms } => {
+                Note::Issued { identity, fingerprint, not_after_ms: *not_after_ms }
+            }
+            Self::Alarm(code) => Note::Alarm { code },
+        }
+    }
+}
+
+/// A certificate that becomes real with the commit.
+pub(super) struct Issued {
+    pub fingerprint: Fingerprint,
+    pub row: Row,
+    /// What clients shall trust, PEM.
+    pub bundle: String,
+    pub touched: Vec<Touch>,
+    pub remarks: Vec<Remark>,
+}
+
+impl Issued {
+    /// The end of its validity as clients read it.
+    pub(super) fn not_after(&self) -> String {
+        rfc3339_nano(self.row.not_after_ms)
+    }
+}
+
+/// For whom, and on what terms.
+pub(super) struct Order<'a> {
+    pub identity: &'a SpiffeId,
+    pub how: How,
+    /// Seconds; `None` for what the identity's record or the defaults say.
+    pub life_s: Option<u64>,
+    /// Longest life that may be asked for.
+    pub longest_s: u64,
+    /// The certificate that this one replaces.
+    pub supersedes: Option<Fingerprint>,
+    pub now_ms: u64,
+}
+
+/// Certifies the key of a request.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] for a request that is malformed, has a weak key or asks for too long a life; those of the
+/// barrier.
+pub(super) fn certify(
+    tx: &mut Tx<'_>,
+    snapshot: &Snapshot,
+    order: &Order<'_>,
+    csr_pem: &str,
+) -> Result<Issued, VaultError> {
+    let record = identity::read(&tx.view(identity::IDENTITIES), order.identity.path())?;
+    let (life_s, from_ms) = terms(order, record.as_ref())?;
+    let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
+    let pem = authority.sign_csr(csr_pem, order.identity, from_ms, life_s).map_err(refusal)?;
+    enter(tx, snapshot, order, &pem)
+}
+
+/// Makes a key and a certificate for it.
+///
+/// # Errors
+/// As [`certify`].
+pub(super) fn client(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>) -> Result<(Issued, Bundle), VaultError> {
+    let record = identity::read(&tx.view(identity::IDENTITIES), order.identity.path())?;
+    let (life_s, from_ms) = terms(order, record.as_ref())?;
+    let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
+    let bundle = authority.issue_client(order.identity, from_ms, life_s).map_err(refusal)?;
+    Ok((enter(tx, snapshot, order, &bundle.cert_pem)?, bundle))
+}
+
+/// Makes a key and a certificate for a listener of the vault.
+///
+/// # Errors
+/// As [`certify`].
+pub(super) fn server(
+    tx: &mut Tx<'_>,
+    snapshot: &Snapshot,
+    order: &Order<'_>,
+    names: &[String],
+) -> Result<(Issued, Bundle), VaultError> {
+    let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
+    let life_s = order.life_s.unwrap_or(order.longest_s);
+    let bundle = authority.issue_server(names, order.now_ms, life_s).map_err(refusal)?;
+    Ok((enter(tx, snapshot, order, &bundle.cert_pem)?, bundle))
+}
+
+/// How long, and from when: a certificate that follows a "revoke all" of the same second must not look older than it.
+fn terms(order: &Order<'_>, record: Option<&IdentityRecord>) -> Result<(u64, u64), VaultError> {
+    let usual_s = if order.identity.path().starts_with(OPERATORS) { OPERATOR_LIFE_S } else { WORKLOAD_LIFE_S };
+    let own_s = record.and_then(|record| record.certificate_life_s).unwrap_or(usual_s);
+    let life_s = order.life_s.unwrap_or(own_s);
+    if life_s == 0 || life_s > order.longest_s {
+        return Err(VaultError::BadRequest(format!("field \"ttl\" must be 1 to {} seconds", order.longest_s)));
+    }
+    Ok((life_s, order.now_ms.max(record.map_or(0, |record| record.not_before_ms))))
+}
+
+fn enter(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>, pem: &str) -> Result<Issued, VaultError> {
+    let authority = snapshot.authorities.active().ok_or(VaultError::Integrity)?.id;
+    let (fingerprint, row) = Row::of(pem, order.identity, authority, order.now_ms, order.how)?;
+    ledger::put(tx, &fingerprint, &row)?;
+    let mut touched = vec![Touch::Certificate(fingerprint)];
+    if let Some(old) = &order.supersedes {
+        // A certificate from before the ledger was kept has no row; from now on it has one, and is spent.
+        let old_row = ledger::read(&tx.view(MountId::CERTIFICATES), old)?;
+        let mut old_row = match old_row {
+            Some(row) => row,
+            None => Row { issued_ms: 0, how: How::Init, pem: String::new(), ..row.clone() },
+        };
+        old_row.superseded_by = Some(super::mount::hex(&fingerprint));
+        ledger::put(tx, old, &old_row)?;
+        touched.push(Touch::Certificate(*old));
+    }
+    for stale in snapshot.ledger.stale(order.now_ms) {
+        tx.remove_entry(MountId::CERTIFICATES, &super::mount::hex(&stale))?;
+        touched.push(Touch::Certificate(stale));
+    }
+    let remarks =
+        vec![Remark::Issued { identity: order.identity.clone(), fingerprint, not_after_ms: row.not_after_ms }];
+    Ok(Issued { fingerprint, row, bundle: snapshot.authorities.bundle_pem(), touched, remarks })
+}
+
+/// What a caller learns of a failure in the authority.
+pub(super) fn refusal(error: PkiError) -> VaultError {
+    match error {
+        PkiError::Request(_)
+        | PkiError::WeakKey
+        | PkiError::ForeignIdentity
+        | PkiError::Life
+        | PkiError::ServerName => VaultError::BadRequest(error.to_string()),
+        PkiError::Damaged(_) | PkiError::TrustDomain => VaultError::Integrity,
+        _ => VaultError::Internal,
+    }
+}

@@ -1,0 +1,273 @@
+//! Every certificate that the own authorities issued, until some time after it has ended.
+//!
+//! Record in built-in mount 10, key = SHA-256 of the certificate in hexadecimal, value = [`Row`] as JSON. The rows say
+//! what no certificate can: who has renewed and must not appear again, what was revoked, and what an authority still
+//! vouches for. A copy of the facts is kept in memory for listings and for the check of each request.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use parking_lot::RwLock;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::{Deserialize, Serialize};
+
+use crate::api::spiffe::SpiffeId;
+use crate::barrier::{MountId, Tx, View};
+use crate::pki::{AuthorityId, peer};
+
+use super::error::VaultError;
+use super::mount::hex;
+
+/// Rows are kept for this long after their certificate has ended: a grace renewal looks at them.
+pub(super) const KEEP_MS: u64 = 31 * 86_400_000;
+/// Rows removed along with one that is written.
+const SWEEP: usize = 4;
+
+/// SHA-256 of a certificate.
+pub(super) type Fingerprint = [u8; 32];
+
+/// How a certificate came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum How {
+    /// With the vault.
+    Init,
+    /// By an operator, for a request that came to him.
+    Issued,
+    /// With an enrolment string.
+    Enrolled,
+    /// With the certificate before it.
+    Renewed,
+    /// For a listener of the vault.
+    Server,
+}
+
+/// On-disk form, JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Row {
+    /// Format, 1.
+    pub v: u8,
+    /// Path of the identity.
+    pub identity: String,
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// SHA-256 of the public key, hexadecimal.
+    pub key: String,
+    /// Id of the authority, hexadecimal.
+    pub authority: String,
+    pub issued_ms: u64,
+    pub not_after_ms: u64,
+    pub how: How,
+    /// Fingerprint of the certificate that replaced it, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Revoked>,
+    /// The certificate, so that a lost reply can be given again.
+    pub pem: String,
+}
+
+/// Why and when a certificate was revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revoked {
+    pub at_ms: u64,
+    pub reason: String,
+}
+
+impl Row {
+    /// The row of a certificate that was just made.
+    ///
+    /// # Errors
+    /// [`VaultError::Internal`] when it cannot be read back.
+    pub(super) fn of(
+        pem: &str,
+        identity: &SpiffeId,
+        authority: AuthorityId,
+        issued_ms: u64,
+        how: How,
+    ) -> Result<(Fingerprint, Self), VaultError> {
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| VaultError::Internal)?;
+        let leaf = peer::facts(&der).map_err(|_| VaultError::Internal)?;
+        let row = Self {
+            v: 1,
+            identity: identity.path().to_owned(),
+            serial: hex(&leaf.serial),
+            key: hex(&leaf.key_fingerprint),
+            authority: authority.hex(),
+            issued_ms,
+            not_after_ms: leaf.not_after_ms,
+            how,
+            superseded_by: None,
+            revoked: None,
+            pem: pem.to_owned(),
+        };
+        Ok((leaf.fingerprint, row))
+    }
+}
+
+/// The row of a certificate.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when it cannot be understood.
+pub(super) fn read(view: &View<'_>, fingerprint: &Fingerprint) -> Result<Option<Row>, VaultError> {
+    let Some(entry) = view.entry(&hex(fingerprint))? else { return Ok(None) };
+    let row: Row = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+    if row.v == 1 { Ok(Some(row)) } else { Err(VaultError::Integrity) }
+}
+
+/// Writes a row.
+///
+/// # Errors
+/// Those of the barrier.
+pub(super) fn put(tx: &mut Tx<'_>, fingerprint: &Fingerprint, row: &Row) -> Result<(), VaultError> {
+    let bytes = serde_json::to_vec(row).map_err(|_| VaultError::Internal)?;
+    tx.put_entry(MountId::CERTIFICATES, &hex(fingerprint), &bytes, 0)?;
+    Ok(())
+}
+
+/// What memory keeps of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub identity: String,
+    pub serial: String,
+    pub authority: AuthorityId,
+    pub issued_ms: u64,
+    pub not_after_ms: u64,
+    pub how: How,
+    pub superseded: bool,
+    pub revoked: Option<Revoked>,
+}
+
+/// The rows, in memory.
+#[derive(Default)]
+pub(super) struct Ledger(RwLock<Held>);
+
+#[derive(Default)]
+struct Held {
+    rows: HashMap<Fingerprint, Facts>,
+    by_identity: HashMap<String, BTreeSet<Fingerprint>>,
+    /// By end, so that the oldest are found without a search.
+    by_end: BTreeSet<(u64, Fingerprint)>,
+}
+
+impl Held {
+    fn remove(&mut self, fingerprint: &Fingerprint) {
+        let Some(old) = self.rows.remove(fingerprint) else { return };
+        self.by_end.remove(&(old.not_after_ms, *fingerprint));
+        if let Some(all) = self.by_identity.get_mut(&old.identity) {
+            all.remove(fingerprint);
+            if all.is_empty() {
+                self.by_identity.remove(&old.identity);
+            }
+        }
+    }
+
+    fn insert(&mut self, fingerprint: Fingerprint, facts: Facts) {
+        self.remove(&fingerprint);
+        self.by_end.insert((facts.not_after_ms, fingerprint));
+        self.by_identity.entry(facts.identity.clone()).or_default().insert(fingerprint);
+        self.rows.insert(fingerprint, facts);
+    }
+}
+
+impl Ledger {
+    /// Reads every row.
+    ///
+    /// # Errors
+    /// [`VaultError::Integrity`] for one that cannot be understood.
+    pub(super) fn load(view: &View<'_>) -> Result<Self, VaultError> {
+        let ledger = Self::default();
+        for name in view.entries()? {
+            let fingerprint = parse_fingerprint(&name).ok_or(VaultError::Integrity)?;
+            ledger.reread(view, &fingerprint)?;
+        }
+        Ok(ledger)
+    }
+
+    /// Takes over one row as it stands in the store.
+    ///
+    /// # Errors
+    /// As [`Ledger::load`].
+    pub(super) fn reread(&self, view: &View<'_>, fingerprint: &Fingerprint) -> Result<(), VaultError> {
+        let row = read(view, fingerprint)?;
+        let mut held = self.0.write();
+        let Some(row) = row else {
+            held.remove(fingerprint);
+            return Ok(());
+        };
+        let facts = Facts {
+            authority: AuthorityId::parse(&row.authority).ok_or(VaultError::Integrity)?,
+            identity: row.identity,
+            serial: row.serial,
+            issued_ms: row.issued_ms,
+            not_after_ms: row.not_after_ms,
+            how: row.how,
+            superseded: row.superseded_by.is_some(),
+            revoked: row.revoked,
+        };
+        held.insert(*fingerprint, facts);
+        Ok(())
+    }
+
+    /// Whether a certificate was revoked.
+    pub(super) fn is_revoked(&self, fingerprint: &Fingerprint) -> bool {
+        self.0.read().rows.get(fingerprint).is_some_and(|facts| facts.revoked.is_some())
+    }
+
+    /// The certificates of an identity, newest first.
+    pub(super) fn of(&self, identity: &str) -> Vec<(Fingerprint, Facts)> {
+        let held = self.0.read();
+        let all = held.by_identity.get(identity).into_iter().flatten();
+        let mut found: Vec<_> =
+            all.filter_map(|fingerprint| Some((*fingerprint, held.rows.get(fingerprint)?.clone()))).collect();
+        found.sort_by_key(|(_, facts)| std::cmp::Reverse(facts.issued_ms));
+        found
+    }
+
+    /// Every certificate of an authority that has not ended.
+    pub(super) fn issued_by(&self, authority: AuthorityId, now_ms: u64) -> Vec<Facts> {
+        let held = self.0.read();
+        let rows = held.rows.values().filter(|facts| facts.authority == authority && facts.not_after_ms > now_ms);
+        rows.cloned().collect()
+    }
+
+    /// How many certificates of each identity an authority still vouches for.
+    pub(super) fn living(&self, authority: AuthorityId, now_ms: u64) -> BTreeMap<String, usize> {
+        let mut found = BTreeMap::new();
+        for facts in self.0.read().rows.values() {
+            let counts = facts.authority == authority && facts.not_after_ms > now_ms;
+            if counts && !facts.superseded && facts.revoked.is_none() {
+                *found.entry(facts.identity.clone()).or_default() += 1;
+            }
+        }
+        found
+    }
+
+    /// Identities with a certificate that has not ended.
+    pub(super) fn identities(&self, now_ms: u64) -> BTreeSet<String> {
+        let held = self.0.read();
+        let rows = held.rows.values().filter(|facts| facts.not_after_ms > now_ms && facts.how != How::Server);
+        rows.filter(|facts| facts.revoked.is_none() && !facts.superseded).map(|facts| facts.identity.clone()).collect()
+    }
+
+    /// A few rows that nobody needs any more.
+    pub(super) fn stale(&self, now_ms: u64) -> Vec<Fingerprint> {
+        let held = self.0.read();
+        let ended = held.by_end.iter().take_while(|(end_ms, _)| end_ms.saturating_add(KEEP_MS) < now_ms);
+        ended.take(SWEEP).map(|(_, fingerprint)| *fingerprint).collect()
+    }
+}
+
+/// 64 hexadecimal digits.
+pub(super) fn parse_fingerprint(text: &str) -> Option<Fingerprint> {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+        return None;
+    }
+    let mut fingerprint = [0; 32];
+    for (byte, pair) in fingerprint.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(fingerprint)
+}

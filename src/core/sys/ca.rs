@@ -1,0 +1,255 @@
+//! `sys/strongroom/ca`: the authorities, and the way from one to the next without a refused request.
+//!
+//! Each step looks at facts first. What clients trust is known from the bundle id that they send with every request, and
+//! what an authority still vouches for is counted in the ledger; who holds a step up is named.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::api::time::rfc3339_nano;
+use crate::barrier::{MountId, Tx};
+use crate::engine::Reply;
+use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId, Revocation};
+
+use super::super::authorities::{self, Authorities, AuthorityFacts, AuthorityRecord, Stage};
+use super::super::committer::Done;
+use super::super::error::VaultError;
+use super::super::issue::{self, Order, Remark, refusal};
+use super::super::ledger::How;
+use super::super::mount::hex;
+use super::super::snapshot::{Snapshot, Touch};
+use super::certificates::{required, seconds};
+use super::{Change, Inquiry, data, flag_field, only_fields};
+
+/// Names shown of those who hold a step up.
+const MAX_NAMED: usize = 20;
+/// An identity that was not seen for this long does not hold up a rotation: its certificates have ended or will, and it
+/// gets today's bundle with the next one.
+const FORGOTTEN_MS: u64 = 7 * 86_400_000;
+/// Time until the next revocation list, milliseconds.
+const CRL_LIFE_MS: u64 = 3_600_000;
+
+/// What clients shall trust, and where each authority stands. Public to every peer.
+pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        id: String,
+        state: &'a str,
+        tainted: bool,
+        created: String,
+        changed: String,
+        not_after: String,
+    }
+    #[derive(Serialize)]
+    struct Ca<'a> {
+        bundle: String,
+        id: String,
+        authorities: Vec<Shown<'a>>,
+    }
+    let known = &inquiry.snapshot.authorities;
+    let shown = |facts: &AuthorityFacts| Shown {
+        id: facts.id.hex(),
+        state: facts.record.stage.as_str(),
+        tainted: facts.record.tainted,
+        created: rfc3339_nano(facts.record.created_ms),
+        changed: rfc3339_nano(facts.record.changed_ms),
+        not_after: rfc3339_nano(facts.not_after_ms),
+    };
+    data(&Ca {
+        bundle: known.bundle_pem(),
+        id: hex(&known.bundle_id()),
+        authorities: known.0.iter().map(shown).collect(),
+    })
+}
+
+/// Who would be cut off by the next step, by name.
+pub(super) fn stragglers(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Stragglers {
+        bundle: String,
+        identities: Vec<String>,
+    }
+    let known = &inquiry.snapshot.authorities;
+    let identities = behind(inquiry.snapshot, &inquiry.live.sightings, inquiry.now_ms);
+    data(&Stragglers { bundle: hex(&known.bundle_id()), identities })
+}
+
+/// Makes the next authority: `{ttl?}`.
+pub(super) fn prepare(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let object = change.body.object()?;
+    only_fields(&object, &["ttl"])?;
+    let life_s = seconds(&object, "ttl")?.unwrap_or(AUTHORITY_LIFE_S);
+    let known = &change.snapshot.authorities;
+    if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
+        return Err(bad("an authority is prepared already: activate or remove it first"));
+    }
+    let id = create(tx, change, life_s, Stage::Prepared)?;
+    Ok(Done::touching(named(id)?, vec![Touch::Authorities]))
+}
+
+/// One step of one authority: `ca/<id>/<trust|activate|remove|taint|revoke>`, `{force?}`.
+pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let object = change.body.object()?;
+    only_fields(&object, &["force"])?;
+    let force = flag_field(&object, "force")?;
+    let (id, verb) = change.tail.split_once('/').ok_or(VaultError::NotFound)?;
+    let id = AuthorityId::parse(id).ok_or(VaultError::NotFound)?;
+    let known = &change.snapshot.authorities;
+    let facts = known.get(id).ok_or(VaultError::NotFound)?;
+    let (stage, tainted) = (facts.record.stage, facts.record.tainted);
+    let wrong = || bad(&format!("an authority that is {} cannot do this step", stage.as_str()));
+    let (next, tainted) = match (verb, stage) {
+        ("trust", Stage::Prepared) => {
+            everybody_has_the_bundle(change, force)?;
+            (Stage::Trusted, tainted)
+        }
+        ("activate", Stage::Trusted) => {
+            everybody_has_the_bundle(change, force)?;
+            if let Some(active) = known.active() {
+                let tainted = active.record.tainted;
+                authorities::advance(tx, active.id, Stage::Retiring, tainted, change.now_ms)?;
+            }
+            (Stage::Active, tainted)
+        }
+        ("remove", Stage::Prepared | Stage::Trusted) => (Stage::Removed, tainted),
+        ("remove", Stage::Retiring) => {
+            let living = change.snapshot.ledger.living(id, change.now_ms);
+            if !living.is_empty() && !force {
+                let names: Vec<String> = living.into_keys().collect();
+                return Err(held_up("certificates of this authority are in use", &names));
+            }
+            (Stage::Removed, tainted)
+        }
+        ("taint", Stage::Trusted | Stage::Active | Stage::Retiring) => (stage, true),
+        ("revoke", Stage::Active) => {
+            return Err(bad("this authority signs: activate another one first, or use ca/compromise"));
+        }
+        ("revoke", Stage::Prepared | Stage::Trusted | Stage::Retiring) => {
+            if change.caller.origin == super::super::Origin::Own(id) {
+                return Err(bad("your own certificate is of this authority: renew it first"));
+            }
+            (Stage::Revoked, tainted)
+        }
+        ("trust" | "activate" | "remove" | "taint" | "revoke", _) => return Err(wrong()),
+        _ => return Err(VaultError::NotFound),
+    };
+    authorities::advance(tx, id, next, tainted, change.now_ms)?;
+    let remarks = (verb == "revoke").then_some(Remark::Alarm("authority-revoked")).into_iter().collect();
+    Ok(Done { remarks, restricts: true, ..Done::touching(Reply::none(), vec![Touch::Authorities]) })
+}
+
+/// The key of an authority may be known to others: a new authority signs at once, every other one is revoked, and with it
+/// every certificate but the one that this call gives: `{csr}`. Whoever calls is not locked out; all others are enrolled
+/// anew. Enrolment strings end, because they name the old authority.
+pub(in crate::core) fn compromise(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let object = change.body.object()?;
+    only_fields(&object, &["csr"])?;
+    let csr = required(&object, "csr")?;
+    let id = create(tx, change, AUTHORITY_LIFE_S, Stage::Active)?;
+    for facts in change.snapshot.authorities.0.iter().filter(|facts| !facts.record.stage.ended()) {
+        authorities::advance(tx, facts.id, Stage::Revoked, true, change.now_ms)?;
+    }
+    for name in tx.view(MountId::ENROLMENTS).entries()? {
+        tx.remove_entry(MountId::ENROLMENTS, &name)?;
+    }
+    let after = change.snapshot.with_authorities(Authorities::load(&tx.view(MountId::CA))?);
+    let order = Order {
+        identity: &change.caller.identity,
+        how: How::Issued,
+        life_s: None,
+        longest_s: change.settings.max_certificate_life_s,
+        supersedes: None,
+        now_ms: change.now_ms,
+    };
+    let issued = issue::certify(tx, &after, &order, &csr)?;
+    let reply = data(&crate::api::sys::CertificateReply {
+        identity: change.caller.identity.uri().to_owned(),
+        not_after: issued.not_after(),
+        certificate: issued.row.pem,
+        ca: issued.bundle,
+    })?;
+    let mut touched = issued.touched;
+    touched.push(Touch::Authorities);
+    let mut remarks = issued.remarks;
+    remarks.push(Remark::Alarm("authority-compromised"));
+    tracing::warn!(authority = id.hex(), "every earlier authority is revoked");
+    Ok(Done { remarks, restricts: true, ..Done::touching(reply, touched) })
+}
+
+/// The revocation lists of all authorities that still have a key, PEM.
+pub(super) fn crl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Lists {
+        crl: String,
+    }
+    let view = inquiry.live.barrier.view(MountId::CA);
+    let mut crl = String::new();
+    for facts in inquiry.snapshot.authorities.0.iter().filter(|facts| facts.record.stage.verifies()) {
+        let revoked = inquiry.snapshot.revoked_by(facts.id, inquiry.now_ms);
+        let revoked: Vec<Revocation> =
+            revoked.into_iter().map(|(serial, at_ms)| Revocation { serial, at_ms }).collect();
+        let authority = authorities::with_key(&view, facts)?;
+        // Grows with time, which is all that a list's number must do.
+        let number = inquiry.now_ms;
+        let list = authority.revocation_list(&revoked, number, inquiry.now_ms, inquiry.now_ms + CRL_LIFE_MS);
+        crl.push_str(&list.map_err(refusal)?);
+    }
+    data(&Lists { crl })
+}
+
+fn create(tx: &mut Tx<'_>, change: &Change<'_>, life_s: u64, stage: Stage) -> Result<AuthorityId, VaultError> {
+    authorities::forget_old(tx, &change.snapshot.authorities, change.now_ms)?;
+    let random = Arc::clone(change.random);
+    let authority = Authority::create(&change.settings.trust_domain, random, change.now_ms, life_s).map_err(refusal)?;
+    let record = AuthorityRecord {
+        v: 1,
+        stage,
+        tainted: false,
+        certificate: authority.cert_pem().to_owned(),
+        chain: String::new(),
+        created_ms: change.now_ms,
+        changed_ms: change.now_ms,
+    };
+    authorities::put(tx, &authority, &record)
+}
+
+fn named(id: AuthorityId) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Named {
+        id: String,
+    }
+    data(&Named { id: id.hex() })
+}
+
+/// Identities that were seen lately and do not trust today's bundle.
+fn behind(snapshot: &Snapshot, sightings: &super::super::sightings::Sightings, now_ms: u64) -> Vec<String> {
+    let bundle = hex(&snapshot.authorities.bundle_id());
+    let with_certificate = snapshot.ledger.identities(now_ms).into_iter();
+    let behind = with_certificate.filter(|path| {
+        snapshot.identity(path).is_some_and(|record| record.disabled.is_none())
+            && sightings
+                .of(path)
+                .is_none_or(|seen| seen.bundle != bundle && now_ms.saturating_sub(seen.at_ms) < FORGOTTEN_MS)
+    });
+    behind.collect()
+}
+
+fn everybody_has_the_bundle(change: &Change<'_>, force: bool) -> Result<(), VaultError> {
+    let names = behind(change.snapshot, change.sightings, change.now_ms);
+    if names.is_empty() || force {
+        return Ok(());
+    }
+    Err(held_up("not everybody has fetched the new authorities", &names))
+}
+
+fn held_up(what: &str, names: &[String]) -> VaultError {
+    let more = names.len().saturating_sub(MAX_NAMED);
+    let shown = names.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    bad(&format!("{what}: {shown}{more}; wait for them, or send \"force\" to cut them off"))
+}
+
+fn bad(text: &str) -> VaultError {
+    VaultError::BadRequest(text.to_owned())
+}

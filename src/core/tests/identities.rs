@@ -1,0 +1,394 @@
+//! The life of a certificate: enrolled, renewed, revoked, under one authority after the other.
+
+use std::net::SocketAddr;
+
+use crate::api::spiffe::SpiffeId;
+use crate::core::{Caller, EnrollAttempt, Enrolled, GraceAttempt, Operation, Origin, VaultError};
+use crate::enroll::{EnrollString, grace_message, proof, proof_key};
+use crate::pki::{self, AuthorityId, peer};
+
+use super::support::{DOMAIN, Rig, json, wait};
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// A key of a client, and a request for it.
+struct Key {
+    pair: rcgen::KeyPair,
+    csr: String,
+}
+
+impl Key {
+    fn new() -> Self {
+        let pair = rcgen::KeyPair::generate().expect("a key");
+        let csr = rcgen::CertificateParams::default().serialize_request(&pair).expect("a request");
+        Self { csr: csr.pem().expect("PEM"), pair }
+    }
+
+    fn body(&self) -> String {
+        serde_json::json!({ "csr": self.csr }).to_string()
+    }
+}
+
+/// The caller that TLS would make of a certificate.
+fn holder(rig: &Rig, pem: &str) -> Caller {
+    use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
+    let found = peer::inspect(&der, DOMAIN).expect("one of ours");
+    let trust = rig.vault.trust().borrow().clone();
+    Caller {
+        identity: std::sync::Arc::new(found.identity),
+        origin: Origin::Own(trust.authority_of(&der).unwrap_or(AuthorityId([0; 16]))),
+        fingerprint: found.fingerprint,
+        not_before_ms: found.not_before_ms,
+        not_after_ms: found.not_after_ms,
+        bundle: bundle(rig),
+        ..rig.caller("nobody")
+    }
+}
+
+/// The bundle that somebody up to date has.
+fn bundle(rig: &Rig) -> Option<[u8; 16]> {
+    let id = rig.read(&rig.operator(), "sys/strongroom/ca").expect("public")["id"].clone();
+    AuthorityId::parse(id.as_str().expect("text")).map(|id| id.0)
+}
+
+fn string(rig: &Rig, identity: &str, more: &str) -> EnrollString {
+    let body = format!(r#"{{"addresses":["vault.example:8201"]{more}}}"#);
+    let reply = rig.write(&rig.operator(), &format!("sys/strongroom/enrollments/{identity}"), &body).expect("made");
+    EnrollString::parse(json(&reply)["string"].as_str().expect("text")).expect("legal")
+}
+
+fn attempt(string: &EnrollString, key: &Key) -> EnrollAttempt {
+    let exporter = [9; 32];
+    let csr = pki::read_csr(&key.csr).expect("legal");
+    EnrollAttempt {
+        id: *string.id(),
+        csr: key.csr.clone(),
+        proof: proof(&proof_key(string.reveal()), &exporter, &csr.der),
+        exporter,
+        remote: SocketAddr::from(([192, 0, 2, 7], 4711)),
+    }
+}
+
+fn enroll(rig: &Rig, string: &EnrollString, key: &Key) -> Result<Enrolled, VaultError> {
+    wait(rig.vault.enroll(attempt(string, key)))
+}
+
+/// A registered identity with its first certificate.
+fn enrolled(rig: &Rig, identity: &str) -> (Key, Enrolled) {
+    rig.admit(identity, "app", r#"path "secret/data/app/*" { capabilities = ["create", "update", "read"] }"#);
+    let key = Key::new();
+    let enrolled = enroll(rig, &string(rig, identity, ""), &key).expect("enrolled");
+    (key, enrolled)
+}
+
+fn works(rig: &Rig, caller: &Caller) -> bool {
+    match rig.write(caller, "secret/data/app/x", r#"{"data":{"A":"1"}}"#) {
+        Ok(_) => true,
+        Err(VaultError::Forbidden) => false,
+        Err(other) => panic!("unexpected: {other}"),
+    }
+}
+
+fn alarms(rig: &Rig) -> Vec<String> {
+    let lines = rig.log().into_iter().filter(|line| line["kind"] == "alarm");
+    lines.filter_map(|line| line["code"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_string_gives_one_key_the_stored_identity() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["create", "update"] }"#);
+    let (string, key) = (string(&rig, "app/web", ""), Key::new());
+    let got = enroll(&rig, &string, &key).expect("enrolled");
+    assert_eq!(got.identity, "spiffe://example.org/app/web");
+    assert_eq!(got.addresses, ["vault.example:8201"]);
+    assert!(works(&rig, &holder(&rig, &got.certificate)));
+
+    // The reply was lost: the same key gets the same certificate, for five minutes.
+    assert_eq!(enroll(&rig, &string, &key).expect("again").certificate, got.certificate);
+    rig.clock.advance(5 * 60_000 + 1);
+    assert!(matches!(enroll(&rig, &string, &key), Err(VaultError::Forbidden)));
+    // Somebody else has the string.
+    assert!(alarms(&rig).is_empty());
+    assert!(matches!(enroll(&rig, &string, &Key::new()), Err(VaultError::Forbidden)));
+    assert_eq!(alarms(&rig), ["enrolment-string-used-again"]);
+
+    let shown = rig.read(&operator, "sys/strongroom/enrollments").expect("listed");
+    let id = shown["keys"][0].as_str().expect("an id");
+    assert_eq!(shown["key_info"][id]["state"], "used");
+    assert!(!rig.log_text().contains("sre1."), "the string is not in the log");
+    let issued: Vec<_> = rig.log().into_iter().filter(|line| line["kind"] == "issued").collect();
+    assert_eq!(issued.len(), 1, "the note of the certificate");
+}
+
+#[test]
+fn strings_that_are_refused() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#);
+    let key = Key::new();
+    let refused = |attempt: EnrollAttempt| match wait(rig.vault.enroll(attempt)) {
+        Err(VaultError::Forbidden) => {}
+        other => panic!("expected a refusal, got {:?}", other.map(|enrolled| enrolled.identity)),
+    };
+    let good = string(&rig, "app/web", "");
+    refused(EnrollAttempt { exporter: [1; 32], ..attempt(&good, &key) });
+    refused(EnrollAttempt { proof: [0; 32], ..attempt(&good, &key) });
+    refused(EnrollAttempt { csr: Key::new().csr, ..attempt(&good, &key) });
+    refused(EnrollAttempt { id: [0; 16], ..attempt(&good, &key) });
+    let near = string(&rig, "app/web", r#","cidr":["198.51.100.0/24","2001:db8::/32"]"#);
+    refused(attempt(&near, &key));
+    wait(
+        rig.vault.enroll(EnrollAttempt { remote: SocketAddr::from(([198, 51, 100, 200], 1)), ..attempt(&near, &key) }),
+    )
+    .expect("from the network");
+    let short = string(&rig, "app/web", r#","ttl":"1m""#);
+    rig.clock.advance(60_000);
+    refused(attempt(&short, &key));
+    let gone = string(&rig, "app/web", "");
+    let listed = rig.read(&operator, "sys/strongroom/enrollments").expect("listed");
+    for id in listed["keys"].as_array().expect("a list") {
+        let path = format!("sys/strongroom/enrollments/{}", id.as_str().expect("text"));
+        rig.ask(&operator, Operation::Delete, &path, "").expect("deleted");
+    }
+    refused(attempt(&gone, &key));
+    let frozen = string(&rig, "app/web", "");
+    rig.write(&operator, "sys/strongroom/disable/app/web", r#"{"reason":"test"}"#).expect("disabled");
+    refused(attempt(&frozen, &key));
+    let create = |path: &str, body: &str| rig.write(&operator, &format!("sys/strongroom/enrollments/{path}"), body);
+    for (path, body) in [
+        ("app/web", r#"{"addresses":["a:1"]}"#),
+        ("app/unknown", r#"{"addresses":["a:1"]}"#),
+        ("cert/app", r#"{"addresses":["a:1"]}"#),
+        ("ops/olga", "{}"),
+        ("ops/olga", r#"{"addresses":["a"]}"#),
+        ("ops/olga", r#"{"addresses":["a:1"],"ttl":"8d"}"#),
+        ("ops/olga", r#"{"addresses":["a:1"],"uses":0}"#),
+        ("ops/olga", r#"{"addresses":["a:1"],"cidr":["everywhere"]}"#),
+        ("ops/olga", r#"{"addresses":["a:1"],"cidr":["10.0.0.0/33"]}"#),
+        ("ops/olga", r#"{"addresses":["a:1"],"names":["b"]}"#),
+    ] {
+        assert!(matches!(create(path, body), Err(VaultError::BadRequest(_))), "{path} {body}");
+    }
+}
+
+#[test]
+fn a_renewal_ends_the_one_before_and_a_copy_freezes_the_identity() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let (_, first) = enrolled(&rig, "app/web");
+    let old = holder(&rig, &first.certificate);
+    let next = Key::new();
+    let renewed = json(&rig.write(&old, "sys/strongroom/renew", &next.body()).expect("renewed"));
+    let again = json(&rig.write(&old, "sys/strongroom/renew", &next.body()).expect("the reply was lost"));
+    assert_eq!(renewed["certificate"], again["certificate"]);
+    let new = holder(&rig, renewed["certificate"].as_str().expect("PEM"));
+    assert!(works(&rig, &new) && works(&rig, &old), "the old one is good until its end");
+    let shown = rig.read(&operator, "sys/strongroom/identities/app/web").expect("there");
+    assert_eq!(shown["certificates"].as_array().expect("a list").len(), 2);
+
+    // Somebody kept the old certificate and its key.
+    assert!(matches!(rig.write(&old, "sys/strongroom/renew", &Key::new().body()), Err(VaultError::Forbidden)));
+    assert_eq!(alarms(&rig), ["renewed-certificate-used-to-renew"]);
+    assert!(!works(&rig, &new) && !works(&rig, &old));
+    let shown = rig.read(&operator, "sys/strongroom/identities/app/web").expect("there");
+    assert_eq!(shown["disabled"], true);
+    assert!(shown["reason"].as_str().expect("text").starts_with("frozen"));
+    // Also after a restart.
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    assert!(!works(&rig, &new));
+    rig.write(&operator, "sys/strongroom/revoke/app/web", "{}").expect("revoked");
+    rig.write(&operator, "sys/strongroom/enable/app/web", "{}").expect("enabled");
+    assert!(!works(&rig, &new) && !works(&rig, &old));
+    let fresh = enroll(&rig, &string(&rig, "app/web", ""), &Key::new()).expect("enrolled in the same second");
+    assert!(works(&rig, &holder(&rig, &fresh.certificate)));
+}
+
+#[test]
+fn renewing_is_for_ones_own_identity_only() {
+    let rig = Rig::new();
+    let (_, first) = enrolled(&rig, "app/web");
+    let caller = holder(&rig, &first.certificate);
+    let body = |more: &str| format!(r#"{{"csr":{}{more}}}"#, serde_json::to_string(&Key::new().csr).expect("text"));
+    for more in [r#","identity":"ops/olga""#, r#","ttl":"10y""#] {
+        assert!(matches!(rig.write(&caller, "sys/strongroom/renew", &body(more)), Err(VaultError::BadRequest(_))));
+    }
+    assert!(matches!(rig.write(&caller, "sys/strongroom/renew", r#"{"csr":"x"}"#), Err(VaultError::BadRequest(_))));
+    let named = Key::new();
+    let mut params = rcgen::CertificateParams::new(vec!["admin.example".to_owned()]).expect("names");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let csr = params.serialize_request(&named.pair).expect("a request").pem().expect("PEM");
+    let body = serde_json::json!({ "csr": csr }).to_string();
+    let reply = json(&rig.write(&caller, "sys/strongroom/renew", &body).expect("what it asks for is ignored"));
+    assert_eq!(*holder(&rig, reply["certificate"].as_str().expect("PEM")).identity, *caller.identity);
+}
+
+#[test]
+fn revoking_is_in_force_with_its_answer_and_after_a_restart() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let (_, first) = enrolled(&rig, "app/web");
+    let (_, other) = enrolled(&rig, "app/other");
+    let (one, other) = (holder(&rig, &first.certificate), holder(&rig, &other.certificate));
+    let sessions = rig.vault.sessions();
+    let mut idle = sessions.enter(std::sync::Arc::new(one.clone()), 9).expect("room");
+    let mut kept = sessions.enter(std::sync::Arc::new(other.clone()), 9).expect("room");
+    let shown = rig.read(&operator, "sys/strongroom/identities/app/web").expect("there");
+    assert_eq!(shown["connections"], 1);
+    let serial = shown["certificates"][0]["serial"].as_str().expect("text").to_owned();
+    let body = serde_json::json!({ "certificate": serial, "reason": "stolen" }).to_string();
+    rig.write(&operator, "sys/strongroom/revoke/app/web", &body).expect("revoked");
+    assert!(!works(&rig, &one) && works(&rig, &other));
+    let closed = |session: &mut crate::core::Session| {
+        wait(async { tokio::time::timeout(std::time::Duration::ZERO, session.closed()).await.is_ok() })
+    };
+    assert!(closed(&mut idle) && !closed(&mut kept));
+    assert!(!rig.vault.admits(&one) && rig.vault.admits(&other));
+    let denied = rig.log().into_iter().rev().find(|line| line["decision"] == "deny").expect("a line");
+    assert_eq!(denied["rule"], "certificate-revoked");
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    assert!(!works(&rig, &one) && works(&rig, &other));
+    assert!(matches!(rig.write(&one, "sys/strongroom/renew", &Key::new().body()), Err(VaultError::Forbidden)));
+    let crl = rig.read(&other, "sys/strongroom/crl").expect("public")["crl"].as_str().expect("PEM").to_owned();
+    let list = x509_parser::pem::parse_x509_pem(crl.as_bytes()).expect("PEM").1;
+    let (_, list) = x509_parser::parse_x509_crl(&list.contents).expect("a list");
+    let serials: Vec<String> = list.iter_revoked_certificates().map(|entry| format!("{:x}", entry.serial())).collect();
+    assert_eq!(serials, [serial.trim_start_matches('0')]);
+}
+
+#[test]
+fn an_expired_certificate_renews_only_where_that_is_allowed() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let (key, first) = enrolled(&rig, "app/laptop");
+    let attempt = |signer: &Key, next: &Key| {
+        let csr = pki::read_csr(&next.csr).expect("legal");
+        let signature = rcgen::SigningKey::sign(&signer.pair, &grace_message(&[3; 32], &csr.der)).expect("signed");
+        GraceAttempt {
+            certificate: first.certificate.clone(),
+            csr: next.csr.clone(),
+            signature,
+            scheme: 0x0403,
+            exporter: [3; 32],
+            remote: SocketAddr::from(([192, 0, 2, 7], 4711)),
+        }
+    };
+    let next = Key::new();
+    let renew = |attempt| wait(rig.vault.renew_expired(attempt));
+    rig.clock.advance(30 * HOUR_MS);
+    let operator = Caller { not_after_ms: u64::MAX, ..operator };
+    assert!(!works(&rig, &holder(&rig, &first.certificate)), "expired");
+    assert!(matches!(renew(attempt(&key, &next)), Err(VaultError::Forbidden)), "not allowed");
+    rig.write(&operator, "sys/strongroom/identities/app/laptop", r#"{"grace":"3d"}"#).expect("allowed");
+    assert!(matches!(renew(attempt(&Key::new(), &next)), Err(VaultError::Forbidden)), "another key");
+    let replayed = GraceAttempt { exporter: [4; 32], ..attempt(&key, &next) };
+    assert!(matches!(renew(replayed), Err(VaultError::Forbidden)), "another connection");
+    let fresh = renew(attempt(&key, &next)).expect("within three days");
+    assert!(works(&rig, &holder(&rig, &fresh.certificate)));
+    rig.clock.advance(70 * HOUR_MS);
+    assert!(matches!(renew(attempt(&key, &Key::new())), Err(VaultError::Forbidden)), "too late");
+    assert!(alarms(&rig).is_empty());
+}
+
+#[test]
+fn an_authority_follows_another_and_nobody_is_cut_off_unasked() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let (_, first) = enrolled(&rig, "app/web");
+    let old = holder(&rig, &first.certificate);
+    assert!(works(&rig, &old), "seen with the old bundle");
+    let ca = |path: &str, body: &str| rig.write(&operator, &format!("sys/strongroom/ca/{path}"), body);
+    let before = rig.read(&operator, "sys/strongroom/ca").expect("public");
+    let first_id = before["authorities"][0]["id"].as_str().expect("text").to_owned();
+    let id = json(&ca("prepare", "{}").expect("prepared"))["id"].as_str().expect("text").to_owned();
+    assert!(matches!(ca("prepare", "{}"), Err(VaultError::BadRequest(_))), "one at a time");
+    match ca(&format!("{id}/trust"), "{}") {
+        Err(VaultError::BadRequest(text)) => assert!(text.contains("app/web"), "{text}"),
+        other => panic!("expected to be held up, got {:?}", other.err()),
+    }
+    let stragglers = rig.read(&operator, "sys/strongroom/ca/stragglers").expect("shown");
+    assert_eq!(stragglers["identities"], serde_json::json!(["app/web", "ops/olga"]));
+    let up_to_date = Caller { bundle: bundle(&rig), ..old.clone() };
+    rig.clock.advance(2_000);
+    assert!(works(&rig, &up_to_date));
+    let operator_now = Caller { bundle: bundle(&rig), ..operator.clone() };
+    rig.read(&operator_now, "sys/strongroom/ca/stragglers").expect("seen");
+    ca(&format!("{id}/trust"), "{}").expect("everybody has it");
+    assert!(matches!(ca(&format!("{id}/remove/x"), "{}"), Err(VaultError::NoRoute(_))));
+    ca(&format!("{id}/activate"), "{}").expect("everybody has it");
+    assert!(works(&rig, &up_to_date), "the old one is good until its end");
+    let renewed = json(&rig.write(&up_to_date, "sys/strongroom/renew", &Key::new().body()).expect("renewed"));
+    let new = holder(&rig, renewed["certificate"].as_str().expect("PEM"));
+    assert_eq!(new.origin, Origin::Own(AuthorityId::parse(&id).expect("an id")));
+    match ca(&format!("{first_id}/remove"), "{}") {
+        Err(VaultError::BadRequest(text)) => assert!(text.contains("ops/olga") && !text.contains("app/web"), "{text}"),
+        other => panic!("expected to be held up, got {:?}", other.err()),
+    }
+    ca(&format!("{first_id}/remove"), r#"{"force":true}"#).expect("forced");
+    assert!(works(&rig, &new) && !works(&rig, &old));
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    assert!(works(&rig, &new) && !works(&rig, &old));
+    assert_eq!(rig.vault.trust().borrow().own.len(), 1);
+}
+
+#[test]
+fn after_a_compromise_only_the_caller_is_in() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let (_, first) = enrolled(&rig, "app/web");
+    let web = holder(&rig, &first.certificate);
+    let open = string(&rig, "app/web", "");
+    let next = Key::new();
+    let reply = json(&rig.write(&operator, "sys/strongroom/ca/compromise", &next.body()).expect("done"));
+    let me = holder(&rig, reply["certificate"].as_str().expect("PEM"));
+    assert_eq!(*me.identity, SpiffeId::new(DOMAIN, "ops/olga").expect("legal"));
+    assert!(!works(&rig, &web));
+    assert!(matches!(enroll(&rig, &open, &Key::new()), Err(VaultError::Forbidden)), "it names the old authority");
+    rig.read(&me, "sys/mounts").expect("the caller goes on");
+    assert!(alarms(&rig).contains(&"authority-compromised".to_owned()));
+    let string = string(&rig, "app/web", "");
+    let again = enroll(&rig, &string, &Key::new()).expect("enrolled anew");
+    assert!(works(&rig, &holder(&rig, &again.certificate)));
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    assert!(!works(&rig, &web) && works(&rig, &holder(&rig, &again.certificate)));
+}
+
+#[test]
+fn groups_give_their_policies_to_registered_members() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let text = r#"path "secret/data/team/*" { capabilities = ["read", "create", "update"] }"#;
+    let body = serde_json::json!({ "policy": text }).to_string();
+    rig.write(&operator, "sys/policies/acl/team", &body).expect("taken");
+    rig.write(&operator, "sys/strongroom/identities/ci/one", r#"{"policies":[]}"#).expect("registered");
+    let (one, stranger) = (rig.caller("ci/one"), rig.caller("ci/two"));
+    let may = |caller: &Caller| rig.write(caller, "secret/data/team/x", r#"{"data":{"A":"1"}}"#).is_ok();
+    assert!(!may(&one));
+    rig.write(&operator, "sys/strongroom/groups/team", r#"{"policies":["team"],"members":["ci/*"]}"#).expect("made");
+    assert!(may(&one) && !may(&stranger));
+    let shown = rig.read(&operator, "sys/strongroom/identities/ci/one").expect("there");
+    assert_eq!(shown["groups"], serde_json::json!(["team"]));
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    assert!(may(&one));
+    rig.ask(&operator, Operation::Delete, "sys/strongroom/groups/team", "").expect("deleted");
+    assert!(!may(&one));
+    for body in [r#"{"members":[]}"#, r#"{"policies":["root"]}"#, r#"{"policies":[],"members":["a//b"]}"#] {
+        assert!(matches!(rig.write(&operator, "sys/strongroom/groups/g", body), Err(VaultError::BadRequest(_))));
+    }
+}
+
+#[test]
+fn the_last_administrator_cannot_be_disabled() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let refused = rig.write(&operator, "sys/strongroom/disable/ops/olga", "{}");
+    assert!(matches!(refused, Err(VaultError::BadRequest(_))));
+    rig.read(&operator, "sys/mounts").expect("still in");
+}

@@ -1,0 +1,110 @@
+//! Certificate requests (PKCS#10, RFC 2986) as they come from outside, and signatures by certified keys.
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
+};
+use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::oid_registry::{
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+};
+use x509_parser::prelude::{FromDer, X509Certificate, X509CertificationRequest};
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+use super::error::PkiError;
+use crate::crypto::hash::sha256;
+
+/// Largest signing request that is looked at, in bytes of PEM. An RSA-8192 request takes about 3 KiB.
+pub const MAX_CSR_BYTES: usize = 16 * 1024;
+
+/// A request whose key is acceptable and whose signature is that key's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Csr {
+    /// The whole request, DER.
+    pub der: Vec<u8>,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub key_fingerprint: [u8; 32],
+    /// The SubjectPublicKeyInfo, DER.
+    pub(super) key: Vec<u8>,
+}
+
+/// Reads a request. Nothing but its public key counts: subject, names, usages and every other extension are ignored.
+///
+/// # Errors
+/// [`PkiError::Request`] if it is larger than [`MAX_CSR_BYTES`], malformed or wrongly signed; [`PkiError::WeakKey`]
+/// unless the key is P-256, P-384, Ed25519 or RSA of 3072 to 8192 bits with an odd exponent of at least 65537.
+pub fn read_csr(pem: &str) -> Result<Csr, PkiError> {
+    if pem.len() > MAX_CSR_BYTES {
+        return Err(PkiError::Request("too large"));
+    }
+    let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| PkiError::Request("not a certificate request in PEM"))?;
+    let (rest, csr) = X509CertificationRequest::from_der(&der).map_err(|_| PkiError::Request("malformed"))?;
+    if !rest.is_empty() {
+        return Err(PkiError::Request("trailing bytes"));
+    }
+    let spki = &csr.certification_request_info.subject_pki;
+    accept_key(spki)?;
+    csr.verify_signature().map_err(|_| PkiError::Request("signature does not match its key"))?;
+    Ok(Csr { der: der.to_vec(), key_fingerprint: sha256(&[spki.raw]), key: spki.raw.to_vec() })
+}
+
+/// Whether `signature` is one over `message` by the key of `certificate` (DER), by a TLS SignatureScheme (RFC 8446
+/// section 4.2.3). Total; `false` for everything that is not exactly that.
+#[must_use]
+pub fn verify_signature(certificate: &[u8], scheme: u16, message: &[u8], signature: &[u8]) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
+    let spki = certificate.public_key();
+    let is_ec = |curve| {
+        spki.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY
+            && spki
+                .algorithm
+                .parameters
+                .as_ref()
+                .and_then(|found| found.as_oid().ok())
+                .is_some_and(|found| found == curve)
+    };
+    let is_rsa = spki.algorithm.algorithm == OID_PKCS1_RSAENCRYPTION;
+    let (fits, algorithm): (bool, &'static dyn VerificationAlgorithm) = match scheme {
+        0x0403 => (is_ec(OID_EC_P256), &ECDSA_P256_SHA256_ASN1),
+        0x0503 => (is_ec(OID_NIST_EC_P384), &ECDSA_P384_SHA384_ASN1),
+        0x0807 => (spki.algorithm.algorithm == OID_SIG_ED25519, &ED25519),
+        0x0804 => (is_rsa, &RSA_PSS_2048_8192_SHA256),
+        0x0805 => (is_rsa, &RSA_PSS_2048_8192_SHA384),
+        0x0806 => (is_rsa, &RSA_PSS_2048_8192_SHA512),
+        _ => return false,
+    };
+    fits && UnparsedPublicKey::new(algorithm, &spki.subject_public_key.data).verify(message, signature).is_ok()
+}
+
+/// The kinds of key that are certified. The size is judged before the signature is checked, so an outsized key
+/// costs nothing.
+fn accept_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<(), PkiError> {
+    let kind = &spki.algorithm.algorithm;
+    let good = if *kind == OID_KEY_TYPE_EC_PUBLIC_KEY {
+        let curve = spki.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+        curve.is_some_and(|curve| curve == OID_EC_P256 || curve == OID_NIST_EC_P384)
+    } else if *kind == OID_SIG_ED25519 {
+        spki.subject_public_key.data.len() == 32
+    } else if *kind == OID_PKCS1_RSAENCRYPTION {
+        match spki.parsed() {
+            Ok(PublicKey::RSA(key)) => {
+                let exponent = key.try_exponent().unwrap_or(0);
+                (3072..=8192).contains(&modulus_bits(key.modulus)) && exponent >= 65_537 && exponent % 2 == 1
+            }
+            _ => false,
+        }
+    } else {
+        false
+    };
+    if good { Ok(()) } else { Err(PkiError::WeakKey) }
+}
+
+/// Significant bits of a big-endian number; leading zero bytes do not make a key longer.
+fn modulus_bits(modulus: &[u8]) -> usize {
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let top = modulus.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);
+    (modulus.len() - zeros) * 8 - top
+}
