@@ -89,7 +89,7 @@ fn work(broker: &Broker, count: u64) -> AuditHead {
         broker.exchange(&request(T0 + at), &REPLY).unwrap();
     }
     let head = broker.requests(&[request(T0), request(T0)]).unwrap();
-    broker.replies(&[(head.seq - 1, REPLY)]).unwrap();
+    broker.replies(0, &[(head.seq - 1, REPLY)]).unwrap();
     head
 }
 
