@@ -164,7 +164,7 @@ pub struct StepInfo {
 pub struct RotationInfo {
     /// Identifier.
     pub id: String,
-    /// `data-key`, `slot`, `rekey` or `compromised`.
+    /// `data-key`, `slot`, `rekey`, `compromised`, `authority` or `certificate`.
     pub kind: String,
     /// What is rotated.
     pub target: String,

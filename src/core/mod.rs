@@ -25,6 +25,7 @@ mod own;
 mod pipeline;
 mod ports;
 mod request;
+mod rescue;
 mod rotation;
 mod sessions;
 mod shares;
@@ -46,7 +47,7 @@ use tokio::sync::watch;
 
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
-use crate::api::sys::{Health, Leader, Mark, SealStatus};
+use crate::api::sys::{CertificateReply, Health, Leader, Mark, SealStatus};
 use crate::audit::{AuditError, Broker};
 use crate::barrier::Barrier;
 use crate::pki::{Bundle, Trust};
@@ -279,6 +280,16 @@ impl Vault {
     /// As [`Vault::enroll`].
     pub async fn renew_expired(&self, attempt: GraceAttempt) -> Result<Enrolled, VaultError> {
         enroll::renew_expired(self, attempt).await
+    }
+
+    /// Certifies a request for a registered identity on the word of somebody at this machine who can open the vault.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`], [`VaultError::TooMany`], [`VaultError::WrongKey`], [`VaultError::BadRequest`], those of a
+    /// commit.
+    pub fn rescue(&self, key: &UnsealKey<'_>, identity: &str, csr: &str) -> Result<CertificateReply, VaultError> {
+        rescue::certificate(self, key, identity, csr)
     }
 
     /// Tells the listener what to accept from now on.

@@ -18,7 +18,7 @@ use super::snapshot::Snapshot;
 use super::{Live, Vault};
 
 /// Runs `work` in the committer and waits for it. Blocking; not from the committer itself.
-fn perform<T: Send + 'static>(
+pub(super) fn perform<T: Send + 'static>(
     vault: &Vault,
     path: &str,
     rule: &str,
@@ -43,7 +43,7 @@ fn perform<T: Send + 'static>(
     receive.blocking_recv().map_err(|_| VaultError::Internal)
 }
 
-fn done(issued: Issued) -> Done {
+pub(super) fn done(issued: Issued) -> Done {
     Done { remarks: issued.remarks, ..Done::touching(Reply::none(), issued.touched) }
 }
 

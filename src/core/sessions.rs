@@ -64,6 +64,12 @@ impl Sessions {
         refused.filter(|entry| !entry.close.send_replace(true)).count()
     }
 
+    /// Open connections in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.open.lock().sessions.len()
+    }
+
     /// Open connections of the identity with this path.
     #[must_use]
     pub fn count(&self, path: &str) -> usize {

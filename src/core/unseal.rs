@@ -54,7 +54,7 @@ struct Failures {
 impl Gate {
     /// # Errors
     /// [`VaultError::TooMany`] while `key` has to wait.
-    fn check(&self, key: &str, now_ms: u64) -> Result<(), VaultError> {
+    pub(super) fn check(&self, key: &str, now_ms: u64) -> Result<(), VaultError> {
         match self.by_opener.get(key) {
             Some(failures) if failures.not_before_ms > now_ms => {
                 let wait_ms = failures.not_before_ms - now_ms;
@@ -65,7 +65,7 @@ impl Gate {
         }
     }
 
-    fn failed(&mut self, key: &str, now_ms: u64) {
+    pub(super) fn failed(&mut self, key: &str, now_ms: u64) {
         if self.by_opener.len() >= MAX_REMEMBERED && !self.by_opener.contains_key(key) {
             let soonest = self.by_opener.iter().min_by_key(|(_, failures)| failures.not_before_ms);
             if let Some(soonest) = soonest.map(|(key, _)| key.clone()) {
@@ -128,7 +128,7 @@ pub(super) fn unseal(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>) -> 
 }
 
 /// The secret as the slots take it; `None` while more shares are needed.
-fn secret(vault: &Vault, key: &UnsealKey<'_>) -> Result<Option<Secret>, VaultError> {
+pub(super) fn secret(vault: &Vault, key: &UnsealKey<'_>) -> Result<Option<Secret>, VaultError> {
     let starts = |text: &SecretText, prefix: &str| {
         text.reveal().trim_start().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
     };

@@ -223,7 +223,7 @@ fn named(id: AuthorityId) -> Result<Reply, VaultError> {
 }
 
 /// Identities that were seen lately and do not trust today's bundle.
-fn behind(snapshot: &Snapshot, sightings: &super::super::sightings::Sightings, now_ms: u64) -> Vec<String> {
+pub(super) fn behind(snapshot: &Snapshot, sightings: &super::super::sightings::Sightings, now_ms: u64) -> Vec<String> {
     let bundle = hex(&snapshot.authorities.bundle_id());
     let with_certificate = snapshot.ledger.identities(now_ms).into_iter();
     let behind = with_certificate.filter(|path| {

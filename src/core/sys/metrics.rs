@@ -38,6 +38,8 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let of_runs = |wanted: fn(&record::Run) -> bool| count(runs.iter().filter(|run| wanted(run)).count());
     let of_rows = |wanted: &dyn Fn(&values::ValueRow) -> bool| count(rows.iter().filter(|row| wanted(row)).count());
+    let clients = super::certs::rows(inquiry).into_iter().find(|row| row.id == "client-certificates");
+    let of_clients = |number: fn(&crate::api::rotation::RotationInfo) -> u64| clients.as_ref().map_or(0, number);
     let gauges = [
         ("strongroom_records", barrier.record_count()),
         ("strongroom_generation", barrier.mark().2),
@@ -54,6 +56,13 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         ("strongroom_values_rotating", of_rows(&|row| !matches!(row.phase, Phase::Idle | Phase::Promoted))),
         ("strongroom_values_stuck", of_rows(&|row| row.phase == Phase::NeedsOperator)),
         ("strongroom_values_overdue", of_rows(&|row| row.next_ms.is_some_and(|next| next <= now_ms))),
+        ("strongroom_identities", count(inquiry.snapshot.identities().count())),
+        (
+            "strongroom_identities_disabled",
+            count(inquiry.snapshot.identities().filter(|(_, r)| r.disabled.is_some()).count()),
+        ),
+        ("strongroom_certificates_due", of_clients(|row| row.total.saturating_sub(row.done))),
+        ("strongroom_connections", count(inquiry.sessions.total())),
         (
             "strongroom_values_ending_soon",
             of_rows(&|row| row.policy.expires_at_ms.is_some_and(|at| at <= now_ms.saturating_add(SOON_MS))),

@@ -4,6 +4,7 @@
 pub(super) mod ca;
 mod capabilities;
 mod certificates;
+mod certs;
 mod enrollments;
 pub(super) mod health;
 mod identities;

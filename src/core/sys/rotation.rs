@@ -194,11 +194,15 @@ pub(super) fn terms(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 /// All rotations, oldest first.
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let runs = record::all(&inquiry.live.barrier.view(MountId::ROTATION))?;
-    data(&RotationList { rotations: runs.iter().map(shown).collect() })
+    let rotations = runs.iter().map(shown).chain(super::certs::rows(inquiry)).collect();
+    data(&RotationList { rotations })
 }
 
 /// One rotation.
 pub(super) fn one(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    if let Some(row) = super::certs::rows(inquiry).into_iter().find(|row| row.id == inquiry.tail) {
+        return data(&row);
+    }
     reply(&record::one(&inquiry.live.barrier.view(MountId::ROTATION), &inquiry.tail)?)
 }
 

@@ -7,7 +7,7 @@ use crate::core::{Caller, EnrollAttempt, Enrolled, GraceAttempt, Operation, Orig
 use crate::enroll::{EnrollString, grace_message, proof, proof_key};
 use crate::pki::{self, AuthorityId, peer};
 
-use super::support::{DOMAIN, Rig, json, wait};
+use super::support::{DOMAIN, KEY_FILE, Rig, json, wait};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -391,4 +391,56 @@ fn the_last_administrator_cannot_be_disabled() {
     let refused = rig.write(&operator, "sys/strongroom/disable/ops/olga", "{}");
     assert!(matches!(refused, Err(VaultError::BadRequest(_))));
     rig.read(&operator, "sys/mounts").expect("still in");
+}
+
+#[test]
+fn a_lost_certificate_is_replaced_on_the_machine_with_what_opens_the_vault() {
+    use crate::api::secret::SecretText;
+    use crate::core::UnsealKey;
+
+    let rig = Rig::new();
+    let key = Key::new();
+    let wrong = SecretText::from("not the passphrase");
+    let rescue = |key_: &UnsealKey<'_>, identity: &str| rig.vault.rescue(key_, identity, &key.csr);
+    assert!(matches!(rescue(&UnsealKey::Typed(&wrong), "ops/olga"), Err(VaultError::WrongKey)));
+    assert!(matches!(rescue(&UnsealKey::KeyFile(KEY_FILE), "ops/olga"), Err(VaultError::TooMany { .. })));
+    rig.clock.advance(1_000);
+    assert!(matches!(rescue(&UnsealKey::KeyFile(KEY_FILE), "ops/nobody"), Err(VaultError::BadRequest(_))));
+    let reply = rescue(&UnsealKey::KeyFile(KEY_FILE), "ops/olga").expect("a certificate");
+    rig.read(&holder(&rig, &reply.certificate), "sys/mounts").expect("in again");
+    assert_eq!(alarms(&rig), ["certificate-issued-on-the-local-socket"]);
+}
+
+#[test]
+fn certificates_are_rotations_like_others() {
+    let rig = Rig::new();
+    let (_, first) = enrolled(&rig, "app/web");
+    let old = holder(&rig, &first.certificate);
+    let operator = Caller { not_after_ms: u64::MAX, ..rig.operator() };
+    let list = || rig.read(&operator, "sys/strongroom/rotations").expect("listed")["rotations"].clone();
+    let find = |id: &str| {
+        let rows = list();
+        rows.as_array().expect("a list").iter().find(|row| row["id"] == id).cloned()
+    };
+    assert_eq!(find("client-certificates").expect("there")["state"], "current");
+    assert_eq!(find("server-certificate").expect("there")["state"], "current");
+    assert_eq!(list()[0]["state"], "active");
+    rig.clock.advance(20 * HOUR_MS);
+    let clients = find("client-certificates").expect("there");
+    assert_eq!((clients["state"].as_str(), clients["done"].as_u64()), (Some("due"), Some(0)));
+    let late: Vec<_> = list()
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|row| row["target"].as_str().is_some_and(|t| t.starts_with("app/web")))
+        .cloned()
+        .collect();
+    assert_eq!(late.len(), 1);
+    let id = late[0]["id"].as_str().expect("text");
+    assert_eq!(
+        rig.read(&operator, &format!("sys/strongroom/rotations/{id}")).expect("one")["error"],
+        "its renewal is late"
+    );
+    rig.write(&old, "sys/strongroom/renew", &Key::new().body()).expect("renewed");
+    assert_eq!(find("client-certificates").expect("there")["done"], 1);
 }
