@@ -1,36 +1,58 @@
 //! Who is at the other end of a connection, found out once per connection.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
 use uuid::Uuid;
 
+use super::verifier::Proof;
+use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
-use crate::core::Caller;
+use crate::core::{Caller, Origin};
 use crate::pki::peer;
 
 /// Facts about the peer that hold for the whole connection.
-pub(super) struct Peer {
-    identity: Arc<SpiffeId>,
-    fingerprint: [u8; 32],
-    not_before_ms: u64,
-    not_after_ms: u64,
-    remote: String,
+pub(super) struct Peer(Arc<Caller>);
+
+/// What a request says about its sender besides the certificate.
+#[derive(Default)]
+pub(super) struct Claims {
+    /// Id of the authorities that the client trusts.
+    pub bundle: Option<[u8; 16]>,
+    /// A token.
+    pub token: Option<Arc<SecretText>>,
 }
 
 impl Peer {
-    /// Reads the certificate that TLS has verified. `None`: it names no identity of the trust domain.
-    pub(super) fn inspect(der: &[u8], trust_domain: &str, remote: SocketAddr) -> Option<Self> {
-        match peer::inspect(der, trust_domain) {
-            Ok(found) => Some(Self {
+    /// Reads the certificate that TLS has taken and `proof` has placed. `None`: it names nobody here. `chain` is not
+    /// empty on a connection that TLS has let through.
+    pub(super) fn inspect(
+        chain: &[CertificateDer<'_>],
+        proof: Proof,
+        trust_domain: &str,
+        remote: SocketAddr,
+    ) -> Option<Self> {
+        let origin = match proof {
+            Proof::Own(authority) => Origin::Own(authority),
+            // An outside certificate has no identity of its own accord, whatever names are written in it.
+            Proof::Outside(chain) => {
+                tracing::warn!(%remote, certificates = chain.len(), "client certificate of an outside authority");
+                return None;
+            }
+        };
+        match peer::inspect(chain.first()?, trust_domain) {
+            Ok(found) => Some(Self(Arc::new(Caller {
                 identity: Arc::new(found.identity),
+                origin,
                 fingerprint: found.fingerprint,
                 not_before_ms: found.not_before_ms,
                 not_after_ms: found.not_after_ms,
                 remote: remote.to_string(),
-            }),
+                request_id: String::new(),
+                bundle: None,
+                token: None,
+            }))),
             Err(error) => {
                 tracing::warn!(%remote, %error, "client certificate without a usable identity");
                 None
@@ -38,83 +60,27 @@ impl Peer {
         }
     }
 
+    /// Stands for every request of the connection.
+    pub(super) fn facts(&self) -> &Arc<Caller> {
+        &self.0
+    }
+
     pub(super) fn identity(&self) -> &Arc<SpiffeId> {
-        &self.identity
+        &self.0.identity
     }
 
     /// TLS checked the dates at the handshake only; an open connection must not outlive its certificate.
     pub(super) fn expired(&self, now_ms: u64) -> bool {
-        now_ms > self.not_after_ms
+        now_ms > self.0.not_after_ms
     }
 
     /// The caller of one request.
-    pub(super) fn caller(&self) -> Caller {
+    pub(super) fn caller(&self, claims: Claims) -> Caller {
         Caller {
-            identity: Arc::clone(&self.identity),
-            origin: crate::core::Origin::Internal,
-            fingerprint: self.fingerprint,
-            not_before_ms: self.not_before_ms,
-            not_after_ms: self.not_after_ms,
-            remote: self.remote.clone(),
             request_id: Uuid::new_v4().to_string(),
-            bundle: None,
-            token: None,
+            bundle: claims.bundle,
+            token: claims.token,
+            ..Caller::clone(&self.0)
         }
-    }
-}
-
-/// Counts open connections of each identity.
-#[derive(Default)]
-pub(super) struct Census(Mutex<HashMap<Arc<SpiffeId>, usize>>);
-
-/// One counted connection.
-pub(super) struct Seat {
-    census: Arc<Census>,
-    identity: Arc<SpiffeId>,
-}
-
-impl Census {
-    /// Takes a seat; `None` when the identity has `limit` connections already.
-    pub(super) fn enter(self: &Arc<Self>, identity: &Arc<SpiffeId>, limit: usize) -> Option<Seat> {
-        let mut seats = self.0.lock();
-        let taken = seats.entry(Arc::clone(identity)).or_default();
-        if *taken >= limit {
-            return None;
-        }
-        *taken += 1;
-        Some(Seat { census: Arc::clone(self), identity: Arc::clone(identity) })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut seats = self.census.0.lock();
-        if let Some(taken) = seats.get_mut(&self.identity) {
-            *taken -= 1;
-            if *taken == 0 {
-                seats.remove(&self.identity);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_connections_by_identity() {
-        let census = Arc::new(Census::default());
-        let a = Arc::new(SpiffeId::new("example.org", "a").expect("legal"));
-        let b = Arc::new(SpiffeId::new("example.org", "b").expect("legal"));
-        let first = census.enter(&a, 2);
-        let second = census.enter(&a, 2);
-        assert!(first.is_some() && second.is_some());
-        assert!(census.enter(&a, 2).is_none());
-        assert!(census.enter(&b, 2).is_some());
-        drop(first);
-        assert!(census.enter(&a, 2).is_some());
-        drop(second);
-        assert!(census.0.lock().is_empty());
     }
 }

@@ -19,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use super::ServeError;
-use super::identity::{Census, Peer};
+use super::identity::Peer;
 use super::pace::{Pace, Paced};
 use super::routes::{self, App};
 use super::tls::Tls;
@@ -41,7 +41,6 @@ struct Shared {
     trust_domain: String,
     app: Arc<App>,
     router: axum::Router,
-    census: Arc<Census>,
 }
 
 /// Accepts until `shutdown`, then drains.
@@ -57,7 +56,7 @@ pub(super) async fn run(
     let limits = app.limits;
     let room = Arc::new(Semaphore::new(limits.connections));
     let router = routes::router(Arc::clone(&app));
-    let shared = Arc::new(Shared { tls, trust_domain, app, router, census: Arc::default() });
+    let shared = Arc::new(Shared { tls, trust_domain, app, router });
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -112,18 +111,19 @@ async fn connection(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr,
         () = stopped(&mut shutdown) => return,
     };
     let Ok(Some(stream)) = opened else { return };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let Some(certificate) = certificate else { return };
-    let peer = Peer::inspect(certificate, &shared.trust_domain, remote).map(Arc::new);
-    let seat = match &peer {
-        Some(peer) => match shared.census.enter(peer.identity(), limits.connections_per_identity) {
-            None => {
+    let Some(chain) = stream.get_ref().1.peer_certificates() else { return };
+    let proof = shared.tls.origin_of(chain);
+    let peer = Peer::inspect(chain, proof, &shared.trust_domain, remote).map(Arc::new);
+    let session = match &peer {
+        Some(peer) => {
+            let session = shared.app.vault.sessions().enter(Arc::clone(peer.facts()), limits.connections_per_identity);
+            if session.is_none() {
                 tracing::warn!(%remote, identity = %peer.identity(), "too many connections of one identity");
                 let _ = timeout(limits.handshake, turn_away(stream)).await;
                 return;
             }
-            seat => seat,
-        },
+            session
+        }
         None => None,
     };
     let pace = Arc::new(Pace::default());
@@ -157,7 +157,7 @@ async fn connection(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr,
     if let Err(error) = ended {
         tracing::debug!(%remote, %error, "connection");
     }
-    drop(seat);
+    drop(session);
 }
 
 /// Answers one request without looking at it. Reading first: closing with unread bytes would reset the connection, and
@@ -182,7 +182,7 @@ async fn handshake(shared: &Shared, mut stream: TcpStream, remote: SocketAddr) -
         Ok(1) => {}
         _ => return None,
     }
-    match TlsAcceptor::from(shared.tls.current()).accept(stream).await {
+    match TlsAcceptor::from(shared.tls.mutual()).accept(stream).await {
         Ok(stream) => Some(stream),
         Err(error) => {
             tracing::debug!(%remote, %error, "handshake");

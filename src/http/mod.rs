@@ -4,6 +4,7 @@
 //! (`listener.rs`), so that every limit of time, size and number is set here. What a peer may do is the core's business:
 //! this module only says who the peer is and what was asked.
 
+mod chain;
 mod identity;
 mod limits;
 mod listener;
@@ -13,6 +14,7 @@ mod request;
 mod routes;
 mod status;
 mod tls;
+mod verifier;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use zeroize::Zeroizing;
 use crate::core::Vault;
 
 pub use limits::Limits;
-pub use tls::Tls;
+pub use tls::{Tls, trust_from_pem};
 
 /// What the server needs.
 pub struct ServerConfig {
@@ -58,7 +60,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError::Tls`].
 pub fn check_tls(certificate_pem: &[u8], key_pem: &Zeroizing<Vec<u8>>, client_ca_pem: &[u8]) -> Result<(), ServeError> {
-    Tls::new(certificate_pem, key_pem, client_ca_pem).map(drop)
+    Tls::new(certificate_pem, key_pem, &trust_from_pem(client_ca_pem)?).map(drop)
 }
 
 /// Serves until `shutdown` turns true (or its sender is gone), then finishes requests in work for at most
@@ -67,11 +69,13 @@ pub fn check_tls(certificate_pem: &[u8], key_pem: &Zeroizing<Vec<u8>>, client_ca
 /// # Errors
 /// [`ServeError::Tls`] at once; [`ServeError::Listener`] when the listener cannot be used.
 pub async fn serve(config: ServerConfig, vault: Arc<Vault>, shutdown: watch::Receiver<bool>) -> Result<(), ServeError> {
-    let tls = Arc::new(Tls::new(&config.certificate_pem, &config.key_pem, &config.client_ca_pem)?);
+    let trust = trust_from_pem(&config.client_ca_pem)?;
+    let tls = Arc::new(Tls::new(&config.certificate_pem, &config.key_pem, &trust)?);
     serve_with(config.listener, tls, config.trust_domain, config.limits, vault, shutdown).await
 }
 
-/// As [`serve`], with certificates that the caller can exchange while serving ([`Tls::replace`]).
+/// As [`serve`], with certificates that the caller can exchange while serving ([`Tls::replace_server`],
+/// [`Tls::replace_trust`]).
 ///
 /// # Errors
 /// [`ServeError::Listener`] when the listener cannot be used.

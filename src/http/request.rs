@@ -1,5 +1,7 @@
 //! From HTTP to what is asked: verb, path, parameters, body.
 
+use std::sync::Arc;
+
 use axum::body::Body as HttpBody;
 use http_body_util::BodyExt;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
@@ -7,11 +9,14 @@ use hyper::{HeaderMap, Method, StatusCode};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::identity::Claims;
 use super::limits::Limits;
 use super::status::Refusal;
 use crate::api::duration::Ttl;
 use crate::api::json::{self, write_str};
+use crate::api::secret::SecretText;
 use crate::core::{Body, Operation};
+use crate::pki::AuthorityId;
 
 /// Most parameters in a query.
 const MAX_PARAMETERS: usize = 64;
@@ -107,17 +112,36 @@ pub(super) fn operation(method: &Method, query: &Query) -> Result<Operation, Ref
     }
 }
 
+/// The header with the id of the authorities that the client trusts.
+const BUNDLE: &str = "x-strongroom-bundle";
+
+/// Longest token that is looked at, bytes.
+const MAX_TOKEN: usize = 1024;
+
+/// What the sender says about itself: nothing here is believed. A malformed bundle is no bundle.
+pub(super) fn claims(headers: &HeaderMap) -> Claims {
+    let bundle = headers.get(BUNDLE).and_then(|value| AuthorityId::parse(value.to_str().ok()?)).map(|id| id.0);
+    Claims { bundle, token: token(headers).map(|bytes| Arc::new(SecretText::from_utf8_lossy(bytes))) }
+}
+
+/// The token of `X-Vault-Token`, else of `Authorization: Bearer`. One that is too long is cut, and so nobody's.
+fn token(headers: &HeaderMap) -> Option<&[u8]> {
+    let direct = headers.get("x-vault-token").map(|value| value.as_bytes());
+    let mut bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+    });
+    let found =
+        direct.filter(|token| !token.is_empty()).or_else(|| bearer.find(|token| !token.trim_ascii().is_empty()));
+    found.map(|token| token.trim_ascii()).map(|token| token.get(..MAX_TOKEN).unwrap_or(token))
+}
+
 /// Headers that must not be silently ignored.
 ///
 /// # Errors
 /// 403 for a token: the certificate is the credential. 400 for a namespace.
 pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
-    let token = headers.get("x-vault-token").is_some_and(|token| !token.is_empty());
-    let bearer = headers
-        .get_all(AUTHORIZATION)
-        .iter()
-        .any(|value| value.as_bytes().strip_prefix(b"Bearer ").is_some_and(|token| !token.trim_ascii().is_empty()));
-    if token || bearer {
+    if token(headers).is_some() {
         return Err(Refusal {
             status: StatusCode::FORBIDDEN,
             text: "permission denied: tokens are not issued here, the client certificate is the credential; \
@@ -303,6 +327,29 @@ mod tests {
         assert_eq!(check("authorization", "Bearer x"), Err(403));
         assert_eq!(check("x-vault-namespace", "/"), Ok(()));
         assert_eq!(check("x-vault-namespace", "a/"), Err(400));
+    }
+
+    #[test]
+    fn claims_are_read_and_malformed_ones_are_not() {
+        let read = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().expect("legal"));
+            }
+            let claims = claims(&headers);
+            (claims.bundle, claims.token.map(|token| token.reveal().to_owned()))
+        };
+        let id = "000102030405060708090a0b0c0d0e0f";
+        assert_eq!(read(&[(BUNDLE, id)]).0, Some(std::array::from_fn(|i| u8::try_from(i).expect("small"))));
+        for bad in ["", "00", &id.to_uppercase(), &format!("{id}00"), &id.replace('f', "g")] {
+            assert_eq!(read(&[(BUNDLE, bad)]), (None, None), "{bad}");
+        }
+        let token = |text: &str| (None, Some(text.to_owned()));
+        assert_eq!(read(&[("x-vault-token", "s.x"), ("authorization", "Bearer y")]), token("s.x"));
+        assert_eq!(read(&[("x-vault-token", ""), ("authorization", "bearer  y")]), token("y"));
+        assert_eq!(read(&[("authorization", "Basic a"), ("authorization", "Bearer y")]), token("y"));
+        assert_eq!(read(&[("authorization", "Bearer "), ("authorization", "Bear")]), (None, None));
+        assert_eq!(read(&[("x-vault-token", &"a".repeat(5000))]), token(&"a".repeat(MAX_TOKEN)));
     }
 
     proptest::proptest! {

@@ -73,7 +73,7 @@ fn caller(request: &HttpRequest) -> Result<Caller, Refusal> {
             text: "permission denied: the client certificate has expired",
         });
     }
-    Ok(peer.caller())
+    Ok(peer.caller(request::claims(request.headers())))
 }
 
 fn only(method: &Method, allowed: &[&str]) -> Result<(), Refusal> {

@@ -1,65 +1,147 @@
-//! TLS of the server: version 1.3 only, a certificate of our authority from every client, no resumption.
+//! TLS of the server: version 1.3 only, a certificate that the [`Trust`] names from every client, no resumption.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ConfigBuilder, ServerConfig, WantsVerifier};
 
-use super::ServeError;
+use super::verifier::{Proof, Verifier};
+use super::{ServeError, chain};
 use crate::client::tls_provider;
+use crate::core::{Clock, SystemClock};
+use crate::pki::{Anchor, Trust};
 
-/// Certificates in use; can be exchanged while serving. Open connections keep what they began with.
-pub struct Tls(ArcSwap<ServerConfig>);
+/// Certificates in use; can be exchanged while serving. Open connections keep what they began with, but whose a
+/// client's certificate is, is decided by what is trusted when its handshake ends.
+pub struct Tls {
+    current: ArcSwap<Generation>,
+    /// What the next generation is made of; held while one is made, so that no exchange is lost.
+    parts: Mutex<Parts>,
+}
+
+struct Parts {
+    server: Arc<CertifiedKey>,
+    trust: Trust,
+}
+
+/// What one handshake uses.
+struct Generation {
+    mutual: Arc<ServerConfig>,
+    /// For clients that have no certificate yet.
+    anonymous: Arc<ServerConfig>,
+    verifier: Arc<Verifier>,
+}
 
 impl Tls {
-    /// Certificates from PEM: the server's chain and key, the authorities of clients.
+    /// The server's chain and key from PEM, and what is accepted from clients. The dates of the server's certificate
+    /// are not checked: a vault whose certificate ran out must start, or it could not make a new one.
     ///
     /// # Errors
     /// [`ServeError::Tls`] when they cannot be read or do not belong together.
-    pub fn new(certificate_pem: &[u8], key_pem: &[u8], client_ca_pem: &[u8]) -> Result<Self, ServeError> {
-        Ok(Self(ArcSwap::from_pointee(server_config(certificate_pem, key_pem, client_ca_pem)?)))
+    pub fn new(certificate_pem: &[u8], key_pem: &[u8], trust: &Trust) -> Result<Self, ServeError> {
+        let parts = Parts { server: Arc::new(pair(certificate_pem, key_pem)?), trust: trust.clone() };
+        Ok(Self { current: ArcSwap::from_pointee(Generation::new(&parts)?), parts: Mutex::new(parts) })
     }
 
-    /// Uses other certificates for connections from now on. After an error the old ones stay in use.
+    /// Shows another server certificate from now on. After an error the old one stays.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
-    pub fn replace(&self, certificate_pem: &[u8], key_pem: &[u8], client_ca_pem: &[u8]) -> Result<(), ServeError> {
-        self.0.store(Arc::new(server_config(certificate_pem, key_pem, client_ca_pem)?));
+    /// As [`new`](Self::new); also when a certificate of the chain is not valid now.
+    pub fn replace_server(&self, certificate_pem: &[u8], key_pem: &[u8]) -> Result<(), ServeError> {
+        let server = Arc::new(pair(certificate_pem, key_pem)?);
+        chain::check_dates(&server.cert, SystemClock.now_ms())?;
+        let mut parts = self.parts.lock();
+        self.renew(&mut parts, |next| next.server = server)
+    }
+
+    /// Accepts other client certificates from now on. After an error the old ones stay.
+    ///
+    /// # Errors
+    /// [`ServeError::Tls`] when there is no authority of our own in it, or one cannot be used.
+    pub fn replace_trust(&self, trust: &Trust) -> Result<(), ServeError> {
+        let mut parts = self.parts.lock();
+        self.renew(&mut parts, |next| next.trust = trust.clone())
+    }
+
+    fn renew(&self, parts: &mut Parts, change: impl FnOnce(&mut Parts)) -> Result<(), ServeError> {
+        let mut next = Parts { server: Arc::clone(&parts.server), trust: parts.trust.clone() };
+        change(&mut next);
+        self.current.store(Arc::new(Generation::new(&next)?));
+        *parts = next;
         Ok(())
     }
 
-    pub(super) fn current(&self) -> Arc<ServerConfig> {
-        self.0.load_full()
+    /// For a connection with a client certificate.
+    pub(super) fn mutual(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.load().mutual)
+    }
+
+    /// For a connection without one. The server's chain ends in its authority, so that a client that knows only the
+    /// authority's fingerprint can check the rest.
+    pub(super) fn anonymous(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.load().anonymous)
+    }
+
+    /// Whose certificate `chain` is, by what is trusted now.
+    pub(super) fn origin_of(&self, chain: &[CertificateDer<'_>]) -> Proof {
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_millis(SystemClock.now_ms()));
+        self.current.load().verifier.origin_of(chain, now)
     }
 }
 
-fn server_config(certificate_pem: &[u8], key_pem: &[u8], client_ca_pem: &[u8]) -> Result<ServerConfig, ServeError> {
-    let mut roots = RootCertStore::empty();
-    for root in certificates(client_ca_pem, "the client CA is not a PEM certificate")? {
-        roots.add(root).map_err(|_| ServeError::Tls("the client CA cannot be used"))?;
+impl Generation {
+    fn new(parts: &Parts) -> Result<Self, ServeError> {
+        let provider = tls_provider();
+        let verifier = Arc::new(Verifier::new(&parts.trust, provider)?);
+        let mut with_authority = CertifiedKey::clone(&parts.server);
+        if let [leaf] = with_authority.cert.as_slice() {
+            let issuer = parts.trust.own.iter().find(|anchor| chain::is_issuer(&anchor.der, leaf));
+            with_authority.cert.extend(issuer.map(|anchor| CertificateDer::from(anchor.der.clone())));
+        }
+        let client = Arc::clone(&verifier);
+        let mutual = builder()?.with_client_cert_verifier(client);
+        let mutual = mutual.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&parts.server))));
+        let anonymous = builder()?.with_no_client_auth();
+        let anonymous = anonymous.with_cert_resolver(Arc::new(SingleCertAndKey::from(with_authority)));
+        Ok(Self { mutual: finish(mutual), anonymous: finish(anonymous), verifier })
     }
-    let chain = certificates(certificate_pem, "the server certificate is not PEM")?;
-    let key = PrivateKeyDer::from_pem_slice(key_pem)
-        .map_err(|_| ServeError::Tls("the server key is not a PEM private key"))?;
-    let provider = tls_provider();
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|_| ServeError::Tls("the client CA cannot be used"))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+}
+
+fn builder() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, ServeError> {
+    ServerConfig::builder_with_provider(tls_provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|_| ServeError::Tls("TLS 1.3 is not available"))?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(|_| ServeError::Tls("the server certificate and its key do not belong together"))?;
+        .map_err(|_| ServeError::Tls("TLS 1.3 is not available"))
+}
+
+fn finish(mut config: ServerConfig) -> Arc<ServerConfig> {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Arc::new(config)
+}
+
+fn pair(certificate_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, ServeError> {
+    let found = certificates(certificate_pem, "the server certificate is not PEM")?;
+    chain::check(&found)?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem)
+        .map_err(|_| ServeError::Tls("the server key is not a PEM private key"))?;
+    CertifiedKey::from_der(found, key, &tls_provider())
+        .map_err(|_| ServeError::Tls("the server certificate and its key do not belong together"))
+}
+
+/// The authorities of clients in a PEM file, as authorities of our own.
+///
+/// # Errors
+/// [`ServeError::Tls`] when there is none.
+pub fn trust_from_pem(client_ca_pem: &[u8]) -> Result<Trust, ServeError> {
+    let found = certificates(client_ca_pem, "the client CA is not a PEM certificate")?;
+    Ok(Trust { own: found.iter().map(|der| Anchor::new(der.to_vec())).collect(), ..Trust::default() })
 }
 
 fn certificates(pem: &[u8], problem: &'static str) -> Result<Vec<CertificateDer<'static>>, ServeError> {

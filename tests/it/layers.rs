@@ -28,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // `client`: both ends of a connection share one definition of the TLS provider.
-    ("http", &["core", "api", "pki", "engine", "client"]),
+    ("http", &["core", "api", "pki", "engine", "client", "crypto"]),
 ];
 
 /// Crates that only these modules may name.

@@ -18,5 +18,6 @@ mod slots;
 mod store;
 mod support;
 mod tls;
+mod trust;
 mod watch;
 mod wire;

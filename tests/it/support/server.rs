@@ -15,11 +15,10 @@ use strongroom::core::{Clock, IdentityPattern, Opener, Ports, Settings, SystemCl
 use strongroom::crypto::envelope::Suite;
 use strongroom::crypto::password::WRITE_FLOOR;
 use strongroom::crypto::random::{Random, SystemRandom};
-use strongroom::http::{self, Limits, ServerConfig};
+use strongroom::http::{self, Limits, Tls};
 use strongroom::pki::{Authority, Bundle};
 use strongroom::store::sidecar::{AnchorFile, HeaderFiles, MemAnchor, MemHeader};
 use tokio::sync::watch;
-use zeroize::Zeroizing;
 
 /// Trust domain of every vault of these tests.
 pub const DOMAIN: &str = "example.org";
@@ -44,6 +43,8 @@ pub struct Server {
     pub address: SocketAddr,
     pub ca_pem: String,
     pub operator: Bundle,
+    /// Its certificates, and what it accepts.
+    pub tls: Arc<Tls>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
     /// Of the audit log.
@@ -82,24 +83,22 @@ impl Server {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let config = ServerConfig {
-            listener,
-            certificate_pem: made.server.cert_pem.clone().into_bytes(),
-            key_pem: Zeroizing::new(made.server.key_pem.reveal().as_bytes().to_vec()),
-            client_ca_pem: format!("{}{more_authorities}", made.ca_pem).into_bytes(),
-            trust_domain: DOMAIN.to_owned(),
-            limits,
-        };
+        let trust = http::trust_from_pem(format!("{}{more_authorities}", made.ca_pem).as_bytes()).unwrap();
+        let (cert, key) = (made.server.cert_pem.as_bytes(), made.server.key_pem.reveal().as_bytes());
+        let tls = Arc::new(Tls::new(cert, key, &trust).unwrap());
+        let shown = Arc::clone(&tls);
         let served = Arc::clone(&vault);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime.block_on(http::serve(config, served, stopped)).unwrap();
+            let serving = http::serve_with(listener, shown, DOMAIN.to_owned(), limits, served, stopped);
+            runtime.block_on(serving).unwrap();
         });
         Self {
             vault,
             address,
             ca_pem: made.ca_pem,
             operator: made.operator,
+            tls,
             stop,
             thread: Some(thread),
             _folder: folder,
