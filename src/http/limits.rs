@@ -25,6 +25,8 @@ pub struct Limits {
     pub body: Duration,
     /// Requests in work at shutdown.
     pub drain: Duration,
+    /// Longest life of a connection; it ends between two requests, up to a twelfth earlier.
+    pub age: Duration,
 }
 
 impl Default for Limits {
@@ -40,6 +42,7 @@ impl Default for Limits {
             stall: Duration::from_secs(30),
             body: Duration::from_secs(30),
             drain: Duration::from_secs(10),
+            age: Duration::from_secs(12 * 3600),
         }
     }
 }

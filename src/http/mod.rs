@@ -5,6 +5,7 @@
 //! this module only says who the peer is and what was asked.
 
 mod chain;
+mod connection;
 mod identity;
 mod limits;
 mod listener;

@@ -6,7 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,7 +21,13 @@ const IN_WORK: u8 = 2;
 
 /// Where a connection stands between two requests.
 #[derive(Default)]
-pub(super) struct Pace(AtomicU8);
+pub(super) struct Pace {
+    state: AtomicU8,
+    deciding: AtomicBool,
+}
+
+/// The vault works on the request, and will be done soon.
+pub(super) struct Deciding(Arc<Pace>);
 
 /// A request whose head has been read; the connection is idle again when this is dropped.
 pub(super) struct InWork(Arc<Pace>);
@@ -29,14 +35,36 @@ pub(super) struct InWork(Arc<Pace>);
 impl Pace {
     /// A head is complete.
     pub(super) fn request(self: &Arc<Self>) -> InWork {
-        self.0.store(IN_WORK, Ordering::Relaxed);
+        self.state.store(IN_WORK, Ordering::Relaxed);
         InWork(Arc::clone(self))
+    }
+
+    /// The vault has the request now.
+    pub(super) fn decide(self: &Arc<Self>) -> Deciding {
+        self.deciding.store(true, Ordering::Relaxed);
+        Deciding(Arc::clone(self))
+    }
+
+    /// Whether a request has been read and not been answered yet.
+    pub(super) fn is_in_work(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == IN_WORK
+    }
+
+    /// Whether the vault works on a request.
+    pub(super) fn is_deciding(&self) -> bool {
+        self.deciding.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        self.0.deciding.store(false, Ordering::Relaxed);
     }
 }
 
 impl Drop for InWork {
     fn drop(&mut self) {
-        self.0.0.store(IDLE, Ordering::Relaxed);
+        self.0.state.store(IDLE, Ordering::Relaxed);
     }
 }
 
@@ -83,10 +111,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let state = self.pace.0.load(Ordering::Relaxed);
+        let state = self.pace.state.load(Ordering::Relaxed);
         match (&result, state) {
             (Poll::Ready(Ok(())), IDLE) if buffer.filled().len() > before => {
-                self.pace.0.store(HEAD, Ordering::Relaxed);
+                self.pace.state.store(HEAD, Ordering::Relaxed);
                 let end = Instant::now() + self.head;
                 self.reading.as_mut().reset(end);
                 result

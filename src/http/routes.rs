@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::identity::Peer;
 use super::limits::Limits;
+use super::pace::Pace;
 use super::reply;
 use super::request::{self, Query};
 use super::status::{Refusal, failure};
@@ -42,6 +43,9 @@ const LEGACY: &[&str] = &[
     "remount",
     "rotate",
 ];
+
+/// The one path where a request may take long.
+const WAITING: &str = "sys/strongroom/events";
 
 #[derive(Serialize)]
 struct Initialized {
@@ -197,6 +201,9 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
     let (request, legacy) = translate(&parts.method, &parts.uri, &parts.headers, body, &app.limits).await?;
     let metrics =
         request.path.as_str() == "sys/metrics" && Query::parse(parts.uri.query())?.get("format") == Some("prometheus");
+    // All but the one request that waits on purpose: those are done in a moment, and had better be answered.
+    let waits = request.path.as_str() == WAITING;
+    let _deciding = parts.extensions.get::<Arc<Pace>>().filter(|_| !waits).map(Pace::decide);
     Ok(match app.vault.handle(&caller, request).await {
         Ok(reply) if metrics => reply::prometheus(&reply),
         Ok(reply) => reply::success(&reply, &caller.request_id, legacy),

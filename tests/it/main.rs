@@ -14,6 +14,7 @@ mod layers;
 mod policy;
 mod rotation;
 mod rotation_cli;
+mod sessions;
 mod slots;
 mod store;
 mod support;

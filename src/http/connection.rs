@@ -1,0 +1,214 @@
+//! One connection from the end of its handshake to its own end: who it is, requests, and when it must close.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::server::TlsStream;
+use tower::ServiceExt;
+use uuid::Uuid;
+
+use super::identity::Peer;
+use super::limits::Limits;
+use super::listener::{Shared, stopped};
+use super::pace::{Pace, Paced};
+use crate::core::{Clock, Session, SystemClock, Vault};
+
+/// What a connection over the limit of its identity is told.
+const CROWDED: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
+    Retry-After: 1\r\nConnection: close\r\nContent-Length: 54\r\n\r\n\
+    {\"errors\":[\"too many connections with this identity\"]}";
+
+/// How often a connection asks whether it is still admitted. The clock may jump, so no timer is trusted for longer.
+const REVIEW: Duration = Duration::from_secs(10);
+/// How long an idle connection may take to say goodbye.
+const FAREWELL: Duration = Duration::from_millis(50);
+/// How long a request that waits for something may go on on a connection that must close.
+const CUT: Duration = Duration::from_millis(500);
+
+/// Why a connection ends that the peer would have gone on with.
+enum End {
+    /// The server stops, or the connection is old: between two requests is early enough.
+    Gently,
+    /// Its holder may not be here any more.
+    Dismissed,
+}
+
+/// Serves one connection whose handshake is done.
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    stream: TlsStream<TcpStream>,
+    remote: SocketAddr,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let limits = shared.app.limits;
+    let Some(chain) = stream.get_ref().1.peer_certificates() else { return };
+    let proof = shared.tls.origin_of(chain);
+    let peer = Peer::inspect(chain, proof, &shared.trust_domain, remote).map(Arc::new);
+    let mut session = None;
+    if let Some(peer) = &peer {
+        let sessions = shared.app.vault.sessions();
+        session = sessions.enter(Arc::clone(peer.facts()), limits.connections_per_identity);
+        if session.is_none() {
+            tracing::warn!(%remote, identity = %peer.identity(), "too many connections of one identity");
+            let _ = timeout(limits.handshake, turn_away(stream)).await;
+            return;
+        }
+    }
+    let pace = Arc::new(Pace::default());
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let in_work = pace.request();
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(Arc::clone(&pace));
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(Arc::clone(peer));
+        }
+        let router = shared.router.clone();
+        async move {
+            let reply = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+            drop(in_work);
+            Ok::<_, Infallible>(reply)
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_buf_size(limits.head_bytes)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace), limits)), service);
+    tokio::pin!(serving);
+    let vault = &shared.app.vault;
+    let end = tokio::select! {
+        ended = serving.as_mut() => return note(remote, ended),
+        () = stopped(&mut shutdown) => End::Gently,
+        () = sleep(age(limits.age)) => End::Gently,
+        () = dismissed(vault, &mut session) => End::Dismissed,
+    };
+    serving.as_mut().graceful_shutdown();
+    if let End::Gently = end {
+        tokio::select! {
+            ended = serving.as_mut() => return note(remote, ended),
+            () = dismissed(vault, &mut session) => {}
+        }
+    }
+    tracing::info!(%remote, "closing a connection whose holder is not admitted any more");
+    cut(serving, &pace, &limits).await;
+}
+
+fn note(remote: SocketAddr, ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%remote, %error, "connection");
+    }
+}
+
+/// The age at which a connection ends: up to a twelfth less than `most`, so that connections which began together do
+/// not come back together.
+fn age(most: Duration) -> Duration {
+    let [draw, ..] = Uuid::new_v4().into_bytes();
+    most - most / 12 * u32::from(draw) / 256
+}
+
+/// Resolves when the connection must close: it is told to, its certificate has run out, or the vault does not admit its
+/// holder. Never for a connection without an identity, which may do nothing anyway.
+async fn dismissed(vault: &Vault, session: &mut Option<Session>) {
+    let Some(session) = session else { return std::future::pending().await };
+    let caller = Arc::clone(session.caller());
+    loop {
+        let now_ms = SystemClock.now_ms();
+        if now_ms > caller.not_after_ms || !vault.admits(&caller) {
+            return;
+        }
+        let left = Duration::from_millis((caller.not_after_ms - now_ms).saturating_add(1));
+        tokio::select! {
+            () = session.closed() => return,
+            () = sleep(left.min(REVIEW)) => {}
+        }
+    }
+}
+
+/// Ends a connection that has been asked to shut down. A request that the vault is working on gets its reply; one that
+/// waits, or whose peer does not read, is cut.
+async fn cut<F: Future>(mut serving: Pin<&mut F>, pace: &Pace, limits: &Limits) {
+    let grace = if pace.is_in_work() { CUT } else { FAREWELL };
+    if timeout(grace, serving.as_mut()).await.is_ok() || !pace.is_in_work() {
+        return;
+    }
+    if !pace.is_deciding() {
+        return;
+    }
+    let last = Instant::now() + limits.drain;
+    while pace.is_deciding() && Instant::now() < last {
+        if timeout(FAREWELL, serving.as_mut()).await.is_ok() {
+            return;
+        }
+    }
+    // It is decided: the reply is on its way.
+    let _ = timeout(CUT, serving.as_mut()).await;
+}
+
+/// Answers one request without looking at it. Reading first: closing with unread bytes would reset the connection, and
+/// the peer would lose the answer.
+async fn turn_away(mut stream: TlsStream<TcpStream>) {
+    let mut request = [0_u8; 2048];
+    if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+        let _ = stream.write_all(CROWDED).await;
+        let _ = stream.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_differ_and_stay_near_their_limit() {
+        let most = Duration::from_secs(12 * 3600);
+        let ages: Vec<Duration> = (0..200).map(|_| age(most)).collect();
+        assert!(ages.iter().all(|age| *age <= most && *age >= most - most / 12), "{ages:?}");
+        assert!(ages.iter().collect::<std::collections::BTreeSet<_>>().len() > 20);
+    }
+
+    /// How long a connection lives on whose service would take `needed`.
+    async fn lives(needed: Duration, in_work: bool, deciding: bool) -> Duration {
+        let pace = Arc::new(Pace::default());
+        let request = in_work.then(|| pace.request());
+        let decision = deciding.then(|| pace.decide());
+        let start = Instant::now();
+        let serving = async {
+            sleep(needed).await;
+            drop((request, decision));
+        };
+        tokio::pin!(serving);
+        cut(serving, &pace, &Limits { drain: Duration::from_millis(1500), ..Limits::default() }).await;
+        start.elapsed()
+    }
+
+    #[tokio::test]
+    async fn only_what_the_vault_works_on_is_waited_for() {
+        let ms = Duration::from_millis;
+        let for_ever = Duration::from_secs(60);
+        let (idle, waiting, quick, deciding, stuck) = tokio::join!(
+            lives(for_ever, false, false),
+            lives(for_ever, true, false),
+            lives(ms(200), true, false),
+            lives(ms(1_000), true, true),
+            lives(for_ever, true, true),
+        );
+        assert!(idle < CUT, "{idle:?}");
+        assert!(waiting >= CUT && waiting < ms(900), "{waiting:?}");
+        assert!(quick >= ms(200) && quick < CUT, "{quick:?}");
+        assert!(deciding >= ms(1_000) && deciding < ms(1_400), "{deciding:?}");
+        assert!(stuck >= ms(2_000) && stuck < ms(4_000), "{stuck:?}");
+    }
+}
