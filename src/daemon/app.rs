@@ -286,6 +286,8 @@ impl App {
                 connections: self.config.limits.connections,
                 connections_per_identity: self.config.limits.connections_per_identity,
                 body_bytes: self.config.limits.body_bytes,
+                handshakes_per_source: self.config.limits.handshakes_per_source,
+                handshake_rate_per_source: self.config.limits.handshake_rate_per_source,
                 ..http::Limits::default()
             },
         })

@@ -9,6 +9,10 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one identity; more are closed after the handshake.
     pub connections_per_identity: usize,
+    /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time; more are closed unread.
+    pub handshakes_per_source: usize,
+    /// Handshakes of one source a second, sustained; five times as many in a burst.
+    pub handshake_rate_per_source: u32,
     /// Request body, bytes (413).
     pub body_bytes: usize,
     /// Request head, bytes (431).
@@ -34,6 +38,8 @@ impl Default for Limits {
         Self {
             connections: 1024,
             connections_per_identity: 64,
+            handshakes_per_source: 256,
+            handshake_rate_per_source: 200,
             body_bytes: (1 << 20) + (64 << 10),
             head_bytes: 16 << 10,
             handshake: Duration::from_secs(5),

@@ -8,11 +8,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::routes::{self, App};
+use super::source::{Admission, Allowance, Sources};
 use super::tls::Tls;
 use super::{ServeError, connection};
 
@@ -44,6 +45,8 @@ pub(super) async fn run(
     let room = Arc::new(Semaphore::new(limits.connections));
     let router = routes::router(Arc::clone(&app));
     let shared = Arc::new(Shared { tls, trust_domain, app, router });
+    let allowance = Allowance { together: limits.handshakes_per_source, per_second: limits.handshake_rate_per_source };
+    let sources = Sources::new(allowance);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -56,9 +59,13 @@ pub(super) async fn run(
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        let Some(admission) = sources.admit(remote.ip().into(), Instant::now()) else {
+            tracing::debug!(%remote, "too many handshakes of one source");
+            continue;
+        };
         let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
         connections.spawn(async move {
-            connection(&shared, stream, remote, shutdown).await;
+            connection(&shared, stream, remote, admission, shutdown).await;
             drop(permit);
         });
     }
@@ -91,12 +98,19 @@ async fn accept(
     }
 }
 
-async fn connection(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr, mut shutdown: watch::Receiver<bool>) {
+async fn connection(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    remote: SocketAddr,
+    admission: Admission,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let limits = shared.app.limits;
     let opened = tokio::select! {
         opened = timeout(limits.handshake, handshake(shared, stream, remote)) => opened,
         () = stopped(&mut shutdown) => return,
     };
+    drop(admission);
     let Ok(Some(stream)) = opened else { return };
     connection::serve(shared, stream, remote, shutdown).await;
 }

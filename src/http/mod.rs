@@ -13,6 +13,7 @@ mod pace;
 mod reply;
 mod request;
 mod routes;
+mod source;
 mod status;
 mod tls;
 mod verifier;

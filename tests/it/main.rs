@@ -8,6 +8,7 @@ mod connect;
 mod crash;
 mod daemon;
 mod dev;
+mod flood;
 mod formats;
 mod kv;
 mod layers;

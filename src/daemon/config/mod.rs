@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use super::targets::{self, RawTarget};
+use raw::{RawConfig, RawKdf};
+
+mod raw;
+#[cfg(test)]
+mod tests;
 
 /// Why a configuration was refused; the text names the key and what is accepted.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +83,12 @@ pub struct Config {
     pub tls_key: PathBuf,
     /// CA that client certificates chain to, PEM.
     pub tls_client_ca: PathBuf,
+    /// The file names the server's certificate or key: somebody else renews them.
+    pub tls_certificate_supplied: bool,
+    /// The file names the CA of clients: the daemon does not write to it.
+    pub tls_client_ca_supplied: bool,
+    /// Address where clients without a certificate enrol, if anywhere.
+    pub enroll_listen: Option<SocketAddr>,
     /// Limits of the listener.
     pub limits: Limits,
     /// Cost of the key derivation that passphrase slots are made with and raised to.
@@ -123,11 +132,21 @@ pub struct Limits {
     pub connections_per_identity: usize,
     /// Bytes of a request body.
     pub body_bytes: usize,
+    /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time.
+    pub handshakes_per_source: usize,
+    /// Handshakes of one source a second, sustained; five times as many in a burst.
+    pub handshake_rate_per_source: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 4096, connections_per_identity: 64, body_bytes: 1024 * 1024 + 64 * 1024 }
+        Self {
+            connections: 4096,
+            connections_per_identity: 64,
+            body_bytes: 1024 * 1024 + 64 * 1024,
+            handshakes_per_source: 256,
+            handshake_rate_per_source: 200,
+        }
     }
 }
 
@@ -186,6 +205,9 @@ impl Config {
             audit_file: in_data(audit.file, "audit/audit.log"),
             audit_sync_always: choice("audit.sync", audit.sync.as_deref(), ["batch", "always"])?,
             audit_hashed_paths: choice("audit.paths", audit.paths.as_deref(), ["plain", "hashed"])?,
+            tls_certificate_supplied: tls.certificate.is_some() || tls.key.is_some(),
+            tls_client_ca_supplied: tls.client_ca.is_some(),
+            enroll_listen: raw.enroll.unwrap_or_default().check(listen)?,
             tls_certificate: in_data(tls.certificate, "tls/server.pem"),
             tls_key: in_data(tls.key, "tls/server.key"),
             tls_client_ca: in_data(tls.client_ca, "tls/ca.pem"),
@@ -235,6 +257,9 @@ engine = "{engine}"
 [rotation]
 # rewrap_per_second = 2000                       # records a throttled rotation of the data key seals anew
 
+# [enroll]
+# listen = "0.0.0.0:8201"                        # where machines without a certificate enrol; off unless given
+
 # [targets.orders]                               # what rotated values may be applied to; docs/rotation.md
 # type = "postgres"
 
@@ -256,202 +281,5 @@ fn choice(key: &'static str, given: Option<&str>, [off, on]: [&str; 2]) -> Resul
         Some(text) if text == off => Ok(false),
         Some(text) if text == on => Ok(true),
         Some(_) => Err(ConfigError::Value { key, problem: format!("is one of {off}, {on}") }),
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConfig {
-    trust_domain: String,
-    data: Option<PathBuf>,
-    listen: Option<String>,
-    storage: Option<RawStorage>,
-    unseal: Option<RawUnseal>,
-    audit: Option<RawAudit>,
-    tls: Option<RawTls>,
-    limits: Option<RawLimits>,
-    log: Option<RawLog>,
-    kdf: Option<RawKdf>,
-    rotation: Option<RawRotation>,
-    targets: Option<BTreeMap<String, RawTarget>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawKdf {
-    memory_mib: u32,
-    passes: u32,
-}
-
-impl RawKdf {
-    fn check(self) -> Result<Kdf, ConfigError> {
-        if !(64..=4096).contains(&self.memory_mib) {
-            return Err(ConfigError::Value { key: "kdf.memory_mib", problem: "is between 64 and 4096".into() });
-        }
-        if !(3..=64).contains(&self.passes) {
-            return Err(ConfigError::Value { key: "kdf.passes", problem: "is between 3 and 64".into() });
-        }
-        Ok(Kdf { memory_mib: self.memory_mib, passes: self.passes })
-    }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawRotation {
-    rewrap_per_second: Option<u64>,
-}
-
-impl RawRotation {
-    fn check(self) -> Result<u64, ConfigError> {
-        match self.rewrap_per_second {
-            None => Ok(2_000),
-            Some(rate) if (100..=1_000_000).contains(&rate) => Ok(rate),
-            Some(_) => Err(ConfigError::Value {
-                key: "rotation.rewrap_per_second",
-                problem: "is between 100 and 1000000".into(),
-            }),
-        }
-    }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawStorage {
-    engine: Option<String>,
-    anchor: Option<PathBuf>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawUnseal {
-    key_file: Option<PathBuf>,
-    key_file_credential: Option<String>,
-    passphrase_credential: Option<String>,
-    identities: Option<Vec<String>>,
-}
-
-impl RawUnseal {
-    fn source(self, base: &Path) -> Result<Option<UnsealSource>, ConfigError> {
-        match (self.key_file, self.key_file_credential, self.passphrase_credential) {
-            (None, None, None) => Ok(None),
-            (Some(path), None, None) => Ok(Some(UnsealSource::KeyFile(base.join(path)))),
-            (None, Some(name), None) => Ok(Some(UnsealSource::KeyFileCredential(name))),
-            (None, None, Some(name)) => Ok(Some(UnsealSource::PassphraseCredential(name))),
-            _ => Err(ConfigError::Value {
-                key: "unseal",
-                problem: "takes one of key_file, key_file_credential, passphrase_credential".into(),
-            }),
-        }
-    }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawAudit {
-    file: Option<PathBuf>,
-    sync: Option<String>,
-    paths: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawTls {
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-    client_ca: Option<PathBuf>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawLog {
-    format: Option<String>,
-    level: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawLimits {
-    connections: Option<usize>,
-    connections_per_identity: Option<usize>,
-    body_bytes: Option<usize>,
-}
-
-impl RawLimits {
-    fn check(self) -> Result<Limits, ConfigError> {
-        let default = Limits::default();
-        let within = |key, given: Option<usize>, default: usize, low: usize, high: usize| match given {
-            None => Ok(default),
-            Some(value) if (low..=high).contains(&value) => Ok(value),
-            Some(_) => Err(ConfigError::Value { key, problem: format!("is between {low} and {high}") }),
-        };
-        Ok(Limits {
-            connections: within("limits.connections", self.connections, default.connections, 1, 1_000_000)?,
-            connections_per_identity: within(
-                "limits.connections_per_identity",
-                self.connections_per_identity,
-                default.connections_per_identity,
-                1,
-                1_000_000,
-            )?,
-            body_bytes: within("limits.body_bytes", self.body_bytes, default.body_bytes, 4096, default.body_bytes)?,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(text, Path::new("/srv/vault")).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_starter_file_parses_to_the_defaults() {
-        let text = Config::starter("example.org", "127.0.0.1:8200".parse().unwrap(), "redb", None);
-        let config = parse(&text).unwrap();
-        assert_eq!(config.data, Path::new("/srv/vault/."));
-        assert_eq!(config.anchor, Path::new("/srv/vault/./anchor"));
-        assert_eq!(config.unseal, None);
-        assert_eq!(config.unseal_identities, ["operator/*"]);
-        assert_eq!(config.limits, Limits::default());
-        assert!(!config.audit_sync_always && !config.audit_hashed_paths && !config.log_json);
-    }
-
-    #[test]
-    fn a_starter_file_with_key_file_names_it() {
-        let text = Config::starter("example.org", "127.0.0.1:8200".parse().unwrap(), "sled", Some("unseal.key"));
-        let config = parse(&text).unwrap();
-        assert_eq!(config.engine, "sled");
-        assert_eq!(config.unseal, Some(UnsealSource::KeyFile("/srv/vault/unseal.key".into())));
-    }
-
-    #[test]
-    fn bad_values_are_refused_by_name() {
-        for (text, expected) in [
-            ("", "trust_domain"),
-            ("trust_domain = 'a.b'\nlissten = '1.2.3.4:5'", "unknown field `lissten`"),
-            ("trust_domain = 'a.b'\nlisten = 'everywhere'", "listen is not an address"),
-            ("trust_domain = 'a.b'\n[storage]\nengine = 'paper'", "storage.engine is one of redb, sled"),
-            ("trust_domain = 'a.b'\n[audit]\nsync = 'never'", "audit.sync is one of batch, always"),
-            ("trust_domain = 'a.b'\n[limits]\nbody_bytes = 99999999", "limits.body_bytes is between"),
-            ("trust_domain = 'a.b'\n[unseal]\nkey_file = 'a'\npassphrase_credential = 'b'", "unseal takes one of"),
-            ("trust_domain = 'a.b'\n[kdf]\nmemory_mib = 8\npasses = 3", "kdf.memory_mib is between"),
-            ("trust_domain = 'a.b'\n[rotation]\nrewrap_per_second = 1", "rotation.rewrap_per_second is between"),
-            ("trust_domain = 'a.b'\n[unseal]\npassphrase = 'x'", "unknown field `passphrase`"),
-            ("trust_domain = ", "string"),
-        ] {
-            let message = parse(text).expect_err(text);
-            assert!(message.contains(expected), "{text:?}: {message}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn parsing_is_total(text in ".{0,200}") {
-            let _ = parse(&text);
-        }
     }
 }
