@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
-use tower::ServiceExt;
 use uuid::Uuid;
 
+use super::browser;
 use super::identity::Peer;
 use super::limits::Limits;
 use super::listener::{Shared, stopped};
@@ -25,10 +25,11 @@ use super::pace::{Pace, Paced};
 use crate::core::{Clock, Session, SystemClock, Vault};
 
 /// What a connection over the limit of its identity is told.
-const CROWDED: &[u8] =
-    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
-    Retry-After: 1\r\nConnection: close\r\nContent-Length: 54\r\n\r\n\
-    {\"errors\":[\"too many connections with this identity\"]}";
+const CROWDED: &str = concat!(
+    "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n",
+    browser::hardened!(),
+    "Content-Length: 54\r\n\r\n{\"errors\":[\"too many connections with this identity\"]}",
+);
 
 /// How often a connection asks whether it is still admitted. The clock may jump, so no timer is trusted for longer.
 const REVIEW: Duration = Duration::from_secs(10);
@@ -76,7 +77,7 @@ pub(super) async fn serve(
         }
         let router = shared.router.clone();
         async move {
-            let reply = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+            let reply = browser::answer(router, request).await;
             drop(in_work);
             Ok::<_, Infallible>(reply)
         }
@@ -162,7 +163,7 @@ async fn cut<F: Future>(mut serving: Pin<&mut F>, pace: &Pace, limits: &Limits) 
 async fn turn_away(mut stream: TlsStream<TcpStream>) {
     let mut request = [0_u8; 2048];
     if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
-        let _ = stream.write_all(CROWDED).await;
+        let _ = stream.write_all(CROWDED.as_bytes()).await;
         let _ = stream.shutdown().await;
     }
 }

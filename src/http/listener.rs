@@ -15,13 +15,17 @@ use tokio_rustls::server::TlsStream;
 use super::routes::{self, App};
 use super::source::{Admission, Allowance, Sources};
 use super::tls::Tls;
-use super::{ServeError, connection};
+use super::{ServeError, browser, connection};
 
 /// Pause after a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-const PLAINTEXT: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\
-    Content-Length: 38\r\n\r\nThis port speaks TLS only: use https.\n";
+/// What a peer is told that does not speak TLS.
+pub(super) const PLAINTEXT: &str = concat!(
+    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n",
+    browser::hardened!(),
+    "Content-Length: 38\r\n\r\nThis port speaks TLS only: use https.\n",
+);
 
 /// What every connection needs.
 pub(super) struct Shared {
@@ -120,7 +124,7 @@ async fn handshake(shared: &Shared, mut stream: TcpStream, remote: SocketAddr) -
     let mut first = [0_u8; 1];
     match stream.peek(&mut first).await {
         Ok(1) if first[0].is_ascii_uppercase() => {
-            let _ = stream.write_all(PLAINTEXT).await;
+            let _ = stream.write_all(PLAINTEXT.as_bytes()).await;
             let _ = stream.shutdown().await;
             return None;
         }

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -135,8 +135,6 @@ fn finish(status: StatusCode, body: Option<Zeroizing<Vec<u8>>>) -> Response {
         // Exactly this: clients compare the whole value before they look for `errors`.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply
 }
 

@@ -134,8 +134,19 @@ fn every_reply_has_the_headers() {
     let delete = operator.send("DELETE", "/v1/secret/data/a", "", "");
     let missing = operator.send("GET", "/v1/secret/data/none", "", "");
     let bad = operator.send("GET", "/v1/secret/data//a", "", "");
-    for reply in [&write, &delete, &missing, &bad] {
-        assert_eq!(reply.header("cache-control"), Some("no-store"), "{reply:?}");
+    let page = operator.send("GET", "/v1/secret/data/a", "Origin: https://elsewhere.org\r\n", "");
+    let health = operator.send("GET", "/v1/sys/health", "", "");
+    let nothing = operator.send("GET", "/elsewhere", "", "");
+    for reply in [&write, &delete, &missing, &bad, &page, &health, &nothing] {
+        for (name, value) in [
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            assert_eq!(reply.header(name), Some(value), "{reply:?}");
+        }
+        assert!(!reply.head.to_lowercase().contains("access-control-"), "{reply:?}");
         let media = (!reply.body.is_empty()).then_some("application/json");
         assert_eq!(reply.header("content-type"), media, "{reply:?}");
     }
@@ -143,6 +154,30 @@ fn every_reply_has_the_headers() {
     let generation = |reply: &Reply| reply.header("x-strongroom-generation").unwrap().parse::<u64>().unwrap();
     assert!(generation(&write) < generation(&delete));
     assert!(write.header("x-strongroom-epoch").is_some() && write.header("x-strongroom-incarnation").is_some());
+}
+
+#[test]
+fn requests_of_web_pages_are_refused() {
+    let server = Server::start();
+    let operator = As(&server, &server.operator);
+    operator.send("POST", "/v1/secret/data/a", JSON, r#"{"data":{"k":"v"}}"#);
+    let preflight = "Origin: https://elsewhere.org\r\nAccess-Control-Request-Method: GET\r\n";
+    for (verb, path, headers) in [
+        ("GET", "/v1/secret/data/a", "Origin: https://localhost\r\n"),
+        ("GET", "/v1/secret/data/a", "Cookie: a=b\r\n"),
+        ("GET", "/v1/secret/data/a", "Sec-Fetch-Site: cross-site\r\n"),
+        ("GET", "/v1/sys/health", "Sec-Fetch-Site: same-site\r\n"),
+        ("OPTIONS", "/v1/secret/data/a", preflight),
+        ("OPTIONS", "/v1/secret/data/a", "Access-Control-Request-Method: GET\r\n"),
+    ] {
+        let reply = operator.send(verb, path, headers, "");
+        assert_eq!(reply.status, 403, "{headers}: {reply:?}");
+        assert!(reply.body.contains("web pages are not answered"), "{reply:?}");
+    }
+    let posted = operator.send("POST", "/v1/secret/data/a", "Origin: null\r\n", r#"{"data":{"k":"w"}}"#);
+    assert_eq!(posted.status, 403);
+    let typed = operator.send("GET", "/v1/secret/data/a", "Sec-Fetch-Site: none\r\n", "");
+    assert!(typed.status == 200 && typed.body.contains(r#""k":"v""#), "{typed:?}");
 }
 
 #[test]
