@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::args::ServerArgs;
+use super::certificates::Certificates;
 use super::config::{Config, ConfigError, UnsealSource};
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
@@ -22,7 +23,7 @@ use crate::audit::{self, PathMode, SyncMode};
 use crate::core::{IdentityPattern, Opener, Ports, Settings, SystemClock, UnsealKey, Vault, VaultError};
 use crate::crypto::password::Params;
 use crate::crypto::random::SystemRandom;
-use crate::http::{self, ServerConfig};
+use crate::http;
 use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
 use crate::store::{self, StoreError};
 
@@ -104,7 +105,7 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// When [`App::serve`] ends.
 pub enum Stop {
-    /// At SIGTERM or SIGINT; SIGHUP reopens the audit file.
+    /// At SIGTERM or SIGINT; SIGHUP reopens the audit file and reads the server's certificate anew.
     Signals,
     /// When the value becomes true (`dev` decides by itself).
     Told(watch::Receiver<bool>),
@@ -212,9 +213,12 @@ impl App {
         // Port 0 means a free one: from here on the real address counts.
         self.config.listen = listener.local_addr()?;
         let (end, ended) = watch::channel(false);
-        let vault = Arc::clone(&self.vault);
-        let server = http::serve(self.server_config(listener)?, vault, ended);
-        let waiting = self.wait_for_end(stop);
+        let certificates = Certificates::open(&self.config)?;
+        let reload = certificates.reload();
+        let (tls, vault) = (certificates.tls(), Arc::clone(&self.vault));
+        let server = http::serve_with(listener, tls, self.config.trust_domain.clone(), self.limits(), vault, ended);
+        let waiting = self.wait_for_end(stop, &reload);
+        let following = tokio::spawn(certificates.follow(self.vault.trust()));
         let served = async {
             let server = tokio::spawn(server);
             let reason = waiting.await;
@@ -222,6 +226,7 @@ impl App {
             (reason, server.await)
         };
         let (reason, server) = served.await;
+        following.abort();
         let _ = notify::notify(notify_socket().as_deref(), "STOPPING=1");
         let vault = Arc::clone(&self.vault);
         // Sealing waits for running reads; it must not do so on a runtime thread.
@@ -238,7 +243,7 @@ impl App {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn wait_for_end(&self, stop: Stop) -> Result<(), AppError> {
+    async fn wait_for_end(&self, stop: Stop, reload: &Notify) -> Result<(), AppError> {
         let mut fatal = self.fatal.clone();
         let mut told = match &stop {
             Stop::Told(receiver) => receiver.clone(),
@@ -259,10 +264,13 @@ impl App {
                 _ = told.wait_for(|stop| *stop), if !by_signal => return Ok(()),
                 _ = terminate.recv(), if by_signal => return Ok(()),
                 _ = interrupt.recv(), if by_signal => return Ok(()),
-                _ = hangup.recv() => match self.vault.reopen_audit() {
-                    Ok(()) => tracing::info!("audit file reopened"),
-                    Err(error) => tracing::error!("reopening the audit file: {error}"),
-                },
+                _ = hangup.recv() => {
+                    reload.notify_one();
+                    match self.vault.reopen_audit() {
+                        Ok(()) => tracing::info!("audit file reopened"),
+                        Err(error) => tracing::error!("reopening the audit file: {error}"),
+                    }
+                }
                 _ = every_second.tick() => self.sync_audit(),
             }
         }
@@ -275,22 +283,16 @@ impl App {
         }
     }
 
-    fn server_config(&self, listener: TcpListener) -> Result<ServerConfig, AppError> {
-        Ok(ServerConfig {
-            listener,
-            certificate_pem: layout::read(&self.config.tls_certificate)?,
-            key_pem: layout::read_private(&self.config.tls_key)?.into(),
-            client_ca_pem: layout::read(&self.config.tls_client_ca)?,
-            trust_domain: self.config.trust_domain.clone(),
-            limits: http::Limits {
-                connections: self.config.limits.connections,
-                connections_per_identity: self.config.limits.connections_per_identity,
-                body_bytes: self.config.limits.body_bytes,
-                handshakes_per_source: self.config.limits.handshakes_per_source,
-                handshake_rate_per_source: self.config.limits.handshake_rate_per_source,
-                ..http::Limits::default()
-            },
-        })
+    fn limits(&self) -> http::Limits {
+        let limits = &self.config.limits;
+        http::Limits {
+            connections: limits.connections,
+            connections_per_identity: limits.connections_per_identity,
+            handshakes_per_source: limits.handshakes_per_source,
+            handshake_rate_per_source: limits.handshake_rate_per_source,
+            body_bytes: limits.body_bytes,
+            ..http::Limits::default()
+        }
     }
 }
 

@@ -74,6 +74,21 @@ pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> Result<(), LayoutEr
     file.sync_all().map_err(io("syncing", path))
 }
 
+/// Replaces the public file `path` (mode 0644) by `bytes`. After a crash it holds the old content or the new.
+///
+/// # Errors
+/// The new file cannot be written, synced or renamed; the old one is untouched then.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
+    let new = staging(path);
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("removing", &new)(error)),
+        _ => {}
+    }
+    write_new(&new, bytes, false)?;
+    std::fs::rename(&new, path).map_err(io("renaming to", path))?;
+    sync_dir(&parent(path))
+}
+
 /// Makes the names inside `path` durable.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod args;
+pub mod certificates;
 pub mod config;
 pub mod dev;
 pub mod init;

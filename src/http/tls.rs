@@ -87,6 +87,12 @@ impl Tls {
         Arc::clone(&self.current.load().anonymous)
     }
 
+    /// Whether a client with this certificate (PEM, leaf first) is one of our own now. It says nothing about its key.
+    #[must_use]
+    pub fn accepts(&self, certificate_pem: &[u8]) -> bool {
+        certificates(certificate_pem, "").is_ok_and(|chain| matches!(self.origin_of(&chain), Proof::Own(_)))
+    }
+
     /// Whose certificate `chain` is, by what is trusted now.
     pub(super) fn origin_of(&self, chain: &[CertificateDer<'_>]) -> Proof {
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_millis(SystemClock.now_ms()));

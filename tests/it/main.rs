@@ -3,6 +3,7 @@
 mod audit;
 mod badinput;
 mod barrier;
+mod certificates;
 mod cli;
 mod connect;
 mod crash;
