@@ -257,6 +257,14 @@ impl Vault {
         own::issue_server(self, names, life_s)
     }
 
+    /// Subject (DER) of the authority that signs; `None` while sealed.
+    #[must_use]
+    pub fn signing_authority(&self) -> Option<Vec<u8>> {
+        let live = self.live()?;
+        let snapshot = live.snapshot.load();
+        crate::pki::subject_of(&snapshot.authorities.active()?.der)
+    }
+
     /// Writes down who was seen when. The daemon calls it now and then. Blocking.
     ///
     /// # Errors

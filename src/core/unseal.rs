@@ -113,6 +113,8 @@ pub(super) fn unseal(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>) -> 
             gate.refused = false;
             gate.by_opener.remove(opener.key());
             vault.live.store(Some(Arc::new(live)));
+            // While sealed nobody knew who is revoked.
+            vault.sessions.review(|caller| vault.admits(caller));
             Ok(sys::health::seal_status(vault))
         }
         Err(error) => {

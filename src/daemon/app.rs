@@ -213,7 +213,7 @@ impl App {
         // Port 0 means a free one: from here on the real address counts.
         self.config.listen = listener.local_addr()?;
         let (end, ended) = watch::channel(false);
-        let certificates = Certificates::open(&self.config)?;
+        let certificates = Certificates::open(&self.config, &self.vault)?;
         let reload = certificates.reload();
         let (tls, vault) = (certificates.tls(), Arc::clone(&self.vault));
         let server = http::serve_with(listener, tls, self.config.trust_domain.clone(), self.limits(), vault, ended);
@@ -253,6 +253,7 @@ impl App {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut every_second = tokio::time::interval(Duration::from_secs(1));
+        let mut every_minute = tokio::time::interval(Duration::from_secs(60));
         let by_signal = matches!(stop, Stop::Signals);
         tracing::info!("serving on https://{}", self.config.listen);
         if !notify::notify(notify_socket().as_deref(), "READY=1") {
@@ -272,8 +273,18 @@ impl App {
                     }
                 }
                 _ = every_second.tick() => self.sync_audit(),
+                _ = every_minute.tick() => self.note_sightings(),
             }
         }
+    }
+
+    /// On a thread of its own: it waits for a commit.
+    fn note_sightings(&self) {
+        let vault = Arc::clone(&self.vault);
+        tokio::task::spawn_blocking(move || match vault.note_sightings() {
+            Ok(()) | Err(VaultError::Sealed) => {}
+            Err(error) => tracing::error!("writing down who was seen: {error}"),
+        });
     }
 
     fn sync_audit(&self) {

@@ -79,14 +79,43 @@ pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> Result<(), LayoutEr
 /// # Errors
 /// The new file cannot be written, synced or renamed; the old one is untouched then.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
+    replace_as(path, bytes, false)
+}
+
+/// As [`replace`], for a file with mode 0600.
+///
+/// # Errors
+/// As there.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
+    replace_as(path, bytes, true)
+}
+
+/// Gives a file another name in its folder, and makes that durable.
+///
+/// # Errors
+/// A system call failed.
+pub fn rename(from: &Path, to: &Path) -> Result<(), LayoutError> {
+    std::fs::rename(from, to).map_err(io("renaming to", to))?;
+    sync_dir(&parent(to))
+}
+
+/// Removes a file, and makes that durable.
+///
+/// # Errors
+/// A system call failed.
+pub fn remove(path: &Path) -> Result<(), LayoutError> {
+    std::fs::remove_file(path).map_err(io("removing", path))?;
+    sync_dir(&parent(path))
+}
+
+fn replace_as(path: &Path, bytes: &[u8], secret: bool) -> Result<(), LayoutError> {
     let new = staging(path);
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("removing", &new)(error)),
         _ => {}
     }
-    write_new(&new, bytes, false)?;
-    std::fs::rename(&new, path).map_err(io("renaming to", path))?;
-    sync_dir(&parent(path))
+    write_new(&new, bytes, secret)?;
+    rename(&new, path)
 }
 
 /// Makes the names inside `path` durable.

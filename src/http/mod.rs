@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use crate::core::Vault;
 
 pub use limits::Limits;
-pub use tls::{Tls, trust_from_pem};
+pub use tls::{Tls, check_pair, trust_from_pem};
 
 /// What the server needs.
 pub struct ServerConfig {

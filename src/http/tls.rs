@@ -132,6 +132,14 @@ fn finish(mut config: ServerConfig) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
+/// Checks that a server certificate and a key, both PEM, belong together. The dates do not matter.
+///
+/// # Errors
+/// [`ServeError::Tls`].
+pub fn check_pair(certificate_pem: &[u8], key_pem: &[u8]) -> Result<(), ServeError> {
+    pair(certificate_pem, key_pem).map(drop)
+}
+
 fn pair(certificate_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, ServeError> {
     let found = certificates(certificate_pem, "the server certificate is not PEM")?;
     chain::check(&found)?;

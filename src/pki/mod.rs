@@ -22,4 +22,6 @@ pub use crl::Revocation;
 pub use csr::{Csr, MAX_CSR_BYTES, read_csr, verify_signature};
 pub use error::PkiError;
 pub use issue::{BACKDATE_MS, Bundle, SERVER_LIFE_S};
-pub use trust::{Anchor, AuthorityId, Trust, bundle_id, key_fingerprint, not_after_ms};
+pub use trust::{
+    Anchor, AuthorityId, ServerFacts, Trust, bundle_id, key_fingerprint, not_after_ms, server_facts, subject_of,
+};

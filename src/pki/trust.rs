@@ -1,6 +1,10 @@
 //! What TLS accepts from a client, as plain data: made by the core, used by the listener.
 
-use x509_parser::prelude::{FromDer, X509Certificate};
+use std::net::IpAddr;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::crypto::hash::sha256;
 
@@ -52,6 +56,48 @@ pub fn bundle_id<'a>(certificates: impl Iterator<Item = &'a [u8]>) -> [u8; 16] {
 #[must_use]
 pub fn key_fingerprint(der: &[u8]) -> Option<[u8; 32]> {
     X509Certificate::from_der(der).ok().map(|(_, parsed)| sha256(&[parsed.public_key().raw]))
+}
+
+/// Subject of a certificate, DER; `None` when it cannot be read.
+#[must_use]
+pub fn subject_of(der: &[u8]) -> Option<Vec<u8>> {
+    X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed.subject().as_raw().to_vec())
+}
+
+/// What the next certificate of a listener is made after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// DNS names and addresses.
+    pub names: Vec<String>,
+    /// Subject of the authority that signed it, DER.
+    pub authority_subject: Vec<u8>,
+    /// Valid from, Unix milliseconds.
+    pub not_before_ms: u64,
+    /// Valid until, Unix milliseconds.
+    pub not_after_ms: u64,
+}
+
+/// Reads the first certificate of a PEM file; `None` when it cannot be read.
+#[must_use]
+pub fn server_facts(pem: &[u8]) -> Option<ServerFacts> {
+    let der = CertificateDer::from_pem_slice(pem).ok()?;
+    let facts = super::peer::facts(&der).ok()?;
+    let (_, parsed) = X509Certificate::from_der(&der).ok()?;
+    let names = parsed.subject_alternative_name().ok()??;
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+        },
+        _ => None,
+    };
+    Some(ServerFacts {
+        names: names.value.general_names.iter().filter_map(name).collect(),
+        authority_subject: parsed.issuer().as_raw().to_vec(),
+        not_before_ms: facts.not_before_ms,
+        not_after_ms: facts.not_after_ms,
+    })
 }
 
 /// End of a certificate's validity in Unix milliseconds; `None` when it cannot be read.

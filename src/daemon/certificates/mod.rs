@@ -19,9 +19,13 @@ use zeroize::Zeroizing;
 use super::app::AppError;
 use super::config::Config;
 use super::layout::{self, LayoutError};
+use crate::core::Vault;
 use crate::crypto::hash::sha256;
 use crate::http::{Tls, trust_from_pem};
 use crate::pki::{Anchor, Trust};
+use own::Own;
+
+mod own;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(2);
@@ -29,9 +33,15 @@ const POLL: Duration = Duration::from_secs(2);
 /// What the listener shows and accepts, and where it comes from.
 pub struct Certificates {
     tls: Arc<Tls>,
-    supplied: Option<Supplied>,
+    server: Server,
     authorities: Authorities,
     reload: Arc<Notify>,
+}
+
+/// Who looks after the server certificate.
+enum Server {
+    Supplied(Supplied),
+    Own(Own),
 }
 
 /// A server certificate and its key that somebody else puts there.
@@ -76,27 +86,34 @@ enum Outcome {
 }
 
 impl Certificates {
-    /// Reads the files that `config` names.
+    /// Reads the files that `config` names; `vault` makes the next certificates if nobody else does.
     ///
     /// # Errors
     /// A file is unreadable, or its content cannot be used.
-    pub fn open(config: &Config) -> Result<Self, AppError> {
+    pub fn open(config: &Config, vault: &Arc<Vault>) -> Result<Self, AppError> {
+        if !config.tls_certificate_supplied {
+            own::recover(&config.tls_certificate, &config.tls_key)?;
+        }
         let certificate = layout::read(&config.tls_certificate)?;
         let key = Zeroizing::new(layout::read_private(&config.tls_key)?);
         let trust = trust_from_pem(&layout::read(&config.tls_client_ca)?)?;
-        let supplied = config.tls_certificate_supplied.then(|| Supplied {
-            certificate: config.tls_certificate.clone(),
-            key: config.tls_key.clone(),
-            seen: None,
-            tried: Some(digest(&certificate, &key)),
-        });
+        let server = if config.tls_certificate_supplied {
+            Server::Supplied(Supplied {
+                certificate: config.tls_certificate.clone(),
+                key: config.tls_key.clone(),
+                seen: None,
+                tried: Some(digest(&certificate, &key)),
+            })
+        } else {
+            Server::Own(Own::new(&config.tls_certificate, &config.tls_key, Arc::clone(vault)))
+        };
         let tls = Arc::new(Tls::new(&certificate, &key, &trust)?);
         let authorities = if config.tls_client_ca_supplied {
             Authorities::Supplied(trust.own)
         } else {
             Authorities::Managed { file: config.tls_client_ca.clone(), unsaved: None }
         };
-        Ok(Self { tls, supplied, authorities, reload: Arc::default() })
+        Ok(Self { tls, server, authorities, reload: Arc::default() })
     }
 
     /// For the listener.
@@ -146,19 +163,23 @@ impl Certificates {
 
     /// Makes the next look read the files whatever their stamps say.
     fn forget(&mut self) {
-        if let Some(supplied) = &mut self.supplied {
+        if let Server::Supplied(supplied) = &mut self.server {
             supplied.seen = None;
         }
     }
 
     fn look(&mut self, changed: Option<&Trust>) {
-        if let Some(supplied) = &mut self.supplied {
-            supplied.look(&self.tls);
-        }
+        // What clients may be is settled first: a new authority of ours is in it.
         if let Some(trust) = changed.filter(|trust| !trust.own.is_empty()) {
             self.authorities.accept(trust, &self.tls);
         }
         self.authorities.save();
+        match &mut self.server {
+            Server::Supplied(supplied) => {
+                supplied.look(&self.tls);
+            }
+            Server::Own(own) => own.look(&self.tls),
+        }
     }
 }
 

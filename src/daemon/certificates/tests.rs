@@ -104,8 +104,12 @@ async fn the_authorities_of_the_vault_are_followed_and_saved() {
     let before = std::fs::read(&file).unwrap();
     let (told, trust) = watch::channel(Arc::<Trust>::default());
     let reload: Arc<Notify> = Arc::default();
-    let certificates =
-        Certificates { tls: Arc::clone(&tls), supplied: None, authorities: managed(file.clone()), reload };
+    let certificates = Certificates {
+        tls: Arc::clone(&tls),
+        server: Server::Supplied(files.supplied()),
+        authorities: managed(file.clone()),
+        reload,
+    };
     let following = tokio::spawn(certificates.follow(trust));
     let tell = |authorities: &[&Authority]| {
         told.send_replace(Arc::new(Trust { own: anchors(authorities), ..Trust::default() }));
