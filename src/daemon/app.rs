@@ -24,6 +24,7 @@ use crate::core::{IdentityPattern, Opener, Ports, Settings, SystemClock, UnsealK
 use crate::crypto::password::Params;
 use crate::crypto::random::SystemRandom;
 use crate::http;
+use crate::http::enroll::{self, Enroller};
 use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
 use crate::store::{self, StoreError};
 
@@ -117,6 +118,8 @@ pub struct App {
     pub config: Config,
     /// The vault; sealed until someone opens it.
     pub vault: Arc<Vault>,
+    /// Decides over enrolments; needed when `enroll.listen` is configured.
+    pub enroller: Option<Arc<dyn Enroller>>,
     not_durable: Arc<AtomicBool>,
     fatal: watch::Receiver<bool>,
     _lock: DirLock,
@@ -156,7 +159,7 @@ impl App {
             }),
         };
         let vault = Vault::new(ports, settings(&config)?);
-        Ok(Self { config, vault, not_durable, fatal, _lock: lock })
+        Ok(Self { config, vault, enroller: None, not_durable, fatal, _lock: lock })
     }
 
     /// Opens the vault with what the configuration names, if anything. A refusal is logged and leaves it sealed, so
@@ -216,13 +219,17 @@ impl App {
         let certificates = Certificates::open(&self.config, &self.vault)?;
         let reload = certificates.reload();
         let (tls, vault) = (certificates.tls(), Arc::clone(&self.vault));
+        let enrolment = self.enrolment(&tls, &ended)?;
         let server = http::serve_with(listener, tls, self.config.trust_domain.clone(), self.limits(), vault, ended);
         let waiting = self.wait_for_end(stop, &reload);
         let following = tokio::spawn(certificates.follow(self.vault.trust()));
         let served = async {
-            let server = tokio::spawn(server);
+            let (server, enrolment) = (tokio::spawn(server), tokio::spawn(enrolment));
             let reason = waiting.await;
             let _ = end.send(true);
+            if let Ok(Err(error)) = enrolment.await {
+                tracing::error!("enrolment: {error}");
+            }
             (reason, server.await)
         };
         let (reason, server) = served.await;
@@ -292,6 +299,34 @@ impl App {
             Ok(()) | Err(VaultError::Sealed) => {}
             Err(error) => tracing::error!("syncing the audit file: {error}"),
         }
+    }
+
+    /// The listener for enrolment, if one is configured.
+    fn enrolment(
+        &self,
+        tls: &Arc<http::Tls>,
+        ended: &watch::Receiver<bool>,
+    ) -> Result<impl Future<Output = Result<(), http::ServeError>> + use<>, AppError> {
+        let serving = match (self.config.enroll_listen, &self.enroller) {
+            (None, _) => None,
+            (Some(_), None) => {
+                let problem = "cannot be used: this vault does not enrol".into();
+                return Err(ConfigError::Value { key: "enroll.listen", problem }.into());
+            }
+            (Some(address), Some(enroller)) => {
+                let listener = TcpListener::bind(address).map_err(|source| AppError::Listen { address, source })?;
+                tracing::info!("enrolling on https://{}", listener.local_addr()?);
+                let limits = http::Limits::enrolment();
+                let (tls, enroller) = (Arc::clone(tls), Arc::clone(enroller));
+                Some(enroll::serve(listener, tls, limits, enroller, ended.clone()))
+            }
+        };
+        Ok(async move {
+            match serving {
+                Some(serving) => serving.await,
+                None => Ok(()),
+            }
+        })
     }
 
     fn limits(&self) -> http::Limits {

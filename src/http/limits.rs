@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::source::Allowance;
+
 /// Limits of time, size and number. They act before anything is parsed.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -50,5 +52,27 @@ impl Default for Limits {
             drain: Duration::from_secs(10),
             age: Duration::from_secs(12 * 3600),
         }
+    }
+}
+
+impl Limits {
+    /// For the listener of enrolment: one small request a connection, from peers that nothing is known about.
+    #[must_use]
+    pub fn enrolment() -> Self {
+        Self {
+            connections: 64,
+            handshakes_per_source: 16,
+            handshake_rate_per_source: 20,
+            body_bytes: 64 << 10,
+            idle: Duration::from_secs(5),
+            stall: Duration::from_secs(10),
+            body: Duration::from_secs(10),
+            ..Self::default()
+        }
+    }
+
+    /// What one source may do before it is known.
+    pub(super) fn allowance(&self) -> Allowance {
+        Allowance { together: self.handshakes_per_source, per_second: self.handshake_rate_per_source }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -12,8 +13,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::limits::Limits;
 use super::routes::{self, App};
-use super::source::{Admission, Allowance, Sources};
+use super::source::{Admission, Sources};
 use super::tls::Tls;
 use super::{ServeError, browser, connection};
 
@@ -35,22 +37,36 @@ pub(super) struct Shared {
     pub router: axum::Router,
 }
 
-/// Accepts until `shutdown`, then drains.
+/// Serves the vault until `shutdown`, then drains.
 pub(super) async fn run(
     listener: std::net::TcpListener,
     tls: Arc<Tls>,
     trust_domain: String,
     app: Arc<App>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    let limits = app.limits;
+    let router = routes::router(Arc::clone(&app));
+    let shared = Arc::new(Shared { tls, trust_domain, app, router });
+    let sources = Sources::new(limits.allowance());
+    accept_all(listener, limits, sources, shutdown, move |stream, remote, admission, shutdown| {
+        let shared = Arc::clone(&shared);
+        async move { connection(&shared, stream, remote, admission, shutdown).await }
+    })
+    .await
+}
+
+/// Accepts connections within the limits of number and source until `shutdown`, then waits for those in work.
+pub(super) async fn accept_all<F: Future<Output = ()> + Send + 'static>(
+    listener: std::net::TcpListener,
+    limits: Limits,
+    sources: Arc<Sources>,
     mut shutdown: watch::Receiver<bool>,
+    serve: impl Fn(TcpStream, SocketAddr, Admission, watch::Receiver<bool>) -> F,
 ) -> Result<(), ServeError> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let limits = app.limits;
     let room = Arc::new(Semaphore::new(limits.connections));
-    let router = routes::router(Arc::clone(&app));
-    let shared = Arc::new(Shared { tls, trust_domain, app, router });
-    let allowance = Allowance { together: limits.handshakes_per_source, per_second: limits.handshake_rate_per_source };
-    let sources = Sources::new(allowance);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -67,9 +83,9 @@ pub(super) async fn run(
             tracing::debug!(%remote, "too many handshakes of one source");
             continue;
         };
-        let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
+        let serving = serve(stream, remote, admission, shutdown.clone());
         connections.spawn(async move {
-            connection(&shared, stream, remote, admission, shutdown).await;
+            serving.await;
             drop(permit);
         });
     }
@@ -111,7 +127,7 @@ async fn connection(
 ) {
     let limits = shared.app.limits;
     let opened = tokio::select! {
-        opened = timeout(limits.handshake, handshake(shared, stream, remote)) => opened,
+        opened = timeout(limits.handshake, handshake(shared.tls.mutual(), stream, remote)) => opened,
         () = stopped(&mut shutdown) => return,
     };
     drop(admission);
@@ -119,7 +135,12 @@ async fn connection(
     connection::serve(shared, stream, remote, shutdown).await;
 }
 
-async fn handshake(shared: &Shared, mut stream: TcpStream, remote: SocketAddr) -> Option<TlsStream<TcpStream>> {
+/// A TLS connection; `None` when the peer does not speak TLS, or not ours.
+pub(super) async fn handshake(
+    config: Arc<ServerConfig>,
+    mut stream: TcpStream,
+    remote: SocketAddr,
+) -> Option<TlsStream<TcpStream>> {
     let _ = stream.set_nodelay(true);
     let mut first = [0_u8; 1];
     match stream.peek(&mut first).await {
@@ -131,7 +152,7 @@ async fn handshake(shared: &Shared, mut stream: TcpStream, remote: SocketAddr) -
         Ok(1) => {}
         _ => return None,
     }
-    match TlsAcceptor::from(shared.tls.mutual()).accept(stream).await {
+    match TlsAcceptor::from(config).accept(stream).await {
         Ok(stream) => Some(stream),
         Err(error) => {
             tracing::debug!(%remote, %error, "handshake");

@@ -7,6 +7,7 @@
 mod browser;
 mod chain;
 mod connection;
+pub mod enroll;
 mod identity;
 mod limits;
 mod listener;

@@ -9,6 +9,7 @@ mod connect;
 mod crash;
 mod daemon;
 mod dev;
+mod enroll;
 mod flood;
 mod formats;
 mod kv;

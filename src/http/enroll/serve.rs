@@ -1,0 +1,207 @@
+//! The listener for enrolment: few connections, one small request each, and patience that wears off.
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request as HttpRequest, State};
+use axum::response::Response;
+use axum::routing::any;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::{Channel, EnrollError, Enrolled, Enroller, wire};
+use crate::http::limits::Limits;
+use crate::http::listener::{accept_all, handshake, stopped};
+use crate::http::pace::{Pace, Paced};
+use crate::http::source::{Source, Sources};
+use crate::http::status::Refusal;
+use crate::http::tls::Tls;
+use crate::http::{ServeError, browser, reply, request};
+
+/// RFC 9266 section 2.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+/// Longest life of one connection after its handshake.
+const WHOLE: Duration = Duration::from_secs(60);
+
+struct Desk {
+    enroller: Arc<dyn Enroller>,
+    sources: Arc<Sources>,
+    limits: Limits,
+}
+
+/// Serves enrolment until `shutdown` turns true, then finishes requests in work for at most [`Limits::drain`].
+/// [`Limits::enrolment`] has what fits.
+///
+/// # Errors
+/// [`ServeError::Listener`] when the listener cannot be used.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<Tls>,
+    limits: Limits,
+    enroller: Arc<dyn Enroller>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    let sources = Sources::new(limits.allowance());
+    let desk = Arc::new(Desk { enroller, sources: Arc::clone(&sources), limits });
+    let router = Router::new()
+        .route("/v1/sys/strongroom/enroll", any(enroll))
+        .route("/v1/sys/strongroom/enroll/renew", any(renew))
+        .route("/v1/sys/strongroom/crl", any(revoked))
+        .fallback(nothing)
+        .with_state(desk);
+    accept_all(listener, limits, sources, shutdown, move |stream, remote, admission, shutdown| {
+        let (tls, router) = (Arc::clone(&tls), router.clone());
+        async move {
+            let _ = timeout(WHOLE, connection(&tls, router, limits, stream, remote, shutdown)).await;
+            // Held to the end: a connection is as dear as a handshake here.
+            drop(admission);
+        }
+    })
+    .await
+}
+
+async fn connection(
+    tls: &Tls,
+    router: Router,
+    limits: Limits,
+    stream: TcpStream,
+    remote: SocketAddr,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let opened = tokio::select! {
+        opened = timeout(limits.handshake, handshake(tls.anonymous(), stream, remote)) => opened,
+        () = stopped(&mut shutdown) => return,
+    };
+    let Ok(Some(stream)) = opened else { return };
+    let Ok(exporter) = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None) else { return };
+    let channel = Channel { exporter, remote };
+    let pace = Arc::new(Pace::default());
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let in_work = pace.request();
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(channel);
+        let router = router.clone();
+        async move {
+            let reply = browser::answer(router, request).await;
+            drop(in_work);
+            Ok::<_, Infallible>(reply)
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .header_read_timeout(limits.idle)
+        .max_buf_size(limits.head_bytes)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace), limits)), service);
+    if let Err(error) = serving.await {
+        tracing::debug!(%remote, %error, "enrolment connection");
+    }
+}
+
+async fn nothing() -> Response {
+    reply::errors(StatusCode::NOT_FOUND, None)
+}
+
+async fn enroll(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
+    let (channel, body) = match desk.read(http).await {
+        Ok(read) => read,
+        Err(reply) => return reply,
+    };
+    match wire::enroll(&body, channel) {
+        Ok(asked) => desk.answer(channel, desk.enroller.enroll(asked).await),
+        Err(refusal) => refusal.reply(),
+    }
+}
+
+async fn renew(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
+    let (channel, body) = match desk.read(http).await {
+        Ok(read) => read,
+        Err(reply) => return reply,
+    };
+    match wire::renewal(&body, channel) {
+        Ok(asked) => desk.answer(channel, desk.enroller.renew(asked).await),
+        Err(refusal) => refusal.reply(),
+    }
+}
+
+async fn revoked(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
+    if !matches!(*http.method(), Method::GET | Method::HEAD) {
+        return not_allowed();
+    }
+    match desk.enroller.revoked().await {
+        Ok(list) => {
+            let mut reply = Response::new(axum::body::Body::from(list));
+            reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/pkix-crl"));
+            reply
+        }
+        Err(error) => failure(error),
+    }
+}
+
+impl Desk {
+    /// The body of a `POST` from a source that need not wait.
+    async fn read(&self, http: HttpRequest) -> Result<(Channel, zeroize::Zeroizing<Vec<u8>>), Response> {
+        let (parts, body) = http.into_parts();
+        let channel = parts.extensions.get::<Channel>().copied();
+        let channel = channel.ok_or_else(|| Refusal::forbidden().reply())?;
+        let early = if parts.method != Method::POST {
+            Some(not_allowed())
+        } else {
+            let delay = self.sources.delay(Source::from(channel.remote.ip()), Instant::now());
+            delay.map(|delay| failure(EnrollError::TooMany { retry_after_s: delay.as_secs().saturating_add(1) }))
+        };
+        if let Some(reply) = early {
+            request::discard(body, &self.limits).await;
+            return Err(reply);
+        }
+        let body = request::read(&parts.headers, body, &self.limits).await.map_err(|refusal| refusal.reply())?;
+        Ok((channel, body))
+    }
+
+    fn answer(&self, channel: Channel, decision: Result<Enrolled, EnrollError>) -> Response {
+        let source = Source::from(channel.remote.ip());
+        match decision {
+            Ok(enrolled) => {
+                self.sources.granted(source);
+                tracing::info!(remote = %channel.remote, identity = enrolled.identity, "enrolled");
+                reply::raw(StatusCode::OK, &enrolled)
+            }
+            Err(error) => {
+                if error == EnrollError::Refused {
+                    self.sources.refused(source, Instant::now());
+                    tracing::warn!(remote = %channel.remote, "enrolment refused");
+                }
+                failure(error)
+            }
+        }
+    }
+}
+
+fn not_allowed() -> Response {
+    Refusal { status: StatusCode::METHOD_NOT_ALLOWED, text: "method not allowed" }.reply()
+}
+
+fn failure(error: EnrollError) -> Response {
+    let status = match error {
+        EnrollError::Refused => StatusCode::FORBIDDEN,
+        EnrollError::Malformed(_) => StatusCode::BAD_REQUEST,
+        EnrollError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+        EnrollError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut reply = reply::errors(status, Some(&error.to_string()));
+    if let EnrollError::TooMany { retry_after_s } = error {
+        reply.headers_mut().insert(RETRY_AFTER, retry_after_s.into());
+    }
+    reply
+}

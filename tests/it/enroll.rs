@@ -1,0 +1,216 @@
+//! The listener for machines without a certificate, with a decider of the test's own behind it.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::ServerName;
+use rustls::version::TLS13;
+use rustls::{ClientConnection, StreamOwned};
+use strongroom::http::Limits;
+use strongroom::http::enroll::{self, Decision, Enroll, EnrollError, Enrolled, Enroller, GraceRenewal};
+use tokio::sync::watch;
+
+use crate::support::raw::{Raw, Reply, config};
+use crate::support::server::Server;
+
+const ENROLL: &str = "/v1/sys/strongroom/enroll";
+const GOOD: &str = "000102030405060708090a0b0c0d0e0f";
+
+/// Grants what carries the exporter of its own connection as proof; refuses the rest.
+#[derive(Default)]
+struct Fake {
+    renewals: Mutex<Vec<(String, String, Vec<u8>, u16, SocketAddr)>>,
+}
+
+fn granted(identity: &str) -> Enrolled {
+    Enrolled {
+        certificate: "chain".to_owned(),
+        ca: "bundle".to_owned(),
+        identity: identity.to_owned(),
+        not_after: "2026-01-01T00:00:00Z".to_owned(),
+        addresses: vec!["localhost:8200".to_owned()],
+    }
+}
+
+impl Enroller for Fake {
+    fn enroll(&self, asked: Enroll) -> Decision<'_, Enrolled> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            match (&*asked.csr, asked.proof == asked.channel.exporter && asked.id[15] == 15) {
+                ("malformed", _) => Err(EnrollError::Malformed("the certificate request cannot be read")),
+                ("sealed", _) => Err(EnrollError::Unavailable("the vault is sealed")),
+                ("often", _) => Err(EnrollError::TooMany { retry_after_s: 7 }),
+                (_, true) => Ok(granted("spiffe://example.org/app/new")),
+                _ => Err(EnrollError::Refused),
+            }
+        })
+    }
+
+    fn renew(&self, asked: GraceRenewal) -> Decision<'_, Enrolled> {
+        let note = (asked.certificate, asked.csr, asked.proof, asked.scheme, asked.channel.remote);
+        self.renewals.lock().unwrap().push(note);
+        Box::pin(async { Ok(granted("spiffe://example.org/app/old")) })
+    }
+
+    fn revoked(&self) -> Decision<'_, Vec<u8>> {
+        Box::pin(async { Ok(vec![0x30, 0, 0x7f]) })
+    }
+}
+
+struct Desk {
+    server: Server,
+    fake: Arc<Fake>,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Desk {
+    fn open(limits: Limits) -> Self {
+        let (server, fake) = (Server::start(), Arc::new(Fake::default()));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let (tls, enroller) = (Arc::clone(&server.tls), Arc::clone(&fake));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(enroll::serve(listener, tls, limits, enroller, stopped)).unwrap();
+        });
+        Self { server, fake, address, stop, thread: Some(thread) }
+    }
+
+    /// A connection without a client certificate, its handshake done, and its exporter.
+    fn connect(&self) -> std::io::Result<(Raw, [u8; 32])> {
+        let mut tcp = TcpStream::connect(self.address)?;
+        tcp.set_read_timeout(Some(Duration::from_secs(15)))?;
+        let config = config(&self.server, None, &[&TLS13]);
+        let mut tls = ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp)?;
+        }
+        let exporter = tls.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).unwrap();
+        Ok((Raw(StreamOwned::new(tls, tcp)), exporter))
+    }
+
+    fn post(&self, path: &str, body: &str) -> Reply {
+        self.connect().unwrap().0.ask(&post(path, body)).unwrap()
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || std::thread::panicking(), "the listener panicked");
+    }
+}
+
+fn post(path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn body(id: &str, csr: &str, proof: &[u8]) -> String {
+    format!(r#"{{"id":"{id}","csr":"{csr}","proof":"{}"}}"#, STANDARD.encode(proof))
+}
+
+#[test]
+fn a_machine_without_a_certificate_gets_one_over_its_own_channel() {
+    let desk = Desk::open(Limits::enrolment());
+    let (mut raw, exporter) = desk.connect().unwrap();
+    let shown = raw.0.conn.peer_certificates().unwrap();
+    assert_eq!(shown.len(), 2, "the authority is shown besides the leaf");
+    let reply = raw.ask(&post(ENROLL, &body(GOOD, "request", &exporter))).unwrap();
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(
+        reply.body,
+        r#"{"certificate":"chain","ca":"bundle","identity":"spiffe://example.org/app/new","not_after":"2026-01-01T00:00:00Z","addresses":["localhost:8200"]}"#
+    );
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    assert_eq!(reply.header("connection"), Some("close"), "one request a connection");
+    assert!(raw.wait_for_end() < Duration::from_secs(2));
+    // The proof of another connection is worth nothing.
+    let stolen = desk.post(ENROLL, &body(GOOD, "request", &exporter));
+    assert_eq!((stolen.status, &*stolen.body), (403, r#"{"errors":["enrolment refused"]}"#));
+}
+
+#[test]
+fn a_refused_source_waits_longer_each_time() {
+    let desk = Desk::open(Limits::enrolment());
+    let wrong = body(GOOD, "request", &[0; 32]);
+    assert_eq!(desk.post(ENROLL, &wrong).status, 403);
+    let early = desk.post(ENROLL, &wrong);
+    assert_eq!((early.status, early.header("retry-after")), (429, Some("1")), "{early:?}");
+    // The list of the revoked may still be read.
+    assert_eq!(desk.connect().unwrap().0.get("sys/strongroom/crl").unwrap().status, 200);
+    let start = Instant::now();
+    while desk.post(ENROLL, &wrong).status == 429 {
+        assert!(start.elapsed() < Duration::from_secs(5));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let early = desk.post(ENROLL, &wrong);
+    assert_eq!((early.status, early.header("retry-after")), (429, Some("2")), "{early:?}");
+}
+
+#[test]
+fn what_is_malformed_does_not_reach_the_vault() {
+    let desk = Desk::open(Limits::enrolment());
+    let proof = STANDARD.encode([0; 32]);
+    for bad in [
+        "",
+        "[]",
+        "{",
+        r#"{"id":"00","csr":"a","proof":"AA=="}"#,
+        &format!(r#"{{"id":"{GOOD}","csr":"a","proof":"{proof}","more":1}}"#),
+        &format!(r#"{{"id":"{GOOD}","id":"{GOOD}","csr":"a","proof":"{proof}"}}"#),
+    ] {
+        let reply = desk.post(ENROLL, bad);
+        assert_eq!(reply.status, 400, "{bad}: {reply:?}");
+    }
+    for (csr, status) in [("malformed", 400), ("sealed", 503), ("often", 429)] {
+        assert_eq!(desk.post(ENROLL, &body(GOOD, csr, &[0; 32])).status, status, "{csr}");
+    }
+    let large = desk.post(ENROLL, &body(GOOD, &"x".repeat(70 << 10), &[0; 32]));
+    assert_eq!(large.status, 413);
+    for path in ["/v1/sys/health", "/v1/secret/data/a", "/", "/v1/sys/strongroom/enroll/more"] {
+        assert_eq!(desk.post(path, "{}").status, 404, "{path}");
+    }
+    assert_eq!(desk.connect().unwrap().0.get("sys/strongroom/enroll").unwrap().status, 405);
+    let page = post(ENROLL, "{}").replace("\r\n\r\n", "\r\nOrigin: null\r\n\r\n");
+    assert_eq!(desk.connect().unwrap().0.ask(&page).unwrap().status, 403);
+    // None of this was a refusal of the vault's: nobody waits.
+    let (mut raw, exporter) = desk.connect().unwrap();
+    assert_eq!(raw.ask(&post(ENROLL, &body(GOOD, "request", &exporter))).unwrap().status, 200);
+}
+
+#[test]
+fn renewals_and_the_list_of_the_revoked_are_passed_on() {
+    let desk = Desk::open(Limits::enrolment());
+    let renewal = r#"{"certificate":"old","csr":"new","proof":"AQID","scheme":1027}"#;
+    let reply = desk.post(&format!("{ENROLL}/renew"), renewal);
+    assert!(reply.status == 200 && reply.body.contains("app/old"), "{reply:?}");
+    let (certificate, csr, proof, scheme, remote) = desk.fake.renewals.lock().unwrap().pop().unwrap();
+    assert_eq!((&*certificate, &*csr, &*proof, scheme), ("old", "new", &[1, 2, 3][..], 1027));
+    assert!(remote.ip().is_loopback());
+    let mut raw = desk.connect().unwrap().0;
+    raw.send(b"HEAD /v1/sys/strongroom/crl HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut head = String::new();
+    let _ = std::io::Read::read_to_string(&mut raw.0, &mut head);
+    let head = head.to_lowercase();
+    assert!(head.contains("200 ok") && head.contains("application/pkix-crl") && head.contains("content-length: 3"));
+}
+
+#[test]
+fn one_source_cannot_take_every_place() {
+    let desk = Desk::open(Limits { handshakes_per_source: 4, ..Limits::enrolment() });
+    let held: Vec<_> = (0..4).map(|_| desk.connect().unwrap()).collect();
+    assert!(desk.connect().is_err(), "a fifth connection");
+    drop(held);
+    let start = Instant::now();
+    while desk.connect().is_err() {
+        assert!(start.elapsed() < Duration::from_secs(5), "closed connections still count");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
