@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
+use super::admin::{self, SocketFile};
 use super::args::ServerArgs;
 use super::certificates::Certificates;
 use super::config::{Config, ConfigError, UnsealSource};
@@ -220,9 +222,11 @@ impl App {
         let reload = certificates.reload();
         let (tls, vault) = (certificates.tls(), Arc::clone(&self.vault));
         let enrolment = self.enrolment(&tls, &ended)?;
-        let server = http::serve_with(listener, tls, self.config.trust_domain.clone(), self.limits(), vault, ended);
+        let server =
+            http::serve_with(listener, tls, self.config.trust_domain.clone(), self.limits(), vault, ended.clone());
         let waiting = self.wait_for_end(stop, &reload);
         let following = tokio::spawn(certificates.follow(self.vault.trust()));
+        let (local, _socket) = self.local(&ended);
         let served = async {
             let (server, enrolment) = (tokio::spawn(server), tokio::spawn(enrolment));
             let reason = waiting.await;
@@ -234,6 +238,7 @@ impl App {
         };
         let (reason, server) = served.await;
         following.abort();
+        local.abort();
         let _ = notify::notify(notify_socket().as_deref(), "STOPPING=1");
         let vault = Arc::clone(&self.vault);
         // Sealing waits for running reads; it must not do so on a runtime thread.
@@ -327,6 +332,25 @@ impl App {
                 None => Ok(()),
             }
         })
+    }
+
+    /// Serves the local socket. A vault is worth serving without it, so a failure is only logged.
+    fn local(&self, ended: &watch::Receiver<bool>) -> (JoinHandle<()>, Option<SocketFile>) {
+        let (listener, file) = match admin::listen(&self.config.data) {
+            Ok(both) => both,
+            Err(error) => {
+                tracing::error!("there is no local socket: {error}");
+                return (tokio::spawn(async {}), None);
+            }
+        };
+        let owner = rustix::process::geteuid().as_raw();
+        let serving = http::admin::serve(listener, owner, Arc::clone(&self.vault), ended.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!("local socket: {error}");
+            }
+        });
+        (task, Some(file))
     }
 
     fn limits(&self) -> http::Limits {

@@ -21,6 +21,8 @@ pub enum Command {
     Init(InitArgs),
     /// Serve a vault over mutual TLS.
     Server(ServerArgs),
+    /// Ask or steer the daemon on this machine through its local socket; needs no certificate.
+    Admin(AdminArgs),
     /// Create, serve and fill a vault for development, and run a program with its secrets.
     Dev(DevArgs),
     /// Work on the stored bytes while no daemon runs.
@@ -135,4 +137,55 @@ pub struct MigrateArgs {
     /// Engine to copy to: redb, or sled.
     #[arg(long, value_name = "ENGINE", value_parser = ["redb", "sled"])]
     pub to: String,
+}
+
+/// Arguments of `strongroomd admin`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Works for the daemon's own user and for root. Secrets cannot be read this way.\n\nExample:\n  \
+strongroomd admin status --data /var/lib/strongroom"
+)]
+pub struct AdminArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AdminCommand,
+}
+
+/// Commands of `strongroomd admin`.
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Say whether the vault is sealed.
+    Status(AdminTarget),
+    /// Open the vault; asks for the passphrase on the terminal unless told otherwise.
+    Unseal(UnsealArgs),
+    /// Close the vault: every key is wiped, and requests are refused until it is opened again.
+    Seal(AdminTarget),
+}
+
+/// Which daemon, and how to print.
+#[derive(Debug, Args)]
+pub struct AdminTarget {
+    /// Configuration file of the daemon.
+    #[arg(long, value_name = "FILE", required_unless_present = "data")]
+    pub config: Option<PathBuf>,
+    /// Data folder; its strongroom.toml is the configuration.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub data: Option<PathBuf>,
+    /// Print the daemon's reply as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `strongroomd admin unseal`.
+#[derive(Debug, Args)]
+pub struct UnsealArgs {
+    /// The daemon.
+    #[command(flatten)]
+    pub target: AdminTarget,
+    /// Read the passphrase, recovery code or share from this open file descriptor (0 is standard input).
+    #[arg(long, value_name = "FD")]
+    pub passphrase_fd: Option<u32>,
+    /// Open with this key file; together with --passphrase-fd for a slot that needs both.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
 }

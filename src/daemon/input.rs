@@ -72,6 +72,18 @@ pub fn new_passphrase() -> Result<Zeroizing<String>, InputError> {
     if first == second { Ok(first) } else { Err(InputError::Mismatch) }
 }
 
+/// Asks once on the controlling terminal, without echo.
+///
+/// # Errors
+/// No terminal, or reading fails.
+pub fn passphrase() -> Result<Zeroizing<String>, InputError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(InputError::NoTerminal);
+    }
+    let entered = rpassword::prompt_password("Passphrase, recovery code or share: ");
+    entered.map(Zeroizing::new).map_err(|source| InputError::Read { from: "the terminal".into(), source })
+}
+
 /// Reads a passphrase from the open descriptor `fd`, to the first line end.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! `args` says what can be typed, `config` what can be configured; `layout` knows the data folder, `init` creates it,
 //! `app` opens and serves it, `dev` does both and runs a program; `os` is the one file with `unsafe`.
 
+pub mod admin;
 pub mod app;
 pub mod args;
 pub mod certificates;
@@ -32,6 +33,7 @@ pub fn run(arguments: Arguments, key_memory: os::KeyMemory) -> ExitCode {
     let outcome = match arguments.command {
         Command::Init(args) => init::run(&args).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
         Command::Server(args) => app::run(&args, key_memory).map_err(|error| error.to_string()),
+        Command::Admin(args) => admin::run(&args).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
         Command::Dev(args) => dev::run(args).map_err(|error| error.to_string()),
         Command::Storage(StorageCommand::Migrate(args)) => {
             migrate::run(&args).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())

@@ -64,7 +64,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn nothing() -> Response {
+pub(super) async fn nothing() -> Response {
     reply::errors(StatusCode::NOT_FOUND, None)
 }
 
@@ -80,14 +80,14 @@ fn caller(request: &HttpRequest) -> Result<Caller, Refusal> {
     Ok(peer.caller(request::claims(request.headers())))
 }
 
-fn only(method: &Method, allowed: &[&str]) -> Result<(), Refusal> {
+pub(super) fn only(method: &Method, allowed: &[&str]) -> Result<(), Refusal> {
     if allowed.contains(&method.as_str()) {
         return Ok(());
     }
     Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, text: "method not allowed" })
 }
 
-async fn health(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+pub(super) async fn health(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
     let answer = || {
         only(request.method(), &["GET", "HEAD"])?;
         let query = Query::parse(request.uri().query())?;
@@ -137,15 +137,19 @@ async fn leader(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
 }
 
 async fn unseal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
-    match try_unseal(&app, request).await {
-        Ok(reply) => reply,
-        Err(refusal) => refusal.reply(),
-    }
+    let done = match caller(&request) {
+        Ok(caller) => unseal_by(&app, request, Some(caller)).await,
+        Err(refusal) => Err(refusal),
+    };
+    done.unwrap_or_else(|refusal| refusal.reply())
 }
 
-async fn try_unseal(app: &Arc<App>, http: HttpRequest) -> Result<Response, Refusal> {
+/// Opens the vault with what is in the body, for a caller over the network or, without one, for the machine itself.
+///
+/// # Errors
+/// 405; 400 for a body that is none.
+pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<Caller>) -> Result<Response, Refusal> {
     const BAD: Refusal = Refusal::bad("the request body is not a JSON object within the limits");
-    let caller = caller(&http)?;
     only(http.method(), &["PUT", "POST"])?;
     let (parts, body) = http.into_parts();
     let bytes = request::read(&parts.headers, body, &app.limits).await?;
@@ -167,7 +171,7 @@ async fn try_unseal(app: &Arc<App>, http: HttpRequest) -> Result<Response, Refus
         return Err(missing);
     }
     let vault = Arc::clone(&app.vault);
-    let request_id = caller.request_id.clone();
+    let request_id = caller.as_ref().map(|caller| caller.request_id.clone()).unwrap_or_default();
     // Key derivation takes a second by design; it must not hold up other connections.
     let done = tokio::task::spawn_blocking(move || {
         let key = match (&key, &file) {
@@ -175,7 +179,7 @@ async fn try_unseal(app: &Arc<App>, http: HttpRequest) -> Result<Response, Refus
             (Some(text), None) => UnsealKey::Typed(text),
             (None, file) => UnsealKey::KeyFile(file.as_deref().map_or(&[], Vec::as_slice)),
         };
-        vault.unseal(Opener::Remote(&caller), &key)
+        vault.unseal(caller.as_ref().map_or(Opener::Local, Opener::Remote), &key)
     })
     .await;
     Ok(match done.unwrap_or(Err(VaultError::Internal)) {

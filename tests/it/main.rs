@@ -1,5 +1,6 @@
 //! The single integration binary; one module per subject.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::type_complexity, missing_docs)]
+mod admin;
 mod audit;
 mod badinput;
 mod barrier;

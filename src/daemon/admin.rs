@@ -1,0 +1,231 @@
+//! `strongroomd admin` and the local socket behind it: state, unseal and seal without a certificate, for the daemon's
+//! own user and root.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::args::{AdminArgs, AdminCommand, UnsealArgs};
+use super::config::{Config, ConfigError};
+use super::input::{self, InputError};
+use super::migrate;
+use crate::api::json::write_str;
+use crate::api::sys::SealStatus;
+
+/// Name of the socket inside the data folder.
+pub const SOCKET: &str = "admin.sock";
+
+/// Longest wait for the daemon: an unseal derives keys for a second or more, a seal waits for the last commit.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Largest reply that is read, bytes.
+const MAX_REPLY: u64 = 1 << 20;
+
+/// Why the local socket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The configuration does not say where the data folder is.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The secret could not be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// Somebody listens there already, or it is no socket.
+    #[error("{0} is in use")]
+    InUse(PathBuf),
+    /// Creating or connecting failed.
+    #[error("{action} {path}: {source}")]
+    Socket {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The daemon refused; its words.
+    #[error("the daemon says: {0}")]
+    Refused(String),
+    /// What came back is no reply.
+    #[error("the daemon's reply cannot be read")]
+    Reply,
+}
+
+fn socket(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> AdminError {
+    let path = path.to_owned();
+    move |source| AdminError::Socket { action, path, source }
+}
+
+/// The socket's name in the file system; removed when dropped.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Creates the socket in the data folder, mode 0600. One that an earlier daemon left is replaced.
+///
+/// # Errors
+/// [`AdminError::InUse`] when somebody listens there; [`AdminError::Socket`], also for a folder whose path is too long
+/// for a socket (108 bytes).
+pub fn listen(data: &Path) -> Result<(UnixListener, SocketFile), AdminError> {
+    let path = data.join(SOCKET);
+    if let Ok(found) = std::fs::symlink_metadata(&path) {
+        let refused = || UnixStream::connect(&path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        if !found.file_type().is_socket() || !refused() {
+            return Err(AdminError::InUse(path));
+        }
+        std::fs::remove_file(&path).map_err(socket("removing", &path))?;
+    }
+    let listener = UnixListener::bind(&path).map_err(socket("listening on", &path))?;
+    let file = SocketFile(path);
+    // Until here only the folder's mode keeps others out, as it does for everything in it.
+    std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o600)).map_err(socket("closing", &file.0))?;
+    Ok((listener, file))
+}
+
+/// Runs the command and prints its result.
+///
+/// # Errors
+/// Any [`AdminError`].
+pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
+    let (target, json) = match &args.command {
+        AdminCommand::Status(target) | AdminCommand::Seal(target) => (target, target.json),
+        AdminCommand::Unseal(args) => (&args.target, args.target.json),
+    };
+    let config = Config::load(&migrate::config_path(target.config.as_deref(), target.data.as_deref()))?;
+    let path = config.data.join(SOCKET);
+    let body = match &args.command {
+        AdminCommand::Status(_) => ask(&path, "GET", "seal-status", b"")?,
+        AdminCommand::Seal(_) => ask(&path, "PUT", "seal", b"")?,
+        AdminCommand::Unseal(args) => ask(&path, "PUT", "unseal", &unseal_body(args)?)?,
+    };
+    if json {
+        println!("{}", String::from_utf8_lossy(&body));
+        return Ok(());
+    }
+    let status: SealStatus = serde_json::from_slice(&body).map_err(|_| AdminError::Reply)?;
+    println!("{}", describe(&status));
+    Ok(())
+}
+
+fn describe(status: &SealStatus) -> String {
+    match (status.initialized, status.sealed, status.progress) {
+        (false, ..) => "not initialised".to_owned(),
+        (_, false, _) => "unsealed".to_owned(),
+        (_, true, 0) => "sealed".to_owned(),
+        (_, true, given) => format!("sealed; {given} of {} shares given", status.t),
+    }
+}
+
+/// The body of `unseal`; grows never, so that no copy of a secret is left behind.
+fn unseal_body(args: &UnsealArgs) -> Result<Zeroizing<Vec<u8>>, AdminError> {
+    let file = args.key_file.as_deref().map(input::key_file).transpose()?;
+    let key = match (args.passphrase_fd, &file) {
+        (Some(fd), _) => Some(input::passphrase_from_fd(fd)?),
+        (None, Some(_)) => None,
+        (None, None) => Some(input::passphrase()?),
+    };
+    let file = file.map(|bytes| Zeroizing::new(STANDARD.encode(&*bytes)));
+    let length = 64 + key.as_ref().map_or(0, |key| 6 * key.len()) + file.as_ref().map_or(0, |file| file.len());
+    let mut body = Zeroizing::new(Vec::with_capacity(length));
+    for (name, value) in [("key", key.as_ref()), ("key_file", file.as_ref())] {
+        let Some(value) = value else { continue };
+        let mark = if body.is_empty() { b'{' } else { b',' };
+        body.push(mark);
+        write_str(&mut body, name);
+        body.push(b':');
+        write_str(&mut body, value);
+    }
+    body.push(b'}');
+    Ok(body)
+}
+
+/// One request over the socket; the body of its reply.
+fn ask(path: &Path, verb: &str, what: &str, body: &[u8]) -> Result<Vec<u8>, AdminError> {
+    let failed = |action| socket(action, path);
+    let mut stream = UnixStream::connect(path).map_err(failed("no daemon answers at"))?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed("using"))?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(failed("using"))?;
+    let head = format!(
+        "{verb} /v1/sys/{what} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).map_err(failed("writing to"))?;
+    let mut reply = Vec::new();
+    stream.take(MAX_REPLY).read_to_end(&mut reply).map_err(failed("reading from"))?;
+    let (status, body) = parse(&reply).ok_or(AdminError::Reply)?;
+    if status == 200 { Ok(body.to_vec()) } else { Err(AdminError::Refused(reason(status, body))) }
+}
+
+/// Status and body of a whole reply.
+fn parse(reply: &[u8]) -> Option<(u16, &[u8])> {
+    let end = reply.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let (head, rest) = reply.split_at_checked(end)?;
+    let line = std::str::from_utf8(head.split(|byte| *byte == b'\r').next()?).ok()?;
+    let status = line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some((status, rest.get(4..)?))
+}
+
+fn reason(status: u16, body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Errors {
+        errors: Vec<String>,
+    }
+    let said = serde_json::from_slice::<Errors>(body).map(|body| body.errors.join("; ")).unwrap_or_default();
+    if said.is_empty() { format!("status {status}") } else { said }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_a_dead_socket_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(SOCKET);
+        let (listener, file) = listen(folder.path()).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(listen(folder.path()), Err(AdminError::InUse(_))));
+        assert!(UnixStream::connect(&path).is_ok(), "the first one was disturbed");
+        drop(listener);
+        assert!(path.exists(), "a daemon that was killed leaves it");
+        std::mem::drop(listen(folder.path()).unwrap());
+        drop(file);
+        assert!(!path.exists());
+        std::fs::write(&path, b"precious").unwrap();
+        assert!(matches!(listen(folder.path()), Err(AdminError::InUse(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn replies_are_read() {
+        let reply = b"HTTP/1.1 403 Forbidden\r\na: b\r\n\r\n{\"errors\":[\"no\"]}";
+        let (status, body) = parse(reply).unwrap();
+        assert_eq!((status, &*reason(status, body)), (403, "no"));
+        assert_eq!(reason(500, b"?"), "status 500");
+        for bad in [&b""[..], b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 2\r\n\r\n", b"hello\r\n\r\n"] {
+            assert!(parse(bad).is_none());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_is_total(bytes: Vec<u8>) {
+            let _ = parse(&bytes);
+            let _ = parse(&[b"HTTP/1.1 ", &*bytes, b"\r\n\r\n"].concat());
+            let _ = reason(1, &bytes);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The daemon's own machine: state, unseal and seal over a local socket. Never a secret, and no way to one.
+//!
+//! Whoever may connect is the daemon's user or root, and could read the data folder anyway; so nothing but the kernel's
+//! word about the peer is asked for.
+
+use std::convert::Infallible;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request as HttpRequest, State};
+use axum::response::Response;
+use axum::routing::any;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::limits::Limits;
+use super::listener::stopped;
+use super::pace::{Pace, Paced};
+use super::routes::{self, App};
+use super::status::Refusal;
+use super::{ServeError, browser, reply};
+use crate::core::Vault;
+
+/// Connections at the same time.
+const CONNECTIONS: usize = 16;
+/// How long a peer that is turned away may take to be told so.
+const TURN_AWAY: Duration = Duration::from_secs(2);
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const FOREIGN: &str = concat!(
+    "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nConnection: close\r\n",
+    browser::hardened!(),
+    "Content-Length: 77\r\n\r\n{\"errors\":[\"permission denied: only the daemon's user and root may do this\"]}",
+);
+
+/// Serves the local socket until `shutdown` turns true. `owner` is the user id, besides root's, that may connect.
+///
+/// # Errors
+/// [`ServeError::Listener`] when the listener cannot be used.
+pub async fn serve(
+    listener: UnixListener,
+    owner: u32,
+    vault: Arc<Vault>,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let limits = Limits::default();
+    let router = router(Arc::new(App { vault, limits }));
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            biased;
+            () = stopped(&mut shutdown) => break,
+            accepted = listener.accept() => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, shutdown) = (router.clone(), shutdown.clone());
+                connections.spawn(async move {
+                    connection(stream, owner, router, limits, shutdown).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting a local connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    let _ = timeout(limits.drain, async { while connections.join_next().await.is_some() {} }).await;
+    Ok(())
+}
+
+fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/sys/health", any(routes::health))
+        .route("/v1/sys/seal-status", any(seal_status))
+        .route("/v1/sys/unseal", any(unseal))
+        .route("/v1/sys/seal", any(seal))
+        .fallback(routes::nothing)
+        .with_state(app)
+}
+
+async fn connection(
+    mut stream: UnixStream,
+    owner: u32,
+    router: Router,
+    limits: Limits,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    // Of the moment of connecting, by the kernel (SO_PEERCRED).
+    let peer = stream.peer_cred().map(|peer| peer.uid());
+    if !peer.as_ref().is_ok_and(|user| *user == owner || *user == 0) {
+        tracing::warn!(user = ?peer.ok(), "a foreign user on the local socket");
+        let told = async {
+            let mut request = [0_u8; 2048];
+            if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                let _ = stream.write_all(FOREIGN.as_bytes()).await;
+            }
+        };
+        let _ = timeout(TURN_AWAY, told).await;
+        return;
+    }
+    let pace = Arc::new(Pace::default());
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let in_work = pace.request();
+        let router = router.clone();
+        async move {
+            let reply = browser::answer(router, request.map(axum::body::Body::new)).await;
+            drop(in_work);
+            Ok::<_, Infallible>(reply)
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_buf_size(limits.head_bytes)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace), limits)), service);
+    tokio::pin!(serving);
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        () = stopped(&mut shutdown) => serving.as_mut().graceful_shutdown(),
+    }
+    let _ = serving.await;
+}
+
+async fn seal_status(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    match routes::only(request.method(), &["GET"]) {
+        Ok(()) => reply::raw(StatusCode::OK, &app.vault.seal_status()),
+        Err(refusal) => refusal.reply(),
+    }
+}
+
+async fn unseal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    routes::unseal_by(&app, request, None).await.unwrap_or_else(|refusal| refusal.reply())
+}
+
+async fn seal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    if let Err(refusal) = routes::only(request.method(), &["PUT", "POST"]) {
+        return refusal.reply();
+    }
+    let vault = Arc::clone(&app.vault);
+    // Waits for running reads and the last commit.
+    match tokio::task::spawn_blocking(move || vault.seal()).await {
+        Ok(()) => {
+            tracing::info!("sealed over the local socket");
+            reply::raw(StatusCode::OK, &app.vault.seal_status())
+        }
+        Err(_) => Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, text: "internal error" }.reply(),
+    }
+}
