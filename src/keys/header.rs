@@ -187,18 +187,36 @@ impl Header {
         policy: WeakKdf,
         memory_limit: Option<u64>,
     ) -> Result<Opened, HeaderError> {
-        if !self.slots.iter().any(|slot| unlock.fits(slot.slot_type())) {
+        let (_, root) = self.open_slot(None, unlock, policy, memory_limit)?;
+        self.authenticate(root)
+    }
+
+    /// The slot that `unlock` opens, and the root key: `named`, or one of those of its type. Nothing else of the header
+    /// is believed yet: the caller verifies its MAC under the root key.
+    ///
+    /// # Errors
+    /// As [`Header::open_within`]; also [`HeaderError::NoSlotOfType`] when `named` is of another type.
+    pub(crate) fn open_slot<'h>(
+        &'h self,
+        named: Option<&'h Slot>,
+        unlock: &Unlock<'_>,
+        policy: WeakKdf,
+        memory_limit: Option<u64>,
+    ) -> Result<(&'h Slot, RootKey), HeaderError> {
+        let of_type = self.slots.iter().filter(|slot| unlock.fits(slot.slot_type())).take(MAX_TRIES);
+        let tried: Vec<&Slot> = named.map_or_else(|| of_type.collect(), |slot| vec![slot]);
+        if tried.is_empty() {
             let reserved = self.slots.iter().map(Slot::slot_type).find(|kind| *kind == super::slot::DEVICE);
             return Err(reserved.map_or(HeaderError::NoSlotOfType, HeaderError::ReservedSlot));
         }
         let mut refused = HeaderError::WrongSecret;
-        for slot in self.slots.iter().filter(|slot| unlock.fits(slot.slot_type())).take(MAX_TRIES) {
+        for slot in tried {
             if let Err(error) = slot.admit(policy, memory_limit) {
                 refused = error;
                 continue;
             }
             match slot.opens(unlock, &self.vault_id, self.flags) {
-                Ok(root) => return self.authenticate(root),
+                Ok(root) => return Ok((slot, root)),
                 Err(HeaderError::WrongSecret) => {}
                 Err(error @ HeaderError::Share(ShareError::OtherSet)) => refused = error,
                 Err(error) => return Err(error),

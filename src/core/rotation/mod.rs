@@ -6,6 +6,7 @@
 
 mod keeper;
 pub(super) mod record;
+mod rekey;
 pub(super) mod slots;
 pub(super) mod terms;
 pub(super) mod value;

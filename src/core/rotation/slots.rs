@@ -10,7 +10,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::api::rotation::SlotInfo;
-use crate::barrier::{HeaderChange, MountId};
+use crate::barrier::HeaderChange;
 use crate::crypto::envelope::Suite;
 use crate::crypto::password::{Params, WRITE_FLOOR};
 use crate::crypto::recovery::RecoveryCode;
@@ -22,13 +22,8 @@ use super::super::error::VaultError;
 use super::super::facts::Facts;
 use super::super::mount::hex;
 use super::super::request::Reply;
-use super::super::sys::rotation as wire;
 use super::keeper::{Desk, Outcome};
-use super::record::{self, Kind, Run, State};
-use super::terms;
-
-/// Slots of one type that a single attempt tries.
-const MAX_TRIES: usize = 4;
+use super::record::{Kind, Run, State};
 
 /// A secret in its own memory.
 pub(in crate::core) enum Secret {
@@ -114,7 +109,7 @@ pub(in crate::core) fn perform(desk: &Desk, facts: &Arc<Facts>, order: SlotOrder
         SlotOrder::Remove { unlock, slot } => remove(desk, &unlock, &slot),
         SlotOrder::Upgrade(key) => upgrade(desk, &key),
         SlotOrder::Rekey { keep, drop_absent, compromised, deep } => {
-            return rekey(desk, facts, &keep, drop_absent, compromised.as_deref(), deep);
+            return super::rekey::rekey(desk, facts, &keep, drop_absent, compromised.as_deref(), deep);
         }
     };
     match prepared {
@@ -235,208 +230,17 @@ fn upgrade(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
     Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: None, made: Made::default() })
 }
 
-/// A new root key and a new integrity set; with a compromised slot also a new term and a new audit key.
-fn rekey(
-    desk: &Desk,
-    facts: &Arc<Facts>,
-    keep: &[Key],
-    drop_absent: bool,
-    compromised: Option<&str>,
-    deep: bool,
-) -> Outcome {
-    match prepare_rekey(desk, keep, drop_absent, compromised) {
-        Ok(prepared) => {
-            let result = commit_rekey(desk, facts, prepared, compromised.is_some(), deep);
-            Outcome { result, audited: true }
-        }
-        Err(error) => Outcome::refused(error),
-    }
-}
-
-struct Rekey {
-    base: u64,
-    slots: Vec<Slot>,
-    root: RootKey,
-    steps: Vec<(String, String)>,
-}
-
-fn prepare_rekey(desk: &Desk, keep: &[Key], drop_absent: bool, compromised: Option<&str>) -> Result<Rekey, VaultError> {
-    if desk.barrier.integrity_sets() > 1 {
-        return Err(VaultError::Unavailable("the last change of the root key is still being settled, try again"));
-    }
-    let header = desk.barrier.header();
-    let gone = compromised.map(|slot| find(&header, slot)).transpose()?;
-    let gone_id = gone.map(Slot::id);
-    let root = RootKey::random(&header.vault_id, &*desk.random).map_err(|_| VaultError::Internal)?;
-    let (mut slots, mut steps, mut presented) = (Vec::new(), Vec::new(), Vec::new());
-    for key in keep {
-        let (slot, _) = open(&header, key)?;
-        if Some(slot.id()) == gone_id {
-            return bad("a secret was given for the compromised slot: show secrets of slots that stay");
-        }
-        presented.push((slot.id(), key));
-    }
-    if presented.is_empty() {
-        return bad("field \"keep\" must hold a secret of at least one slot that stays");
-    }
-    let mut absent = Vec::new();
-    for slot in header.slots.iter().filter(|slot| Some(slot.id()) != gone_id) {
-        let (vault, flags) = (&header.vault_id, header.flags);
-        if let Some((_, key)) = presented.iter().find(|(id, _)| *id == slot.id()) {
-            let again = slot.reseal(&key.secret.unlock(), &root, vault, flags, &*desk.random).map_err(refused)?;
-            // Read with its secret, not only written: a slot that does not open must not replace one that does.
-            again.opens(&key.secret.unlock(), vault, flags).map_err(refused)?;
-            slots.push(again);
-            steps.push((named(slot), "sealed anew with its secret".to_owned()));
-        } else if slot.reseals_absent() {
-            slots.push(slot.reseal_absent(&root, vault, flags, &*desk.random).map_err(refused)?);
-            steps.push((named(slot), "sealed anew to its public half; its holder was not needed".to_owned()));
-        } else {
-            absent.push(named(slot));
-            steps.push((named(slot), "dropped: its secret was not given".to_owned()));
-        }
-    }
-    if !absent.is_empty() && !drop_absent {
-        return bad(format!(
-            "no secret was given for {}: give them, or drop these slots with drop_absent",
-            absent.join(", ")
-        ));
-    }
-    if let Some(gone) = gone {
-        steps.push((named(gone), "removed as compromised".to_owned()));
-    }
-    guard(&slots)?;
-    Ok(Rekey { base: header.seq, slots, root, steps })
-}
-
-fn commit_rekey(
-    desk: &Desk,
-    facts: &Arc<Facts>,
-    prepared: Rekey,
-    compromised: bool,
-    deep: bool,
-) -> Result<Reply, VaultError> {
-    let random = Arc::clone(&desk.random);
-    let before = desk.barrier.terms();
-    let reply = desk.alone(facts, move |group, now_ms| {
-        let Rekey { base, slots, root, steps } = prepared;
-        let expected = slots.clone();
-        let generation = group.generation();
-        group.change_header(HeaderChange {
-            base: Some(base),
-            slots: Some(slots),
-            root: Some(root.into_header_keys()),
-            keyring: Some(Box::new(move |keyring, random| {
-                keyring.add_integrity(random)?;
-                if compromised {
-                    keyring.add_term(random, now_ms, true)?;
-                    keyring.add_audit(random)?;
-                }
-                Ok(())
-            })),
-            check: Some(Box::new(move |header| header.slots == expected)),
-        })?;
-        group.run(|tx| {
-            // A rotation of the data key that is under way goes on inside this one.
-            let open = terms::open_run(&record::all(&tx.view(MountId::ROTATION))?);
-            let kind = if compromised { Kind::Compromised } else { Kind::Rekey };
-            let mut run = Run::new(&*random, kind, "root key".to_owned(), State::Settling, now_ms)?;
-            if let Some(mut open) = open {
-                (run.values_before, run.full_speed, run.terms) =
-                    (open.values_before, open.full_speed, open.terms.clone());
-                open.note("end", format!("goes on as {}", run.id));
-                open.advance(State::Done, now_ms);
-                open.put(tx)?;
-            }
-            run.note("root key and integrity set", "new");
-            for (step, result) in steps {
-                run.note(step, result);
-            }
-            if compromised {
-                terms::aim(&mut run, &before, None);
-                run.note("data key", "new term; everything under the older ones is being sealed anew");
-                run.note("audit key", "new; the log names it, signed by the old one");
-                run.note("tokens", "none exist in this version: a certificate is the only credential");
-                run.note(
-                    "certificate authority",
-                    "NOT replaced by this version: whoever could read the store may have its key and make certificates; \
-                     let nobody else reach the listener until a new vault has taken over",
-                );
-                run.full_speed = true;
-                if deep {
-                    run.values_before = Some(generation);
-                }
-            }
-            run.put(tx)?;
-            wire::reply(&run)
-        })
-    })?;
-    desk.follow_audit_key()?;
-    Ok(reply)
-}
-
-/// Drops the older integrity set, once the state and both slots of the anchor are under the newest.
-pub(in crate::core) fn settle(desk: &Desk) -> Result<(), VaultError> {
-    let facts = desk.own("sys/strongroom/rekey", "dropping the old integrity set".to_owned())?;
-    desk.alone(&facts, |group, now_ms| {
-        group.change_header(HeaderChange {
-            keyring: Some(Box::new(|keyring, _| {
-                keyring.drop_old_integrity();
-                Ok(())
-            })),
-            ..HeaderChange::default()
-        })?;
-        group.run(|tx| {
-            let runs = record::all(&tx.view(MountId::ROTATION))?;
-            match runs.into_iter().find(|run| run.state == State::Settling) {
-                Some(run) => next_after_settling(run, now_ms).put(tx),
-                None => Ok(()),
-            }
-        })?;
-        Ok(Reply::none())
-    })?;
-    Ok(())
-}
-
-/// As [`settle`], when only the entry is missing.
-pub(in crate::core) fn settled(desk: &Desk, run: Run) -> Result<(), VaultError> {
-    let facts = desk.own(&terms::path(&run), "the old integrity set is dropped".to_owned())?;
-    desk.records(&facts, move |tx, now_ms| next_after_settling(run, now_ms).put(tx).map(|()| Reply::none()))?;
-    Ok(())
-}
-
-fn next_after_settling(mut run: Run, now_ms: u64) -> Run {
-    run.note("old integrity set", "dropped: an old header can no longer open state or anchor");
-    run.advance(if run.terms.is_empty() { State::Done } else { State::Draining }, now_ms);
-    run
-}
-
 /// The slot that a secret opens, and the root key. The header's MAC is verified under it.
-fn open<'h>(header: &'h Header, key: &Key) -> Result<(&'h Slot, RootKey), VaultError> {
-    let unlock = key.secret.unlock();
-    let meant: Vec<&Slot> = match &key.slot {
-        Some(name) => vec![find(header, name)?],
-        None => header.slots.iter().filter(|slot| unlock.fits(slot.slot_type())).take(MAX_TRIES).collect(),
-    };
-    let mut error = HeaderError::NoSlotOfType;
-    for slot in meant {
-        if let Err(refusal) = slot.admit(WeakKdf::Refuse, None) {
-            error = refusal;
-            continue;
-        }
-        match slot.opens(&unlock, &header.vault_id, header.flags) {
-            Ok(root) => {
-                header.verify(root.header_keys()).map_err(|_| VaultError::Integrity)?;
-                return Ok((slot, root));
-            }
-            Err(refusal) => error = refusal,
-        }
-    }
-    Err(refused(error))
+pub(super) fn open<'h>(header: &'h Header, key: &Key) -> Result<(&'h Slot, RootKey), VaultError> {
+    let named = key.slot.as_deref().map(|name| find(header, name)).transpose()?;
+    let opened = header.open_slot(named, &key.secret.unlock(), WeakKdf::Refuse, None);
+    let (slot, root) = opened.map_err(refused)?;
+    header.verify(root.header_keys()).map_err(|_| VaultError::Integrity)?;
+    Ok((slot, root))
 }
 
 /// A slot by number or label.
-fn find<'h>(header: &'h Header, name: &str) -> Result<&'h Slot, VaultError> {
+pub(super) fn find<'h>(header: &'h Header, name: &str) -> Result<&'h Slot, VaultError> {
     let number: Option<u8> = name.parse().ok();
     let by_number = header.slots.iter().find(|slot| Some(slot.id()) == number);
     by_number.or_else(|| header.slots.iter().find(|slot| slot.label() == name)).ok_or_else(|| {
@@ -445,7 +249,7 @@ fn find<'h>(header: &'h Header, name: &str) -> Result<&'h Slot, VaultError> {
 }
 
 /// What must hold for the slots of every header.
-fn guard(slots: &[Slot]) -> Result<(), VaultError> {
+pub(super) fn guard(slots: &[Slot]) -> Result<(), VaultError> {
     if slots.is_empty() {
         return bad("the last slot stays: without it nobody could open the vault");
     }
@@ -508,7 +312,7 @@ fn free_id(header: &Header) -> Option<u8> {
         .then(|| next.or_else(|| (0..=u8::MAX).find(|id| !taken(id))))?
 }
 
-fn named(slot: &Slot) -> String {
+pub(super) fn named(slot: &Slot) -> String {
     format!("slot {} ({})", slot.id(), slot.label())
 }
 
@@ -553,12 +357,12 @@ fn reply(slot: Option<&Slot>, made: &Made) -> Result<Reply, VaultError> {
     Ok(Reply::data(Zeroizing::new(bytes)))
 }
 
-fn bad<T>(text: impl Into<String>) -> Result<T, VaultError> {
+pub(super) fn bad<T>(text: impl Into<String>) -> Result<T, VaultError> {
     Err(VaultError::BadRequest(text.into()))
 }
 
 /// What the caller learns of a slot that does not open. A wrong secret and a missing slot look alike.
-fn refused(error: HeaderError) -> VaultError {
+pub(super) fn refused(error: HeaderError) -> VaultError {
     match error {
         HeaderError::WrongSecret | HeaderError::NoSlotOfType => VaultError::WrongKey,
         HeaderError::Share(error) => VaultError::BadRequest(error.to_string()),

@@ -170,7 +170,7 @@ pub(in crate::core) fn open_run(runs: &[Run]) -> Option<Run> {
 pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, VaultError> {
     if desk.barrier.integrity_sets() > 1 {
         background.forget();
-        super::slots::settle(desk)?;
+        super::rekey::settle(desk)?;
         return Ok(Some(Duration::ZERO));
     }
     if !background.loaded {
@@ -194,7 +194,7 @@ pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<
         // The integrity sets are settled: the entry was written and the next one was not.
         State::Settling => {
             background.forget();
-            super::slots::settled(desk, run).map(|()| Duration::ZERO)
+            super::rekey::settled(desk, run).map(|()| Duration::ZERO)
         }
         _ => return Ok(None),
     };
