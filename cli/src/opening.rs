@@ -101,6 +101,26 @@ impl OpeningArgs {
         Self { with, passphrase_fd, key_file, slot }
     }
 
+    /// The same, meant for `slot` alone; shares are asked for when it is made of shares.
+    pub fn meant_for(&self, slot: &SlotInfo) -> Self {
+        let with = if slot.kind == "shares" { With::Shares } else { self.with.clone() };
+        Self::of(with, self.passphrase_fd, self.key_file.clone(), Some(slot.id.to_string()))
+    }
+
+    /// Asks for shares of the new set in `slot`. `None` when no person is there: a descriptor was written before the new
+    /// shares existed.
+    ///
+    /// # Errors
+    /// As [`collect`](Self::collect).
+    pub fn new_shares(&self, rotation: &Rotation<'_>, slot: &SlotInfo) -> Result<Option<UnlockBody>, Failure> {
+        if self.passphrase_fd.is_some() {
+            return Ok(None);
+        }
+        let mut body = UnlockBody { slot: Some(slot.id.to_string()), ..UnlockBody::default() };
+        shares(rotation, &mut body, true, &mut |question| prompt::asked(question, NO_TERMINAL))?;
+        Ok(Some(body))
+    }
+
     /// The slot that is named.
     pub fn slot(&self) -> Option<&str> {
         self.slot.as_deref()

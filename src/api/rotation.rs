@@ -39,7 +39,7 @@ pub struct NewSlotBody {
     pub total: Option<u8>,
 }
 
-/// Body of `slots/add` and `slots/change`.
+/// Body of `slots/add`, and of `slots/change` with a new secret.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlotWrite {
@@ -47,6 +47,20 @@ pub struct SlotWrite {
     pub unlock: UnlockBody,
     /// What is to be set.
     pub new: NewSlotBody,
+}
+
+/// Body of `slots/change`: with `new`, or with `confirm`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotChange {
+    /// Opens the slot that is changed; with `confirm` the new share set.
+    pub unlock: UnlockBody,
+    /// What is to be set.
+    #[serde(default)]
+    pub new: Option<NewSlotBody>,
+    /// The shares in `unlock` were read off the prints of a new set: the set that it replaces goes.
+    #[serde(default)]
+    pub confirm: bool,
 }
 
 /// Body of `slots/remove`.
@@ -110,6 +124,8 @@ pub struct SlotInfo {
     pub total: Option<u8>,
     /// First digits of the set's identifier, printed on each share.
     pub set: Option<String>,
+    /// This is a new share set, whose shares were not typed in yet, for the slot of this number; both open.
+    pub replaces: Option<u8>,
 }
 
 /// Reply of `slots`.

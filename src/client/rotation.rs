@@ -108,12 +108,23 @@ impl<'a> Rotation<'a> {
         self.client.ask("POST", "sys/strongroom/slots/add", Some(&slot_write(order)))
     }
 
-    /// Changes the secret of the slot that `order.unlock` opens; its type and label stay.
+    /// Changes the secret of the slot that `order.unlock` opens; its type and label stay. Of a share set the new one is
+    /// made beside the old one, which goes with [`slot_confirm`](Self::slot_confirm).
     ///
     /// # Errors
     /// Any [`ClientError`].
     pub fn slot_change(&self, order: &SlotWrite) -> Result<SlotReply, ClientError> {
         self.client.ask("POST", "sys/strongroom/slots/change", Some(&slot_write(order)))
+    }
+
+    /// Shows shares of a new set, read off the prints; the set that it replaces is removed.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn slot_confirm(&self, unlock: &UnlockBody) -> Result<SlotReply, ClientError> {
+        let mut body = Text::with_room(unlock_size(unlock));
+        body.open("unlock").unlock(unlock).next("confirm").flag(true);
+        self.client.ask("POST", "sys/strongroom/slots/change", Some(&body.end()))
     }
 
     /// Removes a slot, by number or label; `unlock` opens one that stays.

@@ -1,6 +1,7 @@
 //! Shares of a set, typed one after the other until there are enough. Lost with the process, like Vault's.
 
 use crate::api::secret::SecretText;
+use crate::keys::share::ShareSet;
 use crate::keys::{Header, Share, ShareError, Slot};
 
 use super::error::VaultError;
@@ -33,27 +34,41 @@ impl Shares {
         let named = |error: ShareError| VaultError::BadRequest(error.to_string());
         let share = Share::parse(text.reveal()).map_err(named)?;
         let header = header(ports).ok_or(VaultError::NotInitialised)?;
-        let set = header.slots.iter().filter_map(Slot::share_set).next().ok_or(VaultError::WrongKey)?;
+        let sets: Vec<ShareSet> = header.slots.iter().filter_map(Slot::share_set).collect();
+        // Several sets open while one is being replaced. A share of none of them is told so by any of them.
+        let own = sets.iter().find(|set| set.set_id == *share.set_id());
+        let set = own.or(sets.first()).ok_or(VaultError::WrongKey)?;
         set.check(&share, &header.vault_id).map_err(named)?;
-        if self.given.iter().any(|other| other.number() == share.number()) {
+        let same_set = |other: &Share| other.set_id() == share.set_id();
+        if self.given.iter().any(|other| same_set(other) && other.number() == share.number()) {
             return Err(named(ShareError::Duplicate(share.number())));
         }
         // Shares of a set that was replaced meanwhile must not wait here for ever.
-        self.given.retain(|other| other.set_id() == share.set_id());
+        self.given.retain(|other| sets.iter().any(|set| set.set_id == *other.set_id()));
         if self.given.is_empty() {
             let mut nonce = [0; 8];
             ports.random.fill(&mut nonce).map_err(|_| VaultError::Internal)?;
             self.nonce = hex(&nonce);
         }
+        let enough = self.given.iter().filter(|other| same_set(other)).count() + 1 >= usize::from(set.k);
         self.given.push(share);
-        Ok((self.given.len() >= usize::from(set.k)).then(|| std::mem::take(&mut self.given)))
+        Ok(enough.then(|| {
+            // Those of other sets are wiped here.
+            let mut given = std::mem::take(&mut self.given);
+            given.retain(|other| *other.set_id() == set.set_id);
+            given
+        }))
     }
 
     /// What to show. The header is read without being authenticated: it says how many shares are wanted, no more.
     pub(super) fn progress(&self, ports: &Ports) -> Option<Progress> {
-        let set = header(ports)?.slots.iter().filter_map(Slot::share_set).next()?;
-        let nonce = if self.given.is_empty() { String::new() } else { self.nonce.clone() };
-        Some(Progress { threshold: set.k, total: set.n, given: self.given.len(), nonce })
+        let sets: Vec<ShareSet> = header(ports)?.slots.iter().filter_map(Slot::share_set).collect();
+        // That of the last share; before the first the set that has been there longest.
+        let last = self.given.last().and_then(|share| sets.iter().find(|set| set.set_id == *share.set_id()));
+        let set = last.or(sets.first())?;
+        let given = self.given.iter().filter(|share| *share.set_id() == set.set_id).count();
+        let nonce = if given == 0 { String::new() } else { self.nonce.clone() };
+        Some(Progress { threshold: set.k, total: set.n, given, nonce })
     }
 }
 

@@ -9,5 +9,6 @@ mod lifecycle;
 mod pipeline;
 mod rotation;
 mod routes;
+mod share_sets;
 mod support;
 mod values;

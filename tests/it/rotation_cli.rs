@@ -1,5 +1,6 @@
 //! The command's side of slots, root key, data keys and their rotation, against a real daemon.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -100,6 +101,36 @@ impl Desk {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(expected), "{arguments:?}: {expected:?} is not in: {said}");
         assert!(said.trim_end().lines().count() >= 2, "{arguments:?}: no next step: {said}");
+    }
+
+    /// At a terminal: types `answers` when a share is asked for, and after them what the command printed as shares.
+    fn at_a_terminal(&self, arguments: &str, answers: &[&str]) -> String {
+        let tool = Path::new(DAEMON).with_file_name("strongroom");
+        let mut command = Command::new("script");
+        command.args(["-qec", &format!("{} {arguments}", tool.display()), "/dev/null"]);
+        for (name, value) in self.command(&[]).get_envs() {
+            command.env(name, value.unwrap());
+        }
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir(self.folder.path());
+        let mut terminal = piped.spawn().unwrap();
+        let mut keyboard = terminal.stdin.take().unwrap();
+        let mut screen = terminal.stdout.take().unwrap();
+        let (mut said, mut answered, mut piece) = (String::new(), 0, [0; 4096]);
+        loop {
+            let got = screen.read(&mut piece).unwrap();
+            if got == 0 {
+                break;
+            }
+            said.push_str(&String::from_utf8_lossy(&piece[..got]));
+            if said.matches("Share ").count() > answered && said.ends_with(": ") {
+                let printed: Vec<&str> = said.lines().filter(|line| line.starts_with("srs1-")).collect();
+                let next = answers.iter().copied().chain(printed.iter().map(|line| line.trim())).nth(answered);
+                writeln!(keyboard, "{}", next.expect("no more is asked for")).unwrap();
+                answered += 1;
+            }
+        }
+        assert!(terminal.wait().unwrap().success(), "{said}");
+        said
     }
 
     /// Adds a passphrase slot.
@@ -229,6 +260,43 @@ fn printed_codes_and_shares_open_the_vault() {
     assert!(text(&again.stdout).contains("1 of 2 shares"));
     desk.fails(1, "still sealed", &["unseal", "--fd", "0"], &[shares[1]]);
     assert!(text(&desk.fed(&["unseal", "--fd", "0"], &[shares[0]]).stdout).contains("unsealed"));
+}
+
+#[test]
+fn a_share_set_is_changed_in_two_steps() {
+    let mut desk = Desk::new();
+    let add = ["slot", "add", "--passphrase-fd", "0", "--label", "board", "--type", "shares"];
+    let made = desk.json(&[&add[..], &["--threshold", "2", "--total", "3"]].concat(), &[PASSPHRASE]);
+    let share = |made: &serde_json::Value, at: usize| made["shares"][at].as_str().unwrap().to_owned();
+    let old = [share(&made, 0), share(&made, 1)];
+    let old: Vec<&str> = old.iter().map(String::as_str).collect();
+    let change = ["slot", "change", "--slot", "board", "--passphrase-fd", "0", "--threshold", "2", "--total", "2"];
+    let first = desk.fed(&change, &old);
+    let said = text(&first.stderr);
+    assert!(said.contains("go on, now or later, with: strongroom slot change --slot 2"), "{said}");
+    let printed = text(&first.stdout);
+    let new: Vec<&str> = printed.lines().collect();
+    assert!(new.len() == 2 && new.iter().all(|line| line.starts_with("srs1-")), "shares alone: {printed}");
+    assert!(desk.ok(&["slot", "list"]).contains("NOT TYPED IN YET, slot 1 opens too"));
+
+    // Cut off here: both open, and the same command goes on with the new shares, whichever slot it names.
+    desk.again(true);
+    desk.fed(&["unseal", "--shares", "--fd", "0"], &new);
+    let test = ["slot", "test", "--with", "shares", "--passphrase-fd", "0"];
+    assert!(text(&desk.fed(&test, &old).stdout).contains("slot 1 (board"));
+    desk.fails(1, "older set", &change, &old);
+    desk.fails(1, "its new set", &["slot", "remove", "board", "-y", "--passphrase-fd", "0"], &[PASSPHRASE]);
+    assert_eq!(desk.labels().len(), 3);
+    let second = desk.fed(&["slot", "change", "--slot", "board", "--passphrase-fd", "0"], &new);
+    assert!(text(&second.stdout).contains("slot 2 (board, shares) changed"));
+    assert!(text(&second.stderr).contains("burn the old shares"));
+    assert_eq!(desk.labels().len(), 2);
+    desk.fails(1, "older set", &test, &old);
+
+    // A person does both in one run.
+    let said = desk.at_a_terminal("slot change --slot board --threshold 2 --total 2", &new);
+    assert!(said.contains("slot 3 (board, shares) changed; slot 2 (board, shares) is gone"), "{said}");
+    desk.fails(1, "older set", &test, &new);
 }
 
 #[test]

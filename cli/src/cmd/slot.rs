@@ -30,6 +30,10 @@ strongroom slot add --label board --type shares --threshold 2 --total 3"
     )]
     Add(AddArgs),
     /// Change the secret of a slot; its type and label stay. Name the slot with --slot.
+    #[command(after_help = "strongroom slot change --slot olga
+strongroom slot change --slot board --threshold 2 --total 3
+A share set is changed in two steps: the new shares are printed, then enough of them are asked for, off the prints. Only
+then the old set goes. Cut off in between, both sets open; the same command goes on.")]
     Change(ChangeArgs),
     /// Remove a slot; with --compromised also replace every key that its holder may have had.
     Remove(RemoveArgs),
@@ -238,6 +242,10 @@ pub fn line(slot: &SlotInfo) -> String {
     if slot.recovery {
         text.push_str(" for recovery");
     }
+    if let Some(old) = slot.replaces {
+        let next = format!(" NOT TYPED IN YET, slot {old} opens too: strongroom slot change --slot {}", slot.id);
+        text.push_str(&next);
+    }
     if slot.survives_rekey {
         text.push_str(" survives rekey without its holder");
     }
@@ -264,28 +272,71 @@ impl ChangeArgs {
     fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let (rotation, mut fds) = (session.client.rotation(), Descriptors::default());
         let named = match self.opening.slot() {
-            Some(name) => Some(find(&rotation.slots()?.slots, name)?.clone()),
+            Some(name) => {
+                let list = rotation.slots()?.slots;
+                let slot = find(&list, name)?;
+                // Half done before: the new set is what is asked for now.
+                Some(list.iter().find(|new| new.replaces == Some(slot.id)).unwrap_or(slot).clone())
+            }
             None => None,
         };
-        let mut unlock = self.opening.collect(&rotation, &mut fds)?;
+        let mut unlock = match &named {
+            Some(slot) => {
+                if slot.replaces.is_some() {
+                    eprintln!("{} was made before; its shares are asked for now", title(slot));
+                }
+                self.opening.meant_for(slot).collect(&rotation, &mut fds)?
+            }
+            None => self.opening.collect(&rotation, &mut fds)?,
+        };
         // The type of the slot that the secret opens says what is to be asked for next.
         deriving();
         let slot = rotation.slot_test(&unlock).map_err(|error| wrong(error, "nothing was changed"))?;
+        unlock.slot = Some(slot.id.to_string());
+        if slot.replaces.is_some() {
+            let reply = rotation.slot_confirm(&unlock).map_err(|error| wrong(error, "nothing was changed"))?;
+            made(out, &reply, "changed")?;
+            eprintln!("{OLD_SET}");
+            return Ok(());
+        }
         let slot = named.unwrap_or(slot);
         let kind = SlotType::of(&slot).ok_or_else(|| {
             Failure::usage(format!("{} is of a type that cannot be changed", title(&slot)), "remove it and add another")
         })?;
-        unlock.slot = Some(slot.id.to_string());
         self.new.check(kind)?;
         eprintln!("changing {}", title(&slot));
         let new = self.new.collect(kind, &slot.label, &mut fds)?;
         let done = rotation.slot_change(&SlotWrite { unlock, new });
         let reply = done.map_err(|error| wrong(error, "nothing was changed"))?;
+        if reply.slot.replaces.is_some() {
+            return self.second_step(session, out, &reply, &slot);
+        }
         made(out, &reply, "changed")?;
         eprintln!("old copies of the header, in backups, still open with the old secret");
         Ok(())
     }
+
+    /// The new set is made; the old one goes when the new shares were typed in, off the prints.
+    fn second_step(&self, session: &Session, out: &Output, reply: &SlotReply, old: &SlotInfo) -> Result<(), Failure> {
+        let rotation = session.client.rotation();
+        made(out, reply, "made, beside the old set")?;
+        let needed = reply.slot.threshold.unwrap_or_default();
+        eprintln!(
+            "The old set still opens, and goes when {needed} of the new shares are typed in, off the prints. Until then both\n\
+             open; go on, now or later, with: strongroom slot change --slot {}",
+            reply.slot.id
+        );
+        let Some(unlock) = self.opening.new_shares(&rotation, &reply.slot)? else { return Ok(()) };
+        let reply = rotation.slot_confirm(&unlock).map_err(|error| wrong(error, "both sets still open"))?;
+        // The shares alone are on standard output.
+        eprintln!("{} changed; {} is gone\n{OLD_SET}", title(&reply.slot), title(old));
+        Ok(())
+    }
 }
+
+/// What is true after a share set was replaced.
+const OLD_SET: &str =
+    "Collect and burn the old shares: they open old copies of the header, in backups, and nothing else.";
 
 impl RemoveArgs {
     fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
@@ -392,9 +443,13 @@ fn made(out: &Output, reply: &SlotReply, word: &str) -> Result<(), Failure> {
         );
     }
     if many {
+        let try_them = match reply.slot.replaces {
+            None => ", and try the prints: strongroom slot test --with shares",
+            Some(_) => ".",
+        };
         eprintln!(
             "These shares are shown only now. Print each on its own sheet, give each to another person, keep none with the\n\
-             vault, and try the prints: strongroom slot test --with shares"
+             vault{try_them}"
         );
     }
     Ok(())

@@ -7,6 +7,7 @@
 mod keeper;
 pub(super) mod record;
 mod rekey;
+mod sets;
 pub(super) mod slots;
 pub(super) mod terms;
 pub(super) mod value;

@@ -14,6 +14,7 @@ use super::super::request::Reply;
 use super::super::sys::rotation as wire;
 use super::keeper::{Desk, Outcome};
 use super::record::{self, Kind, Run, State};
+use super::sets;
 use super::slots::{Key, bad, find, guard, named, open, refused};
 use super::terms;
 
@@ -87,6 +88,7 @@ fn prepare_rekey(desk: &Desk, keep: &[Key], drop_absent: bool, compromised: Opti
     if let Some(gone) = gone {
         steps.push((named(gone), "removed as compromised".to_owned()));
     }
+    sets::settle_names(&header, &mut slots);
     guard(&slots)?;
     Ok(Rekey { base: header.seq, slots, root, steps })
 }

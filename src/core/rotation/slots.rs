@@ -24,6 +24,7 @@ use super::super::mount::hex;
 use super::super::request::Reply;
 use super::keeper::{Desk, Outcome};
 use super::record::{Kind, Run, State};
+use super::sets;
 
 /// A secret in its own memory.
 pub(in crate::core) enum Secret {
@@ -79,6 +80,8 @@ pub(in crate::core) enum SlotOrder {
         unlock: Key,
         making: Making,
     },
+    /// The shares of a new set, typed in: the set that it replaces goes.
+    Confirm(Key),
     Remove {
         unlock: Key,
         slot: String,
@@ -106,6 +109,7 @@ pub(in crate::core) fn perform(desk: &Desk, facts: &Arc<Facts>, order: SlotOrder
         SlotOrder::Test(key) => return Outcome { result: test(desk, &key), audited: false },
         SlotOrder::Add { unlock, label, making } => add(desk, &unlock, &label, making),
         SlotOrder::Change { unlock, making } => change(desk, &unlock, making),
+        SlotOrder::Confirm(key) => confirm(desk, &key),
         SlotOrder::Remove { unlock, slot } => remove(desk, &unlock, &slot),
         SlotOrder::Upgrade(key) => upgrade(desk, &key),
         SlotOrder::Rekey { keep, drop_absent, compromised, deep } => {
@@ -162,20 +166,20 @@ fn add(desk: &Desk, unlock: &Key, label: &str, making: Making) -> Result<Prepare
     if label.is_empty() || header.slots.iter().any(|slot| slot.label() == label) {
         return bad("field \"label\" must be a text that no other slot has");
     }
+    if sets::is_reserved(label) {
+        return bad("field \"label\": this beginning marks new share sets that were not typed in yet");
+    }
     let (_, root) = open(&header, unlock)?;
-    let id =
-        free_id(&header).ok_or_else(|| VaultError::BadRequest("all slots are taken: remove one first".to_owned()))?;
-    let (slot, made) = make(desk, &header, &root, (id, label), making, None)?;
+    let (slot, made) = make(desk, &header, &root, (free_id(&header)?, label), making, None)?;
+    Ok(further(&header, slot, "add", made))
+}
+
+/// The header with one slot more.
+fn further(header: &Header, slot: Slot, verb: &str, made: Made) -> Prepared {
     let mut slots = header.slots.clone();
     slots.push(slot.clone());
-    Ok(Prepared {
-        base: header.seq,
-        slots,
-        target: named(&slot),
-        step: format!("add {}", slot.type_name()),
-        fresh: Some(slot),
-        made,
-    })
+    let (target, step) = (named(&slot), format!("{verb} {}", slot.type_name()));
+    Prepared { base: header.seq, slots, target, step, fresh: Some(slot), made }
 }
 
 fn change(desk: &Desk, unlock: &Key, making: Making) -> Result<Prepared, VaultError> {
@@ -189,15 +193,34 @@ fn change(desk: &Desk, unlock: &Key, making: Making) -> Result<Prepared, VaultEr
     if kind != old.slot_type() {
         return bad("a slot keeps its type: add a slot of the other type, try it, then remove this one");
     }
+    if matches!(making, Making::Shares { .. }) {
+        // Printed shares may be lost or wrong on paper: the old set stays until the new one was typed in.
+        let label = sets::label(&header, old)?;
+        let (slot, made) = make(desk, &header, &root, (free_id(&header)?, &label), making, None)?;
+        return Ok(further(&header, slot, "make a new set of", made));
+    }
     let (slot, made) = make(desk, &header, &root, (old.id(), old.label()), making, old.cost())?;
     let slots = replaced(&header, &slot);
     let step = format!("change {}", slot.type_name());
     Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: Some(slot), made })
 }
 
+/// The shares that are shown open the vault by the new set alone: so the old one may go.
+fn confirm(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
+    let header = desk.barrier.header();
+    let (new, _) = open(&header, key)?;
+    let (slots, slot, gone) = sets::confirmed(&header, new)?;
+    guard(&slots)?;
+    let (target, step) = (named(&slot), format!("shares typed in; remove {}", named(gone)));
+    Ok(Prepared { base: header.seq, slots, target, step, fresh: Some(slot), made: Made::default() })
+}
+
 fn remove(desk: &Desk, unlock: &Key, slot: &str) -> Result<Prepared, VaultError> {
     let header = desk.barrier.header();
     let gone = find(&header, slot)?;
+    if let Some(new) = sets::waiting_for(&header, gone) {
+        return bad(format!("{} is its new set, and was not typed in yet: do that, or remove the new set", named(new)));
+    }
     let (stays, _) = open(&header, unlock)?;
     if stays.id() == gone.id() {
         return bad("show a secret of a slot that stays: nobody may lock everybody out");
@@ -305,11 +328,13 @@ fn replaced(header: &Header, slot: &Slot) -> Vec<Slot> {
     header.slots.iter().map(|old| if old.id() == slot.id() { slot.clone() } else { old.clone() }).collect()
 }
 
-fn free_id(header: &Header) -> Option<u8> {
+fn free_id(header: &Header) -> Result<u8, VaultError> {
     let next = header.slots.iter().map(Slot::id).max().and_then(|id| id.checked_add(1));
     let taken = |id: &u8| header.slots.iter().any(|slot| slot.id() == *id);
-    (header.slots.len() < crate::keys::header::MAX_SLOTS)
-        .then(|| next.or_else(|| (0..=u8::MAX).find(|id| !taken(id))))?
+    let free = (header.slots.len() < crate::keys::header::MAX_SLOTS)
+        .then(|| next.or_else(|| (0..=u8::MAX).find(|id| !taken(id))))
+        .flatten();
+    free.ok_or_else(|| VaultError::BadRequest("all slots are taken: remove one first".to_owned()))
 }
 
 pub(super) fn named(slot: &Slot) -> String {
@@ -330,6 +355,7 @@ pub(in crate::core) fn info(slot: &Slot) -> SlotInfo {
         threshold: set.as_ref().map(|set| set.k),
         total: set.as_ref().map(|set| set.n),
         set: set.as_ref().map(|set| hex(set.set_id.get(..4).unwrap_or_default())),
+        replaces: sets::replaces(slot),
     }
 }
 

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::api::rotation::{
-    NewSlotBody, ProofInfo, RekeyBody, RotateBody, RotateConfig, RotationInfo, RotationList, SlotList, SlotRemove,
-    SlotTest, SlotWrite, StepInfo, TermInfo, TermList, UnlockBody,
+    NewSlotBody, ProofInfo, RekeyBody, RotateBody, RotateConfig, RotationInfo, RotationList, SlotChange, SlotList,
+    SlotRemove, SlotTest, SlotWrite, StepInfo, TermInfo, TermList, UnlockBody,
 };
 use crate::api::secret::SecretText;
 use crate::api::time::rfc3339_nano;
@@ -124,9 +124,13 @@ pub(super) fn add(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
 }
 
 pub(super) fn change(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
-    let SlotWrite { unlock, new } = parse(inquiry.body)?;
-    let (_, making) = making(new)?;
-    Ok(Order::Slot(SlotOrder::Change { unlock: key(unlock)?, making }))
+    let SlotChange { unlock, new, confirm } = parse(inquiry.body)?;
+    let unlock = key(unlock)?;
+    Ok(Order::Slot(match (new, confirm) {
+        (Some(new), false) => SlotOrder::Change { unlock, making: making(new)?.1 },
+        (None, true) => SlotOrder::Confirm(unlock),
+        _ => return bad("give either \"new\", or \"confirm\": true with the shares of a new set"),
+    }))
 }
 
 pub(super) fn remove(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {

@@ -111,6 +111,12 @@ impl Slot {
         &self.label
     }
 
+    /// The same slot under another name, of at most [`MAX_LABEL`] bytes. Only the header's MAC covers the label, so what
+    /// opens the slot opens it as before.
+    pub(crate) fn labelled(&self, label: &str) -> Self {
+        Self { label: label.to_owned(), ..self.clone() }
+    }
+
     /// The Argon2id cost, for the types that have a passphrase.
     pub fn cost(&self) -> Option<Params> {
         self.parsed().ok()?.pass().map(|pass| pass.cost)
