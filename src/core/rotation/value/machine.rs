@@ -210,15 +210,15 @@ pub(super) fn start(desk: &Desk, facts: &Arc<Facts>, row: ValueRow, now_ms: u64)
         (row.phase, row.error) = (Phase::Staged, None);
     };
     if row.policy.target.is_some() {
-        return commit(desk, facts, row, stage, |_, _, _, _| Ok(()));
+        return commit(desk, facts, &row, stage, |_, _, _, _| Ok(()));
     }
-    commit(desk, facts, row, stage, make_current)
+    commit(desk, facts, &row, stage, make_current)
 }
 
 /// Makes the candidate current.
 fn promote(desk: &Desk, row: ValueRow) -> Result<ValueRow, VaultError> {
     let facts = facts(desk, &row, "verified -> promoted")?;
-    match commit(desk, &facts, row.duplicate()?, |_, _| (), make_current) {
+    match commit(desk, &facts, &row, |_, _| (), make_current) {
         // The secret was deleted, or is no object any more: only somebody can tell what is meant.
         Err(VaultError::BadRequest(text)) => advance(desk, row, move |row, _| {
             row.phase = Phase::NeedsOperator;
@@ -280,11 +280,11 @@ pub(super) fn abort(desk: &Desk, facts: &Arc<Facts>, row: ValueRow) -> Result<Va
         Phase::Idle | Phase::Promoted => Err(VaultError::BadRequest(
             "no rotation is under way: to go back to the version before, write its value again".to_owned(),
         )),
-        Phase::Staged => commit(desk, facts, row, |row, _| idle(row), |_, _, _, _| Ok(())),
+        Phase::Staged => commit(desk, facts, &row, |row, _| idle(row), |_, _, _, _| Ok(())),
         _ => commit(
             desk,
             facts,
-            row,
+            &row,
             |row, _| {
                 (row.phase, row.attempts, row.not_before_ms, row.paused) = (Phase::RollingBack, 0, 0, false);
             },
@@ -298,7 +298,7 @@ pub(super) fn resume(desk: &Desk, facts: &Arc<Facts>, row: ValueRow) -> Result<V
     commit(
         desk,
         facts,
-        row,
+        &row,
         |row, _| {
             (row.paused, row.attempts, row.not_before_ms, row.refused) = (false, 0, 0, false);
             if row.phase == Phase::NeedsOperator {
@@ -315,26 +315,25 @@ fn advance(
     row: ValueRow,
     change: impl FnOnce(&mut ValueRow, u64) + Send + 'static,
 ) -> Result<ValueRow, VaultError> {
-    let mut preview = row.duplicate()?;
-    let from = row.phase.as_str();
-    preview.paused = false;
-    let facts = facts(desk, &row, &format!("goes on from {from}"))?;
-    commit(desk, &facts, row, change, |_, _, _, _| Ok(()))
+    let facts = facts(desk, &row, &format!("goes on from {}", row.phase.as_str()))?;
+    commit(desk, &facts, &row, change, |_, _, _, _| Ok(()))
 }
 
-/// Changes an entry in one commit: first its own fields, then what else belongs to the same group.
+/// Changes the entry that `row` was read from, in one commit: first its own fields, then what else belongs to the same
+/// group.
 pub(super) fn commit(
     desk: &Desk,
     facts: &Arc<Facts>,
-    row: ValueRow,
+    row: &ValueRow,
     change: impl FnOnce(&mut ValueRow, u64) + Send + 'static,
     more: impl FnOnce(&mut Tx<'_>, &Snapshot, &mut ValueRow, u64) -> Result<(), VaultError> + Send + 'static,
 ) -> Result<ValueRow, VaultError> {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    let (path, key, revision) = (row.path.clone(), row.key.clone(), row.revision);
     desk.decided(facts, move |tx, snapshot, now_ms| {
-        let stored = record::find(&tx.view(MountId::ROTATION), &row.path, &row.key)?;
+        let stored = record::find(&tx.view(MountId::ROTATION), &path, &key)?;
         let mut row = match stored {
-            Some(stored) if stored.revision == row.revision => stored,
+            Some(stored) if stored.revision == revision => stored,
             Some(_) => return Err(VaultError::Unavailable("the rotation went on meanwhile, look again")),
             None => return Err(VaultError::NotFound),
         };

@@ -136,15 +136,6 @@ impl ValueRow {
         format!("{}_PUBLIC", self.key)
     }
 
-    /// A second copy; the candidate is a secret, so make few.
-    ///
-    /// # Errors
-    /// [`VaultError::Internal`].
-    pub(in crate::core) fn duplicate(&self) -> Result<Self, VaultError> {
-        let bytes = zeroize::Zeroizing::new(serde_json::to_vec(self).map_err(|_| VaultError::Internal)?);
-        serde_json::from_slice(&bytes).map_err(|_| VaultError::Internal)
-    }
-
     /// The candidate as connectors take it.
     pub(in crate::core) fn staged(&self) -> Option<Credential> {
         let candidate = self.candidate.as_ref()?;

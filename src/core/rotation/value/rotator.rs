@@ -272,7 +272,7 @@ impl Thread {
             }
             ValueOrder::Pause { path, key } => {
                 let row = self.find(&path, &key)?;
-                machine::commit(&self.desk, facts, row, |row, _| row.paused = true, |_, _, _, _| Ok(()))?
+                machine::commit(&self.desk, facts, &row, |row, _| row.paused = true, |_, _, _, _| Ok(()))?
             }
             ValueOrder::Resume { path, key } => {
                 let row = self.find(&path, &key)?;
@@ -317,7 +317,7 @@ impl Thread {
                 (row.policy, row.next_ms) = (policy, next_ms);
                 row.reminded.clear();
             };
-            return Ok(machine::commit(&self.desk, facts, row, change, |_, _, _, _| Ok(()))?);
+            return Ok(machine::commit(&self.desk, facts, &row, change, |_, _, _, _| Ok(()))?);
         }
         let row = ValueRow {
             format: 1,
@@ -339,9 +339,13 @@ impl Thread {
             error: None,
             reminded: Vec::new(),
         };
-        let entry = row.duplicate().map_err(Refused::early)?;
-        self.desk.records(facts, move |tx, _| entry.put(tx).map(|()| Reply::none()))?;
-        Ok(row)
+        let (sender, written) = sync_channel(1);
+        self.desk.records(facts, move |tx, _| {
+            row.put(tx)?;
+            let _ = sender.send(row);
+            Ok(Reply::none())
+        })?;
+        Ok(written.try_recv().map_err(|_| VaultError::Internal)?)
     }
 
     /// What the policy alone cannot know.
@@ -398,7 +402,7 @@ impl Thread {
                 format!("value {}: expires within {days} days", row.key),
             )?;
             let change = move |row: &mut ValueRow, _| row.reminded.extend(due);
-            machine::commit(&self.desk, &facts, row, change, |_, _, _, _| Ok(()))?;
+            machine::commit(&self.desk, &facts, &row, change, |_, _, _, _| Ok(()))?;
         }
         Ok(())
     }
