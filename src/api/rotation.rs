@@ -277,7 +277,7 @@ pub struct ValueInfo {
     pub path: String,
     /// Key within the secret.
     pub key: String,
-    /// `idle`, `staged`, `applying`, `applied`, `verified`, `promoted`, `rolling-back` or `needs-operator`.
+    /// `idle`, `generating`, `staged`, `applying`, `applied`, `verified`, `promoted`, `rolling-back` or `needs-operator`.
     pub state: String,
     /// Waits for `resume`.
     pub paused: bool,

@@ -15,20 +15,30 @@
 //! | 75 | not now, again later (`EX_TEMPFAIL`) |
 //! | other | broken: for the operator |
 //! | by signal, time limit | again later |
+//!
+//! `generate` prints a new value, one line, on its standard output, and gets no value in its input. Nothing that it
+//! writes is ever shown.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::child::{self, Ending, Output, Program};
+use crate::api::secret::SecretText;
+
+use super::child::{self, Ending, Outcome, Output, Program};
 use super::redact::redact;
 use super::{ConnectError, Connector, Credential, Live, Step, permanent, retry};
+
+/// Longest value that a command may print, bytes.
+const MAX_VALUE: usize = 8 * 1024;
 
 /// The programs of a target, as the configuration names them: absolute path, then arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HookTarget {
-    /// Makes the staged value valid. Required.
+    /// Prints a new value. This or `apply` is required.
+    pub generate: Option<Vec<String>>,
+    /// Makes the staged value valid.
     pub apply: Option<Vec<String>>,
     /// Uses the staged value for real; also answers what works after a crash.
     pub verify: Option<Vec<String>>,
@@ -80,11 +90,13 @@ impl Hook {
     /// Checks the target without running anything.
     ///
     /// # Errors
-    /// [`ConnectError::Permanent`]: no `apply`, an empty command, a program that is not an absolute path, a NUL, a time
+    /// [`ConnectError::Permanent`]: neither `apply` nor `generate`, an empty command, a program that is not an absolute path, a NUL, a time
     /// limit outside 1 to 3600 seconds, only one of user and group.
     pub fn new(target: HookTarget) -> Result<Self, ConnectError> {
-        if target.apply.is_none() {
-            return Err(permanent("the hook has no apply command; add one to the target in the configuration"));
+        if target.apply.is_none() && target.generate.is_none() {
+            return Err(permanent(
+                "the hook has neither an apply nor a generate command; add one to the target in the configuration",
+            ));
         }
         for (name, command) in commands(&target) {
             let Some(command) = command else { continue };
@@ -109,10 +121,10 @@ impl Hook {
         Ok(Self { target, owner })
     }
 
-    /// Runs one command with the values of `step`; no value of `known` may come back.
-    fn run(&self, name: &'static str, command: &[String], step: &Step<'_>, known: &Step<'_>) -> Answer {
+    /// Runs one command with the values of `step`.
+    fn execute(&self, name: &'static str, command: &[String], step: &Step<'_>) -> Result<Outcome, ConnectError> {
         let Some(input) = input(step) else {
-            return Answer::Failed(permanent("the values cannot be written as JSON; report it"));
+            return Err(permanent("the values cannot be written as JSON; report it"));
         };
         let environment = [("PATH", "/usr/bin:/bin"), ("STRONGROOM_ROTATION_ID", step.id), ("STRONGROOM_STEP", name)];
         let outcome = child::run(&Program {
@@ -122,21 +134,14 @@ impl Hook {
             input: &input,
             limit: Duration::from_secs(self.target.timeout_s),
         });
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(kind) => {
-                return Answer::Failed(permanent(format!(
-                    "the {name} command cannot be started ({kind}); check its path and rights"
-                )));
-            }
-        };
-        let values: Vec<&str> = [known.staged, known.current, known.previous]
-            .into_iter()
-            .flatten()
-            .map(|login| login.secret.reveal())
-            .collect();
-        let said = said(&outcome.stdout, &outcome.stderr, &values);
-        match outcome.ending {
+        outcome.map_err(|kind| {
+            permanent(format!("the {name} command cannot be started ({kind}); check its path and rights"))
+        })
+    }
+
+    /// What its end means; `said` stands in the middle of the sentence.
+    fn judge(&self, name: &'static str, ending: &Ending, said: &str) -> Answer {
+        match ending {
             Ending::Code(0) => Answer::Done,
             Ending::Code(75) => Answer::Failed(retry(format!(
                 "the {name} command asks to be run later (exit code 75){said}; see what it waits for"
@@ -156,11 +161,42 @@ impl Hook {
             ))),
         }
     }
+
+    /// Runs one command with the values of `step`; no value of `known` may come back.
+    fn run(&self, name: &'static str, command: &[String], step: &Step<'_>, known: &Step<'_>) -> Answer {
+        match self.execute(name, command, step) {
+            Ok(outcome) => {
+                let known = [known.staged, known.current, known.previous].into_iter().flatten();
+                let values: Vec<&str> = known.map(|login| login.secret.reveal()).collect();
+                self.judge(name, &outcome.ending, &said(&outcome.stdout, &outcome.stderr, &values))
+            }
+            Err(error) => Answer::Failed(error),
+        }
+    }
+}
+
+/// The value that a command printed. The errors say nothing of what it holds.
+pub(super) fn printed(output: &Output) -> Result<SecretText, ConnectError> {
+    let wrong = |what: &str| {
+        Err(permanent(format!("the generate command {what}; repair it, it must print the value as one line of text")))
+    };
+    let line = output.bytes.strip_suffix(b"\n").unwrap_or(&output.bytes);
+    if output.cut || line.len() > MAX_VALUE {
+        return wrong("printed more than 8192 bytes");
+    }
+    let Ok(text) = std::str::from_utf8(line) else { return wrong("printed something that is not UTF-8") };
+    match text {
+        "" => wrong("printed nothing"),
+        _ if text.contains('\n') => wrong("printed more than one line"),
+        _ if text.contains(char::is_control) => wrong("printed a control character"),
+        _ => Ok(SecretText::from(text)),
+    }
 }
 
 /// The commands with their names in configuration and environment.
-fn commands(target: &HookTarget) -> [(&'static str, Option<&Vec<String>>); 4] {
+fn commands(target: &HookTarget) -> [(&'static str, Option<&Vec<String>>); 5] {
     [
+        ("generate", target.generate.as_ref()),
         ("apply", target.apply.as_ref()),
         ("verify", target.verify.as_ref()),
         ("revert", target.revert.as_ref()),
@@ -237,6 +273,15 @@ impl Connector for Hook {
 
     fn next_user(&self, _current: Option<&str>) -> Result<String, ConnectError> {
         Ok(String::new())
+    }
+
+    fn generate(&self, step: &Step<'_>) -> Result<SecretText, ConnectError> {
+        let command = self.target.generate.as_ref();
+        let command = command.ok_or_else(|| permanent("the hook has no generate command; add one to the target"))?;
+        let outcome = self.execute("generate", command, step)?;
+        // Either output may hold the value, and nobody knows what it looks like: neither is shown.
+        Result::from(self.judge("generate", &outcome.ending, " (what it wrote may hold the value and is not shown)"))?;
+        printed(&outcome.stdout)
     }
 
     fn apply(&self, step: &Step<'_>) -> Result<(), ConnectError> {

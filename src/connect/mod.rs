@@ -84,6 +84,15 @@ pub trait Connector: Send + Sync {
     /// [`ConnectError::Permanent`] when the target is misconfigured so that no login can be named.
     fn next_user(&self, current: Option<&str>) -> Result<String, ConnectError>;
 
+    /// Makes a new value, without telling anybody of it. `step` holds no credential. May be repeated: each value that was
+    /// not stored is thrown away.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; `Permanent` where the target makes no values.
+    fn generate(&self, _step: &Step<'_>) -> Result<SecretText, ConnectError> {
+        Err(permanent(format!("a target of type {} makes no values; name a hook with a generate command", self.kind())))
+    }
+
     /// Makes the staged credential valid. May be repeated.
     ///
     /// # Errors
@@ -134,6 +143,16 @@ pub trait Target: Send + Sync {
     /// How many logins take turns: two, one, or none when values have no login.
     fn logins(&self) -> usize;
 
+    /// Whether new values can be applied to it.
+    fn applies(&self) -> bool {
+        true
+    }
+
+    /// Whether it makes new values.
+    fn generates(&self) -> bool {
+        false
+    }
+
     /// Makes the connector for one rotation, without touching the target.
     ///
     /// # Errors
@@ -172,6 +191,14 @@ impl Target for PostgresEntry {
 impl Target for hook::HookTarget {
     fn logins(&self) -> usize {
         0
+    }
+
+    fn applies(&self) -> bool {
+        self.apply.is_some()
+    }
+
+    fn generates(&self) -> bool {
+        self.generate.is_some()
     }
 
     fn admin(&self) -> Option<&AdminPlace> {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::hook::{Hook, HookTarget};
+use super::child::Output;
+use super::hook::{self, Hook, HookTarget};
 use super::postgres::{Postgres, PostgresTarget, Roles};
 use super::redact::redact;
 use super::{ConnectError, Connector, Credential, Live, Step, ident, scram, tls};
@@ -17,7 +18,7 @@ fn shell(script: &str) -> Option<Vec<String>> {
     Some(["/bin/sh", "-c", script].map(str::to_owned).to_vec())
 }
 
-fn hook(target: HookTarget) -> Hook {
+fn made(target: HookTarget) -> Hook {
     let timeout_s = if target.timeout_s == 0 { 10 } else { target.timeout_s };
     Hook::new(HookTarget { timeout_s, ..target }).expect("a target that is in order")
 }
@@ -29,7 +30,7 @@ fn applies(script: &str, secret: &str) -> Result<(), ConnectError> {
 fn applies_within(timeout_s: u64, script: &str, secret: &str) -> Result<(), ConnectError> {
     let staged = login("", secret);
     let step = Step { id: "r-1", path: "app/prod", key: "K", staged: Some(&staged), current: None, previous: None };
-    hook(HookTarget { apply: shell(script), timeout_s, ..HookTarget::default() }).apply(&step)
+    made(HookTarget { apply: shell(script), timeout_s, ..HookTarget::default() }).apply(&step)
 }
 
 fn text(result: Result<(), ConnectError>) -> String {
@@ -92,6 +93,16 @@ proptest! {
     fn redaction_takes_all_output(output in prop::collection::vec(any::<u8>(), 0..400), cut: bool, value in ".{0,40}") {
         let clean = redact(&output, cut, &[&value]);
         prop_assert!(!clean.chars().any(char::is_control));
+    }
+
+    #[test]
+    fn a_printed_value_is_one_line_or_none(bytes in prop::collection::vec(any::<u8>(), 0..40), cut: bool) {
+        let output = Output { bytes: zeroize::Zeroizing::new(bytes.clone()), cut };
+        if let Ok(value) = hook::printed(&output) {
+            let value = value.reveal();
+            prop_assert!(!cut && !value.is_empty() && !value.contains(char::is_control));
+            prop_assert_eq!(bytes.strip_suffix(b"\n").unwrap_or(&bytes), value.as_bytes());
+        }
     }
 
     #[test]
@@ -178,7 +189,7 @@ fn a_hook_gets_the_values_on_its_input_and_nowhere_else() {
     let (staged, current) = (login("b", "new \"value\""), login("a", "old"));
     let step =
         Step { id: "r-7", path: "app/prod", key: "K", staged: Some(&staged), current: Some(&current), previous: None };
-    hook(HookTarget { apply: shell(&script), ..HookTarget::default() }).apply(&step).expect("it exits with 0");
+    made(HookTarget { apply: shell(&script), ..HookTarget::default() }).apply(&step).expect("it exits with 0");
     let seen = std::fs::read_to_string(&file).expect("what it saw");
     let (json, rest) = seen.split_once('\n').expect("lines");
     assert_eq!(
@@ -201,11 +212,62 @@ fn exit_codes_mean_what_the_contract_says() {
     assert!(text(applies("kill -9 $$", "the secret")).contains("retry: the apply command died of signal 9"));
     let missing = HookTarget { apply: Some(vec!["/does/not/exist".to_owned()]), ..HookTarget::default() };
     let step = Step { id: "r", path: "p", key: "k", staged: None, current: None, previous: None };
-    assert!(text(hook(missing).apply(&step)).contains("permanent: the apply command cannot be started"));
+    assert!(text(made(missing).apply(&step)).contains("permanent: the apply command cannot be started"));
     for command in [vec![], vec!["true".to_owned()], vec!["/bin/true".to_owned(), "a\0".to_owned()]] {
         assert!(Hook::new(HookTarget { apply: Some(command), timeout_s: 1, ..HookTarget::default() }).is_err());
     }
     assert!(Hook::new(HookTarget { verify: shell("true"), timeout_s: 1, ..HookTarget::default() }).is_err());
+}
+
+fn generates(timeout_s: u64, script: &str) -> Result<String, String> {
+    let step = Step { id: "r-1", path: "app/prod", key: "K", staged: None, current: None, previous: None };
+    let value = made(HookTarget { generate: shell(script), timeout_s, ..HookTarget::default() }).generate(&step);
+    match value {
+        Ok(value) => Ok(value.reveal().to_owned()),
+        Err(error) => Err(text(Err(error))),
+    }
+}
+
+#[test]
+fn a_generated_value_is_one_line_of_text() {
+    assert_eq!(generates(10, "echo new-value").as_deref(), Ok("new-value"));
+    assert_eq!(
+        generates(10, "printf 'w\\303\\244rme und \\\\'").as_deref(),
+        Ok("w\u{e4}rme und \\"),
+        "without line end"
+    );
+    assert_eq!(generates(10, "head -c 8192 /dev/zero | tr '\\0' x").map(|value| value.len()), Ok(8192));
+    let input = "read -r line; test \"$line\" = '{\"id\":\"r-1\",\"path\":\"app/prod\",\"key\":\"K\",\"staged\":null,\
+                 \"current\":null,\"previous\":null}' && test $STRONGROOM_STEP = generate && env | wc -l | tr -d ' '";
+    assert_eq!(generates(10, input).as_deref(), Ok("4"), "PATH, PWD and two of ours");
+    for (script, part) in [
+        ("exit 0", "permanent: the generate command printed nothing"),
+        ("echo", "printed nothing"),
+        ("printf 'one-secret\\ntwo-secret\\n'", "printed more than one line"),
+        ("printf 'one-secret\\n\\n'", "printed more than one line"),
+        ("printf 'one-secret\\r\\n'", "printed a control character"),
+        ("printf 'one-secret\\0'", "printed a control character"),
+        ("printf 'one-secret\\377'", "not UTF-8"),
+        ("head -c 8193 /dev/zero | tr '\\0' x", "more than 8192 bytes"),
+        ("yes one-secret | head -c 400000", "more than 8192 bytes"),
+        (
+            "echo one-secret; echo one-secret >&2; exit 3",
+            "permanent: the generate command failed (exit code 3) (what it",
+        ),
+        ("echo one-secret; exit 65", "permanent: the generate command refuses"),
+        ("echo one-secret; exit 75", "retry: the generate command asks"),
+        ("echo one-secret; kill -9 $$", "retry: the generate command died of signal 9"),
+    ] {
+        let error = generates(10, script).expect_err(script);
+        assert!(error.contains(part) && !error.contains("secret"), "{script}: {error}");
+    }
+    for script in ["echo one-secret; sleep 60", "yes one-secret", "trap '' TERM INT; while :; do :; done"] {
+        let error = generates(1, script).expect_err(script);
+        assert!(error.starts_with("retry: the generate command did not end") && !error.contains("secret"), "{error}");
+    }
+    let none = made(HookTarget { apply: shell("true"), ..HookTarget::default() });
+    let step = Step { id: "r", path: "p", key: "k", staged: None, current: None, previous: None };
+    assert!(matches!(none.generate(&step), Err(ConnectError::Permanent(text)) if text.contains("no generate command")));
 }
 
 #[test]
@@ -253,7 +315,7 @@ fn a_hook_runs_as_another_user_where_that_is_allowed() {
         ..HookTarget::default()
     };
     let step = Step { id: "r", path: "p", key: "k", staged: None, current: None, previous: None };
-    let result = hook(target("test \"$(id -u):$(id -G)\" = 65534:65534")).apply(&step);
+    let result = made(target("test \"$(id -u):$(id -G)\" = 65534:65534")).apply(&step);
     if rustix::process::geteuid().is_root() {
         assert_eq!(result, Ok(()));
     } else {
@@ -291,7 +353,7 @@ fn a_probe_asks_for_each_candidate_and_never_guesses() {
         previous: Some(&previous),
     };
     let probe = |verify: &str| {
-        hook(HookTarget { apply: shell("true"), verify: shell(verify), ..HookTarget::default() }).probe(&step)
+        made(HookTarget { apply: shell("true"), verify: shell(verify), ..HookTarget::default() }).probe(&step)
     };
     assert_eq!(probe("exit 0"), Ok(Live::Staged));
     assert_eq!(probe("grep -q '\"staged\":{\"user\":\"\",\"secret\":\"value-two' || exit 65"), Ok(Live::Current));
@@ -315,11 +377,11 @@ fn a_hook_without_revert_returns_only_to_what_works() {
             revert: revert.and_then(shell),
             ..HookTarget::default()
         };
-        hook(target).revert(&step)
+        made(target).revert(&step)
     };
     assert_eq!(with(None, Some("grep -q value-one")), Ok(()));
     assert_eq!(with(Some("grep -q value-one || exit 65"), None), Ok(()));
     assert!(text(with(Some("grep -q value-two || exit 65"), None)).starts_with("permanent: the hook has no revert"));
     assert!(text(with(None, None)).starts_with("permanent: the hook has no revert"));
-    assert_eq!(hook(HookTarget { apply: shell("true"), ..HookTarget::default() }).revoke_old(&step), Ok(()));
+    assert_eq!(made(HookTarget { apply: shell("true"), ..HookTarget::default() }).revoke_old(&step), Ok(()));
 }

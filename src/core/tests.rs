@@ -3,6 +3,7 @@
 //! them on demand, and can hold one still.
 
 mod delivery;
+mod generated;
 mod groups;
 mod identities;
 mod lifecycle;

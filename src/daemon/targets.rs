@@ -49,8 +49,10 @@ pub enum RawTarget {
     },
     /// Programs.
     Hook {
-        /// Makes the new value valid: absolute path, then arguments.
-        apply: Vec<String>,
+        /// Prints a new value: absolute path, then arguments.
+        generate: Option<Vec<String>>,
+        /// Makes the new value valid.
+        apply: Option<Vec<String>>,
         /// Uses it for real.
         verify: Option<Vec<String>>,
         /// Makes the old one valid again.
@@ -108,9 +110,10 @@ pub fn open(
                     std::fs::read_to_string(&path).map_err(|error| wrong(format!("ca {}: {error}", path.display())))?;
                 std::sync::Arc::new(postgres(target.clone(), roles, ca_pem, port, timeout))
             }
-            RawTarget::Hook { apply, verify, revert, revoke_old, timeout, overlap, uid, gid } => {
+            RawTarget::Hook { generate, apply, verify, revert, revoke_old, timeout, overlap, uid, gid } => {
                 std::sync::Arc::new(HookTarget {
-                    apply: Some(apply),
+                    generate,
+                    apply,
                     verify,
                     revert,
                     revoke_old,
@@ -178,11 +181,13 @@ mod tests {
     fn targets_are_read_and_bad_ones_named() {
         let hook = parse("[pager]\ntype = 'hook'\napply = ['/bin/true']\ntimeout = 5").expect("read");
         assert!(open(&hook, Path::new("/")).is_ok());
+        let maker = parse("[mint]\ntype = 'hook'\ngenerate = ['/bin/mint', '-1']").expect("read");
+        let mint = open(&maker, Path::new("/")).expect("opened").remove("mint").expect("listed");
+        assert!(mint.generates() && !mint.applies());
         let pair = "[orders]\ntype = 'postgres'\nhost = 'db'\ndatabase = 'orders'\nca = 'ca.pem'\nadmin = 'secret/x'\n";
         for (text, part) in [
             ("[Orders]\ntype = 'hook'\napply = ['/bin/true']".to_owned(), "a name has"),
             ("[x]\ntype = 'shell'".to_owned(), "shell"),
-            ("[x]\ntype = 'hook'".to_owned(), "apply"),
             ("[x]\ntype = 'hook'\napply = ['/bin/true']\ncolour = 1".to_owned(), "colour"),
         ] {
             let error = parse(&text).expect_err(&text);
@@ -190,6 +195,8 @@ mod tests {
         }
         for (text, part) in [
             (pair.to_owned(), "name either roles"),
+            ("[x]\ntype = 'hook'".to_owned(), "neither an apply nor a generate"),
+            ("[x]\ntype = 'hook'\ngenerate = ['x']".to_owned(), "generate command does not begin"),
             (format!("{pair}roles = ['a']"), "exactly two"),
             (format!("{pair}roles = ['a', 'b']"), "ca.pem"),
             ("[x]\ntype = 'hook'\napply = ['true']".to_owned(), "absolute path"),

@@ -276,7 +276,7 @@ fn bad_policies_and_orders_are_refused_by_name() {
         (json!({ "generator": { "type": "uuid" }, "schedule": { "cron": "0 0 30 2 *" } }), "never"),
         (json!({ "generator": { "type": "uuid" }, "target": "elsewhere", "user_key": "U" }), "elsewhere"),
         (json!({ "generator": { "type": "uuid" }, "target": "db", "mode": "single" }), "take turns"),
-        (json!({ "generator": { "type": "command", "target": "db" } }), "not offered"),
+        (json!({ "generator": { "type": "command", "target": "db" } }), "no generate command"),
         (json!({ "generator": { "type": "certificate", "common_name": "x", "ttl": "24h" } }), "sans"),
     ] {
         let error = policy(body);

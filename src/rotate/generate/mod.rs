@@ -163,6 +163,12 @@ impl Generator {
         }
     }
 
+    /// Whether a command outside prints the value.
+    #[must_use]
+    pub fn is_command(&self) -> bool {
+        matches!(self, Self::Command(_))
+    }
+
     /// The word in `type`.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -165,3 +165,103 @@ fn a_hook_that_lies_about_its_work_changes_nothing() {
     assert_eq!(reaches(&house, "idle", "")["current"].as_u64(), Some(2));
     assert_ne!(token(&house), "first");
 }
+
+/// A vault whose value is printed by a program, and applied nowhere.
+fn minted(generate: &str, timeout_s: u64) -> (House, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let generate = program(folder.path(), "generate", &generate.replace("SEEN", &folder.path().display().to_string()));
+    let apply = program(folder.path(), "apply", "exit 0");
+    let settings = format!(
+        "[targets.mint]\ntype = \"hook\"\ngenerate = [{generate:?}, \"one argument\"]\ntimeout = {timeout_s}\n\n\
+         [targets.pager]\ntype = \"hook\"\napply = [{apply:?}]\n"
+    );
+    let house = House::open("redb", &settings);
+    let path = SecretPath::parse("app/prod").unwrap();
+    house.client().kv("secret").put_pairs(&path, &[("TOKEN", &"first".into())]).unwrap();
+    let policy = json!({ "generator": { "type": "command", "target": "mint" }, "grace": "0s" });
+    house.post(VALUE, &json!({ "key": "TOKEN", "policy": policy }));
+    (house, folder)
+}
+
+/// Replaces the program.
+fn now_prints(folder: &tempfile::TempDir, text: &str) {
+    program(folder.path(), "generate", &text.replace("SEEN", &folder.path().display().to_string()));
+}
+
+/// The value stands in no log of the daemon.
+fn unlogged(house: &House, value: &str) {
+    let audit = fs::read_to_string(house.data.join("audit/audit.log")).unwrap();
+    assert!(!audit.contains(value) && !house.log().contains(value), "a log holds the value");
+    assert!(!state(house).to_string().contains(value), "the state shows the value");
+}
+
+#[test]
+fn a_command_makes_the_value_and_tells_nobody_else() {
+    let print = "env | sort > SEEN/seen; echo \"$# $1\" >> SEEN/seen; cat >> SEEN/seen; echo a-value-of-the-mint; \
+                 echo a-value-of-the-mint >&2";
+    let (house, folder) = minted(print, 10);
+    order(&house, "rotate");
+    let now = reaches(&house, "idle", "");
+    assert_eq!((token(&house).as_str(), now["current"].as_u64()), ("a-value-of-the-mint", Some(2)));
+    unlogged(&house, "a-value-of-the-mint");
+    let seen = made(&folder, "seen");
+    let rotation = now["id"].as_str().unwrap();
+    let input = format!(
+        "{{\"id\":\"{rotation}\",\"path\":\"secret/app/prod\",\"key\":\"TOKEN\",\"staged\":null,\"current\":null,\
+         \"previous\":null}}"
+    );
+    let variables = format!("PWD=/\nSTRONGROOM_ROTATION_ID={rotation}\nSTRONGROOM_STEP=generate");
+    assert_eq!(seen, format!("PATH=/usr/bin:/bin\n{variables}\n1 one argument\n{input}"));
+    // A target that makes no values is refused before anything is stored, and so is one that takes none.
+    for (policy, part) in [
+        (json!({ "generator": { "type": "command", "target": "pager" } }), "\\\"pager\\\" has no generate command"),
+        (json!({ "generator": { "type": "uuid" }, "target": "mint", "mode": "single" }), "has no apply command"),
+    ] {
+        let (status, refused) = house.ask("POST", VALUE, &json!({ "key": "TOKEN", "policy": policy }));
+        assert!(status == 400 && refused.to_string().contains(part), "{status} {refused}");
+    }
+}
+
+#[test]
+fn a_command_that_prints_no_value_changes_nothing_and_is_named() {
+    let (house, folder) = minted("exit 0", 1);
+    for (script, state, part) in [
+        ("exit 0", "needs-operator", "printed nothing"),
+        ("echo mint-one; echo mint-two", "needs-operator", "more than one line"),
+        ("printf 'mint-\\377\\376'", "needs-operator", "not UTF-8"),
+        ("printf 'mint-\\000x'", "needs-operator", "control character"),
+        ("echo mint-one; echo mint-one >&2; exit 1", "needs-operator", "exit code 1"),
+        ("while :; do echo mint-one-mint-one; done", "generating", "did not end within 1 s"),
+        ("echo mint-one; sleep 600", "generating", "did not end within 1 s"),
+        ("echo mint-one; exit 75", "generating", "exit code 75"),
+    ] {
+        now_prints(&folder, script);
+        order(&house, "rotate");
+        reaches(&house, state, part);
+        unlogged(&house, "mint-");
+        order(&house, "abort");
+        reaches(&house, "idle", "");
+        assert_eq!(token(&house), "first", "{script}");
+    }
+    // Repaired, the same rotation goes on.
+    now_prints(&folder, "exit 1");
+    order(&house, "rotate");
+    reaches(&house, "needs-operator", "exit code 1");
+    now_prints(&folder, "echo mended-value");
+    order(&house, "resume");
+    reaches(&house, "idle", "");
+    assert_eq!(token(&house), "mended-value");
+}
+
+#[test]
+fn a_value_that_was_printed_and_not_stored_is_thrown_away() {
+    let (house, folder) = minted("echo run >> SEEN/runs; echo lost-value; sleep 2", 30);
+    order(&house, "rotate");
+    assert_eq!(made(&folder, "runs"), "run");
+    house.kill();
+    now_prints(&folder, "echo run >> SEEN/runs; echo kept-value");
+    house.start();
+    reaches(&house, "idle", "");
+    assert_eq!((token(&house).as_str(), made(&folder, "runs").lines().count()), ("kept-value", 2));
+    unlogged(&house, "lost-value");
+}

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
+use crate::api::secret::SecretText;
 use crate::connect::{ConnectError, Connector, Credential, Live, Step};
 
 use super::super::super::error::VaultError;
@@ -9,6 +10,7 @@ use super::super::super::error::VaultError;
 /// Which step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Kind {
+    Generate,
     Apply,
     Verify,
     Probe,
@@ -20,6 +22,8 @@ pub(in crate::core) enum Kind {
 pub(in crate::core) enum Answer {
     /// The step is done.
     Done,
+    /// What a command printed.
+    Value(SecretText),
     /// What a probe found.
     Live(Live),
 }
@@ -57,6 +61,7 @@ impl Effect {
             previous: self.previous.as_ref(),
         };
         match self.kind {
+            Kind::Generate => self.connector.generate(&step).map(Answer::Value),
             Kind::Apply => self.connector.apply(&step).map(|()| Answer::Done),
             Kind::Verify => self.connector.verify(&step).map(|()| Answer::Done),
             Kind::Probe => self.connector.probe(&step).map(Answer::Live),

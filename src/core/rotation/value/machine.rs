@@ -2,15 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-use zeroize::Zeroizing;
-
-use crate::api::json::{Limits, Object};
-use crate::api::path::Path;
 use crate::api::secret::SecretText;
-use crate::barrier::{BarrierError, MountId, Tx, View};
-use crate::connect::{ConnectError, Credential, Live};
-use crate::engine::{self, Operation, ReplyStatus};
+use crate::barrier::{BarrierError, MountId, Tx};
+use crate::connect::{ConnectError, Connector, Credential, Live};
 use crate::rotate::generate::{Generated, Generator};
 use crate::rotate::labels::Labels;
 
@@ -18,11 +12,11 @@ use super::super::super::authorities;
 use super::super::super::committer::Done;
 use super::super::super::error::VaultError;
 use super::super::super::facts::Facts;
-use super::super::super::mount::Mount;
 use super::super::super::request::Reply;
 use super::super::super::snapshot::{Snapshot, Touch};
 use super::super::keeper::Desk;
 use super::effect::{Answer, Effect, Ended, Kind};
+use super::fields::{credential, field, place, write};
 use super::record::{self, Candidate, Phase, ValueRow};
 
 /// Tries of one step before somebody has to look.
@@ -78,6 +72,8 @@ pub(super) fn next(desk: &Desk, row: ValueRow, now_ms: u64) -> Result<Next, Vaul
                 due => Ok(Next::Wait(due.into_iter().chain(grace_until).min().unwrap_or(u64::MAX))),
             }
         }
+        // Found like this after a kill, a value that was printed and not stored is lost on purpose: another is made.
+        Phase::Generating => effect(desk, row, Kind::Generate),
         Phase::Staged => {
             // The intent is durable before the target hears of the candidate.
             let row = advance(desk, row, |row, _| row.phase = Phase::Applying)?;
@@ -86,7 +82,7 @@ pub(super) fn next(desk: &Desk, row: ValueRow, now_ms: u64) -> Result<Next, Vaul
         // Found like this, nobody knows whether the candidate arrived.
         Phase::Applying => effect(desk, row, Kind::Probe),
         Phase::Applied => effect(desk, row, Kind::Verify),
-        Phase::Verified => promote(desk, row).map(again),
+        Phase::Verified => promote(desk, row),
         Phase::RollingBack => effect(desk, row, Kind::Revert),
         Phase::NeedsOperator => Ok(Next::Wait(u64::MAX)),
     }
@@ -103,6 +99,9 @@ pub(super) fn ended(desk: &Desk, row: ValueRow, ended: Ended) -> Result<Next, Va
         return Ok(again(row));
     }
     match (row.phase, ended.kind, ended.result) {
+        (Phase::Generating, Kind::Generate, Ok(Answer::Value(value))) => stage(desk, row, value),
+        // Aborted meanwhile: what it printed or complained of belongs to nothing.
+        (phase, Kind::Generate, _) if phase != Phase::Generating => Ok(again(row)),
         (Phase::Applying, Kind::Apply, Ok(_)) => advance(desk, row, |row, _| row.phase = Phase::Applied).map(again),
         // Whatever the target said, only a probe tells what is true there.
         (Phase::Applying, Kind::Apply, Err(error)) => {
@@ -126,12 +125,8 @@ pub(super) fn ended(desk: &Desk, row: ValueRow, ended: Ended) -> Result<Next, Va
         })
         .map(again),
         (Phase::Promoted, Kind::RevokeOld, Ok(_)) => retire(desk, row).map(again),
-        (_, Kind::Probe | Kind::Revert | Kind::RevokeOld, Err(ConnectError::Permanent(text))) => {
-            advance(desk, row, move |row, _| {
-                row.phase = Phase::NeedsOperator;
-                row.error = Some(text);
-            })
-            .map(again)
+        (_, Kind::Generate | Kind::Probe | Kind::Revert | Kind::RevokeOld, Err(ConnectError::Permanent(text))) => {
+            stuck(desk, row, text)
         }
         (_, _, Err(error)) => advance(desk, row, move |row, now_ms| failed(row, now_ms, &error)).map(again),
         // A step that does not belong to the phase any more (it was aborted meanwhile).
@@ -151,6 +146,11 @@ fn probed(desk: &Desk, row: ValueRow, live: Live) -> Result<Next, VaultError> {
             })
             .map(again)
         }
+        Live::Current if row.refused && row.policy.generator.is_command() => advance(desk, row, |row, _| {
+            (row.candidate, row.candidates) = (None, row.candidates.saturating_add(1));
+            (row.refused, row.attempts, row.phase) = (false, 0, Phase::Generating);
+        })
+        .map(again),
         Live::Current if row.refused => {
             let fresh = candidate(desk, &row)?;
             advance(desk, row, move |row, _| {
@@ -203,6 +203,15 @@ pub(super) fn start(desk: &Desk, facts: &Arc<Facts>, row: ValueRow, now_ms: u64)
     let mut id = [0; 8];
     desk.random.fill(&mut id).map_err(|_| VaultError::Internal)?;
     let run = format!("{now_ms:013}-{}", super::super::super::mount::hex(&id));
+    if row.policy.generator.is_command() {
+        // A program outside: the intent is durable before it runs.
+        let generate = move |row: &mut ValueRow, _| {
+            idle(row);
+            (row.run, row.candidates) = (run, 1);
+            (row.phase, row.error) = (Phase::Generating, None);
+        };
+        return commit(desk, facts, &row, generate, |_, _, _, _| Ok(()));
+    }
     let candidate = candidate(desk, &row)?;
     let stage = move |row: &mut ValueRow, _| {
         idle(row);
@@ -215,17 +224,43 @@ pub(super) fn start(desk: &Desk, facts: &Arc<Facts>, row: ValueRow, now_ms: u64)
     commit(desk, facts, &row, stage, make_current)
 }
 
+/// Stores what a command printed: as candidate for the target, or, without one, at once as the current value.
+fn stage(desk: &Desk, row: ValueRow, value: SecretText) -> Result<Next, VaultError> {
+    let user = match login(desk, &row) {
+        Ok(user) => user,
+        Err(VaultError::BadRequest(text)) => return stuck(desk, row, text),
+        Err(error) => return Err(error),
+    };
+    let fresh = move |row: &mut ValueRow, _| {
+        row.candidate = Some(Candidate { user, value, public: None });
+        (row.phase, row.attempts, row.error) = (Phase::Staged, 0, None);
+    };
+    if row.policy.target.is_some() {
+        return advance(desk, row, fresh).map(again);
+    }
+    let facts = facts(desk, &row, "generating -> promoted")?;
+    match commit(desk, &facts, &row, fresh, make_current) {
+        Err(VaultError::BadRequest(text)) => stuck(desk, row, format!("the new value cannot be written: {text}")),
+        other => other.map(again),
+    }
+}
+
 /// Makes the candidate current.
-fn promote(desk: &Desk, row: ValueRow) -> Result<ValueRow, VaultError> {
+fn promote(desk: &Desk, row: ValueRow) -> Result<Next, VaultError> {
     let facts = facts(desk, &row, "verified -> promoted")?;
     match commit(desk, &facts, &row, |_, _| (), make_current) {
         // The secret was deleted, or is no object any more: only somebody can tell what is meant.
-        Err(VaultError::BadRequest(text)) => advance(desk, row, move |row, _| {
-            row.phase = Phase::NeedsOperator;
-            row.error = Some(format!("the new value works at the target and cannot be written: {text}"));
-        }),
-        other => other,
+        Err(VaultError::BadRequest(text)) => {
+            stuck(desk, row, format!("the new value works at the target and cannot be written: {text}"))
+        }
+        other => other.map(again),
     }
+}
+
+/// Somebody has to look; `text` says at what.
+fn stuck(desk: &Desk, row: ValueRow, text: String) -> Result<Next, VaultError> {
+    let change = move |row: &mut ValueRow, _| (row.phase, row.error) = (Phase::NeedsOperator, Some(text));
+    advance(desk, row, change).map(again)
 }
 
 /// Writes the candidate as a new version of the secret and moves the labels, in the group of `tx`.
@@ -280,7 +315,13 @@ pub(super) fn abort(desk: &Desk, facts: &Arc<Facts>, row: ValueRow) -> Result<Va
         Phase::Idle | Phase::Promoted => Err(VaultError::BadRequest(
             "no rotation is under way: to go back to the version before, write its value again".to_owned(),
         )),
-        Phase::Staged => commit(desk, facts, &row, |row, _| idle(row), |_, _, _, _| Ok(())),
+        _ if row.phase == Phase::Staged || row.awaits_value() => {
+            let back = |row: &mut ValueRow, now_ms: u64| {
+                idle(row);
+                row.next_ms = row.next_ms.map(|next_ms| next_ms.max(now_ms.saturating_add(AFTER_FAILURE_MS)));
+            };
+            commit(desk, facts, &row, back, |_, _, _, _| Ok(()))
+        }
         _ => commit(
             desk,
             facts,
@@ -302,7 +343,11 @@ pub(super) fn resume(desk: &Desk, facts: &Arc<Facts>, row: ValueRow) -> Result<V
         |row, _| {
             (row.paused, row.attempts, row.not_before_ms, row.refused) = (false, 0, 0, false);
             if row.phase == Phase::NeedsOperator {
-                row.phase = if row.candidate.is_some() { Phase::Applying } else { Phase::Promoted };
+                row.phase = match &row.candidate {
+                    Some(_) => Phase::Applying,
+                    None if row.awaits_value() => Phase::Generating,
+                    None => Phase::Promoted,
+                };
             }
         },
         |_, _, _, _| Ok(()),
@@ -359,11 +404,7 @@ fn effect(desk: &Desk, row: ValueRow, kind: Kind) -> Result<Next, VaultError> {
     match prepared(desk, &row, kind) {
         Ok(effect) => Ok(Next::Effect(Box::new(effect))),
         Err(Prepare::Vault(error)) => Err(error),
-        Err(Prepare::Target(text)) => advance(desk, row, move |row, _| {
-            row.phase = Phase::NeedsOperator;
-            row.error = Some(text);
-        })
-        .map(again),
+        Err(Prepare::Target(text)) => stuck(desk, row, text),
     }
 }
 
@@ -379,7 +420,16 @@ impl From<VaultError> for Prepare {
 }
 
 fn prepared(desk: &Desk, row: &ValueRow, kind: Kind) -> Result<Effect, Prepare> {
-    let connector = connector(desk, row)?;
+    let name = match (&row.policy.generator, kind) {
+        (Generator::Command(command), Kind::Generate) => Some(&command.target),
+        _ => row.policy.target.as_ref(),
+    };
+    let connector = connector(desk, name.map(String::as_str).unwrap_or_default())?;
+    let (id, path, key) = (row.run.clone(), row.path.clone(), row.key.clone());
+    if kind == Kind::Generate {
+        // It makes a value and is told none.
+        return Ok(Effect { kind, connector, id, path, key, staged: None, current: None, previous: None });
+    }
     let snapshot = desk.snapshot.load_full();
     let (mount, relative) = place(&snapshot, &row.path)?;
     let view = desk.barrier.view(mount.id);
@@ -389,21 +439,11 @@ fn prepared(desk: &Desk, row: &ValueRow, kind: Kind) -> Result<Effect, Prepare> 
         Some(previous) => login(Some(previous.version))?,
         None => None,
     };
-    Ok(Effect {
-        kind,
-        connector,
-        id: row.run.clone(),
-        path: row.path.clone(),
-        key: row.key.clone(),
-        staged: row.staged(),
-        current,
-        previous,
-    })
+    Ok(Effect { kind, connector, id, path, key, staged: row.staged(), current, previous })
 }
 
-/// Opens the target of a value.
-fn connector(desk: &Desk, row: &ValueRow) -> Result<Box<dyn crate::connect::Connector>, Prepare> {
-    let name = row.policy.target.as_deref().unwrap_or_default();
+/// Opens a target.
+fn connector(desk: &Desk, name: &str) -> Result<Box<dyn Connector>, Prepare> {
     let missing = || {
         Prepare::Target(format!(
             "the configuration lists no target \"{name}\": add [targets.{name}] and restart the daemon, then resume"
@@ -412,12 +452,12 @@ fn connector(desk: &Desk, row: &ValueRow) -> Result<Box<dyn crate::connect::Conn
     let target = desk.settings.targets.get(name).ok_or_else(missing)?;
     let admin = match target.admin() {
         None => None,
-        Some(place) => {
+        Some(admin) => {
             let snapshot = desk.snapshot.load_full();
-            let (mount, relative) = self::place(&snapshot, &place.path)?;
+            let (mount, relative) = place(&snapshot, &admin.path)?;
             let view = desk.barrier.view(mount.id);
             let read = |key: &str| field(&view, &relative, None, key);
-            match (read(&place.user_key)?, read(&place.password_key)?) {
+            match (read(&admin.user_key)?, read(&admin.password_key)?) {
                 (Some(user), Some(secret)) => Some(Credential { user: user.reveal().to_owned(), secret }),
                 _ => None,
             }
@@ -426,51 +466,24 @@ fn connector(desk: &Desk, row: &ValueRow) -> Result<Box<dyn crate::connect::Conn
     target.open(admin).map_err(|error| Prepare::Target(error.to_string()))
 }
 
-/// Login and value of one version; the current one without a number.
-fn credential(
-    view: &View<'_>,
-    relative: &Path,
-    version: Option<u64>,
-    row: &ValueRow,
-) -> Result<Option<Credential>, VaultError> {
-    let user = match &row.policy.user_key {
-        Some(key) => field(view, relative, version, key)?.map(|text| text.reveal().to_owned()).unwrap_or_default(),
-        None => String::new(),
-    };
-    Ok(field(view, relative, version, &row.key)?.map(|secret| Credential { user, secret }))
-}
-
-/// One key of one version of a secret; `None` when it is not there or no text.
-fn field(view: &View<'_>, relative: &Path, version: Option<u64>, key: &str) -> Result<Option<SecretText>, VaultError> {
-    let Some(node) = view.node(relative.as_str())? else { return Ok(None) };
-    let Some(meta) = node.meta.as_ref() else { return Ok(None) };
-    let number = version.unwrap_or(meta.current);
-    if meta.versions.iter().any(|version| version.version == number && version.deleted_ms != 0) {
-        return Ok(None);
-    }
-    let Some(value) = view.value(relative.as_str(), &node, number)? else { return Ok(None) };
-    let object = Object::parse(value.reveal()).map_err(|_| VaultError::Integrity)?;
-    Ok(object.get(key).and_then(|raw: &RawValue| serde_json::from_str(raw.get()).ok()))
-}
-
 /// A value that the policy asks for, and the login that it is for.
 fn candidate(desk: &Desk, row: &ValueRow) -> Result<Candidate, VaultError> {
     let Generated { value, public, .. } = generated(desk, row)?;
-    let user = match row.policy.target {
-        None => String::new(),
-        Some(_) => {
-            let connector = connector(desk, row).map_err(|error| match error {
-                Prepare::Vault(error) => error,
-                Prepare::Target(text) => VaultError::BadRequest(text),
-            })?;
-            let snapshot = desk.snapshot.load_full();
-            let (mount, relative) = place(&snapshot, &row.path)?;
-            let current = credential(&desk.barrier.view(mount.id), &relative, None, row)?;
-            let current = current.map(|current| current.user).filter(|user| !user.is_empty());
-            connector.next_user(current.as_deref()).map_err(|error| VaultError::BadRequest(error.to_string()))?
-        }
-    };
-    Ok(Candidate { user, value, public })
+    Ok(Candidate { user: login(desk, row)?, value, public })
+}
+
+/// The login that the next value is for; empty without one.
+fn login(desk: &Desk, row: &ValueRow) -> Result<String, VaultError> {
+    let Some(name) = &row.policy.target else { return Ok(String::new()) };
+    let connector = connector(desk, name).map_err(|error| match error {
+        Prepare::Vault(error) => error,
+        Prepare::Target(text) => VaultError::BadRequest(text),
+    })?;
+    let snapshot = desk.snapshot.load_full();
+    let (mount, relative) = place(&snapshot, &row.path)?;
+    let current = credential(&desk.barrier.view(mount.id), &relative, None, row)?;
+    let current = current.map(|current| current.user).filter(|user| !user.is_empty());
+    connector.next_user(current.as_deref()).map_err(|error| VaultError::BadRequest(error.to_string()))
 }
 
 fn generated(desk: &Desk, row: &ValueRow) -> Result<Generated, VaultError> {
@@ -484,56 +497,6 @@ fn generated(desk: &Desk, row: &ValueRow) -> Result<Generated, VaultError> {
         return Ok(Generated { value, public: Some(public), entropy_bits: 128 });
     }
     row.policy.generator.generate(&*desk.random).map_err(|error| VaultError::BadRequest(error.to_string()))
-}
-
-/// Mount and path below it of a secret's full path.
-pub(super) fn place(snapshot: &Snapshot, full: &str) -> Result<(Arc<Mount>, Path), VaultError> {
-    let unknown = || VaultError::BadRequest(format!("{full} is no path of a mounted secrets engine"));
-    let path = Path::parse(full).map_err(|_| unknown())?;
-    let (mount, relative) = snapshot.mounts.route(&path).ok_or_else(unknown)?;
-    Ok((Arc::clone(mount), relative))
-}
-
-/// Replaces some keys of a secret by a new version, made from the current one; makes the secret if there is none. Returns
-/// the number of the version before, 0 if there was none, and of the new one.
-fn write(
-    tx: &mut Tx<'_>,
-    mount: &Mount,
-    relative: &Path,
-    fields: &[(String, SecretText)],
-    now_ms: u64,
-) -> Result<(u64, u64), VaultError> {
-    let node = tx.secret(mount.id, relative.as_str())?;
-    let current = node.as_ref().and_then(|node| node.meta.as_ref()).map_or(0, |meta| meta.current);
-    let mut body = Zeroizing::new(Vec::with_capacity(256));
-    body.extend_from_slice(format!("{{\"options\":{{\"cas\":{current}}},\"data\":{{").as_bytes());
-    for (at, (name, value)) in fields.iter().enumerate() {
-        if at > 0 {
-            body.push(b',');
-        }
-        quote(&mut body, name)?;
-        body.push(b':');
-        quote(&mut body, value.reveal())?;
-    }
-    body.extend_from_slice(b"}}");
-    let operation = if current == 0 { Operation::Write } else { Operation::Patch };
-    let path = Path::parse(&format!("data/{}", relative.as_str())).map_err(|_| VaultError::Internal)?;
-    let body = engine::Body::from_json(body, &Limits::default()).map_err(|_| VaultError::Internal)?;
-    let reply =
-        mount.engine.write(tx, mount.id, &engine::Request { operation, path, body, if_none_match: None }, now_ms)?;
-    if reply.status == ReplyStatus::NotFoundWithBody {
-        return Err(VaultError::BadRequest(
-            "the current version is deleted: undelete it or write a new one".to_owned(),
-        ));
-    }
-    let data = reply.data.ok_or(VaultError::Internal)?;
-    let object = Object::parse(&data).map_err(|_| VaultError::Internal)?;
-    let version = object.get("version").and_then(|raw| serde_json::from_str(raw.get()).ok());
-    Ok((current, version.ok_or(VaultError::Internal)?))
-}
-
-fn quote(out: &mut Vec<u8>, text: &str) -> Result<(), VaultError> {
-    serde_json::to_writer(out, text).map_err(|_| VaultError::Internal)
 }
 
 impl From<BarrierError> for Prepare {

@@ -6,6 +6,7 @@
 //! which value works.
 
 pub(in crate::core) mod effect;
+mod fields;
 mod machine;
 pub(in crate::core) mod record;
 mod rotator;

@@ -22,6 +22,8 @@ const FOLDER: &str = "value/";
 pub(in crate::core) enum Phase {
     /// Nothing is under way.
     Idle,
+    /// A command is asked for a value; nothing is stored of it yet, and no target has been touched by it.
+    Generating,
     /// A candidate is stored; nothing outside has been touched.
     Staged,
     /// The target may or may not have the candidate.
@@ -43,6 +45,7 @@ impl Phase {
     pub(in crate::core) fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
+            Self::Generating => "generating",
             Self::Staged => "staged",
             Self::Applying => "applying",
             Self::Applied => "applied",
@@ -90,7 +93,7 @@ pub(in crate::core) struct ValueRow {
     pub refused: bool,
     /// Tries of the present step.
     pub attempts: u32,
-    /// Candidates of this rotation.
+    /// Candidates of this rotation, with the one that is being made; 0 without a rotation under way.
     pub candidates: u32,
     /// Not tried again before.
     pub not_before_ms: u64,
@@ -134,6 +137,13 @@ impl ValueRow {
     /// The key of the secret that holds the public half.
     pub(in crate::core) fn public_key(&self) -> String {
         format!("{}_PUBLIC", self.key)
+    }
+
+    /// A rotation is under way and has no candidate yet.
+    pub(in crate::core) fn awaits_value(&self) -> bool {
+        matches!(self.phase, Phase::Generating | Phase::NeedsOperator)
+            && self.candidate.is_none()
+            && self.candidates > 0
     }
 
     /// The candidate as connectors take it.

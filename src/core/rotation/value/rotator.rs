@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::barrier::MountId;
+use crate::connect::Target;
 use crate::rotate::generate::Generator;
 use crate::rotate::policy::{Mode, Policy};
 
@@ -295,14 +296,7 @@ impl Thread {
 
     /// Stores a policy. A policy that is there is replaced between two rotations only.
     fn set(&self, facts: &Arc<Facts>, path: String, key: String, policy: Policy) -> Result<ValueRow, Refused> {
-        if let Some(name) = policy.target.as_ref().filter(|name| !self.desk.settings.targets.contains_key(*name)) {
-            let listed: Vec<&str> = self.desk.settings.targets.keys().map(String::as_str).collect();
-            return Err(Refused::early(VaultError::BadRequest(format!(
-                "the configuration lists no target \"{name}\"; it lists: {}",
-                if listed.is_empty() { "none".to_owned() } else { listed.join(", ") }
-            ))));
-        }
-        machine::place(&self.desk.snapshot.load(), &path).map_err(Refused::early)?;
+        super::fields::place(&self.desk.snapshot.load(), &path).map_err(Refused::early)?;
         self.possible(&policy).map_err(|text| Refused::early(VaultError::BadRequest(text)))?;
         let now_ms = self.desk.clock.now_ms();
         let next_ms = ValueRow::due_after(&policy, &path, &key, now_ms);
@@ -350,9 +344,20 @@ impl Thread {
 
     /// What the policy alone cannot know.
     fn possible(&self, policy: &Policy) -> Result<(), String> {
+        let target = policy.target.as_ref().map(|name| self.listed(name)).transpose()?;
+        if let (Some(name), Some(false)) = (&policy.target, target.map(|target| target.applies())) {
+            return Err(format!(
+                "target: \"{name}\" has no apply command; add apply = [\"/path\", …] to [targets.{name}] in the \
+                 configuration file and restart the daemon, or name another target"
+            ));
+        }
         match &policy.generator {
-            Generator::Command(_) => {
-                return Err("generator.type: values printed by a command are not offered in this version".to_owned());
+            Generator::Command(command) if !self.listed(&command.target)?.generates() => {
+                let name = &command.target;
+                return Err(format!(
+                    "generator.target: \"{name}\" has no generate command; add generate = [\"/path\", …] to \
+                     [targets.{name}], a hook, in the configuration file and restart the daemon, or name another target"
+                ));
             }
             Generator::Certificate(wanted) if wanted.common_name.is_some() => {
                 return Err("generator.common_name: certificates carry their names in sans; write it there".to_owned());
@@ -364,7 +369,6 @@ impl Thread {
             }
             _ => {}
         }
-        let target = policy.target.as_ref().and_then(|name| self.desk.settings.targets.get(name));
         match (target.map(|target| target.logins()), policy.mode) {
             (Some(2), Mode::Single) => {
                 Err("mode: the target has two logins that take turns; write \"pair\"".to_owned())
@@ -372,6 +376,15 @@ impl Thread {
             (Some(0 | 1), Mode::Pair) => Err("mode: the target has not two logins; write \"single\"".to_owned()),
             _ => Ok(()),
         }
+    }
+
+    fn listed(&self, name: &str) -> Result<&Arc<dyn Target>, String> {
+        let targets = &self.desk.settings.targets;
+        targets.get(name).ok_or_else(|| {
+            let listed: Vec<&str> = targets.keys().map(String::as_str).collect();
+            let listed = if listed.is_empty() { "none".to_owned() } else { listed.join(", ") };
+            format!("the configuration lists no target \"{name}\"; it lists: {listed}")
+        })
     }
 
     fn forget(&mut self, facts: &Arc<Facts>, row: ValueRow) -> Result<ValueRow, Refused> {
