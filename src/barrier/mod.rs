@@ -207,15 +207,7 @@ impl Barrier {
     /// The audit keys, ascending; the last one writes.
     #[must_use]
     pub fn audit_keys(&self) -> Vec<AuditKey> {
-        let ring = self.ring.load();
-        let second = |key: &AuditKey| AuditKey {
-            id: key.id,
-            mac: key.mac.duplicate(),
-            sign_alg: key.sign_alg,
-            sign: key.sign.duplicate(),
-            state: key.state,
-        };
-        ring.keyring.audit.iter().map(second).collect()
+        self.ring.load().keyring.audit.iter().map(AuditKey::duplicate).collect()
     }
 
     /// The audit entry that the last published state vouches for.

@@ -62,6 +62,20 @@ pub struct AuditKey {
     pub state: AuditState,
 }
 
+impl AuditKey {
+    /// A second copy, wiped like the first.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self {
+            id: self.id,
+            mac: self.mac.duplicate(),
+            sign_alg: self.sign_alg,
+            sign: self.sign.duplicate(),
+            state: self.state,
+        }
+    }
+}
+
 /// State of a term (SP 800-57 part 1, section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TermState {
@@ -178,13 +192,7 @@ impl Keyring {
             anchor: set.anchor.duplicate(),
             hedge: set.hedge.duplicate(),
         });
-        let audit = self.audit.iter().map(|key| AuditKey {
-            id: key.id,
-            mac: key.mac.duplicate(),
-            sign_alg: key.sign_alg,
-            sign: key.sign.duplicate(),
-            state: key.state,
-        });
+        let audit = self.audit.iter().map(AuditKey::duplicate);
         let terms = self.terms.iter().map(|term| Term {
             id: term.id,
             state: term.state,

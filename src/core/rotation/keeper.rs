@@ -1,13 +1,12 @@
 //! The thread that changes keys: one order at a time, and the work in the background between orders.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::audit::{Broker, LogKey};
@@ -23,6 +22,7 @@ use super::super::{Clock, Settings, Vault};
 use super::slots::{Key, Secret, SlotOrder};
 use super::terms::{self, Background, TermOrder};
 use super::value::ValueOrder;
+use super::worker::{Errand, Message, Post, Worker};
 
 /// Orders that may wait.
 const MAX_WAITING: usize = 16;
@@ -37,24 +37,8 @@ pub(in crate::core) enum Order {
     Value(ValueOrder),
 }
 
-/// An order on its way.
-pub(in crate::core) struct Errand {
-    pub facts: Arc<Facts>,
-    pub order: Order,
-    pub answer: oneshot::Sender<Result<Reply, VaultError>>,
-}
-
-enum Message {
-    Do(Box<Errand>),
-    Stop,
-}
-
-/// Handle of the thread.
-pub(in crate::core) struct Keeper {
-    queue: SyncSender<Message>,
-    stopping: Arc<AtomicBool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
+/// Handle of the thread. It has no helpers that tell it anything.
+pub(in crate::core) type Keeper = Worker<Order, Infallible>;
 
 /// What the thread works with.
 pub(in crate::core) struct Desk {
@@ -88,24 +72,9 @@ impl Keeper {
     /// # Errors
     /// [`VaultError::Unavailable`] when the system gives no thread.
     pub(in crate::core) fn spawn(desk: Desk) -> Result<Self, VaultError> {
-        let (queue, waiting) = sync_channel(MAX_WAITING);
-        let stopping = Arc::clone(&desk.stopping);
-        let thread = std::thread::Builder::new()
-            .name("keeper".to_owned())
-            .spawn(move || serve(&desk, &waiting))
-            .map_err(|_| VaultError::Unavailable("no thread for the keeper"))?;
-        Ok(Self { queue, stopping, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// Queues an order.
-    ///
-    /// # Errors
-    /// [`VaultError::Unavailable`] when too many wait; [`VaultError::Sealed`] when the thread has ended.
-    pub(in crate::core) fn submit(&self, errand: Errand) -> Result<(), VaultError> {
-        self.queue.try_send(Message::Do(Box::new(errand))).map_err(|error| match error {
-            TrySendError::Full(_) => VaultError::Unavailable("too many key changes are waiting, try again"),
-            TrySendError::Disconnected(_) => VaultError::Sealed,
-        })
+        let busy = "too many key changes are waiting, try again";
+        let post = Post { name: "keeper", room: MAX_WAITING, busy, stopping: Arc::clone(&desk.stopping) };
+        Self::start(post, move |waiting, _| serve(&desk, waiting))
     }
 
     /// Has the slot that `secret` opens made anew at the configured cost, if it is below. Nobody waits for it.
@@ -119,32 +88,15 @@ impl Keeper {
         let order = Order::Slot(SlotOrder::Upgrade(Key { slot: None, secret }));
         self.submit(Errand { facts: Arc::new(facts), order, answer: oneshot::channel().0 })
     }
-
-    /// Ends the thread after the step that it is in.
-    pub(in crate::core) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        let Some(thread) = self.thread.lock().take() else { return };
-        let _ = self.queue.try_send(Message::Stop);
-        if thread.join().is_err() {
-            tracing::error!("the keeper thread ended by a panic");
-        }
-    }
 }
 
-impl Drop for Keeper {
-    /// Only tells the thread: it may be waiting for the thread that drops this.
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        let _ = self.queue.try_send(Message::Stop);
-    }
-}
-
-fn serve(desk: &Desk, waiting: &Receiver<Message>) {
+fn serve(desk: &Desk, waiting: &Receiver<Message<Order, Infallible>>) {
     let mut background = Background::default();
     let mut wait = Duration::ZERO;
     while !desk.stopping.load(Ordering::SeqCst) {
         match waiting.recv_timeout(wait) {
             Ok(Message::Do(errand)) => perform(desk, &mut background, *errand),
+            Ok(Message::Note(never)) => match never {},
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
         }

@@ -11,6 +11,8 @@ mod sets;
 pub(super) mod slots;
 pub(super) mod terms;
 pub(super) mod value;
+mod worker;
 
-pub(super) use keeper::{Desk, Errand, Keeper, Order};
+pub(super) use keeper::{Desk, Keeper, Order};
 pub(super) use value::{Phase, Rotator, ValueErrand, ValueOrder, ValueRow};
+pub(super) use worker::Errand;

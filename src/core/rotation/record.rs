@@ -125,13 +125,9 @@ impl Run {
         state: State,
         now_ms: u64,
     ) -> Result<Self, VaultError> {
-        let mut id = [0; 8];
-        random.fill(&mut id).map_err(|_| VaultError::Internal)?;
-        // Ascending by time, so that listings and pruning need no sorting by content.
-        let id = format!("{now_ms:013}-{}", hex(&id));
         Ok(Self {
             format: 1,
-            id,
+            id: fresh_id(random, now_ms)?,
             kind,
             target,
             state,
@@ -181,6 +177,16 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Identifier of a rotation. Ascending by time, so that listings and pruning need no sorting by content.
+///
+/// # Errors
+/// [`VaultError::Internal`] without randomness.
+pub(in crate::core) fn fresh_id(random: &dyn Random, now_ms: u64) -> Result<String, VaultError> {
+    let mut id = [0; 8];
+    random.fill(&mut id).map_err(|_| VaultError::Internal)?;
+    Ok(format!("{now_ms:013}-{}", hex(&id)))
 }
 
 /// All runs, oldest first.

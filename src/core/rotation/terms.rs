@@ -68,7 +68,7 @@ pub(in crate::core) fn perform(
 ) -> Outcome {
     background.forget();
     let result = match order {
-        TermOrder::Rotate { deep, full_speed } => rotate(desk, facts, Kind::DataKey, deep, full_speed),
+        TermOrder::Rotate { deep, full_speed } => rotate(desk, facts, deep, full_speed),
         TermOrder::Pause(id) => change(desk, facts, id, |run, now_ms| {
             (run.paused, run.updated_ms) = (true, now_ms);
             Ok(())
@@ -114,7 +114,7 @@ fn change(
 }
 
 /// Makes a new term, and a run that takes all older ones along. A run that is under way is continued with the new aim.
-fn rotate(desk: &Desk, facts: &Arc<Facts>, kind: Kind, deep: bool, full_speed: bool) -> Result<Reply, VaultError> {
+fn rotate(desk: &Desk, facts: &Arc<Facts>, deep: bool, full_speed: bool) -> Result<Reply, VaultError> {
     let random = Arc::clone(&desk.random);
     let barrier = Arc::clone(&desk.barrier);
     desk.alone(facts, move |group, now_ms| {
@@ -131,7 +131,7 @@ fn rotate(desk: &Desk, facts: &Arc<Facts>, kind: Kind, deep: bool, full_speed: b
         group.run(|tx| {
             let mut run = match open_run(&record::all(&tx.view(MountId::ROTATION))?) {
                 Some(run) => run,
-                None => Run::new(&*random, kind, String::new(), State::Draining, now_ms)?,
+                None => Run::new(&*random, Kind::DataKey, String::new(), State::Draining, now_ms)?,
             };
             aim(&mut run, &terms, None);
             run.full_speed |= full_speed;
@@ -204,12 +204,16 @@ pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<
 /// Starts what nobody has started: a term whose header was written and whose entry was not, or a rotation that is due.
 fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, VaultError> {
     let (terms, active) = (desk.barrier.terms(), desk.barrier.key_status());
-    let runs = record::all(&desk.barrier.view(MountId::ROTATION))?;
-    let left = |term: &&TermStatus| {
-        matches!(term.state, TermState::DecryptOnly | TermState::Compromised)
-            && !runs.iter().any(|run| run.state == State::Aborted && run.terms.contains(&term.term))
+    let older = |term: &&TermStatus| matches!(term.state, TermState::DecryptOnly | TermState::Compromised);
+    let left = if terms.iter().any(|term| older(&term)) {
+        let runs = record::all(&desk.barrier.view(MountId::ROTATION))?;
+        let given_up = |term: u32| runs.iter().any(|run| run.state == State::Aborted && run.terms.contains(&term));
+        terms.iter().filter(older).any(|term| !given_up(term.term))
+    } else {
+        // The usual case, once a second: no entry is opened for it.
+        false
     };
-    if terms.iter().any(|term| left(&term)) {
+    if left {
         let facts = desk.own("sys/rotate", "data key: an interrupted rotation goes on".to_owned())?;
         let random = Arc::clone(&desk.random);
         background.forget();
@@ -228,7 +232,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
         let why = if aged { "its age" } else { "its use" };
         let facts = desk.own("sys/rotate", format!("data key: automatic, because of {why}"))?;
         background.forget();
-        rotate(desk, &facts, Kind::DataKey, false, false)?;
+        rotate(desk, &facts, false, false)?;
         return Ok(Some(Duration::ZERO));
     }
     Ok(None)

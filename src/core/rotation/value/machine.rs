@@ -200,9 +200,7 @@ pub(super) fn start(desk: &Desk, facts: &Arc<Facts>, row: ValueRow, now_ms: u64)
             row.phase.as_str()
         )));
     }
-    let mut id = [0; 8];
-    desk.random.fill(&mut id).map_err(|_| VaultError::Internal)?;
-    let run = format!("{now_ms:013}-{}", super::super::super::mount::hex(&id));
+    let run = super::super::record::fresh_id(&*desk.random, now_ms)?;
     if row.policy.generator.is_command() {
         // A program outside: the intent is durable before it runs.
         let generate = move |row: &mut ValueRow, _| {

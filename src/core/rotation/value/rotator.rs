@@ -2,13 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
-
-use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 use crate::barrier::MountId;
 use crate::connect::Target;
@@ -20,6 +16,7 @@ use super::super::super::facts::Facts;
 use super::super::super::request::Reply;
 use super::super::super::sys::values as wire;
 use super::super::keeper::Desk;
+use super::super::worker::{self, Errand, Post, Worker};
 use super::effect::Ended;
 use super::machine::{self, Next};
 use super::record::{self, Phase, ValueRow};
@@ -48,70 +45,25 @@ pub(in crate::core) enum ValueOrder {
 }
 
 /// An order on its way.
-pub(in crate::core) struct ValueErrand {
-    pub facts: Arc<Facts>,
-    pub order: ValueOrder,
-    pub answer: oneshot::Sender<Result<Reply, VaultError>>,
-}
+pub(in crate::core) type ValueErrand = Errand<ValueOrder>;
 
-enum Message {
-    Do(Box<ValueErrand>),
-    Ended(Box<Ended>),
-    Stop,
-}
+/// Handle of the thread; steps at targets tell it their end.
+pub(in crate::core) type Rotator = Worker<ValueOrder, Box<Ended>>;
 
-/// Handle of the thread.
-pub(in crate::core) struct Rotator {
-    queue: SyncSender<Message>,
-    stopping: Arc<AtomicBool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
+type Message = worker::Message<ValueOrder, Box<Ended>>;
 
 impl Rotator {
-    /// Starts the thread.
+    /// Starts the thread. When it is stopped, steps at targets end by themselves; the next unseal asks the targets what
+    /// became of them.
     ///
     /// # Errors
     /// [`VaultError::Unavailable`] when the system gives no thread.
     pub(in crate::core) fn spawn(desk: Desk) -> Result<Self, VaultError> {
-        let (queue, waiting) = sync_channel(MAX_WAITING);
-        let (stopping, own) = (Arc::clone(&desk.stopping), queue.clone());
-        let thread = std::thread::Builder::new()
-            .name("rotator".to_owned())
-            .spawn(move || {
-                Thread { desk, own, rows: BTreeMap::new(), busy: BTreeMap::new(), reminded_ms: 0 }.serve(&waiting)
-            })
-            .map_err(|_| VaultError::Unavailable("no thread for the rotator"))?;
-        Ok(Self { queue, stopping, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// Queues an order.
-    ///
-    /// # Errors
-    /// [`VaultError::Unavailable`] when too many wait; [`VaultError::Sealed`] when the thread has ended.
-    pub(in crate::core) fn submit(&self, errand: ValueErrand) -> Result<(), VaultError> {
-        self.queue.try_send(Message::Do(Box::new(errand))).map_err(|error| match error {
-            TrySendError::Full(_) => VaultError::Unavailable("too many rotations are waiting, try again"),
-            TrySendError::Disconnected(_) => VaultError::Sealed,
+        let busy = "too many rotations are waiting, try again";
+        let post = Post { name: "rotator", room: MAX_WAITING, busy, stopping: Arc::clone(&desk.stopping) };
+        Self::start(post, move |waiting, own| {
+            Thread { desk, own, rows: BTreeMap::new(), busy: BTreeMap::new(), reminded_ms: 0 }.serve(waiting);
         })
-    }
-
-    /// Ends the thread after the commit that it is in. Steps at targets end by themselves; the next unseal asks the
-    /// targets what became of them.
-    pub(in crate::core) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        let Some(thread) = self.thread.lock().take() else { return };
-        let _ = self.queue.try_send(Message::Stop);
-        if thread.join().is_err() {
-            tracing::error!("the rotator thread ended by a panic");
-        }
-    }
-}
-
-impl Drop for Rotator {
-    /// Only tells the thread: it may be waiting for the thread that drops this.
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        let _ = self.queue.try_send(Message::Stop);
     }
 }
 
@@ -142,7 +94,7 @@ impl Thread {
         while !self.desk.stopping.load(Ordering::SeqCst) {
             match waiting.recv_timeout(wait) {
                 Ok(Message::Do(errand)) => self.perform(*errand),
-                Ok(Message::Ended(ended)) => self.ended(*ended),
+                Ok(Message::Note(ended)) => self.ended(*ended),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -193,7 +145,7 @@ impl Thread {
             Ok(Next::Again) => 0,
             Ok(Next::Effect(effect)) => {
                 let run = effect.id.clone();
-                match effect.start(id.to_owned(), self.own.clone(), |ended| Message::Ended(Box::new(ended))) {
+                match effect.start(id.to_owned(), self.own.clone(), |ended| Message::Note(Box::new(ended))) {
                     Ok(()) => {
                         self.busy.insert(id.to_owned(), run);
                         0
