@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,6 +31,8 @@ pub(super) struct Program<'a> {
     pub(super) input: &'a [u8],
     /// Time until it is killed.
     pub(super) limit: Duration,
+    /// Set by others when it is to be killed before that.
+    pub(super) stop: &'a AtomicBool,
 }
 
 /// How it ended.
@@ -38,6 +41,8 @@ pub(super) enum Ending {
     Code(i32),
     Signal(i32),
     TimedOut,
+    /// Killed because [`Program::stop`] was set.
+    Stopped,
 }
 
 /// One captured output.
@@ -75,25 +80,29 @@ pub(super) fn run(program: &Program<'_>) -> Result<Outcome, ErrorKind> {
         // The standard library drops the supplementary groups of root along with it.
         command.uid(uid).gid(gid);
     }
+    if program.stop.load(Ordering::SeqCst) {
+        let nothing = || Output { bytes: Zeroizing::default(), cut: false };
+        return Ok(Outcome { ending: Ending::Stopped, stdout: nothing(), stderr: nothing() });
+    }
     let mut child = command.spawn().map_err(|error| error.kind())?;
     let outcome = converse(&mut child, program);
     let gone = end(&mut child);
-    let (stdout, stderr, timed_out) = outcome;
-    let ending = match gone {
-        _ if timed_out => Ending::TimedOut,
-        Some(status) => match (status.code(), status.signal()) {
+    let (stdout, stderr, cut) = outcome;
+    let ending = match (cut, gone) {
+        (Some(cut), _) => cut,
+        (None, Some(status)) => match (status.code(), status.signal()) {
             (Some(code), _) => Ending::Code(code),
             (None, Some(signal)) => Ending::Signal(signal),
             (None, None) => Ending::TimedOut,
         },
-        None => Ending::TimedOut,
+        (None, None) => Ending::TimedOut,
     };
     Ok(Outcome { ending, stdout, stderr })
 }
 
-/// Feeds the input and gathers the outputs until the program has ended or its time is up. The third answer says the
-/// latter.
-fn converse(child: &mut Child, program: &Program<'_>) -> (Output, Output, bool) {
+/// Feeds the input and gathers the outputs until the program has ended; the third answer says why it is to be killed
+/// instead.
+fn converse(child: &mut Child, program: &Program<'_>) -> (Output, Output, Option<Ending>) {
     let mut input = child.stdin.take();
     let mut rest = program.input;
     let mut stdout = Reader::new(child.stdout.take());
@@ -102,10 +111,13 @@ fn converse(child: &mut Child, program: &Program<'_>) -> (Output, Output, bool) 
         unblock(pipe);
     }
     let deadline = now().checked_add(program.limit);
-    let timed_out = loop {
+    let cut = loop {
+        if program.stop.load(Ordering::SeqCst) {
+            break Some(Ending::Stopped);
+        }
         let left = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(now()));
         if left.is_zero() {
-            break true;
+            break Some(Ending::TimedOut);
         }
         wait_for(input.as_ref(), &stdout, &stderr, left.min(TICK));
         if let Some(pipe) = &mut input {
@@ -124,10 +136,10 @@ fn converse(child: &mut Child, program: &Program<'_>) -> (Output, Output, bool) 
         stdout.drain();
         stderr.drain();
         if ended {
-            break false;
+            break None;
         }
     };
-    (stdout.output, stderr.output, timed_out)
+    (stdout.output, stderr.output, cut)
 }
 
 /// Sleeps until a pipe is ready, at most `time`.

@@ -19,6 +19,8 @@
 //! `generate` prints a new value, one line, on its standard output, and gets no value in its input. Nothing that it
 //! writes is ever shown.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -60,6 +62,7 @@ pub struct HookTarget {
 pub struct Hook {
     target: HookTarget,
     owner: Option<(u32, u32)>,
+    stop: Arc<AtomicBool>,
 }
 
 /// How a program answered, as far as it said anything.
@@ -118,7 +121,7 @@ impl Hook {
             (None, None) => None,
             _ => return Err(permanent("the hook has only one of uid and gid; name both or none")),
         };
-        Ok(Self { target, owner })
+        Ok(Self { target, owner, stop: Arc::default() })
     }
 
     /// Runs one command with the values of `step`.
@@ -133,6 +136,7 @@ impl Hook {
             owner: self.owner,
             input: &input,
             limit: Duration::from_secs(self.target.timeout_s),
+            stop: &self.stop,
         });
         outcome.map_err(|kind| {
             permanent(format!("the {name} command cannot be started ({kind}); check its path and rights"))
@@ -158,6 +162,10 @@ impl Hook {
             Ending::TimedOut => Answer::Failed(retry(format!(
                 "the {name} command did not end within {} s and was killed{said}; raise its time limit or repair it",
                 self.target.timeout_s
+            ))),
+            Ending::Stopped => Answer::Failed(retry(format!(
+                "the {name} command was killed with its children because the vault closes{said}; open the vault, it asks \
+                 what is true and goes on"
             ))),
         }
     }
@@ -269,6 +277,11 @@ impl Connector for Hook {
 
     fn overlap(&self) -> bool {
         self.target.overlap
+    }
+
+    fn stop_with(&mut self, stop: &Arc<AtomicBool>) -> bool {
+        self.stop = Arc::clone(stop);
+        true
     }
 
     fn next_user(&self, _current: Option<&str>) -> Result<String, ConnectError> {

@@ -18,6 +18,9 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use thiserror::Error;
 
 use crate::api::secret::SecretText;
@@ -77,6 +80,12 @@ pub trait Connector: Send + Sync {
 
     /// Whether the old value stays valid after [`Self::apply`], so that no reader ever holds a dead one.
     fn overlap(&self) -> bool;
+
+    /// Calls end soon after `stop` is set, as if the target had not answered; what they started outside is ended. `false`
+    /// where calls end only by their own time limits.
+    fn stop_with(&mut self, _stop: &Arc<AtomicBool>) -> bool {
+        false
+    }
 
     /// The login that the next credential is for: the other of a pair, the same of a single one, empty for hooks.
     ///

@@ -1,5 +1,7 @@
 //! Tests of the parts without a database; `tests/it/connect.rs` has those with one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -339,6 +341,45 @@ fn the_whole_group_is_killed() {
             .map_or(true, |status| status.contains("State:\tZ") || !status.contains("sleep"))
     });
     assert!(gone, "a child in the background survived");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)] // measures a real program
+fn a_hook_is_killed_with_its_children_when_the_vault_closes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("pids");
+    let script = format!("trap '' TERM; sleep 62 & echo $! $$ >{0}.new; mv {0}.new {0}; sleep 63", file.display());
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut hook = made(HookTarget { apply: shell(&script), timeout_s: 60, ..HookTarget::default() });
+    assert!(hook.stop_with(&stop));
+    let (pids, setter) = (file.clone(), Arc::clone(&stop));
+    let closer = std::thread::spawn(move || {
+        while !pids.exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        setter.store(true, Ordering::SeqCst);
+        Instant::now()
+    });
+    let step = Step { id: "r", path: "p", key: "k", staged: None, current: None, previous: None };
+    let said = text(hook.apply(&step));
+    let ended = Instant::now();
+    assert!(
+        said.starts_with("retry: the apply command was killed with its children because the vault closes"),
+        "{said}"
+    );
+    let stopped = closer.join().expect("no panic");
+    assert!(ended.saturating_duration_since(stopped) < Duration::from_secs(2));
+    for pid in std::fs::read_to_string(&file).expect("two numbers").split_whitespace() {
+        let status = format!("/proc/{pid}/status");
+        let gone = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            std::fs::read_to_string(&status).map_or(true, |status| status.contains("State:\tZ"))
+        });
+        assert!(gone, "{pid} survived");
+    }
+    // Asked before it starts anything, it does nothing.
+    std::fs::remove_file(&file).expect("it was there");
+    assert!(text(hook.apply(&step)).starts_with("retry:") && !file.exists());
 }
 
 #[test]

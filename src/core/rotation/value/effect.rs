@@ -32,6 +32,8 @@ pub(in crate::core) enum Answer {
 pub(in crate::core) struct Effect {
     pub kind: Kind,
     pub connector: Box<dyn Connector>,
+    /// It ends soon after the thread is told to stop.
+    pub stops: bool,
     pub id: String,
     pub path: String,
     pub key: String,

@@ -422,11 +422,12 @@ fn prepared(desk: &Desk, row: &ValueRow, kind: Kind) -> Result<Effect, Prepare> 
         (Generator::Command(command), Kind::Generate) => Some(&command.target),
         _ => row.policy.target.as_ref(),
     };
-    let connector = connector(desk, name.map(String::as_str).unwrap_or_default())?;
+    let mut connector = connector(desk, name.map(String::as_str).unwrap_or_default())?;
+    let stops = connector.stop_with(&desk.stopping);
     let (id, path, key) = (row.run.clone(), row.path.clone(), row.key.clone());
     if kind == Kind::Generate {
         // It makes a value and is told none.
-        return Ok(Effect { kind, connector, id, path, key, staged: None, current: None, previous: None });
+        return Ok(Effect { kind, connector, stops, id, path, key, staged: None, current: None, previous: None });
     }
     let snapshot = desk.snapshot.load_full();
     let (mount, relative) = place(&snapshot, &row.path)?;
@@ -437,7 +438,7 @@ fn prepared(desk: &Desk, row: &ValueRow, kind: Kind) -> Result<Effect, Prepare> 
         Some(previous) => login(Some(previous.version))?,
         None => None,
     };
-    Ok(Effect { kind, connector, id, path, key, staged: row.staged(), current, previous })
+    Ok(Effect { kind, connector, stops, id, path, key, staged: row.staged(), current, previous })
 }
 
 /// Opens a target.

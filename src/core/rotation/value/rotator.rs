@@ -25,6 +25,8 @@ use super::record::{self, Phase, ValueRow};
 const MAX_WAITING: usize = 256;
 /// Steps at targets at the same time.
 const MAX_EFFECTS: usize = 8;
+/// How long killed programs may take to vanish before they are left to the system.
+const LAST_WAIT: Duration = Duration::from_secs(3);
 /// How often expiry dates are looked at.
 const REMIND_EVERY_MS: u64 = 60_000;
 
@@ -53,8 +55,8 @@ pub(in crate::core) type Rotator = Worker<ValueOrder, Box<Ended>>;
 type Message = worker::Message<ValueOrder, Box<Ended>>;
 
 impl Rotator {
-    /// Starts the thread. When it is stopped, steps at targets end by themselves; the next unseal asks the targets what
-    /// became of them.
+    /// Starts the thread. When it is stopped, programs that it runs are killed; other steps at targets end by themselves.
+    /// The next unseal asks the targets what became of them.
     ///
     /// # Errors
     /// [`VaultError::Unavailable`] when the system gives no thread.
@@ -73,8 +75,8 @@ struct Thread {
     own: SyncSender<Message>,
     /// When each value is to be looked at again, by entry key.
     rows: BTreeMap<String, Watched>,
-    /// Values with a step under way at their target.
-    busy: BTreeMap<String, String>,
+    /// Values with a step under way at their target, and whether it ends soon after the stop.
+    busy: BTreeMap<String, bool>,
     reminded_ms: u64,
 }
 
@@ -86,6 +88,21 @@ struct Watched {
 
 impl Thread {
     fn serve(mut self, waiting: &Receiver<Message>) {
+        self.work(waiting);
+        // Programs are being killed: whoever stops the vault may rely on it that none is left.
+        while self.busy.values().any(|stops| *stops) {
+            match waiting.recv_timeout(LAST_WAIT) {
+                Ok(Message::Note(ended)) => drop(self.busy.remove(&ended.row)),
+                Ok(_) => {}
+                Err(_) => {
+                    tracing::warn!("a program of a rotation could not be killed");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn work(&mut self, waiting: &Receiver<Message>) {
         if let Err(error) = self.load() {
             tracing::error!(%error, "rotating values cannot be read; none is rotated until the next unseal");
             return;
@@ -144,10 +161,10 @@ impl Thread {
             Ok(Next::Wait(at_ms)) => at_ms.max(now_ms.saturating_add(1)),
             Ok(Next::Again) => 0,
             Ok(Next::Effect(effect)) => {
-                let run = effect.id.clone();
+                let stops = effect.stops;
                 match effect.start(id.to_owned(), self.own.clone(), |ended| Message::Note(Box::new(ended))) {
                     Ok(()) => {
-                        self.busy.insert(id.to_owned(), run);
+                        self.busy.insert(id.to_owned(), stops);
                         0
                     }
                     Err(_) => now_ms.saturating_add(1_000),
