@@ -32,13 +32,13 @@ pub mod crypto;
 pub mod daemon;
 #[cfg(feature = "server")]
 pub mod engine;
-#[cfg(feature = "verify")]
+#[cfg(feature = "enroll")]
 pub mod enroll;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]
 pub mod keys;
-#[cfg(feature = "server")]
+#[cfg(feature = "enroll")]
 pub mod pki;
 #[cfg(feature = "server")]
 pub mod policy;

@@ -4,6 +4,7 @@
 //! bounded JSON, durations, times and the bodies of Vault's v1 protocol.
 
 pub mod duration;
+pub mod enroll;
 pub mod json;
 pub mod kv;
 pub mod path;

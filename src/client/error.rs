@@ -23,6 +23,14 @@ pub enum ClientError {
         /// What may help; may be empty.
         hint: &'static str,
     },
+    /// The server does not accept the client's certificate.
+    #[error("{address}: {problem}: {}", .problem.hint())]
+    Certificate {
+        /// Server.
+        address: String,
+        /// What it says is wrong.
+        problem: CertificateProblem,
+    },
     /// The server said no.
     #[error("{}", refused(*.status, .errors))]
     Refused {
@@ -48,7 +56,73 @@ pub enum ClientError {
     },
 }
 
+/// Why a server does not accept a client's certificate (alerts of RFC 8446 section 6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateProblem {
+    /// Its life has ended.
+    #[error("your certificate has expired")]
+    Expired,
+    /// It was taken back.
+    #[error("your certificate has been revoked")]
+    Revoked,
+    /// Its authority is not known, or not any more.
+    #[error("the server does not know the authority of your certificate")]
+    Authority,
+    /// It is not good for something else, or it does not say for what.
+    #[error("the server does not accept your certificate")]
+    Other,
+}
+
+impl CertificateProblem {
+    /// What may help.
+    #[must_use]
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Expired => "strongroom renew, or ask for a new enrolment string",
+            Self::Revoked => "ask for a new enrolment string",
+            Self::Authority => "is this the right server? if so, ask for a new enrolment string",
+            Self::Other => "it may have been taken back: ask an operator, or for a new enrolment string",
+        }
+    }
+
+    fn of(error: &TlsError) -> Option<Self> {
+        let TlsError::AlertReceived(alert) = error else { return None };
+        match alert {
+            AlertDescription::CertificateExpired => Some(Self::Expired),
+            AlertDescription::CertificateRevoked => Some(Self::Revoked),
+            AlertDescription::UnknownCA => Some(Self::Authority),
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError
+            | AlertDescription::AccessDenied => Some(Self::Other),
+            _ => None,
+        }
+    }
+}
+
+/// The TLS error in a failed exchange.
+fn tls_error(error: &ureq::Error) -> Option<&TlsError> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
+        _ => None,
+    }
+}
+
 impl ClientError {
+    /// Whether the server said that the client's certificate has expired.
+    #[must_use]
+    pub fn is_certificate_expired(&self) -> bool {
+        match self {
+            Self::Certificate { problem, .. } => *problem == CertificateProblem::Expired,
+            // On a connection that was opened before the end.
+            Self::Refused { status: 403, errors } => errors.iter().any(|text| text.contains("certificate has expired")),
+            _ => false,
+        }
+    }
+
     /// Status of a refusal.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
@@ -87,12 +161,12 @@ fn refused(status: u16, errors: &[String]) -> String {
 
 /// Words for a failed exchange.
 pub(super) fn transport(error: ureq::Error, address: &str) -> ClientError {
+    if let Some(problem) = tls_error(&error).and_then(CertificateProblem::of) {
+        return ClientError::Certificate { address: address.to_owned(), problem };
+    }
     let (problem, hint) = match &error {
-        ureq::Error::Rustls(error) => tls(error),
-        ureq::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
-            Some(error) => tls(error),
-            None => socket(error),
-        },
+        _ if tls_error(&error).is_some() => tls_error(&error).map(tls).unwrap_or_default(),
+        ureq::Error::Io(error) => socket(error),
         ureq::Error::Timeout(_) => ("no answer in time".to_owned(), "the server may be busy or a firewall in between"),
         ureq::Error::HostNotFound => ("no such host".to_owned(), "check the name in the address"),
         ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..) => {
@@ -121,14 +195,7 @@ fn tls(error: &TlsError) -> (String, &'static str) {
         TlsError::AlertReceived(alert) => {
             let hint = match alert {
                 AlertDescription::CertificateRequired => "the server requires a client certificate",
-                AlertDescription::CertificateExpired => "the client certificate has expired; renew it",
-                AlertDescription::UnknownCA => "the server does not know the authority of the client certificate",
                 AlertDescription::ProtocolVersion => "the server does not speak TLS 1.3",
-                AlertDescription::BadCertificate
-                | AlertDescription::UnsupportedCertificate
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::DecryptError
-                | AlertDescription::AccessDenied => "the server does not accept the client certificate",
                 _ => "",
             };
             (format!("the server refused the connection ({alert:?})"), hint)
@@ -170,6 +237,25 @@ mod tests {
         let alert =
             io::Error::new(io::ErrorKind::InvalidData, TlsError::AlertReceived(AlertDescription::CertificateRequired));
         assert!(transport(ureq::Error::Io(alert), "x").to_string().contains("requires a client certificate"));
+        for (alert, words) in [
+            (
+                AlertDescription::CertificateExpired,
+                "x: your certificate has expired: strongroom renew, or ask for a new",
+            ),
+            (
+                AlertDescription::CertificateRevoked,
+                "x: your certificate has been revoked: ask for a new enrolment string",
+            ),
+            (AlertDescription::CertificateUnknown, "x: the server does not accept your certificate: it may"),
+            (AlertDescription::UnknownCA, "x: the server does not know the authority of your certificate: is"),
+        ] {
+            let direct = transport(ureq::Error::Rustls(TlsError::AlertReceived(alert)), "x");
+            let wrapped = io::Error::new(io::ErrorKind::InvalidData, TlsError::AlertReceived(alert));
+            for error in [direct, transport(ureq::Error::Io(wrapped), "x")] {
+                assert!(error.to_string().starts_with(words), "{error}");
+                assert_eq!(error.is_certificate_expired(), alert == AlertDescription::CertificateExpired);
+            }
+        }
         let sealed = ClientError::Refused { status: 503, errors: vec!["Vault is sealed".to_owned()] };
         assert!(sealed.is_sealed());
         assert_eq!(sealed.to_string(), "Vault is sealed (unseal it: strongroom unseal)");

@@ -4,9 +4,13 @@
 //! whose history has gone back is named ([`ClientError::RolledBack`]) and its reply is not handed out. Keeping the
 //! [mark](Client::mark) over process ends is the caller's job.
 
+#[cfg(feature = "enroll")]
+pub mod enroll;
 mod error;
 mod kv;
 mod mark;
+#[cfg(feature = "enroll")]
+mod renew;
 mod rotation;
 mod settings;
 mod sys;
@@ -25,8 +29,10 @@ use zeroize::Zeroizing;
 use crate::api::reply::{Envelope, ErrorBody};
 use crate::api::sys::Mark;
 
-pub use error::ClientError;
+pub use error::{CertificateProblem, ClientError};
 pub use kv::{Kv, Reading, pairs_of};
+#[cfg(feature = "enroll")]
+pub use renew::{BUNDLE_HEADER, bundle_header};
 pub use rotation::{RotateConfigChange, Rotation, key_file_text, shares_so_far};
 pub use settings::Settings;
 pub use sys::Sys;
@@ -43,6 +49,9 @@ pub struct Client {
     agent: ureq::Agent,
     /// `https://host:port`, no slash at the end.
     base: String,
+    /// Which authorities are trusted, for the server to see.
+    #[cfg(feature = "enroll")]
+    bundle: String,
     mark: Mutex<Option<Mark>>,
 }
 
@@ -81,7 +90,13 @@ impl Client {
             .user_agent(concat!("strongroom/", env!("CARGO_PKG_VERSION")))
             .build();
         let agent = ureq::Agent::with_parts(config, connector, DefaultResolver::default());
-        Ok(Self { agent, base, mark: Mutex::new(None) })
+        Ok(Self {
+            agent,
+            base,
+            #[cfg(feature = "enroll")]
+            bundle: bundle_header(&settings.ca_pem)?,
+            mark: Mutex::new(None),
+        })
     }
 
     /// The address this client talks to.
@@ -130,6 +145,8 @@ impl Client {
             .method(method)
             .uri(format!("{}/v1/{path}", self.base))
             .header("X-Vault-Request", "true");
+        #[cfg(feature = "enroll")]
+        let builder = builder.header(BUNDLE_HEADER, &self.bundle);
         let builder = match etag {
             Some(etag) => builder.header("If-None-Match", etag),
             None => builder,

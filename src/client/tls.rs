@@ -42,17 +42,13 @@ impl TlsConnector {
 }
 
 fn client_config(settings: &Settings) -> Result<ClientConfig, ClientError> {
-    let mut roots = RootCertStore::empty();
-    for root in certificates(&settings.ca_pem, "the CA certificate is not PEM")? {
-        roots.add(root).map_err(|_| ClientError::Settings("the CA certificate cannot be used"))?;
-    }
     let chain = certificates(&settings.cert_pem, "the client certificate is not PEM")?;
     let key = PrivateKeyDer::from_pem_slice(settings.key_pem.reveal().as_bytes())
         .map_err(|_| ClientError::Settings("the client key is not a PEM private key"))?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|_| ClientError::Settings("TLS 1.3 is not available"))?
-        .with_root_certificates(roots)
+        .with_root_certificates(roots(&settings.ca_pem)?)
         .with_client_auth_cert(chain, key)
         .map_err(|_| ClientError::Settings("the client certificate and its key do not belong together"))?;
     config.resumption = Resumption::disabled();
@@ -61,7 +57,16 @@ fn client_config(settings: &Settings) -> Result<ClientConfig, ClientError> {
     Ok(config)
 }
 
-fn certificates(pem: &[u8], problem: &'static str) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+/// The authorities in a CA file, PEM.
+pub(super) fn roots(ca_pem: &[u8]) -> Result<RootCertStore, ClientError> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(ca_pem, "the CA certificate is not PEM")? {
+        roots.add(root).map_err(|_| ClientError::Settings("the CA certificate cannot be used"))?;
+    }
+    Ok(roots)
+}
+
+pub(super) fn certificates(pem: &[u8], problem: &'static str) -> Result<Vec<CertificateDer<'static>>, ClientError> {
     let found: Vec<_> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| ClientError::Settings(problem))?;
     if found.is_empty() { Err(ClientError::Settings(problem)) } else { Ok(found) }

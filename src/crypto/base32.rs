@@ -102,6 +102,22 @@ pub fn to_bytes<const N: usize>(values: &[u8]) -> Option<Zeroizing<[u8; N]>> {
     (held == 0).then_some(bytes)
 }
 
+/// As [`to_bytes`] for as many bytes as the values make. `None` when a whole value or a filling bit is left over.
+pub fn to_vec(values: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(values.len() * 5 / 8));
+    let (mut held, mut bits) = (0u16, 0u32);
+    for value in values {
+        held = (held << 5) | u16::from(value & 31);
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(low(held >> bits));
+            held &= (1 << bits) - 1;
+        }
+    }
+    (held == 0 && bits < 5).then_some(bytes)
+}
+
 /// The low byte of a value.
 fn low(value: u16) -> u8 {
     let [_, low] = value.to_be_bytes();
@@ -136,6 +152,15 @@ mod tests {
         #[test]
         fn bytes_round_trip(bytes: [u8; 23]) {
             prop_assert_eq!(*to_bytes::<23>(&to_symbols(&bytes)).unwrap(), bytes);
+        }
+
+        #[test]
+        fn any_number_of_bytes_round_trips(bytes: Vec<u8>) {
+            let values = to_symbols(&bytes);
+            let read = to_vec(&values).unwrap();
+            prop_assert_eq!(read.as_slice(), bytes.as_slice());
+            let longer: Vec<u8> = values.iter().copied().chain([0]).collect();
+            prop_assert!(to_vec(&longer).is_none_or(|longer| longer.len() > bytes.len()));
         }
     }
 }

@@ -4,11 +4,11 @@
 
 #[cfg(feature = "server")]
 pub mod aead;
-#[cfg(feature = "server")]
+#[cfg(feature = "enroll")]
 pub mod base32;
 #[cfg(feature = "server")]
 pub mod codec;
-#[cfg(feature = "server")]
+#[cfg(feature = "enroll")]
 pub mod derive;
 #[cfg(feature = "server")]
 pub mod envelope;

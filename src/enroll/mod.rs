@@ -1,7 +1,9 @@
-//! What both ends of an enrolment agree on: the string, the proof, what an expired certificate's key signs. Pure.
+//! How a program without a certificate gets one: the enrolment string, what proves that it is held, and when a
+//! certificate is renewed. Pure: no I/O, no clock, no randomness of its own.
 
-mod proof;
-mod string;
+pub mod proof;
+pub mod schedule;
+pub mod string;
 
-pub use proof::{EXPORTER_LABEL, grace_message, proof, proof_fits, proof_key};
+pub use proof::{EXPORTER_LABEL, ProofKey, grace_message};
 pub use string::{EnrollString, MAX_ADDRESSES, PREFIX, StringError};

@@ -1,61 +1,100 @@
-//! Knowledge of the string's secret, proved without sending it.
+//! What proves, on one TLS connection and for one signing request, that an enrolment string or an old key is held.
 //!
-//! The proof is a MAC over the exporter of the TLS connection (RFC 5705, RFC 9266) and the certificate request: it is
-//! worth nothing on another connection, so nobody in between can use it, and for no other key.
+//! Both proofs cover keying material of the connection (RFC 9266, channel binding `tls-exporter`), so neither can be used
+//! on another connection, and the request, so neither can be used for another key.
 
-use zeroize::Zeroizing;
-
+use crate::crypto::Key;
+use crate::crypto::derive::hkdf;
 use crate::crypto::hash::{equal, hmac_sha256, sha256};
 
-/// Label of the exporter, RFC 9266 section 4; empty context, 32 bytes.
+/// Label of the TLS exporter, with an empty context and 32 bytes (RFC 9266 section 4.2).
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+/// Bytes of exported keying material.
+pub const EXPORTER_BYTES: usize = 32;
 
 const KEY_INFO: &[u8] = b"strongroom enroll v1";
+const ENROLL: &[u8] = b"enroll";
 const GRACE: &[u8] = b"strongroom grace renewal v1";
 
-/// What the vault keeps instead of the secret: HKDF-SHA-256 (RFC 5869) with an empty salt, one block.
-#[must_use]
-pub fn proof_key(secret: &[u8; 32]) -> Zeroizing<[u8; 32]> {
-    let extracted = Zeroizing::new(hmac_sha256(&[0; 32], &[secret]));
-    Zeroizing::new(hmac_sha256(extracted.as_slice(), &[KEY_INFO, &[1]]))
+/// What an enrolment is proven with: HKDF-SHA-256 of the string's secret. The server keeps this and not the secret.
+pub struct ProofKey(Key);
+
+impl ProofKey {
+    /// The key of a string's secret.
+    #[must_use]
+    pub fn derive(secret: &Key) -> Self {
+        Self(hkdf(&[], secret.reveal(), &[KEY_INFO]))
+    }
+
+    /// Takes over a stored key.
+    #[must_use]
+    pub fn from_key(key: Key) -> Self {
+        Self(key)
+    }
+
+    /// The key, to be sealed.
+    #[must_use]
+    pub fn reveal(&self) -> &[u8; 32] {
+        self.0.reveal()
+    }
+
+    /// The proof for the signing request `csr_der` on the connection with this `exporter`.
+    #[must_use]
+    pub fn proof(&self, exporter: &[u8; EXPORTER_BYTES], csr_der: &[u8]) -> [u8; 32] {
+        hmac_sha256(self.0.reveal(), &[ENROLL, exporter, &sha256(&[csr_der])])
+    }
+
+    /// Whether `proof` is the proof for this request on this connection; constant time.
+    #[must_use]
+    pub fn verify(&self, exporter: &[u8; EXPORTER_BYTES], csr_der: &[u8], proof: &[u8; 32]) -> bool {
+        equal(&self.proof(exporter, csr_der), proof)
+    }
 }
 
-/// The proof for a connection and a request in DER.
+/// What the old key signs to renew an expired certificate for the signing request `csr_der`.
 #[must_use]
-pub fn proof(key: &[u8; 32], exporter: &[u8; 32], csr_der: &[u8]) -> [u8; 32] {
-    hmac_sha256(key, &[b"enroll", exporter, &sha256(&[csr_der])])
-}
-
-/// Whether `given` is that proof; constant time.
-#[must_use]
-pub fn proof_fits(key: &[u8; 32], exporter: &[u8; 32], csr_der: &[u8], given: &[u8; 32]) -> bool {
-    equal(&proof(key, exporter, csr_der), given)
-}
-
-/// What the key of an expired certificate signs to get the next one.
-#[must_use]
-pub fn grace_message(exporter: &[u8; 32], csr_der: &[u8]) -> Vec<u8> {
+pub fn grace_message(exporter: &[u8; EXPORTER_BYTES], csr_der: &[u8]) -> Vec<u8> {
     [GRACE, exporter, &sha256(&[csr_der])].concat()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn a_proof_fits_one_key_connection_and_request() {
-        let key = proof_key(&[7; 32]);
-        let given = proof(&key, &[1; 32], b"request");
-        assert!(proof_fits(&key, &[1; 32], b"request", &given));
-        assert!(!proof_fits(&key, &[2; 32], b"request", &given), "another connection");
-        assert!(!proof_fits(&key, &[1; 32], b"requesT", &given), "another request");
-        assert!(!proof_fits(&proof_key(&[8; 32]), &[1; 32], b"request", &given), "another secret");
+    fn key(byte: u8) -> ProofKey {
+        ProofKey::derive(&Key::fill_with(|out| *out = [byte; 32]))
     }
 
-    #[test]
-    fn the_key_is_hkdf() {
-        // RFC 5869: Extract with a salt of HashLen zeros, Expand to one block; computed independently with Python's hmac.
-        let hex: String = proof_key(&[7; 32]).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "3eb6a7637a0d48855ab4b7dff432886b01c15ed158e0919ea4247acf6f083456");
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
+
+    // Made with Python's hmac and hashlib.
+    #[test]
+    fn the_bytes_are_fixed() {
+        assert_eq!(hex(key(3).reveal()), KEY);
+        assert_eq!(hex(&key(3).proof(&[4; 32], b"csr")), PROOF);
+        let message = grace_message(&[4; 32], b"csr");
+        assert!(message.starts_with(b"strongroom grace renewal v1\x04\x04") && message.len() == GRACE.len() + 64);
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_same_proof_counts(exporter: [u8; 32], csr: Vec<u8>, flip in 0_usize..256, other: [u8; 32]) {
+            let proof = key(1).proof(&exporter, &csr);
+            prop_assert!(key(1).verify(&exporter, &csr, &proof));
+            prop_assert!(!key(2).verify(&exporter, &csr, &proof));
+            prop_assert!(other == exporter || !key(1).verify(&other, &csr, &proof));
+            let longer: Vec<u8> = csr.iter().copied().chain([0]).collect();
+            prop_assert!(!key(1).verify(&exporter, &longer, &proof));
+            let mut wrong = proof;
+            wrong[flip / 8] ^= 1 << (flip % 8);
+            prop_assert!(!key(1).verify(&exporter, &csr, &wrong));
+        }
+    }
+
+    const KEY: &str = "76c0d5ed3bd602edea8efd088d27d6243e3da6ca6a5b71949bbad0ecccaf3566";
+    const PROOF: &str = "b6eef1e27d2d9cb6e0eaac741509d86e840ddd4f15e1416070d58bfd806372c4";
 }

@@ -33,6 +33,11 @@ impl Pair {
         KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(Self).map_err(|_| PkiError::Make)
     }
 
+    /// Takes over a key of any kind, to be wiped.
+    pub(super) fn of(key: KeyPair) -> Self {
+        Self(key)
+    }
+
     /// Reads a P-256 key in PKCS#8.
     pub(super) fn from_pkcs8(der: &SecretBytes) -> Result<Self, PkiError> {
         let der = PrivatePkcs8KeyDer::from(der.reveal());

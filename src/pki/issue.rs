@@ -126,7 +126,7 @@ fn server_name(name: &str) -> Result<SanType, PkiError> {
 }
 
 /// PKCS#8 in PEM (RFC 7468 section 10) written into one buffer that is allocated once, so no copy stays behind.
-fn pem_key(pair: &Pair) -> SecretText {
+pub(super) fn pem_key(pair: &Pair) -> SecretText {
     let der = pair.key().serialized_der();
     let mut encoded = Zeroizing::new(vec![0u8; der.len().div_ceil(3) * 4]);
     let written = STANDARD.encode_slice(der, encoded.as_mut_slice()).expect("buffer holds the base64 form");

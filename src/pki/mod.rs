@@ -12,6 +12,7 @@ mod csr;
 mod error;
 mod issue;
 pub mod peer;
+mod request;
 mod trust;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use crl::Revocation;
 pub use csr::{Csr, MAX_CSR_BYTES, read_csr, verify_signature};
 pub use error::PkiError;
 pub use issue::{BACKDATE_MS, Bundle, SERVER_LIFE_S};
+pub use request::{KeyType, Leaf, Request, csr_der, csr_key_fingerprint, leaf, request, request_for};
 pub use trust::{
     Anchor, AuthorityId, ServerFacts, Trust, bundle_id, key_fingerprint, not_after_ms, server_facts, subject_of,
 };

@@ -1,0 +1,246 @@
+//! The enrolment listener as a client sees it: the first certificate, and the renewal of one that has expired.
+//!
+//! TLS 1.3 without a client certificate. Nothing is sent before the server has proven that it belongs to the vault: its
+//! chain holds the authority that the enrolment string pins, or it comes from an authority that is trusted already. What
+//! is proven covers the connection, so a server in between could not pass it on.
+
+mod exchange;
+mod verify;
+
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, SignatureScheme};
+use zeroize::Zeroizing;
+
+use super::error::{ClientError, transport};
+use super::settings::CONNECT_TIMEOUT;
+use super::tls::{certificates, provider, roots};
+use crate::api::enroll::{Certified, EnrollRequest, GraceRequest};
+use crate::api::reply::ErrorBody;
+use crate::api::secret::SecretText;
+use crate::enroll::string::split_address;
+use crate::enroll::{EXPORTER_LABEL, EnrollString, grace_message};
+use crate::pki;
+use exchange::Line;
+
+const ENROLL_PATH: &str = "/v1/sys/strongroom/enroll";
+const GRACE_PATH: &str = "/v1/sys/strongroom/enroll/renew";
+
+/// Asks for the first certificate, for the key of `csr_pem`. The addresses of the string are tried in turn until one
+/// answers; `timeout` is for each of them. A reply that was lost can be asked for again with the same request.
+///
+/// # Errors
+/// [`ClientError::Settings`] when `csr_pem` is no request; [`ClientError::Transport`] when no address answers, or not with
+/// the pinned authority; [`ClientError::Refused`] with 403 when the string is used up, expired or unknown, and with 429
+/// when there were too many tries; [`ClientError::Malformed`] when the reply is not a certificate for this key.
+pub fn enroll(string: &EnrollString, csr_pem: &str, timeout: Duration) -> Result<Certified, ClientError> {
+    let csr = csr_der(csr_pem)?;
+    let key = string.proof_key();
+    let verifier = verify::Pinned::new(*string.pin(), provider());
+    let listener = Listener::new(Arc::new(verifier), timeout)?;
+    let id = string.id().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let ask = |exporter: &[u8; 32]| {
+        let proof = STANDARD.encode(key.proof(exporter, &csr));
+        let request = EnrollRequest { id: id.clone(), csr: csr_pem.to_owned(), proof };
+        serde_json::to_vec(&request).map_err(|_| ClientError::Malformed("the request cannot be written"))
+    };
+    listener.certified(string.addresses(), ENROLL_PATH, csr_pem, &ask)
+}
+
+/// What renews a certificate that has expired.
+pub struct Expired<'a> {
+    /// Where the enrolment listener answers, each `host:port`.
+    pub addresses: &'a [String],
+    /// Certificates of the authorities to trust, PEM.
+    pub ca_pem: &'a [u8],
+    /// The expired certificate, PEM.
+    pub cert_pem: &'a [u8],
+    /// Its private key, PEM.
+    pub key_pem: &'a SecretText,
+}
+
+impl Expired<'_> {
+    /// Asks for a certificate for the key of `csr_pem`, which may be the old one. The old key signs the request.
+    ///
+    /// # Errors
+    /// As [`enroll`]; the server allows this for a while after the end of a certificate, and only if it is set up so.
+    pub fn renew(&self, csr_pem: &str, timeout: Duration) -> Result<Certified, ClientError> {
+        let csr = csr_der(csr_pem)?;
+        let certificate = std::str::from_utf8(self.cert_pem)
+            .map_err(|_| ClientError::Settings("the client certificate is not PEM"))?;
+        let unusable = ClientError::Settings("the client key is not a PEM private key");
+        let Ok(key) = PrivateKeyDer::from_pem_slice(self.key_pem.reveal().as_bytes()) else { return Err(unusable) };
+        let Ok(key) = provider().key_provider.load_private_key(key) else { return Err(unusable) };
+        let Some(signer) = key.choose_scheme(SCHEMES) else {
+            return Err(ClientError::Settings("the client key is of a kind that cannot sign this"));
+        };
+        let verifier =
+            rustls::client::WebPkiServerVerifier::builder_with_provider(roots(self.ca_pem)?.into(), provider())
+                .build()
+                .map_err(|_| ClientError::Settings("the CA certificate cannot be used"))?;
+        let listener = Listener::new(verifier, timeout)?;
+        let ask = |exporter: &[u8; 32]| {
+            let signature = signer.sign(&grace_message(exporter, &csr));
+            let signature = signature.map_err(|_| ClientError::Settings("the client key does not sign"))?;
+            let request = GraceRequest {
+                certificate: certificate.to_owned(),
+                csr: csr_pem.to_owned(),
+                proof: STANDARD.encode(signature),
+                scheme: signer.scheme().into(),
+            };
+            serde_json::to_vec(&request).map_err(|_| ClientError::Malformed("the request cannot be written"))
+        };
+        listener.certified(self.addresses, GRACE_PATH, csr_pem, &ask)
+    }
+}
+
+/// What an old key may sign with: the schemes of TLS 1.3 for the kinds of key that are certified.
+const SCHEMES: &[SignatureScheme] = &[
+    SignatureScheme::ED25519,
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::RSA_PSS_SHA256,
+];
+
+fn csr_der(csr_pem: &str) -> Result<Vec<u8>, ClientError> {
+    pki::csr_der(csr_pem).map_err(|_| ClientError::Settings("the signing request is not PEM"))
+}
+
+/// Makes the body of a request for the connection with this exporter.
+type Ask<'a> = &'a dyn Fn(&[u8; 32]) -> Result<Vec<u8>, ClientError>;
+
+/// How the listener is reached.
+struct Listener {
+    config: Arc<ClientConfig>,
+    timeout: Duration,
+}
+
+impl Listener {
+    fn new(verifier: Arc<dyn ServerCertVerifier>, timeout: Duration) -> Result<Self, ClientError> {
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|_| ClientError::Settings("TLS 1.3 is not available"))?
+            .dangerous() // each verifier given here checks chain, dates, usage and name
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        config.enable_early_data = false;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { config: Arc::new(config), timeout })
+    }
+
+    /// Asks each address until one answers, and takes the answer only if it fits.
+    fn certified(
+        &self,
+        addresses: &[String],
+        path: &str,
+        csr_pem: &str,
+        ask: Ask<'_>,
+    ) -> Result<Certified, ClientError> {
+        let mut failures = Vec::new();
+        for address in addresses {
+            match self.answer(address, path, ask) {
+                Ok(body) => return accept(&body, csr_pem),
+                // Another address may do better; a refusal is the vault's own word.
+                Err(error @ (ClientError::Transport { .. } | ClientError::Malformed(_))) => {
+                    failures.push((address, error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match failures.len() {
+            0 => Err(ClientError::Settings("there is no address of the enrolment listener")),
+            1 => Err(failures.remove(0).1),
+            _ => {
+                let texts = failures.iter().map(|(address, error)| match error {
+                    ClientError::Malformed(problem) => format!("{address}: {problem}"),
+                    error => error.to_string(),
+                });
+                let problem = texts.collect::<Vec<_>>().join("; ");
+                Err(ClientError::Transport { address: "no address answers".to_owned(), problem, hint: "" })
+            }
+        }
+    }
+
+    fn answer(&self, address: &str, path: &str, ask: Ask<'_>) -> Result<Zeroizing<Vec<u8>>, ClientError> {
+        let failed = |error: std::io::Error| transport(error.into(), address);
+        let (host, _) = split_address(address).ok_or(ClientError::Settings("an address is not host:port"))?;
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| ClientError::Settings("an address names no possible host"))?;
+        // The real network's time.
+        #[allow(clippy::disallowed_methods)]
+        let deadline = Instant::now() + self.timeout;
+        let tcp = connect(address, deadline).map_err(failed)?;
+        let tls = ClientConnection::new(Arc::clone(&self.config), name)
+            .map_err(|error| transport(ureq::Error::Rustls(error), address))?;
+        let mut line = Line::new(tls, tcp, deadline);
+        line.handshake().map_err(failed)?;
+        let mut exporter = Zeroizing::new([0; 32]);
+        line.export(exporter.as_mut_slice(), EXPORTER_LABEL)
+            .map_err(|_| ClientError::Malformed("the connection gives no keying material"))?;
+        let body = Zeroizing::new(ask(&exporter)?);
+        let reply = line.post(address, path, &body).map_err(|error| error.words(address))?;
+        if reply.status == 200 {
+            return Ok(reply.body);
+        }
+        let errors = serde_json::from_slice::<ErrorBody>(&reply.body).map(|body| body.errors).unwrap_or_default();
+        Err(ClientError::Refused { status: reply.status, errors })
+    }
+}
+
+fn connect(address: &str, deadline: Instant) -> std::io::Result<TcpStream> {
+    let found: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for socket in found {
+        let left = exchange::left(deadline)?.min(CONNECT_TIMEOUT);
+        match TcpStream::connect_timeout(&socket, left) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The reply, if it can be used: a certificate for the key that was asked with, from an authority of the bundle.
+fn accept(body: &[u8], csr_pem: &str) -> Result<Certified, ClientError> {
+    let reply: Certified =
+        serde_json::from_slice(body).map_err(|_| ClientError::Malformed("the reply is not the expected JSON"))?;
+    check(&reply, csr_pem)?;
+    Ok(reply)
+}
+
+/// Whether the certificate in `reply` is for the key in `csr_pem`, and the bundle one that a client can trust.
+///
+/// # Errors
+/// [`ClientError::Malformed`] when not.
+pub(super) fn check(reply: &Certified, csr_pem: &str) -> Result<(), ClientError> {
+    const UNUSABLE: ClientError = ClientError::Malformed("the server's reply holds no usable certificate");
+    let leaf = pki::leaf(reply.certificate.as_bytes()).map_err(|_| UNUSABLE)?;
+    let wanted =
+        pki::csr_key_fingerprint(csr_pem).map_err(|_| ClientError::Settings("the signing request is malformed"))?;
+    if leaf.key_fingerprint != wanted {
+        return Err(ClientError::Malformed("the server's certificate is for another key"));
+    }
+    if leaf.identity.as_deref() != Some(reply.identity.as_str()) {
+        return Err(ClientError::Malformed("the server's certificate names another identity than its reply"));
+    }
+    let chain = certificates(reply.certificate.as_bytes(), "").map_err(|_| UNUSABLE)?;
+    verify::issued_by(&chain, roots(reply.ca.as_bytes()).map_err(|_| UNUSABLE)?, leaf.not_before_ms)
+        .then_some(())
+        .ok_or(ClientError::Malformed("the server's certificate is not from the authorities that it names"))?;
+    match reply.addresses.iter().all(|address| split_address(address).is_some()) {
+        true => Ok(()),
+        false => Err(ClientError::Malformed("the server names an address that is not host:port")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

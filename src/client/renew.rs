@@ -1,0 +1,51 @@
+//! Renewal over the connection that a certificate still opens, and the authorities to trust.
+
+use std::fmt::Write as _;
+
+use super::enroll::check;
+use super::kv::json;
+use super::tls::certificates;
+use super::{Client, ClientError};
+use crate::api::enroll::{CaBundle, Certified, RenewRequest};
+use crate::pki;
+
+/// Says in each request which authorities the client trusts, so that the server sees who still has to learn of a new one.
+pub const BUNDLE_HEADER: &str = "X-Strongroom-Bundle";
+
+impl Client {
+    /// Has the key of `csr_pem` certified for the identity of this client's certificate.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Malformed`] also when the reply is not a certificate for this key.
+    pub fn renew(&self, csr_pem: &str) -> Result<Certified, ClientError> {
+        let body = json(&RenewRequest { csr: csr_pem.to_owned() })?;
+        let reply: Certified = self.ask("POST", "sys/strongroom/renew", Some(&body))?;
+        check(&reply, csr_pem)?;
+        Ok(reply)
+    }
+
+    /// The authorities to trust from now on.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Malformed`] also when the bundle is not the one that its id names.
+    pub fn ca(&self) -> Result<CaBundle, ClientError> {
+        let bundle: CaBundle = self.ask("GET", "sys/strongroom/ca", None)?;
+        match bundle_header(bundle.bundle.as_bytes()) {
+            Ok(id) if id == bundle.id => Ok(bundle),
+            _ => Err(ClientError::Malformed("the server's bundle of authorities is damaged")),
+        }
+    }
+}
+
+/// Id of the bundle in a CA file, PEM, as the header carries it: 32 hexadecimal digits.
+///
+/// # Errors
+/// [`ClientError::Settings`] when the file is not PEM.
+pub fn bundle_header(ca_pem: &[u8]) -> Result<String, ClientError> {
+    let found = certificates(ca_pem, "the CA certificate is not PEM")?;
+    let id = pki::bundle_id(found.iter().map(|der| der.as_ref()));
+    Ok(id.iter().fold(String::with_capacity(32), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // writing to a text does not fail
+        text
+    }))
+}

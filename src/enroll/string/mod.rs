@@ -1,0 +1,221 @@
+//! The enrolment string: everything a program needs to ask for its first certificate, in one line of text.
+//!
+//! `sre1-`, then base32 without padding of: version | flags | pin of the authority | token id | secret | addresses |
+//! checksum. The checksum finds what went wrong in copying; it proves nothing.
+
+use zeroize::{Zeroize, Zeroizing};
+
+use super::proof::ProofKey;
+use crate::api::secret::SecretText;
+use crate::crypto::base32::{self, MAX_TEXT};
+use crate::crypto::hash::{equal, sha256};
+use crate::crypto::{CryptoError, Key, Random};
+
+/// What every enrolment string begins with.
+pub const PREFIX: &str = "sre1-";
+/// Most addresses in one string.
+pub const MAX_ADDRESSES: usize = 8;
+/// Bytes of the checksum at the end.
+const CHECK_BYTES: usize = 4;
+const VERSION: u8 = 1;
+
+/// Why a text is no enrolment string, or why none can be made. Holds nothing of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StringError {
+    /// It does not begin with [`PREFIX`].
+    #[error("not an enrolment string: it begins with sre1-")]
+    Prefix,
+    /// It is longer than 1,024 bytes.
+    #[error("the enrolment string is longer than 1,024 characters")]
+    TooLong,
+    /// A character that is not used, a part that is missing, or a checksum that differs.
+    #[error("the enrolment string is damaged: copy it again, as a whole")]
+    Damaged,
+    /// A version or a flag of a later program.
+    #[error("the enrolment string is of a later version: use a newer strongroom")]
+    Version,
+    /// An address is not `host:port`, or there are none or more than eight.
+    #[error("the enrolment string needs one to eight addresses, each host:port")]
+    Address,
+}
+
+/// An enrolment string, taken apart. Its secret is wiped on drop; there is no `Clone` and no `Debug`.
+pub struct EnrollString {
+    pin: [u8; 32],
+    id: [u8; 16],
+    secret: Key,
+    addresses: Vec<String>,
+}
+
+impl EnrollString {
+    /// A string for the token `id`: `pin` is the SHA-256 of the authority's SubjectPublicKeyInfo, `addresses` are where
+    /// the enrolment listener answers, each `host:port` (an IPv6 host in brackets).
+    ///
+    /// # Errors
+    /// [`StringError::Address`]; [`StringError::TooLong`] when the text would be longer than 1,024 bytes.
+    pub fn new(pin: [u8; 32], id: [u8; 16], secret: Key, addresses: Vec<String>) -> Result<Self, StringError> {
+        let count = addresses.len();
+        if count == 0 || count > MAX_ADDRESSES || !addresses.iter().all(|address| is_address(address)) {
+            return Err(StringError::Address);
+        }
+        let string = Self { pin, id, secret, addresses };
+        let symbols = (string.bytes().len() * 8).div_ceil(5);
+        if PREFIX.len() + symbols > MAX_TEXT { Err(StringError::TooLong) } else { Ok(string) }
+    }
+
+    /// As [`new`](Self::new) with an id and a secret from `random`.
+    ///
+    /// # Errors
+    /// The outer one when the generator fails, the inner one as for [`new`](Self::new).
+    pub fn generate(
+        pin: [u8; 32],
+        addresses: Vec<String>,
+        random: &dyn Random,
+    ) -> Result<Result<Self, StringError>, CryptoError> {
+        let mut id = [0; 16];
+        random.fill(&mut id)?;
+        Ok(Self::new(pin, id, Key::random(random)?, addresses))
+    }
+
+    /// Reads a string as it was copied: white space around it, and capitals, do not matter. Total.
+    ///
+    /// # Errors
+    /// [`StringError`]; none says what stands in the text.
+    pub fn parse(text: &str) -> Result<Self, StringError> {
+        let text = text.trim();
+        if text.len() > MAX_TEXT {
+            return Err(StringError::TooLong);
+        }
+        let (prefix, rest) = text.split_at_checked(PREFIX.len()).ok_or(StringError::Prefix)?;
+        if !prefix.eq_ignore_ascii_case(PREFIX) {
+            return Err(StringError::Prefix);
+        }
+        let values = base32::symbols(rest).map_err(|_| StringError::Damaged)?;
+        let bytes = base32::to_vec(&values).ok_or(StringError::Damaged)?;
+        let cut = bytes.len().checked_sub(CHECK_BYTES).ok_or(StringError::Damaged)?;
+        let (body, check) = bytes.split_at(cut);
+        if check != checksum(body) {
+            return Err(StringError::Damaged);
+        }
+        let mut rest = body;
+        let [version, flags] = take::<2>(&mut rest)?;
+        if version != VERSION || flags != 0 {
+            return Err(StringError::Version);
+        }
+        let (pin, id) = (take::<32>(&mut rest)?, take::<16>(&mut rest)?);
+        let mut bare = take::<32>(&mut rest)?;
+        let secret = Key::fill_with(|out| out.copy_from_slice(&bare));
+        bare.zeroize();
+        let [count] = take::<1>(&mut rest)?;
+        let mut addresses = Vec::with_capacity(MAX_ADDRESSES.min(usize::from(count)));
+        for _ in 0..count {
+            let [length] = take::<1>(&mut rest)?;
+            let (address, tail) = rest.split_at_checked(usize::from(length)).ok_or(StringError::Damaged)?;
+            rest = tail;
+            addresses.push(std::str::from_utf8(address).map_err(|_| StringError::Address)?.to_owned());
+        }
+        if rest.is_empty() { Self::new(pin, id, secret, addresses) } else { Err(StringError::Damaged) }
+    }
+
+    /// The string itself. Whoever has it can enrol, so it is a secret.
+    #[must_use]
+    pub fn print(&self) -> SecretText {
+        let values = base32::to_symbols(&self.bytes());
+        // Full capacity at once: a text that grows leaves copies of its beginning behind.
+        let mut text = String::with_capacity(PREFIX.len() + values.len());
+        text.push_str(PREFIX);
+        text.extend(values.iter().map(|value| base32::symbol(*value).to_ascii_lowercase()));
+        SecretText::new(text)
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo of the authority that the listener's certificate must come from.
+    #[must_use]
+    pub fn pin(&self) -> &[u8; 32] {
+        &self.pin
+    }
+
+    /// Id of the token; no secret.
+    #[must_use]
+    pub fn id(&self) -> &[u8; 16] {
+        &self.id
+    }
+
+    /// Where the enrolment listener answers: `host:port`, to be tried in turn.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// What proofs are made with, and the only thing that the server keeps of the secret.
+    #[must_use]
+    pub fn proof_key(&self) -> ProofKey {
+        ProofKey::derive(&self.secret)
+    }
+
+    /// Compares two strings; the secrets in constant time.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        let open = (&self.pin, &self.id, &self.addresses) == (&other.pin, &other.id, &other.addresses);
+        equal(self.secret.reveal(), other.secret.reveal()) && open
+    }
+
+    fn bytes(&self) -> Zeroizing<Vec<u8>> {
+        let size = 83 + CHECK_BYTES + self.addresses.iter().map(|address| address.len() + 1).sum::<usize>();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(size));
+        bytes.extend_from_slice(&[VERSION, 0]);
+        bytes.extend_from_slice(&self.pin);
+        bytes.extend_from_slice(&self.id);
+        bytes.extend_from_slice(self.secret.reveal());
+        bytes.push(u8::try_from(self.addresses.len()).expect("new() takes at most eight addresses"));
+        for address in &self.addresses {
+            bytes.push(u8::try_from(address.len()).expect("new() takes addresses of at most 255 bytes"));
+            bytes.extend_from_slice(address.as_bytes());
+        }
+        let check = checksum(&bytes);
+        bytes.extend_from_slice(&check);
+        bytes
+    }
+}
+
+fn checksum(body: &[u8]) -> [u8; CHECK_BYTES] {
+    let [a, b, c, d, ..] = sha256(&[body]);
+    [a, b, c, d]
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], StringError> {
+    let (first, tail) = rest.split_first_chunk::<N>().ok_or(StringError::Damaged)?;
+    *rest = tail;
+    Ok(*first)
+}
+
+/// `host:port` with a port from 1 to 65535; the host is a DNS name, an IPv4 address, or an IPv6 address in brackets.
+#[must_use]
+pub fn is_address(text: &str) -> bool {
+    split_address(text).is_some()
+}
+
+/// Host (brackets taken off) and port of [`is_address`].
+#[must_use]
+pub fn split_address(text: &str) -> Option<(&str, u16)> {
+    if text.len() > usize::from(u8::MAX) {
+        return None;
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let digits = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port.parse::<u16>().ok().filter(|port| digits && *port != 0)?;
+    if let Some(inside) = host.strip_prefix('[') {
+        let inside = inside.strip_suffix(']')?;
+        return inside.parse::<std::net::Ipv6Addr>().ok().map(|_| (inside, port));
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    host.split('.').all(label).then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! The holder's side of issuing: a key made where it is used, the signing request for it, and a look at what came back.
+
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509CertificationRequest};
+
+use super::authority::Pair;
+use super::error::PkiError;
+use super::issue::{MAX_CSR_BYTES, pem_key};
+use super::peer::MAX_CERT_BYTES;
+use crate::api::secret::SecretText;
+use crate::crypto::hash::sha256;
+
+/// Kinds of key that are made here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyType {
+    /// ECDSA on P-256 (FIPS 186-5).
+    #[default]
+    P256,
+    /// Ed25519 (RFC 8032).
+    Ed25519,
+}
+
+/// A new private key and the request to certify it, both PEM. The key is wiped on drop.
+pub struct Request {
+    /// The private key, PKCS#8.
+    pub key_pem: SecretText,
+    /// The signing request, PKCS#10; public.
+    pub csr_pem: String,
+}
+
+/// Makes a key from the operating system's generator, and a request for it.
+///
+/// The request names nobody: the server decides who the holder is.
+///
+/// # Errors
+/// [`PkiError::Make`].
+pub fn request(kind: KeyType) -> Result<Request, PkiError> {
+    let algorithm = match kind {
+        KeyType::P256 => &PKCS_ECDSA_P256_SHA256,
+        KeyType::Ed25519 => &PKCS_ED25519,
+    };
+    let pair = Pair::of(KeyPair::generate_for(algorithm).map_err(|_| PkiError::Make)?);
+    Ok(Request { key_pem: pem_key(&pair), csr_pem: csr_of(&pair)? })
+}
+
+/// A request for a key that is there already, PEM.
+///
+/// # Errors
+/// [`PkiError::Damaged`] when the text is no private key in PEM of a kind that can sign; [`PkiError::Make`].
+pub fn request_for(key_pem: &SecretText) -> Result<String, PkiError> {
+    let der = PrivateKeyDer::from_pem_slice(key_pem.reveal().as_bytes()).map_err(|_| PkiError::Damaged("key"))?;
+    csr_of(&Pair::of(KeyPair::try_from(&der).map_err(|_| PkiError::Damaged("key"))?))
+}
+
+fn csr_of(pair: &Pair) -> Result<String, PkiError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let csr = params.serialize_request(pair.key()).map_err(|_| PkiError::Make)?;
+    csr.pem().map_err(|_| PkiError::Make)
+}
+
+/// The DER of a signing request in PEM. Only the wrapping is looked at.
+///
+/// # Errors
+/// [`PkiError::Request`] when it is larger than [`MAX_CSR_BYTES`] or not a request in PEM.
+pub fn csr_der(csr_pem: &str) -> Result<Vec<u8>, PkiError> {
+    if csr_pem.len() > MAX_CSR_BYTES {
+        return Err(PkiError::Request("too large"));
+    }
+    let der = CertificateSigningRequestDer::from_pem_slice(csr_pem.as_bytes());
+    der.map(|der| der.to_vec()).map_err(|_| PkiError::Request("not a certificate request in PEM"))
+}
+
+/// SHA-256 of the SubjectPublicKeyInfo in a request, to be compared with [`Leaf::key_fingerprint`].
+///
+/// # Errors
+/// As [`csr_der`], and when the request is malformed.
+pub fn csr_key_fingerprint(csr_pem: &str) -> Result<[u8; 32], PkiError> {
+    let der = csr_der(csr_pem)?;
+    let (_, csr) = X509CertificationRequest::from_der(&der).map_err(|_| PkiError::Request("malformed"))?;
+    Ok(sha256(&[csr.certification_request_info.subject_pki.raw]))
+}
+
+/// What the holder wants to know of a certificate. Nothing here is proven: see [`peer::inspect`](super::peer::inspect) for
+/// what a server may believe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// The only URI name, as it stands there; `None` when there is none or more than one name.
+    pub identity: Option<String>,
+    /// SHA-256 of the certificate in DER.
+    pub fingerprint: [u8; 32],
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub key_fingerprint: [u8; 32],
+    /// Valid from, Unix milliseconds.
+    pub not_before_ms: u64,
+    /// Valid until, Unix milliseconds.
+    pub not_after_ms: u64,
+}
+
+/// Reads the first certificate of a chain in PEM. Total.
+///
+/// # Errors
+/// [`PkiError::Damaged`] when there is none, or it is larger than [`MAX_CERT_BYTES`] or malformed.
+pub fn leaf(chain_pem: &[u8]) -> Result<Leaf, PkiError> {
+    let damaged = PkiError::Damaged("certificate");
+    let Ok(der) = CertificateDer::from_pem_slice(chain_pem) else { return Err(damaged) };
+    match X509Certificate::from_der(&der) {
+        Ok(([], parsed)) if der.len() <= MAX_CERT_BYTES => read_leaf(&der, &parsed).ok_or(damaged),
+        _ => Err(damaged),
+    }
+}
+
+fn read_leaf(der: &[u8], parsed: &X509Certificate<'_>) -> Option<Leaf> {
+    let ms = |seconds: i64| u64::try_from(seconds).ok()?.checked_mul(1000);
+    let names = parsed.subject_alternative_name().ok()?;
+    let identity = match names.map(|names| names.value.general_names.as_slice()) {
+        Some([GeneralName::URI(uri)]) => Some((*uri).to_owned()),
+        _ => None,
+    };
+    Some(Leaf {
+        identity,
+        fingerprint: sha256(&[der]),
+        key_fingerprint: sha256(&[parsed.public_key().raw]),
+        not_before_ms: ms(parsed.validity().not_before.timestamp())?,
+        not_after_ms: ms(parsed.validity().not_after.timestamp())?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::spiffe::SpiffeId;
+    use crate::crypto::random::SeededRandom;
+    use crate::pki::{Authority, BACKDATE_MS};
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    #[test]
+    fn both_kinds_are_certified_and_found_again() {
+        let authority = Authority::create("example.org", Arc::new(SeededRandom::new(1)), NOW, 86_400).unwrap();
+        let web = SpiffeId::new("example.org", "app/web").unwrap();
+        for kind in [KeyType::P256, KeyType::Ed25519] {
+            let made = request(kind).unwrap();
+            let pem = authority.sign_csr(&made.csr_pem, &web, NOW, 3600).unwrap();
+            let leaf = leaf(pem.as_bytes()).unwrap();
+            assert_eq!(leaf.identity.as_deref(), Some("spiffe://example.org/app/web"));
+            assert_eq!((leaf.not_before_ms, leaf.not_after_ms), (NOW - BACKDATE_MS, NOW + 3_600_000));
+            assert_eq!(leaf.key_fingerprint, csr_key_fingerprint(&made.csr_pem).unwrap());
+            let again = request_for(&made.key_pem).unwrap();
+            assert_eq!(leaf.key_fingerprint, csr_key_fingerprint(&again).unwrap());
+            assert_ne!(leaf.key_fingerprint, csr_key_fingerprint(&request(kind).unwrap().csr_pem).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_request_names_nobody() {
+        let der = csr_der(&request(KeyType::P256).unwrap().csr_pem).unwrap();
+        let (_, csr) = X509CertificationRequest::from_der(&der).unwrap();
+        let info = &csr.certification_request_info;
+        assert_eq!(info.subject.iter().count(), 0);
+        assert!(csr.requested_extensions().is_none_or(|mut extensions| extensions.next().is_none()));
+        csr.verify_signature().unwrap();
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        let key = request(KeyType::P256).unwrap();
+        assert!(csr_der(key.key_pem.reveal()).is_err());
+        assert!(csr_der(&" ".repeat(MAX_CSR_BYTES + 1)).is_err());
+        assert!(request_for(&SecretText::from(key.csr_pem.as_str())).is_err());
+        assert_eq!(leaf(key.csr_pem.as_bytes()), Err(PkiError::Damaged("certificate")));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_looked_at(bytes: Vec<u8>) {
+            let text = String::from_utf8_lossy(&bytes);
+            let pem = |label: &str| {
+                use base64::Engine as _;
+                let body = base64::engine::general_purpose::STANDARD.encode(&bytes);
+                format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+            };
+            prop_assert!(csr_key_fingerprint(&text).is_err());
+            prop_assert!(csr_key_fingerprint(&pem("CERTIFICATE REQUEST")).is_err());
+            prop_assert!(leaf(&bytes).is_err() && leaf(pem("CERTIFICATE").as_bytes()).is_err());
+            prop_assert!(request_for(&SecretText::new(pem("PRIVATE KEY"))).is_err());
+        }
+    }
+}
