@@ -105,6 +105,13 @@ pub enum Command {
     /// Check the audit trail, and show the key that signs it.
     #[command(subcommand)]
     Audit(cmd::audit::AuditCommand),
+    /// Get the first certificate with an enrolment string, and keep it as a profile.
+    Enroll(cmd::enroll::EnrollArgs),
+    /// Renew the certificate of a profile.
+    Renew(cmd::enroll::RenewArgs),
+    /// Make signing requests, and sign them, for machines without a connection.
+    #[command(subcommand)]
+    Client(cmd::client::ClientCommand),
     /// Remember addresses and certificates.
     #[command(subcommand)]
     Profile(cmd::profile::ProfileCommand),

@@ -1,6 +1,7 @@
 //! `strongroom`, the command: parse, run, report, exit code.
 
 mod args;
+mod bundle;
 mod cmd;
 mod exit;
 mod mark;
@@ -9,6 +10,7 @@ mod output;
 mod profile;
 mod progress;
 mod prompt;
+mod renewal;
 mod settings;
 mod watch;
 
@@ -63,6 +65,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Identity(command) => command.run(&open()?, &out),
         Command::CanI(args) => args.run(&open()?, &out),
         Command::Audit(command) => command.run(open, &out),
+        Command::Enroll(args) => args.run(&connection, &out),
+        Command::Renew(args) => args.run(&connection, &out),
+        Command::Client(command) => command.run(open, &out),
         Command::Profile(command) => command.run(&profile::Profiles::locate(&environment)?, &out),
     }?;
     Ok(ExitCode::SUCCESS)

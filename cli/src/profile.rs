@@ -1,7 +1,6 @@
 //! Profiles: a name for an address and a certificate.
 //!
-//! `$XDG_CONFIG_HOME/strongroom/profiles/NAME/{profile.toml,ca.pem,cert.pem,key.pem}`; the file `current` beside them
-//! names the one in use.
+//! `$XDG_CONFIG_HOME/strongroom/profiles/NAME`, each a bundle; the file `current` beside `profiles` names the one in use.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,29 +8,9 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
+use crate::bundle::{Files, Folder};
 use crate::exit::{Code, Failure};
 use crate::settings::{Lookup, read_file};
-
-/// One profile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
-    /// Address of the vault.
-    pub addr: String,
-    /// CA certificate.
-    pub ca: PathBuf,
-    /// Own certificate.
-    pub cert: PathBuf,
-    /// Own key.
-    pub key: PathBuf,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProfileFile {
-    addr: String,
-}
 
 /// The folder with all profiles.
 pub struct Profiles(PathBuf);
@@ -58,25 +37,52 @@ impl Profiles {
         self.0.join("profiles").join(name)
     }
 
-    /// The profile `name`.
+    /// Where the profile `name` is to be, with the folder around it.
     ///
     /// # Errors
-    /// There is none, or its file is not understood.
-    pub fn named(&self, name: &str) -> Result<Profile, Failure> {
+    /// The name is taken or not legal, or the folder around it cannot be made.
+    pub fn room_for(&self, name: &str) -> Result<Folder, Failure> {
         check_name(name)?;
-        let folder = self.folder(name);
+        if self.folder(name).exists() {
+            return Err(Failure::usage(
+                format!("profile {name:?} exists"),
+                format!("strongroom profile remove {name}"),
+            ));
+        }
+        let around = self.0.join("profiles");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&around).map_err(writing)?;
+        Ok(Folder::at(self.folder(name)))
+    }
+
+    /// The folder of the profile that `chosen` or the choice of `profile use` names.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn folder_of(&self, chosen: Option<&str>) -> Result<Option<Folder>, Failure> {
+        let Some(name) = chosen.map(str::to_owned).or_else(|| self.current_name()) else { return Ok(None) };
+        check_name(&name)?;
+        let folder = self.folder(&name);
         if !folder.is_dir() {
             let hint = "strongroom profile list shows what there is; add one: strongroom profile add NAME --bundle DIR";
             return Err(Failure::usage(format!("no profile {name:?}"), hint));
         }
-        read(&folder)
+        Ok(Some(Folder::at(folder)))
+    }
+
+    /// The profile `name`.
+    ///
+    /// # Errors
+    /// There is none, or its file is not understood.
+    pub fn named(&self, name: &str) -> Result<Files, Failure> {
+        match self.folder_of(Some(name))? {
+            Some(folder) => folder.files(),
+            None => Err(Failure::usage(format!("no profile {name:?}"), "")),
+        }
     }
 
     /// The profile in use: the chosen one, or the only one.
-    ///
-    /// # Errors
-    /// It is not understood.
-    pub fn current(&self) -> Result<Option<Profile>, Failure> {
+    #[cfg(test)]
+    pub fn current(&self) -> Result<Option<Files>, Failure> {
         self.current_name().map(|name| self.named(&name)).transpose()
     }
 
@@ -103,30 +109,22 @@ impl Profiles {
     ///
     /// # Errors
     /// The name is taken or not legal, or the bundle is incomplete.
-    pub fn add(&self, name: &str, bundle: &Path, addr: Option<&str>) -> Result<Profile, Failure> {
-        check_name(name)?;
-        let target = self.folder(name);
-        if target.exists() {
-            return Err(Failure::usage(
-                format!("profile {name:?} exists"),
-                format!("strongroom profile remove {name}"),
-            ));
-        }
+    pub fn add(&self, name: &str, bundle: &Path, addr: Option<&str>) -> Result<Files, Failure> {
+        let target = self.room_for(name)?;
         let addr = match addr {
             Some(addr) => addr.to_owned(),
-            None => read(bundle)?.addr,
+            None => Folder::at(bundle.to_owned()).files()?.addr,
         };
         let aside = self.0.join("profiles").join(format!(".{name}.new"));
         let _ = fs::remove_dir_all(&aside);
-        let failed = |error: std::io::Error| Failure::new(Code::Refused, format!("writing the profile: {error}"), "");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside).map_err(failed)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside).map_err(writing)?;
         for file in ["ca.pem", "cert.pem", "key.pem"] {
-            write_private(&aside.join(file), &read_file(&bundle.join(file))?).map_err(failed)?;
+            write_private(&aside.join(file), &read_file(&bundle.join(file))?).map_err(writing)?;
         }
         let text = format!("addr = {}\n", toml::Value::String(addr));
-        write_private(&aside.join("profile.toml"), text.as_bytes()).map_err(failed)?;
-        fs::rename(&aside, &target).map_err(failed)?;
-        read(&target)
+        write_private(&aside.join("profile.toml"), text.as_bytes()).map_err(writing)?;
+        fs::rename(&aside, target.path()).map_err(writing)?;
+        target.files()
     }
 
     /// Makes `name` the profile in use.
@@ -150,18 +148,8 @@ impl Profiles {
     }
 }
 
-fn read(folder: &Path) -> Result<Profile, Failure> {
-    let path = folder.join("profile.toml");
-    let text = read_file(&path)?;
-    let text = String::from_utf8_lossy(&text);
-    let file: ProfileFile =
-        toml::from_str(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display()), ""))?;
-    Ok(Profile {
-        addr: file.addr,
-        ca: folder.join("ca.pem"),
-        cert: folder.join("cert.pem"),
-        key: folder.join("key.pem"),
-    })
+fn writing(error: std::io::Error) -> Failure {
+    Failure::new(Code::Refused, format!("writing the profile: {error}"), "")
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

@@ -13,9 +13,11 @@ use strongroom::client::{self, Client};
 use zeroize::Zeroizing;
 
 use crate::args::Connection;
+use crate::bundle::{Files, Folder};
 use crate::exit::{Code, Failure};
 use crate::mark::MarkFile;
-use crate::profile::{Profile, Profiles};
+use crate::profile::Profiles;
+use crate::renewal;
 
 /// Looks a variable up; a map stands in for it in tests.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -37,6 +39,8 @@ pub struct Target {
     pub cert: PathBuf,
     /// Own key.
     pub key: PathBuf,
+    /// The profile that all of it is from, so that it can be renewed there.
+    pub folder: Option<Folder>,
 }
 
 impl Target {
@@ -46,11 +50,9 @@ impl Target {
     /// Something is missing; the hint says how to give it.
     pub fn resolve(typed: &Connection, env: Lookup<'_>, profiles: &Profiles) -> Result<Self, Failure> {
         let chosen = typed.profile.clone().or_else(|| text(env, &["STRONGROOM_PROFILE"]));
-        let profile = match chosen {
-            Some(name) => Some(profiles.named(&name)?),
-            None => profiles.current()?,
-        };
-        let from_profile = |pick: fn(&Profile) -> &PathBuf| profile.as_ref().map(|profile| pick(profile).clone());
+        let folder = profiles.folder_of(chosen.as_deref())?;
+        let profile = folder.as_ref().map(Folder::files).transpose()?;
+        let from_profile = |pick: fn(&Files) -> &PathBuf| profile.as_ref().map(|profile| pick(profile).clone());
         let file =
             |typed: &Option<PathBuf>, names: &[&str]| typed.clone().or_else(|| variable(env, names).map(PathBuf::from));
         let missing = |what: &str, flag: &str, name: &str| {
@@ -64,7 +66,9 @@ impl Target {
         let ca = file(&typed.ca_cert, &["STRONGROOM_CACERT", "VAULT_CACERT"]);
         let cert = file(&typed.client_cert, &["STRONGROOM_CLIENT_CERT", "VAULT_CLIENT_CERT"]);
         let key = file(&typed.client_key, &["STRONGROOM_CLIENT_KEY", "VAULT_CLIENT_KEY"]);
+        let folder = folder.filter(|_| ca.is_none() && cert.is_none() && key.is_none());
         Ok(Self {
+            folder,
             addr: addr.ok_or_else(|| missing("address of a vault", "addr", "STRONGROOM_ADDR"))?,
             ca: ca
                 .or_else(|| from_profile(|p| &p.ca))
@@ -85,30 +89,61 @@ pub struct Session {
     pub client: Client,
     /// Mount of the KV engine.
     pub mount: String,
+    /// The profile that the certificate is from, if it is from one.
+    pub folder: Option<Folder>,
+    cert_pem: Vec<u8>,
     mark: MarkFile,
 }
 
 impl Session {
-    /// Reads certificates and connects lazily: the first request opens the connection.
+    /// Reads certificates and connects lazily: the first request opens the connection. Says when the certificate ends soon.
     ///
     /// # Errors
     /// Settings are missing, files are unreadable, or the key is open to others.
     pub fn open(typed: &Connection, env: Lookup<'_>) -> Result<Self, Failure> {
+        let session = Self::open_quietly(typed, env)?;
+        session.warn();
+        Ok(session)
+    }
+
+    /// Says on standard error when the certificate ends soon.
+    pub fn warn(&self) {
+        if let Some(warning) = renewal::warning(&self.cert_pem, now_ms()) {
+            eprintln!("strongroom: {warning}");
+        }
+    }
+
+    /// As [`open`](Self::open), for what renews the certificate by itself.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_quietly(typed: &Connection, env: Lookup<'_>) -> Result<Self, Failure> {
         let profiles = Profiles::locate(env)?;
-        let target = Target::resolve(typed, env, &profiles)?;
+        let open = || Self::of(Target::resolve(typed, env, &profiles)?, typed, env);
+        // A renewal at this moment removes the files that were just found; those that replace them are there already.
+        open().or_else(|_| open())
+    }
+
+    /// A session with `target`.
+    ///
+    /// # Errors
+    /// Files are unreadable, or the key is open to others.
+    pub fn of(target: Target, typed: &Connection, env: Lookup<'_>) -> Result<Self, Failure> {
         let ca_pem = read_file(&target.ca)?;
+        let cert_pem = read_file(&target.cert)?.to_vec();
         let mark = MarkFile::of_vault(env, &ca_pem);
         let client = Client::connect(client::Settings {
             addr: target.addr,
             ca_pem: ca_pem.to_vec(),
-            cert_pem: read_file(&target.cert)?.to_vec(),
+            cert_pem: cert_pem.clone(),
             key_pem: read_key(&target.key)?,
             timeout: Duration::from_secs(typed.timeout),
         })?;
         if let Some(seen) = mark.read() {
             client.set_mark(seen);
         }
-        Ok(Self { client, mount: typed.mount.trim_matches('/').to_owned(), mark })
+        let mount = typed.mount.trim_matches('/').to_owned();
+        Ok(Self { client, mount, folder: target.folder, cert_pem, mark })
     }
 
     /// The KV engine of `--mount`.
@@ -186,7 +221,11 @@ pub fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(bytes)
 }
 
-fn read_key(path: &Path) -> Result<SecretText, Failure> {
+/// Reads a private key, if nobody else can.
+///
+/// # Errors
+/// Unreadable, or readable by others.
+pub fn read_key(path: &Path) -> Result<SecretText, Failure> {
     let mode = std::fs::metadata(path).map(|metadata| metadata.mode());
     if let Ok(mode) = mode
         && mode & 0o077 != 0
@@ -195,6 +234,15 @@ fn read_key(path: &Path) -> Result<SecretText, Failure> {
         return Err(Failure::new(Code::Usage, message, format!("run: chmod 600 {}", path.display())));
     }
     Ok(SecretText::from_utf8_lossy(read_file(path)?.as_slice()))
+}
+
+/// The real time, Unix milliseconds.
+#[must_use]
+pub fn now_ms() -> u64 {
+    #[allow(clippy::disallowed_methods)] // the real process, not the library
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 const MAX_FILE_BYTES: u64 = 1024 * 1024;

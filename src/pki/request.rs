@@ -3,6 +3,7 @@
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ED25519};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509CertificationRequest};
 
 use super::authority::Pair;
@@ -93,6 +94,8 @@ pub struct Leaf {
     pub fingerprint: [u8; 32],
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub key_fingerprint: [u8; 32],
+    /// Kind of the key; `None` for one that is not made here.
+    pub key_type: Option<KeyType>,
     /// Valid from, Unix milliseconds.
     pub not_before_ms: u64,
     /// Valid until, Unix milliseconds.
@@ -119,7 +122,16 @@ fn read_leaf(der: &[u8], parsed: &X509Certificate<'_>) -> Option<Leaf> {
         Some([GeneralName::URI(uri)]) => Some((*uri).to_owned()),
         _ => None,
     };
+    let algorithm = &parsed.public_key().algorithm;
+    let curve = algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    let key_type = match curve {
+        Some(curve) if algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY => {
+            (curve == OID_EC_P256).then_some(KeyType::P256)
+        }
+        _ => (algorithm.algorithm == OID_SIG_ED25519).then_some(KeyType::Ed25519),
+    };
     Some(Leaf {
+        key_type,
         identity,
         fingerprint: sha256(&[der]),
         key_fingerprint: sha256(&[parsed.public_key().raw]),
@@ -151,6 +163,7 @@ mod tests {
             let leaf = leaf(pem.as_bytes()).unwrap();
             assert_eq!(leaf.identity.as_deref(), Some("spiffe://example.org/app/web"));
             assert_eq!((leaf.not_before_ms, leaf.not_after_ms), (NOW - BACKDATE_MS, NOW + 3_600_000));
+            assert_eq!(leaf.key_type, Some(kind));
             assert_eq!(leaf.key_fingerprint, csr_key_fingerprint(&made.csr_pem).unwrap());
             let again = request_for(&made.key_pem).unwrap();
             assert_eq!(leaf.key_fingerprint, csr_key_fingerprint(&again).unwrap());

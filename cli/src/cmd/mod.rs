@@ -1,6 +1,8 @@
 //! One command family a file: what can be typed, and what it does.
 
 pub mod audit;
+pub mod client;
+pub mod enroll;
 pub mod expiry;
 pub mod export;
 pub mod get;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,7 +14,7 @@ use super::fetch;
 use crate::args::Connection;
 use crate::exit::{Code, Failure};
 use crate::settings::{Session, environment, secret_path};
-use crate::watch::{self, OnChange, Plan, Vault};
+use crate::watch::{self, OnChange, Plan, Renewed, Renewer, Vault};
 
 /// Most secrets that one question for changes may name.
 const MOST_WATCHED: usize = 64;
@@ -80,7 +81,10 @@ impl RunArgs {
     /// # Errors
     /// A path or key is missing, a name is refused, or the program cannot be started.
     pub fn run(self, connection: Connection, json: bool) -> Result<ExitCode, Failure> {
-        let session = Session::open(&connection, &environment)?;
+        let session = Session::open_quietly(&connection, &environment)?;
+        if !self.watch || session.folder.is_none() {
+            session.warn(); // what watches renews it
+        }
         let child = self.environment(&session, Reading::First).map_err(|mut failure| {
             failure.message.push_str("; nothing was started");
             failure
@@ -104,11 +108,16 @@ impl RunArgs {
             return Err(Failure::usage(format!("--watch takes at most {MOST_WATCHED} paths"), ""));
         }
         let (on_change, grace) = (self.on_change, self.grace);
-        let plan = Plan { command: self.command.clone(), on_change, grace, json };
-        let timeout = connection.timeout;
-        let open = Box::new(move || Session::open(&connection, &environment));
+        let (timeout, connection, renewed) = (connection.timeout, Arc::new(connection), Renewed::default());
+        let renewer = session.folder.clone().map(|folder| Renewer {
+            folder,
+            connection: Arc::clone(&connection),
+            renewed: Arc::clone(&renewed),
+        });
+        let plan = Plan { command: self.command.clone(), on_change, grace, json, renewer };
+        let open = Box::new(move || Session::open_quietly(&connection, &environment));
         let read = Box::new(move |session: &Session| self.environment(session, Reading::Again));
-        watch::supervise(plan, child, Vault::new(session, paths, timeout, open, read))
+        watch::supervise(plan, child, Vault::new(session, paths, timeout, open, read, renewed))
     }
 
     /// What the program gets, of the values of this moment.

@@ -1,10 +1,11 @@
 //! `run --watch`: stays the parent of the program, and restarts or signals it when its values change.
 //!
-//! Three threads send events to one: the main thread alone starts, signals and reaps the program (`supervisor` decides
-//! what to do), `signals` delivers what other processes send, `changes` asks the vault. The program stays in the process
-//! group of this process, so that the terminal treats both as one job.
+//! Two threads send events to a third: the main thread alone starts, signals and reaps the program (`supervisor` decides
+//! what to do), `signals` delivers what other processes send, `changes` asks the vault. Beside them `renewer` renews the
+//! certificate. The program stays in the process group of this process, so that the terminal treats both as one job.
 
 mod changes;
+mod renewer;
 mod signals;
 pub mod stage;
 mod supervisor;
@@ -26,6 +27,7 @@ use changes::{Changes, Watcher};
 use signals::Received;
 use supervisor::{Action, Ended, Supervisor};
 
+pub use renewer::{Renewed, Renewer};
 pub use signals::parse as parse_signal;
 pub use supervisor::OnChange;
 pub use vault::Vault;
@@ -40,6 +42,8 @@ pub struct Plan {
     pub grace: Duration,
     /// Whether failures are written as JSON.
     pub json: bool,
+    /// Renews the certificate meanwhile, if it is a profile's.
+    pub renewer: Option<Renewer>,
 }
 
 enum Event {
@@ -51,7 +55,11 @@ enum Event {
 ///
 /// # Errors
 /// The program cannot be started, the first time or again.
-pub fn supervise<C: Changes + Send + 'static>(plan: Plan, first: ChildEnv, changes: C) -> Result<ExitCode, Failure> {
+pub fn supervise<C: Changes + Send + 'static>(
+    mut plan: Plan,
+    first: ChildEnv,
+    changes: C,
+) -> Result<ExitCode, Failure> {
     let broken = |error: std::io::Error| Failure::new(Code::Exec(125), format!("starting to watch: {error}"), "");
     if ignores_sigchld() {
         let message = "SIGCHLD is ignored here, so the end of the program could not be seen";
@@ -61,6 +69,7 @@ pub fn supervise<C: Changes + Send + 'static>(plan: Plan, first: ChildEnv, chang
     process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| broken(error.into()))?;
     let (sender, events) = channel();
     signals::deliver(sender.clone(), Event::Signal).map_err(broken)?;
+    let renewer = plan.renewer.take();
     let first = Arc::new(first);
     let mut run = Run::start(plan, Arc::clone(&first))?;
     let mut watcher = Watcher::new(changes, first, random_byte, |text: &str| eprintln!("strongroom: {text}"));
@@ -74,6 +83,15 @@ pub fn supervise<C: Changes + Send + 'static>(plan: Plan, first: ChildEnv, chang
         }
     };
     std::thread::Builder::new().name("changes".to_owned()).spawn(watch).map_err(broken)?;
+    if let Some(mut renewer) = renewer {
+        let renew = move || {
+            let mut cycle = renewer::Cycle::default();
+            loop {
+                std::thread::sleep(cycle.step(crate::settings::now_ms(), random_byte(), &mut renewer));
+            }
+        };
+        std::thread::Builder::new().name("renewer".to_owned()).spawn(renew).map_err(broken)?;
+    }
     let ended = run.until_end(&events)?;
     drop(run);
     match ended {

@@ -1,11 +1,13 @@
 //! Changes as the vault reports them.
 
+use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use strongroom::exec::ChildEnv;
 
 use super::changes::Changes;
+use super::renewer::Renewed;
 use crate::exit::{Code, Failure};
 use crate::settings::Session;
 
@@ -29,15 +31,28 @@ pub struct Vault {
     wait_s: u64,
     cursor: Option<String>,
     asked_at: Option<Instant>,
+    /// Which certificate there is, and which one the session has.
+    renewed: Renewed,
+    certificate: u64,
 }
 
 impl Vault {
     /// Watches `paths` (with their mount) over `session`; `timeout_s` is the longest time of its requests. `open` is
-    /// called for another session after a failure.
-    pub fn new(session: Session, paths: Vec<String>, timeout_s: u64, open: Open, read: Read) -> Self {
+    /// called for another session after a failure, and when `renewed` has changed.
+    pub fn new(session: Session, paths: Vec<String>, timeout_s: u64, open: Open, read: Read, renewed: Renewed) -> Self {
         // A fifth of the limit, at least a second, remains for the way there and back.
         let wait_s = timeout_s.saturating_sub((timeout_s / 5).max(1)).min(LONGEST_WAIT_S);
-        Self { session: Some(session), open, read, paths, wait_s, cursor: None, asked_at: None }
+        Self {
+            session: Some(session),
+            open,
+            read,
+            paths,
+            wait_s,
+            cursor: None,
+            asked_at: None,
+            renewed,
+            certificate: 0,
+        }
     }
 
     fn pace(&mut self) {
@@ -66,6 +81,11 @@ fn session<'a>(held: &'a mut Option<Session>, open: &mut Open) -> Result<&'a Ses
 impl Changes for Vault {
     fn wait(&mut self) -> Result<bool, Failure> {
         self.pace();
+        let newest = self.renewed.load(Ordering::Acquire);
+        if newest != self.certificate {
+            // The cursor stays: nothing is missed between two connections.
+            (self.session, self.certificate) = (None, newest);
+        }
         let sys = session(&mut self.session, &mut self.open)?.client.sys();
         let wait_s = if self.cursor.is_some() { self.wait_s } else { 0 };
         let events = sys.events(&self.paths, self.cursor.as_deref(), wait_s)?;

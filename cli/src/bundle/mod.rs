@@ -1,0 +1,227 @@
+//! A bundle on disk: `profile.toml`, `ca.pem`, `cert.pem` and `key.pem`, replaced all at once.
+//!
+//! ```text
+//! FOLDER/v7/{profile.toml,ca.pem,cert.pem,key.pem}
+//! FOLDER/current -> v7                 replaced by one rename: the moment in which all four change
+//! FOLDER/key.pem -> current/key.pem    and the others, for programs that know the names
+//! ```
+//!
+//! A folder without `current`, as `profile add` and `strongroomd init` write it, holds the four files themselves; it gets
+//! this form when its certificate is renewed first.
+
+mod disk;
+mod pending;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use strongroom::api::secret::SecretText;
+
+use crate::exit::{Code, Failure};
+use crate::settings::read_file;
+use disk::{Disk, aside};
+
+pub use pending::{Pending, write_new};
+
+const FILES: [&str; 4] = ["profile.toml", "ca.pem", "cert.pem", "key.pem"];
+
+/// A folder with a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder(PathBuf);
+
+/// Where the parts of a bundle are. All from one moment: a replacement meanwhile removes these, it does not mix them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// Address of the vault.
+    pub addr: String,
+    /// Where the enrolment listener answers, each `host:port`; may be empty.
+    pub enroll: Vec<String>,
+    /// CA certificates.
+    pub ca: PathBuf,
+    /// Own certificate.
+    pub cert: PathBuf,
+    /// Own key.
+    pub key: PathBuf,
+}
+
+/// The content of a bundle.
+pub struct Content<'a> {
+    /// Address of the vault.
+    pub addr: &'a str,
+    /// Where the enrolment listener answers.
+    pub enroll: &'a [String],
+    /// CA certificates, PEM.
+    pub ca: &'a [u8],
+    /// Own certificate, PEM.
+    pub cert: &'a [u8],
+    /// Own key, PEM.
+    pub key: &'a SecretText,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfileFile {
+    addr: String,
+    #[serde(default)]
+    enroll: Vec<String>,
+}
+
+/// Holds a folder for one change at a time; given back on drop.
+pub struct Held {
+    _file: fs::File,
+}
+
+impl Folder {
+    /// The folder `path`, which need not be there yet.
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The files of this moment.
+    ///
+    /// # Errors
+    /// `profile.toml` is missing or not understood.
+    pub fn files(&self) -> Result<Files, Failure> {
+        let folder = match self.version() {
+            Some(version) => self.0.join(version),
+            None => self.0.clone(),
+        };
+        let path = folder.join("profile.toml");
+        let text = read_file(&path)?;
+        let text = String::from_utf8_lossy(&text);
+        let file: ProfileFile =
+            toml::from_str(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display()), ""))?;
+        let at = |name: &str| folder.join(name);
+        Ok(Files { addr: file.addr, enroll: file.enroll, ca: at("ca.pem"), cert: at("cert.pem"), key: at("key.pem") })
+    }
+
+    /// Waits until no other process changes the bundle.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn hold(&self) -> Result<Held, Failure> {
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(self.0.join(".lock"));
+        let file = file.map_err(|error| failed(&self.0, &error))?;
+        file.lock().map_err(|error| failed(&self.0, &error))?;
+        Ok(Held { _file: file })
+    }
+
+    /// Makes the folder with its first bundle, in one step.
+    ///
+    /// # Errors
+    /// It is there already and not empty, or cannot be written.
+    pub fn create(&self, content: &Content<'_>) -> Result<(), Failure> {
+        self.create_on(content, &mut Disk::probed(&mut || Ok(()))).map_err(|error| failed(&self.0, &error))
+    }
+
+    /// Puts another bundle into effect. At every moment of it, and after a kill at any, the folder holds the old bundle or
+    /// the new one, whole.
+    ///
+    /// # Errors
+    /// It cannot be written; the old bundle is then still in effect.
+    pub fn replace(&self, _held: &Held, content: &Content<'_>) -> Result<(), Failure> {
+        self.replace_on(content, &mut Disk::probed(&mut || Ok(()))).map_err(|error| failed(&self.0, &error))
+    }
+
+    fn create_on(&self, content: &Content<'_>, disk: &mut Disk<'_>) -> io::Result<()> {
+        let new = aside(&self.0);
+        disk.fresh_folder(&new)?;
+        let version = new.join("v1");
+        disk.fresh_folder(&version)?;
+        write(&version, content, disk)?;
+        disk.link("v1", &new.join("current"))?;
+        for name in FILES {
+            disk.link(&format!("current/{name}"), &new.join(name))?;
+        }
+        // Fails on a folder that has something in it, so nothing is ever written over.
+        disk.rename(&new, &self.0)
+    }
+
+    fn replace_on(&self, content: &Content<'_>, disk: &mut Disk<'_>) -> io::Result<()> {
+        let old = match self.version() {
+            Some(version) => version,
+            None => self.give_version(disk)?,
+        };
+        // What an interrupted change to this form has left, before anything else differs from it.
+        for name in FILES {
+            let path = self.0.join(name);
+            if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
+                disk.link(&format!("current/{name}"), &path)?;
+            }
+        }
+        let number = old.strip_prefix('v').and_then(|digits| digits.parse::<u64>().ok()).unwrap_or(0);
+        let new = format!("v{}", number.saturating_add(1));
+        let (path, making) = (self.0.join(&new), aside(&self.0.join(&new)));
+        disk.fresh_folder(&making)?;
+        write(&making, content, disk)?;
+        disk.remove(&path)?; // written whole by a try that ended before it took effect
+        disk.rename(&making, &path)?;
+        disk.link(&new, &self.0.join("current"))?;
+        self.remove_others(&new, disk)
+    }
+
+    /// Copies a bundle of the old form to where the new form wants it. Nothing changes for any reader.
+    fn give_version(&self, disk: &mut Disk<'_>) -> io::Result<String> {
+        let (path, making) = (self.0.join("v1"), aside(&self.0.join("v1")));
+        disk.fresh_folder(&making)?;
+        for name in FILES {
+            let bytes = zeroize::Zeroizing::new(fs::read(self.0.join(name))?);
+            disk.write(&making.join(name), &bytes)?;
+        }
+        disk.sync(&making)?;
+        disk.remove(&path)?;
+        disk.rename(&making, &path)?;
+        disk.link("v1", &self.0.join("current"))?;
+        Ok("v1".to_owned())
+    }
+
+    fn remove_others(&self, kept: &str, disk: &mut Disk<'_>) -> io::Result<()> {
+        for entry in fs::read_dir(&self.0)?.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name != kept && (is_version(name) || name.starts_with(".v") && name.ends_with(".new")) {
+                disk.remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Name of the version in effect; `None` in a folder of the old form.
+    fn version(&self) -> Option<String> {
+        let target = fs::read_link(self.0.join("current")).ok()?;
+        target.to_str().filter(|name| is_version(name)).map(str::to_owned)
+    }
+}
+
+fn is_version(name: &str) -> bool {
+    name.strip_prefix('v').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        && Path::new(name).file_name() == Some(OsStr::new(name))
+}
+
+fn write(folder: &Path, content: &Content<'_>, disk: &mut Disk<'_>) -> io::Result<()> {
+    let mut text = format!("addr = {}\n", toml::Value::String(content.addr.to_owned()));
+    if !content.enroll.is_empty() {
+        let list: Vec<toml::Value> = content.enroll.iter().cloned().map(toml::Value::String).collect();
+        text.push_str(&format!("enroll = {}\n", toml::Value::Array(list)));
+    }
+    disk.write(&folder.join("profile.toml"), text.as_bytes())?;
+    disk.write(&folder.join("ca.pem"), content.ca)?;
+    disk.write(&folder.join("cert.pem"), content.cert)?;
+    disk.write(&folder.join("key.pem"), content.key.reveal().as_bytes())?;
+    disk.sync(folder)
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Code::Refused, format!("{}: {error}", path.display()), "check who may write there, and the space left")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! `client`: certificates for machines that cannot reach the enrolment listener, in two steps that files go between.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use strongroom::api::duration::Ttl;
+use strongroom::api::sys::CertificateRequest;
+use strongroom::api::time::rfc3339_nano;
+use strongroom::pki;
+
+use super::enroll::KeyKind;
+use crate::bundle::write_new;
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::settings::{Session, read_file};
+
+/// `strongroom client …`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  strongroom client csr --out ./web                    on the machine that gets the certificate
+  strongroom client issue --csr web/csr.pem --identity app/web --out web/cert.pem --ca-out web/ca.pem
+  strongroom profile add prod --bundle ./web --address https://vault.example:8200")]
+pub enum ClientCommand {
+    /// Make a private key and a signing request. Needs no vault.
+    Csr {
+        /// Folder for key.pem and csr.pem; made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Kind of the key.
+        #[arg(long, value_enum, default_value_t = KeyKind::P256)]
+        key_type: KeyKind,
+    },
+    /// Have a signing request signed, as an operator.
+    Issue {
+        /// The request, PEM; only its key counts.
+        #[arg(long, value_name = "FILE")]
+        csr: PathBuf,
+        /// Path of the holder, such as app/web for spiffe://DOMAIN/app/web.
+        #[arg(long, value_name = "PATH")]
+        identity: String,
+        /// Life of the certificate.
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = ttl)]
+        ttl: String,
+        /// New file for the certificate.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// New file for the CA certificates, which the holder needs too.
+        #[arg(long, value_name = "FILE")]
+        ca_out: Option<PathBuf>,
+    },
+}
+
+impl ClientCommand {
+    /// # Errors
+    /// A file is there already or cannot be written, or the vault refuses.
+    pub fn run(&self, open: impl FnOnce() -> Result<Session, Failure>, out: &Output) -> Result<(), Failure> {
+        match self {
+            Self::Csr { out: folder, key_type } => csr(folder, *key_type, out),
+            Self::Issue { csr, identity, ttl, out: file, ca_out } => {
+                let request = read_file(csr)?;
+                let text = String::from_utf8_lossy(&request).into_owned();
+                let key = pki::csr_key_fingerprint(&text).map_err(|error| {
+                    Failure::usage(format!("{}: {error}", csr.display()), "strongroom client csr makes one")
+                })?;
+                for file in [Some(file), ca_out.as_ref()].into_iter().flatten() {
+                    if file.exists() {
+                        return Err(Failure::usage(
+                            format!("{} is there already", file.display()),
+                            "choose another name",
+                        ));
+                    }
+                }
+                let request = CertificateRequest { identity: identity.clone(), csr: text, ttl: Some(ttl.clone()) };
+                let reply = open()?.client.sys().issue_certificate(&request)?;
+                let leaf = pki::leaf(reply.certificate.as_bytes()).ok().filter(|leaf| leaf.key_fingerprint == key);
+                let leaf = leaf.ok_or_else(|| {
+                    Failure::new(Code::Unreachable, "the server's reply is not a certificate for this request", "")
+                })?;
+                write_new(file, reply.certificate.as_bytes())?;
+                if let Some(file) = ca_out {
+                    write_new(file, reply.ca.as_bytes())?;
+                }
+                let (name, end) = (leaf.identity.unwrap_or_default(), rfc3339_nano(leaf.not_after_ms));
+                let done = serde_json::json!({"identity": name, "not_after": end, "certificate": file, "ca": ca_out});
+                out.either(&done, || format!("{}: {name}, until {end}", file.display()))
+            }
+        }
+    }
+}
+
+fn csr(folder: &Path, key_type: KeyKind, out: &Output) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    let failed = |error: std::io::Error| Failure::new(Code::Refused, format!("{}: {error}", folder.display()), "");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let made = pki::request(key_type.into()).map_err(|error| Failure::new(Code::Refused, error.to_string(), ""))?;
+    let (key, csr) = (folder.join("key.pem"), folder.join("csr.pem"));
+    write_new(&key, made.key_pem.reveal().as_bytes())?;
+    write_new(&csr, made.csr_pem.as_bytes())?;
+    out.either(&serde_json::json!({"key": key, "csr": csr}), || {
+        format!("{}: to be signed with strongroom client issue\n{}: keep it here", csr.display(), key.display())
+    })
+}
+
+fn ttl(text: &str) -> Result<String, String> {
+    match Ttl::parse(text) {
+        Ok(_) if !text.is_empty() => Ok(text.to_owned()),
+        Ok(_) => Err("write for example 24h".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}

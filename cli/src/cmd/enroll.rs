@@ -1,0 +1,232 @@
+//! `enroll` and `renew`: the first certificate, and the next ones.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use strongroom::api::secret::SecretText;
+use strongroom::api::time::rfc3339_nano;
+use strongroom::client::enroll;
+use strongroom::enroll::EnrollString;
+use strongroom::enroll::string::split_address;
+use strongroom::pki::KeyType;
+
+use crate::args::Connection;
+use crate::bundle::{Content, Folder, Pending};
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::profile::Profiles;
+use crate::prompt;
+use crate::renewal::{self, Terms, due_ms, leaf_of};
+use crate::settings::environment;
+
+/// Name of the profile when none is given.
+const DEFAULT_PROFILE: &str = "default";
+/// Port of a vault that does not say where it answers.
+const DEFAULT_PORT: u16 = 8200;
+
+/// Kinds of key, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeyKind {
+    /// ECDSA on P-256.
+    P256,
+    /// Ed25519.
+    Ed25519,
+}
+
+impl From<KeyKind> for KeyType {
+    fn from(kind: KeyKind) -> Self {
+        match kind {
+            KeyKind::P256 => Self::P256,
+            KeyKind::Ed25519 => Self::Ed25519,
+        }
+    }
+}
+
+/// `strongroom enroll [STRING]`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The private key is made here and never leaves this machine. If the connection breaks, run the same
+command again: it goes on with the same key.
+
+Examples:
+  strongroom enroll                                  asks for the string
+  strongroom enroll - --profile prod < string        reads it, and makes the profile prod
+  strongroom enroll - --out /etc/app/vault < string  writes ca.pem, cert.pem, key.pem and profile.toml there"
+)]
+pub struct EnrollArgs {
+    /// The enrolment string; - reads it from standard input. As an argument, other users of this machine can see it.
+    #[arg(value_name = "STRING")]
+    string: Option<String>,
+    /// Kind of the key.
+    #[arg(long, value_enum, default_value_t = KeyKind::P256)]
+    key_type: KeyKind,
+    /// Write the bundle to this folder instead of a profile; it must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+impl EnrollArgs {
+    /// # Errors
+    /// The string is not one, the vault refuses it or does not answer, or the bundle cannot be written.
+    pub fn run(&self, connection: &Connection, out: &Output) -> Result<(), Failure> {
+        let name = connection.profile.as_deref().unwrap_or(DEFAULT_PROFILE);
+        let folder = match &self.out {
+            Some(path) => room_at(path)?,
+            None => Profiles::locate(&environment)?.room_for(name)?,
+        };
+        let text = self.text()?;
+        let string = EnrollString::parse(text.reveal())
+            .map_err(|error| Failure::usage(error.to_string(), "ask for a new one when it does not help"))?;
+        drop(text);
+        let pending = Pending::of_enrolment(folder.path(), string.id());
+        let request = pending.request(self.key_type.into(), &|_| false)?;
+        let timeout = Duration::from_secs(connection.timeout);
+        let certified = enroll::enroll(&string, &request.csr_pem, timeout).map_err(renewal::refused)?;
+        let addr = connection.addr.clone().unwrap_or_else(|| address(&certified.addresses, string.addresses()));
+        folder.create(&Content {
+            addr: &addr,
+            enroll: string.addresses(),
+            ca: certified.ca.as_bytes(),
+            cert: certified.certificate.as_bytes(),
+            key: &request.key_pem,
+        })?;
+        pending.done();
+        let leaf = leaf_of(&folder.files()?)?;
+        let end = rfc3339_nano(leaf.not_after_ms);
+        let done = serde_json::json!({
+            "identity": certified.identity, "addr": addr, "not_after": end, "folder": folder.path(),
+            "profile": self.out.is_none().then_some(name),
+        });
+        out.either(&done, || {
+            let place = match &self.out {
+                None => format!("profile {name}"),
+                Some(path) => path.display().to_string(),
+            };
+            format!("{place}: {} at {addr}, until {end}", certified.identity)
+        })
+    }
+
+    fn text(&self) -> Result<SecretText, Failure> {
+        match self.string.as_deref() {
+            Some("-") => prompt::standard_input(true),
+            Some(text) => {
+                eprintln!(
+                    "strongroom: other users of this machine can see the string in the list of processes; \
+                     better: strongroom enroll - < FILE"
+                );
+                Ok(SecretText::from(text))
+            }
+            None => prompt::asked("Enrolment string: ", "pipe it in: strongroom enroll - < FILE"),
+        }
+    }
+}
+
+fn room_at(path: &PathBuf) -> Result<Folder, Failure> {
+    let taken = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    if taken || path.is_file() {
+        return Err(Failure::usage(format!("{} is there already", path.display()), "choose a new folder"));
+    }
+    // Without the dots at its end, so that what is written aside stands beside it.
+    let absolute = std::path::absolute(path)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "check the path"))?;
+    let around = absolute.parent().filter(|around| around.is_dir() && absolute.file_name().is_some());
+    if around.is_none() {
+        return Err(Failure::usage(format!("there is no folder to make {} in", path.display()), "make it first"));
+    }
+    Ok(Folder::at(absolute))
+}
+
+/// Where the vault answers: as it says, or at the usual port beside the enrolment listener.
+fn address(said: &[String], enrolment: &[String]) -> String {
+    if let Some(first) = said.first() {
+        return format!("https://{first}");
+    }
+    let host = enrolment.first().and_then(|address| split_address(address)).map_or("localhost", |(host, _)| host);
+    if host.contains(':') {
+        format!("https://[{host}]:{DEFAULT_PORT}")
+    } else {
+        format!("https://{host}:{DEFAULT_PORT}")
+    }
+}
+
+/// `strongroom renew`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The old certificate, or the new one with its key, is in effect at every moment, whatever happens.
+A certificate that has expired is renewed as well for a while, if the vault allows it.
+
+Examples:
+  strongroom renew                        now
+  strongroom renew --if-due               for a timer: does nothing before two thirds of the life
+  strongroom renew --bundle /etc/app/vault"
+)]
+pub struct RenewArgs {
+    /// Do nothing before it is due: after about two thirds of its life.
+    #[arg(long)]
+    if_due: bool,
+    /// Keep the private key instead of making a new one.
+    #[arg(long)]
+    reuse_key: bool,
+    /// Kind of the new key; as the old one when left out.
+    #[arg(long, value_enum, conflicts_with = "reuse_key")]
+    key_type: Option<KeyKind>,
+    /// Renew the bundle in this folder instead of a profile's.
+    #[arg(long, value_name = "DIR", conflicts_with = "profile")]
+    bundle: Option<PathBuf>,
+}
+
+impl RenewArgs {
+    /// # Errors
+    /// There is no profile, the vault refuses or does not answer, or the bundle cannot be replaced.
+    pub fn run(&self, connection: &Connection, out: &Output) -> Result<(), Failure> {
+        let folder = match &self.bundle {
+            Some(path) => Folder::at(path.clone()),
+            None => chosen(connection)?,
+        };
+        let key_type = self.key_type.map(KeyType::from);
+        let terms = Terms { if_due: self.if_due, reuse_key: self.reuse_key, key_type, connection };
+        let outcome = renewal::renew(&folder, &terms, &environment)?;
+        let (end, due) = (rfc3339_nano(outcome.leaf.not_after_ms), rfc3339_nano(due_ms(&outcome.leaf)));
+        let identity = outcome.leaf.identity.unwrap_or_default();
+        let done = serde_json::json!({
+            "renewed": outcome.renewed, "identity": identity, "not_after": end, "due": due,
+        });
+        out.either(&done, || match outcome.renewed {
+            true => format!("{identity}: renewed, until {end}"),
+            false => format!("{identity}: due {due}"),
+        })
+    }
+}
+
+/// The profile in use.
+fn chosen(connection: &Connection) -> Result<Folder, Failure> {
+    let name = connection.profile.clone();
+    let name = name.or_else(|| environment("STRONGROOM_PROFILE").and_then(|name| name.into_string().ok()));
+    let none = || Failure::new(Code::NotFound, "no profile is in use", "strongroom profile list, or say --bundle DIR");
+    Profiles::locate(&environment)?.folder_of(name.as_deref())?.ok_or_else(none)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_what_the_vault_says() {
+        let enrolment = ["[::1]:8202".to_owned()];
+        assert_eq!(address(&["a:1".into(), "b:2".into()], &enrolment), "https://a:1");
+        assert_eq!(address(&[], &enrolment), "https://[::1]:8200");
+        assert_eq!(address(&[], &["a.example:9".into()]), "https://a.example:8200");
+    }
+
+    #[test]
+    fn a_folder_in_use_is_not_taken() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(room_at(&home.path().to_owned()).is_ok(), "empty");
+        assert!(room_at(&home.path().join("new/")).unwrap().path().ends_with("new"));
+        assert!(room_at(&home.path().join("no/where")).is_err());
+        std::fs::write(home.path().join("file"), "").unwrap();
+        assert!(room_at(&home.path().to_owned()).is_err());
+        assert!(room_at(&home.path().join("file")).is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! Renewing the certificate beside a program that runs for longer than it lives.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use strongroom::enroll::schedule::pause_ms;
+use strongroom::pki::Leaf;
+
+use crate::args::Connection;
+use crate::bundle::Folder;
+use crate::exit::Failure;
+use crate::renewal::{self, Terms, due_ms};
+use crate::settings::environment;
+
+/// Longest time between two looks at the certificate: the clock may jump, and others may renew it as well.
+const LONGEST_LOOK_MS: u64 = 600_000;
+
+/// Counts certificates: whoever holds a connection opens another one when the count differs.
+pub type Renewed = Arc<AtomicU64>;
+
+/// What the cycle looks at and acts on.
+pub trait World {
+    /// The certificate that is in effect.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn leaf(&mut self) -> Result<Leaf, Failure>;
+    /// Renews it, unless that has been done meanwhile; the certificate that is in effect then.
+    ///
+    /// # Errors
+    /// The vault refuses or does not answer, or the bundle cannot be replaced.
+    fn renew(&mut self) -> Result<Leaf, Failure>;
+    /// There is another certificate than before.
+    fn replaced(&mut self);
+    /// Tells the user.
+    fn say(&mut self, text: &str);
+}
+
+/// When to look, and what was seen.
+#[derive(Default)]
+pub struct Cycle {
+    seen: Option<[u8; 32]>,
+    failures: u32,
+    retry_ms: u64,
+    /// What the user knows of; said once, until it is over.
+    told: Option<String>,
+}
+
+impl Cycle {
+    /// Looks once, renews if it is time, and returns the time until the next look.
+    pub fn step(&mut self, now_ms: u64, random: u8, world: &mut dyn World) -> Duration {
+        let leaf = match world.leaf() {
+            Ok(leaf) => leaf,
+            Err(failure) => return self.failed(now_ms, 0, random, &failure, world),
+        };
+        self.see(&leaf, world);
+        let wake = due_ms(&leaf).max(self.retry_ms);
+        if now_ms < wake {
+            return look_in(wake - now_ms);
+        }
+        match world.renew() {
+            Ok(leaf) => {
+                self.see(&leaf, world);
+                if self.told.take().is_some() {
+                    world.say("the certificate is renewed");
+                }
+                (self.failures, self.retry_ms) = (0, 0);
+                // A clock that is far off makes new certificates due at once; that is no reason to ask without a pause.
+                look_in(due_ms(&leaf).saturating_sub(now_ms).max(pause_ms(1, 0, random)))
+            }
+            Err(failure) => self.failed(now_ms, leaf.not_after_ms.saturating_sub(now_ms), random, &failure, world),
+        }
+    }
+
+    fn see(&mut self, leaf: &Leaf, world: &mut dyn World) {
+        if self.seen.replace(leaf.fingerprint).is_some_and(|seen| seen != leaf.fingerprint) {
+            (self.failures, self.retry_ms) = (0, 0);
+            world.replaced();
+        }
+    }
+
+    fn failed(&mut self, now_ms: u64, left_ms: u64, random: u8, failure: &Failure, world: &mut dyn World) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let pause = pause_ms(self.failures, left_ms, random);
+        self.retry_ms = now_ms.saturating_add(pause);
+        if self.told.as_ref() != Some(&failure.message) {
+            world.say(&format!("the certificate is not renewed: {}; trying again", failure.message));
+            self.told = Some(failure.message.clone());
+        }
+        look_in(pause)
+    }
+}
+
+fn look_in(ms: u64) -> Duration {
+    Duration::from_millis(ms.min(LONGEST_LOOK_MS))
+}
+
+/// Renews the certificate of a profile.
+pub struct Renewer {
+    /// The profile.
+    pub folder: Folder,
+    /// Timeout and mount.
+    pub connection: Arc<Connection>,
+    /// Raised with each new certificate.
+    pub renewed: Renewed,
+}
+
+impl World for Renewer {
+    fn leaf(&mut self) -> Result<Leaf, Failure> {
+        renewal::leaf_of(&self.folder.files()?)
+    }
+
+    fn renew(&mut self) -> Result<Leaf, Failure> {
+        let terms = Terms { if_due: true, reuse_key: false, key_type: None, connection: &self.connection };
+        renewal::renew(&self.folder, &terms, &environment).map(|outcome| outcome.leaf)
+    }
+
+    fn replaced(&mut self) {
+        self.renewed.fetch_add(1, Ordering::Release);
+    }
+
+    fn say(&mut self, text: &str) {
+        eprintln!("strongroom: {text}");
+    }
+}
+
+#[cfg(test)]
+mod tests;
