@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use strongroom::api::enroll::Certified;
+use strongroom::api::secret::SecretText;
 use strongroom::api::time::rfc3339_nano;
-use strongroom::client::enroll::Expired;
+use strongroom::client::{self, ClientError, enroll::Expired};
 use strongroom::enroll::schedule;
 use strongroom::pki::{self, KeyType, Leaf, Request};
 
 use crate::args::Connection;
-use crate::bundle::{Content, Files, Folder, Pending};
+use crate::bundle::{Content, Files, Folder, Held, Pending};
 use crate::exit::{Code, Failure};
 use crate::mark::MarkFile;
 use crate::settings::{Lookup, Session, Target, now_ms, read_file, read_key};
@@ -30,6 +31,8 @@ pub struct Terms<'a> {
 pub struct Outcome {
     /// Whether there is a new certificate; otherwise it is not due.
     pub renewed: bool,
+    /// Whether other authorities are trusted than before.
+    pub trust: bool,
     /// The certificate that is in effect now.
     pub leaf: Leaf,
 }
@@ -72,7 +75,8 @@ fn span(seconds: u64) -> String {
     unit.map_or_else(|| format!("{seconds} seconds"), |(unit, name)| format!("{} {name}", seconds / unit))
 }
 
-/// Renews the certificate in `folder`. One process at a time: one that had to wait finds it done.
+/// Renews the certificate in `folder`, or only learns which authorities to trust from now on when it is not due. One process
+/// at a time: one that had to wait finds it done.
 ///
 /// # Errors
 /// The vault does not answer or refuses, or the bundle cannot be replaced. The old one is then still in effect, and a key
@@ -81,8 +85,17 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
     let held = folder.hold()?;
     let files = folder.files()?;
     let leaf = leaf_of(&files)?;
+    let old_ca = read_file(&files.ca)?;
     if terms.if_due && now_ms() < due_ms(&leaf) {
-        return Ok(Outcome { renewed: false, leaf });
+        let trust = match newer_trust(folder, &files, &old_ca, terms.connection, env)? {
+            None => false,
+            Some(ca) => {
+                let (cert, key) = (read_file(&files.cert)?, read_key(&files.key)?);
+                put(folder, &held, &files, &old_ca, (ca.as_bytes(), &cert, &key), env)?;
+                true
+            }
+        };
+        return Ok(Outcome { renewed: false, trust, leaf });
     }
     let key_pem = read_key(&files.key)?;
     let pending = Pending::of_renewal(folder.path());
@@ -97,21 +110,49 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
         pending.request(kind, &|fingerprint| *fingerprint == leaf.key_fingerprint)?
     };
     let certified = certify(folder, &files, &leaf, &request.csr_pem, terms, env)?;
-    let old_ca = read_file(&files.ca)?;
-    let content = Content {
-        addr: &files.addr,
-        enroll: &files.enroll,
-        ca: certified.ca.as_bytes(),
-        cert: certified.certificate.as_bytes(),
-        key: &request.key_pem,
-    };
-    // What was seen of this vault is filed under its authorities; it must not be forgotten when these change.
-    if let Some(mark) = MarkFile::of_vault(env, &old_ca).read() {
-        MarkFile::of_vault(env, content.ca).write(&mark);
-    }
-    folder.replace(&held, &content)?;
+    let parts = (certified.ca.as_bytes(), certified.certificate.as_bytes(), &request.key_pem);
+    put(folder, &held, &files, &old_ca, parts, env)?;
     pending.done();
-    Ok(Outcome { renewed: true, leaf: leaf_of(&folder.files()?)? })
+    let trust = old_ca.as_slice() != certified.ca.as_bytes();
+    Ok(Outcome { renewed: true, trust, leaf: leaf_of(&folder.files()?)? })
+}
+
+/// Replaces authorities, certificate and key.
+fn put(
+    folder: &Folder,
+    held: &Held,
+    files: &Files,
+    old_ca: &[u8],
+    (ca, cert, key): (&[u8], &[u8], &SecretText),
+    env: Lookup<'_>,
+) -> Result<(), Failure> {
+    // What was seen of this vault is filed under its authorities; it must not be forgotten when these change.
+    if let Some(mark) = MarkFile::of_vault(env, old_ca).read() {
+        MarkFile::of_vault(env, ca).write(&mark);
+    }
+    folder.replace(held, &Content { addr: &files.addr, enroll: &files.enroll, ca, cert, key })
+}
+
+/// The authorities to trust, if the vault names others than `ca_pem`. A vault that has no such list, or does not show it,
+/// names none.
+fn newer_trust(
+    folder: &Folder,
+    files: &Files,
+    ca_pem: &[u8],
+    connection: &Connection,
+    env: Lookup<'_>,
+) -> Result<Option<String>, Failure> {
+    let bundle = match session(folder, files, connection, env)?.client.ca() {
+        Ok(bundle) => bundle,
+        Err(ClientError::Refused { status: 403 | 404, .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok((client::bundle_header(ca_pem)? != bundle.id).then_some(bundle.bundle))
+}
+
+fn session(folder: &Folder, files: &Files, connection: &Connection, env: Lookup<'_>) -> Result<Session, Failure> {
+    let Files { addr, ca, cert, key, .. } = files.clone();
+    Session::of(Target { addr, ca, cert, key, folder: Some(folder.clone()) }, connection, env)
 }
 
 fn certify(
@@ -122,14 +163,9 @@ fn certify(
     terms: &Terms<'_>,
     env: Lookup<'_>,
 ) -> Result<Certified, Failure> {
-    let by_connection = || {
-        let Files { addr, ca, cert, key, .. } = files.clone();
-        let target = Target { addr, ca, cert, key, folder: Some(folder.clone()) };
-        Ok::<_, Failure>(Session::of(target, terms.connection, env)?.client.renew(csr_pem))
-    };
     // The server's clock decides. Asking it costs nothing, but an end that is long past is not worth a connection.
     if now_ms() < leaf.not_after_ms {
-        match by_connection()? {
+        match session(folder, files, terms.connection, env)?.client.renew(csr_pem) {
             Err(error) if error.is_certificate_expired() => {}
             other => return Ok(other?),
         }
@@ -144,7 +180,7 @@ fn certify(
 }
 
 /// Words for what the enrolment listener says.
-pub fn refused(error: strongroom::client::ClientError) -> Failure {
+pub fn refused(error: ClientError) -> Failure {
     match error.status() {
         Some(403) => Failure::new(
             Code::Denied,

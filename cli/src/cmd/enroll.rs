@@ -158,11 +158,11 @@ A certificate that has expired is renewed as well for a while, if the vault allo
 
 Examples:
   strongroom renew                        now
-  strongroom renew --if-due               for a timer: does nothing before two thirds of the life
+  strongroom renew --if-due               for a timer: not before two thirds of the life
   strongroom renew --bundle /etc/app/vault"
 )]
 pub struct RenewArgs {
-    /// Do nothing before it is due: after about two thirds of its life.
+    /// Before it is due, after about two thirds of its life, only learn of new authorities to trust.
     #[arg(long)]
     if_due: bool,
     /// Keep the private key instead of making a new one.
@@ -190,10 +190,11 @@ impl RenewArgs {
         let (end, due) = (rfc3339_nano(outcome.leaf.not_after_ms), rfc3339_nano(due_ms(&outcome.leaf)));
         let identity = outcome.leaf.identity.unwrap_or_default();
         let done = serde_json::json!({
-            "renewed": outcome.renewed, "identity": identity, "not_after": end, "due": due,
+            "renewed": outcome.renewed, "trust_renewed": outcome.trust, "identity": identity, "not_after": end, "due": due,
         });
         out.either(&done, || match outcome.renewed {
             true => format!("{identity}: renewed, until {end}"),
+            false if outcome.trust => format!("{identity}: due {due}; the authorities to trust are renewed"),
             false => format!("{identity}: due {due}"),
         })
     }

@@ -32,7 +32,7 @@ pub enum Event {
 }
 
 pub struct Vault {
-    authority: Authority,
+    pub authority: Authority,
     proof: ProofKey,
     pub string: SecretText,
     pub address: String,
@@ -40,6 +40,8 @@ pub struct Vault {
     pub life_s: AtomicU64,
     /// How far back certificates are issued, in milliseconds.
     pub issued_ago_ms: AtomicU64,
+    /// Certificates that clients are to trust besides.
+    pub more_trust: Mutex<String>,
     /// The next reply of the enrolment listener is lost.
     pub lose: AtomicBool,
     pub events: Mutex<Vec<Event>>,
@@ -59,6 +61,7 @@ impl Vault {
             address: api.local_addr().unwrap().to_string(),
             life_s: AtomicU64::new(3600),
             issued_ago_ms: AtomicU64::new(0),
+            more_trust: Mutex::default(),
             lose: AtomicBool::new(false),
             events: Mutex::default(),
             authority,
@@ -161,6 +164,11 @@ impl Vault {
                 let request: RenewRequest = serde_json::from_slice(body).unwrap();
                 let data = self.issue("renewal", &request.csr);
                 (200, serde_json::json!({ "data": data }).to_string())
+            }
+            (Some(_), "GET /v1/sys/strongroom/ca") => {
+                let bundle = format!("{}{}", self.authority.cert_pem(), self.more_trust.lock().unwrap());
+                let id = strongroom::client::bundle_header(bundle.as_bytes()).unwrap();
+                (200, serde_json::json!({"data": {"bundle": bundle, "id": id, "authorities": []}}).to_string())
             }
             (Some(_), "POST /v1/sys/strongroom/certificates") => {
                 let request: serde_json::Value = serde_json::from_slice(body).unwrap();

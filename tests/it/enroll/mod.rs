@@ -174,6 +174,21 @@ fn renewing_makes_a_new_key_or_keeps_it() {
 }
 
 #[test]
+fn other_authorities_are_learned_of_before_it_is_due() {
+    let desk = Desk::enrolled();
+    let folder = desk.profiles().join("default");
+    let (key, ca) = (key_in(&folder), std::fs::read(folder.join("ca.pem")).unwrap());
+    *desk.vault.more_trust.lock().unwrap() = Vault::start().authority.cert_pem().to_owned();
+    let done: serde_json::Value = serde_json::from_str(&desk.ok(&["renew", "--if-due", "--json"])).unwrap();
+    assert_eq!((&done["renewed"], &done["trust_renewed"]), (&false.into(), &true.into()));
+    let now = std::fs::read(folder.join("ca.pem")).unwrap();
+    assert!(key_in(&folder) == key && now.starts_with(&ca) && now.len() > ca.len());
+    let done: serde_json::Value = serde_json::from_str(&desk.ok(&["renew", "--if-due", "--json"])).unwrap();
+    assert_eq!(done["trust_renewed"], false);
+    assert_eq!(desk.ok(&["get", "app", "WORD"]), "value");
+}
+
+#[test]
 fn a_kill_during_renewal_leaves_a_working_profile() {
     let desk = Desk::enrolled();
     // As `profile add` writes it, so that the change to the new form is killed as well.

@@ -10,11 +10,14 @@ use strongroom::pki::Leaf;
 use crate::args::Connection;
 use crate::bundle::Folder;
 use crate::exit::Failure;
-use crate::renewal::{self, Terms, due_ms};
+use crate::renewal::{self, Outcome, Terms, due_ms};
 use crate::settings::environment;
 
 /// Longest time between two looks at the certificate: the clock may jump, and others may renew it as well.
 const LONGEST_LOOK_MS: u64 = 600_000;
+
+/// Time between two looks at the authorities to trust.
+const TRUST_LOOK_MS: u64 = 3_600_000;
 
 /// Counts certificates: whoever holds a connection opens another one when the count differs.
 pub type Renewed = Arc<AtomicU64>;
@@ -31,7 +34,9 @@ pub trait World {
     /// # Errors
     /// The vault refuses or does not answer, or the bundle cannot be replaced.
     fn renew(&mut self) -> Result<Leaf, Failure>;
-    /// There is another certificate than before.
+    /// Learns of other authorities to trust; whether there are any. A failure waits for the next time.
+    fn learn(&mut self) -> bool;
+    /// There is another certificate than before, or other authorities.
     fn replaced(&mut self);
     /// Tells the user.
     fn say(&mut self, text: &str);
@@ -43,6 +48,7 @@ pub struct Cycle {
     seen: Option<[u8; 32]>,
     failures: u32,
     retry_ms: u64,
+    learn_ms: u64,
     /// What the user knows of; said once, until it is over.
     told: Option<String>,
 }
@@ -57,6 +63,12 @@ impl Cycle {
         self.see(&leaf, world);
         let wake = due_ms(&leaf).max(self.retry_ms);
         if now_ms < wake {
+            if now_ms >= self.learn_ms {
+                self.learn_ms = now_ms.saturating_add(TRUST_LOOK_MS);
+                if world.learn() {
+                    world.replaced();
+                }
+            }
             return look_in(wake - now_ms);
         }
         match world.renew() {
@@ -106,14 +118,24 @@ pub struct Renewer {
     pub renewed: Renewed,
 }
 
+impl Renewer {
+    fn run(&self) -> Result<Outcome, Failure> {
+        let terms = Terms { if_due: true, reuse_key: false, key_type: None, connection: &self.connection };
+        renewal::renew(&self.folder, &terms, &environment)
+    }
+}
+
 impl World for Renewer {
     fn leaf(&mut self) -> Result<Leaf, Failure> {
         renewal::leaf_of(&self.folder.files()?)
     }
 
     fn renew(&mut self) -> Result<Leaf, Failure> {
-        let terms = Terms { if_due: true, reuse_key: false, key_type: None, connection: &self.connection };
-        renewal::renew(&self.folder, &terms, &environment).map(|outcome| outcome.leaf)
+        self.run().map(|outcome| outcome.leaf)
+    }
+
+    fn learn(&mut self) -> bool {
+        self.run().is_ok_and(|outcome| outcome.trust)
     }
 
     fn replaced(&mut self) {

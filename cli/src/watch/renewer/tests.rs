@@ -24,14 +24,17 @@ struct Fake {
     away: bool,
     renewals: Vec<u64>,
     tries: Vec<u64>,
+    learned: Vec<u64>,
+    /// At this look there are other authorities.
+    news_at: usize,
     replaced: usize,
     said: Vec<String>,
 }
 
 impl Fake {
     fn new(life: u64) -> Self {
-        let (renewals, tries, said) = (Vec::new(), Vec::new(), Vec::new());
-        Self { now: 0, life, held: leaf(0, 0, life), away: false, renewals, tries, replaced: 0, said }
+        let (renewals, tries, said, learned, news_at) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), usize::MAX);
+        Self { now: 0, life, held: leaf(0, 0, life), away: false, renewals, tries, learned, news_at, replaced: 0, said }
     }
 
     fn run(&mut self, cycle: &mut Cycle, until: u64) {
@@ -57,6 +60,11 @@ impl World for Fake {
         self.renewals.push(self.now);
         self.held = leaf(u8::try_from(self.renewals.len()).unwrap(), self.now, self.life);
         Ok(self.held.clone())
+    }
+
+    fn learn(&mut self) -> bool {
+        self.learned.push(self.now);
+        self.learned.len() == self.news_at
     }
 
     fn replaced(&mut self) {
@@ -105,4 +113,12 @@ fn what_others_renew_is_seen() {
     world.held = leaf(9, HOUR, 24 * HOUR);
     world.run(&mut cycle, 2 * HOUR);
     assert_eq!((world.replaced, world.renewals.len()), (1, 0));
+}
+
+#[test]
+fn other_authorities_are_learned_of_once_an_hour() {
+    let (mut world, mut cycle) = (Fake { news_at: 3, ..Fake::new(24 * HOUR) }, Cycle::default());
+    world.run(&mut cycle, 10 * HOUR);
+    assert_eq!(world.learned.len(), 10, "{:?}", world.learned);
+    assert_eq!(world.replaced, 1);
 }

@@ -106,7 +106,7 @@ fn silent(server: &Server, pin: [u8; 32], why: &str) {
 #[test]
 fn nothing_is_sent_to_a_server_that_is_not_pinned() {
     let (ours, theirs) = (authority(), authority());
-    let never = || -> Box<dyn Fn(&server::Seen) -> (u16, String) + Send> { Box::new(|_| (500, String::new())) };
+    let never = || -> server::Answer { Box::new(|_| (500, String::new())) };
     let unknown = "not from the given authority";
     silent(&serve(local(&theirs), theirs.cert_pem(), None, never()), pin(&ours), unknown);
     // The right authority is shown, but it is not the one that has signed.

@@ -26,7 +26,7 @@ pub struct Seen {
     pub body: Vec<u8>,
 }
 
-type Answer = Box<dyn Fn(&Seen) -> (u16, String) + Send>;
+pub type Answer = Box<dyn Fn(&Seen) -> (u16, String) + Send>;
 
 pub struct Server {
     pub address: String,
