@@ -84,8 +84,8 @@ fn a_kill_at_any_moment_leaves_one_bundle_whole() {
             seen[now] = true;
             assert!(!survived || now == 1);
             // Killed once more at each moment of the next try, and then let alone.
-            for again in 0..step.min(12) {
-                dying(again * 2, |disk| folder.replace_on(&newer.content(), disk));
+            for again in 0..step.min(5) {
+                dying(again * 5, |disk| folder.replace_on(&newer.content(), disk));
                 in_effect(&folder, &[&old, &new, &newer]);
             }
             folder.replace(&folder.hold().unwrap(), &newer.content()).unwrap();
