@@ -71,8 +71,11 @@ impl ProfileCommand {
                 let none = || Failure::new(Code::NotFound, "no profile is in use", "strongroom profile list");
                 let name = name.ok_or_else(none)?;
                 let profile = profiles.named(&name)?;
-                let files = [("ca", &profile.ca), ("cert", &profile.cert), ("key", &profile.key)];
-                let shown = serde_json::json!({"name": name, "addr": profile.addr, "ca": profile.ca, "cert": profile.cert, "key": profile.key});
+                // The names that stay the same over renewals.
+                let folder = profiles.folder_of(Some(&name))?.ok_or_else(none)?;
+                let files = ["ca", "cert", "key"].map(|what| (what, folder.path().join(format!("{what}.pem"))));
+                let [ca, cert, key] = files.each_ref().map(|(_, path)| path);
+                let shown = serde_json::json!({"name": name, "addr": profile.addr, "ca": ca, "cert": cert, "key": key});
                 out.either(&shown, || {
                     let lines = files.map(|(what, path)| format!("{what:<5} {}", path.display()));
                     format!("name  {name}\naddr  {}\n{}", profile.addr, lines.join("\n"))

@@ -169,6 +169,8 @@ fn renewing_makes_a_new_key_or_keeps_it() {
     assert_ne!(second, first);
     desk.ok(&["renew", "--reuse-key"]);
     assert_eq!(key_in(&folder), second);
+    let shown: serde_json::Value = serde_json::from_str(&desk.ok(&["profile", "show", "default", "--json"])).unwrap();
+    assert_eq!(shown["key"], folder.join("key.pem").to_str().unwrap(), "a name that stays");
     assert_eq!(desk.vault.issued().iter().map(|(by, _)| *by).collect::<Vec<_>>(), ["enrolment", "renewal", "renewal"]);
     assert_eq!(desk.ok(&["get", "app", "WORD"]), "value");
 }
