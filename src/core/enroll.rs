@@ -14,7 +14,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::api::spiffe::SpiffeId;
 use crate::barrier::{MountId, Tx, View};
-use crate::enroll::{grace_message, proof_fits};
+use crate::crypto::Key;
+use crate::enroll::{ProofKey, grace_message};
 use crate::pki;
 
 use super::committer::{Done, Job, Work};
@@ -260,12 +261,12 @@ fn use_string(
     let id = hex(&attempt.id);
     let mut record = read(&tx.view(MountId::ENROLMENTS), &id)?.ok_or(VaultError::Forbidden)?;
     let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
-    let mut key = Zeroizing::new([0; 32]);
-    let length = STANDARD.decode_slice(&record.key, key.as_mut_slice());
+    let mut length = Ok(0);
+    let key = Key::fill_with(|key| length = STANDARD.decode_slice(&record.key, key));
     if length != Ok(32) {
         return Err(VaultError::Integrity);
     }
-    if !proof_fits(&key, &attempt.exporter, &request.der, &attempt.proof) {
+    if !ProofKey::from_key(key).verify(&attempt.exporter, &request.der, &attempt.proof) {
         return Ok(Outcome::refused(Vec::new(), "enrolment-proof-wrong"));
     }
     // From here on the asker knows the secret.

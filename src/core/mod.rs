@@ -265,6 +265,20 @@ impl Vault {
         crate::pki::subject_of(&snapshot.authorities.active()?.der)
     }
 
+    /// The revocation list of the authority that signs, DER (RFC 5280 section 5).
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
+    pub fn revocation_list(&self) -> Result<Vec<u8>, VaultError> {
+        use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject as _};
+        let live = self.live().ok_or(VaultError::Sealed)?;
+        let snapshot = live.snapshot.load_full();
+        let facts = snapshot.authorities.active().ok_or(VaultError::Integrity)?;
+        let pem = sys::ca::list_of(&live, &snapshot, facts, self.ports.clock.now_ms())?;
+        let der = CertificateRevocationListDer::from_pem_slice(pem.as_bytes()).map_err(|_| VaultError::Internal)?;
+        Ok(der.to_vec())
+    }
+
     /// Writes down who was seen when. The daemon calls it now and then. Blocking.
     ///
     /// # Errors

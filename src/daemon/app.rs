@@ -15,6 +15,7 @@ use super::admin::{self, SocketFile};
 use super::args::ServerArgs;
 use super::certificates::Certificates;
 use super::config::{Config, ConfigError, UnsealSource};
+use super::enroller::VaultEnroller;
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
 use super::os::{self, KeyMemory};
@@ -26,7 +27,7 @@ use crate::core::{IdentityPattern, Opener, Ports, Settings, SystemClock, UnsealK
 use crate::crypto::password::Params;
 use crate::crypto::random::SystemRandom;
 use crate::http;
-use crate::http::enroll::{self, Enroller};
+use crate::http::enroll;
 use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
 use crate::store::{self, StoreError};
 
@@ -120,8 +121,6 @@ pub struct App {
     pub config: Config,
     /// The vault; sealed until someone opens it.
     pub vault: Arc<Vault>,
-    /// Decides over enrolments; needed when `enroll.listen` is configured.
-    pub enroller: Option<Arc<dyn Enroller>>,
     not_durable: Arc<AtomicBool>,
     fatal: watch::Receiver<bool>,
     _lock: DirLock,
@@ -161,7 +160,7 @@ impl App {
             }),
         };
         let vault = Vault::new(ports, settings(&config)?);
-        Ok(Self { config, vault, enroller: None, not_durable, fatal, _lock: lock })
+        Ok(Self { config, vault, not_durable, fatal, _lock: lock })
     }
 
     /// Opens the vault with what the configuration names, if anything. A refusal is logged and leaves it sealed, so
@@ -312,18 +311,14 @@ impl App {
         tls: &Arc<http::Tls>,
         ended: &watch::Receiver<bool>,
     ) -> Result<impl Future<Output = Result<(), http::ServeError>> + use<>, AppError> {
-        let serving = match (self.config.enroll_listen, &self.enroller) {
-            (None, _) => None,
-            (Some(_), None) => {
-                let problem = "cannot be used: this vault does not enrol".into();
-                return Err(ConfigError::Value { key: "enroll.listen", problem }.into());
-            }
-            (Some(address), Some(enroller)) => {
+        let serving = match self.config.enroll_listen {
+            None => None,
+            Some(address) => {
                 let listener = TcpListener::bind(address).map_err(|source| AppError::Listen { address, source })?;
                 tracing::info!("enrolling on https://{}", listener.local_addr()?);
                 let limits = http::Limits::enrolment();
-                let (tls, enroller) = (Arc::clone(tls), Arc::clone(enroller));
-                Some(enroll::serve(listener, tls, limits, enroller, ended.clone()))
+                let enroller = VaultEnroller::new(Arc::clone(&self.vault), self.config.listen.port());
+                Some(enroll::serve(listener, Arc::clone(tls), limits, Arc::new(enroller), ended.clone()))
             }
         };
         Ok(async move {

@@ -9,6 +9,7 @@ pub mod args;
 pub mod certificates;
 pub mod config;
 pub mod dev;
+pub mod enroller;
 pub mod init;
 pub mod input;
 pub mod layout;

@@ -7,8 +7,9 @@ use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509CertificationRequest};
 
 use super::authority::Pair;
+use super::csr::MAX_CSR_BYTES;
 use super::error::PkiError;
-use super::issue::{MAX_CSR_BYTES, pem_key};
+use super::issue::pem_key;
 use super::peer::MAX_CERT_BYTES;
 use crate::api::secret::SecretText;
 use crate::crypto::hash::sha256;

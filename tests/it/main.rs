@@ -11,6 +11,7 @@ mod crash;
 mod daemon;
 mod dev;
 mod enroll;
+mod enroll_listener;
 mod flood;
 mod formats;
 mod kv;

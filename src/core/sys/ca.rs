@@ -12,6 +12,7 @@ use crate::barrier::{MountId, Tx};
 use crate::engine::Reply;
 use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId, Revocation};
 
+use super::super::Live;
 use super::super::authorities::{self, Authorities, AuthorityFacts, AuthorityRecord, Stage};
 use super::super::committer::Done;
 use super::super::error::VaultError;
@@ -183,19 +184,27 @@ pub(super) fn crl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     struct Lists {
         crl: String,
     }
-    let view = inquiry.live.barrier.view(MountId::CA);
-    let mut crl = String::new();
-    for facts in inquiry.snapshot.authorities.0.iter().filter(|facts| facts.record.stage.verifies()) {
-        let revoked = inquiry.snapshot.revoked_by(facts.id, inquiry.now_ms);
-        let revoked: Vec<Revocation> =
-            revoked.into_iter().map(|(serial, at_ms)| Revocation { serial, at_ms }).collect();
-        let authority = authorities::with_key(&view, facts)?;
-        // Grows with time, which is all that a list's number must do.
-        let number = inquiry.now_ms;
-        let list = authority.revocation_list(&revoked, number, inquiry.now_ms, inquiry.now_ms + CRL_LIFE_MS);
-        crl.push_str(&list.map_err(refusal)?);
-    }
-    data(&Lists { crl })
+    let (live, snapshot) = (inquiry.live, inquiry.snapshot);
+    let all = snapshot.authorities.0.iter().filter(|facts| facts.record.stage.verifies());
+    let lists = all.map(|facts| list_of(live, snapshot, facts, inquiry.now_ms));
+    data(&Lists { crl: lists.collect::<Result<String, VaultError>>()? })
+}
+
+/// The list of one authority, PEM.
+///
+/// # Errors
+/// [`VaultError::Integrity`], [`VaultError::Internal`].
+pub(in crate::core) fn list_of(
+    live: &Live,
+    snapshot: &Snapshot,
+    facts: &AuthorityFacts,
+    now_ms: u64,
+) -> Result<String, VaultError> {
+    let revoked = snapshot.revoked_by(facts.id, now_ms);
+    let revoked: Vec<Revocation> = revoked.into_iter().map(|(serial, at_ms)| Revocation { serial, at_ms }).collect();
+    let authority = authorities::with_key(&live.barrier.view(MountId::CA), facts)?;
+    // The number grows with time, which is all that it must do.
+    authority.revocation_list(&revoked, now_ms, now_ms, now_ms.saturating_add(CRL_LIFE_MS)).map_err(refusal)
 }
 
 fn create(tx: &mut Tx<'_>, change: &Change<'_>, life_s: u64, stage: Stage) -> Result<AuthorityId, VaultError> {

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
 use crate::engine::Reply;
-use crate::enroll::{EnrollString, proof_key};
+use crate::enroll::EnrollString;
 use crate::pki;
 
 use super::super::committer::Done;
@@ -79,21 +78,15 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     }
     sweep(tx, change.now_ms)?;
 
-    let mut token = [0; 16];
-    let mut secret = Zeroizing::new([0; 32]);
-    let random = |bytes: &mut [u8]| change.random.fill(bytes).map_err(|_| VaultError::Internal);
-    random(&mut token)?;
-    random(&mut *secret)?;
     let active = change.snapshot.authorities.active().ok_or(VaultError::Integrity)?;
     let pin = pki::key_fingerprint(&active.der).ok_or(VaultError::Integrity)?;
-    let key = Zeroizing::new(proof_key(&secret));
-    let string = EnrollString::new(pin, token, &secret, addresses.clone())
-        .map_err(|error| bad(format!("field \"addresses\": {error}")))?;
-    let id = hex(&token);
+    let string = EnrollString::generate(pin, addresses.clone(), &**change.random).map_err(|_| VaultError::Internal)?;
+    let string = string.map_err(|error| bad(format!("field \"addresses\": {error}")))?;
+    let id = hex(string.id());
     let record = EnrollRecord {
         v: 1,
         identity: identity.path().to_owned(),
-        key: STANDARD.encode(key.as_slice()),
+        key: STANDARD.encode(string.proof_key().reveal()),
         created_ms: change.now_ms,
         created_by: change.caller.identity.path().to_owned(),
         expires_ms: change.now_ms.saturating_add(ttl_s * 1_000),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::api::spiffe::SpiffeId;
 use crate::core::{Caller, EnrollAttempt, Enrolled, GraceAttempt, Operation, Origin, VaultError};
-use crate::enroll::{EnrollString, grace_message, proof, proof_key};
+use crate::enroll::{EnrollString, grace_message};
 use crate::pki::{self, AuthorityId, peer};
 
 use super::support::{DOMAIN, KEY_FILE, Rig, json, wait};
@@ -64,7 +64,7 @@ fn attempt(string: &EnrollString, key: &Key) -> EnrollAttempt {
     EnrollAttempt {
         id: *string.id(),
         csr: key.csr.clone(),
-        proof: proof(&proof_key(string.reveal()), &exporter, &csr.der),
+        proof: string.proof_key().proof(&exporter, &csr.der),
         exporter,
         remote: SocketAddr::from(([192, 0, 2, 7], 4711)),
     }
@@ -118,7 +118,7 @@ fn a_string_gives_one_key_the_stored_identity() {
     let shown = rig.read(&operator, "sys/strongroom/enrollments").expect("listed");
     let id = shown["keys"][0].as_str().expect("an id");
     assert_eq!(shown["key_info"][id]["state"], "used");
-    assert!(!rig.log_text().contains("sre1."), "the string is not in the log");
+    assert!(!rig.log_text().contains("sre1-"), "the string is not in the log");
     let issued: Vec<_> = rig.log().into_iter().filter(|line| line["kind"] == "issued").collect();
     assert_eq!(issued.len(), 1, "the note of the certificate");
 }
