@@ -21,6 +21,8 @@ pub mod exec;
 #[cfg(feature = "verify")]
 pub mod audit;
 #[cfg(feature = "server")]
+pub mod auth;
+#[cfg(feature = "server")]
 pub mod barrier;
 #[cfg(feature = "server")]
 pub mod connect;

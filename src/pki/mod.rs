@@ -11,6 +11,7 @@ mod crl;
 mod csr;
 mod error;
 mod issue;
+pub mod outside;
 pub mod peer;
 mod request;
 mod trust;

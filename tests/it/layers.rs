@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("audit", &["api", "crypto"]),
     ("pki", &["api", "crypto"]),
     ("enroll", &["api", "crypto"]),
+    ("auth", &["api", "crypto", "pki"]),
     ("rotate", &["api", "crypto"]),
     ("engine", &["api", "barrier", "crypto"]),
     ("connect", &["api", "crypto"]),

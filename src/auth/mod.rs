@@ -1,0 +1,13 @@
+//! Logging in and tokens: what a role admits and what a token may, as pure functions over records.
+//!
+//! No store, no clock, no network: the core brings records and the time, this module decides.
+
+pub mod cert;
+pub mod cidr;
+mod fields;
+pub mod glob;
+mod names;
+pub mod token;
+
+pub use fields::FieldError;
+pub use names::{DEFAULT_POLICY, MAX_POLICIES, NameError, policies, role_name};

@@ -1,0 +1,171 @@
+//! Request bodies of `auth/token`.
+
+use std::collections::BTreeMap;
+
+use super::super::fields::{FieldError, Fields};
+use super::super::names::policies;
+use super::TokenError;
+use super::text::is_accessor;
+use crate::api::json::Object;
+use crate::api::secret::SecretText;
+
+/// Body of `auth/token/create` and `create-orphan`. Spans are seconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateBody {
+    /// Policies in their one spelling; `None` is "those of the creator".
+    pub policies: Option<Vec<String>>,
+    /// Texts that go with the token.
+    pub meta: BTreeMap<String, String>,
+    /// An orphan is wanted.
+    pub no_parent: bool,
+    /// `default` is not wanted.
+    pub no_default_policy: bool,
+    /// `None` is yes.
+    pub renewable: Option<bool>,
+    /// Life; 0 is the usual.
+    pub ttl_s: u64,
+    /// Longest life; 0 is none of its own.
+    pub explicit_max_ttl_s: u64,
+    /// Period; 0 is none.
+    pub period_s: u64,
+    /// Name for people.
+    pub display_name: String,
+    /// Requests; 0 is unlimited.
+    pub num_uses: u32,
+}
+
+impl CreateBody {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`TokenError::Field`], [`TokenError::Name`]. A text of one's own for the token, batch tokens and entity aliases
+    /// are refused by name.
+    pub fn parse(body: &Object<'_>) -> Result<Self, TokenError> {
+        let known = [
+            "policies",
+            "meta",
+            "metadata",
+            "no_parent",
+            "no_default_policy",
+            "renewable",
+            "ttl",
+            "lease",
+            "explicit_max_ttl",
+            "period",
+            "display_name",
+            "num_uses",
+            "type",
+        ];
+        let refused = [
+            ("id", "the server chooses the text of a token"),
+            ("entity_alias", "there are no entities besides identities"),
+        ];
+        let fields = Fields::new(body, &known, &refused)?;
+        if let Some(kind) = fields.text("type", 32)?
+            && !["", "default", "service", "default-service"].contains(&kind.as_str())
+        {
+            return Err(FieldError::Unsupported("type", "tokens are of type service").into());
+        }
+        let given = fields.list("policies")?.filter(|list| !list.is_empty());
+        let meta = match fields.map("meta")? {
+            None => fields.map("metadata")?,
+            found => found,
+        };
+        let ttl_s = match fields.seconds("ttl")? {
+            None => fields.seconds("lease")?,
+            found => found,
+        };
+        Ok(Self {
+            policies: given.map(|list| policies(list.iter().map(String::as_str))).transpose()?,
+            meta: meta.unwrap_or_default(),
+            no_parent: fields.flag("no_parent")?.unwrap_or(false),
+            no_default_policy: fields.flag("no_default_policy")?.unwrap_or(false),
+            renewable: fields.flag("renewable")?,
+            ttl_s: ttl_s.unwrap_or(0),
+            explicit_max_ttl_s: fields.seconds("explicit_max_ttl")?.unwrap_or(0),
+            period_s: fields.seconds("period")?.unwrap_or(0),
+            display_name: fields.text("display_name", 128)?.unwrap_or_default(),
+            num_uses: fields.count("num_uses")?.unwrap_or(0),
+        })
+    }
+}
+
+/// Body of `renew-self`, `renew` and `renew-accessor`.
+pub struct RenewBody {
+    /// For `renew`: which token.
+    pub token: Option<SecretText>,
+    /// For `renew-accessor`: which token.
+    pub accessor: Option<String>,
+    /// Wanted life in seconds; 0 is the usual.
+    pub increment_s: u64,
+}
+
+impl RenewBody {
+    /// Reads the body of `renew-self`; clients send `token` here too, which is not looked at.
+    ///
+    /// # Errors
+    /// [`TokenError::Field`].
+    pub fn of_self(body: &Object<'_>) -> Result<Self, TokenError> {
+        let fields = Fields::new(body, &["increment", "token"], &[])?;
+        Ok(Self { token: None, accessor: None, increment_s: fields.seconds("increment")?.unwrap_or(0) })
+    }
+
+    /// Reads the body of `renew`.
+    ///
+    /// # Errors
+    /// [`TokenError::Field`].
+    pub fn of_token(body: &Object<'_>) -> Result<Self, TokenError> {
+        let fields = Fields::new(body, &["increment", "token"], &[])?;
+        let token = fields.secret("token")?.ok_or(FieldError::Missing("token"))?;
+        Ok(Self { token: Some(token), accessor: None, increment_s: fields.seconds("increment")?.unwrap_or(0) })
+    }
+
+    /// Reads the body of `renew-accessor`.
+    ///
+    /// # Errors
+    /// [`TokenError::Field`].
+    pub fn of_accessor(body: &Object<'_>) -> Result<Self, TokenError> {
+        let fields = Fields::new(body, &["increment", "accessor"], &[])?;
+        let accessor = accessor_field(&fields)?;
+        Ok(Self { token: None, accessor: Some(accessor), increment_s: fields.seconds("increment")?.unwrap_or(0) })
+    }
+}
+
+/// Body of `lookup`, `revoke` and `revoke-orphan`.
+pub struct TokenBody {
+    /// Which token.
+    pub token: SecretText,
+}
+
+impl TokenBody {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`TokenError::Field`].
+    pub fn parse(body: &Object<'_>) -> Result<Self, TokenError> {
+        let token = Fields::new(body, &["token"], &[])?.secret("token")?;
+        Ok(Self { token: token.ok_or(FieldError::Missing("token"))? })
+    }
+}
+
+/// Body of `lookup-accessor` and `revoke-accessor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessorBody {
+    /// Which token.
+    pub accessor: String,
+}
+
+impl AccessorBody {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`TokenError::Field`], also for a text that no accessor can be.
+    pub fn parse(body: &Object<'_>) -> Result<Self, TokenError> {
+        Ok(Self { accessor: accessor_field(&Fields::new(body, &["accessor"], &[])?)? })
+    }
+}
+
+fn accessor_field(fields: &Fields<'_, '_>) -> Result<String, FieldError> {
+    let accessor = fields.text("accessor", 128)?.ok_or(FieldError::Missing("accessor"))?;
+    if is_accessor(&accessor) { Ok(accessor) } else { Err(FieldError::Must("accessor", "24 letters and digits")) }
+}

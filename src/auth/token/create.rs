@@ -1,0 +1,171 @@
+//! Making tokens: at a login, and out of other tokens.
+
+use std::collections::BTreeMap;
+
+use super::super::cert::Role;
+use super::super::names::{DEFAULT_POLICY, policies};
+use super::life::{end_ms, hex};
+use super::record::VERSION;
+use super::{CreateBody, Limits, TokenError, TokenRecord};
+use crate::api::spiffe::SpiffeId;
+use crate::pki::outside::OutsideFacts;
+
+/// Who makes a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Creator<'a> {
+    /// Identity of the connection.
+    pub identity: &'a SpiffeId,
+    /// All policies that the request was decided by, `default` included where it counts.
+    pub policies: &'a [String],
+    /// Whether a policy gives `sudo` on the path of the request.
+    pub sudo: bool,
+    /// The token that was shown, if any.
+    pub parent: Option<&'a TokenRecord>,
+}
+
+/// A new token, to be stored under the id of its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The record.
+    pub record: TokenRecord,
+    /// Texts for the reply's `warnings`.
+    pub warnings: Vec<String>,
+}
+
+/// The record of a token that `creator` asks for at `now_ms` (Unix milliseconds); `accessor` is a fresh one.
+///
+/// The token serves the creator's identity only, and what the creator's own token is bound to binds it too. A creator
+/// without a token makes orphans.
+///
+/// # Errors
+/// [`TokenError::NotSubset`], [`TokenError::Orphan`], [`TokenError::Periodic`], [`TokenError::Restricted`],
+/// [`TokenError::Name`].
+pub fn create(
+    body: &CreateBody,
+    creator: &Creator<'_>,
+    accessor: String,
+    limits: &Limits,
+    now_ms: u64,
+) -> Result<Issued, TokenError> {
+    let parent = creator.parent;
+    if parent.is_some_and(|parent| parent.uses_left.is_some()) {
+        return Err(TokenError::Restricted);
+    }
+    if body.no_parent && parent.is_some() && !creator.sudo {
+        return Err(TokenError::Orphan);
+    }
+    if body.period_s > 0 && !creator.sudo {
+        return Err(TokenError::Periodic);
+    }
+    let chosen = chosen_policies(body, creator)?;
+    let record = TokenRecord {
+        v: VERSION,
+        accessor,
+        identity: creator.identity.uri().to_owned(),
+        certificate: parent.and_then(|parent| parent.certificate.clone()),
+        display_name: display_name(&body.display_name),
+        path: "auth/token/create".to_owned(),
+        policies: chosen,
+        no_default: body.no_default_policy,
+        created_ms: now_ms,
+        renewed_ms: 0,
+        expires_ms: 0,
+        ttl_s: 0,
+        max_ttl_s: 0,
+        explicit_max_s: body.explicit_max_ttl_s,
+        period_s: body.period_s.min(limits.max_ttl_s),
+        renewable: body.renewable.unwrap_or(true),
+        uses_left: (body.num_uses > 0).then_some(body.num_uses),
+        bound_cidrs: parent.map(|parent| parent.bound_cidrs.clone()).unwrap_or_default(),
+        parent: parent.filter(|_| !body.no_parent).map(|parent| parent.accessor.clone()),
+        meta: body.meta.clone(),
+        role: None,
+    };
+    Ok(begin(record, body.ttl_s, limits))
+}
+
+/// The record of the token that a login with the certificate `facts` by `role` gives at `now_ms` (Unix milliseconds).
+/// It serves `identity` with this very certificate.
+#[must_use]
+pub fn login(
+    role: &Role,
+    facts: &OutsideFacts,
+    identity: &SpiffeId,
+    accessor: String,
+    limits: &Limits,
+    now_ms: u64,
+) -> Issued {
+    let settings = &role.record.token;
+    let meta = [
+        ("cert_name", role.name.as_str()),
+        ("common_name", facts.common_name.as_deref().unwrap_or_default()),
+        ("serial_number", &facts.serial_number),
+        ("subject_key_id", &facts.subject_key_id),
+        ("authority_key_id", &facts.authority_key_id),
+    ];
+    let record = TokenRecord {
+        v: VERSION,
+        accessor,
+        identity: identity.uri().to_owned(),
+        certificate: Some(hex(&facts.fingerprint)),
+        display_name: format!("cert-{}", role.record.display_name),
+        path: "auth/cert/login".to_owned(),
+        policies: settings.effective_policies(),
+        no_default: settings.no_default_policy,
+        created_ms: now_ms,
+        renewed_ms: 0,
+        expires_ms: 0,
+        ttl_s: 0,
+        max_ttl_s: settings.max_ttl_s,
+        explicit_max_s: settings.explicit_max_ttl_s,
+        period_s: settings.period_s.min(limits.max_ttl_s),
+        renewable: true,
+        uses_left: (settings.num_uses > 0).then_some(settings.num_uses),
+        bound_cidrs: settings.bound_cidrs.clone(),
+        parent: None,
+        meta: meta.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
+        role: Some(role.name.clone()),
+    };
+    begin(record, settings.ttl_s, limits)
+}
+
+fn begin(mut record: TokenRecord, ttl_s: u64, limits: &Limits) -> Issued {
+    let mut warnings = Vec::new();
+    let wanted_s = if ttl_s > 0 { ttl_s } else { limits.default_ttl_s };
+    // The usual life is cut without a word: nobody asked for it.
+    let silent = ttl_s == 0 && record.period_s == 0;
+    record.expires_ms = end_ms(&record, wanted_s, limits, record.created_ms, &mut warnings);
+    record.ttl_s = record.expires_ms.saturating_sub(record.created_ms) / 1000;
+    if silent {
+        warnings.clear();
+    }
+    Issued { record, warnings }
+}
+
+fn chosen_policies(body: &CreateBody, creator: &Creator<'_>) -> Result<Vec<String>, TokenError> {
+    let has = |name: &str| creator.policies.iter().any(|own| own == name);
+    let wanted = body.policies.as_deref().unwrap_or(creator.policies);
+    // Settled again here, so that no caller of this function can bring in another spelling, or `root`.
+    let mut chosen = policies(wanted.iter().map(String::as_str))?;
+    if !creator.sudo && !chosen.iter().all(|name| has(name)) {
+        return Err(TokenError::NotSubset);
+    }
+    if body.no_default_policy {
+        // Inherited policies lose it; one that was asked for by name stays.
+        if body.policies.is_none() {
+            chosen.retain(|name| name != DEFAULT_POLICY);
+        }
+    } else if creator.sudo || has(DEFAULT_POLICY) {
+        chosen.push(DEFAULT_POLICY.to_owned());
+        chosen.sort_unstable();
+        chosen.dedup();
+    }
+    Ok(chosen)
+}
+
+/// `token`, or `token-` and the name with everything else than letters, digits and `-` replaced, as in Vault.
+fn display_name(wanted: &str) -> String {
+    let clean = |letter: char| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '-' };
+    let name: String = "token-".chars().chain(wanted.chars().map(clean)).collect();
+    name.trim_end_matches('-').to_owned()
+}

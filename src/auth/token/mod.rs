@@ -1,0 +1,58 @@
+//! Tokens: a second thing to show besides a certificate, never instead of one.
+//!
+//! A token is worth something only to the identity it was made for, over a connection of that identity. The store
+//! keeps a hash of its text as the key and a [`TokenRecord`] as the value; the text exists in one reply and with the
+//! client. There is no root token.
+
+mod body;
+mod create;
+mod life;
+mod record;
+mod text;
+mod view;
+
+use super::fields::FieldError;
+use super::names::NameError;
+
+pub use body::{AccessorBody, CreateBody, RenewBody, TokenBody};
+pub use create::{Creator, Issued, create, login};
+pub use life::{Limits, Peer, Renewed, Unusable, family, renew, spend, ttl_s, usable};
+pub use record::TokenRecord;
+pub use text::{TokenId, accessor, generate};
+pub use view::{auth_json, lookup_json};
+
+/// Why a request about a token is refused. Each text is fit for a 400 and repeats nothing of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// A field of the body.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// One of the policies.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A policy that the creator does not have.
+    #[error("child policies must be subset of parent")]
+    NotSubset,
+    /// An orphan without the right to sudo.
+    #[error("root or sudo privileges required to create orphan token")]
+    Orphan,
+    /// A periodic token without the right to sudo.
+    #[error("root or sudo privileges required to create periodic token")]
+    Periodic,
+    /// A token of limited use would make others.
+    #[error("restricted use token cannot generate child tokens")]
+    Restricted,
+    /// The token was made not renewable.
+    #[error("lease is not renewable")]
+    NotRenewable,
+    /// The end of the longest life has come.
+    #[error("past the max TTL, cannot renew")]
+    PastMax,
+    /// Stored record that this program cannot read.
+    #[error("stored token is damaged or of a newer version")]
+    Record,
+}
+
+#[cfg(test)]
+mod tests;
