@@ -64,7 +64,8 @@ fn texts_and_accessors() {
 
 #[test]
 fn policies_of_children() {
-    let cases: &[(&str, &[&str], bool, Result<&[&str], TokenError>)] = &[
+    type Case<'a> = (&'a str, &'a [&'a str], bool, Result<&'a [&'a str], TokenError>);
+    let cases: &[Case<'_>] = &[
         ("{}", &["default", "web"], false, Ok(&["default", "web"])),
         (r#"{"policies":[]}"#, &["web"], false, Ok(&["web"])),
         (r#"{"policies":["web"]}"#, &["default", "web", "ops"], false, Ok(&["default", "web"])),

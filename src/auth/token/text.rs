@@ -48,7 +48,7 @@ pub fn generate(random: &dyn Random) -> Result<SecretText, CryptoError> {
     // Written with its final size: a growing text would leave copies behind.
     let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + TEXT_LEN));
     text.push_str(PREFIX);
-    URL_SAFE_NO_PAD.encode_string(&*bytes, &mut text);
+    URL_SAFE_NO_PAD.encode_string(bytes.as_slice(), &mut text);
     Ok(SecretText::from(text.as_str()))
 }
 
