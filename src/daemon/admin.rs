@@ -201,7 +201,7 @@ mod tests {
         assert!(UnixStream::connect(&path).is_ok(), "the first one was disturbed");
         drop(listener);
         assert!(path.exists(), "a daemon that was killed leaves it");
-        std::mem::drop(listen(folder.path()).unwrap());
+        drop(listen(folder.path()).unwrap());
         drop(file);
         assert!(!path.exists());
         std::fs::write(&path, b"precious").unwrap();

@@ -6,4 +6,4 @@ pub mod schedule;
 pub mod string;
 
 pub use proof::{EXPORTER_LABEL, ProofKey, grace_message};
-pub use string::{EnrollString, MAX_ADDRESSES, PREFIX, StringError};
+pub use string::{EnrollString, MAX_ADDRESSES, PREFIX, StringError, is_address};

@@ -89,6 +89,8 @@ pub struct Config {
     pub tls_client_ca_supplied: bool,
     /// Address where clients without a certificate enrol, if anywhere.
     pub enroll_listen: Option<SocketAddr>,
+    /// What enrolment strings name, `host:port`.
+    pub enroll_addresses: Vec<String>,
     /// Limits of the listener.
     pub limits: Limits,
     /// Cost of the key derivation that passphrase slots are made with and raised to.
@@ -185,6 +187,8 @@ impl Config {
             key: "listen",
             problem: format!("is not an address with a port, for example {DEFAULT_LISTEN}"),
         })?;
+        let enroll = raw.enroll.unwrap_or_default();
+        let enroll_listen = enroll.check(listen)?;
         let storage = raw.storage.unwrap_or_default();
         let engine = storage.engine.unwrap_or_else(|| "redb".into());
         if !matches!(engine.as_str(), "redb" | "sled") {
@@ -207,7 +211,8 @@ impl Config {
             audit_hashed_paths: choice("audit.paths", audit.paths.as_deref(), ["plain", "hashed"])?,
             tls_certificate_supplied: tls.certificate.is_some() || tls.key.is_some(),
             tls_client_ca_supplied: tls.client_ca.is_some(),
-            enroll_listen: raw.enroll.unwrap_or_default().check(listen)?,
+            enroll_addresses: enroll.addresses(enroll_listen)?,
+            enroll_listen,
             tls_certificate: in_data(tls.certificate, "tls/server.pem"),
             tls_key: in_data(tls.key, "tls/server.key"),
             tls_client_ca: in_data(tls.client_ca, "tls/ca.pem"),
@@ -259,6 +264,7 @@ engine = "{engine}"
 
 # [enroll]
 # listen = "0.0.0.0:8201"                        # where machines without a certificate enrol; off unless given
+# addresses = ["vault.example:8201"]             # how they reach it; goes into the enrolment strings
 
 # [targets.orders]                               # what rotated values may be applied to; docs/rotation.md
 # type = "postgres"

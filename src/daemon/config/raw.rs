@@ -1,5 +1,6 @@
 //! The file as it is written: every key by name, unknown ones refused, and the range of each value.
 
+use crate::enroll::is_address;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -168,12 +169,26 @@ impl RawLimits {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawEnroll {
     pub listen: Option<String>,
+    pub addresses: Option<Vec<String>>,
 }
 
 impl RawEnroll {
-    pub(super) fn check(self, listen: SocketAddr) -> Result<Option<SocketAddr>, ConfigError> {
+    /// Addresses for the strings: those given, or the listener's own if it is one that others can reach it by.
+    pub(super) fn addresses(&self, listen: Option<SocketAddr>) -> Result<Vec<String>, ConfigError> {
+        let Some(given) = &self.addresses else {
+            let own = listen.filter(|address| !address.ip().is_unspecified() && address.port() != 0);
+            return Ok(own.iter().map(ToString::to_string).collect());
+        };
+        if given.is_empty() || given.len() > 8 || !given.iter().all(|address| is_address(address)) {
+            let problem = "takes one to eight names with ports, for example vault.example:8201".into();
+            return Err(ConfigError::Value { key: "enroll.addresses", problem });
+        }
+        Ok(given.clone())
+    }
+
+    pub(super) fn check(&self, listen: SocketAddr) -> Result<Option<SocketAddr>, ConfigError> {
         let bad = |problem: &str| ConfigError::Value { key: "enroll.listen", problem: problem.into() };
-        let Some(text) = self.listen else { return Ok(None) };
+        let Some(text) = &self.listen else { return Ok(None) };
         let address: SocketAddr =
             text.parse().map_err(|_| bad("is not an address with a port, for example 0.0.0.0:8201"))?;
         if address == listen && address.port() != 0 {
