@@ -65,7 +65,7 @@ fn signed_by(below: &X509Certificate<'_>, above: &X509Certificate<'_>) -> bool {
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, ServeError> {
     match X509Certificate::from_der(der) {
-        Ok((rest, parsed)) if rest.is_empty() => Ok(parsed),
+        Ok(([], parsed)) => Ok(parsed),
         _ => Err(bad("the server certificate is malformed")),
     }
 }

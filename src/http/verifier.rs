@@ -110,7 +110,8 @@ fn roots<'a>(
     }
     hints.extend(store.subjects());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider));
-    Ok(verifier.build().map_err(|_| ServeError::Tls(problem))?)
+    let verifier = verifier.build().map_err(|_| ServeError::Tls(problem))?;
+    Ok(verifier)
 }
 
 /// # Errors
