@@ -212,8 +212,10 @@ pub struct RotationInfo {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RotationList {
-    /// Oldest first.
+    /// Runs that change keys, oldest first.
     pub rotations: Vec<RotationInfo>,
+    /// Authorities and certificates, which are always on their way.
+    pub certificates: Vec<RotationInfo>,
 }
 
 /// One data-key term.

@@ -166,9 +166,8 @@ impl<'a> Rotation<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub fn rotations(&self) -> Result<Vec<RotationInfo>, ClientError> {
-        let found: RotationList = self.client.ask("GET", "sys/strongroom/rotations", None)?;
-        Ok(found.rotations)
+    pub fn rotations(&self) -> Result<RotationList, ClientError> {
+        self.client.ask("GET", "sys/strongroom/rotations", None)
     }
 
     /// One rotation.

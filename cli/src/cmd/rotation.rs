@@ -87,10 +87,11 @@ impl RotationCommand {
         let rotation = session.client.rotation();
         match self {
             Self::List => {
-                let (runs, values) = (rotation.rotations()?, rotation.values(None)?);
-                let shown = serde_json::json!({ "rotations": runs, "values": values });
+                let (listed, values) = (rotation.rotations()?, rotation.values(None)?);
+                let (runs, certificates) = (&listed.rotations, &listed.certificates);
+                let shown = serde_json::json!({ "rotations": runs, "certificates": certificates, "values": values });
                 out.either(&shown, || {
-                    let lines = runs.iter().map(line).chain(values.iter().map(value::line));
+                    let lines = runs.iter().chain(certificates).map(line).chain(values.iter().map(value::line));
                     lines.collect::<Vec<_>>().join("\n")
                 })
             }

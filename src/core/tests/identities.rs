@@ -417,7 +417,7 @@ fn certificates_are_rotations_like_others() {
     let (_, first) = enrolled(&rig, "app/web");
     let old = holder(&rig, &first.certificate);
     let operator = Caller { not_after_ms: u64::MAX, ..rig.operator() };
-    let list = || rig.read(&operator, "sys/strongroom/rotations").expect("listed")["rotations"].clone();
+    let list = || rig.read(&operator, "sys/strongroom/rotations").expect("listed")["certificates"].clone();
     let find = |id: &str| {
         let rows = list();
         rows.as_array().expect("a list").iter().find(|row| row["id"] == id).cloned()
