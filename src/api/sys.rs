@@ -60,6 +60,22 @@ pub struct UnsealRequest {
     pub migrate: bool,
 }
 
+/// Body of a request for a certificate over the local socket.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RescueRequest {
+    /// Path of the identity.
+    pub identity: String,
+    /// PEM request; only its key counts.
+    pub csr: String,
+    /// A passphrase, recovery code or share that opens the vault.
+    #[serde(default)]
+    pub key: Option<SecretText>,
+    /// Bytes of a key file, base64.
+    #[serde(default)]
+    pub key_file: Option<SecretText>,
+}
+
 /// Reply of `health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

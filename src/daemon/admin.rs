@@ -11,12 +11,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::args::{AdminArgs, AdminCommand, UnsealArgs};
+use super::args::{AdminArgs, AdminCommand, OperatorArgs, UnsealArgs};
 use super::config::{Config, ConfigError};
 use super::input::{self, InputError};
-use super::migrate;
+use super::layout::{self, LayoutError};
+use super::{init, migrate};
 use crate::api::json::write_str;
-use crate::api::sys::SealStatus;
+use crate::api::sys::{CertificateReply, SealStatus};
+use crate::pki::{self, Bundle, KeyType};
 
 /// Name of the socket inside the data folder.
 pub const SOCKET: &str = "admin.sock";
@@ -52,6 +54,12 @@ pub enum AdminError {
     /// The daemon refused; its words.
     #[error("the daemon says: {0}")]
     Refused(String),
+    /// No key could be made.
+    #[error("the system gives no key")]
+    Key,
+    /// The bundle could not be written.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// What came back is no reply.
     #[error("the daemon's reply cannot be read")]
     Reply,
@@ -100,6 +108,7 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
     let (target, json) = match &args.command {
         AdminCommand::Status(target) | AdminCommand::Seal(target) => (target, target.json),
         AdminCommand::Unseal(args) => (&args.target, args.target.json),
+        AdminCommand::Operator(args) => (&args.unseal.target, args.unseal.target.json),
     };
     let config = Config::load(&migrate::config_path(target.config.as_deref(), target.data.as_deref()))?;
     let path = config.data.join(SOCKET);
@@ -107,6 +116,7 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
         AdminCommand::Status(_) => ask(&path, "GET", "seal-status", b"")?,
         AdminCommand::Seal(_) => ask(&path, "PUT", "seal", b"")?,
         AdminCommand::Unseal(args) => ask(&path, "PUT", "unseal", &unseal_body(args)?)?,
+        AdminCommand::Operator(args) => return operator(args, &config, &path, json),
     };
     if json {
         println!("{}", String::from_utf8_lossy(&body));
@@ -114,6 +124,42 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
     }
     let status: SealStatus = serde_json::from_slice(&body).map_err(|_| AdminError::Reply)?;
     println!("{}", describe(&status));
+    Ok(())
+}
+
+/// Makes a key here, has it certified, and writes the bundle.
+fn operator(args: &OperatorArgs, config: &Config, path: &Path, json: bool) -> Result<(), AdminError> {
+    if args.out.exists() {
+        return Err(AdminError::InUse(args.out.clone()));
+    }
+    let request = pki::request(KeyType::P256).map_err(|_| AdminError::Key)?;
+    let secret = unseal_body(&args.unseal)?;
+    let asked = serde_json::json!({ "identity": args.identity, "csr": request.csr_pem });
+    let asked = asked.to_string();
+    // The fields of both objects in one: `{"a":1}` and `{"b":2}` become `{"a":1,"b":2}`.
+    let mut body = Zeroizing::new(Vec::with_capacity(asked.len() + secret.len() + 1));
+    body.extend_from_slice(asked.strip_suffix('}').unwrap_or_default().as_bytes());
+    body.push(b',');
+    body.extend_from_slice(secret.get(1..).unwrap_or_default());
+    let reply = ask(path, "PUT", "strongroom/certificate", &body)?;
+    let certified: CertificateReply = serde_json::from_slice(&reply).map_err(|_| AdminError::Reply)?;
+    let bundle = Bundle { cert_pem: certified.certificate, key_pem: request.key_pem };
+    let staging = layout::staging(&args.out);
+    let _ = std::fs::remove_dir_all(&staging);
+    layout::create_private_dir(&staging)?;
+    init::write_identity(&staging, &certified.ca, &bundle)?;
+    let profile = format!("addr = \"https://{}\"\n", config.listen);
+    layout::write_new(&staging.join("profile.toml"), profile.as_bytes(), false)?;
+    layout::publish_dir(&staging, &args.out)?;
+    let out = args.out.display();
+    if json {
+        let shown =
+            serde_json::json!({ "identity": certified.identity, "not_after": certified.not_after, "bundle": args.out });
+        println!("{shown}");
+    } else {
+        println!("certificate of {} in {out}, valid until {}", certified.identity, certified.not_after);
+        println!("next:\n  strongroom profile add rescue --bundle {out}\n  strongroom profile use rescue");
+    }
     Ok(())
 }
 

@@ -160,6 +160,25 @@ pub enum AdminCommand {
     Unseal(UnsealArgs),
     /// Close the vault: every key is wiped, and requests are refused until it is opened again.
     Seal(AdminTarget),
+    /// Get a certificate for an operator whose own has ended or is lost; asks for what opens the vault.
+    Operator(OperatorArgs),
+}
+
+/// Arguments of `strongroomd admin operator`.
+#[derive(Debug, Args)]
+#[command(after_help = "The vault must be open. The identity must be registered and not disabled.\n\nExample:\n  \
+strongroomd admin operator --data /var/lib/strongroom --identity operator/alice --out ./alice\n  strongroom profile add \
+rescue --bundle ./alice")]
+pub struct OperatorArgs {
+    /// The daemon, and what opens the vault.
+    #[command(flatten)]
+    pub unseal: UnsealArgs,
+    /// Identity to certify, as in operator/alice.
+    #[arg(long, value_name = "PATH")]
+    pub identity: String,
+    /// Folder for certificate, key and CA; must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// Which daemon, and how to print.

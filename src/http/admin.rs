@@ -1,4 +1,5 @@
-//! The daemon's own machine: state, unseal and seal over a local socket. Never a secret, and no way to one.
+//! The daemon's own machine: state, unseal and seal over a local socket, and a certificate for an operator who can open
+//! the vault. Never a secret value.
 //!
 //! Whoever may connect is the daemon's user or root, and could read the data folder anyway; so nothing but the kernel's
 //! word about the peer is asked for.
@@ -26,10 +27,12 @@ use tokio::time::{sleep, timeout};
 use super::limits::Limits;
 use super::listener::stopped;
 use super::pace::{Pace, Paced};
-use super::routes::{self, App};
-use super::status::Refusal;
-use super::{ServeError, browser, reply};
-use crate::core::Vault;
+use super::routes::{self, App, Typed};
+use super::status::{Refusal, failure};
+use super::{ServeError, browser, reply, request};
+use crate::api::json;
+use crate::api::sys::RescueRequest;
+use crate::core::{Vault, VaultError};
 
 /// Connections at the same time.
 const CONNECTIONS: usize = 16;
@@ -92,6 +95,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/sys/seal-status", any(seal_status))
         .route("/v1/sys/unseal", any(unseal))
         .route("/v1/sys/seal", any(seal))
+        .route("/v1/sys/strongroom/certificate", any(certificate))
         .fallback(routes::nothing)
         .with_state(app)
 }
@@ -164,4 +168,27 @@ async fn seal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
         }
         Err(_) => Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, text: "internal error" }.reply(),
     }
+}
+
+/// A certificate for an operator who has none that is valid, from somebody who can open the vault.
+async fn certificate(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    rescue(&app, request).await.unwrap_or_else(|refusal| refusal.reply())
+}
+
+async fn rescue(app: &Arc<App>, http: HttpRequest) -> Result<Response, Refusal> {
+    const BAD: Refusal = Refusal::bad("the request body is not the JSON object that is expected here");
+    routes::only(http.method(), &["PUT", "POST"])?;
+    let (parts, body) = http.into_parts();
+    let bytes = request::read(&parts.headers, body, &app.limits).await?;
+    json::check(&bytes, &json::Limits::default()).map_err(|_| BAD)?;
+    let asked: RescueRequest = serde_json::from_slice(&bytes).map_err(|_| BAD)?;
+    drop(bytes);
+    let typed = Typed::of(asked.key, asked.key_file)?;
+    let (vault, identity, csr) = (Arc::clone(&app.vault), asked.identity, asked.csr);
+    // Key derivation takes a second by design.
+    let done = tokio::task::spawn_blocking(move || vault.rescue(&typed.key(), &identity, &csr)).await;
+    Ok(match done.unwrap_or(Err(VaultError::Internal)) {
+        Ok(certified) => reply::raw(StatusCode::OK, &certified),
+        Err(error) => failure(&error, ""),
+    })
 }

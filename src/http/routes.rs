@@ -20,6 +20,7 @@ use super::request::{self, Query};
 use super::status::{Refusal, failure};
 use crate::api::json;
 use crate::api::path::Path;
+use crate::api::secret::SecretText;
 use crate::api::sys::UnsealRequest;
 use crate::core::{Caller, Clock, Opener, Operation, Request, SystemClock, UnsealKey, Vault, VaultError};
 
@@ -163,29 +164,48 @@ pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<
         app.vault.reset_unseal();
         return Ok(reply::raw(StatusCode::OK, &app.vault.seal_status()));
     }
-    let missing = Refusal::bad("'key' must be specified in request body as JSON, or 'reset' set to true");
-    let file = asked.key_file.map(|text| STANDARD.decode(text.reveal().trim()).map(Zeroizing::new)).transpose();
-    let file = file.map_err(|_| Refusal::bad("'key_file' must be base64"))?;
-    let key = asked.key;
-    if key.is_none() && file.is_none() {
-        return Err(missing);
-    }
+    let typed = Typed::of(asked.key, asked.key_file)?;
     let vault = Arc::clone(&app.vault);
     let request_id = caller.as_ref().map(|caller| caller.request_id.clone()).unwrap_or_default();
     // Key derivation takes a second by design; it must not hold up other connections.
     let done = tokio::task::spawn_blocking(move || {
-        let key = match (&key, &file) {
-            (Some(passphrase), Some(file)) => UnsealKey::Both { passphrase, file },
-            (Some(text), None) => UnsealKey::Typed(text),
-            (None, file) => UnsealKey::KeyFile(file.as_deref().map_or(&[], Vec::as_slice)),
-        };
-        vault.unseal(caller.as_ref().map_or(Opener::Local, Opener::Remote), &key)
+        vault.unseal(caller.as_ref().map_or(Opener::Local, Opener::Remote), &typed.key())
     })
     .await;
     Ok(match done.unwrap_or(Err(VaultError::Internal)) {
         Ok(status) => reply::raw(StatusCode::OK, &status),
         Err(error) => failure(&error, &request_id),
     })
+}
+
+/// A secret that opens the vault, as it came.
+pub(super) struct Typed {
+    text: Option<SecretText>,
+    file: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Typed {
+    /// From the fields `key` and `key_file`.
+    ///
+    /// # Errors
+    /// 400 when there is neither, or the file is not base64.
+    pub(super) fn of(text: Option<SecretText>, file: Option<SecretText>) -> Result<Self, Refusal> {
+        let file = file.map(|text| STANDARD.decode(text.reveal().trim()).map(Zeroizing::new)).transpose();
+        let file = file.map_err(|_| Refusal::bad("'key_file' must be base64"))?;
+        if text.is_none() && file.is_none() {
+            return Err(Refusal::bad("'key' must be specified in request body as JSON, or 'reset' set to true"));
+        }
+        Ok(Self { text, file })
+    }
+
+    /// As the vault takes it.
+    pub(super) fn key(&self) -> UnsealKey<'_> {
+        match (&self.text, &self.file) {
+            (Some(passphrase), Some(file)) => UnsealKey::Both { passphrase, file },
+            (Some(text), None) => UnsealKey::Typed(text),
+            (None, file) => UnsealKey::KeyFile(file.as_deref().map_or(&[], Vec::as_slice)),
+        }
+    }
 }
 
 async fn everything(State(app): State<Arc<App>>, http: HttpRequest) -> Response {

@@ -69,6 +69,41 @@ fn the_vault_is_opened_and_closed_on_its_own_machine() {
 }
 
 #[test]
+fn an_operator_without_a_certificate_gets_in_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Init::in_folder(folder.path()).run();
+    let running = Running::start(&data);
+    let out = folder.path().join("rescue");
+    let operator = |identity: &str, passphrase: &str| {
+        let mut command = daemon(&["admin", "operator", "--passphrase-fd", "0", "--identity", identity, "--out"]);
+        command.arg(&out).arg("--data").arg(&data);
+        with_input(command, passphrase.as_bytes())
+    };
+    let says = |output: &Output, want: &str| {
+        assert!(!output.status.success() && text(&output.stderr).contains(want), "{}", text(&output.stderr));
+        assert!(!out.exists());
+    };
+    says(&operator("operator/admin", PASSPHRASE), "sealed");
+    let mut unseal = daemon(&["admin", "unseal", "--passphrase-fd", "0"]);
+    unseal.arg("--data").arg(&data);
+    assert_says(&with_input(unseal, PASSPHRASE.as_bytes()), "unsealed");
+    says(&operator("operator/admin", "six other words that are wrong"), "no key slot opens");
+    says(&operator("operator/admin", PASSPHRASE), "try again in");
+    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    says(&operator("operator/nobody", PASSPHRASE), "not registered");
+    let done = operator("operator/admin", PASSPHRASE);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let mode = std::fs::metadata(out.join("key.pem")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // The operator's first bundle is not needed for this.
+    let back = client(&running.address, &out);
+    assert!(back.kv("secret").list(&strongroom::api::path::Path::root()).is_ok());
+    let log = std::fs::read_to_string(data.join("audit/audit.log")).unwrap();
+    assert!(log.contains("certificate-issued-on-the-local-socket"));
+    assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
 fn nothing_else_is_reachable_by_the_socket() {
     let folder = tempfile::tempdir().unwrap();
     let data = Init::in_folder(folder.path()).run();
