@@ -3,6 +3,7 @@
 //! Everything a request or a reply is made of, for the daemon and for the client: the one path type, identities,
 //! bounded JSON, durations, times and the bodies of Vault's v1 protocol.
 
+pub mod approvals;
 pub mod duration;
 pub mod enroll;
 pub mod json;

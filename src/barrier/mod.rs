@@ -39,7 +39,7 @@ pub use names::{MAX_PATH_BYTES, MAX_SEGMENTS, MountId};
 pub use node::{MAX_VERSIONS, Node, SecretMeta, VersionMeta};
 pub use rewrap::{Depth, Drained, Stale, Walk};
 pub use ring::{HeaderChange, HeaderCheck, KeyringEdit};
-pub use tx::Tx;
+pub use tx::{Point, Tx};
 pub use view::{Child, EntryValue, View};
 
 use index::Published;

@@ -70,7 +70,19 @@ impl Overlay {
 
     /// Takes back everything since the last savepoint.
     pub(super) fn rollback(&mut self) {
-        while let Some((key, before)) = self.undo.pop() {
+        self.rollback_to(0);
+    }
+
+    /// How many changes there were since the last savepoint.
+    pub(super) fn steps(&self) -> usize {
+        self.undo.len()
+    }
+
+    /// Takes back all but the first `steps` changes since the last savepoint.
+    pub(super) fn rollback_to(&mut self, steps: usize) {
+        while self.undo.len() > steps
+            && let Some((key, before)) = self.undo.pop()
+        {
             match before {
                 Some(change) => self.changes.insert(key, change),
                 None => self.changes.remove(&key),

@@ -17,11 +17,25 @@ pub struct Tx<'a> {
     pub(super) overlay: &'a mut Overlay,
 }
 
+/// A point in a closure; see [`Tx::point`].
+pub struct Point(usize);
+
 impl Tx<'_> {
     /// Reads with the changes of this group on top.
     #[must_use]
     pub fn view(&self, mount: MountId) -> View<'_> {
         View::new(self.barrier, Some(self.overlay), mount)
+    }
+
+    /// A point that [`Tx::back_to`] returns to.
+    #[must_use]
+    pub fn point(&self) -> Point {
+        Point(self.overlay.steps())
+    }
+
+    /// Takes back what this closure changed since `point`, which is one of its own.
+    pub fn back_to(&mut self, point: &Point) {
+        self.overlay.rollback_to(point.0);
     }
 
     /// The node at `path` if it holds a secret.

@@ -28,6 +28,23 @@ pub enum VaultError {
     /// Refused (403). One text for every reason, so that unknown, forbidden and missing look alike.
     #[error("permission denied")]
     Forbidden,
+    /// Others must agree first (403); the id of what waits for them.
+    #[error(
+        "needs the approval of {missing} more operator{}: strongroom approvals approve {id}",
+        if *.missing == 1 { "" } else { "s" }
+    )]
+    NeedsApproval {
+        /// Id of the approval.
+        id: String,
+        /// How many must still approve.
+        missing: usize,
+    },
+    /// Somebody has rejected the same request (403); it can be asked for again when that has expired.
+    #[error("approval {id} was rejected: strongroom approvals show {id}")]
+    ApprovalRejected {
+        /// Id of the approval.
+        id: String,
+    },
     /// The preflight check of a client failed (403); the payload is the mount as the client named it.
     #[error("preflight capability check returned 403, please ensure client's policies grant access to path \"{0}/\"")]
     Preflight(String),
@@ -73,6 +90,8 @@ impl VaultError {
             Self::NotFound | Self::NotFoundWith(_) => "not-found",
             Self::NoRoute(_) => "no-route",
             Self::Forbidden | Self::Preflight(_) => "denied",
+            Self::NeedsApproval { .. } => "approval-needed",
+            Self::ApprovalRejected { .. } => "approval-rejected",
             Self::BadRequest(_) => "bad-request",
             Self::WrongKey => "wrong-key",
             Self::TooMany { .. } => "too-many",
@@ -93,7 +112,7 @@ impl VaultError {
     pub fn status(&self) -> u16 {
         match self {
             Self::BadRequest(_) | Self::WrongKey | Self::NotInitialised => 400,
-            Self::Forbidden | Self::Preflight(_) => 403,
+            Self::Forbidden | Self::Preflight(_) | Self::NeedsApproval { .. } | Self::ApprovalRejected { .. } => 403,
             Self::NotFound | Self::NotFoundWith(_) | Self::NoRoute(_) => 404,
             Self::Unsupported => 405,
             Self::TooMany { .. } => 429,

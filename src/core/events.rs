@@ -163,6 +163,7 @@ fn attempt(vault: &Vault, facts: &Facts, poll: &mut Poll, last: bool) -> Option<
         subject: &subject,
         snapshot: &snapshot,
         sessions: &vault.sessions,
+        settings: &vault.settings,
         live: &live,
         now_ms,
     };

@@ -186,7 +186,10 @@ impl Facts {
 
 fn outcome_of(error: &VaultError) -> Outcome {
     match error {
-        VaultError::Forbidden | VaultError::Preflight(_) => Outcome::Denied,
+        VaultError::Forbidden
+        | VaultError::Preflight(_)
+        | VaultError::NeedsApproval { .. }
+        | VaultError::ApprovalRejected { .. } => Outcome::Denied,
         VaultError::BadRequest(_) | VaultError::Unsupported => Outcome::Invalid,
         VaultError::NotFound | VaultError::NotFoundWith(_) | VaultError::NoRoute(_) => Outcome::NotFound,
         _ => Outcome::Failed,

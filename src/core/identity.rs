@@ -179,7 +179,7 @@ pub(super) fn names_of(
 }
 
 /// An administrator can give rights: change the policies and the identities.
-fn is_administrator(acl: &Acl, identity: &str) -> bool {
+pub(super) fn is_administrator(acl: &Acl, identity: &str) -> bool {
     let may = |path: &str, capability| {
         Path::parse(path).is_ok_and(|path| {
             let ask = Ask { path: &path, capability, sudo: false, parameters: None, wrap_ttl: None };

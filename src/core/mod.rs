@@ -7,6 +7,7 @@
 //!
 //! What it refuses to know: HTTP, TLS, configuration files, a concrete store.
 
+mod approvals;
 mod authorities;
 mod caller;
 mod committer;
@@ -52,6 +53,7 @@ use crate::audit::{AuditError, Broker};
 use crate::barrier::Barrier;
 use crate::pki::{Bundle, Trust};
 
+pub use approvals::{ApprovalRules, Guarded};
 pub use caller::{Caller, IdentityPattern, Opener, Origin};
 pub use enroll::{EnrollAttempt, Enrolled, GraceAttempt};
 pub use error::VaultError;

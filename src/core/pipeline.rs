@@ -15,6 +15,7 @@ use crate::barrier::Tx;
 use crate::crypto::random::Random;
 use crate::engine;
 
+use super::approvals::{self, Gate};
 use super::committer::{Done, Job, Work};
 use super::decide::{Question, Target};
 use super::error::VaultError;
@@ -33,6 +34,14 @@ pub(super) async fn handle(vault: &Vault, caller: &Caller, request: Request) -> 
         // A dropped answer means that the committer stopped before it took the job: nothing was done.
         Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed)),
         Step::Polling(facts, poll) => events::wait(vault, facts, poll).await,
+        Step::Guarded(permit, facts, route) => {
+            permit.await.unwrap_or(Err(VaultError::Sealed))?;
+            match permitted(vault, facts, route)? {
+                Step::Answered(reply) => Ok(reply),
+                Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed)),
+                Step::Polling(..) | Step::Guarded(..) => Err(VaultError::Internal),
+            }
+        }
     }
 }
 
@@ -41,6 +50,8 @@ enum Step {
     Waiting(oneshot::Receiver<Result<Reply, VaultError>>),
     /// Until something changes; decided already, and decided again when it wakes.
     Polling(Arc<Facts>, Poll),
+    /// Until the approval of the request is used up; then it is done.
+    Guarded(oneshot::Receiver<Result<Reply, VaultError>>, Arc<Facts>, &'static Route),
 }
 
 /// Everything up to the answer of a read, or up to the queue for a mutation. Synchronous, so that the `Arc<Live>` is
@@ -75,9 +86,20 @@ fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, Vault
         audit(vault, &live, &facts, &refused)?;
         return refused.map(Step::Answered);
     }
+    let guarded = match &target {
+        Target::Sys(route) if approvals::comes_before(&vault.settings, route).is_some() => Some(*route),
+        _ => None,
+    };
     if let Target::Sys(Route { run: Run::Order(order), .. }) = &target {
         let order = order(&inquiry(vault, &live, &snapshot, &subject, &facts, &target));
-        return keep(vault, &live, facts, order).map(Step::Waiting);
+        if guarded.is_none() || order.is_err() {
+            return keep(vault, &live, Arc::new(facts), order).map(Step::Waiting);
+        }
+    }
+    if let Some(route) = guarded {
+        let facts = Arc::new(facts);
+        let permit = submit(vault, &live, Arc::clone(&facts), target)?;
+        return Ok(Step::Guarded(permit, facts, route));
     }
     if let Target::Sys(Route { run: Run::Poll(parse), .. }) = &target {
         return match parse(&inquiry(vault, &live, &snapshot, &subject, &facts, &target)) {
@@ -90,7 +112,7 @@ fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, Vault
         };
     }
     if target.mutates() {
-        return submit(vault, &live, facts, target).map(Step::Waiting); // (same order there)
+        return submit(vault, &live, Arc::new(facts), target).map(Step::Waiting); // (same order there)
     }
     let (result, effect) = run(vault, &live, &snapshot, &subject, &facts, &target); // run
     audit(vault, &live, &facts, &result)?; // audit both
@@ -101,6 +123,31 @@ fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, Vault
         vault.close(Some(&caller.identity));
     }
     Ok(Step::Answered(reply)) // answer
+}
+
+/// Does what others have agreed to: an order or a read, decided once more.
+fn permitted(vault: &Vault, facts: Arc<Facts>, route: &'static Route) -> Result<Step, VaultError> {
+    let live = vault.live().ok_or(VaultError::Sealed)?;
+    let snapshot = live.snapshot.load_full();
+    let subject = identify(&snapshot, &vault.settings, &facts.caller, vault.ports.clock.now_ms());
+    let target = Target::Sys(route);
+    let (operation, path, body) = (facts.inner.operation, &facts.full, &facts.inner.body);
+    let question = Question { subject: &subject, operation, path, body, wrap_ttl: None };
+    let result = question.settle(&target, None).and_then(|()| {
+        let inquiry = inquiry(vault, &live, &snapshot, &subject, &facts, &target);
+        match &route.run {
+            Run::Order(order) => order(&inquiry).map(Ok),
+            Run::Read(read, _) => read(&inquiry).map(Err),
+            Run::Write(_) | Run::Poll(_) => Err(VaultError::Internal),
+        }
+    });
+    let result = match result {
+        Ok(Ok(order)) => return keep(vault, &live, facts, Ok(order)).map(Step::Waiting),
+        Ok(Err(reply)) => Ok(reply),
+        Err(error) => Err(error),
+    };
+    audit(vault, &live, &facts, &result)?;
+    result.map(Step::Answered)
 }
 
 /// A listing always names a folder, for policies and for routing.
@@ -173,17 +220,16 @@ fn inquiry<'a>(
         _ => String::new(),
     };
     let (body, now_ms) = (&facts.inner.body, facts.time_ms);
-    Inquiry { tail, body, subject, snapshot, sessions: &vault.sessions, live, now_ms }
+    Inquiry { tail, body, subject, snapshot, sessions: &vault.sessions, settings: &vault.settings, live, now_ms }
 }
 
 /// Hands an order to the keeper or the rotator, which audit it.
 fn keep(
     vault: &Vault,
     live: &Live,
-    facts: Facts,
+    facts: Arc<Facts>,
     order: Result<Order, VaultError>,
 ) -> Result<oneshot::Receiver<Result<Reply, VaultError>>, VaultError> {
-    let facts = Arc::new(facts);
     let (sender, answer) = oneshot::channel();
     let submitted = order.and_then(|order| match order {
         Order::Value(order) => live.rotator.submit(ValueErrand { facts: Arc::clone(&facts), order, answer: sender }),
@@ -203,10 +249,9 @@ fn keep(
 fn submit(
     vault: &Vault,
     live: &Live,
-    facts: Facts,
+    facts: Arc<Facts>,
     target: Target,
 ) -> Result<oneshot::Receiver<Result<Reply, VaultError>>, VaultError> {
-    let facts = Arc::new(facts);
     let shared = Arc::clone(&facts);
     let settings = Arc::clone(&vault.settings);
     let (sightings, random) = (Arc::clone(&live.sightings), Arc::clone(&vault.ports.random));
@@ -250,19 +295,27 @@ fn mutate(facts: &Facts, target: &Target, around: &Around<'_>, tx: &mut Tx<'_>) 
         body: &facts.inner.body,
         wrap_ttl: None,
     };
+    let gate = Gate { facts, settings, snapshot, random, now_ms };
     match target {
         Target::Mount { mount, .. } => {
             question.settle(target, Some(&tx.view(mount.id)))?;
-            let reply = mount.engine.write(tx, mount.id, &facts.inner, now_ms)?;
-            let watched = mount.engine.watched(&facts.inner.path);
-            let touched = watched.map(|path| Touch::Secret(format!("{}{path}", mount.path))).into_iter().collect();
-            Ok(Done::touching(reply, touched))
+            gate.through(tx, target, |tx| {
+                let reply = mount.engine.write(tx, mount.id, &facts.inner, now_ms)?;
+                let watched = mount.engine.watched(&facts.inner.path);
+                let touched = watched.map(|path| Touch::Secret(format!("{}{path}", mount.path))).into_iter().collect();
+                Ok(Done::touching(reply, touched))
+            })
         }
         Target::Sys(route) => {
             question.settle(target, None)?;
-            let Run::Write(write) = &route.run else { return Err(VaultError::Internal) };
             let (tail, body, caller) = (route.tail(&facts.full), &facts.inner.body, &facts.caller);
-            write(tx, &Change { tail, body, caller, settings, snapshot, sightings, random, now_ms })
+            let change = Change { tail, body, caller, settings, snapshot, sightings, random, now_ms };
+            gate.through(tx, target, |tx| match &route.run {
+                Run::Write(write) => write(tx, &change),
+                // Only the approval is used up here.
+                _ if approvals::comes_before(settings, route).is_some() => Ok(Done::of(Reply::none())),
+                _ => Err(VaultError::Internal),
+            })
         }
         Target::Nowhere(_) => Err(VaultError::Internal),
     }

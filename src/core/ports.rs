@@ -13,6 +13,7 @@ use crate::crypto::random::Random;
 use crate::store::Store;
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
 
+use super::approvals::ApprovalRules;
 use super::caller::IdentityPattern;
 
 /// The wall clock.
@@ -122,6 +123,8 @@ pub struct Settings {
     pub rewrap_per_second: u64,
     /// How often the rotations look at the clock.
     pub tick: Duration,
+    /// Operations that several operators must agree to; `None` for none.
+    pub approvals: Option<Arc<ApprovalRules>>,
     /// Targets that rotated values may be applied to, by name.
     pub targets: BTreeMap<String, Arc<dyn Target>>,
 }
@@ -143,6 +146,7 @@ impl Settings {
             kdf: None,
             rewrap_per_second: 2_000,
             tick: Duration::from_secs(1),
+            approvals: None,
             targets: BTreeMap::new(),
         }
     }

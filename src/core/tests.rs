@@ -2,6 +2,7 @@
 //! clock stands, and a spy between the vault and its store, anchor and audit device sees the order of events, fails
 //! them on demand, and can hold one still.
 
+mod approvals;
 mod delivery;
 mod generated;
 mod groups;

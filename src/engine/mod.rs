@@ -36,6 +36,16 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    /// Whether a request that is a change would make content unreadable for good, now or with a later change that says
+    /// nothing of it.
+    ///
+    /// # Errors
+    /// As [`Engine::exists`].
+    fn destroys(&self, view: &View<'_>, request: &Request) -> Result<bool, EngineError> {
+        let _ = (view, request);
+        Ok(false)
+    }
+
     /// Runs a request whose plan does not mutate.
     ///
     /// # Errors

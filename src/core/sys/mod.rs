@@ -1,6 +1,7 @@
 //! `sys`: the core's own routes, as one table. A route that is not in the table does not exist, and a row cannot be
 //! written without saying who may use it.
 
+mod approvals;
 pub(super) mod ca;
 mod capabilities;
 mod certificates;
@@ -92,6 +93,7 @@ pub(super) struct Inquiry<'a> {
     pub subject: &'a Subject,
     pub snapshot: &'a Snapshot,
     pub sessions: &'a Sessions,
+    pub settings: &'a Settings,
     pub live: &'a Live,
     pub now_ms: u64,
 }
@@ -260,6 +262,10 @@ pub(super) static ROUTES: &[Route] = &[
     write("sys/strongroom/ca/+/+", ca::step).sudo(),
     read("sys/strongroom/crl", ca::crl).open(),
     write("sys/strongroom/certificates", certificates::sign).sudo(),
+    list("sys/strongroom/approvals", approvals::list),
+    read("sys/strongroom/approvals", approvals::list),
+    read("sys/strongroom/approvals/+", approvals::read),
+    write("sys/strongroom/approvals/+/+", approvals::decide),
     read("sys/strongroom/audit-head", keys::audit_head).sudo(),
     read("sys/strongroom/audit-key", keys::audit_key).sudo(),
     read("sys/strongroom/audit-public-key", keys::audit_public_key),

@@ -51,6 +51,21 @@ impl Engine for Kv {
         }
     }
 
+    fn destroys(&self, view: &View<'_>, request: &Request) -> Result<bool, EngineError> {
+        use Operation::{Delete, Patch, Write};
+        // Fewer versions, or an end to them, destroy with the next write or with time.
+        let sheds = || -> Result<bool, EngineError> {
+            let body = request.body.object()?;
+            Ok(["max_versions", "delete_version_after"].iter().any(|name| body.get(name).is_some()))
+        };
+        Ok(match (Route::parse(&request.path)?, request.operation) {
+            (Route::Destroy(_), Write) | (Route::Metadata(_), Delete) => true,
+            (Route::Config, Write) => sheds()?,
+            (Route::Metadata(secret), Write | Patch) => view.exists(secret.as_str()) && sheds()?,
+            _ => false,
+        })
+    }
+
     fn read(&self, view: &View<'_>, request: &Request, now_ms: u64) -> Result<Reply, EngineError> {
         match (Route::parse(&request.path)?, request.operation) {
             (Route::Config, Operation::Read) => config::read(view),
