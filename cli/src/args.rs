@@ -102,6 +102,9 @@ pub enum Command {
     Identity(cmd::identity::IdentityCommand),
     /// Say what this certificate may do on a path, for example: strongroom can-i read app/prod.
     CanI(cmd::policy::CanIArgs),
+    /// See and decide what waits for a second operator.
+    #[command(subcommand)]
+    Approvals(cmd::approvals::ApprovalsCommand),
     /// Check the audit trail, and show the key that signs it.
     #[command(subcommand)]
     Audit(cmd::audit::AuditCommand),

@@ -22,6 +22,8 @@ pub enum Code {
     Unreachable,
     /// 7: someone else changed it first.
     Conflict,
+    /// 8: other operators must approve it first.
+    Approval,
     /// Exit code of `run` before the program started: 125, 126 or 127.
     Exec(u8),
 }
@@ -37,6 +39,7 @@ impl Code {
             Self::Denied => 5,
             Self::Unreachable => 6,
             Self::Conflict => 7,
+            Self::Approval => 8,
             Self::Exec(code) => code,
         }
     }
@@ -50,6 +53,7 @@ impl Code {
             Self::Denied => "denied",
             Self::Unreachable => "unreachable",
             Self::Conflict => "conflict",
+            Self::Approval => "approval",
             Self::Exec(_) => "exec",
         }
     }
@@ -64,12 +68,14 @@ pub struct Failure {
     pub message: String,
     /// What to try; may be empty.
     pub hint: String,
+    /// Id of the request that waits for other operators.
+    pub approval: Option<String>,
 }
 
 impl Failure {
     /// A failure with a next step.
     pub fn new(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: hint.into() }
+        Self { code, message: message.into(), hint: hint.into(), approval: None }
     }
 
     /// Wrong usage.
@@ -88,7 +94,12 @@ impl Failure {
     /// Writes the failure to standard error, as text or as one JSON object.
     pub fn report(&self, json: bool) {
         if json {
-            let error = ErrorObject { code: self.code.word(), message: &self.message, hint: &self.hint };
+            let error = ErrorObject {
+                code: self.code.word(),
+                message: &self.message,
+                hint: &self.hint,
+                approval: self.approval.as_deref(),
+            };
             eprintln!("{}", serde_json::to_string(&ErrorReport { error }).unwrap_or_default());
         } else if self.hint.is_empty() {
             eprintln!("strongroom: {}", self.message);
@@ -108,6 +119,8 @@ struct ErrorObject<'a> {
     code: &'static str,
     message: &'a str,
     hint: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval: Option<&'a str>,
 }
 
 impl From<ClientError> for Failure {
@@ -115,6 +128,7 @@ impl From<ClientError> for Failure {
         let code = match &error {
             _ if error.is_sealed() => Code::Sealed,
             _ if error.is_cas_mismatch() => Code::Conflict,
+            _ if error.approval().is_some() => Code::Approval,
             ClientError::Settings(_) => Code::Usage,
             ClientError::Refused { status: 403, .. } => Code::Denied,
             ClientError::Refused { status: 404, .. } => Code::NotFound,
@@ -123,10 +137,14 @@ impl From<ClientError> for Failure {
         };
         let hint = match code {
             Code::Denied => "ask an operator: strongroom policy list",
+            Code::Approval => {
+                "when another operator has approved, repeat this command as it was; strongroom approvals show ID"
+            }
             Code::Conflict => "read it again and repeat the change",
             _ => "",
         };
-        Self::new(code, error.to_string(), hint)
+        let approval = error.approval().map(str::to_owned);
+        Self { approval, ..Self::new(code, error.to_string(), hint) }
     }
 }
 

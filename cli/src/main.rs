@@ -64,6 +64,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Policy(command) => command.run(&open()?, &out),
         Command::Identity(command) => command.run(&open()?, &out),
         Command::CanI(args) => args.run(&open()?, &out),
+        Command::Approvals(command) => command.run(&open()?, &out),
         Command::Audit(command) => command.run(open, &out),
         Command::Enroll(args) => args.run(&connection, &out),
         Command::Renew(args) => args.run(&connection, &out),

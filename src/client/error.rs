@@ -138,6 +138,14 @@ impl ClientError {
         matches!(self, Self::Refused { status: 503, errors } if errors.iter().any(|text| text.contains("sealed")))
     }
 
+    /// The id of the request that other operators must approve before the same request is done.
+    #[must_use]
+    pub fn approval(&self) -> Option<&str> {
+        let Self::Refused { status: 403, errors } = self else { return None };
+        let text = errors.iter().find(|text| text.starts_with(NEEDS_APPROVAL))?;
+        text.rsplit_once(' ').map(|(_, id)| id)
+    }
+
     /// A check-and-set write that came too late.
     #[must_use]
     pub fn is_cas_mismatch(&self) -> bool {
@@ -145,10 +153,14 @@ impl ClientError {
     }
 }
 
+/// How a refusal begins whose last word is the id of an approval.
+const NEEDS_APPROVAL: &str = "needs the approval of ";
+
 fn refused(status: u16, errors: &[String]) -> String {
     let text = errors.iter().map(|text| text.trim()).collect::<Vec<_>>().join("; ");
     let hint = match status {
         503 if text.contains("sealed") => " (unseal it: strongroom unseal)",
+        403 if text.contains("strongroom approvals ") => "",
         403 => " (this certificate's policies do not allow it)",
         _ => "",
     };
@@ -258,6 +270,10 @@ mod tests {
         }
         let sealed = ClientError::Refused { status: 503, errors: vec!["Vault is sealed".to_owned()] };
         assert!(sealed.is_sealed());
+        let needs = "needs the approval of 1 more operator: strongroom approvals approve 0123456789abcdef";
+        let waits = ClientError::Refused { status: 403, errors: vec![needs.to_owned()] };
+        assert_eq!((waits.approval(), waits.to_string().as_str()), (Some("0123456789abcdef"), needs));
+        assert_eq!(sealed.approval(), None);
         assert_eq!(sealed.to_string(), "Vault is sealed (unseal it: strongroom unseal)");
     }
 }

@@ -4,6 +4,7 @@
 //! whose history has gone back is named ([`ClientError::RolledBack`]) and its reply is not handed out. Keeping the
 //! [mark](Client::mark) over process ends is the caller's job.
 
+mod approvals;
 #[cfg(feature = "enroll")]
 pub mod enroll;
 mod error;
@@ -29,6 +30,7 @@ use zeroize::Zeroizing;
 use crate::api::reply::{Envelope, ErrorBody};
 use crate::api::sys::Mark;
 
+pub use approvals::Approvals;
 pub use error::{CertificateProblem, ClientError};
 pub use kv::{Kv, Reading, pairs_of};
 #[cfg(feature = "enroll")]
@@ -184,6 +186,12 @@ impl Client {
     #[must_use]
     pub fn rotation(&self) -> Rotation<'_> {
         Rotation::new(self)
+    }
+
+    /// Requests that wait for other operators.
+    #[must_use]
+    pub fn approvals(&self) -> Approvals<'_> {
+        Approvals::new(self)
     }
 
     /// Content of a 200; `None` for 404 without content.

@@ -391,6 +391,7 @@ fn settings(config: &Config) -> Result<Settings, AppError> {
     settings.enroll_addresses = config.enroll_addresses.clone();
     settings.kdf = config.kdf.map(|kdf| Params { m_kib: kdf.memory_mib.saturating_mul(1024), t: kdf.passes, p: 1 });
     settings.rewrap_per_second = config.rewrap_per_second;
+    settings.approvals = config.approvals.clone().map(Arc::new);
     settings.targets = targets::open(&config.targets, &config.folder)?;
     Ok(settings)
 }

@@ -1,5 +1,6 @@
 //! One command family a file: what can be typed, and what it does.
 
+pub mod approvals;
 pub mod audit;
 pub mod client;
 pub mod enroll;

@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::targets::{self, RawTarget};
+use crate::core::ApprovalRules;
 use raw::{RawConfig, RawKdf};
 
+mod approvals;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -99,6 +101,8 @@ pub struct Config {
     pub rewrap_per_second: u64,
     /// What rotated values may be applied to, by name.
     pub targets: BTreeMap<String, RawTarget>,
+    /// Operations that several operators must agree to; `None` for none.
+    pub approvals: Option<ApprovalRules>,
     /// Log lines as JSON.
     pub log_json: bool,
     /// Log filter, for example `info` or `strongroom=debug`.
@@ -220,6 +224,7 @@ impl Config {
             kdf: raw.kdf.map(RawKdf::check).transpose()?,
             rewrap_per_second: raw.rotation.unwrap_or_default().check()?,
             targets: targets::check(raw.targets)?,
+            approvals: raw.approvals.map(|approvals| approvals.check(&raw.trust_domain)).transpose()?,
             log_json: choice("log.format", log.format.as_deref(), ["text", "json"])?,
             log_level: log.level.unwrap_or_else(|| "info".into()),
             trust_domain: raw.trust_domain,
@@ -265,6 +270,12 @@ engine = "{engine}"
 # [enroll]
 # listen = "0.0.0.0:8201"                        # where machines without a certificate enrol; off unless given
 # addresses = ["vault.example:8201"]             # how they reach it; goes into the enrolment strings
+
+# [approvals]                                    # dangerous operations need several operators; docs/operations.md
+# required = 2                                   # whoever asks is one of them
+# approvers = ["operator/*"]
+# operations = ["destroy", "ca-compromise", "slot-remove", "admin-policy", "export"]
+# ttl = "1h"
 
 # [targets.orders]                               # what rotated values may be applied to; docs/rotation.md
 # type = "postgres"

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::super::targets::RawTarget;
+use super::approvals::RawApprovals;
 use super::{ConfigError, Kdf, Limits, UnsealSource};
 
 #[derive(Deserialize)]
@@ -26,6 +27,7 @@ pub(super) struct RawConfig {
     pub kdf: Option<RawKdf>,
     pub rotation: Option<RawRotation>,
     pub targets: Option<BTreeMap<String, RawTarget>>,
+    pub approvals: Option<RawApprovals>,
 }
 
 #[derive(Deserialize)]

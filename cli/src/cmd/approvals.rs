@@ -1,0 +1,125 @@
+//! `approvals`: what waits for a second operator.
+
+use clap::Subcommand;
+use strongroom::api::approvals::Approval;
+
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::prompt;
+use crate::settings::Session;
+
+/// `strongroom approvals …`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Who asked repeats the same command when enough have approved; it is done once.
+Which operations need that is in the daemon's configuration: docs/operations.md")]
+pub enum ApprovalsCommand {
+    /// List the requests that wait for other operators; with --all also those that are done or over.
+    List {
+        /// Also those that were used, rejected or have expired.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show what exactly is asked, by whom and until when; never its values.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Agree to a request of another operator.
+    Approve {
+        /// Its id.
+        id: String,
+        /// Do not ask.
+        #[arg(short = 'y', long)]
+        yes: bool,
+    },
+    /// Refuse a request of another operator, or withdraw your own.
+    Reject {
+        /// Its id.
+        id: String,
+    },
+}
+
+impl ApprovalsCommand {
+    /// # Errors
+    /// There is no such request, it is over, or this certificate may not decide on it.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let approvals = session.client.approvals();
+        match self {
+            Self::List { all } => {
+                let mut listed = approvals.list()?;
+                listed.retain(|one| *all || matches!(one.state.as_str(), "open" | "approved"));
+                out.either(&listed, || {
+                    if listed.is_empty() {
+                        return "nothing waits for approval".to_owned();
+                    }
+                    listed.iter().map(line).collect::<Vec<_>>().join("\n")
+                })
+            }
+            Self::Show { id } => {
+                let found = find(session, id)?;
+                out.either(&found, || described(&found))
+            }
+            Self::Approve { id, yes } => {
+                let found = find(session, id)?;
+                if !yes {
+                    eprintln!("{}", described(&found));
+                    prompt::confirm("Agree to this?")?;
+                }
+                approvals.approve(id)?;
+                let now = find(session, id)?;
+                out.either(&now, || format!("approved; {}", next(&now)))
+            }
+            Self::Reject { id } => {
+                approvals.reject(id)?;
+                out.either(&serde_json::json!({"id": id, "state": "rejected"}), || format!("{id} is rejected"))
+            }
+        }
+    }
+}
+
+fn find(session: &Session, id: &str) -> Result<Approval, Failure> {
+    let missing = || Failure::new(Code::NotFound, format!("there is no request {id}"), "strongroom approvals list");
+    session.client.approvals().show(id)?.ok_or_else(missing)
+}
+
+fn line(one: &Approval) -> String {
+    format!("{} {} {} {} by {} until {}", one.id, one.state, one.verb, one.path, one.asked_by, one.expires)
+}
+
+fn next(one: &Approval) -> String {
+    match (one.state.as_str(), one.missing) {
+        ("open", 1) => format!("one more operator must approve: strongroom approvals approve {}", one.id),
+        ("open", more) => format!("{more} more operators must approve: strongroom approvals approve {}", one.id),
+        ("approved", _) => format!("{} can repeat the same command until {}", one.asked_by, one.expires),
+        ("used", _) => "it was done".to_owned(),
+        ("rejected", _) => format!("it cannot be asked again before {}", one.expires),
+        _ => "it is over".to_owned(),
+    }
+}
+
+/// What a person must know to decide. What the fields hold is not on record anywhere.
+fn described(one: &Approval) -> String {
+    let names = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let mut lines = vec![
+        format!("id         {} ({})", one.id, one.state),
+        format!("operation  {}", one.operation),
+        format!("request    {} {}", one.verb, one.path),
+        format!("fields     {}", names(&one.fields)),
+    ];
+    if !one.affects.is_empty() {
+        lines.push(format!("affects    {}", one.affects.join(", ")));
+    }
+    lines.push(format!("asked      by {} at {}", one.asked_by, one.asked));
+    lines.push(format!("expires    {}", one.expires));
+    for voice in &one.approvals {
+        lines.push(format!("approved   by {} at {}", voice.identity, voice.at));
+    }
+    if let Some(voice) = &one.rejected {
+        lines.push(format!("rejected   by {} at {}", voice.identity, voice.at));
+    }
+    if let Some(at) = &one.used {
+        lines.push(format!("done       at {at}"));
+    }
+    lines.push(format!("next       {}", next(one)));
+    lines.join("\n")
+}
