@@ -40,6 +40,8 @@ pub mod enroll;
 pub mod http;
 #[cfg(feature = "server")]
 pub mod keys;
+#[cfg(feature = "server")]
+pub mod limits;
 #[cfg(feature = "enroll")]
 pub mod pki;
 #[cfg(feature = "server")]

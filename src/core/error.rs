@@ -60,6 +60,14 @@ pub enum VaultError {
         /// Seconds until the next attempt is looked at.
         retry_after_s: u64,
     },
+    /// Over a limit of what one identity may ask for (429).
+    #[error("request path \"{path}\": rate limit quota exceeded")]
+    RateLimited {
+        /// The path that was asked.
+        path: String,
+        /// Seconds until it is worth trying again.
+        retry_after_s: u64,
+    },
     /// The path does not take this operation (405).
     #[error("1 error occurred:\n\t* unsupported operation\n\n")]
     Unsupported,
@@ -95,6 +103,7 @@ impl VaultError {
             Self::BadRequest(_) => "bad-request",
             Self::WrongKey => "wrong-key",
             Self::TooMany { .. } => "too-many",
+            Self::RateLimited { .. } => "rate-limited",
             Self::Unsupported => "unsupported",
             Self::AuditUnavailable => "audit-unavailable",
             Self::Integrity => "integrity",
@@ -115,7 +124,7 @@ impl VaultError {
             Self::Forbidden | Self::Preflight(_) | Self::NeedsApproval { .. } | Self::ApprovalRejected { .. } => 403,
             Self::NotFound | Self::NotFoundWith(_) | Self::NoRoute(_) => 404,
             Self::Unsupported => 405,
-            Self::TooMany { .. } => 429,
+            Self::TooMany { .. } | Self::RateLimited { .. } => 429,
             Self::Integrity | Self::Internal => 500,
             Self::Sealed | Self::AuditUnavailable | Self::Unavailable(_) => 503,
             Self::Full => 507,

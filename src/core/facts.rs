@@ -188,6 +188,7 @@ fn outcome_of(error: &VaultError) -> Outcome {
     match error {
         VaultError::Forbidden
         | VaultError::Preflight(_)
+        | VaultError::RateLimited { .. }
         | VaultError::NeedsApproval { .. }
         | VaultError::ApprovalRejected { .. } => Outcome::Denied,
         VaultError::BadRequest(_) | VaultError::Unsupported => Outcome::Invalid,

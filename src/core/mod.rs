@@ -21,6 +21,7 @@ mod identity;
 pub mod init;
 mod issue;
 mod ledger;
+mod limits;
 mod mount;
 mod own;
 mod pipeline;
@@ -51,6 +52,7 @@ use crate::api::spiffe::SpiffeId;
 use crate::api::sys::{CertificateReply, Health, Leader, Mark, SealStatus};
 use crate::audit::{AuditError, Broker};
 use crate::barrier::Barrier;
+use crate::limits::Accounts;
 use crate::pki::{Bundle, Trust};
 
 pub use approvals::{ApprovalRules, Guarded};
@@ -100,6 +102,7 @@ struct Live {
     audit: Arc<Broker>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     sightings: Arc<Sightings>,
+    accounts: Accounts,
     committer: Arc<Committer>,
     keeper: Keeper,
     rotator: Rotator,

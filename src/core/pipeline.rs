@@ -1,6 +1,6 @@
 //! The order of every request. [`enter`] is the promise:
 //!
-//! sealed? -> canonical path -> identify -> decide -> audit the request -> run -> audit the reply -> answer
+//! sealed? -> canonical path -> identify -> within limits? -> decide -> audit the request -> run -> audit the reply -> answer
 //!
 //! Denials and failures are audited too. When the audit log does not take an entry, nothing is returned. A read writes
 //! request and reply as one audit line before it answers; a mutation goes to the committer, which makes the request
@@ -14,13 +14,15 @@ use crate::api::path::Path;
 use crate::barrier::Tx;
 use crate::crypto::random::Random;
 use crate::engine;
+use crate::limits::Bill;
 
 use super::approvals::{self, Gate};
 use super::committer::{Done, Job, Work};
-use super::decide::{Question, Target};
+use super::decide::{Question, Target, Verdict};
 use super::error::VaultError;
 use super::events::{self, Poll};
 use super::facts::Facts;
+use super::limits::{self, Asked, Refused};
 use super::request::{Operation, Reply, Request};
 use super::rotation::{Errand, Order, ValueErrand};
 use super::sightings::Sightings;
@@ -29,20 +31,23 @@ use super::sys::{Change, Effect, Inquiry, Route, Run};
 use super::{Caller, Live, Settings, Vault};
 
 pub(super) async fn handle(vault: &Vault, caller: &Caller, request: Request) -> Result<Reply, VaultError> {
-    match enter(vault, caller, request)? {
-        Step::Answered(reply) => Ok(reply),
+    let mut bill = None;
+    let reply = match enter(vault, caller, request, &mut bill)? {
+        Step::Answered(reply) => reply,
         // A dropped answer means that the committer stopped before it took the job: nothing was done.
-        Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed)),
-        Step::Polling(facts, poll) => events::wait(vault, facts, poll).await,
+        Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
+        Step::Polling(facts, poll) => events::wait(vault, facts, poll).await?,
         Step::Guarded(permit, facts, route) => {
             permit.await.unwrap_or(Err(VaultError::Sealed))?;
             match permitted(vault, facts, route)? {
-                Step::Answered(reply) => Ok(reply),
-                Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed)),
-                Step::Polling(..) | Step::Guarded(..) => Err(VaultError::Internal),
+                Step::Answered(reply) => reply,
+                Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
+                Step::Polling(..) | Step::Guarded(..) => return Err(VaultError::Internal),
             }
         }
-    }
+    };
+    limits::settle(bill, &reply);
+    Ok(reply)
 }
 
 enum Step {
@@ -56,7 +61,7 @@ enum Step {
 
 /// Everything up to the answer of a read, or up to the queue for a mutation. Synchronous, so that the `Arc<Live>` is
 /// gone before anything awaits.
-fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, VaultError> {
+fn enter(vault: &Vault, caller: &Caller, request: Request, bill: &mut Option<Bill>) -> Result<Step, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?; // sealed?
     let Request { operation, path, body, wrap_ttl, if_none_match } = canonical(request); // canonical path
     let now_ms = vault.ports.clock.now_ms();
@@ -66,10 +71,22 @@ fn enter(vault: &Vault, caller: &Caller, request: Request) -> Result<Step, Vault
     if !subject.policies.is_empty() {
         live.sightings.saw(caller, now_ms);
     }
+    let asked = Asked { caller, admitted: admitted.is_ok(), operation, path: &path, now_ms };
+    let over = match limits::admit(&live.accounts, &snapshot.limits, &asked) {
+        Ok(charged) => {
+            *bill = charged; // within limits?
+            None
+        }
+        Err(over) if over.rule.is_none() => return Err(over.outcome), // see `limits.rs` why without an audit line
+        Err(over) => Some(over),
+    };
     let mut target = Target::of(&snapshot, operation, &path);
     let kind = target.kind();
     let question = Question { subject: &subject, operation, path: &path, body: &body, wrap_ttl };
-    let verdict = question.decide(&mut target); // decide
+    let verdict = match over {
+        Some(Refused { rule, outcome }) => Verdict { decision: "limit", rule, outcome: Err(outcome) },
+        None => question.decide(&mut target), // decide
+    };
     let facts = Facts {
         caller: caller.clone(),
         inner: engine::Request { operation, path: relative(&target, &path), body, if_none_match },

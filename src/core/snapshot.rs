@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 
 use crate::api::spiffe::SpiffeId;
 use crate::barrier::{Barrier, MountId, View};
+use crate::limits::Table;
 use crate::pki::{AuthorityId, BACKDATE_MS};
 use crate::policy::{Acl, Policy};
 
@@ -20,6 +21,7 @@ use super::caller::{Caller, Origin};
 use super::error::VaultError;
 use super::identity::{self, DEFAULT_POLICY, GroupRecord, IDENTITIES, IdentityRecord, POLICIES};
 use super::ledger::{self, Fingerprint, Ledger};
+use super::limits;
 use super::mount::{Mount, MountTable};
 use super::ports::Settings;
 
@@ -36,6 +38,8 @@ pub(super) enum Touch {
     Authorities,
     /// The groups of identities.
     Groups,
+    /// The limits.
+    Limits,
     /// One secret, by full path. Nothing is decided on it; clients may be waiting for it.
     Secret(String),
 }
@@ -51,6 +55,7 @@ struct Facts {
     identities: Arc<HashMap<String, Arc<IdentityRecord>>>,
     groups: Arc<BTreeMap<String, GroupRecord>>,
     authorities: Authorities,
+    limits: Arc<Table>,
     /// Shared by all snapshots: what was revoked stays so, and everything else in it is for listings.
     ledger: Arc<Ledger>,
 }
@@ -60,6 +65,7 @@ pub(super) struct Snapshot {
     pub mounts: Arc<MountTable>,
     pub authorities: Authorities,
     pub ledger: Arc<Ledger>,
+    pub limits: Arc<Table>,
     facts: Facts,
     subjects: RwLock<HashMap<String, Arc<Subject>>>,
     stranger: Arc<Subject>,
@@ -109,6 +115,7 @@ impl Snapshot {
             identities: Arc::new(identities),
             groups: Arc::new(identity::groups(&barrier.view(MountId::GROUPS))?),
             authorities: Authorities::load(&barrier.view(MountId::CA))?,
+            limits: Arc::new(limits::table(&barrier.view(MountId::LIMITS), &Table::default())?),
             ledger: Arc::new(Ledger::load(&barrier.view(MountId::CERTIFICATES))?),
         }))
     }
@@ -140,6 +147,9 @@ impl Snapshot {
                 }
                 Touch::Authorities => facts.authorities = Authorities::load(&barrier.view(MountId::CA))?,
                 Touch::Groups => facts.groups = Arc::new(identity::groups(&barrier.view(MountId::GROUPS))?),
+                Touch::Limits => {
+                    facts.limits = Arc::new(limits::table(&barrier.view(MountId::LIMITS), &facts.limits)?);
+                }
                 Touch::Secret(_) => {}
             }
         }
@@ -152,6 +162,7 @@ impl Snapshot {
             mounts: Arc::clone(&facts.mounts),
             authorities: facts.authorities.clone(),
             ledger: Arc::clone(&facts.ledger),
+            limits: Arc::clone(&facts.limits),
             facts,
             subjects: RwLock::default(),
             stranger,

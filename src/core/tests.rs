@@ -8,6 +8,7 @@ mod generated;
 mod groups;
 mod identities;
 mod lifecycle;
+mod limits;
 mod pipeline;
 mod rotation;
 mod routes;

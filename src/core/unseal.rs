@@ -18,6 +18,7 @@ use crate::barrier::{Barrier, BarrierError, MountId};
 use crate::crypto::recovery::{self, RecoveryCode};
 use crate::crypto::secret::SecretBytes;
 use crate::keys::{HeaderError, share};
+use crate::limits::Accounts;
 
 use super::caller::Opener;
 use super::committer::{Bench, Committer};
@@ -215,7 +216,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     if vault.settings.kdf.is_some() && matches!(secret, Secret::Passphrase(_) | Secret::Both { .. }) {
         keeper.raise_cost(vault, secret)?;
     }
-    Ok(Live { barrier, audit, snapshot, sightings, committer, keeper, rotator })
+    Ok(Live { barrier, audit, snapshot, sightings, accounts: Accounts::default(), committer, keeper, rotator })
 }
 
 /// What a failed opening tells the caller. A wrong secret and a missing slot look alike.

@@ -20,13 +20,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("enroll", &["api", "crypto"]),
     ("auth", &["api", "crypto", "pki"]),
     ("rotate", &["api", "crypto"]),
+    ("limits", &["api"]),
     ("engine", &["api", "barrier", "crypto"]),
     ("connect", &["api", "crypto"]),
     (
         "core",
         &[
             "engine", "policy", "audit", "barrier", "keys", "api", "pki", "crypto", "store", "rotate", "connect",
-            "enroll",
+            "enroll", "limits",
         ],
     ),
     // `client`: both ends of a connection share one definition of the TLS provider.

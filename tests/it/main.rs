@@ -16,6 +16,7 @@ mod flood;
 mod formats;
 mod kv;
 mod layers;
+mod limits;
 mod policy;
 mod rotation;
 mod rotation_cli;

@@ -40,6 +40,8 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let of_rows = |wanted: &dyn Fn(&values::ValueRow) -> bool| count(rows.iter().filter(|row| wanted(row)).count());
     let clients = super::certs::rows(inquiry).into_iter().find(|row| row.id == "client-certificates");
     let of_clients = |number: fn(&crate::api::rotation::RotationInfo) -> u64| clients.as_ref().map_or(0, number);
+    let limits = inquiry.live.accounts.totals();
+    let ([allowed, limited], accounts) = ([limits.allowed.0, limits.limited.0], count(limits.accounts));
     let gauges = [
         ("strongroom_records", barrier.record_count()),
         ("strongroom_generation", barrier.mark().2),
@@ -67,6 +69,16 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
             "strongroom_values_ending_soon",
             of_rows(&|row| row.policy.expires_at_ms.is_some_and(|at| at <= now_ms.saturating_add(SOON_MS))),
         ),
+        ("strongroom_limits_accounts", accounts),
+        ("strongroom_limits_reads_allowed", allowed[0]),
+        ("strongroom_limits_writes_allowed", allowed[1]),
+        ("strongroom_limits_lists_allowed", allowed[2]),
+        ("strongroom_limits_bytes_answered", allowed[3]),
+        ("strongroom_limits_reads_refused", limited[0]),
+        ("strongroom_limits_writes_refused", limited[1]),
+        ("strongroom_limits_lists_refused", limited[2]),
+        ("strongroom_limits_bytes_refused", limited[3]),
+        ("strongroom_limits_refusals_not_audited", limits.unwritten),
     ];
     data(&Gauges { gauges: gauges.into_iter().map(|(name, value)| Gauge { name, value }).collect() })
 }

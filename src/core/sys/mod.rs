@@ -13,6 +13,7 @@ mod keys;
 mod metrics;
 mod mounts;
 mod policies;
+mod quotas;
 pub(super) mod rotation;
 pub(in crate::core) mod values;
 
@@ -266,6 +267,12 @@ pub(super) static ROUTES: &[Route] = &[
     read("sys/strongroom/approvals", approvals::list),
     read("sys/strongroom/approvals/+", approvals::read),
     write("sys/strongroom/approvals/+/+", approvals::decide),
+    list("sys/quotas/rate-limit", quotas::list),
+    read("sys/quotas/rate-limit", quotas::list),
+    read("sys/quotas/rate-limit/+", quotas::read),
+    write("sys/quotas/rate-limit/+", quotas::write),
+    delete("sys/quotas/rate-limit/+", quotas::delete),
+    read("sys/quotas/config", quotas::config),
     read("sys/strongroom/audit-head", keys::audit_head).sudo(),
     read("sys/strongroom/audit-key", keys::audit_key).sudo(),
     read("sys/strongroom/audit-public-key", keys::audit_public_key),

@@ -1,0 +1,376 @@
+//! Who has used how much: one account per identity, in a sharded map of bounded size.
+//!
+//! A request locks a shard for one look-up and its identity's account for the arithmetic; nothing is locked that all
+//! identities share, unless an object says that they share a bucket.
+//!
+//! Somebody who is not admitted (revoked, disabled, expired) is charged by certificate: whoever holds a stolen and
+//! revoked one must not be able to use up what its identity may have.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::bucket::Bucket;
+use super::table::{Plan, Rule, Table};
+use super::{Class, Rate};
+
+/// Most accounts.
+pub const MAX_ACCOUNTS: usize = 65_536;
+const SHARDS: usize = 64;
+const PER_SHARD: usize = MAX_ACCOUNTS / SHARDS;
+/// What may be asked of the few paths that lead out of a wrong limit, per identity, beside every limit.
+const RESERVE: Rate = Rate::per_second(20, 40);
+/// A refusal goes into the audit log when the last one of the same account and class is this old, ms.
+const LINE_EVERY_MS: u64 = 1_000;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Who<'a> {
+    /// An identity that is let in, known or not.
+    Admitted {
+        /// Its whole name.
+        uri: &'a str,
+        /// The part that patterns look at.
+        path: &'a str,
+    },
+    /// A certificate that does not count, by fingerprint.
+    Refused(&'a [u8; 32]),
+}
+
+/// A refusal.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Over {
+    /// Of which class the limit was.
+    pub class: Class,
+    /// When to try again, ms; at least 1.
+    pub wait_ms: u64,
+    /// What to write into the audit log; `None` when enough was written lately.
+    pub line: Option<(String, u64)>,
+}
+
+/// Requests by class, in the order of [`Class::BASIC`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts(pub [u64; 4]);
+
+/// What happened since the vault was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests that were within their limits; for bytes, how many.
+    pub allowed: Counts,
+    /// Requests that were refused, by the class of the limit.
+    pub limited: Counts,
+    /// Refusals without an audit line of their own.
+    pub unwritten: u64,
+    /// Accounts at the moment.
+    pub accounts: usize,
+}
+
+/// One identity's account.
+struct Account {
+    state: Mutex<State>,
+    counters: Arc<Counters>,
+}
+
+struct State {
+    version: u64,
+    plan: Arc<Plan>,
+    buckets: Vec<(Arc<Rule>, Bucket)>,
+    reserve: Bucket,
+    used_ms: u64,
+    lines: [Lines; 4],
+}
+
+/// Audit lines of one class.
+#[derive(Clone, Copy, Default)]
+struct Lines {
+    last_ms: Option<u64>,
+    unwritten: u64,
+}
+
+#[derive(Default)]
+struct Shard {
+    maps: Mutex<Maps>,
+    counters: Arc<Counters>,
+}
+
+/// Of one shard, so that processors do not fight for one line of memory.
+#[derive(Default)]
+struct Counters {
+    allowed: [AtomicU64; 4],
+    limited: [AtomicU64; 4],
+    unwritten: AtomicU64,
+}
+
+#[derive(Default)]
+struct Maps {
+    identities: HashMap<Box<str>, Arc<Account>>,
+    certificates: HashMap<[u8; 32], Arc<Account>>,
+}
+
+/// Every account.
+pub struct Accounts {
+    shards: Box<[Shard]>,
+    /// Keyed at random, so that nobody can choose names that fall into one shard.
+    hasher: RandomState,
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Shard::default()).collect(), hasher: RandomState::new() }
+    }
+}
+
+/// A request that was let through; its answer is charged by [`Bill::settle`].
+pub struct Bill {
+    account: Arc<Account>,
+    rules: [Option<Arc<Rule>>; 2],
+    now_ms: u64,
+}
+
+impl Accounts {
+    /// Charges one request.
+    ///
+    /// # Errors
+    /// [`Over`] when it is over a limit.
+    pub fn admit(&self, table: &Table, who: Who<'_>, class: Class, path: &str, now_ms: u64) -> Result<Bill, Over> {
+        let Some(shard) = self.shard(who) else {
+            // There are always shards; without an account nothing is let through.
+            return Err(Over { class, wait_ms: LINE_EVERY_MS, line: None });
+        };
+        let account = shard.account(table, who, now_ms);
+        let outcome = account.state.lock().admit(table, who, class, path, now_ms);
+        match outcome {
+            Ok(rules) => {
+                count(&shard.counters.allowed, class, 1);
+                Ok(Bill { account, rules, now_ms })
+            }
+            Err(over) => {
+                count(&shard.counters.limited, over.class, 1);
+                shard.counters.unwritten.fetch_add(u64::from(over.line.is_none()), Ordering::Relaxed);
+                Err(over)
+            }
+        }
+    }
+
+    /// Charges a request to the reserve, which no object changes.
+    ///
+    /// # Errors
+    /// [`Over`] when even that is used up.
+    pub fn admit_reserved(&self, table: &Table, who: Who<'_>, class: Class, now_ms: u64) -> Result<(), Over> {
+        let Some(shard) = self.shard(who) else { return Ok(()) };
+        let account = shard.account(table, who, now_ms);
+        let outcome = account.state.lock().admit_reserved(class, now_ms);
+        let counters = if outcome.is_ok() { &shard.counters.allowed } else { &shard.counters.limited };
+        count(counters, class, 1);
+        outcome
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for shard in &self.shards {
+            for (sum, counter) in totals.allowed.0.iter_mut().zip(&shard.counters.allowed) {
+                *sum = sum.saturating_add(counter.load(Ordering::Relaxed));
+            }
+            for (sum, counter) in totals.limited.0.iter_mut().zip(&shard.counters.limited) {
+                *sum = sum.saturating_add(counter.load(Ordering::Relaxed));
+            }
+            totals.unwritten = totals.unwritten.saturating_add(shard.counters.unwritten.load(Ordering::Relaxed));
+            let maps = shard.maps.lock();
+            totals.accounts += maps.len();
+        }
+        totals
+    }
+
+    fn shard(&self, who: Who<'_>) -> Option<&Shard> {
+        let hash = match who {
+            Who::Admitted { uri, .. } => self.hasher.hash_one(uri),
+            Who::Refused(fingerprint) => self.hasher.hash_one(fingerprint),
+        };
+        let place = usize::try_from(hash % 64).ok()?;
+        self.shards.get(place)
+    }
+}
+
+impl Bill {
+    /// Charges the size of the answer.
+    pub fn settle(self, bytes: u64) {
+        count(&self.account.counters.allowed, Class::Bytes, bytes);
+        let [own, shared] = self.rules;
+        if let Some(rule) = own {
+            let mut state = self.account.state.lock();
+            if let Some(bucket) = state.bucket(&rule, self.now_ms) {
+                bucket.charge(rule.rate(), self.now_ms, bytes);
+            }
+        }
+        if let Some(rule) = shared {
+            rule.shared.lock().charge(rule.rate(), self.now_ms, bytes);
+        }
+    }
+}
+
+fn count(counters: &[AtomicU64; 4], class: Class, by: u64) {
+    if let Some(counter) = counters.get(class.index()) {
+        counter.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+impl Shard {
+    fn account(&self, table: &Table, who: Who<'_>, now_ms: u64) -> Arc<Account> {
+        let mut maps = self.maps.lock();
+        let known = match who {
+            Who::Admitted { uri, .. } => maps.identities.get(uri),
+            Who::Refused(fingerprint) => maps.certificates.get(fingerprint),
+        };
+        if let Some(account) = known {
+            return Arc::clone(account);
+        }
+        maps.make_room(now_ms);
+        let account = Arc::new(Account::open(table, who, Arc::clone(&self.counters), now_ms));
+        match who {
+            Who::Admitted { uri, .. } => maps.identities.insert(uri.into(), Arc::clone(&account)),
+            Who::Refused(fingerprint) => maps.certificates.insert(*fingerprint, Arc::clone(&account)),
+        };
+        account
+    }
+}
+
+impl Maps {
+    fn len(&self) -> usize {
+        self.identities.len() + self.certificates.len()
+    }
+
+    /// Forgets accounts that are as good as new, and when there are none, the eighth that was used longest ago.
+    fn make_room(&mut self, now_ms: u64) {
+        if self.len() < PER_SHARD {
+            return;
+        }
+        self.retain(|state| !state.is_idle(now_ms));
+        if self.len() < PER_SHARD {
+            return;
+        }
+        let accounts = self.identities.values().chain(self.certificates.values());
+        let mut used: Vec<u64> = accounts.map(|account| account.state.lock().used_ms).collect();
+        let (_, limit_ms, _) = used.select_nth_unstable(PER_SHARD / 8);
+        let limit_ms = *limit_ms;
+        let mut spare = PER_SHARD / 8;
+        self.retain(|state| {
+            let goes = state.used_ms <= limit_ms && spare > 0;
+            spare -= usize::from(goes);
+            !goes
+        });
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&State) -> bool) {
+        self.identities.retain(|_, account| keep(&account.state.lock()));
+        self.certificates.retain(|_, account| keep(&account.state.lock()));
+    }
+}
+
+impl Account {
+    fn open(table: &Table, who: Who<'_>, counters: Arc<Counters>, now_ms: u64) -> Self {
+        let state = State {
+            version: table.version,
+            plan: table.plan(path_of(who)),
+            buckets: Vec::new(),
+            reserve: Bucket::full(&RESERVE, now_ms),
+            used_ms: now_ms,
+            lines: <[Lines; 4]>::default(),
+        };
+        Self { state: Mutex::new(state), counters }
+    }
+}
+
+fn path_of(who: Who<'_>) -> Option<&str> {
+    match who {
+        Who::Admitted { path, .. } => Some(path),
+        Who::Refused(_) => None,
+    }
+}
+
+impl State {
+    /// Takes a token, and gives the rules that the answer will be charged to.
+    fn admit(
+        &mut self,
+        table: &Table,
+        who: Who<'_>,
+        class: Class,
+        path: &str,
+        now_ms: u64,
+    ) -> Result<[Option<Arc<Rule>>; 2], Over> {
+        self.used_ms = now_ms;
+        // A request that began before a change may come after one that knows of it.
+        if self.version < table.version {
+            self.plan = table.plan(path_of(who));
+            self.version = table.version;
+            let plan = Arc::clone(&self.plan);
+            self.buckets.retain(|(rule, _)| plan.holds(rule));
+        }
+        let plan = Arc::clone(&self.plan);
+        let bytes = plan.rules(Class::Bytes, path);
+        // What only looks comes first: a refusal must cost nothing. Then what is the identity's own, so that somebody
+        // over his own limit takes nothing of what all share.
+        for (limited, [own, shared]) in [(Class::Bytes, bytes), (class, plan.rules(class, path))] {
+            let ask = |bucket: &mut Bucket, rule: &Rule| match limited {
+                Class::Bytes => bucket.peek(rule.rate(), now_ms),
+                _ => bucket.take(rule.rate(), now_ms),
+            };
+            if let Some(rule) = own
+                && let Some(Err(wait_ms)) = self.bucket(rule, now_ms).map(|bucket| ask(bucket, rule))
+            {
+                return Err(self.over(limited, wait_ms, &rule.quota.name, now_ms));
+            }
+            if let Some(rule) = shared {
+                let outcome = ask(&mut rule.shared.lock(), rule);
+                if let Err(wait_ms) = outcome {
+                    return Err(self.over(limited, wait_ms, &rule.quota.name, now_ms));
+                }
+            }
+        }
+        Ok(bytes.map(Option::<&Arc<Rule>>::cloned))
+    }
+
+    fn admit_reserved(&mut self, class: Class, now_ms: u64) -> Result<(), Over> {
+        self.used_ms = now_ms;
+        self.reserve.take(&RESERVE, now_ms).map_err(|wait_ms| self.over(class, wait_ms, "reserve", now_ms))
+    }
+
+    /// The account's bucket for a rule, made when it is first needed.
+    fn bucket(&mut self, rule: &Arc<Rule>, now_ms: u64) -> Option<&mut Bucket> {
+        let place = match self.buckets.iter().position(|(held, _)| Arc::ptr_eq(held, rule)) {
+            Some(place) => place,
+            None => {
+                self.buckets.push((Arc::clone(rule), Bucket::full(rule.rate(), now_ms)));
+                self.buckets.len() - 1
+            }
+        };
+        self.buckets.get_mut(place).map(|(_, bucket)| bucket)
+    }
+
+    fn over(&mut self, class: Class, wait_ms: u64, quota: &str, now_ms: u64) -> Over {
+        let line = self.lines.get_mut(class.index()).and_then(|lines| {
+            // Either direction: a clock that was set must not silence the log.
+            if lines.last_ms.is_some_and(|last_ms| now_ms.abs_diff(last_ms) < LINE_EVERY_MS) {
+                lines.unwritten = lines.unwritten.saturating_add(1);
+                return None;
+            }
+            lines.last_ms = Some(now_ms);
+            Some((quota.to_owned(), std::mem::take(&mut lines.unwritten)))
+        });
+        Over { class, wait_ms, line }
+    }
+
+    fn is_idle(&self, now_ms: u64) -> bool {
+        self.reserve.is_idle(&RESERVE, now_ms)
+            && self.buckets.iter().all(|(rule, bucket)| bucket.is_idle(rule.rate(), now_ms))
+            && self.lines.iter().all(|lines| lines.unwritten == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! All objects of a vault, compiled: for an identity the rules that can mean it, most specific first.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::bucket::Bucket;
+use super::quota::{Defaults, Identities, Paths, Per, Quota};
+use super::{Class, Rate};
+
+/// One limit that is in force.
+pub struct Rule {
+    /// The object it comes from; `default` for what holds without one.
+    pub quota: Quota,
+    /// The bucket that all share, when [`Per::All`].
+    pub(super) shared: Mutex<Bucket>,
+    fallback: bool,
+}
+
+impl Rule {
+    fn new(quota: Quota, fallback: bool) -> Self {
+        // Full, so the time does not matter.
+        let shared = Mutex::new(Bucket::full(&quota.rate, 0));
+        Self { quota, shared, fallback }
+    }
+
+    /// How much.
+    #[must_use]
+    pub fn rate(&self) -> &Rate {
+        &self.quota.rate
+    }
+}
+
+/// Rules that can mean one identity, by class in the order of [`Class::BASIC`], most specific first.
+#[derive(Default)]
+pub(super) struct Plan {
+    own: [Vec<Arc<Rule>>; 4],
+    shared: [Vec<Arc<Rule>>; 4],
+}
+
+impl Plan {
+    /// The rule with a bucket per identity, and the one with a shared bucket, for a path.
+    pub(super) fn rules(&self, class: Class, path: &str) -> [Option<&Arc<Rule>>; 2] {
+        [&self.own, &self.shared].map(|lists| {
+            let list = lists.get(class.index())?;
+            list.iter().find(|rule| rule.quota.paths.matches(path))
+        })
+    }
+
+    /// Whether `rule` is in it.
+    pub(super) fn holds(&self, rule: &Arc<Rule>) -> bool {
+        self.own.iter().flatten().any(|held| Arc::ptr_eq(held, rule))
+    }
+}
+
+/// All rules.
+#[derive(Default)]
+pub struct Table {
+    /// Tells tables apart; 0 only before the first.
+    pub(super) version: u64,
+    /// Most specific first.
+    rules: Vec<Arc<Rule>>,
+    /// For identities that no object names or holds in a folder.
+    common: Arc<Plan>,
+}
+
+impl Table {
+    /// Compiles objects and defaults. A rule that is as it was in `previous` keeps its buckets.
+    #[must_use]
+    pub fn compile(quotas: Vec<Quota>, defaults: &Defaults, previous: &Self) -> Self {
+        let fallback = Class::BASIC.into_iter().filter_map(|class| {
+            let quota = Quota {
+                name: "default".to_owned(),
+                identities: Identities::Any,
+                paths: Paths::Any,
+                class,
+                per: Per::Identity,
+                rate: defaults.rate(class)?,
+            };
+            Some((quota, true))
+        });
+        let all = quotas.into_iter().map(|quota| (quota, false)).chain(fallback);
+        let mut rules: Vec<Arc<Rule>> = all
+            .map(|(quota, fallback)| {
+                let same = previous.rules.iter().find(|rule| rule.quota == quota && rule.fallback == fallback);
+                same.map_or_else(|| Arc::new(Rule::new(quota, fallback)), Arc::clone)
+            })
+            .collect();
+        // By name at the end, so that the order does not depend on that of the records.
+        rules.sort_by_cached_key(|rule| (Reverse((!rule.fallback, rule.quota.weight())), rule.quota.name.clone()));
+        let mut table = Self { version: previous.version + 1, rules, common: Arc::default() };
+        table.common = Arc::new(table.filtered(|identities| *identities == Identities::Any));
+        table
+    }
+
+    /// What can mean this identity; `None` is somebody who was not admitted.
+    pub(super) fn plan(&self, identity: Option<&str>) -> Arc<Plan> {
+        let special = |rule: &Arc<Rule>| {
+            let identities = &rule.quota.identities;
+            *identities != Identities::Any && identities.matches(identity)
+        };
+        if self.rules.iter().any(special) {
+            Arc::new(self.filtered(|identities| identities.matches(identity)))
+        } else {
+            Arc::clone(&self.common)
+        }
+    }
+
+    fn filtered(&self, wanted: impl Fn(&Identities) -> bool) -> Plan {
+        let mut plan = Plan::default();
+        for rule in self.rules.iter().filter(|rule| wanted(&rule.quota.identities)) {
+            let lists = match rule.quota.per {
+                Per::Identity => &mut plan.own,
+                Per::All => &mut plan.shared,
+            };
+            for (list, class) in lists.iter_mut().zip(Class::BASIC) {
+                // Nothing behind a rule for every path is ever reached.
+                let reached = list.last().is_none_or(|last| last.quota.paths != Paths::Any);
+                if reached && rule.quota.class.covers(class) {
+                    list.push(Arc::clone(rule));
+                }
+            }
+        }
+        plan
+    }
+}
