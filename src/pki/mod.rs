@@ -14,6 +14,8 @@ mod issue;
 pub mod outside;
 pub mod peer;
 mod request;
+#[cfg(feature = "server")]
+mod signature;
 mod trust;
 
 #[cfg(test)]
@@ -21,10 +23,12 @@ mod tests;
 
 pub use authority::{AUTHORITY_LIFE_S, Authority};
 pub use crl::Revocation;
-pub use csr::{Csr, MAX_CSR_BYTES, read_csr, verify_signature};
+pub use csr::{Csr, MAX_CSR_BYTES, read_csr};
 pub use error::PkiError;
 pub use issue::{BACKDATE_MS, Bundle, SERVER_LIFE_S};
 pub use request::{KeyType, Leaf, Request, csr_der, csr_key_fingerprint, leaf, request, request_for};
+#[cfg(feature = "server")]
+pub use signature::verify_signature;
 pub use trust::{
     Anchor, AuthorityId, ServerFacts, Trust, bundle_id, key_fingerprint, not_after_ms, server_facts, subject_of,
 };
