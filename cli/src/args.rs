@@ -97,9 +97,12 @@ pub enum Command {
     /// Read and write policies.
     #[command(subcommand)]
     Policy(cmd::policy::PolicyCommand),
-    /// Say which policies an identity has.
+    /// Say who may be here, with which policies, and stop it.
     #[command(subcommand)]
     Identity(cmd::identity::IdentityCommand),
+    /// Change the authority that signs certificates, step by step or at once.
+    #[command(subcommand)]
+    Ca(cmd::ca::CaCommand),
     /// Say what this certificate may do on a path, for example: strongroom can-i read app/prod.
     CanI(cmd::policy::CanIArgs),
     /// See and decide what waits for a second operator.
@@ -108,7 +111,7 @@ pub enum Command {
     /// Check the audit trail, and show the key that signs it.
     #[command(subcommand)]
     Audit(cmd::audit::AuditCommand),
-    /// Get the first certificate with an enrolment string, and keep it as a profile.
+    /// Get the first certificate with an enrolment string; make such strings for others.
     Enroll(cmd::enroll::EnrollArgs),
     /// Renew the certificate of a profile.
     Renew(cmd::enroll::RenewArgs),

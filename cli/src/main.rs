@@ -12,6 +12,7 @@ mod progress;
 mod prompt;
 mod renewal;
 mod settings;
+mod table;
 mod watch;
 
 use std::process::ExitCode;
@@ -63,10 +64,14 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Expiry(args) => args.run(&open()?, &out),
         Command::Policy(command) => command.run(&open()?, &out),
         Command::Identity(command) => command.run(&open()?, &out),
+        Command::Ca(command) => command.run(&open()?, &connection, &out),
         Command::CanI(args) => args.run(&open()?, &out),
         Command::Approvals(command) => command.run(&open()?, &out),
         Command::Audit(command) => command.run(open, &out),
-        Command::Enroll(args) => args.run(&connection, &out),
+        Command::Enroll(args) => match &args.command {
+            Some(command) => command.run(&open()?, &out),
+            None => args.run(&connection, &out),
+        },
         Command::Renew(args) => args.run(&connection, &out),
         Command::Client(command) => command.run(open, &out),
         Command::Profile(command) => command.run(&profile::Profiles::locate(&environment)?, &out),

@@ -8,6 +8,7 @@ mod approvals;
 #[cfg(feature = "enroll")]
 pub mod enroll;
 mod error;
+mod identities;
 mod kv;
 mod mark;
 #[cfg(feature = "enroll")]
@@ -32,6 +33,7 @@ use crate::api::sys::Mark;
 
 pub use approvals::Approvals;
 pub use error::{CertificateProblem, ClientError};
+pub use identities::Identities;
 pub use kv::{Kv, Reading, pairs_of};
 #[cfg(feature = "enroll")]
 pub use renew::{BUNDLE_HEADER, bundle_header};
@@ -194,6 +196,12 @@ impl Client {
         Approvals::new(self)
     }
 
+    /// Identities, groups, enrolment strings and authorities.
+    #[must_use]
+    pub fn identities(&self) -> Identities<'_> {
+        Identities::new(self)
+    }
+
     /// Content of a 200; `None` for 404 without content.
     fn find<T: DeserializeOwned>(
         &self,
@@ -216,6 +224,18 @@ impl Client {
     /// Any success.
     fn tell(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<(), ClientError> {
         self.request(method, path, body)?.success().map(drop)
+    }
+}
+
+impl Client {
+    /// Any success; the server's warnings.
+    fn warned(&self, method: &str, path: &str, body: &[u8]) -> Result<Vec<String>, ClientError> {
+        let reply = self.request(method, path, Some(body))?.success()?;
+        if reply.body.is_empty() {
+            return Ok(Vec::new());
+        }
+        let envelope: Envelope<serde::de::IgnoredAny> = reply.raw()?;
+        Ok(envelope.warnings.unwrap_or_default())
     }
 }
 

@@ -11,6 +11,7 @@ use strongroom::enroll::EnrollString;
 use strongroom::enroll::string::split_address;
 use strongroom::pki::KeyType;
 
+use super::enrollments::EnrollCommand;
 use crate::args::Connection;
 use crate::bundle::{Content, Folder, Pending};
 use crate::exit::{Code, Failure};
@@ -46,6 +47,7 @@ impl From<KeyKind> for KeyType {
 /// `strongroom enroll [STRING]`
 #[derive(Debug, Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
     after_help = "The private key is made here and never leaves this machine. If the connection breaks, run the same
 command again: it goes on with the same key.
 
@@ -55,6 +57,9 @@ Examples:
   strongroom enroll - --out /etc/app/vault < string  writes ca.pem, cert.pem, key.pem and profile.toml there"
 )]
 pub struct EnrollArgs {
+    /// The operator's side.
+    #[command(subcommand)]
+    pub command: Option<EnrollCommand>,
     /// The enrolment string; - reads it from standard input. As an argument, other users of this machine can see it.
     #[arg(value_name = "STRING")]
     string: Option<String>,

@@ -2,17 +2,22 @@
 
 pub mod approvals;
 pub mod audit;
+pub mod ca;
 pub mod client;
+pub mod compromise;
 pub mod enroll;
+pub mod enrollments;
 pub mod expiry;
 pub mod export;
 pub mod get;
+pub mod group;
 pub mod identity;
 pub mod import;
 pub mod list;
 pub mod policy;
 pub mod profile;
 pub mod rekey;
+pub mod revoke;
 pub mod rotate;
 pub mod rotation;
 pub mod run;

@@ -1,0 +1,338 @@
+//! `ca`: the authorities that sign certificates, and the way from one to the next.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use strongroom::api::duration::Ttl;
+use strongroom::api::identities::{AuthorityInfo, AuthorityList};
+
+use super::compromise::CompromiseArgs;
+use super::identity::span;
+use crate::args::Connection;
+use crate::bundle::write_new;
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::prompt;
+use crate::settings::{Session, now_ms};
+use crate::table;
+
+/// What the missing can do.
+const MISSING: &str = "each learns of it with its next renewal, or at once with: strongroom renew (you too); see who is missing: \
+                       strongroom ca stragglers; --force goes on without them and cuts them off";
+
+/// `strongroom ca …`
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// List the authorities and where each stands.
+    List,
+    /// Make the next authority. Clients learn of it; nothing is signed with it yet.
+    Prepare {
+        /// Life of its certificate, such as 3650d.
+        #[arg(long, value_name = "SPAN", value_parser = span)]
+        ttl: Option<Ttl>,
+    },
+    /// Accept what a prepared authority signs. Needs everybody to know it.
+    Trust(StepArgs),
+    /// Sign with a trusted authority from now on; the one before retires. Needs everybody to know it.
+    Activate(StepArgs),
+    /// Destroy the key of a retired authority. Needs its last certificate to have ended.
+    Remove(FinalArgs),
+    /// Mark an authority as one to be replaced soon; nothing else changes.
+    Taint {
+        /// Its identifier, or the beginning of it.
+        id: String,
+    },
+    /// Destroy the key of an authority at once, with every certificate it has signed.
+    Revoke(FinalArgs),
+    /// Name the identities that do not trust today's authorities yet.
+    Stragglers,
+    /// Show where a change of authority stands, and do the step that is due; else name who is missing.
+    Rotate(RotateArgs),
+    /// The key of an authority may be in wrong hands: sign with a new one at once, and revoke everything else.
+    Compromise(CompromiseArgs),
+    /// Print the revocation lists of all authorities, PEM.
+    Crl {
+        /// Write them to this new file instead.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// A step that can be held up.
+#[derive(Debug, Args)]
+pub struct StepArgs {
+    /// Identifier of the authority, or the beginning of it.
+    id: String,
+    /// Go on without those who are missing: they are cut off.
+    #[arg(long)]
+    force: bool,
+}
+
+/// A step that cannot be undone.
+#[derive(Debug, Args)]
+pub struct FinalArgs {
+    #[command(flatten)]
+    step: StepArgs,
+    /// Do not ask.
+    #[arg(short = 'y', long)]
+    yes: bool,
+}
+
+/// `strongroom ca rotate`
+#[derive(Debug, Args)]
+#[command(after_help = "Repeat it until it says that the change is complete: prepare, trust, activate, remove.")]
+pub struct RotateArgs {
+    /// Go on without those who are missing: they are cut off.
+    #[arg(long)]
+    force: bool,
+    /// Do not ask.
+    #[arg(short = 'y', long)]
+    yes: bool,
+}
+
+/// The step that is due in a change of authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due<'a> {
+    /// None is under way: make the next authority.
+    Prepare,
+    /// Accept what this one signs.
+    Trust(&'a str),
+    /// Sign with this one.
+    Activate(&'a str),
+    /// Destroy the key of this one.
+    Remove(&'a str),
+}
+
+impl<'a> Due<'a> {
+    /// The step that is due for these authorities. What was begun is ended before another is begun.
+    fn of(authorities: &'a [AuthorityInfo]) -> Self {
+        let first = |state: &str| authorities.iter().find(|found| found.state == state).map(|found| found.id.as_str());
+        first("trusted")
+            .map(Self::Activate)
+            .or_else(|| first("prepared").map(Self::Trust))
+            .or_else(|| first("retiring").map(Self::Remove))
+            .unwrap_or(Self::Prepare)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Trust(_) => "trust",
+            Self::Activate(_) => "activate",
+            Self::Remove(_) => "remove",
+        }
+    }
+}
+
+impl CaCommand {
+    /// # Errors
+    /// Not allowed, no such authority, held up by somebody, not confirmed.
+    pub fn run(&self, session: &Session, connection: &Connection, out: &Output) -> Result<(), Failure> {
+        let identities = session.client.identities();
+        match self {
+            Self::List => {
+                let list = identities.authorities()?;
+                out.either(&list.authorities, || shown(&list, now_ms()))
+            }
+            Self::Prepare { ttl } => prepare(session, out, ttl.map(|ttl| ttl.0)),
+            Self::Trust(args) => args.run(session, out, "trust"),
+            Self::Activate(args) => args.run(session, out, "activate"),
+            Self::Remove(args) => {
+                let plan = "its key is destroyed, and nothing that it signed is accepted any more";
+                args.run(session, out, "remove", plan)
+            }
+            Self::Revoke(args) => {
+                let plan = "its key is destroyed, and every certificate that it signed ends now";
+                args.run(session, out, "revoke", plan)
+            }
+            Self::Taint { id } => StepArgs { id: id.clone(), force: false }.run(session, out, "taint"),
+            Self::Stragglers => {
+                let found = identities.stragglers()?;
+                out.either(&found, || match found.identities.as_slice() {
+                    [] => "nobody: all who were seen lately trust today's authorities".to_owned(),
+                    names => names.join("\n"),
+                })
+            }
+            Self::Rotate(args) => args.run(session, out),
+            Self::Compromise(args) => args.run(session, connection, out),
+            Self::Crl { out: None } => {
+                let crl = identities.crl()?;
+                out.either(&serde_json::json!({ "crl": crl }), || crl.trim_end().to_owned())
+            }
+            Self::Crl { out: Some(file) } => {
+                write_new(file, identities.crl()?.as_bytes())?;
+                out.either(&serde_json::json!({ "file": file }), || format!("written to {}", file.display()))
+            }
+        }
+    }
+}
+
+impl StepArgs {
+    fn run(&self, session: &Session, out: &Output, verb: &str) -> Result<(), Failure> {
+        let list = session.client.identities().authorities()?;
+        let id = pick(&list.authorities, &self.id)?.id.clone();
+        step(session, &id, verb, self.force)?;
+        report(session, out, &id, verb)
+    }
+}
+
+impl FinalArgs {
+    fn run(&self, session: &Session, out: &Output, verb: &str, plan: &str) -> Result<(), Failure> {
+        let list = session.client.identities().authorities()?;
+        let authority = pick(&list.authorities, &self.step.id)?;
+        let id = authority.id.clone();
+        eprintln!("authority {id}, {}: {plan}", authority.state);
+        if !self.yes {
+            prompt::confirm(&format!("{verb} {id}? This cannot be undone."))?;
+        }
+        step(session, &id, verb, self.step.force)?;
+        report(session, out, &id, verb)
+    }
+}
+
+impl RotateArgs {
+    fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let identities = session.client.identities();
+        let list = identities.authorities()?;
+        eprintln!("{}", shown(&list, now_ms()));
+        let due = Due::of(&list.authorities);
+        let ask = |question: String| if self.yes { Ok(()) } else { prompt::confirm(&question) };
+        match due {
+            Due::Prepare => {
+                ask("No change of authority is under way. Begin one?".to_owned())?;
+                prepare(session, out, None)
+            }
+            Due::Trust(id) | Due::Activate(id) => {
+                let missing = identities.stragglers()?.identities;
+                if !missing.is_empty() && !self.force {
+                    let what = format!("{} {id} is due, and waits for: {}", due.word(), missing.join(", "));
+                    return Err(Failure::new(Code::Refused, what, MISSING));
+                }
+                for name in &missing {
+                    eprintln!("cut off: {name}");
+                }
+                if !missing.is_empty() || matches!(due, Due::Activate(_)) {
+                    ask(format!("{} {id}?", due.word()))?;
+                }
+                step(session, id, due.word(), self.force)?;
+                report(session, out, id, due.word())
+            }
+            Due::Remove(id) => {
+                ask(format!("Remove {id}, if nothing that it signed is in use? Its key is destroyed."))?;
+                step(session, id, "remove", self.force)?;
+                report(session, out, id, "remove")
+            }
+        }
+    }
+}
+
+fn prepare(session: &Session, out: &Output, life_s: Option<u64>) -> Result<(), Failure> {
+    let id = session.client.identities().prepare_authority(life_s).map_err(|error| {
+        let failure = Failure::from(error);
+        match failure.code {
+            Code::Refused => Failure { hint: "see where each stands: strongroom ca list".into(), ..failure },
+            _ => failure,
+        }
+    })?;
+    report(session, out, &id, "prepare")
+}
+
+/// Orders one step, with what to try when it is refused.
+fn step(session: &Session, id: &str, verb: &str, force: bool) -> Result<(), Failure> {
+    session.client.identities().authority_step(id, verb, force).map_err(|error| {
+        let failure = Failure::from(error);
+        let hint = match (failure.code, verb) {
+            (Code::Refused, "trust" | "activate") if failure.message.contains("\"force\"") => MISSING,
+            (Code::Refused, "remove") if failure.message.contains("\"force\"") => {
+                "wait until they have renewed their certificates, or --force to cut them off"
+            }
+            (Code::Refused, "revoke") if failure.message.contains("your own") => "strongroom renew, then try again",
+            (Code::Refused | Code::NotFound, _) => "see where each stands: strongroom ca list",
+            _ => return failure,
+        };
+        Failure { hint: hint.to_owned(), ..failure }
+    })
+}
+
+/// Says what was done, and what comes next.
+fn report(session: &Session, out: &Output, id: &str, verb: &str) -> Result<(), Failure> {
+    let list = session.client.identities().authorities()?;
+    let state = list.authorities.iter().find(|found| found.id == id).map_or("gone", |found| found.state.as_str());
+    let done = serde_json::json!({ "id": id, "step": verb, "state": state, "authorities": list.authorities });
+    out.either(&done, || {
+        let next = match verb {
+            "prepare" => "next, once everybody has learned of it: strongroom ca rotate",
+            "trust" => "what it signs is accepted; next: strongroom ca rotate",
+            "activate" => "it signs from now on; next, once the old certificates have ended: strongroom ca rotate",
+            "remove" => "the change is complete when no other is retiring: strongroom ca list",
+            "taint" => "replace it: strongroom ca rotate",
+            _ => "see where each stands: strongroom ca list",
+        };
+        format!("{id} is {state}\n{next}")
+    })
+}
+
+/// The one authority whose identifier begins like this.
+fn pick<'a>(authorities: &'a [AuthorityInfo], typed: &str) -> Result<&'a AuthorityInfo, Failure> {
+    let wanted = typed.to_ascii_lowercase();
+    let mut found = authorities.iter().filter(|facts| !wanted.is_empty() && facts.id.starts_with(&wanted));
+    let hint = "see which there are: strongroom ca list";
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => Err(Failure::new(Code::NotFound, format!("there is no authority {typed:?}"), hint)),
+        (Some(_), Some(_)) => Err(Failure::usage(format!("{typed:?} fits several authorities"), hint)),
+    }
+}
+
+fn shown(list: &AuthorityList, now_ms: u64) -> String {
+    let row = |facts: &AuthorityInfo| {
+        let state = if facts.tainted { format!("{}, tainted", facts.state) } else { facts.state.clone() };
+        [
+            facts.id.clone(),
+            state,
+            table::since(Some(&facts.changed), now_ms),
+            facts.created.clone(),
+            table::until(Some(&facts.not_after), now_ms),
+        ]
+    };
+    let rows: Vec<_> = list.authorities.iter().map(row).collect();
+    table::text(["authority", "state", "changed", "created", "ends in"], &rows, "no authorities")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority(id: &str, state: &str) -> AuthorityInfo {
+        AuthorityInfo { id: id.into(), state: state.into(), ..AuthorityInfo::default() }
+    }
+
+    #[test]
+    fn the_step_that_is_due_ends_what_was_begun() {
+        let active = authority("aa", "active");
+        let due = |more: &[(&str, &str)]| {
+            let all: Vec<_> = more.iter().map(|(id, state)| authority(id, state)).chain([active.clone()]).collect();
+            let due = Due::of(&all);
+            let id = match due {
+                Due::Prepare => String::new(),
+                Due::Trust(id) | Due::Activate(id) | Due::Remove(id) => id.to_owned(),
+            };
+            (due.word(), id)
+        };
+        assert_eq!(due(&[]), ("prepare", String::new()));
+        assert_eq!(due(&[("00", "removed"), ("11", "revoked")]), ("prepare", String::new()));
+        assert_eq!(due(&[("bb", "prepared")]), ("trust", "bb".into()));
+        assert_eq!(due(&[("bb", "trusted")]), ("activate", "bb".into()));
+        assert_eq!(due(&[("bb", "retiring")]), ("remove", "bb".into()));
+        assert_eq!(due(&[("bb", "retiring"), ("cc", "prepared")]), ("trust", "cc".into()), "the newer one first");
+    }
+
+    #[test]
+    fn a_beginning_names_one_authority() {
+        let all = [authority("aa01", "active"), authority("aa02", "retiring")];
+        assert_eq!(pick(&all, "AA02").unwrap().id, "aa02");
+        assert_eq!(pick(&all, "aa").unwrap_err().code, Code::Usage);
+        assert_eq!(pick(&all, "b").unwrap_err().code, Code::NotFound);
+        assert_eq!(pick(&all, "").unwrap_err().code, Code::NotFound);
+    }
+}

@@ -1,0 +1,200 @@
+//! `identity revoke`: ends certificates, and says so only after it has seen it.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use strongroom::api::sys::{CertificateInfo, Identity};
+use strongroom::api::time;
+
+use super::identity::{find, unknown};
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::prompt;
+use crate::settings::{Session, now_ms};
+
+/// Between two looks at the connections.
+const POLL: Duration = Duration::from_millis(20);
+/// Longest wait for connections to be closed.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// `strongroom identity revoke`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The identity stays registered, with its policies: it comes back with a new enrolment string (strongroom
+enroll create PATH). To refuse it altogether: strongroom identity disable PATH."
+)]
+pub struct RevokeArgs {
+    /// Path of the identity.
+    identity: String,
+    /// Only this certificate: serial number or SHA-256 fingerprint, hexadecimal, as identity show prints them; a beginning
+    /// that fits only one is enough.
+    #[arg(long, value_name = "SERIAL|FINGERPRINT")]
+    certificate: Option<String>,
+    /// Why, for whoever looks at it later.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Do not ask.
+    #[arg(short = 'y', long)]
+    yes: bool,
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    identity: &'a str,
+    certificate: Option<&'a str>,
+    effective: bool,
+    elapsed_ms: u64,
+    connections: usize,
+}
+
+impl RevokeArgs {
+    /// # Errors
+    /// Not there, not allowed, not confirmed, or connections are open after 5 s.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let identity = &self.identity;
+        let found = find(session, identity)?;
+        let certificate =
+            self.certificate.as_deref().map(|typed| pick(identity, &found.certificates, typed)).transpose()?;
+        eprintln!("{}", plan(identity, &found, certificate, now_ms()));
+        if !self.yes {
+            prompt::confirm("Revoke? This cannot be undone.")?;
+        }
+        let began = now();
+        let named = certificate.map(|facts| facts.fingerprint.as_str());
+        let sent = session.client.identities().revoke(identity, named, self.reason.as_deref());
+        sent.map_err(|error| unknown(error.into(), identity))?;
+        // The reply comes after the change is in force; connections of a whole identity can be counted as well.
+        let connections = if named.is_some() { 0 } else { self.wait(session, began)? };
+        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let effective = connections == 0;
+        let done = Done { identity, certificate: named, effective, elapsed_ms, connections };
+        if !effective {
+            return Err(Failure::new(
+                Code::Refused,
+                format!(
+                    "the certificates of {identity} are revoked, but {connections} connections are open after {elapsed_ms} ms"
+                ),
+                format!("look again: strongroom identity show {identity}; or close all: strongroom seal"),
+            ));
+        }
+        out.either(&done, || match named {
+            Some(_) => format!("effective: the certificate opens nothing any more, seen after {elapsed_ms} ms"),
+            None => format!(
+                "effective: no certificate of {identity} opens anything any more, 0 connections, seen after {elapsed_ms} ms"
+            ),
+        })
+    }
+
+    /// Connections that are left when there are none, or when it took too long.
+    fn wait(&self, session: &Session, began: Instant) -> Result<usize, Failure> {
+        loop {
+            let left = match session.client.sys().identity(&self.identity) {
+                Ok(found) => found.map_or(0, |found| found.connections),
+                Err(error) => {
+                    let failure = Failure::from(error);
+                    return Err(Failure {
+                        message: format!(
+                            "the certificates of {} are revoked, but whether its connections are closed could not be seen: {}",
+                            self.identity, failure.message
+                        ),
+                        hint: "if it was your own identity, that is why: get a new certificate from another operator"
+                            .into(),
+                        ..failure
+                    });
+                }
+            };
+            if left == 0 || began.elapsed() >= WAIT {
+                return Ok(left);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// The one certificate that was meant.
+fn pick<'a>(identity: &str, certificates: &'a [CertificateInfo], typed: &str) -> Result<&'a CertificateInfo, Failure> {
+    let wanted: String = typed.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
+    let fits = |facts: &&CertificateInfo| {
+        !wanted.is_empty() && (facts.serial.starts_with(&wanted) || facts.fingerprint.starts_with(&wanted))
+    };
+    let hint = format!("see which there are: strongroom identity show {identity}");
+    let mut found = certificates.iter().filter(fits);
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => Err(Failure::new(Code::NotFound, format!("{identity} has no certificate {typed:?}"), hint)),
+        // A whole serial number is never only the beginning of another one's.
+        (Some(_), Some(_)) => certificates
+            .iter()
+            .find(|facts| facts.serial == wanted)
+            .ok_or_else(|| Failure::usage(format!("{typed:?} fits several certificates of {identity}"), hint)),
+    }
+}
+
+/// What is going to end.
+fn plan(identity: &str, found: &Identity, certificate: Option<&CertificateInfo>, now_ms: u64) -> String {
+    let living = |facts: &&CertificateInfo| {
+        facts.revoked.is_none() && time::parse(&facts.not_after).is_ok_and(|end| end > now_ms)
+    };
+    match certificate {
+        Some(facts) => format!(
+            "ends: certificate {} of {identity}, issued {}, valid until {}",
+            facts.serial, facts.issued, facts.not_after
+        ),
+        None => format!(
+            "ends: every certificate of {identity} issued so far ({} on record are valid), and {} connections",
+            found.certificates.iter().filter(living).count(),
+            found.connections
+        ),
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // a person waits for it
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(serial: &str, fingerprint: &str, not_after: &str) -> CertificateInfo {
+        CertificateInfo {
+            serial: serial.into(),
+            fingerprint: fingerprint.into(),
+            not_after: not_after.into(),
+            ..CertificateInfo::default()
+        }
+    }
+
+    #[test]
+    fn a_beginning_names_one_certificate() {
+        let all = [
+            certificate("aa01", "ff00", "2026-01-01T00:00:00Z"),
+            certificate("aa0122", "ff11", "2026-01-01T00:00:00Z"),
+            certificate("bb", "aa02", "2026-01-01T00:00:00Z"),
+        ];
+        let serial = |typed: &str| pick("app/web", &all, typed).map(|facts| facts.serial.as_str()).map_err(|e| e.code);
+        assert_eq!(serial("FF:00"), Ok("aa01"));
+        assert_eq!(serial("aa01"), Ok("aa01"), "whole, though another begins with it");
+        assert_eq!(serial("aa02"), Ok("bb"));
+        assert_eq!(serial("aa0"), Err(Code::Usage));
+        assert_eq!(serial("cc"), Err(Code::NotFound));
+        assert_eq!(serial(""), Err(Code::NotFound));
+    }
+
+    #[test]
+    fn the_plan_counts_what_is_valid() {
+        let mut revoked = certificate("03", "03", "2027-01-01T00:00:00Z");
+        revoked.revoked = Some("2026-01-01T00:00:00Z".into());
+        let certificates = vec![
+            certificate("01", "01", "2027-01-01T00:00:00Z"),
+            certificate("02", "02", "2020-01-01T00:00:00Z"),
+            revoked,
+        ];
+        let found = Identity { certificates, connections: 4, ..Identity::default() };
+        let text = plan("app/web", &found, None, 1_780_000_000_000);
+        assert!(text.contains("(1 on record are valid), and 4 connections"), "{text}");
+        assert!(plan("app/web", &found, found.certificates.first(), 0).contains("certificate 01 of app/web"));
+    }
+}

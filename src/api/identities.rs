@@ -1,0 +1,184 @@
+//! Bodies of identities, groups, enrolment strings and authorities below `sys/strongroom/`, for both ends of the wire.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::secret::SecretText;
+use super::sys::IdentityLine;
+
+/// Reply of `identity-report`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IdentityReport {
+    /// Id of the bundle of authorities that clients should trust, hexadecimal.
+    pub bundle: String,
+    /// Every registered identity by its path.
+    pub identities: BTreeMap<String, IdentityLine>,
+}
+
+/// Body of `POST identities/<path>`; what is absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityChange {
+    /// Names of policies; needed for a new identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policies: Option<Vec<String>>,
+    /// Life of its certificates, seconds; 0 is the vault's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_ttl: Option<u64>,
+    /// How long after its end a certificate can still be renewed, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<u64>,
+}
+
+/// A group, as it is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Group {
+    /// Names of policies that its members have besides their own.
+    pub policies: Vec<String>,
+    /// Identity paths, or folders such as `ci/*`.
+    pub members: Vec<String>,
+}
+
+/// Body of `POST groups/<name>`; what is absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupChange {
+    /// Names of policies; needed for a new group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policies: Option<Vec<String>>,
+    /// Identity paths, or folders such as `ci/*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<Vec<String>>,
+}
+
+/// Body of `POST enrollments/<identity path>`; the server fills in what is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrollmentOrder {
+    /// Life of the string, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u64>,
+    /// How often it can be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
+    /// Networks from which it can be used; absent means from anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr: Option<Vec<String>>,
+    /// Life of the certificates it gives, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_ttl: Option<u64>,
+    /// Where hosts reach the enrolment listener, each `host:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<String>>,
+}
+
+/// Reply to an [`EnrollmentOrder`]. Holds a secret, so it can be read and not written.
+#[derive(Deserialize)]
+pub struct EnrollmentMade {
+    /// The enrolment string.
+    pub string: SecretText,
+    /// Its public identifier, hexadecimal.
+    pub id: String,
+    /// SPIFFE id of whoever uses it.
+    pub identity: String,
+    /// RFC 3339 end.
+    pub expires: String,
+    /// How often it can be used.
+    pub uses: u32,
+}
+
+/// One enrolment string on record, without its secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EnrollmentInfo {
+    /// Identity path.
+    pub identity: String,
+    /// RFC 3339 time.
+    pub created: String,
+    /// Identity path of who made it.
+    pub created_by: String,
+    /// RFC 3339 end.
+    pub expires: String,
+    /// How often it can be used.
+    pub uses: u32,
+    /// How often it was used.
+    pub used: usize,
+    /// Networks from which it can be used; empty means from anywhere.
+    pub cidr: Vec<String>,
+    /// `open`, `used` or `expired`.
+    pub state: String,
+}
+
+/// Reply of `LIST enrollments`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EnrollmentList {
+    /// Identifiers.
+    pub keys: Vec<String>,
+    /// What is known of each.
+    pub key_info: BTreeMap<String, EnrollmentInfo>,
+}
+
+/// Reply of `GET ca`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuthorityList {
+    /// PEM certificates of the authorities that clients should trust.
+    pub bundle: String,
+    /// Id of the bundle, hexadecimal.
+    pub id: String,
+    /// Every authority on record, those at an end included.
+    pub authorities: Vec<AuthorityInfo>,
+}
+
+/// One authority.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuthorityInfo {
+    /// Identifier, hexadecimal.
+    pub id: String,
+    /// `prepared`, `trusted`, `active`, `retiring`, `removed` or `revoked`.
+    pub state: String,
+    /// Marked as one that should be replaced soon.
+    pub tainted: bool,
+    /// RFC 3339 time.
+    pub created: String,
+    /// RFC 3339 time of the last step.
+    pub changed: String,
+    /// RFC 3339 end of its certificate.
+    pub not_after: String,
+}
+
+/// Reply of `GET ca/stragglers`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stragglers {
+    /// Id of the bundle that they do not trust yet, hexadecimal.
+    pub bundle: String,
+    /// Identity paths.
+    pub identities: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_names_only_what_changes() {
+        let change = IdentityChange { grace: Some(60), ..IdentityChange::default() };
+        assert_eq!(serde_json::to_string(&change).expect("writes"), r#"{"grace":60}"#);
+        assert_eq!(serde_json::to_string(&GroupChange::default()).expect("writes"), "{}");
+        let order = EnrollmentOrder { uses: Some(3), ..EnrollmentOrder::default() };
+        assert_eq!(serde_json::to_string(&order).expect("writes"), r#"{"uses":3}"#);
+    }
+
+    #[test]
+    fn replies_with_more_or_less_read() {
+        let report: IdentityReport =
+            serde_json::from_str(r#"{"identities":{"app/web":{"disabled":true,"new":1}}}"#).expect("reads");
+        assert!(report.identities["app/web"].disabled);
+        let list: AuthorityList =
+            serde_json::from_str(r#"{"authorities":[{"id":"aa","state":"active"}]}"#).expect("reads");
+        assert_eq!(list.authorities[0].state, "active");
+    }
+}

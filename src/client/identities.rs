@@ -1,0 +1,196 @@
+//! Identities, groups, enrolment strings and authorities, for an operator.
+
+use serde::Serialize;
+
+use super::kv::json;
+use super::sys::below;
+use super::{Client, ClientError};
+use crate::api::identities::{
+    AuthorityList, EnrollmentList, EnrollmentMade, EnrollmentOrder, Group, GroupChange, IdentityChange, IdentityReport,
+    Stragglers,
+};
+use crate::api::kv::Keys;
+use crate::api::sys::CertificateReply;
+
+/// Who may be here, as seen by one client. Paths and names that the server would read as another path are refused here,
+/// with [`ClientError::Settings`].
+pub struct Identities<'a> {
+    client: &'a Client,
+}
+
+#[derive(Serialize)]
+struct Order<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+impl<'a> Identities<'a> {
+    pub(super) fn new(client: &'a Client) -> Self {
+        Self { client }
+    }
+
+    /// Every identity in one line.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn report(&self) -> Result<IdentityReport, ClientError> {
+        self.client.ask("GET", "sys/strongroom/identity-report", None)
+    }
+
+    /// Registers an identity, or changes it. Warnings of the server, such as a policy that does not exist.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn change(&self, path: &str, change: &IdentityChange) -> Result<Vec<String>, ClientError> {
+        self.client.warned("POST", &below("sys/strongroom/identities", path)?, &json(change)?)
+    }
+
+    /// Refuses everything that an identity asks from now on, and closes its connections.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn disable(&self, path: &str, reason: Option<&str>) -> Result<(), ClientError> {
+        let body = json(&Order { certificate: None, reason })?;
+        self.client.tell("POST", &below("sys/strongroom/disable", path)?, Some(&body))
+    }
+
+    /// Admits an identity again.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn enable(&self, path: &str) -> Result<(), ClientError> {
+        self.client.tell("POST", &below("sys/strongroom/enable", path)?, Some(b"{}"))
+    }
+
+    /// Ends one certificate (serial number or fingerprint, hexadecimal), or without one all that were issued so far.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn revoke(&self, path: &str, certificate: Option<&str>, reason: Option<&str>) -> Result<(), ClientError> {
+        let body = json(&Order { certificate, reason })?;
+        self.client.tell("POST", &below("sys/strongroom/revoke", path)?, Some(&body))
+    }
+
+    /// Names of the groups.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn groups(&self) -> Result<Vec<String>, ClientError> {
+        Ok(self.client.find::<Keys>("LIST", "sys/strongroom/groups", None)?.map(|found| found.keys).unwrap_or_default())
+    }
+
+    /// A group.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn group(&self, name: &str) -> Result<Option<Group>, ClientError> {
+        self.client.find("GET", &below("sys/strongroom/groups", name)?, None)
+    }
+
+    /// Makes a group, or changes it. Warnings of the server.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn set_group(&self, name: &str, change: &GroupChange) -> Result<Vec<String>, ClientError> {
+        self.client.warned("POST", &below("sys/strongroom/groups", name)?, &json(change)?)
+    }
+
+    /// Removes a group.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn delete_group(&self, name: &str) -> Result<(), ClientError> {
+        self.client.tell("DELETE", &below("sys/strongroom/groups", name)?, None)
+    }
+
+    /// Makes an enrolment string for a registered identity.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn enrollment(&self, path: &str, order: &EnrollmentOrder) -> Result<EnrollmentMade, ClientError> {
+        self.client.ask("POST", &below("sys/strongroom/enrollments", path)?, Some(&json(order)?))
+    }
+
+    /// The enrolment strings on record, without their secrets.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn enrollments(&self) -> Result<EnrollmentList, ClientError> {
+        Ok(self.client.find("LIST", "sys/strongroom/enrollments", None)?.unwrap_or_default())
+    }
+
+    /// Makes an enrolment string useless, by its identifier.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn delete_enrollment(&self, id: &str) -> Result<(), ClientError> {
+        self.client.tell("DELETE", &below("sys/strongroom/enrollments", id)?, None)
+    }
+
+    /// The authorities.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn authorities(&self) -> Result<AuthorityList, ClientError> {
+        self.client.ask("GET", "sys/strongroom/ca", None)
+    }
+
+    /// Who does not trust today's authorities yet.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn stragglers(&self) -> Result<Stragglers, ClientError> {
+        self.client.ask("GET", "sys/strongroom/ca/stragglers", None)
+    }
+
+    /// Makes the next authority, with a certificate of `life_s` seconds if given. Its identifier.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn prepare_authority(&self, life_s: Option<u64>) -> Result<String, ClientError> {
+        #[derive(Serialize)]
+        struct Body {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            ttl: Option<u64>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Named {
+            id: String,
+        }
+        let named: Named = self.client.ask("POST", "sys/strongroom/ca/prepare", Some(&json(&Body { ttl: life_s })?))?;
+        Ok(named.id)
+    }
+
+    /// One step of an authority: `trust`, `activate`, `remove`, `taint` or `revoke`. With `force` whoever holds it up is cut
+    /// off.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; a refusal with status 400 names who holds it up.
+    pub fn authority_step(&self, id: &str, step: &str, force: bool) -> Result<(), ClientError> {
+        let path = below("sys/strongroom/ca", &format!("{id}/{step}"))?;
+        self.client.tell("POST", &path, Some(format!("{{\"force\":{force}}}").as_bytes()))
+    }
+
+    /// Revokes every authority, has a new one sign at once, and the request `csr` (PEM) certified by it.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn compromise(&self, csr: &str) -> Result<CertificateReply, ClientError> {
+        let body = json(&serde_json::json!({ "csr": csr }))?;
+        self.client.ask("POST", "sys/strongroom/ca/compromise", Some(&body))
+    }
+
+    /// Revocation lists of the authorities, PEM.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn crl(&self) -> Result<String, ClientError> {
+        #[derive(serde::Deserialize)]
+        struct Lists {
+            crl: String,
+        }
+        self.client.ask("GET", "sys/strongroom/crl", None).map(|lists: Lists| lists.crl)
+    }
+}
