@@ -224,7 +224,7 @@ fn a_narrow_identity_gets_its_path_and_nothing_else() {
     std::fs::write(&policy, "path \"secret/data/app/prod\" { capabilities = [\"read\"] }\n").unwrap();
     desk.ok(&["policy", "write", "web", "web.hcl"]);
     desk.ok(&["identity", "policies", "app/web", "web"]);
-    assert_eq!(desk.ok(&["identity", "show", "app/web"]), "web\n");
+    assert_eq!(desk.ok(&["identity", "policies", "app/web"]), "web\n");
     std::fs::write(&policy, "path \"x\" {\n  capabilities = [\"fly\"]\n}\n").unwrap();
     desk.fails(1, "2:18", &["policy", "write", "web", "web.hcl"]);
     assert!(desk.ok(&["policy", "read", "web"]).contains("app/prod"), "a refused policy replaces nothing");
