@@ -56,7 +56,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Import(args) => args.run(&open()?, &out),
         Command::Export(args) => args.run(&open()?, &out),
         Command::Run(args) => return args.run(connection, json),
-        Command::Slot(command) => command.run(&open()?, &out),
+        Command::Slot(command) => command.run(&open()?, &connection, &out),
         Command::Rekey(args) => args.run(&open()?, &out),
         Command::Rotate(args) => args.run(&open()?, &out),
         Command::Rotation(command) => command.run(&open()?, &out),

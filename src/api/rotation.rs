@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::secret::SecretText;
+use super::sys::CertificateReply;
 
 /// A secret that opens a slot, and which slot. Exactly one kind of secret is given; a passphrase may come with a key file.
 #[derive(Deserialize, Default)]
@@ -97,6 +98,9 @@ pub struct RekeyBody {
     /// With `compromised`: values get new keys too.
     #[serde(default)]
     pub deep: bool,
+    /// With `compromised`: PEM request for the caller's next certificate, for every other one ends.
+    #[serde(default)]
+    pub csr: Option<String>,
 }
 
 /// One key slot, as listed.
@@ -206,6 +210,9 @@ pub struct RotationInfo {
     pub proofs: Vec<ProofInfo>,
     /// What was done.
     pub steps: Vec<StepInfo>,
+    /// The caller's next certificate; only in the answer to a rekey with `compromised`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certified: Option<CertificateReply>,
 }
 
 /// Reply of `rotations`.

@@ -143,10 +143,16 @@ impl<'a> Rotation<'a> {
     /// Any [`ClientError`].
     pub fn rekey(&self, order: &RekeyBody) -> Result<RotationInfo, ClientError> {
         let room: usize = order.keep.iter().map(unlock_size).sum();
-        let mut body = Text::with_room(room + order.compromised.as_ref().map_or(0, |slot| 6 * slot.len()));
+        let mut body = Text::with_room(
+            room + order.compromised.as_ref().map_or(0, |slot| 6 * slot.len())
+                + order.csr.as_ref().map_or(0, |csr| 16 + 2 * csr.len()),
+        );
         body.open("drop_absent").flag(order.drop_absent).next("deep").flag(order.deep);
         if let Some(slot) = &order.compromised {
             body.next("compromised").text(slot);
+        }
+        if let Some(csr) = &order.csr {
+            body.next("csr").text(csr);
         }
         body.next("keep").list(&order.keep, |body, unlock| {
             body.unlock(unlock);

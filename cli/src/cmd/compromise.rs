@@ -1,6 +1,6 @@
 //! `ca compromise`: a new authority at once, without locking out whoever orders it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -41,56 +41,103 @@ impl CompromiseArgs {
     /// # Errors
     /// Not allowed, not confirmed, no place for the new certificate, or the vault does not answer.
     pub fn run(&self, session: &Session, connection: &Connection, out: &Output) -> Result<(), Failure> {
-        let target = Target::resolve(connection, &environment, &Profiles::locate(&environment)?)?;
-        let place = Place::find(self.out.as_ref(), &target)?;
-        let folder = place.folder();
-        eprintln!("{PLAN}\nYour new certificate goes to {}.", folder.path().display());
+        let fresh = Fresh::prepare(self.out.as_ref(), connection)?;
+        let folder = fresh.folder().to_owned();
+        eprintln!("{PLAN}\nYour new certificate goes to {}.", folder.display());
         if !self.yes {
             prompt::confirm("Revoke everything? This cannot be undone.")?;
         }
-        // On disk before anything is asked, so that a certificate that arrives always has its key.
-        let pending = place.pending();
-        let request = pending.request(KeyType::P256, &|_| false)?;
-        let reply = session.client.identities().compromise(&request.csr_pem).map_err(|error| {
-            let failure = Failure::from(error);
-            match failure.code {
-                Code::Unreachable => Failure {
-                    hint: "if the vault did it, your old certificate opens nothing any more: somebody at the machine of the \
-                           vault gets a new one with a secret of a key slot (docs/operations.md). Else try again"
-                        .into(),
-                    ..failure
-                },
-                _ => failure,
-            }
+        let request = fresh.request()?;
+        let reply = session.client.identities().compromise(&request.csr_pem).map_err(|error| lost(error.into()))?;
+        let answers = fresh.store(session, &reply, &request, connection)?;
+        let done = serde_json::json!({
+            "identity": reply.identity, "not_after": reply.not_after, "folder": folder, "answers": answers,
+        });
+        out.either(&done, || {
+            format!("{} has a new certificate, until {}, in {}", reply.identity, reply.not_after, folder.display())
         })?;
-        check(&reply, &request)?;
+        eprintln!("{}", what_now(&folder));
+        Ok(())
+    }
+}
+
+/// What everybody else has to do.
+pub fn what_now(folder: &Path) -> String {
+    format!(
+        "Everybody else is cut off now, and has to be enrolled again:\n\
+         each host       strongroom enroll create PATH here, then strongroom enroll there; who that is: strongroom identity list\n\
+         each operator   the same, or a request signed with: strongroom client issue\n\
+         other clients   get the new CA file: {}\n\
+         Then look through the audit trail for certificates that nobody here has asked for: strongroom audit verify",
+        folder.join("ca.pem").display()
+    )
+}
+
+/// An order that ends every certificate may have been carried out although no answer came.
+pub fn lost(failure: Failure) -> Failure {
+    match failure.code {
+        Code::Unreachable => Failure {
+            hint: "if the vault did it, your old certificate opens nothing any more: at the machine of the vault, run \
+                   strongroomd admin operator. Else try again"
+                .into(),
+            ..failure
+        },
+        _ => failure,
+    }
+}
+
+/// A certificate that is to come, in place of one that ends with the order: its place and its key are there first.
+pub struct Fresh {
+    addr: String,
+    place: Place,
+    pending: Pending,
+}
+
+impl Fresh {
+    /// Finds the place for it.
+    ///
+    /// # Errors
+    /// The certificate in use is in no profile and `out` names no new folder.
+    pub fn prepare(out: Option<&PathBuf>, connection: &Connection) -> Result<Self, Failure> {
+        let target = Target::resolve(connection, &environment, &Profiles::locate(&environment)?)?;
+        let place = Place::find(out, &target)?;
+        let pending = place.pending();
+        Ok(Self { addr: target.addr, place, pending })
+    }
+
+    /// Where it will be.
+    pub fn folder(&self) -> &Path {
+        self.place.folder().path()
+    }
+
+    /// The key and the request for it, on disk before anything is asked, so that a certificate that arrives always has
+    /// its key.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn request(&self) -> Result<Request, Failure> {
+        self.pending.request(KeyType::P256, &|_| false)
+    }
+
+    /// Keeps what came. Whether the vault answers it already.
+    ///
+    /// # Errors
+    /// It is no certificate for the key, or cannot be written.
+    pub fn store(
+        self,
+        session: &Session,
+        reply: &CertificateReply,
+        request: &Request,
+        connection: &Connection,
+    ) -> Result<bool, Failure> {
+        check(reply, request)?;
         // What was seen of this vault is filed under its authorities; it must not be forgotten when these change.
         if let Some(mark) = session.client.mark() {
             MarkFile::of_vault(&environment, reply.ca.as_bytes()).write(&mark);
         }
-        place.store(&target.addr, &reply, &request)?;
-        pending.done();
-        let answers = seen(&target.addr, &reply, &request, connection);
-        let done = serde_json::json!({
-            "identity": reply.identity, "not_after": reply.not_after, "folder": folder.path(), "answers": answers,
-        });
-        out.either(&done, || {
-            format!(
-                "{} has a new certificate, until {}, in {}",
-                reply.identity,
-                reply.not_after,
-                folder.path().display()
-            )
-        })?;
-        eprintln!(
-            "Everybody else is cut off now, and has to be enrolled again:\n\
-             each host       strongroom enroll create PATH here, then strongroom enroll there; who that is: strongroom identity list\n\
-             each operator   the same, or a request signed with: strongroom client issue\n\
-             other clients   get the new CA file: {}\n\
-             Then look through the audit trail for certificates that nobody here has asked for: strongroom audit verify",
-            folder.path().join("ca.pem").display()
-        );
-        Ok(())
+        self.place.store(&self.addr, reply, request)?;
+        self.pending.done();
+        Ok(seen(&self.addr, reply, request, connection))
     }
 }
 
@@ -128,7 +175,7 @@ impl Place {
         if let Some(path) = out {
             let absolute = std::path::absolute(path)
                 .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "check the path"))?;
-            if absolute.exists() || !absolute.parent().is_some_and(std::path::Path::is_dir) {
+            if absolute.exists() || !absolute.parent().is_some_and(Path::is_dir) {
                 let message = format!("{} is there already, or no folder to make it in", path.display());
                 return Err(Failure::usage(message, "choose a new folder"));
             }
@@ -195,7 +242,7 @@ fn check(reply: &CertificateReply, request: &Request) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn target(folder: &std::path::Path) -> Target {
+    fn target(folder: &Path) -> Target {
         let at = |name: &str| folder.join(name);
         Target { addr: "https://a:1".into(), ca: at("ca.pem"), cert: at("cert.pem"), key: at("key.pem"), folder: None }
     }

@@ -162,7 +162,7 @@ impl RekeyArgs {
             prompt::confirm("Replace the root key?")?;
         }
         eprintln!("deriving keys, which takes a second or more for each slot ...");
-        let order = RekeyBody { keep, drop_absent: self.keep.drop_absent, compromised: None, deep: false };
+        let order = RekeyBody { keep, drop_absent: self.keep.drop_absent, compromised: None, deep: false, csr: None };
         let started = rotation.rekey(&order).map_err(|error| wrong(error, "nothing was changed"))?;
         let ended = progress::wait(session, started)?;
         out.either(&ended, || {

@@ -8,12 +8,14 @@ use strongroom::api::rotation::{NewSlotBody, RekeyBody, RotationInfo, SlotInfo, 
 use strongroom::api::secret::SecretText;
 use zeroize::Zeroizing;
 
-use crate::exit::Failure;
+use super::compromise::{Fresh, lost, what_now};
+use crate::args::Connection;
+use crate::exit::{Code, Failure};
 use crate::opening::{OpeningArgs, find, key_file, title, wrong};
 use crate::output::Output;
 use crate::progress;
 use crate::prompt::{self, Descriptors};
-use crate::settings::Session;
+use crate::settings::{Session, environment};
 
 use super::rekey::{KeepArgs, Plan};
 
@@ -183,6 +185,9 @@ pub struct RemoveArgs {
     /// Someone else may be able to open the slot: replace everything that they may have had.
     #[arg(long)]
     compromised: bool,
+    /// With --compromised: write your new certificate to this new folder instead of your profile.
+    #[arg(long, value_name = "DIR", requires = "compromised")]
+    out: Option<PathBuf>,
     /// With --compromised: values get new keys too, not only the keys of their records.
     #[arg(long, requires = "compromised")]
     deep: bool,
@@ -209,7 +214,7 @@ pub struct TestArgs {
 impl SlotCommand {
     /// # Errors
     /// Not allowed, a secret that does not open, not confirmed.
-    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+    pub fn run(&self, session: &Session, connection: &Connection, out: &Output) -> Result<(), Failure> {
         match self {
             Self::List => {
                 let list = session.client.rotation().slots()?;
@@ -217,7 +222,7 @@ impl SlotCommand {
             }
             Self::Add(args) => args.run(session, out),
             Self::Change(args) => args.run(session, out),
-            Self::Remove(args) => args.run(session, out),
+            Self::Remove(args) => args.run(session, connection, out),
             Self::Test(args) => {
                 let rotation = session.client.rotation();
                 let unlock = args.opening.collect(&rotation, &mut Descriptors::default())?;
@@ -339,12 +344,12 @@ const OLD_SET: &str =
     "Collect and burn the old shares: they open old copies of the header, in backups, and nothing else.";
 
 impl RemoveArgs {
-    fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+    fn run(&self, session: &Session, connection: &Connection, out: &Output) -> Result<(), Failure> {
         let rotation = session.client.rotation();
         let list = rotation.slots()?;
         let gone = find(&list.slots, &self.slot)?;
         if self.compromised {
-            return self.compromised(session, out, &list.slots, gone);
+            return self.compromised(session, connection, out, &list.slots, gone);
         }
         self.keep.only_with_rekey()?;
         eprintln!("removing {}; {} stay", title(gone), list.slots.len().saturating_sub(1));
@@ -363,7 +368,16 @@ impl RemoveArgs {
         out.either(&gone, || format!("{} removed", title(gone)))
     }
 
-    fn compromised(&self, session: &Session, out: &Output, slots: &[SlotInfo], gone: &SlotInfo) -> Result<(), Failure> {
+    fn compromised(
+        &self,
+        session: &Session,
+        connection: &Connection,
+        out: &Output,
+        slots: &[SlotInfo],
+        gone: &SlotInfo,
+    ) -> Result<(), Failure> {
+        let fresh = Fresh::prepare(self.out.as_ref(), connection)?;
+        let folder = fresh.folder().to_owned();
         let rotation = session.client.rotation();
         let stay: Vec<&SlotInfo> = slots.iter().filter(|slot| slot.id != gone.id).collect();
         eprintln!("{} goes. A secret is asked for each slot that stays.", title(gone));
@@ -371,21 +385,42 @@ impl RemoveArgs {
         let plan = Plan::of(&stay, &keep);
         eprint!("{}", plan.text());
         eprintln!("removed        {}", title(gone));
-        eprintln!("New root key, integrity keys, data key and audit key; every record is sealed anew, at full speed.");
+        eprintln!(
+            "New root key, integrity keys, data key and audit key; every record is sealed anew, at full speed.\n\
+             New certificate authority: every certificate ends but yours, which is replaced in {}.",
+            folder.display()
+        );
         plan.allowed(self.keep.drop_absent)?;
         if !self.yes {
             prompt::confirm(&format!("Replace all keys, and remove {}?", title(gone)))?;
         }
+        let request = fresh.request()?;
         deriving();
         let order = RekeyBody {
             keep,
             drop_absent: self.keep.drop_absent,
             compromised: Some(gone.id.to_string()),
             deep: self.deep,
+            csr: Some(request.csr_pem.clone()),
         };
-        let started = rotation.rekey(&order).map_err(|error| wrong(error, "nothing was changed"))?;
-        let ended = progress::wait(session, started)?;
+        let mut started = rotation.rekey(&order).map_err(|error| lost(wrong(error, "nothing was changed")))?;
+        let Some(certified) = started.certified.take() else {
+            let message = "the vault has not sent your new certificate";
+            return Err(Failure::new(
+                Code::Refused,
+                message,
+                "at the machine of the vault: strongroomd admin operator",
+            ));
+        };
+        fresh.store(session, &certified, &request, connection)?;
+        // The old certificate opens nothing any more.
+        let session = match &self.out {
+            None => Session::open(connection, &environment)?,
+            Some(_) => return out.either(&started, || format!("your new certificate is in {}", folder.display())),
+        };
+        let ended = progress::wait(&session, started)?;
         out.either(&ended, || after_compromise(&ended, gone, self.deep))?;
+        eprintln!("{}", what_now(&folder));
         progress::verdict(&ended)
     }
 }

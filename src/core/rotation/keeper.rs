@@ -163,7 +163,19 @@ impl Desk {
         facts: &Arc<Facts>,
         work: impl FnOnce(&mut Group<'_>, u64) -> Result<Reply, VaultError> + Send + 'static,
     ) -> Result<Reply, VaultError> {
-        self.submit(facts, Work::Alone(Box::new(move |group, now_ms| Ok(Done::of(work(group, now_ms)?)))))
+        self.alone_touching(facts, move |group, now_ms| Ok(Done::of(work(group, now_ms)?)))
+    }
+
+    /// As [`Desk::alone`], for work that changes what is decided on.
+    ///
+    /// # Errors
+    /// As [`Desk::records`].
+    pub(in crate::core) fn alone_touching(
+        &self,
+        facts: &Arc<Facts>,
+        work: impl FnOnce(&mut Group<'_>, u64) -> Result<Done, VaultError> + Send + 'static,
+    ) -> Result<Reply, VaultError> {
+        self.submit(facts, Work::Alone(Box::new(work)))
     }
 
     fn submit(&self, facts: &Arc<Facts>, work: Work) -> Result<Reply, VaultError> {

@@ -14,5 +14,6 @@ pub(super) mod value;
 mod worker;
 
 pub(super) use keeper::{Desk, Keeper, Order};
+pub(super) use rekey::Compromised;
 pub(super) use value::{Phase, Rotator, ValueErrand, ValueOrder, ValueRow};
 pub(super) use worker::Errand;

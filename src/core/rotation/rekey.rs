@@ -8,9 +8,11 @@ use std::sync::Arc;
 use crate::barrier::{HeaderChange, MountId};
 use crate::keys::{RootKey, Slot};
 
+use super::super::committer::Done;
 use super::super::error::VaultError;
 use super::super::facts::Facts;
 use super::super::request::Reply;
+use super::super::sys::ca::{World, replace_all};
 use super::super::sys::rotation as wire;
 use super::keeper::{Desk, Outcome};
 use super::record::{self, Kind, Run, State};
@@ -24,16 +26,26 @@ pub(super) fn rekey(
     facts: &Arc<Facts>,
     keep: &[Key],
     drop_absent: bool,
-    compromised: Option<&str>,
+    compromised: Option<Compromised>,
     deep: bool,
 ) -> Outcome {
-    match prepare_rekey(desk, keep, drop_absent, compromised) {
+    let slot = compromised.as_ref().map(|compromised| compromised.slot.as_str());
+    match prepare_rekey(desk, keep, drop_absent, slot) {
         Ok(prepared) => {
-            let result = commit_rekey(desk, facts, prepared, compromised.is_some(), deep);
+            let csr = compromised.map(|compromised| compromised.csr);
+            let result = commit_rekey(desk, facts, prepared, csr, deep);
             Outcome { result, audited: true }
         }
         Err(error) => Outcome::refused(error),
     }
+}
+
+/// A slot in wrong hands, and what the operator's next certificate is made for.
+pub(in crate::core) struct Compromised {
+    /// Number or label.
+    pub slot: String,
+    /// PEM request; only its key counts.
+    pub csr: String,
 }
 
 struct Rekey {
@@ -97,12 +109,15 @@ fn commit_rekey(
     desk: &Desk,
     facts: &Arc<Facts>,
     prepared: Rekey,
-    compromised: bool,
+    csr: Option<String>,
     deep: bool,
 ) -> Result<Reply, VaultError> {
     let random = Arc::clone(&desk.random);
     let before = desk.barrier.terms();
-    let reply = desk.alone(facts, move |group, now_ms| {
+    let compromised = csr.is_some();
+    let (snapshot, settings) = (Arc::clone(&desk.snapshot), Arc::clone(&desk.settings));
+    let identity = Arc::clone(&facts.caller.identity);
+    let reply = desk.alone_touching(facts, move |group, now_ms| {
         let Rekey { base, slots, root, steps } = prepared;
         let expected = slots.clone();
         let generation = group.generation();
@@ -140,11 +155,10 @@ fn commit_rekey(
                 terms::aim(&mut run, &before, None);
                 run.note("data key", "new term; everything under the older ones is being sealed anew");
                 run.note("audit key", "new; the log names it, signed by the old one");
-                run.note("tokens", "none exist in this version: a certificate is the only credential");
+                run.note("tokens", "none is left: each was bound to a certificate of the old authority");
                 run.note(
                     "certificate authority",
-                    "NOT replaced by this version: whoever could read the store may have its key and make certificates; \
-                     let nobody else reach the listener until a new vault has taken over",
+                    "new; every certificate is revoked but the one that came with this answer: enrol hosts and operators anew",
                 );
                 run.full_speed = true;
                 if deep {
@@ -152,7 +166,11 @@ fn commit_rekey(
                 }
             }
             run.put(tx)?;
-            wire::reply(&run)
+            let Some(csr) = csr else { return Ok(Done::of(wire::reply(&run)?)) };
+            let snapshot = snapshot.load();
+            let world = World { snapshot: &snapshot, settings: &settings, random: &random };
+            let (certified, done) = replace_all(tx, &world, &identity, &csr, now_ms)?;
+            Ok(Done { reply: wire::reply_with(&run, certified)?, ..done })
         })
     })?;
     desk.follow_audit_key()?;

@@ -24,6 +24,7 @@ use super::super::mount::hex;
 use super::super::request::Reply;
 use super::keeper::{Desk, Outcome};
 use super::record::{Kind, Run, State};
+use super::rekey::Compromised;
 use super::sets;
 
 /// A secret in its own memory.
@@ -89,7 +90,7 @@ pub(in crate::core) enum SlotOrder {
     Rekey {
         keep: Vec<Key>,
         drop_absent: bool,
-        compromised: Option<String>,
+        compromised: Option<Compromised>,
         deep: bool,
     },
     /// Raises the cost of a passphrase slot that is below the configured one.
@@ -113,7 +114,7 @@ pub(in crate::core) fn perform(desk: &Desk, facts: &Arc<Facts>, order: SlotOrder
         SlotOrder::Remove { unlock, slot } => remove(desk, &unlock, &slot),
         SlotOrder::Upgrade(key) => upgrade(desk, &key),
         SlotOrder::Rekey { keep, drop_absent, compromised, deep } => {
-            return super::rekey::rekey(desk, facts, &keep, drop_absent, compromised.as_deref(), deep);
+            return super::rekey::rekey(desk, facts, &keep, drop_absent, compromised, deep);
         }
     };
     match prepared {

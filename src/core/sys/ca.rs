@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::api::spiffe::SpiffeId;
+use crate::api::sys::CertificateReply;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
+use crate::crypto::random::Random;
 use crate::engine::Reply;
 use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId, Revocation};
 
-use super::super::Live;
 use super::super::authorities::{self, Authorities, AuthorityFacts, AuthorityRecord, Stage};
 use super::super::committer::Done;
 use super::super::error::VaultError;
@@ -20,6 +22,7 @@ use super::super::issue::{self, Order, Remark, refusal};
 use super::super::ledger::How;
 use super::super::mount::hex;
 use super::super::snapshot::{Snapshot, Touch};
+use super::super::{Live, Settings};
 use super::certificates::{required, seconds};
 use super::{Change, Inquiry, data, flag_field, only_fields};
 
@@ -85,7 +88,8 @@ pub(super) fn prepare(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
     if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
         return Err(bad("an authority is prepared already: activate or remove it first"));
     }
-    let id = create(tx, change, life_s, Stage::Prepared)?;
+    let world = World { snapshot: change.snapshot, settings: change.settings, random: change.random };
+    let id = create(tx, &world, life_s, Stage::Prepared, change.now_ms)?;
     Ok(Done::touching(named(id)?, vec![Touch::Authorities]))
 }
 
@@ -143,39 +147,56 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
 /// The key of an authority may be known to others: a new authority signs at once, every other one is revoked, and with it
 /// every certificate but the one that this call gives: `{csr}`. Whoever calls is not locked out; all others are enrolled
 /// anew. Enrolment strings end, because they name the old authority.
-pub(in crate::core) fn compromise(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+pub(super) fn compromise(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let object = change.body.object()?;
     only_fields(&object, &["csr"])?;
     let csr = required(&object, "csr")?;
-    let id = create(tx, change, AUTHORITY_LIFE_S, Stage::Active)?;
-    for facts in change.snapshot.authorities.0.iter().filter(|facts| !facts.record.stage.ended()) {
-        authorities::advance(tx, facts.id, Stage::Revoked, true, change.now_ms)?;
+    let world = World { snapshot: change.snapshot, settings: change.settings, random: change.random };
+    let (reply, done) = replace_all(tx, &world, &change.caller.identity, &csr, change.now_ms)?;
+    Ok(Done { reply: data(&reply)?, ..done })
+}
+
+/// What making an authority takes.
+pub(in crate::core) struct World<'a> {
+    pub snapshot: &'a Snapshot,
+    pub settings: &'a Settings,
+    pub random: &'a Arc<dyn Random>,
+}
+
+/// A new authority, the end of all others, and a certificate of the new one for `identity`. The reply in [`Done`] is empty.
+///
+/// # Errors
+/// Those of [`issue::certify`].
+pub(in crate::core) fn replace_all(
+    tx: &mut Tx<'_>,
+    world: &World<'_>,
+    identity: &SpiffeId,
+    csr: &str,
+    now_ms: u64,
+) -> Result<(CertificateReply, Done), VaultError> {
+    let id = create(tx, world, AUTHORITY_LIFE_S, Stage::Active, now_ms)?;
+    for facts in world.snapshot.authorities.0.iter().filter(|facts| !facts.record.stage.ended()) {
+        authorities::advance(tx, facts.id, Stage::Revoked, true, now_ms)?;
     }
     for name in tx.view(MountId::ENROLMENTS).entries()? {
         tx.remove_entry(MountId::ENROLMENTS, &name)?;
     }
-    let after = change.snapshot.with_authorities(Authorities::load(&tx.view(MountId::CA))?);
-    let order = Order {
-        identity: &change.caller.identity,
-        how: How::Issued,
-        life_s: None,
-        longest_s: change.settings.max_certificate_life_s,
-        supersedes: None,
-        now_ms: change.now_ms,
-    };
-    let issued = issue::certify(tx, &after, &order, &csr)?;
-    let reply = data(&crate::api::sys::CertificateReply {
-        identity: change.caller.identity.uri().to_owned(),
+    let after = world.snapshot.with_authorities(Authorities::load(&tx.view(MountId::CA))?);
+    let longest_s = world.settings.max_certificate_life_s;
+    let order = Order { identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
+    let issued = issue::certify(tx, &after, &order, csr)?;
+    let reply = CertificateReply {
+        identity: identity.uri().to_owned(),
         not_after: issued.not_after(),
         certificate: issued.row.pem,
         ca: issued.bundle,
-    })?;
+    };
     let mut touched = issued.touched;
     touched.push(Touch::Authorities);
     let mut remarks = issued.remarks;
     remarks.push(Remark::Alarm("authority-compromised"));
     tracing::warn!(authority = id.hex(), "every earlier authority is revoked");
-    Ok(Done { remarks, restricts: true, ..Done::touching(reply, touched) })
+    Ok((reply, Done { remarks, restricts: true, ..Done::touching(Reply::none(), touched) }))
 }
 
 /// The revocation lists of all authorities that still have a key, PEM.
@@ -207,18 +228,24 @@ pub(in crate::core) fn list_of(
     authority.revocation_list(&revoked, now_ms, now_ms, now_ms.saturating_add(CRL_LIFE_MS)).map_err(refusal)
 }
 
-fn create(tx: &mut Tx<'_>, change: &Change<'_>, life_s: u64, stage: Stage) -> Result<AuthorityId, VaultError> {
-    authorities::forget_old(tx, &change.snapshot.authorities, change.now_ms)?;
-    let random = Arc::clone(change.random);
-    let authority = Authority::create(&change.settings.trust_domain, random, change.now_ms, life_s).map_err(refusal)?;
+fn create(
+    tx: &mut Tx<'_>,
+    world: &World<'_>,
+    life_s: u64,
+    stage: Stage,
+    now_ms: u64,
+) -> Result<AuthorityId, VaultError> {
+    authorities::forget_old(tx, &world.snapshot.authorities, now_ms)?;
+    let random = Arc::clone(world.random);
+    let authority = Authority::create(&world.settings.trust_domain, random, now_ms, life_s).map_err(refusal)?;
     let record = AuthorityRecord {
         v: 1,
         stage,
         tainted: false,
         certificate: authority.cert_pem().to_owned(),
         chain: String::new(),
-        created_ms: change.now_ms,
-        changed_ms: change.now_ms,
+        created_ms: now_ms,
+        changed_ms: now_ms,
     };
     authorities::put(tx, &authority, &record)
 }

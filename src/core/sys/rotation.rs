@@ -11,6 +11,7 @@ use crate::api::rotation::{
     SlotRemove, SlotTest, SlotWrite, StepInfo, TermInfo, TermList, UnlockBody,
 };
 use crate::api::secret::SecretText;
+use crate::api::sys::CertificateReply;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx, View};
 use crate::crypto::recovery::RecoveryCode;
@@ -22,6 +23,7 @@ use crate::keys::share::Share;
 use super::super::committer::Done;
 use super::super::error::VaultError;
 use super::super::normalised;
+use super::super::rotation::Compromised;
 use super::super::rotation::Order;
 use super::super::rotation::record::{self, Run};
 use super::super::rotation::slots::{Key, Making, Secret, SlotOrder, info};
@@ -139,7 +141,21 @@ pub(super) fn remove(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
 }
 
 pub(super) fn rekey(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
-    let RekeyBody { keep, drop_absent, compromised, deep } = parse(inquiry.body)?;
+    let RekeyBody { keep, drop_absent, compromised, deep, csr } = parse(inquiry.body)?;
+    let compromised = match (compromised, csr) {
+        (Some(slot), Some(csr)) => {
+            // Looked at before a key is derived: the order must not fail half-way for it.
+            crate::pki::read_csr(&csr).map_err(super::super::issue::refusal)?;
+            Some(Compromised { slot, csr })
+        }
+        (Some(_), None) => {
+            return bad(
+                "field \"csr\" is required with \"compromised\": every certificate ends, and yours is made for this request",
+            );
+        }
+        (None, Some(_)) => return bad("field \"csr\" belongs to \"compromised\""),
+        (None, None) => None,
+    };
     let keep = keep.into_iter().map(key).collect::<Result<Vec<Key>, VaultError>>()?;
     Ok(Order::Slot(SlotOrder::Rekey { keep, drop_absent, compromised, deep }))
 }
@@ -257,6 +273,11 @@ pub(in crate::core) fn reply(run: &Run) -> Result<Reply, VaultError> {
     Ok(Reply::data(Zeroizing::new(bytes)))
 }
 
+/// 200 with one rotation and the certificate that goes with it.
+pub(in crate::core) fn reply_with(run: &Run, certified: CertificateReply) -> Result<Reply, VaultError> {
+    data(&RotationInfo { certified: Some(certified), ..shown(run) })
+}
+
 fn shown(run: &Run) -> RotationInfo {
     let word = |value: serde_json::Result<String>| value.unwrap_or_default().trim_matches('"').to_owned();
     RotationInfo {
@@ -283,5 +304,6 @@ fn shown(run: &Run) -> RotationInfo {
             })
             .collect(),
         steps: run.steps.iter().map(|step| StepInfo { step: step.step.clone(), result: step.result.clone() }).collect(),
+        certified: None,
     }
 }

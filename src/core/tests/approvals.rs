@@ -302,7 +302,9 @@ fn orders_and_reads_use_their_approval_up_first() {
     with_bert(&rig, Operation::Write, "sys/strongroom/slots/remove", &body).expect("removed");
     let left = rig.read(&olga, "sys/strongroom/slots").expect("listed");
     assert_eq!(left["slots"].as_array().map(Vec::len), list["slots"].as_array().map(|slots| slots.len() - 1));
-    for more in ["", r#","compromised":"key file""#] {
+    let csr = crate::pki::request(crate::pki::KeyType::P256).expect("a key").csr_pem;
+    let lost = format!(r#","compromised":"key file","csr":{}"#, serde_json::json!(csr));
+    for more in ["", lost.as_str()] {
         let keep = format!(r#"{{"keep":[{{"key_file":"{file}"}}]{more}}}"#);
         asked(rig.write(&olga, "sys/strongroom/rekey", &keep));
     }

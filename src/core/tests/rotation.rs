@@ -235,13 +235,27 @@ fn a_rekey_names_what_is_absent_and_drops_it_only_when_told() {
     assert!(matches!(order(&rig, "sys/strongroom/slots/test", &old), Err(VaultError::WrongKey)));
 }
 
+fn csr() -> String {
+    crate::pki::request(crate::pki::KeyType::P256).expect("a key").csr_pem
+}
+
 #[test]
 fn a_compromised_slot_goes_with_everything_that_it_opened() {
     let rig = Rig::new();
     fill(&rig, 10);
-    let body = json!({ "keep": [by_file(KEY_FILE)], "compromised": "passphrase", "deep": true });
+    let body = json!({ "keep": [by_file(KEY_FILE)], "compromised": "passphrase", "deep": true, "csr": csr() });
     let run = order(&rig, "sys/strongroom/rekey", &body).expect("begins");
     assert_eq!(run["kind"], "compromised");
+    let certified = run["certified"]["certificate"].as_str().expect("the operator is not locked out");
+    assert!(certified.contains("BEGIN CERTIFICATE"));
+    let authorities = rig.read(&rig.operator(), "sys/strongroom/ca").expect("shown")["authorities"].clone();
+    let stages: Vec<_> = authorities.as_array().expect("a list").iter().map(|row| row["state"].clone()).collect();
+    assert_eq!(stages, ["revoked", "active"]);
+    for more in [json!({ "compromised": "key file" }), json!({ "csr": csr() })] {
+        let mut body = json!({ "keep": [by_file(KEY_FILE)] });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        assert!(matches!(order(&rig, "sys/strongroom/rekey", &body), Err(VaultError::BadRequest(_))));
+    }
     settle(&rig);
     assert_eq!(states(&rig), ["destroyed", "active"]);
     check(&rig, 10);
@@ -321,7 +335,7 @@ fn a_rekey_may_be_killed_at_any_moment() {
 #[test]
 fn the_answer_to_a_compromised_slot_may_be_killed_at_any_moment() {
     let cuts = cut_everywhere(4, None, |rig| {
-        let body = json!({ "keep": [by_file(KEY_FILE)], "compromised": "passphrase", "deep": true });
+        let body = json!({ "keep": [by_file(KEY_FILE)], "compromised": "passphrase", "deep": true, "csr": csr() });
         order(rig, "sys/strongroom/rekey", &body).expect("begins");
         settle(rig);
     });

@@ -134,6 +134,19 @@ impl House {
         reply["data"].clone()
     }
 
+    /// Takes over a certificate that came with an answer, and waits until the daemon shows one of the same authority.
+    pub fn recertify(&self, certified: &Value, key_pem: &str) {
+        let text = |field: &str| certified[field].as_str().unwrap_or_else(|| panic!("{field}: {certified}")).to_owned();
+        fs::write(self.bundle.join("cert.pem"), text("certificate")).unwrap();
+        fs::write(self.bundle.join("ca.pem"), text("ca")).unwrap();
+        fs::write(self.bundle.join("key.pem"), key_pem).unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while ask(&self.client(), "GET", "sys/strongroom/ca", &Value::Null).is_err() {
+            assert!(Instant::now() < end, "the daemon does not answer the new certificate");
+            sleep(Duration::from_millis(100));
+        }
+    }
+
     /// The header file in force, opened.
     pub fn header(&self, unlock: &Unlock<'_>) -> Opened {
         opened(&self.data, unlock)

@@ -68,9 +68,14 @@ fn passphrase_leaked() {
     // The header that the thief copied does open by the passphrase: that is why changing it would not be enough.
     let stolen = opened(&older, &Unlock::Passphrase(PASSPHRASE.as_bytes()));
     let stolen_audit = stolen.keyring.active_audit().id;
-    let begun = house
-        .post("sys/strongroom/rekey", &json!({ "keep": [house.by_file()], "compromised": "passphrase", "deep": true }));
+    let request = strongroom::pki::request(strongroom::pki::KeyType::P256).unwrap();
+    let keep = json!([house.by_file()]);
+    let body = json!({ "keep": keep, "compromised": "passphrase", "deep": true, "csr": request.csr_pem });
+    let before = house.client();
+    let begun = house.post("sys/strongroom/rekey", &body);
     assert_eq!(begun["kind"], "compromised");
+    house.recertify(&begun["certified"], request.key_pem.reveal());
+    assert!(ask(&before, "GET", "sys/strongroom/ca", &Value::Null).is_err(), "the old certificate");
     let run = house.settle();
     assert_eq!(run["state"], "done", "{run}");
     // Each step has its result.
@@ -80,6 +85,7 @@ fn passphrase_leaked() {
         "removed as compromised",
         "data key",
         "audit key",
+        "certificate authority",
         "old integrity set",
         "destroy",
     ] {
