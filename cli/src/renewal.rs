@@ -86,16 +86,17 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
     let files = folder.files()?;
     let leaf = leaf_of(&files)?;
     let old_ca = read_file(&files.ca)?;
-    if terms.if_due && now_ms() < due_ms(&leaf) {
-        let trust = match newer_trust(folder, &files, &old_ca, terms.connection, env)? {
-            None => false,
-            Some(ca) => {
-                let (cert, key) = (read_file(&files.cert)?, read_key(&files.key)?);
-                put(folder, &held, &files, &old_ca, (ca.as_bytes(), &cert, &key), env)?;
-                true
-            }
-        };
-        return Ok(Outcome { renewed: false, trust, leaf });
+    let news = if terms.if_due && now_ms() < due_ms(&leaf) {
+        news(folder, &files, &old_ca, terms.connection, env)?
+    } else {
+        News { trust: None, renew: true }
+    };
+    if !news.renew {
+        if let Some(ca) = &news.trust {
+            let (cert, key) = (read_file(&files.cert)?, read_key(&files.key)?);
+            put(folder, &held, &files, &old_ca, (ca.as_bytes(), &cert, &key), env)?;
+        }
+        return Ok(Outcome { renewed: false, trust: news.trust.is_some(), leaf });
     }
     let key_pem = read_key(&files.key)?;
     let pending = Pending::of_renewal(folder.path());
@@ -133,21 +134,29 @@ fn put(
     folder.replace(held, &Content { addr: &files.addr, enroll: &files.enroll, ca, cert, key })
 }
 
-/// The authorities to trust, if the vault names others than `ca_pem`. A vault that has no such list, or does not show it,
-/// names none.
-fn newer_trust(
+/// What the vault says of its authorities.
+struct News {
+    /// Those to trust, if they are others than before.
+    trust: Option<String>,
+    /// The certificate is to be renewed although its time has not come: its authority is tainted.
+    renew: bool,
+}
+
+/// Asks for news. A vault that has no such list, or does not show it, has none.
+fn news(
     folder: &Folder,
     files: &Files,
     ca_pem: &[u8],
     connection: &Connection,
     env: Lookup<'_>,
-) -> Result<Option<String>, Failure> {
+) -> Result<News, Failure> {
     let bundle = match session(folder, files, connection, env)?.client.ca() {
         Ok(bundle) => bundle,
-        Err(ClientError::Refused { status: 403 | 404, .. }) => return Ok(None),
+        Err(ClientError::Refused { status: 403 | 404, .. }) => return Ok(News { trust: None, renew: false }),
         Err(error) => return Err(error.into()),
     };
-    Ok((client::bundle_header(ca_pem)? != bundle.id).then_some(bundle.bundle))
+    let trust = (client::bundle_header(ca_pem)? != bundle.id).then_some(bundle.bundle);
+    Ok(News { trust, renew: bundle.renew })
 }
 
 fn session(folder: &Folder, files: &Files, connection: &Connection, env: Lookup<'_>) -> Result<Session, Failure> {

@@ -61,6 +61,9 @@ pub struct CaBundle {
     pub bundle: String,
     /// Id of the bundle: 32 hexadecimal digits.
     pub id: String,
+    /// The caller's certificate is to be renewed now: its authority is tainted.
+    #[serde(default)]
+    pub renew: bool,
     /// What is known of each authority.
     #[serde(default)]
     pub authorities: Vec<CaAuthority>,
@@ -75,8 +78,9 @@ pub struct CaAuthority {
     pub state: String,
     /// End of its life, RFC 3339.
     pub not_after: String,
-    /// SHA-256 of its certificate, hexadecimal.
-    pub fingerprint: String,
+    /// Whether its holders shall move on.
+    #[serde(default)]
+    pub tainted: bool,
 }
 
 /// Reply of `POST sys/strongroom/enrollments/<identity>`: the string, shown once.

@@ -160,6 +160,7 @@ fn attempt(vault: &Vault, facts: &Facts, poll: &mut Poll, last: bool) -> Option<
     let inquiry = Inquiry {
         tail: String::new(),
         body: &facts.inner.body,
+        caller: &facts.caller,
         subject: &subject,
         snapshot: &snapshot,
         sessions: &vault.sessions,

@@ -237,7 +237,18 @@ fn inquiry<'a>(
         _ => String::new(),
     };
     let (body, now_ms) = (&facts.inner.body, facts.time_ms);
-    Inquiry { tail, body, subject, snapshot, sessions: &vault.sessions, settings: &vault.settings, live, now_ms }
+    let caller = &facts.caller;
+    Inquiry {
+        tail,
+        body,
+        caller,
+        subject,
+        snapshot,
+        sessions: &vault.sessions,
+        settings: &vault.settings,
+        live,
+        now_ms,
+    }
 }
 
 /// Hands an order to the keeper or the rotator, which audit it.

@@ -22,7 +22,7 @@ use super::super::issue::{self, Order, Remark, refusal};
 use super::super::ledger::How;
 use super::super::mount::hex;
 use super::super::snapshot::{Snapshot, Touch};
-use super::super::{Live, Settings};
+use super::super::{Live, Origin, Settings};
 use super::certificates::{required, seconds};
 use super::{Change, Inquiry, data, flag_field, only_fields};
 
@@ -49,6 +49,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     struct Ca<'a> {
         bundle: String,
         id: String,
+        renew: bool,
         authorities: Vec<Shown<'a>>,
     }
     let known = &inquiry.snapshot.authorities;
@@ -63,6 +64,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&Ca {
         bundle: known.bundle_pem(),
         id: hex(&known.bundle_id()),
+        renew: matches!(inquiry.caller.origin, Origin::Own(id) if known.get(id).is_some_and(|own| own.record.tainted)),
         authorities: known.0.iter().map(shown).collect(),
     })
 }
@@ -131,7 +133,7 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
             return Err(bad("this authority signs: activate another one first, or use ca/compromise"));
         }
         ("revoke", Stage::Prepared | Stage::Trusted | Stage::Retiring) => {
-            if change.caller.origin == super::super::Origin::Own(id) {
+            if change.caller.origin == Origin::Own(id) {
                 return Err(bad("your own certificate is of this authority: renew it first"));
             }
             (Stage::Revoked, tainted)

@@ -91,6 +91,7 @@ pub(super) struct Inquiry<'a> {
     /// The part of the path that the pattern leaves open.
     pub tail: String,
     pub body: &'a Body,
+    pub caller: &'a Caller,
     pub subject: &'a Subject,
     pub snapshot: &'a Snapshot,
     pub sessions: &'a Sessions,

@@ -328,6 +328,11 @@ fn an_authority_follows_another_and_nobody_is_cut_off_unasked() {
         Err(VaultError::BadRequest(text)) => assert!(text.contains("ops/olga") && !text.contains("app/web"), "{text}"),
         other => panic!("expected to be held up, got {:?}", other.err()),
     }
+    let due = |caller: &Caller| rig.read(caller, "sys/strongroom/ca").expect("public")["renew"].clone();
+    assert_eq!(due(&up_to_date), false);
+    ca(&format!("{first_id}/taint"), "{}").expect("tainted");
+    assert!(works(&rig, &up_to_date), "tainted is not revoked");
+    assert_eq!((due(&up_to_date), due(&new)), (true.into(), false.into()));
     ca(&format!("{first_id}/remove"), r#"{"force":true}"#).expect("forced");
     assert!(works(&rig, &new) && !works(&rig, &old));
     rig.vault.seal();

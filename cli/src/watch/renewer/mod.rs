@@ -135,7 +135,7 @@ impl World for Renewer {
     }
 
     fn learn(&mut self) -> bool {
-        self.run().is_ok_and(|outcome| outcome.trust)
+        self.run().is_ok_and(|outcome| outcome.trust || outcome.renewed)
     }
 
     fn replaced(&mut self) {
