@@ -19,6 +19,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 
 use crate::barrier::{MountId, Tx, View};
+use crate::crypto::random::Random;
 use crate::crypto::secret::SecretBytes;
 use crate::pki::{Anchor, Authority, AuthorityId, Trust};
 
@@ -84,11 +85,14 @@ pub(super) struct AuthorityRecord {
     /// Its holders shall move on; renewals are due at once.
     #[serde(default)]
     pub tainted: bool,
-    /// Its certificate, PEM; empty while an outside root has not signed it.
+    /// Its certificate, PEM.
     pub certificate: String,
     /// Certificates between it and an outside root, the root last, PEM; empty for a root of our own.
     #[serde(default)]
     pub chain: String,
+    /// The trust domain it speaks for, where an outside root need not have put it into the certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
     /// When it was made, and when it came to its stage.
     pub created_ms: u64,
     pub changed_ms: u64,
@@ -106,9 +110,13 @@ pub(super) struct AuthorityFacts {
 
 impl AuthorityFacts {
     fn of(record: AuthorityRecord) -> Result<Self, VaultError> {
-        let der = CertificateDer::from_pem_slice(record.certificate.as_bytes()).map_err(|_| VaultError::Integrity)?;
+        let der = Self::der_of(&record.certificate)?;
         let not_after_ms = crate::pki::not_after_ms(&der).ok_or(VaultError::Integrity)?;
-        Ok(Self { id: AuthorityId::of(&der), record, der: der.to_vec(), not_after_ms })
+        Ok(Self { id: AuthorityId::of(&der), record, der, not_after_ms })
+    }
+
+    fn der_of(pem: &str) -> Result<Vec<u8>, VaultError> {
+        CertificateDer::from_pem_slice(pem.as_bytes()).map(|der| der.to_vec()).map_err(|_| VaultError::Integrity)
     }
 }
 
@@ -182,7 +190,12 @@ pub(super) fn signing(view: &View<'_>, authorities: &Authorities) -> Result<Auth
 pub(super) fn with_key(view: &View<'_>, facts: &AuthorityFacts) -> Result<Authority, VaultError> {
     let key = view.entry(&key_name(facts.id))?.ok_or(VaultError::Integrity)?;
     let key = SecretBytes::from_vec(key.value.reveal().to_vec());
-    Authority::from_parts(&facts.record.certificate, &key).map_err(|_| VaultError::Integrity)
+    let certificate = &facts.record.certificate;
+    let authority = match &facts.record.domain {
+        Some(domain) => Authority::of_domain(certificate, &key, domain),
+        None => Authority::from_parts(certificate, &key),
+    };
+    authority.map_err(|_| VaultError::Integrity)
 }
 
 /// Writes a new authority with its key.
@@ -194,6 +207,64 @@ pub(super) fn put(tx: &mut Tx<'_>, authority: &Authority, record: &AuthorityReco
     tx.put_entry(MountId::CA, &key_name(facts.id), authority.key_pkcs8().reveal(), 0)?;
     put_record(tx, facts.id, record)?;
     Ok(facts.id)
+}
+
+/// Makes the key of an authority that an outside root shall sign, and the request for it; one that waits already is given
+/// again.
+///
+/// # Errors
+/// Those of the barrier; [`VaultError::Internal`].
+pub(super) fn request(tx: &mut Tx<'_>, trust_domain: &str, random: &dyn Random) -> Result<String, VaultError> {
+    if let Some(entry) = tx.view(MountId::CA).entry(REQUEST)? {
+        return std::str::from_utf8(entry.value.reveal()).map(str::to_owned).map_err(|_| VaultError::Integrity);
+    }
+    let (key, csr) = Authority::request(trust_domain, random).map_err(|_| VaultError::Internal)?;
+    tx.put_entry(MountId::CA, REQUEST_KEY, key.reveal(), 0)?;
+    tx.put_entry(MountId::CA, REQUEST, csr.as_bytes(), 0)?;
+    Ok(csr)
+}
+
+/// Takes the chain that answers the request, as a prepared authority.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] when nothing was requested or the chain does not answer it; those of the barrier.
+pub(super) fn import(
+    tx: &mut Tx<'_>,
+    known: &Authorities,
+    trust_domain: &str,
+    chain_pem: &str,
+    now_ms: u64,
+) -> Result<AuthorityId, VaultError> {
+    let bad = |text: String| VaultError::BadRequest(text);
+    let entry = tx.view(MountId::CA).entry(REQUEST_KEY)?;
+    let entry = entry.ok_or_else(|| bad("nothing was requested: see ca/request".to_owned()))?;
+    let key = SecretBytes::from_vec(entry.value.reveal().to_vec());
+    let (certificate, chain) =
+        Authority::import(chain_pem, &key, now_ms).map_err(|error| bad(format!("field \"chain\": {error}")))?;
+    let authority = Authority::of_domain(&certificate, &key, trust_domain)
+        .map_err(|error| bad(format!("field \"chain\": {error}")))?;
+    let subject = crate::pki::subject_of(&AuthorityFacts::der_of(&certificate)?);
+    // Whose certificate a leaf is, is told by its issuer's name.
+    if known.0.iter().any(|facts| crate::pki::subject_of(&facts.der) == subject) {
+        return Err(bad(
+            "the root gave the authority a name that another one has: let it keep the name of the request".to_owned(),
+        ));
+    }
+    let domain = Some(trust_domain.to_owned());
+    let record = AuthorityRecord {
+        v: 1,
+        stage: Stage::Prepared,
+        tainted: false,
+        certificate,
+        chain,
+        domain,
+        created_ms: now_ms,
+        changed_ms: now_ms,
+    };
+    let id = put(tx, &authority, &record)?;
+    tx.remove_entry(MountId::CA, REQUEST)?;
+    tx.remove_entry(MountId::CA, REQUEST_KEY)?;
+    Ok(id)
 }
 
 /// Brings an authority to another stage; the key of one that has ended is destroyed.
@@ -246,6 +317,10 @@ fn put_record(tx: &mut Tx<'_>, id: AuthorityId, record: &AuthorityRecord) -> Res
     tx.put_entry(MountId::CA, &format!("{RECORD}{}", id.hex()), &bytes, 0)?;
     Ok(())
 }
+
+/// A request that an outside root has not answered yet, and its key.
+const REQUEST: &str = "authority-request";
+const REQUEST_KEY: &str = "authority-request-key";
 
 /// Front part of the names of records.
 const RECORD: &str = "authority/";

@@ -144,6 +144,7 @@ fn fill(
         tainted: false,
         certificate: ca.cert_pem().to_owned(),
         chain: String::new(),
+        domain: None,
         created_ms: now_ms,
         changed_ms: now_ms,
     };

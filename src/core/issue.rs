@@ -111,7 +111,13 @@ pub(super) fn server(
 ) -> Result<(Issued, Bundle), VaultError> {
     let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
     let life_s = order.life_s.unwrap_or(order.longest_s);
-    let bundle = authority.issue_server(names, order.now_ms, life_s).map_err(refusal)?;
+    let mut bundle = authority.issue_server(names, order.now_ms, life_s).map_err(refusal)?;
+    // Whoever knows only an outside root gets the way to it. The root itself stays out: it proves nothing here.
+    if let Some(record) = snapshot.authorities.active().map(|facts| &facts.record).filter(|r| !r.chain.is_empty()) {
+        let above: Vec<&str> = record.chain.split_inclusive("-----END CERTIFICATE-----\n").collect();
+        bundle.cert_pem.push_str(&record.certificate);
+        bundle.cert_pem.extend(above.iter().take(above.len().saturating_sub(1)).copied());
+    }
     Ok((enter(tx, snapshot, order, &bundle.cert_pem)?, bundle))
 }
 

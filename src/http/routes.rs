@@ -1,6 +1,7 @@
 //! The routes: a few without an envelope, and one for everything else, because mounts are runtime data.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
@@ -47,6 +48,10 @@ const LEGACY: &[&str] = &[
 
 /// The one path where a request may take long.
 const WAITING: &str = "sys/strongroom/events";
+
+/// Somebody over a limit hears of it this late: a refusal costs next to nothing in the core, but a client that does not wait
+/// would ask for thousands of them a second on each connection, and TLS would cost the others their share.
+const SLOWED: Duration = Duration::from_millis(100);
 
 #[derive(Serialize)]
 struct Initialized {
@@ -231,7 +236,12 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
     Ok(match app.vault.handle(&caller, request).await {
         Ok(reply) if metrics => reply::prometheus(&reply),
         Ok(reply) => reply::success(&reply, &caller.request_id, legacy),
-        Err(error) => failure(&error, &caller.request_id),
+        Err(error) => {
+            if matches!(error, VaultError::RateLimited { .. }) {
+                tokio::time::sleep(SLOWED).await;
+            }
+            failure(&error, &caller.request_id)
+        }
     })
 }
 

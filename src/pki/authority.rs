@@ -21,6 +21,9 @@ use crate::crypto::secret::SecretBytes;
 /// Life of a new authority unless the caller says otherwise: ten years, in seconds.
 pub const AUTHORITY_LIFE_S: u64 = 10 * 365 * 86_400;
 
+/// Longest chain to an outside root, the authority included.
+const MAX_CHAIN: usize = 8;
+
 /// 9999-12-31T23:59:59Z, the last instant X.509 can express.
 const LAST_S: u64 = 253_402_300_799;
 
@@ -99,25 +102,11 @@ impl Authority {
     /// # Errors
     /// [`PkiError::TrustDomain`], [`PkiError::Life`], [`PkiError::Random`], [`PkiError::Make`].
     pub fn create(trust_domain: &str, random: Arc<dyn Random>, now_ms: u64, life_s: u64) -> Result<Self, PkiError> {
-        let root = root_id(trust_domain)?;
         let validity = Validity::new(now_ms, life_s, u64::MAX)?;
         let pair = Pair::generate()?;
-        let mut params = CertificateParams::default();
+        let mut params = authority_params(trust_domain, &*random)?;
         validity.apply(&mut params);
         params.serial_number = Some(serial(&*random)?);
-        // A domain name may be longer than X.520's 64 characters for a common name; the URI name is exact.
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, "Strongroom");
-        // No two authorities of a vault share a subject: the issuer's name in a certificate says which one it was.
-        let mut unit = [0; 8];
-        random.fill(&mut unit).map_err(|_| PkiError::Random)?;
-        let unit: String = unit.iter().map(|byte| format!("{byte:02x}")).collect();
-        params.distinguished_name.push(DnType::OrganizationalUnitName, format!("authority {unit}"));
-        params.distinguished_name.push(DnType::CommonName, root.chars().take(64).collect::<String>());
-        params.subject_alt_names =
-            vec![rcgen::SanType::URI(root.as_str().try_into().map_err(|_| PkiError::TrustDomain)?)];
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(pair.key()).map_err(|_| PkiError::Make)?;
         Ok(Self {
             trust_domain: trust_domain.to_owned(),
@@ -128,6 +117,74 @@ impl Authority {
         })
     }
 
+    /// A key for an authority under an outside root, and the request (PKCS#10, PEM) that the root's owner signs. The request
+    /// asks for what the authority needs: a certificate authority with path length 0 that may sign certificates and lists.
+    ///
+    /// # Errors
+    /// [`PkiError::TrustDomain`], [`PkiError::Random`], [`PkiError::Make`].
+    pub fn request(trust_domain: &str, random: &dyn Random) -> Result<(SecretBytes, String), PkiError> {
+        let pair = Pair::generate()?;
+        let request = authority_params(trust_domain, random)?.serialize_request(pair.key());
+        let pem = request.and_then(|request| request.pem()).map_err(|_| PkiError::Make)?;
+        Ok((pair.pkcs8(), pem))
+    }
+
+    /// Checks what the owner of an outside root made of a [`request`](Self::request): `chain_pem` is the authority's
+    /// certificate, the intermediates and the root, in this order. Returns the authority's certificate and the rest, PEM.
+    ///
+    /// # Errors
+    /// [`PkiError::Chain`] saying what is wrong: not a chain, a link whose signature does not verify or that is no
+    /// authority, a certificate for another key, one that is not valid at `now_ms`, or may not sign.
+    pub fn import(chain_pem: &str, key_der: &SecretBytes, now_ms: u64) -> Result<(String, String), PkiError> {
+        let chain: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|_| PkiError::Chain("not certificates in PEM"))?;
+        if !(2..=MAX_CHAIN).contains(&chain.len()) {
+            return Err(PkiError::Chain(
+                "expected are the authority's certificate, intermediates and the root, up to 8",
+            ));
+        }
+        let mut parsed = Vec::with_capacity(chain.len());
+        for (below, der) in (0u32..).zip(&chain) {
+            let (rest, link) = X509Certificate::from_der(der).map_err(|_| PkiError::Chain("malformed certificate"))?;
+            if !rest.is_empty() || !link.is_ca() {
+                return Err(PkiError::Chain("a link is no certificate authority"));
+            }
+            // RFC 5280 section 4.2.1.9: so many authorities may stand between it and the end.
+            let room = link.basic_constraints().ok().flatten().and_then(|found| found.value.path_len_constraint);
+            if room.is_some_and(|room| room < below) {
+                return Err(PkiError::Chain("a link allows no authority this far below it"));
+            }
+            let signs = link.key_usage().ok().flatten().is_some_and(|usage| usage.value.key_cert_sign());
+            if !signs {
+                return Err(PkiError::Chain("a link may not sign certificates"));
+            }
+            let (from, to) = (link.validity().not_before.timestamp(), link.validity().not_after.timestamp());
+            let now_s = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
+            if now_s < from || now_s >= to {
+                return Err(PkiError::Chain("a link is not valid now"));
+            }
+            parsed.push(link);
+        }
+        for pair in parsed.windows(2) {
+            let [link, above] = pair else { continue };
+            let signed = link.verify_signature(Some(above.public_key())).is_ok();
+            if !signed || link.issuer().as_raw() != above.subject().as_raw() {
+                return Err(PkiError::Chain("a link is not signed by the next one"));
+            }
+        }
+        let own = Pair::from_pkcs8(key_der)?;
+        let fits = parsed
+            .first()
+            .is_some_and(|first| first.public_key().subject_public_key.data.as_ref() == own.key().public_key_raw());
+        if !fits {
+            return Err(PkiError::Chain("the first certificate is not for the request that was made"));
+        }
+        let pem = |der: &CertificateDer<'_>| super::issue::pem_certificate(der);
+        let above = chain.iter().skip(1).map(pem).collect();
+        Ok((chain.first().map(pem).unwrap_or_default(), above))
+    }
+
     /// Loads a stored authority. Serial numbers come from the operating system's generator; see
     /// [`with_random`](Self::with_random).
     ///
@@ -135,12 +192,26 @@ impl Authority {
     /// [`PkiError::Damaged`] if the certificate or the key cannot be read, the certificate is no authority or
     /// names no trust domain, or the key is not its key.
     pub fn from_parts(cert_pem: &str, key_der: &SecretBytes) -> Result<Self, PkiError> {
+        Self::load(cert_pem, key_der, None)
+    }
+
+    /// As [`from_parts`](Self::from_parts), for an authority that speaks for `trust_domain` although an outside root may
+    /// have left the name out of its certificate.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_domain(cert_pem: &str, key_der: &SecretBytes, trust_domain: &str) -> Result<Self, PkiError> {
+        Self::load(cert_pem, key_der, Some(root_id(trust_domain).map(|_| trust_domain)?))
+    }
+
+    fn load(cert_pem: &str, key_der: &SecretBytes, trust_domain: Option<&str>) -> Result<Self, PkiError> {
         let der = CertificateDer::from_pem_slice(cert_pem.as_bytes()).map_err(|_| PkiError::Damaged("certificate"))?;
         let (rest, parsed) = X509Certificate::from_der(&der).map_err(|_| PkiError::Damaged("certificate"))?;
         if !rest.is_empty() || !parsed.is_ca() {
             return Err(PkiError::Damaged("certificate is no authority"));
         }
-        let trust_domain = authority_domain(&parsed).ok_or(PkiError::Damaged("certificate names no trust domain"))?;
+        let trust_domain = trust_domain.map(str::to_owned).or_else(|| authority_domain(&parsed));
+        let trust_domain = trust_domain.ok_or(PkiError::Damaged("certificate names no trust domain"))?;
         let pair = Pair::from_pkcs8(key_der)?;
         if parsed.public_key().subject_public_key.data.as_ref() != pair.key().public_key_raw() {
             return Err(PkiError::Damaged("key does not fit the certificate"));
@@ -178,6 +249,25 @@ impl Authority {
     pub fn not_after_ms(&self) -> u64 {
         self.not_after_ms
     }
+}
+
+/// What makes an authority of a certificate: names, usages and a subject that no other authority has.
+fn authority_params(trust_domain: &str, random: &dyn Random) -> Result<CertificateParams, PkiError> {
+    let root = root_id(trust_domain)?;
+    let mut params = CertificateParams::default();
+    // A domain name may be longer than X.520's 64 characters for a common name; the URI name is exact.
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, "Strongroom");
+    // No two authorities of a vault share a subject: the issuer's name in a certificate says which one it was.
+    let mut unit = [0; 8];
+    random.fill(&mut unit).map_err(|_| PkiError::Random)?;
+    let unit: String = unit.iter().map(|byte| format!("{byte:02x}")).collect();
+    params.distinguished_name.push(DnType::OrganizationalUnitName, format!("authority {unit}"));
+    params.distinguished_name.push(DnType::CommonName, root.chars().take(64).collect::<String>());
+    params.subject_alt_names = vec![rcgen::SanType::URI(root.as_str().try_into().map_err(|_| PkiError::TrustDomain)?)];
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
 }
 
 /// `spiffe://<trust-domain>`: what the authority itself is named (SPIFFE X.509-SVID section 2: no path).

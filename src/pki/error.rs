@@ -28,6 +28,9 @@ pub enum PkiError {
     /// The generator of random bytes failed.
     #[error("no random bytes")]
     Random,
+    /// What an outside root's owner sent is not the chain of the authority that was asked for.
+    #[error("unusable chain: {0}")]
+    Chain(&'static str),
     /// Making a key or a signature failed inside the library.
     #[error("certificate could not be made")]
     Make,

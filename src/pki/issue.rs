@@ -125,6 +125,22 @@ fn server_name(name: &str) -> Result<SanType, PkiError> {
     name.to_ascii_lowercase().try_into().map(SanType::DnsName).map_err(|_| PkiError::ServerName)
 }
 
+/// A certificate in PEM (RFC 7468 section 5).
+pub(super) fn pem_certificate(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = String::with_capacity(text.len() + text.len() / 64 + 64);
+    pem.push_str("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = tail;
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
+}
+
 /// PKCS#8 in PEM (RFC 7468 section 10) written into one buffer that is allocated once, so no copy stays behind.
 pub(super) fn pem_key(pair: &Pair) -> SecretText {
     let der = pair.key().serialized_der();

@@ -95,6 +95,32 @@ pub(super) fn prepare(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
     Ok(Done::touching(named(id)?, vec![Touch::Authorities]))
 }
 
+/// Begins an authority under an outside root: gives `{csr}` for its owner to sign.
+pub(super) fn request(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    #[derive(Serialize)]
+    struct Csr {
+        csr: String,
+    }
+    only_fields(&change.body.object()?, &[])?;
+    let csr = authorities::request(tx, &change.settings.trust_domain, &**change.random)?;
+    Ok(Done::of(data(&Csr { csr })?))
+}
+
+/// Takes what the owner of the outside root made of the request: `{chain}`, the authority's certificate first, the root
+/// last. The authority is prepared then, like one of our own making.
+pub(super) fn import(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let object = change.body.object()?;
+    only_fields(&object, &["chain"])?;
+    let known = &change.snapshot.authorities;
+    if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
+        return Err(bad("an authority is prepared already: activate or remove it first"));
+    }
+    authorities::forget_old(tx, known, change.now_ms)?;
+    let chain = required(&object, "chain")?;
+    let id = authorities::import(tx, known, &change.settings.trust_domain, &chain, change.now_ms)?;
+    Ok(Done::touching(named(id)?, vec![Touch::Authorities]))
+}
+
 /// One step of one authority: `ca/<id>/<trust|activate|remove|taint|revoke>`, `{force?}`.
 pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let object = change.body.object()?;
@@ -246,6 +272,7 @@ fn create(
         tainted: false,
         certificate: authority.cert_pem().to_owned(),
         chain: String::new(),
+        domain: None,
         created_ms: now_ms,
         changed_ms: now_ms,
     };

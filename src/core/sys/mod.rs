@@ -261,6 +261,8 @@ pub(super) static ROUTES: &[Route] = &[
     read("sys/strongroom/ca/stragglers", ca::stragglers),
     write("sys/strongroom/ca/prepare", ca::prepare).sudo(),
     write("sys/strongroom/ca/compromise", ca::compromise).sudo(),
+    write("sys/strongroom/ca/request", ca::request).sudo(),
+    write("sys/strongroom/ca/import", ca::import).sudo(),
     write("sys/strongroom/ca/+/+", ca::step).sudo(),
     read("sys/strongroom/crl", ca::crl).open(),
     write("sys/strongroom/certificates", certificates::sign).sudo(),

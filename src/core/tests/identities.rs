@@ -449,3 +449,73 @@ fn certificates_are_rotations_like_others() {
     rig.write(&old, "sys/strongroom/renew", &Key::new().body()).expect("renewed");
     assert_eq!(find("client-certificates").expect("there")["done"], 1);
 }
+
+#[test]
+fn an_authority_may_stand_under_an_outside_root() {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let ca = |path: &str, body: &str| rig.write(&operator, &format!("sys/strongroom/ca/{path}"), body);
+    let csr = json(&ca("request", "{}").expect("made"))["csr"].as_str().expect("PEM").to_owned();
+    assert_eq!(json(&ca("request", "{}").expect("the same"))["csr"], csr);
+    // The owner of the root signs it.
+    let root_key = rcgen::KeyPair::generate().expect("a key");
+    let root = |room: u8| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "House Root");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(room));
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        params.not_before = rcgen::date_time_ymd(2025, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2035, 1, 1);
+        params
+    };
+    let sign = |room: u8, csr: &str, is_ca: bool| {
+        let params = root(room);
+        let pem = params.self_signed(&root_key).expect("signed").pem();
+        let issuer = rcgen::Issuer::new(params, &root_key);
+        let mut request = rcgen::CertificateSigningRequestParams::from_pem(csr).expect("a request");
+        request.params.not_before = rcgen::date_time_ymd(2025, 1, 1);
+        request.params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        request.params.is_ca = match is_ca {
+            true => rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0)),
+            false => rcgen::IsCa::ExplicitNoCa,
+        };
+        request.params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let signed = request.signed_by(&issuer).expect("signed").pem();
+        format!("{signed}{pem}")
+    };
+    let body = |chain: &str| serde_json::json!({ "chain": chain }).to_string();
+    let foreign = rcgen::KeyPair::generate().expect("a key");
+    let foreign = rcgen::CertificateParams::default().serialize_request(&foreign).expect("made").pem().expect("PEM");
+    let good = sign(1, &csr, true);
+    let only = good.split_inclusive("-----END CERTIFICATE-----").next().expect("one").to_owned();
+    for (bad, why) in [
+        (String::new(), "nothing"),
+        (only, "no root"),
+        (sign(1, &foreign, true), "another key"),
+        (sign(0, &csr, true), "no room below the root"),
+        (sign(1, &csr, false), "no authority"),
+        (good.replace("-----BEGIN", "-----BEGUN"), "no PEM"),
+    ] {
+        assert!(matches!(ca("import", &body(&bad)), Err(VaultError::BadRequest(_))), "{why}");
+    }
+    let id = json(&ca("import", &body(&good)).expect("taken"))["id"].as_str().expect("text").to_owned();
+    assert!(matches!(ca("import", &body(&good)), Err(VaultError::BadRequest(_))), "the request is answered");
+    for step in ["trust", "activate"] {
+        ca(&format!("{id}/{step}"), r#"{"force":true}"#).expect("goes on");
+    }
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    let (_, enrolled) = enrolled(&rig, "app/web");
+    assert!(works(&rig, &holder(&rig, &enrolled.certificate)));
+    let served = rig.vault.issue_server(&["localhost".to_owned()], 3_600).expect("issued");
+    let certificates: Vec<_> =
+        x509_parser::pem::Pem::iter_from_buffer(served.cert_pem.as_bytes()).collect::<Result<_, _>>().expect("PEM");
+    assert_eq!(certificates.len(), 2, "the leaf and its authority; the root is the verifier's");
+    let (leaf, own) = (certificates[0].parse_x509().expect("DER"), certificates[1].parse_x509().expect("DER"));
+    let root_pem = root(1).self_signed(&root_key).expect("signed");
+    let (_, root) = X509Certificate::from_der(root_pem.der()).expect("DER");
+    leaf.verify_signature(Some(own.public_key())).expect("by the authority");
+    own.verify_signature(Some(root.public_key())).expect("by the root");
+}
