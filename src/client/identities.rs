@@ -182,6 +182,35 @@ impl<'a> Identities<'a> {
         self.client.ask("POST", "sys/strongroom/ca/compromise", Some(&body))
     }
 
+    /// Begins an authority under an outside root. The request (PKCS#10, PEM) for its owner; the same until it is answered.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn request_authority(&self) -> Result<String, ClientError> {
+        #[derive(serde::Deserialize)]
+        struct Made {
+            csr: String,
+        }
+        self.client.ask("POST", "sys/strongroom/ca/request", None).map(|made: Made| made.csr)
+    }
+
+    /// Takes the signed chain, PEM, the authority's certificate first and the root last. The authority's identifier.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn import_authority(&self, chain: &str) -> Result<String, ClientError> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            chain: &'a str,
+        }
+        #[derive(serde::Deserialize)]
+        struct Named {
+            id: String,
+        }
+        let named: Named = self.client.ask("POST", "sys/strongroom/ca/import", Some(&json(&Body { chain })?))?;
+        Ok(named.id)
+    }
+
     /// Revocation lists of the authorities, PEM.
     ///
     /// # Errors

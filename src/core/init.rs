@@ -56,7 +56,7 @@ pub struct InitPlan<'a> {
     pub suite: Suite,
     /// Life of the server certificate, seconds.
     pub server_life_s: u64,
-    /// Life of the operator's certificate, seconds.
+    /// Life of the operator's certificates, this one and its renewals, seconds.
     pub operator_life_s: u64,
 }
 
@@ -137,7 +137,11 @@ fn fill(
     let json = |value: Result<Vec<u8>, serde_json::Error>| value.map_err(|_| VaultError::Internal);
     let record = json(serde_json::to_vec(&MountRecord::kv2(mount, "key/value secret storage")))?;
     let policies = vec![ADMIN_POLICY.to_owned()];
-    let admin = json(serde_json::to_vec(&IdentityRecord { policies, ..IdentityRecord::default() }))?;
+    let admin = json(serde_json::to_vec(&IdentityRecord {
+        policies,
+        certificate_life_s: Some(plan.operator_life_s),
+        ..IdentityRecord::default()
+    }))?;
     let authority = AuthorityRecord {
         v: 1,
         stage: Stage::Active,

@@ -22,7 +22,7 @@ use crate::core::{Clock, SystemClock, VaultError};
 use crate::crypto::envelope::Suite;
 use crate::crypto::password::{self, Params};
 use crate::crypto::random::{Random, SystemRandom};
-use crate::pki::Bundle;
+use crate::pki::{Bundle, SERVER_LIFE_S};
 use crate::store::StoreError;
 use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
 
@@ -229,8 +229,8 @@ fn fill(plan: &Plan<'_>, data: &Path, operator: SpiffeId) -> Result<InitOutcome,
             operator,
             server_names: names,
             suite: plan.suite,
-            server_life_s: CERTIFICATE_LIFE_S,
-            operator_life_s: CERTIFICATE_LIFE_S,
+            server_life_s: SERVER_LIFE_S,
+            operator_life_s: OPERATOR_LIFE_S,
         },
         SystemClock.now_ms(),
     )?;
@@ -300,7 +300,8 @@ fn refuse_existing(path: &Path) -> Result<(), InitError> {
 }
 
 const MIN_PASSPHRASE_CHARS: usize = 12;
-/// A year: nothing renews these certificates yet, and one that expires locks its holder out.
-const CERTIFICATE_LIFE_S: u64 = 365 * 86_400;
+/// Life of the first operator's certificates: nothing renews a person's certificate overnight, and this one has nobody to
+/// ask. `strongroom identity set` makes it shorter once there are others.
+const OPERATOR_LIFE_S: u64 = 30 * 86_400;
 const KEY_FILE_BYTES: usize = 64;
 const MOST_KDF_KIB: u64 = 1024 * 1024;

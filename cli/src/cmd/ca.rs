@@ -13,7 +13,7 @@ use crate::bundle::write_new;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::prompt;
-use crate::settings::{Session, now_ms};
+use crate::settings::{Session, now_ms, read_file};
 use crate::table;
 
 /// What the missing can do.
@@ -30,6 +30,18 @@ pub enum CaCommand {
         /// Life of its certificate, such as 3650d.
         #[arg(long, value_name = "SPAN", value_parser = span)]
         ttl: Option<Ttl>,
+    },
+    /// Begin an authority under a root of your own house: print the request for the root's owner to sign.
+    Request {
+        /// Write it to this new file instead.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Take the chain that the root's owner made of the request; the authority is prepared then.
+    Import {
+        /// PEM file: the authority's certificate first, then intermediates, the root last.
+        #[arg(value_name = "FILE")]
+        chain: PathBuf,
     },
     /// Accept what a prepared authority signs. Needs everybody to know it.
     Trust(StepArgs),
@@ -135,6 +147,26 @@ impl CaCommand {
                 out.either(&list.authorities, || shown(&list, now_ms()))
             }
             Self::Prepare { ttl } => prepare(session, out, ttl.map(|ttl| ttl.0)),
+            Self::Request { out: file } => {
+                let csr = identities.request_authority()?;
+                match file {
+                    None => out.either(&serde_json::json!({ "csr": csr }), || csr.trim_end().to_owned()),
+                    Some(file) => {
+                        write_new(file, csr.as_bytes())?;
+                        let shown = file.display().to_string();
+                        out.either(&serde_json::json!({ "csr": csr, "file": shown }), || {
+                            format!("{shown} is for the owner of the root; then: strongroom ca import CHAIN")
+                        })
+                    }
+                }
+            }
+            Self::Import { chain } => {
+                let text = String::from_utf8_lossy(&read_file(chain)?).into_owned();
+                let id = identities.import_authority(&text)?;
+                out.either(&serde_json::json!({ "id": id }), || {
+                    format!("{id} is prepared; go on when everybody knows it: strongroom ca rotate")
+                })
+            }
             Self::Trust(args) => args.run(session, out, "trust"),
             Self::Activate(args) => args.run(session, out, "activate"),
             Self::Remove(args) => {
