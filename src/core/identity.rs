@@ -47,6 +47,8 @@ pub(super) const MAX_POLICIES: usize = 64;
 pub(super) const OPERATORS: &str = "operator/";
 /// Identities below this folder stand for certificates of an outside PKI; nobody is registered or enrolled there.
 pub(super) const OUTSIDE: &str = "cert/";
+/// The listener's own identity in the ledger.
+pub(super) const LISTENER: &str = "server";
 /// Longest time after the end of its certificate in which an identity may be allowed to renew, seconds.
 pub(super) const MAX_GRACE_S: u64 = 30 * 86_400;
 

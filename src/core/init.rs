@@ -18,7 +18,9 @@ use crate::store::sidecar::{AnchorFile, HeaderFiles};
 
 use super::authorities::{self, AuthorityRecord, Stage};
 use super::error::VaultError;
-use super::identity::{ADMIN_POLICY, ADMIN_TEXT, DEFAULT_POLICY, DEFAULT_TEXT, IDENTITIES, IdentityRecord, POLICIES};
+use super::identity::{
+    ADMIN_POLICY, ADMIN_TEXT, DEFAULT_POLICY, DEFAULT_TEXT, IDENTITIES, IdentityRecord, LISTENER, POLICIES,
+};
 use super::ledger::{self, How};
 use super::mount::MountRecord;
 use super::normalised;
@@ -152,7 +154,7 @@ fn fill(
         created_ms: now_ms,
         changed_ms: now_ms,
     };
-    let listener = SpiffeId::new(plan.trust_domain, "server").map_err(|_| VaultError::Internal)?;
+    let listener = SpiffeId::new(plan.trust_domain, LISTENER).map_err(|_| VaultError::Internal)?;
     let issued = [(server, &listener, How::Server), (operator, &plan.operator, How::Init)];
     let mut group = barrier.begin();
     group.run(|tx| -> Result<(), VaultError> {

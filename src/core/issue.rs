@@ -118,7 +118,19 @@ pub(super) fn server(
         bundle.cert_pem.push_str(&record.certificate);
         bundle.cert_pem.extend(above.iter().take(above.len().saturating_sub(1)).copied());
     }
-    Ok((enter(tx, snapshot, order, &bundle.cert_pem)?, bundle))
+    let mut issued = enter(tx, snapshot, order, &bundle.cert_pem)?;
+    // The listener shows one certificate: those before it are spent, and hold up nothing.
+    for (fingerprint, facts) in snapshot.ledger.of(order.identity.path()) {
+        if facts.how != How::Server || facts.superseded {
+            continue;
+        }
+        if let Some(mut row) = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)? {
+            row.superseded_by = Some(super::mount::hex(&issued.fingerprint));
+            ledger::put(tx, &fingerprint, &row)?;
+            issued.touched.push(Touch::Certificate(fingerprint));
+        }
+    }
+    Ok((issued, bundle))
 }
 
 /// How long, and from when: a certificate that follows a "revoke all" of the same second must not look older than it.

@@ -4,7 +4,7 @@
 //! what no certificate can: who has renewed and must not appear again, what was revoked, and what an authority still
 //! vouches for. A copy of the facts is kept in memory for listings and for the check of each request.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use parking_lot::RwLock;
 use rustls_pki_types::CertificateDer;
@@ -233,23 +233,11 @@ impl Ledger {
         rows.cloned().collect()
     }
 
-    /// How many certificates of each identity an authority still vouches for.
-    pub(super) fn living(&self, authority: AuthorityId, now_ms: u64) -> BTreeMap<String, usize> {
-        let mut found = BTreeMap::new();
-        for facts in self.0.read().rows.values() {
-            let counts = facts.authority == authority && facts.not_after_ms > now_ms;
-            if counts && !facts.superseded && facts.revoked.is_none() {
-                *found.entry(facts.identity.clone()).or_default() += 1;
-            }
-        }
-        found
-    }
-
-    /// Identities with a certificate that has not ended.
-    pub(super) fn identities(&self, now_ms: u64) -> BTreeSet<String> {
+    /// Every certificate that has not ended, was not renewed and not revoked.
+    pub(super) fn living(&self, now_ms: u64) -> Vec<Facts> {
         let held = self.0.read();
-        let rows = held.rows.values().filter(|facts| facts.not_after_ms > now_ms && facts.how != How::Server);
-        rows.filter(|facts| facts.revoked.is_none() && !facts.superseded).map(|facts| facts.identity.clone()).collect()
+        let rows = held.rows.values().filter(|facts| facts.not_after_ms > now_ms);
+        rows.filter(|facts| !facts.superseded && facts.revoked.is_none()).cloned().collect()
     }
 
     /// A few rows that nobody needs any more.

@@ -11,6 +11,7 @@ use crate::pki::Bundle;
 use super::committer::{Done, Job, Work};
 use super::error::VaultError;
 use super::facts::Facts;
+use super::identity::LISTENER;
 use super::issue::{self, Issued, Order};
 use super::ledger::How;
 use super::request::Reply;
@@ -60,7 +61,7 @@ pub(super) fn issue_client(vault: &Vault, identity: &SpiffeId, life_s: u64) -> R
 
 pub(super) fn issue_server(vault: &Vault, names: &[String], life_s: u64) -> Result<Bundle, VaultError> {
     let names = names.to_vec();
-    let identity = SpiffeId::new(&vault.settings.trust_domain, "server").map_err(|_| VaultError::Internal)?;
+    let identity = SpiffeId::new(&vault.settings.trust_domain, LISTENER).map_err(|_| VaultError::Internal)?;
     perform(vault, "sys/strongroom/certificates", "the listener's certificate", move |tx, snapshot, now_ms| {
         let how = How::Server;
         let order =

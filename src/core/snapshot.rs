@@ -19,7 +19,7 @@ use crate::policy::{Acl, Policy};
 use super::authorities::Authorities;
 use super::caller::{Caller, Origin};
 use super::error::VaultError;
-use super::identity::{self, DEFAULT_POLICY, GroupRecord, IDENTITIES, IdentityRecord, POLICIES};
+use super::identity::{self, DEFAULT_POLICY, GroupRecord, IDENTITIES, IdentityRecord, LISTENER, POLICIES};
 use super::ledger::{self, Fingerprint, Ledger};
 use super::limits;
 use super::mount::{Mount, MountTable};
@@ -187,6 +187,30 @@ impl Snapshot {
         };
         let living = self.ledger.issued_by(authority, now_ms).into_iter();
         living.filter_map(|facts| Some((facts.serial.clone(), since(&facts)?.min(now_ms)))).collect()
+    }
+
+    /// Paths of those who hold a certificate that counts, of one authority or of any: not ended, renewed or revoked, of an
+    /// authority that is accepted, and of an identity that is registered and not disabled. The listener is `server`.
+    pub(super) fn holders(&self, authority: Option<AuthorityId>, now_ms: u64) -> BTreeSet<String> {
+        let counts = |facts: &ledger::Facts| {
+            let accepted = self.authorities.get(facts.authority).is_some_and(|own| own.record.stage.verifies());
+            let wanted = authority.is_none_or(|wanted| wanted == facts.authority);
+            let standing = facts.how == ledger::How::Server
+                || self
+                    .facts
+                    .identities
+                    .get(&facts.identity)
+                    .is_some_and(|record| record.disabled.is_none() && facts.issued_ms >= record.not_before_ms);
+            accepted && wanted && standing
+        };
+        self.ledger.living(now_ms).into_iter().filter(counts).map(|facts| facts.identity).collect()
+    }
+
+    /// As [`Snapshot::holders`] of any authority, without the listener.
+    pub(super) fn clients(&self, now_ms: u64) -> BTreeSet<String> {
+        let mut holders = self.holders(None, now_ms);
+        holders.remove(LISTENER);
+        holders
     }
 
     /// What is on record of the identity with this path.

@@ -147,9 +147,9 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
         }
         ("remove", Stage::Prepared | Stage::Trusted) => (Stage::Removed, tainted),
         ("remove", Stage::Retiring) => {
-            let living = change.snapshot.ledger.living(id, change.now_ms);
-            if !living.is_empty() && !force {
-                let names: Vec<String> = living.into_keys().collect();
+            let holders = change.snapshot.holders(Some(id), change.now_ms);
+            if !holders.is_empty() && !force {
+                let names: Vec<String> = holders.into_iter().collect();
                 return Err(held_up("certificates of this authority are in use", &names));
             }
             (Stage::Removed, tainted)
@@ -290,12 +290,8 @@ fn named(id: AuthorityId) -> Result<Reply, VaultError> {
 /// Identities that were seen lately and do not trust today's bundle.
 pub(super) fn behind(snapshot: &Snapshot, sightings: &super::super::sightings::Sightings, now_ms: u64) -> Vec<String> {
     let bundle = hex(&snapshot.authorities.bundle_id());
-    let with_certificate = snapshot.ledger.identities(now_ms).into_iter();
-    let behind = with_certificate.filter(|path| {
-        snapshot.identity(path).is_some_and(|record| record.disabled.is_none())
-            && sightings
-                .of(path)
-                .is_none_or(|seen| seen.bundle != bundle && now_ms.saturating_sub(seen.at_ms) < FORGOTTEN_MS)
+    let behind = snapshot.clients(now_ms).into_iter().filter(|path| {
+        sightings.of(path).is_none_or(|seen| seen.bundle != bundle && now_ms.saturating_sub(seen.at_ms) < FORGOTTEN_MS)
     });
     behind.collect()
 }

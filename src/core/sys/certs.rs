@@ -31,7 +31,7 @@ fn count(number: usize) -> u64 {
 }
 
 fn authority(inquiry: &Inquiry<'_>, facts: &AuthorityFacts) -> RotationInfo {
-    let all = inquiry.snapshot.ledger.identities(inquiry.now_ms).len();
+    let all = inquiry.snapshot.clients(inquiry.now_ms).len();
     let (total, done) = match facts.record.stage {
         // Its way leads over everybody who must trust it.
         Stage::Prepared | Stage::Trusted => {
@@ -39,7 +39,7 @@ fn authority(inquiry: &Inquiry<'_>, facts: &AuthorityFacts) -> RotationInfo {
             (all, all.saturating_sub(behind))
         }
         Stage::Retiring => {
-            let left = inquiry.snapshot.ledger.living(facts.id, inquiry.now_ms).len();
+            let left = inquiry.snapshot.holders(Some(facts.id), inquiry.now_ms).len();
             (all.max(left), all.max(left) - left)
         }
         Stage::Active | Stage::Removed | Stage::Revoked => (0, 0),
@@ -97,7 +97,7 @@ fn clients(inquiry: &Inquiry<'_>) -> Vec<RotationInfo> {
     let ledger = &inquiry.snapshot.ledger;
     let mut late = Vec::new();
     let (mut all, mut due) = (0, 0);
-    for path in ledger.identities(inquiry.now_ms) {
+    for path in inquiry.snapshot.clients(inquiry.now_ms) {
         let living = ledger
             .of(&path)
             .into_iter()

@@ -178,8 +178,22 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     // As everywhere on this wire, deleting what is not there is no error.
     tx.remove_entry(IDENTITIES, &change.tail)?;
     tx.remove_entry(MountId::SIGHTINGS, &change.tail)?;
+    // With the record goes the mark of a revocation: whoever is registered under this name later must not be met by
+    // certificates from before.
+    let mut gone = Vec::new();
+    for (fingerprint, facts) in change.snapshot.ledger.of(&change.tail) {
+        if facts.revoked.is_some() || facts.not_after_ms <= change.now_ms {
+            continue;
+        }
+        if let Some(mut row) = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)? {
+            row.revoked = Some(Revoked { at_ms: change.now_ms, reason: "its identity was removed".to_owned() });
+            ledger::put(tx, &fingerprint, &row)?;
+            gone.push(Touch::Certificate(fingerprint));
+        }
+    }
     let mut done = finish(tx, change, Reply::none(), Touch::Identity(change.tail.clone()))?;
     done.restricts = true;
+    done.touched.extend(gone);
     Ok(done)
 }
 

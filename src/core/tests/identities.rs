@@ -208,6 +208,23 @@ fn a_renewal_ends_the_one_before_and_a_copy_freezes_the_identity() {
 }
 
 #[test]
+fn a_removed_identity_leaves_no_certificate_behind() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let (_, first) = enrolled(&rig, "app/web");
+    let old = holder(&rig, &first.certificate);
+    rig.write(&operator, "sys/strongroom/revoke/app/web", "{}").expect("revoked");
+    rig.ask(&operator, Operation::Delete, "sys/strongroom/identities/app/web", "").expect("removed");
+    rig.write(&operator, "sys/strongroom/identities/app/web", r#"{"policies":["app"]}"#).expect("again");
+    assert!(!works(&rig, &old), "the mark of the revocation went with the record");
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    assert!(!works(&rig, &old));
+    let fresh = enroll(&rig, &string(&rig, "app/web", ""), &Key::new()).expect("enrolled anew");
+    assert!(works(&rig, &holder(&rig, &fresh.certificate)));
+}
+
+#[test]
 fn renewing_is_for_ones_own_identity_only() {
     let rig = Rig::new();
     let (_, first) = enrolled(&rig, "app/web");
@@ -325,7 +342,15 @@ fn an_authority_follows_another_and_nobody_is_cut_off_unasked() {
     let new = holder(&rig, renewed["certificate"].as_str().expect("PEM"));
     assert_eq!(new.origin, Origin::Own(AuthorityId::parse(&id).expect("an id")));
     match ca(&format!("{first_id}/remove"), "{}") {
-        Err(VaultError::BadRequest(text)) => assert!(text.contains("ops/olga") && !text.contains("app/web"), "{text}"),
+        Err(VaultError::BadRequest(text)) => {
+            assert!(text.contains("ops/olga") && text.contains("server") && !text.contains("app/web"), "{text}");
+        }
+        other => panic!("expected to be held up, got {:?}", other.err()),
+    }
+    // The listener has moved, as the daemon makes it do.
+    rig.vault.issue_server(&["localhost".to_owned()], 3_600).expect("issued");
+    match ca(&format!("{first_id}/remove"), "{}") {
+        Err(VaultError::BadRequest(text)) => assert!(text.contains("ops/olga") && !text.contains("server"), "{text}"),
         other => panic!("expected to be held up, got {:?}", other.err()),
     }
     let due = |caller: &Caller| rig.read(caller, "sys/strongroom/ca").expect("public")["renew"].clone();

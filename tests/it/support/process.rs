@@ -1,6 +1,7 @@
 //! The daemon as a process: a vault made by `init`, files compared byte for byte.
 
 use std::io::Write;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -69,7 +70,7 @@ pub fn snapshot(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         for entry in std::fs::read_dir(next).unwrap().flatten() {
             if entry.path().is_dir() {
                 waiting.push(entry.path());
-            } else {
+            } else if !entry.file_type().unwrap().is_socket() {
                 found.push((entry.path(), std::fs::read(entry.path()).unwrap()));
             }
         }
