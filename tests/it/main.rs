@@ -14,6 +14,7 @@ mod enroll;
 mod enroll_listener;
 mod flood;
 mod formats;
+mod identities;
 mod identities_cli;
 mod kv;
 mod layers;

@@ -1,7 +1,7 @@
 //! Rotation as an operator meets it: the real daemon on a real store, killed, cheated and searched.
 
 mod hooks;
-mod house;
+pub mod house;
 mod load;
 mod oldkey;
 mod postgres;

@@ -1,0 +1,4 @@
+//! Identities from the first certificate to the last, with the real daemon and the real command.
+
+mod life;
+mod town;
