@@ -1,4 +1,5 @@
 //! Identities from the first certificate to the last, with the real daemon and the real command.
 
 mod life;
+mod revoked;
 mod town;
