@@ -2,5 +2,6 @@
 
 mod authorities;
 mod life;
+mod refused;
 mod revoked;
 mod town;
