@@ -3,6 +3,7 @@
 //! them on demand, and can hold one still.
 
 mod approvals;
+mod authorities;
 mod delivery;
 mod generated;
 mod groups;

@@ -227,10 +227,22 @@ pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     let Some(named) = text_field(&object, "certificate")? else {
         // Dates in certificates are whole seconds: everything issued up to this one must be older than the mark.
         let mark_ms = (change.now_ms / 1_000 + 1) * 1_000;
-        return steer(tx, change, |record| {
+        let mut done = steer(tx, change, |record| {
             record.not_before_ms = record.not_before_ms.max(mark_ms);
             Ok(())
-        });
+        })?;
+        // The mark does not cover what was issued in this second under an earlier mark, nor what was issued before the
+        // clock was set back: those end by name.
+        for (fingerprint, facts) in change.snapshot.ledger.of(&change.tail) {
+            if facts.issued_ms.saturating_add(2_000) < change.now_ms || facts.revoked.is_some() {
+                continue;
+            }
+            let Some(mut row) = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)? else { continue };
+            row.revoked = Some(Revoked { at_ms: change.now_ms, reason: reason.clone() });
+            ledger::put(tx, &fingerprint, &row)?;
+            done.touched.push(Touch::Certificate(fingerprint));
+        }
+        return Ok(done);
     };
     let wanted: String = named.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
     let all = change.snapshot.ledger.of(&change.tail);
