@@ -1,0 +1,281 @@
+//! Full mutual handshakes with one read each, beside a bare TLS server that checks the same certificates; requests while
+//! the listener's certificate changes; and how fast a fleet is enrolled: `cargo bench --bench handshake`.
+//! `STRONGROOM_BENCH_ROUNDS` (6), `STRONGROOM_BENCH_SECONDS` (1), `STRONGROOM_BENCH_SWAP_SECONDS` (5) and
+//! `STRONGROOM_BENCH_FLEET` (1000) set how much.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a measurement needs the clock")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Connection, Server, announce, config, get, post, row};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use strongroom::daemon::enroller::VaultEnroller;
+use strongroom::enroll::EnrollString;
+use strongroom::http::{self, Limits};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+
+const READ: &str = "secret/data/app/settings";
+
+fn main() {
+    match common::role().as_deref() {
+        Some("vault") => serve_vault(false),
+        Some("swapping") => serve_vault(true),
+        Some(_) => serve_bare(),
+        None => measure(),
+    }
+}
+
+/// Both listeners; the certificate of the first is replaced ten times a second if `swapping`.
+fn serve_vault(swapping: bool) {
+    let folder = common::folder();
+    let (vault, made) = common::make(folder.path());
+    let ((listener, address), (second, enroll)) = (common::listen(), common::listen());
+    let tls = common::tls(&made);
+    let (_stop, stopped) = watch::channel(false);
+    announce([address, enroll], &made.ca_pem, &made.operator);
+    if swapping {
+        let (vault, tls) = (Arc::clone(&vault), Arc::clone(&tls));
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_millis(100));
+                let next = vault.issue_server(&["localhost".to_owned()], 3600).unwrap();
+                tls.replace_server(next.cert_pem.as_bytes(), next.key_pem.reveal().as_bytes()).unwrap();
+            }
+        });
+    }
+    let enroller = Arc::new(VaultEnroller::new(Arc::clone(&vault), address.port()));
+    let (limits, for_enrolment) = (common::limits(Limits::default()), common::limits(Limits::enrolment()));
+    common::runtime().block_on(async {
+        let enrolment =
+            tokio::spawn(http::enroll::serve(second, Arc::clone(&tls), for_enrolment, enroller, stopped.clone()));
+        http::serve_with(listener, tls, "example.org".to_owned(), limits, vault, stopped).await.unwrap();
+        enrolment.await.unwrap().unwrap();
+    });
+}
+
+/// Accepts, checks the certificate, reads until the head ends, writes a reply of the size of the vault's.
+fn serve_bare() {
+    let folder = common::folder();
+    let (_vault, made) = common::make(folder.path());
+    let (listener, address) = common::listen();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(made.ca_pem.as_bytes()).unwrap()).unwrap();
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let mut settings = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_client_cert_verifier(verifier.unwrap())
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(made.server.cert_pem.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(made.server.key_pem.reveal().as_bytes()).unwrap(),
+        )
+        .unwrap();
+    settings.send_tls13_tickets = 0;
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(settings));
+    let body = "x".repeat(400);
+    let reply =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let reply: Arc<[u8]> = reply.into_bytes().into();
+    listener.set_nonblocking(true).unwrap();
+    announce([address, address], &made.ca_pem, &made.operator);
+    common::runtime().block_on(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let (acceptor, reply) = (acceptor.clone(), Arc::clone(&reply));
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let (mut bytes, mut filled) = ([0; 4096], 0);
+                while let Ok(read @ 1..) = stream.read(&mut bytes[filled..]).await {
+                    filled += read;
+                    if bytes[..filled].ends_with(b"\r\n\r\n") {
+                        filled = 0;
+                        if stream.write_all(&reply).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+struct Figures {
+    rate: f64,
+    p50_us: f64,
+    p99_us: f64,
+    cpu_us: f64,
+}
+
+/// Connections one after the other by each of `clients` threads, a read on each.
+fn round(server: &Server, clients: usize, time: Duration) -> Figures {
+    let ask = get(READ);
+    let (cpu, start) = (server.cpu(), Instant::now());
+    let mut times: Vec<Duration> = std::thread::scope(|scope| {
+        let work = || {
+            let mut times = Vec::new();
+            while start.elapsed() < time {
+                let began = Instant::now();
+                assert_eq!(server.connect(&server.operator).ask(&ask).unwrap().0, 200);
+                times.push(began.elapsed());
+            }
+            times
+        };
+        let running: Vec<_> = (0..clients).map(|_| scope.spawn(work)).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let elapsed = start.elapsed().as_secs_f64();
+    times.sort_unstable();
+    let micros = |part| common::percentile(&times, part).as_secs_f64() * 1e6;
+    let count = times.len() as f64;
+    let cpu_us = (server.cpu() - cpu) * 1e6 / count;
+    Figures { rate: count / elapsed, p50_us: micros(50), p99_us: micros(99), cpu_us }
+}
+
+fn median(rounds: &[Figures], of: fn(&Figures) -> f64) -> f64 {
+    let mut all: Vec<f64> = rounds.iter().map(of).collect();
+    all.sort_by(f64::total_cmp);
+    (all[(all.len() - 1) / 2] + all[all.len() / 2]) / 2.0
+}
+
+fn order(operator: &mut Connection, path: &str, body: &Value) -> Value {
+    let (status, reply) = operator.ask(&post(path, &body.to_string())).unwrap();
+    assert!(matches!(status, 200 | 204), "{path}: {status} {}", String::from_utf8_lossy(&reply));
+    serde_json::from_slice::<Value>(&reply).map(|reply| reply["data"].clone()).unwrap_or_default()
+}
+
+fn prepared(role: &str) -> Server {
+    let server = Server::start(role);
+    let mut operator = server.connect(&server.operator);
+    order(&mut operator, READ, &json!({ "data": { "KEY": "v".repeat(100) } }));
+    server
+}
+
+fn measure() {
+    let rounds = common::number("STRONGROOM_BENCH_ROUNDS", 6);
+    let time = Duration::from_secs(common::number("STRONGROOM_BENCH_SECONDS", 1));
+    let (vault, bare) = (prepared("vault"), Server::start("bare"));
+    println!("handshake and read, medians of {rounds} rounds of {} s", time.as_secs());
+    println!("{:<14}{:>10}{:>10}{:>10}{:>14}", "", "conn/s", "p50 us", "p99 us", "cpu us/conn");
+    for clients in [1, 8] {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            ours.push(round(&vault, clients, time));
+            theirs.push(round(&bare, clients, time));
+        }
+        for (name, rounds) in [("vault", &ours), ("bare", &theirs)] {
+            let of = |of| median(rounds, of);
+            println!(
+                "{:<14}{:>10.0}{:>10.0}{:>10.0}{:>14.1}",
+                format!("{name} c={clients}"),
+                of(|f| f.rate),
+                of(|f| f.p50_us),
+                of(|f| f.p99_us),
+                of(|f| f.cpu_us)
+            );
+        }
+        let ratio = |of: fn(&Figures) -> f64| median(&ours, of) / median(&theirs, of);
+        println!("vault/bare: rate {:.2}, cpu {:.2}", ratio(|f| f.rate), ratio(|f| f.cpu_us));
+    }
+    drop(bare);
+    swap();
+    fleet(&vault);
+}
+
+/// A thousand requests a second, each twentieth on a new connection, while the certificate changes ten times a second.
+fn swap() {
+    let server = prepared("swapping");
+    let time = Duration::from_secs(common::number("STRONGROOM_BENCH_SWAP_SECONDS", 5));
+    let (sent, failed, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let ask = get(READ);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let start = Instant::now();
+                let mut connection = server.connect(&server.operator);
+                for number in 1_u32.. {
+                    if stop.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    if number % 20 == 0 {
+                        connection = server.connect(&server.operator);
+                    }
+                    sent.fetch_add(1, Ordering::SeqCst);
+                    if !connection.ask(&ask).is_ok_and(|(status, _)| status == 200) {
+                        failed.fetch_add(1, Ordering::SeqCst);
+                        connection = server.connect(&server.operator);
+                    }
+                    // 250 a second by each thread.
+                    let due = Duration::from_millis(4) * number;
+                    std::thread::sleep(due.saturating_sub(start.elapsed()));
+                }
+            });
+        }
+        std::thread::sleep(time);
+        stop.store(true, Ordering::SeqCst);
+    });
+    let rate = sent.load(Ordering::SeqCst) as f64 / time.as_secs_f64();
+    println!("certificate swapped 10 times a second: {rate:.0} requests/s, {} failed", failed.load(Ordering::SeqCst));
+}
+
+/// Identities that are registered, given a string and enrolled, one after the other and by eight at a time.
+fn fleet(server: &Server) {
+    let count = common::number("STRONGROOM_BENCH_FLEET", 1000);
+    println!("enrolment of {count} identities, microseconds");
+    println!("{:<44}{:>10}{:>10}{:>10}", "", "median", "p99", "max");
+    for threads in [1_u64, 8] {
+        let strings: Vec<String> = {
+            let mut operator = server.connect(&server.operator);
+            let (mut times, mut strings) = (Vec::new(), Vec::new());
+            for number in 0..count {
+                let identity = format!("fleet{threads}/n{number}");
+                let began = Instant::now();
+                order(&mut operator, &format!("sys/strongroom/identities/{identity}"), &json!({ "policies": ["app"] }));
+                let body = json!({ "addresses": [local(server.second)] });
+                let made = order(&mut operator, &format!("sys/strongroom/enrollments/{identity}"), &body);
+                times.push(began.elapsed());
+                strings.push(made["string"].as_str().unwrap().to_owned());
+            }
+            row("registered, with a string", times);
+            strings
+        };
+        let next = AtomicU64::new(0);
+        let start = Instant::now();
+        let times: Vec<Duration> = std::thread::scope(|scope| {
+            let work = || {
+                let mut times = Vec::new();
+                while let Some(string) = strings.get(usize::try_from(next.fetch_add(1, Ordering::SeqCst)).unwrap()) {
+                    let began = Instant::now();
+                    let request = strongroom::pki::request(strongroom::pki::KeyType::default()).unwrap();
+                    let string = EnrollString::parse(string).unwrap();
+                    let patience = Duration::from_secs(20);
+                    let got = strongroom::client::enroll::enroll(&string, &request.csr_pem, patience).unwrap();
+                    times.push(began.elapsed());
+                    drop(config(&server.ca, &got.certificate, request.key_pem.reveal()));
+                }
+                times
+            };
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        let (elapsed, count) = (start.elapsed().as_secs_f64(), times.len() as f64);
+        row(&format!("enrolled, {threads} at a time"), times);
+        println!("    {count:.0} in {elapsed:.1} s: {:.0} a second", count / elapsed);
+    }
+}
+
+/// The name that the server certificate has, with the port of `address`.
+fn local(address: SocketAddr) -> String {
+    format!("localhost:{}", address.port())
+}

@@ -1,0 +1,124 @@
+//! How long a revoked certificate is good for: `cargo bench --bench revocation`. Each trial has a new certificate with an
+//! idle connection and one that asks all the time. `STRONGROOM_BENCH_TRIALS` (1000) sets how many.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a measurement needs the clock")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Connection, Server, announce, config, get, post, row};
+use serde_json::{Value, json};
+use strongroom::http::{self, Limits};
+use tokio::sync::watch;
+
+const READ: &str = "secret/data/app/settings";
+
+fn main() {
+    match common::role() {
+        Some(_) => serve(),
+        None => measure(),
+    }
+}
+
+fn serve() {
+    let folder = common::folder();
+    let (vault, made) = common::make(folder.path());
+    let (listener, address) = common::listen();
+    let (_stop, stopped) = watch::channel(false);
+    announce([address, address], &made.ca_pem, &made.operator);
+    let limits = common::limits(Limits::default());
+    let serving = http::serve_with(listener, common::tls(&made), "example.org".to_owned(), limits, vault, stopped);
+    common::runtime().block_on(serving).unwrap();
+}
+
+/// An order that is taken; its data.
+fn order(operator: &mut Connection, path: &str, body: &Value) -> Value {
+    let (status, reply) = operator.ask(&post(path, &body.to_string())).unwrap();
+    assert!(matches!(status, 200 | 204), "{path}: {status} {}", String::from_utf8_lossy(&reply));
+    serde_json::from_slice::<Value>(&reply).map(|reply| reply["data"].clone()).unwrap_or_default()
+}
+
+struct Trial {
+    /// Of the order to revoke.
+    answer: Duration,
+    /// From the order to the first request that began then or later and was refused.
+    refused: Duration,
+    /// From the answer to the close of the idle connection; zero if it came first.
+    closed: Duration,
+    /// From the order to that.
+    closed_in_all: Duration,
+    /// Requests that began after the answer and were served.
+    late: u64,
+}
+
+fn trial(server: &Server, operator: &mut Connection, number: u64) -> Trial {
+    let identity = format!("app/n{}", number % 50);
+    order(operator, &format!("sys/strongroom/identities/{identity}"), &json!({ "policies": ["app"] }));
+    let request = strongroom::pki::request(strongroom::pki::KeyType::default()).unwrap();
+    let body = json!({ "identity": identity, "csr": request.csr_pem });
+    let made = order(operator, "sys/strongroom/certificates", &body);
+    let cert = made["certificate"].as_str().unwrap();
+    let holder = config(&server.ca, cert, request.key_pem.reveal());
+    let leaf = strongroom::pki::leaf(cert.as_bytes()).unwrap();
+    let ask = get(READ);
+    let (mut idle, mut busy) = (server.connect(&holder), server.connect(&holder));
+    assert_eq!(idle.ask(&ask).unwrap().0, 200);
+    assert_eq!(busy.ask(&ask).unwrap().0, 200);
+    let named: String = leaf_fingerprint(cert);
+    drop(leaf);
+    std::thread::scope(|scope| {
+        let closing = scope.spawn(|| {
+            idle.wait_for_end();
+            Instant::now()
+        });
+        let asking = scope.spawn(|| {
+            // When each request that was served began, the last alone; and the first that was not.
+            let mut last = Instant::now();
+            loop {
+                let began = Instant::now();
+                match busy.ask(&ask) {
+                    Ok((200, _)) => last = began,
+                    Ok((403, _)) | Err(_) => return (last, Instant::now()),
+                    Ok((status, _)) => panic!("{status}"),
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_millis(2));
+        let sent = Instant::now();
+        order(operator, &format!("sys/strongroom/revoke/{identity}"), &json!({ "certificate": named }));
+        let answered = Instant::now();
+        let (last, refused) = asking.join().unwrap();
+        let closed = closing.join().unwrap();
+        Trial {
+            answer: answered - sent,
+            refused: refused.saturating_duration_since(sent),
+            closed: closed.saturating_duration_since(answered),
+            closed_in_all: closed.saturating_duration_since(sent),
+            late: u64::from(last > answered),
+        }
+    })
+}
+
+fn leaf_fingerprint(pem: &str) -> String {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    strongroom::crypto::hash::sha256(&[&der]).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn measure() {
+    let trials = common::number("STRONGROOM_BENCH_TRIALS", 1000);
+    let server = Server::start("vault");
+    let mut operator = server.connect(&server.operator);
+    let policy = r#"path "secret/data/app/*" { capabilities = ["read"] }"#;
+    order(&mut operator, "sys/policies/acl/app", &json!({ "policy": policy }));
+    order(&mut operator, READ, &json!({ "data": { "KEY": "value" } }));
+    let all: Vec<Trial> = (0..trials).map(|number| trial(&server, &mut operator, number)).collect();
+    println!("{trials} revocations, microseconds");
+    println!("{:<44}{:>10}{:>10}{:>10}", "", "median", "p99", "max");
+    let times = |of: fn(&Trial) -> Duration| all.iter().map(of).collect::<Vec<_>>();
+    row("order to answer", times(|trial| trial.answer));
+    row("order to first refusal", times(|trial| trial.refused));
+    row("order to close of the idle connection", times(|trial| trial.closed_in_all));
+    row("answer to close of the idle connection", times(|trial| trial.closed));
+    println!("requests begun after the answer and served: {}", all.iter().map(|trial| trial.late).sum::<u64>());
+}
