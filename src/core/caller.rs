@@ -1,10 +1,16 @@
 //! Who asks: facts about the peer, taken from its certificate by the TLS layer and never from the request.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::pki::AuthorityId;
+use crate::pki::outside::OutsideFacts;
+
+use super::identity::OUTSIDE;
+use super::mount::hex;
+use super::roles::Outside;
 
 /// One authenticated peer and one request of it.
 #[derive(Clone)]
@@ -26,8 +32,34 @@ pub struct Caller {
     pub request_id: String,
     /// The bundle of authorities that the client trusts, as it says: see `sys/strongroom/ca`.
     pub bundle: Option<[u8; 16]>,
-    /// The token of `X-Vault-Token`, if one came.
+    /// The token of `X-Vault-Token`, if one came. Worth something to the identity it was made for only.
     pub token: Option<Arc<SecretText>>,
+}
+
+impl Caller {
+    /// The peer with this certificate of an outside PKI, at `remote` (`host:port`), without a request yet. Its identity
+    /// is `spiffe://<trust domain>/cert/<64 hexadecimal digits of the certificate's SHA-256>`; `None` when that cannot be
+    /// one.
+    #[must_use]
+    pub fn outside(facts: OutsideFacts, trust_domain: &str, remote: String) -> Option<Self> {
+        let identity = SpiffeId::new(trust_domain, &format!("{OUTSIDE}{}", hex(&facts.fingerprint))).ok()?;
+        Some(Self {
+            identity: Arc::new(identity),
+            fingerprint: facts.fingerprint,
+            not_before_ms: facts.not_before_ms,
+            not_after_ms: facts.not_after_ms,
+            origin: Origin::Outside(Arc::new(Outside::new(facts))),
+            remote,
+            request_id: String::new(),
+            bundle: None,
+            token: None,
+        })
+    }
+
+    /// The peer's network address, if it came over a network.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.remote.parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical())
+    }
 }
 
 impl std::fmt::Debug for Caller {
@@ -41,6 +73,8 @@ impl std::fmt::Debug for Caller {
 pub enum Origin {
     /// One of the vault's own authorities; proved under those alone.
     Own(AuthorityId),
+    /// A PKI that a role of `auth/cert` names. The certificate has no name here but its own fingerprint.
+    Outside(Arc<Outside>),
     /// The vault itself acts; there is no certificate.
     Internal,
 }

@@ -10,10 +10,12 @@ use crate::barrier::View;
 use crate::engine::Plan;
 use crate::policy::{Ask, Capability, Decision};
 
+use super::auth;
 use super::error::VaultError;
 use super::mount::Mount;
 use super::request::{Body, Operation};
-use super::snapshot::{Snapshot, Subject};
+use super::snapshot::Snapshot;
+use super::subject::Subject;
 use super::sys::{self, Guard, Route};
 
 /// Where a request leads.
@@ -34,11 +36,15 @@ pub(super) enum Target {
 impl Target {
     /// Looks the path up in the route table or the mount table.
     pub(super) fn of(snapshot: &Snapshot, operation: Operation, path: &Path) -> Self {
-        if path.segments().next() == Some("sys") {
-            return match sys::find(operation, path) {
-                Ok(route) => Self::Sys(route),
-                Err(error) => Self::Nowhere(error),
-            };
+        let own = match path.segments().next() {
+            Some("sys") => Some(sys::find(operation, path)),
+            Some("auth") => Some(auth::find(operation, path)),
+            _ => None,
+        };
+        match own {
+            Some(Ok(route)) => return Self::Sys(route),
+            Some(Err(error)) => return Self::Nowhere(error),
+            None => {}
         }
         let Some((mount, relative)) = snapshot.mounts.route(path) else {
             return Self::Nowhere(VaultError::NoRoute(path.as_str().to_owned()));
@@ -52,10 +58,17 @@ impl Target {
     /// Type of what answers, for the audit log.
     pub(super) fn kind(&self) -> Option<&'static str> {
         match self {
+            Self::Sys(route) if route.pattern.starts_with("auth/cert/") => Some("cert"),
+            Self::Sys(route) if route.pattern.starts_with("auth/token/") => Some("token"),
             Self::Sys(_) => Some("system"),
             Self::Mount { mount, .. } => Some(mount.kind),
             Self::Nowhere(_) => None,
         }
+    }
+
+    /// Whether the certificate alone counts, whatever token comes along.
+    pub(super) fn logs_in(&self) -> bool {
+        matches!(self, Self::Sys(route) if route.guard == Guard::Login)
     }
 
     /// Whether it runs in the committer.
@@ -91,15 +104,18 @@ impl Question<'_> {
     /// Decides before the request is audited. A `POST` that may be create or update passes when either is allowed;
     /// [`Question::settle`] decides which one it is, on the state that the write applies to.
     pub(super) fn decide(&self, target: &mut Target) -> Verdict {
+        if let Some(why) = self.subject.refused {
+            return Verdict { decision: "deny", rule: Some(why.to_owned()), outcome: Err(VaultError::Forbidden) };
+        }
         let (sudo, open, either) = match &*target {
             Target::Sys(route) => (route.sudo, route.guard == Guard::Open, false),
             Target::Mount { plan, .. } => (plan.sudo, false, plan.checks_existence),
             Target::Nowhere(_) => (false, false, false),
         };
-        if matches!(&*target, Target::Sys(route) if route.guard == Guard::Own) {
-            return match self.subject.policies.is_empty() {
-                false => Verdict { decision: "own", rule: None, outcome: self.offered(target) },
-                true => Verdict { decision: "deny", rule: None, outcome: Err(VaultError::Forbidden) },
+        if matches!(&*target, Target::Sys(route) if route.guard.is_own()) {
+            return match self.subject.known {
+                true => Verdict { decision: "own", rule: None, outcome: self.offered(target) },
+                false => Verdict { decision: "deny", rule: None, outcome: Err(VaultError::Forbidden) },
             };
         }
         if open {
@@ -149,8 +165,8 @@ impl Question<'_> {
                 };
                 (capability, plan.sudo)
             }
-            (Target::Sys(route), _) if route.guard == Guard::Own => {
-                return if self.subject.policies.is_empty() { Err(VaultError::Forbidden) } else { Ok(()) };
+            (Target::Sys(route), _) if route.guard.is_own() => {
+                return if self.subject.known { Ok(()) } else { Err(VaultError::Forbidden) };
             }
             (Target::Sys(route), _) => {
                 let capability = match self.operation {
@@ -172,7 +188,7 @@ impl Question<'_> {
         let object = self.body.object().ok()?;
         let parameters: Vec<(&str, &[u8])> = object.entries().map(|(name, raw)| (name, raw.get().as_bytes())).collect();
         let ask = Ask { path: self.path, capability, sudo, parameters: Some(&parameters), wrap_ttl: self.wrap_ttl };
-        match self.subject.acl.decide(&ask) {
+        match self.subject.decide(&ask) {
             Decision::Allow { rule } => Some(rule.to_string()),
             Decision::Deny { .. } => None,
         }

@@ -159,11 +159,11 @@ impl Facts {
     ) -> ReplyFacts<'a> {
         match result {
             Ok(reply) => {
-                let status = match (reply.status, &reply.data) {
+                let status = match (reply.status, reply.data.is_some() || reply.auth.is_some()) {
                     (ReplyStatus::NotFoundWithBody, _) => 404,
                     (ReplyStatus::NotModified, _) => 304,
-                    (ReplyStatus::Ok, Some(_)) => 200,
-                    (ReplyStatus::Ok, None) => 204,
+                    (ReplyStatus::Ok, true) => 200,
+                    (ReplyStatus::Ok, false) => 204,
                 };
                 let version = object_of(reply).filter(|_| self.of_kv()).and_then(|object| version_in(&object));
                 ReplyFacts { outcome: Outcome::Ok, status, generation, fields, error: None, version }

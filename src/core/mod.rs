@@ -8,6 +8,7 @@
 //! What it refuses to know: HTTP, TLS, configuration files, a concrete store.
 
 mod approvals;
+mod auth;
 mod authorities;
 mod caller;
 mod committer;
@@ -28,12 +29,15 @@ mod pipeline;
 mod ports;
 mod request;
 mod rescue;
+mod roles;
 mod rotation;
 mod sessions;
 mod shares;
 mod sightings;
 mod snapshot;
+mod subject;
 mod sys;
+mod tokens;
 mod unseal;
 
 #[cfg(test)]
@@ -61,6 +65,7 @@ pub use enroll::{EnrollAttempt, Enrolled, GraceAttempt};
 pub use error::VaultError;
 pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, SystemClock};
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
+pub use roles::Outside;
 pub use sessions::{Session, Sessions};
 
 use committer::Committer;
@@ -321,7 +326,7 @@ impl Vault {
 
     /// Tells the listener what to accept from now on.
     fn publish_trust(&self, snapshot: &Snapshot) {
-        let trust = snapshot.authorities.trust();
+        let trust = snapshot.trust();
         self.trust.send_if_modified(|current| {
             let changed = **current != trust;
             if changed {

@@ -26,13 +26,20 @@ use super::limits::{self, Asked, Refused};
 use super::request::{Operation, Reply, Request};
 use super::rotation::{Errand, Order, ValueErrand};
 use super::sightings::Sightings;
-use super::snapshot::{Snapshot, Subject, Touch};
+use super::snapshot::{Snapshot, Touch};
+use super::subject::Subject;
 use super::sys::{Change, Effect, Inquiry, Route, Run};
-use super::{Caller, Live, Settings, Vault};
+use super::tokens::{self, Held};
+use super::{Caller, Live, Origin, Settings, Vault};
 
 pub(super) async fn handle(vault: &Vault, caller: &Caller, request: Request) -> Result<Reply, VaultError> {
     let mut bill = None;
-    let reply = match enter(vault, caller, request, &mut bill)? {
+    let mut step = enter(vault, caller, request, false, &mut bill)?;
+    if let Step::Spending(answer, request) = step {
+        answer.await.unwrap_or(Err(VaultError::Sealed))?;
+        step = enter(vault, caller, *request, true, &mut bill)?;
+    }
+    let reply = match step {
         Step::Answered(reply) => reply,
         // A dropped answer means that the committer stopped before it took the job: nothing was done.
         Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
@@ -42,9 +49,10 @@ pub(super) async fn handle(vault: &Vault, caller: &Caller, request: Request) -> 
             match permitted(vault, facts, route)? {
                 Step::Answered(reply) => reply,
                 Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
-                Step::Polling(..) | Step::Guarded(..) => return Err(VaultError::Internal),
+                Step::Polling(..) | Step::Guarded(..) | Step::Spending(..) => return Err(VaultError::Internal),
             }
         }
+        Step::Spending(..) => return Err(VaultError::Internal),
     };
     limits::settle(bill, &reply);
     Ok(reply)
@@ -55,32 +63,49 @@ enum Step {
     Waiting(oneshot::Receiver<Result<Reply, VaultError>>),
     /// Until something changes; decided already, and decided again when it wakes.
     Polling(Arc<Facts>, Poll),
+    /// Until a use of the token is taken away for good; then the request is looked at again.
+    Spending(oneshot::Receiver<Result<Reply, VaultError>>, Box<Request>),
     /// Until the approval of the request is used up; then it is done.
     Guarded(oneshot::Receiver<Result<Reply, VaultError>>, Arc<Facts>, &'static Route),
 }
 
 /// Everything up to the answer of a read, or up to the queue for a mutation. Synchronous, so that the `Arc<Live>` is
-/// gone before anything awaits.
-fn enter(vault: &Vault, caller: &Caller, request: Request, bill: &mut Option<Bill>) -> Result<Step, VaultError> {
+/// gone before anything awaits. `spent`: the request has been charged already, and so has its token of limited use.
+fn enter(
+    vault: &Vault,
+    caller: &Caller,
+    request: Request,
+    spent: bool,
+    bill: &mut Option<Bill>,
+) -> Result<Step, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?; // sealed?
     let Request { operation, path, body, wrap_ttl, if_none_match } = canonical(request); // canonical path
     let now_ms = vault.ports.clock.now_ms();
     let snapshot = live.snapshot.load_full();
+    let mut target = Target::of(&snapshot, operation, &path);
+    let bare = target.logs_in().then(|| Caller { token: None, ..caller.clone() });
+    let caller = bare.as_ref().unwrap_or(caller);
     let admitted = snapshot.admits(&vault.settings, caller, now_ms); // identify
     let subject = identify(&snapshot, &vault.settings, caller, now_ms);
-    if !subject.policies.is_empty() {
+    // Certificates of outside PKIs come and go without end: who they are is in the audit log.
+    if subject.known && !matches!(caller.origin, Origin::Outside(_)) {
         live.sightings.saw(caller, now_ms);
     }
     let asked = Asked { caller, admitted: admitted.is_ok(), operation, path: &path, now_ms };
-    let over = match limits::admit(&live.accounts, &snapshot.limits, &asked) {
-        Ok(charged) => {
+    let over = match (!spent).then(|| limits::admit(&live.accounts, &snapshot.limits, &asked)) {
+        None => None,
+        Some(Ok(charged)) => {
             *bill = charged; // within limits?
             None
         }
-        Err(over) if over.rule.is_none() => return Err(over.outcome), // see `limits.rs` why without an audit line
-        Err(over) => Some(over),
+        Some(Err(over)) if over.rule.is_none() => return Err(over.outcome), // see `limits.rs` why without an audit line
+        Some(Err(over)) => Some(over),
     };
-    let mut target = Target::of(&snapshot, operation, &path);
+    let limited = subject.token.as_ref().filter(|token| !spent && token.record.uses_left.is_some());
+    if let Some(token) = limited.filter(|_| over.is_none()) {
+        let answer = spend(vault, &live, caller, token, now_ms)?;
+        return Ok(Step::Spending(answer, Box::new(Request { operation, path, body, wrap_ttl, if_none_match })));
+    }
     let kind = target.kind();
     let question = Question { subject: &subject, operation, path: &path, body: &body, wrap_ttl };
     let verdict = match over {
@@ -94,7 +119,7 @@ fn enter(vault: &Vault, caller: &Caller, request: Request, bill: &mut Option<Bil
         mount_kind: kind,
         policies: Arc::clone(&subject.policies),
         decision: verdict.decision,
-        rule: verdict.rule.or(admitted.err().map(str::to_owned)),
+        rule: with_token(verdict.rule.or(admitted.err().map(str::to_owned)), &subject),
         time_ms: now_ms,
         secret_body: matches!(target, Target::Sys(route) if route.secret_body),
     };
@@ -142,6 +167,55 @@ fn enter(vault: &Vault, caller: &Caller, request: Request, bill: &mut Option<Bil
     Ok(Step::Answered(reply)) // answer
 }
 
+/// Takes a use away from a token before the request is looked at, as one change of its own: also a refused request
+/// counts.
+fn spend(
+    vault: &Vault,
+    live: &Live,
+    caller: &Caller,
+    token: &Held,
+    now_ms: u64,
+) -> Result<oneshot::Receiver<Result<Reply, VaultError>>, VaultError> {
+    let full = Path::parse("auth/token/use").map_err(|_| VaultError::Internal)?;
+    let facts = Arc::new(Facts {
+        caller: caller.clone(),
+        inner: engine::Request {
+            operation: Operation::Write,
+            path: full.clone(),
+            body: engine::Body::empty(),
+            if_none_match: None,
+        },
+        full,
+        mount_kind: Some("token"),
+        policies: Arc::from([]),
+        decision: "own",
+        rule: Some(format!("token:{}", token.record.accessor)),
+        time_ms: now_ms,
+        secret_body: false,
+    });
+    let id = token.id;
+    let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms: u64| {
+        Ok(Done::touching(Reply::none(), tokens::spend(tx, &snapshot.tokens, id, now_ms)?))
+    };
+    let (sender, answer) = oneshot::channel();
+    let job = Job { facts: Arc::clone(&facts), work: Work::Records(Box::new(work)), answer: sender };
+    match live.committer.submit(job) {
+        Ok(()) => Ok(answer),
+        Err(error) => {
+            let refused = Err(error);
+            audit(vault, live, &facts, &refused)?;
+            refused.map(|_: Reply| answer)
+        }
+    }
+}
+
+/// The rule for the audit log, and the token that was shown, by its accessor.
+fn with_token(rule: Option<String>, subject: &Subject) -> Option<String> {
+    let Some(token) = &subject.token else { return rule };
+    let accessor = &token.record.accessor;
+    Some(rule.map_or_else(|| format!("token:{accessor}"), |rule| format!("{rule} token:{accessor}")))
+}
+
 /// Does what others have agreed to: an order or a read, decided once more.
 fn permitted(vault: &Vault, facts: Arc<Facts>, route: &'static Route) -> Result<Step, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?;
@@ -175,11 +249,14 @@ fn canonical(mut request: Request) -> Request {
     request
 }
 
-/// Whoever is not admitted is a stranger.
+/// Whoever is not admitted is a stranger. A token makes less of an admitted caller; a bad one makes nobody of it.
 pub(super) fn identify(snapshot: &Snapshot, settings: &Settings, caller: &Caller, now_ms: u64) -> Arc<Subject> {
-    match snapshot.admits(settings, caller, now_ms) {
-        Ok(()) => snapshot.subject(&caller.identity),
-        Err(_) => snapshot.stranger(),
+    if snapshot.admits(settings, caller, now_ms).is_err() {
+        return snapshot.stranger();
+    }
+    match caller.token.as_ref().filter(|text| !text.reveal().is_empty()) {
+        None => snapshot.subject(caller, now_ms),
+        Some(text) => Arc::new(snapshot.narrowed(caller, text, now_ms)),
     }
 }
 
@@ -336,8 +413,9 @@ fn mutate(facts: &Facts, target: &Target, around: &Around<'_>, tx: &mut Tx<'_>) 
         }
         Target::Sys(route) => {
             question.settle(target, None)?;
-            let (tail, body, caller) = (route.tail(&facts.full), &facts.inner.body, &facts.caller);
-            let change = Change { tail, body, caller, settings, snapshot, sightings, random, now_ms };
+            let (tail, body, path) = (route.tail(&facts.full), &facts.inner.body, &facts.full);
+            let (caller, subject) = (&facts.caller, &*subject);
+            let change = Change { tail, body, path, caller, subject, settings, snapshot, sightings, random, now_ms };
             gate.through(tx, target, |tx| match &route.run {
                 Run::Write(write) => write(tx, &change),
                 // Only the approval is used up here.

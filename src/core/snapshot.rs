@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
+use crate::auth::token::TokenId;
 use crate::barrier::{Barrier, MountId, View};
 use crate::limits::Table;
-use crate::pki::{AuthorityId, BACKDATE_MS};
+use crate::pki::{AuthorityId, BACKDATE_MS, Trust};
 use crate::policy::{Acl, Policy};
 
 use super::authorities::Authorities;
@@ -24,6 +26,12 @@ use super::ledger::{self, Fingerprint, Ledger};
 use super::limits;
 use super::mount::{Mount, MountTable};
 use super::ports::Settings;
+use super::roles::Roles;
+use super::subject::Subject;
+use super::tokens::Tokens;
+
+/// Most compiled sets of policies kept for roles and tokens.
+const MAX_SETS: usize = 4_096;
 
 /// Something that a committed change made stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +46,12 @@ pub(super) enum Touch {
     Authorities,
     /// The groups of identities.
     Groups,
+    /// The roles of `auth/cert`.
+    Roles,
+    /// One token.
+    Token(TokenId),
+    /// All tokens.
+    Tokens,
     /// The limits.
     Limits,
     /// One secret, by full path. Nothing is decided on it; clients may be waiting for it.
@@ -58,6 +72,9 @@ struct Facts {
     limits: Arc<Table>,
     /// Shared by all snapshots: what was revoked stays so, and everything else in it is for listings.
     ledger: Arc<Ledger>,
+    roles: Arc<Roles>,
+    /// Shared by all snapshots, as the ledger: what was revoked is gone for every one of them.
+    tokens: Arc<Tokens>,
 }
 
 /// One consistent state of everything that decides.
@@ -65,18 +82,14 @@ pub(super) struct Snapshot {
     pub mounts: Arc<MountTable>,
     pub authorities: Authorities,
     pub ledger: Arc<Ledger>,
+    pub roles: Arc<Roles>,
+    pub tokens: Arc<Tokens>,
     pub limits: Arc<Table>,
     facts: Facts,
-    subjects: RwLock<HashMap<String, Arc<Subject>>>,
+    subjects: Arc<RwLock<HashMap<String, Arc<Subject>>>>,
+    /// Compiled sets of policies of roles and tokens, by their names.
+    sets: Arc<RwLock<HashMap<BTreeSet<String>, Arc<Subject>>>>,
     stranger: Arc<Subject>,
-}
-
-/// An identity as the policy sees it.
-pub(super) struct Subject {
-    /// Names of its policies, `default` included; empty for a stranger.
-    pub policies: Arc<[String]>,
-    /// Their union, compiled.
-    pub acl: Acl,
 }
 
 impl Snapshot {
@@ -117,6 +130,8 @@ impl Snapshot {
             authorities: Authorities::load(&barrier.view(MountId::CA))?,
             limits: Arc::new(limits::table(&barrier.view(MountId::LIMITS), &Table::default())?),
             ledger: Arc::new(Ledger::load(&barrier.view(MountId::CERTIFICATES))?),
+            roles: Arc::new(Roles::load(&barrier.view(MountId::CERT_ROLES))?),
+            tokens: Arc::new(Tokens::load(&barrier.view(MountId::TOKENS))?),
         }))
     }
 
@@ -147,24 +162,35 @@ impl Snapshot {
                 }
                 Touch::Authorities => facts.authorities = Authorities::load(&barrier.view(MountId::CA))?,
                 Touch::Groups => facts.groups = Arc::new(identity::groups(&barrier.view(MountId::GROUPS))?),
+                Touch::Roles => facts.roles = Arc::new(Roles::load(&barrier.view(MountId::CERT_ROLES))?),
+                Touch::Token(id) => facts.tokens.reread(&barrier.view(MountId::TOKENS), *id)?,
+                Touch::Tokens => facts.tokens = Arc::new(Tokens::load(&barrier.view(MountId::TOKENS))?),
                 Touch::Limits => {
                     facts.limits = Arc::new(limits::table(&barrier.view(MountId::LIMITS), &facts.limits)?);
                 }
                 Touch::Secret(_) => {}
             }
         }
-        Ok(Self::build(facts))
+        let mut next = Self::build(facts);
+        // Compiled policies know nothing of tokens and certificates, which change often.
+        if touched.iter().all(|touch| matches!(touch, Touch::Token(_) | Touch::Certificate(_) | Touch::Secret(_))) {
+            (next.subjects, next.sets) = (Arc::clone(&self.subjects), Arc::clone(&self.sets));
+        }
+        Ok(next)
     }
 
     fn build(facts: Facts) -> Self {
-        let stranger = Arc::new(Subject { policies: Arc::from([]), acl: Acl::merge([]) });
+        let stranger = Arc::new(Subject::stranger());
         Self {
             mounts: Arc::clone(&facts.mounts),
             authorities: facts.authorities.clone(),
             ledger: Arc::clone(&facts.ledger),
+            roles: Arc::clone(&facts.roles),
+            tokens: Arc::clone(&facts.tokens),
             limits: Arc::clone(&facts.limits),
             facts,
-            subjects: RwLock::default(),
+            subjects: Arc::default(),
+            sets: Arc::default(),
             stranger,
         }
     }
@@ -228,15 +254,66 @@ impl Snapshot {
         &self.facts.groups
     }
 
-    /// Policies of the holder of `identity`. The trust domain was checked with the certificate; the map is keyed by
-    /// path. Strangers are not cached: an attacker with many certificates must not fill the memory.
-    pub(super) fn subject(&self, identity: &SpiffeId) -> Arc<Subject> {
+    /// What the listener shall accept from clients.
+    pub(super) fn trust(&self) -> Trust {
+        let mut trust = self.authorities.trust();
+        self.roles.add_to(&mut trust);
+        trust
+    }
+
+    /// Policies of an admitted caller by its certificate, whatever token it shows: those of its identity, or of the role
+    /// that admits it.
+    pub(super) fn subject(&self, caller: &Caller, now_ms: u64) -> Arc<Subject> {
+        self.standing(caller, None, now_ms).unwrap_or_else(|| self.stranger())
+    }
+
+    /// As [`Snapshot::subject`], by the role of that name for a certificate of an outside PKI.
+    fn standing(&self, caller: &Caller, role: Option<&str>, now_ms: u64) -> Option<Arc<Subject>> {
+        match &caller.origin {
+            Origin::Outside(outside) => {
+                let role = self.roles.admitting(outside, caller, role, now_ms)?;
+                Some(self.set(role.record.token.effective_policies().into_iter().collect()))
+            }
+            Origin::Own(_) | Origin::Internal => Some(self.registered(&caller.identity)),
+        }
+    }
+
+    /// As [`Snapshot::subject`], for an identity of our own. The trust domain was checked with the certificate; the map is
+    /// keyed by path. Strangers are not cached: an attacker with many certificates must not fill the memory.
+    pub(super) fn registered(&self, identity: &SpiffeId) -> Arc<Subject> {
         if let Some(subject) = self.subjects.read().get(identity.path()) {
             return Arc::clone(subject);
         }
         let Some(record) = self.facts.identities.get(identity.path()) else { return self.stranger() };
         let subject = Arc::new(self.compile(identity::names_of(record, &self.facts.groups, identity.path())));
         self.subjects.write().insert(identity.path().to_owned(), Arc::clone(&subject));
+        subject
+    }
+
+    /// As [`Snapshot::subject`], with the token that the caller shows: it keeps those of its policies that the token
+    /// has, too. A token that came from a role is worth what that role gives today.
+    pub(super) fn narrowed(&self, caller: &Caller, text: &SecretText, now_ms: u64) -> Subject {
+        let token = match self.tokens.shown(text, caller, now_ms) {
+            Ok(token) => token,
+            Err(why) => return Subject::refused(why),
+        };
+        let Some(subject) = self.standing(caller, token.record.role.as_deref(), now_ms) else {
+            return Subject::refused("token-without-role");
+        };
+        let both = subject.policies.iter().filter(|name| token.record.policies.contains(name));
+        subject.with_token(&self.set(both.cloned().collect()), token)
+    }
+
+    fn set(&self, names: BTreeSet<String>) -> Arc<Subject> {
+        if let Some(subject) = self.sets.read().get(&names) {
+            return Arc::clone(subject);
+        }
+        let subject = Arc::new(self.compile(names.clone()));
+        let mut sets = self.sets.write();
+        if sets.len() >= MAX_SETS {
+            sets.clear();
+        }
+        sets.insert(names, Arc::clone(&subject));
         subject
     }
 
@@ -296,7 +373,7 @@ impl Snapshot {
         } else {
             Acl::merge(known.into_iter().flatten().map(Arc::as_ref))
         };
-        Subject { policies: Arc::from(all), acl }
+        Subject::new(all, acl)
     }
 }
 

@@ -159,6 +159,8 @@ pub struct Reply {
     pub warnings: Vec<String>,
     /// A listing: an empty `keys` array is answered 404, as Vault does.
     pub lists_keys: bool,
+    /// Rendered JSON of the envelope's `auth`: a token that was made or renewed.
+    pub auth: Option<Zeroizing<Vec<u8>>>,
     /// Strong entity tag (RFC 9110, 8.8.3) of what is answered, without quotes.
     pub etag: Option<String>,
 }
@@ -167,13 +169,19 @@ impl Reply {
     /// 204.
     #[must_use]
     pub fn none() -> Self {
-        Self { status: ReplyStatus::Ok, data: None, warnings: Vec::new(), lists_keys: false, etag: None }
+        Self { status: ReplyStatus::Ok, data: None, warnings: Vec::new(), lists_keys: false, auth: None, etag: None }
     }
 
     /// 200 with rendered `data`.
     #[must_use]
     pub fn data(data: Zeroizing<Vec<u8>>) -> Self {
-        Self { status: ReplyStatus::Ok, data: Some(data), warnings: Vec::new(), lists_keys: false, etag: None }
+        Self { data: Some(data), ..Self::none() }
+    }
+
+    /// 200 with rendered `auth`.
+    #[must_use]
+    pub fn auth(auth: Zeroizing<Vec<u8>>) -> Self {
+        Self { auth: Some(auth), ..Self::none() }
     }
 }
 

@@ -10,7 +10,8 @@ use super::verifier::Proof;
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::core::{Caller, Origin};
-use crate::pki::peer;
+use crate::pki::outside::OutsideFacts;
+use crate::pki::{AuthorityId, peer};
 
 /// Facts about the peer that hold for the whole connection.
 pub(super) struct Peer(Arc<Caller>);
@@ -33,31 +34,46 @@ impl Peer {
         trust_domain: &str,
         remote: SocketAddr,
     ) -> Option<Self> {
-        let origin = match proof {
-            Proof::Own(authority) => Origin::Own(authority),
-            // An outside certificate has no identity of its own accord, whatever names are written in it.
-            Proof::Outside(chain) => {
-                tracing::warn!(%remote, certificates = chain.len(), "client certificate of an outside authority");
+        match proof {
+            Proof::Own(authority) => Self::own(chain.first()?, authority, trust_domain, remote),
+            Proof::Outside(chain) => Self::outside(&chain, trust_domain, remote),
+        }
+    }
+
+    fn own(leaf: &CertificateDer<'_>, authority: AuthorityId, trust_domain: &str, remote: SocketAddr) -> Option<Self> {
+        let found = match peer::inspect(leaf, trust_domain) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%remote, %error, "client certificate without a usable identity");
                 return None;
             }
         };
-        match peer::inspect(chain.first()?, trust_domain) {
-            Ok(found) => Some(Self(Arc::new(Caller {
-                identity: Arc::new(found.identity),
-                origin,
-                fingerprint: found.fingerprint,
-                not_before_ms: found.not_before_ms,
-                not_after_ms: found.not_after_ms,
-                remote: remote.to_string(),
-                request_id: String::new(),
-                bundle: None,
-                token: None,
-            }))),
+        Some(Self(Arc::new(Caller {
+            identity: Arc::new(found.identity),
+            origin: Origin::Own(authority),
+            fingerprint: found.fingerprint,
+            not_before_ms: found.not_before_ms,
+            not_after_ms: found.not_after_ms,
+            remote: remote.to_string(),
+            request_id: String::new(),
+            bundle: None,
+            token: None,
+        })))
+    }
+
+    /// An outside certificate has no identity of its own accord, whatever names are written in it: it is called by its
+    /// fingerprint, and a role says what it is worth.
+    fn outside(chain: &[CertificateDer<'_>], trust_domain: &str, remote: SocketAddr) -> Option<Self> {
+        let (leaf, above) = chain.split_first()?;
+        let above: Vec<&[u8]> = above.iter().map(AsRef::as_ref).collect();
+        let facts = match OutsideFacts::read(leaf, &above) {
+            Ok(facts) => facts,
             Err(error) => {
-                tracing::warn!(%remote, %error, "client certificate without a usable identity");
-                None
+                tracing::warn!(%remote, %error, "client certificate of an outside authority is refused");
+                return None;
             }
-        }
+        };
+        Caller::outside(facts, trust_domain, remote.to_string()).map(|caller| Self(Arc::new(caller)))
     }
 
     /// Stands for every request of the connection.

@@ -24,13 +24,14 @@ pub(super) fn success(reply: &Reply, request_id: &str, legacy: bool) -> Response
         ReplyStatus::NotModified => return tagged(finish(StatusCode::NOT_MODIFIED, None), reply),
     };
     let data = reply.data.as_ref().map(|data| data.as_slice());
-    if data.is_none() && reply.warnings.is_empty() {
+    let auth = reply.auth.as_ref().map(|auth| auth.as_slice());
+    if data.is_none() && auth.is_none() && reply.warnings.is_empty() {
         return finish(StatusCode::NO_CONTENT, None);
     }
     if reply.lists_keys && reply.warnings.is_empty() && data == Some(br#"{"keys":[]}"#) {
         return errors(StatusCode::NOT_FOUND, None);
     }
-    tagged(envelope(status, request_id, data, &reply.warnings, legacy), reply)
+    tagged(envelope(status, request_id, Parts { data, auth }, &reply.warnings, legacy), reply)
 }
 
 fn tagged(mut response: Response, reply: &Reply) -> Response {
@@ -62,18 +63,25 @@ pub(super) fn prometheus(reply: &Reply) -> Response {
     response
 }
 
-/// Vault's envelope around rendered `data`.
+/// What the envelope goes around, rendered.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Parts<'a> {
+    pub data: Option<&'a [u8]>,
+    pub auth: Option<&'a [u8]>,
+}
+
+/// Vault's envelope.
 pub(super) fn envelope(
     status: StatusCode,
     request_id: &str,
-    data: Option<&[u8]>,
+    parts: Parts<'_>,
     warnings: &[String],
     legacy: bool,
 ) -> Response {
-    let data = data.unwrap_or(b"null");
+    let (data, auth) = (parts.data.unwrap_or(b"null"), parts.auth.unwrap_or(b"null"));
     let repeated = if legacy { members(data) } else { b"" };
     let notes: usize = warnings.iter().map(|text| 6 * text.len() + 3).sum();
-    let mut out = Zeroizing::new(Vec::with_capacity(256 + data.len() + repeated.len() + notes));
+    let mut out = Zeroizing::new(Vec::with_capacity(256 + data.len() + auth.len() + repeated.len() + notes));
     out.extend_from_slice(b"{\"request_id\":\"");
     out.extend_from_slice(request_id.as_bytes());
     out.extend_from_slice(b"\",\"lease_id\":\"\",\"renewable\":false,\"lease_duration\":0,\"data\":");
@@ -84,7 +92,9 @@ pub(super) fn envelope(
     } else {
         write_list(&mut out, warnings.iter().map(String::as_str));
     }
-    out.extend_from_slice(b",\"auth\":null,\"mount_type\":\"\"");
+    out.extend_from_slice(b",\"auth\":");
+    out.extend_from_slice(auth);
+    out.extend_from_slice(b",\"mount_type\":\"\"");
     if !repeated.is_empty() {
         out.push(b',');
         out.extend_from_slice(repeated);
@@ -180,6 +190,10 @@ mod tests {
             body,
             r#"{"request_id":"id","lease_id":"","renewable":false,"lease_duration":0,"data":{"a":1.50},"wrap_info":null,"warnings":null,"auth":null,"mount_type":"","a":1.50}"#
         );
+        let auth = Reply::auth(Zeroizing::new(br#"{"client_token":"t"}"#.to_vec()));
+        let (status, body) = text(success(&auth, "id", false)).await;
+        assert_eq!(status, 200);
+        assert!(body.contains(r#""data":null,"#) && body.contains(r#""auth":{"client_token":"t"},"#), "{body}");
         let mut list = data(r#"{"keys":[]}"#);
         list.lists_keys = true;
         assert_eq!(text(success(&list, "id", false)).await, (404, r#"{"errors":[]}"#.to_owned()));

@@ -139,15 +139,8 @@ fn token(headers: &HeaderMap) -> Option<&[u8]> {
 /// Headers that must not be silently ignored.
 ///
 /// # Errors
-/// 403 for a token: the certificate is the credential. 400 for a namespace.
+/// 400 for a namespace.
 pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
-    if token(headers).is_some() {
-        return Err(Refusal {
-            status: StatusCode::FORBIDDEN,
-            text: "permission denied: tokens are not issued here, the client certificate is the credential; \
-                   send no token",
-        });
-    }
     let namespace = headers.get("x-vault-namespace").map(|value| value.as_bytes());
     if namespace.is_some_and(|name| name.iter().any(|byte| *byte != b'/')) {
         return Err(Refusal::bad("namespaces are not supported"));
@@ -323,8 +316,8 @@ mod tests {
             check_headers(&headers).map_err(|refusal| refusal.status.as_u16())
         };
         assert_eq!(check("x-vault-token", ""), Ok(()));
-        assert_eq!(check("x-vault-token", "s.x"), Err(403));
-        assert_eq!(check("authorization", "Bearer x"), Err(403));
+        assert_eq!(check("x-vault-token", "s.x"), Ok(()));
+        assert_eq!(check("authorization", "Bearer x"), Ok(()));
         assert_eq!(check("x-vault-namespace", "/"), Ok(()));
         assert_eq!(check("x-vault-namespace", "a/"), Err(400));
     }

@@ -13,7 +13,7 @@ pub(super) fn failure(error: &VaultError, request_id: &str) -> Response {
     match error {
         VaultError::NotFound => reply::errors(status, None),
         VaultError::NotFoundWith(warning) => {
-            reply::envelope(status, request_id, None, std::slice::from_ref(warning), false)
+            reply::envelope(status, request_id, reply::Parts::default(), std::slice::from_ref(warning), false)
         }
         VaultError::TooMany { retry_after_s } | VaultError::RateLimited { retry_after_s, .. } => {
             let mut reply = reply::errors(status, Some(&error.to_string()));

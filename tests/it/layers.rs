@@ -27,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "core",
         &[
             "engine", "policy", "audit", "barrier", "keys", "api", "pki", "crypto", "store", "rotate", "connect",
-            "enroll", "limits",
+            "enroll", "limits", "auth",
         ],
     ),
     // `client`: both ends of a connection share one definition of the TLS provider.

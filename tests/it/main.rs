@@ -27,6 +27,7 @@ mod slots;
 mod store;
 mod support;
 mod tls;
+mod tokens;
 mod trust;
 mod watch;
 mod wire;

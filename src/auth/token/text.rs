@@ -31,6 +31,12 @@ impl TokenId {
         (random.len() == TEXT_LEN && random.bytes().all(legal)).then(|| Self(sha256(&[LABEL, text.as_bytes()])))
     }
 
+    /// The id with these bytes, as read back from the store.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// 64 hexadecimal digits: the key in the store.
     #[must_use]
     pub fn hex(&self) -> String {

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::auth::cert::RoleRecord;
 use crate::barrier::{MountId, Tx};
 use crate::crypto::hash::sha256;
 use crate::policy::{Acl, Policy};
 
 use super::super::error::VaultError;
-use super::super::identity::{self, IDENTITIES, IdentityRecord, POLICIES, is_administrator, names_of};
+use super::super::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE, POLICIES, is_administrator, names_of};
 use super::rules::ApprovalRules;
 
 /// What one identity is and may do.
@@ -23,7 +24,8 @@ struct Standing {
     lasting: [u8; 32],
 }
 
-/// Every administrator and everybody who could approve, by path. Disabled ones too: enabling them is power.
+/// Every administrator and everybody who could approve, by path. Disabled ones too: enabling them is power. A role of
+/// `auth/cert` that makes administrators stands among them as `cert/<role>`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Power(BTreeMap<String, Standing>);
 
@@ -54,6 +56,22 @@ impl Power {
             let administers = granted.acl.as_ref().is_some_and(|acl| is_administrator(acl, &path));
             if administers || rules.names_path(trust_domain, &path) {
                 power.insert(path, standing(&record, &names, &granted.digest)?);
+            }
+        }
+        let view = tx.view(MountId::CERT_ROLES);
+        for name in view.entries()? {
+            let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
+            // One that cannot be read admits nobody.
+            let Ok(record) = RoleRecord::decode(entry.value.reveal()) else { continue };
+            let names: BTreeSet<String> = record.token.effective_policies().into_iter().collect();
+            if !known.contains_key(&names) {
+                known.insert(names.clone(), granted(tx, &names)?);
+            }
+            let granted = known.get(&names).ok_or(VaultError::Internal)?;
+            let path = format!("{OUTSIDE}{name}");
+            if granted.acl.as_ref().is_some_and(|acl| is_administrator(acl, &path)) {
+                let all = sha256(&[entry.value.reveal(), &granted.digest]);
+                power.insert(path, Standing { exact: all, lasting: all });
             }
         }
         Ok(Self(power))

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::api::spiffe::SpiffeId;
 
 use super::super::caller::IdentityPattern;
+use super::super::identity::OUTSIDE;
 
 /// A class of operations that several operators can be asked to agree to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,9 +101,10 @@ impl ApprovalRules {
         self.operations.contains(&class)
     }
 
-    /// Whether an identity of this name may approve, if its policies allow it.
+    /// Whether an identity of this name may approve, if its policies allow it. Certificates of outside PKIs may not: one
+    /// person can have many.
     pub(in crate::core) fn names(&self, identity: &SpiffeId) -> bool {
-        self.approvers.iter().any(|pattern| pattern.matches(identity))
+        !identity.path().starts_with(OUTSIDE) && self.approvers.iter().any(|pattern| pattern.matches(identity))
     }
 
     /// As [`ApprovalRules::names`], for a path in a trust domain.

@@ -155,7 +155,7 @@ fn commit_rekey(
                 terms::aim(&mut run, &before, None);
                 run.note("data key", "new term; everything under the older ones is being sealed anew");
                 run.note("audit key", "new; the log names it, signed by the old one");
-                run.note("tokens", "none is left: each was bound to a certificate of the old authority");
+                run.note("tokens", "every token is revoked");
                 run.note(
                     "certificate authority",
                     "new; every certificate is revoked but the one that came with this answer: enrol hosts and operators anew",

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
 
 use crate::api::spiffe::SpiffeId;
@@ -18,6 +20,7 @@ use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId, Revocation};
 use super::super::authorities::{self, Authorities, AuthorityFacts, AuthorityRecord, Stage};
 use super::super::committer::Done;
 use super::super::error::VaultError;
+use super::super::identity::OUTSIDE;
 use super::super::issue::{self, Order, Remark, refusal};
 use super::super::ledger::How;
 use super::super::mount::hex;
@@ -174,7 +177,7 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
 
 /// The key of an authority may be known to others: a new authority signs at once, every other one is revoked, and with it
 /// every certificate but the one that this call gives: `{csr}`. Whoever calls is not locked out; all others are enrolled
-/// anew. Enrolment strings end, because they name the old authority.
+/// anew. Enrolment strings end, because they name the old authority, and so do all tokens.
 pub(super) fn compromise(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let object = change.body.object()?;
     only_fields(&object, &["csr"])?;
@@ -202,6 +205,9 @@ pub(in crate::core) fn replace_all(
     csr: &str,
     now_ms: u64,
 ) -> Result<(CertificateReply, Done), VaultError> {
+    if identity.path().starts_with(OUTSIDE) {
+        return Err(bad("your certificate is of an outside PKI: call as an identity of this vault"));
+    }
     let id = create(tx, world, AUTHORITY_LIFE_S, Stage::Active, now_ms)?;
     for facts in world.snapshot.authorities.0.iter().filter(|facts| !facts.record.stage.ended()) {
         authorities::advance(tx, facts.id, Stage::Revoked, true, now_ms)?;
@@ -209,6 +215,7 @@ pub(in crate::core) fn replace_all(
     for name in tx.view(MountId::ENROLMENTS).entries()? {
         tx.remove_entry(MountId::ENROLMENTS, &name)?;
     }
+    let tokens = super::super::tokens::remove_all(tx)?;
     let after = world.snapshot.with_authorities(Authorities::load(&tx.view(MountId::CA))?);
     let longest_s = world.settings.max_certificate_life_s;
     let order = Order { identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
@@ -220,7 +227,7 @@ pub(in crate::core) fn replace_all(
         ca: issued.bundle,
     };
     let mut touched = issued.touched;
-    touched.push(Touch::Authorities);
+    touched.extend([Touch::Authorities, tokens]);
     let mut remarks = issued.remarks;
     remarks.push(Remark::Alarm("authority-compromised"));
     tracing::warn!(authority = id.hex(), "every earlier authority is revoked");
@@ -266,6 +273,8 @@ fn create(
     authorities::forget_old(tx, &world.snapshot.authorities, now_ms)?;
     let random = Arc::clone(world.random);
     let authority = Authority::create(&world.settings.trust_domain, random, now_ms, life_s).map_err(refusal)?;
+    let der = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).map_err(|_| VaultError::Internal)?;
+    super::super::roles::refuse_authority(tx, &der)?;
     let record = AuthorityRecord {
         v: 1,
         stage,

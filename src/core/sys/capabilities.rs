@@ -28,7 +28,7 @@ pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     for raw in &paths {
         let path = Path::parse(raw.trim_start_matches('/'))
             .map_err(|_| VaultError::BadRequest("field \"paths\" holds a path that is not canonical".to_owned()))?;
-        let verbs = inquiry.subject.acl.capabilities(&path).into_iter().map(str::to_owned).collect();
+        let verbs = inquiry.subject.capabilities(&path).into_iter().map(str::to_owned).collect();
         all.insert(raw.clone(), verbs);
     }
     // Older clients read the answer to a single path at the top.

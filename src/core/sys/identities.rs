@@ -19,6 +19,7 @@ use super::super::identity::{
 use super::super::ledger::{self, Revoked};
 use super::super::mount::hex;
 use super::super::snapshot::Touch;
+use super::super::tokens;
 use super::certificates::{identity_of, seconds};
 use super::{Change, Inquiry, data, keys_of, only_fields, text_field, texts_field};
 
@@ -180,21 +181,40 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     tx.remove_entry(MountId::SIGHTINGS, &change.tail)?;
     // With the record goes the mark of a revocation: whoever is registered under this name later must not be met by
     // certificates from before.
-    let mut gone = Vec::new();
+    let ended = end_certificates(tx, change, 0, "its identity was removed")?;
+    let tokens = remove_tokens(tx, change)?;
+    let mut done = finish(tx, change, Reply::none(), Touch::Identity(change.tail.clone()))?;
+    done.touched.extend(tokens);
+    done.restricts = true;
+    done.touched.extend(ended);
+    Ok(done)
+}
+
+/// Ends all tokens of the identity, so that none of them comes back to life with a later certificate.
+fn remove_tokens(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Vec<Touch>, VaultError> {
+    let Ok(identity) = SpiffeId::new(&change.settings.trust_domain, &change.tail) else { return Ok(Vec::new()) };
+    tokens::remove(tx, &change.snapshot.tokens.of(identity.uri()))
+}
+
+/// Revokes by name what the identity in the path has and that was issued at `since_ms` or later.
+fn end_certificates(
+    tx: &mut Tx<'_>,
+    change: &Change<'_>,
+    since_ms: u64,
+    reason: &str,
+) -> Result<Vec<Touch>, VaultError> {
+    let mut ended = Vec::new();
     for (fingerprint, facts) in change.snapshot.ledger.of(&change.tail) {
-        if facts.revoked.is_some() || facts.not_after_ms <= change.now_ms {
+        if facts.issued_ms < since_ms || facts.revoked.is_some() || facts.not_after_ms <= change.now_ms {
             continue;
         }
         if let Some(mut row) = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)? {
-            row.revoked = Some(Revoked { at_ms: change.now_ms, reason: "its identity was removed".to_owned() });
+            row.revoked = Some(Revoked { at_ms: change.now_ms, reason: reason.to_owned() });
             ledger::put(tx, &fingerprint, &row)?;
-            gone.push(Touch::Certificate(fingerprint));
+            ended.push(Touch::Certificate(fingerprint));
         }
     }
-    let mut done = finish(tx, change, Reply::none(), Touch::Identity(change.tail.clone()))?;
-    done.restricts = true;
-    done.touched.extend(gone);
-    Ok(done)
+    Ok(ended)
 }
 
 /// Refuses all requests of an identity from now on: `{reason?}`.
@@ -227,21 +247,16 @@ pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     let Some(named) = text_field(&object, "certificate")? else {
         // Dates in certificates are whole seconds: everything issued up to this one must be older than the mark.
         let mark_ms = (change.now_ms / 1_000 + 1) * 1_000;
+        let tokens = remove_tokens(tx, change)?;
         let mut done = steer(tx, change, |record| {
             record.not_before_ms = record.not_before_ms.max(mark_ms);
             Ok(())
         })?;
         // The mark does not cover what was issued in this second under an earlier mark, nor what was issued before the
         // clock was set back: those end by name.
-        for (fingerprint, facts) in change.snapshot.ledger.of(&change.tail) {
-            if facts.issued_ms.saturating_add(2_000) < change.now_ms || facts.revoked.is_some() {
-                continue;
-            }
-            let Some(mut row) = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)? else { continue };
-            row.revoked = Some(Revoked { at_ms: change.now_ms, reason: reason.clone() });
-            ledger::put(tx, &fingerprint, &row)?;
-            done.touched.push(Touch::Certificate(fingerprint));
-        }
+        let since_ms = change.now_ms.saturating_sub(2_000);
+        done.touched.extend(end_certificates(tx, change, since_ms, &reason)?);
+        done.touched.extend(tokens);
         return Ok(done);
     };
     let wanted: String = named.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();

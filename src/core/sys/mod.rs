@@ -1,4 +1,4 @@
-//! `sys`: the core's own routes, as one table. A route that is not in the table does not exist, and a row cannot be
+//! `sys`: the core's own routes, as one table (those of `auth` stand in `core/auth`). A route that is not in the table does not exist, and a row cannot be
 //! written without saying who may use it.
 
 mod approvals;
@@ -33,10 +33,11 @@ use super::error::VaultError;
 use super::events::{self, Poll};
 use super::rotation::Order;
 use super::sightings::Sightings;
-use super::snapshot::{Snapshot, Subject};
+use super::snapshot::Snapshot;
+use super::subject::Subject;
 use super::{Caller, Live, Sessions, Settings};
 
-use Guard::{Open, Own, Policy};
+use Guard::{Login, Open, Own, Policy};
 use Operation::{Delete, List, Read, Write};
 
 /// One row: a verb on a path pattern, who may use it, what it runs.
@@ -65,6 +66,15 @@ pub(super) enum Guard {
     Open,
     /// Every registered identity that is admitted, about itself.
     Own,
+    /// As `Own`, by the certificate alone: whatever token comes along is not looked at.
+    Login,
+}
+
+impl Guard {
+    /// Whether being admitted is enough.
+    pub(super) fn is_own(self) -> bool {
+        matches!(self, Self::Own | Self::Login)
+    }
 }
 
 /// What a route runs.
@@ -104,7 +114,10 @@ pub(super) struct Inquiry<'a> {
 pub(super) struct Change<'a> {
     pub tail: String,
     pub body: &'a Body,
+    /// The full path.
+    pub path: &'a Path,
     pub caller: &'a Caller,
+    pub subject: &'a Subject,
     pub settings: &'a Settings,
     pub snapshot: &'a Snapshot,
     pub sightings: &'a Sightings,
@@ -112,7 +125,7 @@ pub(super) struct Change<'a> {
     pub now_ms: u64,
 }
 
-const fn read(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
+pub(super) const fn read(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
     Route {
         operation: Read,
         pattern,
@@ -123,7 +136,7 @@ const fn read(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, Vaul
     }
 }
 
-const fn list(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
+pub(super) const fn list(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
     Route {
         operation: List,
         pattern,
@@ -134,7 +147,10 @@ const fn list(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, Vaul
     }
 }
 
-const fn write(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
+pub(super) const fn write(
+    pattern: &'static str,
+    run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>,
+) -> Route {
     Route { operation: Write, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Write(run) }
 }
 
@@ -146,7 +162,10 @@ const fn order(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Order, Vau
     Route { operation: Write, pattern, guard: Policy, sudo: true, secret_body: false, run: Run::Order(run) }
 }
 
-const fn delete(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
+pub(super) const fn delete(
+    pattern: &'static str,
+    run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>,
+) -> Route {
     Route { operation: Delete, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Write(run) }
 }
 
@@ -156,8 +175,13 @@ impl Route {
         self
     }
 
-    const fn own(mut self) -> Self {
+    pub(super) const fn own(mut self) -> Self {
         self.guard = Own;
+        self
+    }
+
+    pub(super) const fn login(mut self) -> Self {
+        self.guard = Login;
         self
     }
 
@@ -166,7 +190,7 @@ impl Route {
         self
     }
 
-    const fn sudo(mut self) -> Self {
+    pub(super) const fn sudo(mut self) -> Self {
         self.sudo = true;
         self
     }
@@ -282,7 +306,7 @@ pub(super) static ROUTES: &[Route] = &[
 ];
 
 /// A `POST` that changes no record.
-const fn write_as_read(
+pub(super) const fn write_as_read(
     pattern: &'static str,
     run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>,
     effect: Effect,
@@ -295,8 +319,20 @@ const fn write_as_read(
 /// # Errors
 /// [`VaultError::Unsupported`] when the path exists with another verb, else [`VaultError::NoRoute`].
 pub(super) fn find(operation: Operation, path: &Path) -> Result<&'static Route, VaultError> {
+    find_in(ROUTES, operation, path)
+}
+
+/// As [`find`], in any table.
+///
+/// # Errors
+/// As there.
+pub(super) fn find_in(
+    routes: &'static [Route],
+    operation: Operation,
+    path: &Path,
+) -> Result<&'static Route, VaultError> {
     let mut known = false;
-    for route in ROUTES.iter().filter(|route| route.matches(path)) {
+    for route in routes.iter().filter(|route| route.matches(path)) {
         if route.operation == operation {
             return Ok(route);
         }
@@ -312,7 +348,7 @@ pub(super) fn data<T: Serialize>(value: &T) -> Result<Reply, VaultError> {
 }
 
 /// A listing.
-fn keys_of(keys: &[String]) -> Result<Reply, VaultError> {
+pub(super) fn keys_of(keys: &[String]) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Keys<'a> {
         keys: &'a [String],

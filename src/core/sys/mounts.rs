@@ -72,7 +72,7 @@ pub(super) fn visible(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let mounts = inquiry.snapshot.mounts.sorted();
     let secret = mounts
         .iter()
-        .filter(|mount| inquiry.subject.acl.any_under(&mount.path))
+        .filter(|mount| inquiry.subject.any_under(&mount.path))
         .map(|mount| (mount.path.as_str(), shown(&mount.record, None)))
         .collect();
     data(&Visible { secret, auth: BTreeMap::new() })
@@ -82,7 +82,7 @@ pub(super) fn visible(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 /// and one without access answer alike.
 pub(super) fn preflight(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let path = Path::parse(&inquiry.tail).map_err(|_| VaultError::Preflight(inquiry.tail.clone()))?;
-    let mount = find(inquiry, &path).filter(|mount| inquiry.subject.acl.any_under(&mount.path));
+    let mount = find(inquiry, &path).filter(|mount| inquiry.subject.any_under(&mount.path));
     match mount {
         Some(mount) => data(&shown(&mount.record, Some(&mount.path))),
         None => Err(VaultError::Preflight(inquiry.tail.clone())),
@@ -95,9 +95,16 @@ fn find<'a>(inquiry: &Inquiry<'a>, path: &Path) -> Option<&'a mount::Mount> {
     mounts.route(path).or_else(|| mounts.route(&path.to_folder())).map(|(mount, _)| &**mount)
 }
 
-/// Auth methods: the certificate itself is the credential, so there is nothing to log in to.
+/// Auth methods: both are there always, and neither is needed.
 pub(super) fn auth(_: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    data(&BTreeMap::<&str, ()>::new())
+    let method = |kind, description: &str| {
+        let record = MountRecord { description: description.to_owned(), ..built_in(kind) };
+        shown(&record, None)
+    };
+    data(&BTreeMap::from([
+        ("cert/", method("cert", "certificates of outside PKIs")),
+        ("token/", method("token", "token based credentials")),
+    ]))
 }
 
 /// Audit devices come from the configuration file; shown by name and health.

@@ -27,7 +27,7 @@ pub(in crate::core) fn may(inquiry: &Inquiry<'_>, full: &str, capability: Capabi
     };
     let Ok(path) = Path::parse(&data) else { return false };
     let ask = Ask { path: &path, capability, sudo: false, parameters: None, wrap_ttl: None };
-    matches!(inquiry.subject.acl.decide(&ask), Decision::Allow { .. })
+    matches!(inquiry.subject.decide(&ask), Decision::Allow { .. })
 }
 
 /// `POST values/<path>`: `{key, policy}` stores a policy, `{key, action}` gives an order.

@@ -540,3 +540,26 @@ fn everything_is_in_the_audit_log() {
         assert!(rig.log().iter().any(|line| line.to_string().contains(request)), "{field}");
     }
 }
+
+#[test]
+fn a_role_that_makes_administrators_needs_another_one() {
+    let rig = rig();
+    let olga = rig.operator();
+    let ca = super::roles::authority("outside root");
+    let fields = |policies: &str| {
+        let body = serde_json::json!({ "certificate": ca.pem(), "allowed_common_names": "*", "policies": policies });
+        body.to_string()
+    };
+    rig.write(&olga, "auth/cert/certs/apps", &fields("web")).expect("no power");
+    let outsider = super::roles::client(&rig, &ca, "web-1");
+    assert!(rig.read(&outsider, "secret/data/a").is_ok());
+    let more = fields("admin");
+    asked(rig.write(&olga, "auth/cert/certs/apps", &more));
+    assert!(rig.read(&outsider, "sys/policies/acl/admin").is_err(), "not done");
+    with_bert(&rig, Operation::Write, "auth/cert/certs/admins", &more).expect("agreed");
+    // Such an administrator is nobody who could agree, by whatever name.
+    let id = asked(rig.write(&olga, DESTROY.0, DESTROY.1));
+    rig.ask(&olga, Operation::Delete, "auth/cert/certs/apps", "").expect("less power for nobody");
+    assert!(rig.read(&outsider, "sys/policies/acl/admin").is_ok());
+    assert!(matches!(say(&rig, &outsider, &id, "approve"), Err(VaultError::Forbidden)));
+}

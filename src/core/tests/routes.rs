@@ -155,7 +155,8 @@ fn mounts_and_preflight() {
         );
         assert_eq!((error.status(), error.to_string()), (403, text));
     }
-    assert_eq!(rig.read(&operator, "sys/auth").expect("shown"), serde_json::json!({}));
+    let methods = rig.read(&operator, "sys/auth").expect("shown");
+    assert_eq!(methods.as_object().map(serde_json::Map::len), Some(2));
     assert_eq!(rig.read(&operator, "sys/audit").expect("shown")["list/"]["type"], "file");
 }
 

@@ -13,6 +13,11 @@ use super::{OutsideAuthority, OutsideFacts};
 /// Most certificates that a client may send after its own.
 pub const MAX_CHAIN: usize = 8;
 
+/// Whether rustls takes a certificate (DER) as a root.
+pub(super) fn is_root(der: &[u8]) -> bool {
+    RootCertStore::empty().add(CertificateDer::from(der)).is_ok()
+}
+
 /// Whether a path from the client's certificate over the intermediates that it sent ends at exactly `anchor`, a
 /// certificate in DER, at `now_ms` (Unix milliseconds).
 ///

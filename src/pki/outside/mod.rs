@@ -233,6 +233,10 @@ impl OutsideAuthority {
             return Err(OutsideError::NotAuthority);
         }
         let (not_before_ms, not_after_ms) = dates(&parsed)?;
+        // A root that the listener cannot take would keep it from taking any later change.
+        if !chain::is_root(der) {
+            return Err(OutsideError::Malformed);
+        }
         Ok(Self {
             subject: parsed.subject().as_raw().to_vec(),
             key_fingerprint: sha256(&[parsed.public_key().raw]),
