@@ -10,6 +10,7 @@ use crate::barrier::Parts;
 use crate::connect::Target;
 use crate::crypto::password::Params;
 use crate::crypto::random::Random;
+use crate::pki::AuthorityId;
 use crate::store::Store;
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
 
@@ -111,6 +112,8 @@ pub struct Settings {
     pub address: String,
     /// Longest life of a certificate issued through the API, in seconds.
     pub max_certificate_life_s: u64,
+    /// Authorities that the configuration file names for clients, besides the vault's own.
+    pub named_authorities: Vec<AuthorityId>,
     /// Where hosts enrol, `host:port`, for the strings; empty without such a listener.
     pub enroll_addresses: Vec<String>,
     /// How the audit log writes paths.
@@ -140,6 +143,7 @@ impl Settings {
             cluster_name: "strongroom".to_owned(),
             address: String::new(),
             max_certificate_life_s: 90 * 24 * 3600,
+            named_authorities: Vec::new(),
             enroll_addresses: Vec::new(),
             audit_paths: PathMode::default(),
             audit_sync: SyncMode::default(),

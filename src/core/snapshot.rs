@@ -322,14 +322,24 @@ impl Snapshot {
     /// # Errors
     /// Why not, for the audit log.
     pub(super) fn admits(&self, settings: &Settings, caller: &Caller, now_ms: u64) -> Result<(), &'static str> {
-        self.admits_in(&settings.trust_domain, caller, now_ms)
+        self.admits_of(&settings.trust_domain, &settings.named_authorities, caller, now_ms)
     }
 
-    /// As [`Snapshot::admits`], for certificates of this trust domain.
+    /// As [`Snapshot::admits`], for certificates of this trust domain and of the vault's own authorities.
     ///
     /// # Errors
     /// As there.
     pub(super) fn admits_in(&self, trust_domain: &str, caller: &Caller, now_ms: u64) -> Result<(), &'static str> {
+        self.admits_of(trust_domain, &[], caller, now_ms)
+    }
+
+    fn admits_of(
+        &self,
+        trust_domain: &str,
+        named: &[AuthorityId],
+        caller: &Caller,
+        now_ms: u64,
+    ) -> Result<(), &'static str> {
         // TLS looked at the dates when the connection began; it may have outlived them.
         if caller.not_after_ms <= now_ms {
             return Err("certificate-expired");
@@ -340,10 +350,15 @@ impl Snapshot {
         if caller.identity.trust_domain() != trust_domain {
             return Err("foreign-trust-domain");
         }
-        if let Origin::Own(authority) = caller.origin
-            && !self.authorities.get(authority).is_some_and(|facts| facts.record.stage.verifies())
-        {
-            return Err("authority-not-trusted");
+        if let Origin::Own(authority) = caller.origin {
+            // One that the vault has on record counts by its record, whatever a file says.
+            let accepted = match self.authorities.get(authority) {
+                Some(facts) => facts.record.stage.verifies(),
+                None => named.contains(&authority),
+            };
+            if !accepted {
+                return Err("authority-not-trusted");
+            }
         }
         if self.ledger.is_revoked(&caller.fingerprint) {
             return Err("certificate-revoked");

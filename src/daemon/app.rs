@@ -388,6 +388,10 @@ fn settings(config: &Config) -> Result<Settings, AppError> {
     settings.audit_paths = if config.audit_hashed_paths { PathMode::Hashed } else { PathMode::Plain };
     settings.audit_sync = if config.audit_sync_always { SyncMode::Always } else { SyncMode::default() };
     settings.address = format!("https://{}", config.listen);
+    if config.tls_client_ca_supplied {
+        let named = http::trust_from_pem(&layout::read(&config.tls_client_ca)?)?;
+        settings.named_authorities = named.own.iter().map(|anchor| anchor.id).collect();
+    }
     settings.enroll_addresses = config.enroll_addresses.clone();
     settings.kdf = config.kdf.map(|kdf| Params { m_kib: kdf.memory_mib.saturating_mul(1024), t: kdf.passes, p: 1 });
     settings.rewrap_per_second = config.rewrap_per_second;

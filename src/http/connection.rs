@@ -35,6 +35,8 @@ const CROWDED: &str = concat!(
 const REVIEW: Duration = Duration::from_secs(10);
 /// How long an idle connection may take to say goodbye.
 const FAREWELL: Duration = Duration::from_millis(50);
+/// How long somebody who is not admitted may take to ask, and to hear that.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// How long a request that waits for something may go on on a connection that must close.
 const CUT: Duration = Duration::from_millis(500);
 
@@ -90,11 +92,17 @@ pub(super) async fn serve(
         .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace), limits)), service);
     tokio::pin!(serving);
     let vault = &shared.app.vault;
+    // Whoever may not be here from the start is told so once: a bare close would look like a broken network.
+    // Not so a certificate that has run out: its end is a matter of the connection.
+    let barred = session
+        .as_ref()
+        .is_some_and(|session| SystemClock.now_ms() < session.caller().not_after_ms && !vault.admits(session.caller()));
     let end = tokio::select! {
         ended = serving.as_mut() => return note(remote, ended),
         () = stopped(&mut shutdown) => End::Gently,
         () = sleep(age(limits.age)) => End::Gently,
-        () = dismissed(vault, &mut session) => End::Dismissed,
+        () = sleep(LAST_WORD), if barred => End::Dismissed,
+        () = dismissed(vault, &mut session), if !barred => End::Dismissed,
     };
     serving.as_mut().graceful_shutdown();
     if let End::Gently = end {

@@ -79,7 +79,11 @@ impl Server {
 
     fn build(limits: Limits, more_authorities: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (vault, made) = vault_in(folder.path());
+        let named = match more_authorities {
+            "" => Vec::new(),
+            pem => http::trust_from_pem(pem.as_bytes()).unwrap().own.iter().map(|anchor| anchor.id).collect(),
+        };
+        let (vault, made) = vault_with(folder.path(), named);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
@@ -153,8 +157,8 @@ impl Drop for Server {
     }
 }
 
-/// A new sealed vault in memory with its audit log in `folder`.
-pub fn vault_in(folder: &Path) -> (Arc<Vault>, InitOutcome) {
+/// A new sealed vault in memory with its audit log in `folder`, and authorities that the configuration names.
+fn vault_with(folder: &Path, named: Vec<strongroom::pki::AuthorityId>) -> (Arc<Vault>, InitOutcome) {
     let store = strongroom::store::open("memory", Path::new(""), true).unwrap();
     let header: Arc<dyn HeaderFiles> = Arc::new(MemHeader::default());
     let anchor: Arc<dyn AnchorFile> = Arc::new(MemAnchor::default());
@@ -182,6 +186,7 @@ pub fn vault_in(folder: &Path) -> (Arc<Vault>, InitOutcome) {
     .unwrap();
     let paths = [folder.join("audit.log")];
     let mut settings = Settings::new(DOMAIN);
+    settings.named_authorities = named;
     settings.unseal_identities = vec![IdentityPattern::parse(OPERATOR, DOMAIN).unwrap()];
     let ports = Ports {
         store,
