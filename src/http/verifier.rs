@@ -5,10 +5,11 @@
 //! domain. So every authority of our own has a verifier of its own, which never sees another root, and
 //! [`Verifier::origin_of`] asks exactly those.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -43,7 +44,13 @@ pub(super) struct Verifier {
     outside: Option<Arc<dyn ClientCertVerifier>>,
     hints: Vec<DistinguishedName>,
     provider: Arc<CryptoProvider>,
+    /// Leaves that a handshake has just proved to be ours, by SHA-256, until [`Verifier::origin_of`] asks: the signature
+    /// need not be checked twice.
+    proved: Mutex<HashMap<[u8; 32], AuthorityId>>,
 }
+
+/// Handshakes that may be between their proof and the question whose it was. When there are more, all is proved anew.
+const MAX_PROVED: usize = 1024;
 
 impl Verifier {
     /// # Errors
@@ -69,13 +76,14 @@ impl Verifier {
             // certificate has no such name.
             hints.clear();
         }
-        Ok(Self { own, pinned, outside, hints, provider })
+        Ok(Self { own, pinned, outside, hints, provider, proved: Mutex::default() })
     }
 
     /// Whose certificate this is, proved under our own authorities alone. They sign leaves only, so whatever else is in
     /// the chain counts for nothing.
     pub(super) fn origin_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Proof {
-        let found = chain.first().and_then(|leaf| self.owner(leaf, now).ok());
+        let proved = |leaf: &CertificateDer<'_>| self.proved.lock().remove(&sha256(&[leaf]));
+        let found = chain.first().and_then(|leaf| proved(leaf).or_else(|| self.owner(leaf, now).ok()));
         found.map_or_else(
             || Proof::Outside(chain.iter().take(MAX_CHAIN).map(|der| der.clone().into_owned()).collect()),
             Proof::Own,
@@ -147,7 +155,14 @@ impl ClientCertVerifier for Verifier {
             return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
         }
         let reason = match self.owner(leaf, now) {
-            Ok(_) => return Ok(ClientCertVerified::assertion()),
+            Ok(id) => {
+                let mut proved = self.proved.lock();
+                if proved.len() >= MAX_PROVED {
+                    proved.clear();
+                }
+                proved.insert(sha256(&[leaf]), id);
+                return Ok(ClientCertVerified::assertion());
+            }
             Err(reason) => reason,
         };
         if self.pinned.contains(&sha256(&[leaf])) {
