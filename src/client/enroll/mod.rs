@@ -202,7 +202,12 @@ fn connect(address: &str, deadline: Instant) -> std::io::Result<TcpStream> {
     for socket in found {
         let left = exchange::left(deadline)?.min(CONNECT_TIMEOUT);
         match TcpStream::connect_timeout(&socket, left) {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                // The end of the handshake and the request go out one after the other, and the second must not wait for
+                // the peer's delayed word on the first.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
             Err(error) => last = error,
         }
     }
