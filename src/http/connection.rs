@@ -97,12 +97,18 @@ pub(super) async fn serve(
     let barred = session
         .as_ref()
         .is_some_and(|session| SystemClock.now_ms() < session.caller().not_after_ms && !vault.admits(session.caller()));
+    if barred {
+        // It is no connection of the identity: nobody who waits for the last one to close shall wait for this one.
+        session = None;
+    }
     let end = tokio::select! {
-        ended = serving.as_mut() => return note(remote, ended),
+        // In this order, so that nothing is answered over a certificate that has run out.
+        biased;
+        () = dismissed(vault, &mut session) => End::Dismissed,
         () = stopped(&mut shutdown) => End::Gently,
         () = sleep(age(limits.age)) => End::Gently,
         () = sleep(LAST_WORD), if barred => End::Dismissed,
-        () = dismissed(vault, &mut session), if !barred => End::Dismissed,
+        ended = serving.as_mut() => return note(remote, ended),
     };
     serving.as_mut().graceful_shutdown();
     if let End::Gently = end {
