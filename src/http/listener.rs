@@ -21,6 +21,8 @@ use super::{ServeError, browser, connection};
 
 /// Pause after a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Shorter than every limit of time of a connection.
+const PULSE: Duration = Duration::from_millis(500);
 
 /// What a peer is told that does not speak TLS.
 pub(super) const PLAINTEXT: &str = concat!(
@@ -61,11 +63,41 @@ pub(super) async fn accept_all<F: Future<Output = ()> + Send + 'static>(
     listener: std::net::TcpListener,
     limits: Limits,
     sources: Arc<Sources>,
-    mut shutdown: watch::Receiver<bool>,
-    serve: impl Fn(TcpStream, SocketAddr, Admission, watch::Receiver<bool>) -> F,
+    shutdown: watch::Receiver<bool>,
+    serve: impl Fn(TcpStream, SocketAddr, Admission, watch::Receiver<bool>) -> F + Send + 'static,
 ) -> Result<(), ServeError> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
+    // Ends with this future.
+    let mut tasks = JoinSet::new();
+    // A task of the runtime's own threads: on the thread that blocks on the runtime, every new connection would have to
+    // be handed over, which costs two switches of threads.
+    tasks.spawn(accept_until(listener, limits, sources, shutdown, serve));
+    let ended = tokio::select! {
+        ended = tasks.join_next() => ended,
+        () = pulse() => None,
+    };
+    match ended {
+        Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        _ => Ok(()),
+    }
+}
+
+/// The runtime wakes the thread that waits for I/O whenever a timer is set that is due before all others. With one that
+/// is always due soon, no connection sets such a timer.
+async fn pulse() {
+    loop {
+        sleep(PULSE).await;
+    }
+}
+
+async fn accept_until<F: Future<Output = ()> + Send + 'static>(
+    listener: TcpListener,
+    limits: Limits,
+    sources: Arc<Sources>,
+    mut shutdown: watch::Receiver<bool>,
+    serve: impl Fn(TcpStream, SocketAddr, Admission, watch::Receiver<bool>) -> F,
+) {
     let room = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -95,7 +127,6 @@ pub(super) async fn accept_all<F: Future<Output = ()> + Send + 'static>(
         tracing::warn!(left = connections.len(), "closing connections that did not finish in time");
         connections.shutdown().await;
     }
-    Ok(())
 }
 
 /// Resolves when the shutdown is asked for, or can no longer be.

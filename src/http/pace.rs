@@ -77,6 +77,8 @@ pub(super) struct Paced<S> {
     reading: Pin<Box<Sleep>>,
     writing: Pin<Box<Sleep>>,
     stalled: bool,
+    /// The peer has gone without a farewell.
+    gone: bool,
 }
 
 impl<S> Paced<S> {
@@ -89,6 +91,7 @@ impl<S> Paced<S> {
             reading: Box::pin(sleep(limits.head)),
             writing: Box::pin(sleep(limits.stall)),
             stalled: false,
+            gone: false,
         }
     }
 
@@ -111,6 +114,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.gone |= matches!(result, Poll::Ready(Err(_)));
         let state = self.pace.state.load(Ordering::Relaxed);
         match (&result, state) {
             (Poll::Ready(Ok(())), IDLE) if buffer.filled().len() > before => {
@@ -141,6 +145,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gone {
+            // One to a peer that has gone would be answered with a reset.
+            return Poll::Ready(Ok(()));
+        }
         let result = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.watched(cx, result)
     }
