@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Connection, Server, announce, config, get, post, row};
+use common::{Figures, Server, announce, config, get, order, row};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use serde_json::{Value, json};
+use serde_json::json;
 use strongroom::daemon::enroller::VaultEnroller;
 use strongroom::enroll::EnrollString;
 use strongroom::http::{self, Limits};
@@ -111,18 +111,11 @@ fn serve_bare() {
     });
 }
 
-struct Figures {
-    rate: f64,
-    p50_us: f64,
-    p99_us: f64,
-    cpu_us: f64,
-}
-
 /// Connections one after the other by each of `clients` threads, a read on each.
 fn round(server: &Server, clients: usize, time: Duration) -> Figures {
     let ask = get(READ);
     let (cpu, start) = (server.cpu(), Instant::now());
-    let mut times: Vec<Duration> = std::thread::scope(|scope| {
+    let times: Vec<Duration> = std::thread::scope(|scope| {
         let work = || {
             let mut times = Vec::new();
             while start.elapsed() < time {
@@ -136,23 +129,7 @@ fn round(server: &Server, clients: usize, time: Duration) -> Figures {
         running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     let elapsed = start.elapsed().as_secs_f64();
-    times.sort_unstable();
-    let micros = |part| common::percentile(&times, part).as_secs_f64() * 1e6;
-    let count = times.len() as f64;
-    let cpu_us = (server.cpu() - cpu) * 1e6 / count;
-    Figures { rate: count / elapsed, p50_us: micros(50), p99_us: micros(99), cpu_us }
-}
-
-fn median(rounds: &[Figures], of: fn(&Figures) -> f64) -> f64 {
-    let mut all: Vec<f64> = rounds.iter().map(of).collect();
-    all.sort_by(f64::total_cmp);
-    (all[(all.len() - 1) / 2] + all[all.len() / 2]) / 2.0
-}
-
-fn order(operator: &mut Connection, path: &str, body: &Value) -> Value {
-    let (status, reply) = operator.ask(&post(path, &body.to_string())).unwrap();
-    assert!(matches!(status, 200 | 204), "{path}: {status} {}", String::from_utf8_lossy(&reply));
-    serde_json::from_slice::<Value>(&reply).map(|reply| reply["data"].clone()).unwrap_or_default()
+    Figures::new(times, elapsed, server.cpu() - cpu)
 }
 
 fn prepared(role: &str) -> Server {
@@ -167,26 +144,14 @@ fn measure() {
     let time = Duration::from_secs(common::number("STRONGROOM_BENCH_SECONDS", 1));
     let (vault, bare) = (prepared("vault"), Server::start("bare"));
     println!("handshake and read, medians of {rounds} rounds of {} s", time.as_secs());
-    println!("{:<14}{:>10}{:>10}{:>10}{:>14}", "", "conn/s", "p50 us", "p99 us", "cpu us/conn");
     for clients in [1, 8] {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             ours.push(round(&vault, clients, time));
             theirs.push(round(&bare, clients, time));
         }
-        for (name, rounds) in [("vault", &ours), ("bare", &theirs)] {
-            let of = |of| median(rounds, of);
-            println!(
-                "{:<14}{:>10.0}{:>10.0}{:>10.0}{:>14.1}",
-                format!("{name} c={clients}"),
-                of(|f| f.rate),
-                of(|f| f.p50_us),
-                of(|f| f.p99_us),
-                of(|f| f.cpu_us)
-            );
-        }
-        let ratio = |of: fn(&Figures) -> f64| median(&ours, of) / median(&theirs, of);
-        println!("vault/bare: rate {:.2}, cpu {:.2}", ratio(|f| f.rate), ratio(|f| f.cpu_us));
+        println!("{clients} at a time");
+        common::compare("conn", ["vault", "bare"], [&ours, &theirs]);
     }
     drop(bare);
     swap();

@@ -6,8 +6,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Connection, Server, announce, config, get, post, row};
-use serde_json::{Value, json};
+use common::{Connection, Server, announce, get, issue, order, row};
+use serde_json::json;
 use strongroom::http::{self, Limits};
 use tokio::sync::watch;
 
@@ -31,13 +31,6 @@ fn serve() {
     common::runtime().block_on(serving).unwrap();
 }
 
-/// An order that is taken; its data.
-fn order(operator: &mut Connection, path: &str, body: &Value) -> Value {
-    let (status, reply) = operator.ask(&post(path, &body.to_string())).unwrap();
-    assert!(matches!(status, 200 | 204), "{path}: {status} {}", String::from_utf8_lossy(&reply));
-    serde_json::from_slice::<Value>(&reply).map(|reply| reply["data"].clone()).unwrap_or_default()
-}
-
 struct Trial {
     /// Of the order to revoke.
     answer: Duration,
@@ -54,18 +47,12 @@ struct Trial {
 fn trial(server: &Server, operator: &mut Connection, number: u64) -> Trial {
     let identity = format!("app/n{}", number % 50);
     order(operator, &format!("sys/strongroom/identities/{identity}"), &json!({ "policies": ["app"] }));
-    let request = strongroom::pki::request(strongroom::pki::KeyType::default()).unwrap();
-    let body = json!({ "identity": identity, "csr": request.csr_pem });
-    let made = order(operator, "sys/strongroom/certificates", &body);
-    let cert = made["certificate"].as_str().unwrap();
-    let holder = config(&server.ca, cert, request.key_pem.reveal());
-    let leaf = strongroom::pki::leaf(cert.as_bytes()).unwrap();
+    let (certificate, holder) = issue(server, operator, &identity);
     let ask = get(READ);
     let (mut idle, mut busy) = (server.connect(&holder), server.connect(&holder));
     assert_eq!(idle.ask(&ask).unwrap().0, 200);
     assert_eq!(busy.ask(&ask).unwrap().0, 200);
-    let named: String = leaf_fingerprint(cert);
-    drop(leaf);
+    let named = leaf_fingerprint(&certificate);
     std::thread::scope(|scope| {
         let closing = scope.spawn(|| {
             idle.wait_for_end();

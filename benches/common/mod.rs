@@ -12,6 +12,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
 use strongroom::api::spiffe::SpiffeId;
 use strongroom::audit;
 use strongroom::core::init::{InitOutcome, InitPlan, InitPorts, initialise};
@@ -125,8 +126,15 @@ pub struct Server {
 
 impl Server {
     pub fn start(role: &str) -> Self {
+        Self::start_with(role, &[])
+    }
+
+    /// With more variables in its environment, for [`number`].
+    pub fn start_with(role: &str, variables: &[(&str, String)]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        let mut child = command.env(ROLE, role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let variables = variables.iter().map(|(name, value)| (name, value));
+        let mut child =
+            command.env(ROLE, role).envs(variables).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let [address, second, ca, cert, key]: [String; 5] = serde_json::from_str(&line).unwrap();
@@ -137,6 +145,12 @@ impl Server {
 
     pub fn connect(&self, config: &Arc<ClientConfig>) -> Connection {
         connect(self.address, config)
+    }
+
+    /// Resident memory, as the kernel writes it.
+    pub fn resident(&self) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().to_owned()
     }
 
     /// User and system time so far, seconds.
@@ -219,6 +233,62 @@ pub fn get(path: &str) -> Vec<u8> {
 pub fn post(path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+/// An order that is taken; its data.
+pub fn order(operator: &mut Connection, path: &str, body: &Value) -> Value {
+    let (status, reply) = operator.ask(&post(path, &body.to_string())).unwrap();
+    assert!(matches!(status, 200 | 204), "{path}: {status} {}", String::from_utf8_lossy(&reply));
+    serde_json::from_slice::<Value>(&reply).map(|reply| reply["data"].clone()).unwrap_or_default()
+}
+
+/// What a registered identity connects with: its certificate as PEM, and all of it for TLS.
+pub fn issue(server: &Server, operator: &mut Connection, identity: &str) -> (String, Arc<ClientConfig>) {
+    let request = strongroom::pki::request(strongroom::pki::KeyType::default()).unwrap();
+    let body = json!({ "identity": identity, "csr": request.csr_pem });
+    let made = order(operator, "sys/strongroom/certificates", &body);
+    let certificate = made["certificate"].as_str().unwrap().to_owned();
+    let holder = config(&server.ca, &certificate, request.key_pem.reveal());
+    (certificate, holder)
+}
+
+/// Rates, times and processor time of one round.
+pub struct Figures {
+    pub rate: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub cpu_us: f64,
+}
+
+impl Figures {
+    /// Of what was done in `times`, `elapsed` and `cpu` of the server, both in seconds.
+    pub fn new(mut times: Vec<Duration>, elapsed: f64, cpu: f64) -> Self {
+        times.sort_unstable();
+        let micros = |part| percentile(&times, part).as_secs_f64() * 1e6;
+        let count = times.len() as f64;
+        Self { rate: count / elapsed, p50_us: micros(50), p99_us: micros(99), cpu_us: cpu * 1e6 / count }
+    }
+}
+
+pub fn median(rounds: &[Figures], of: fn(&Figures) -> f64) -> f64 {
+    middle(rounds.iter().map(of).collect())
+}
+
+pub fn middle(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    f64::midpoint(all[(all.len() - 1) / 2], all[all.len() / 2])
+}
+
+/// Two lines of figures, and how they compare. `what` is what `cpu_us` is counted by.
+pub fn compare(what: &str, names: [&str; 2], rounds: [&[Figures]; 2]) {
+    println!("{:<14}{:>10}{:>10}{:>10}{:>14}", "", format!("{what}/s"), "p50 us", "p99 us", format!("cpu us/{what}"));
+    for (name, rounds) in names.iter().zip(rounds) {
+        let of = |of| median(rounds, of);
+        let (rate, p50, p99, cpu) = (of(|f| f.rate), of(|f| f.p50_us), of(|f| f.p99_us), of(|f| f.cpu_us));
+        println!("{name:<14}{rate:>10.0}{p50:>10.0}{p99:>10.0}{cpu:>14.1}");
+    }
+    let ratio = |of: fn(&Figures) -> f64| median(rounds[0], of) / median(rounds[1], of);
+    println!("{}: rate {:.2}, cpu {:.2}", names.join(" / "), ratio(|f| f.rate), ratio(|f| f.cpu_us));
 }
 
 /// The value below which this part of all lies, in per cent.
