@@ -170,7 +170,11 @@ impl Authorities {
     /// What the listener accepts of our own.
     pub(super) fn trust(&self) -> Trust {
         let own = self.0.iter().filter(|facts| facts.record.stage.verifies());
-        Trust { own: own.map(|facts| Anchor { id: facts.id, der: facts.der.clone() }).collect(), ..Trust::default() }
+        Trust {
+            own: own.map(|facts| Anchor { id: facts.id, der: facts.der.clone() }).collect(),
+            signing: self.active().map(|facts| facts.id),
+            ..Trust::default()
+        }
     }
 }
 

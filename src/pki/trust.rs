@@ -136,6 +136,8 @@ pub struct Trust {
     pub outside: Vec<Vec<u8>>,
     /// SHA-256 of single certificates that a cert role names.
     pub pinned: Vec<[u8; 32]>,
+    /// Which of `own` signs now. It does not matter for what is accepted; the listener's own certificate follows it.
+    pub signing: Option<AuthorityId>,
 }
 
 impl Trust {

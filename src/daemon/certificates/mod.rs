@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::app::AppError;
 use super::config::Config;
 use super::layout::{self, LayoutError};
-use crate::core::Vault;
+use crate::core::{Clock, SystemClock, Vault};
 use crate::crypto::hash::sha256;
 use crate::http::{Tls, trust_from_pem};
 use crate::pki::{Anchor, Trust};
@@ -178,7 +178,7 @@ impl Certificates {
             Server::Supplied(supplied) => {
                 supplied.look(&self.tls);
             }
-            Server::Own(own) => own.look(&self.tls),
+            Server::Own(own) => own.look(&self.tls, SystemClock.now_ms()),
         }
     }
 }
@@ -244,7 +244,7 @@ impl Authorities {
             trust.own.extend(kept.iter().filter(|anchor| !trust.own.contains(anchor)).cloned().collect::<Vec<_>>());
         }
         match tls.replace_trust(&trust) {
-            Ok(()) => tracing::info!(own = trust.own.len(), "the authorities of clients have changed"),
+            Ok(()) => tracing::info!(own = trust.own.len(), "the authorities have changed"),
             Err(error) => {
                 tracing::error!("the authorities of clients cannot be changed, the old ones stay: {error}");
                 return;
