@@ -51,14 +51,14 @@ pub fn leaf_of(files: &Files) -> Result<Leaf, Failure> {
 #[must_use]
 pub fn due_ms(leaf: &Leaf) -> u64 {
     let [first, second, ..] = leaf.fingerprint;
-    schedule::due_ms(leaf.not_before_ms, leaf.not_after_ms, u16::from_be_bytes([first, second]))
+    schedule::due_ms(leaf.issued_ms(), leaf.not_after_ms, u16::from_be_bytes([first, second]))
 }
 
 /// One line for a certificate that ends soon and would have been renewed by whatever renews it.
 #[must_use]
 pub fn warning(cert_pem: &[u8], now_ms: u64) -> Option<String> {
     let leaf = pki::leaf(cert_pem).ok()?;
-    if !schedule::is_late(leaf.not_before_ms, leaf.not_after_ms, now_ms) {
+    if !schedule::is_late(leaf.issued_ms(), leaf.not_after_ms, now_ms) {
         return None;
     }
     let end = rfc3339_nano(leaf.not_after_ms);
@@ -86,17 +86,12 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
     let files = folder.files()?;
     let leaf = leaf_of(&files)?;
     let old_ca = read_file(&files.ca)?;
-    let news = if terms.if_due && now_ms() < due_ms(&leaf) {
-        news(folder, &files, &old_ca, terms.connection, env)?
-    } else {
-        News { trust: None, renew: true }
-    };
-    if !news.renew {
-        if let Some(ca) = &news.trust {
-            let (cert, key) = (read_file(&files.cert)?, read_key(&files.key)?);
-            put(folder, &held, &files, &old_ca, (ca.as_bytes(), &cert, &key), env)?;
+    if terms.if_due && now_ms() < due_ms(&leaf) {
+        let news = news(folder, &files, &old_ca, terms.connection, env)?;
+        if !news.renew {
+            let trust = take(&news, folder, &held, &files, &old_ca, env)?;
+            return Ok(Outcome { renewed: false, trust, leaf });
         }
-        return Ok(Outcome { renewed: false, trust: news.trust.is_some(), leaf });
     }
     let key_pem = read_key(&files.key)?;
     let pending = Pending::of_renewal(folder.path());
@@ -116,6 +111,33 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
     pending.done();
     let trust = old_ca.as_slice() != certified.ca.as_bytes();
     Ok(Outcome { renewed: true, trust, leaf: leaf_of(&folder.files()?)? })
+}
+
+/// Learns which authorities to trust from now on, and nothing else. Whether there are others than before.
+///
+/// # Errors
+/// The vault does not answer, or the bundle cannot be replaced. What was trusted before still is.
+pub fn learn(folder: &Folder, connection: &Connection, env: Lookup<'_>) -> Result<bool, Failure> {
+    let held = folder.hold()?;
+    let files = folder.files()?;
+    let old_ca = read_file(&files.ca)?;
+    let news = news(folder, &files, &old_ca, connection, env)?;
+    take(&news, folder, &held, &files, &old_ca, env)
+}
+
+/// Trusts what the news say. Whether that is anything new.
+fn take(
+    news: &News,
+    folder: &Folder,
+    held: &Held,
+    files: &Files,
+    old_ca: &[u8],
+    env: Lookup<'_>,
+) -> Result<bool, Failure> {
+    let Some(ca) = &news.trust else { return Ok(false) };
+    let (cert, key) = (read_file(&files.cert)?, read_key(&files.key)?);
+    put(folder, held, files, old_ca, (ca.as_bytes(), &cert, &key), env)?;
+    Ok(true)
 }
 
 /// Replaces authorities, certificate and key.
@@ -207,7 +229,7 @@ mod tests {
 
     use strongroom::api::spiffe::SpiffeId;
     use strongroom::crypto::random::SystemRandom;
-    use strongroom::pki::{Authority, BACKDATE_MS};
+    use strongroom::pki::Authority;
 
     use super::*;
 
@@ -224,10 +246,15 @@ mod tests {
         assert!(text.starts_with("your certificate ends in 9 days (2027-"), "{text}");
         assert!(at(30).unwrap().starts_with("your certificate has expired"));
         assert_eq!(warning(b"", start), None);
+        // A short life is a life: what it is dated back by does not count.
+        let short = authority.issue_client(&web, start, 60).unwrap();
+        let due = due_ms(&pki::leaf(short.cert_pem.as_bytes()).unwrap());
+        assert!((start + 36_000..=start + 40_000).contains(&due), "{due}");
+        assert_eq!(warning(short.cert_pem.as_bytes(), start + 36_000), None);
         // Whatever renews by itself does it before that.
         let leaf = pki::leaf(bundle.cert_pem.as_bytes()).unwrap();
         assert!(warning(bundle.cert_pem.as_bytes(), due_ms(&leaf)).is_none());
-        assert!(due_ms(&leaf) > start + 18 * 86_400_000 - BACKDATE_MS);
+        assert!(due_ms(&leaf) > start + 18 * 86_400_000);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Certificat
 use super::authority::Pair;
 use super::csr::MAX_CSR_BYTES;
 use super::error::PkiError;
-use super::issue::pem_key;
+use super::issue::{BACKDATE_MS, pem_key};
 use super::peer::MAX_CERT_BYTES;
 use crate::api::secret::SecretText;
 use crate::crypto::hash::sha256;
@@ -103,6 +103,15 @@ pub struct Leaf {
     pub not_after_ms: u64,
 }
 
+impl Leaf {
+    /// When it was issued, Unix milliseconds: certificates are dated back by [`BACKDATE_MS`], so that clocks which are
+    /// behind take them, and that time is no part of their life.
+    #[must_use]
+    pub fn issued_ms(&self) -> u64 {
+        self.not_before_ms.saturating_add(BACKDATE_MS).min(self.not_after_ms)
+    }
+}
+
 /// Reads the first certificate of a chain in PEM. Total.
 ///
 /// # Errors
@@ -150,7 +159,7 @@ mod tests {
     use super::*;
     use crate::api::spiffe::SpiffeId;
     use crate::crypto::random::SeededRandom;
-    use crate::pki::{Authority, BACKDATE_MS};
+    use crate::pki::Authority;
 
     const NOW: u64 = 1_800_000_000_000;
 

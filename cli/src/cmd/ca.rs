@@ -12,8 +12,10 @@ use crate::args::Connection;
 use crate::bundle::write_new;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
+use crate::profile::Profiles;
 use crate::prompt;
-use crate::settings::{Session, now_ms, read_file};
+use crate::renewal;
+use crate::settings::{Session, Target, environment, now_ms, read_file};
 use crate::table;
 
 /// What the missing can do.
@@ -146,7 +148,7 @@ impl CaCommand {
                 let list = identities.authorities()?;
                 out.either(&list.authorities, || shown(&list, now_ms()))
             }
-            Self::Prepare { ttl } => prepare(session, out, ttl.map(|ttl| ttl.0)),
+            Self::Prepare { ttl } => prepare(session, connection, out, ttl.map(|ttl| ttl.0)),
             Self::Request { out: file } => {
                 let csr = identities.request_authority()?;
                 match file {
@@ -163,21 +165,22 @@ impl CaCommand {
             Self::Import { chain } => {
                 let text = String::from_utf8_lossy(&read_file(chain)?).into_owned();
                 let id = identities.import_authority(&text)?;
+                learn(connection);
                 out.either(&serde_json::json!({ "id": id }), || {
                     format!("{id} is prepared; go on when everybody knows it: strongroom ca rotate")
                 })
             }
-            Self::Trust(args) => args.run(session, out, "trust"),
-            Self::Activate(args) => args.run(session, out, "activate"),
+            Self::Trust(args) => args.run(session, connection, out, "trust"),
+            Self::Activate(args) => args.run(session, connection, out, "activate"),
             Self::Remove(args) => {
                 let plan = "its key is destroyed, and nothing that it signed is accepted any more";
-                args.run(session, out, "remove", plan)
+                args.run(session, connection, out, "remove", plan)
             }
             Self::Revoke(args) => {
                 let plan = "its key is destroyed, and every certificate that it signed ends now";
-                args.run(session, out, "revoke", plan)
+                args.run(session, connection, out, "revoke", plan)
             }
-            Self::Taint { id } => StepArgs { id: id.clone(), force: false }.run(session, out, "taint"),
+            Self::Taint { id } => StepArgs { id: id.clone(), force: false }.run(session, connection, out, "taint"),
             Self::Stragglers => {
                 let found = identities.stragglers()?;
                 out.either(&found, || match found.identities.as_slice() {
@@ -185,7 +188,7 @@ impl CaCommand {
                     names => names.join("\n"),
                 })
             }
-            Self::Rotate(args) => args.run(session, out),
+            Self::Rotate(args) => args.run(session, connection, out),
             Self::Compromise(args) => args.run(session, connection, out),
             Self::Crl { out: None } => {
                 let crl = identities.crl()?;
@@ -200,16 +203,23 @@ impl CaCommand {
 }
 
 impl StepArgs {
-    fn run(&self, session: &Session, out: &Output, verb: &str) -> Result<(), Failure> {
+    fn run(&self, session: &Session, connection: &Connection, out: &Output, verb: &str) -> Result<(), Failure> {
         let list = session.client.identities().authorities()?;
         let id = pick(&list.authorities, &self.id)?.id.clone();
-        step(session, &id, verb, self.force)?;
+        step(session, connection, &id, verb, self.force)?;
         report(session, out, &id, verb)
     }
 }
 
 impl FinalArgs {
-    fn run(&self, session: &Session, out: &Output, verb: &str, plan: &str) -> Result<(), Failure> {
+    fn run(
+        &self,
+        session: &Session,
+        connection: &Connection,
+        out: &Output,
+        verb: &str,
+        plan: &str,
+    ) -> Result<(), Failure> {
         let list = session.client.identities().authorities()?;
         let authority = pick(&list.authorities, &self.step.id)?;
         let id = authority.id.clone();
@@ -217,13 +227,13 @@ impl FinalArgs {
         if !self.yes {
             prompt::confirm(&format!("{verb} {id}? This cannot be undone."))?;
         }
-        step(session, &id, verb, self.step.force)?;
+        step(session, connection, &id, verb, self.step.force)?;
         report(session, out, &id, verb)
     }
 }
 
 impl RotateArgs {
-    fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+    fn run(&self, session: &Session, connection: &Connection, out: &Output) -> Result<(), Failure> {
         let identities = session.client.identities();
         let list = identities.authorities()?;
         eprintln!("{}", shown(&list, now_ms()));
@@ -232,7 +242,7 @@ impl RotateArgs {
         match due {
             Due::Prepare => {
                 ask("No change of authority is under way. Begin one?".to_owned())?;
-                prepare(session, out, None)
+                prepare(session, connection, out, None)
             }
             Due::Trust(id) | Due::Activate(id) => {
                 let missing = identities.stragglers()?.identities;
@@ -246,19 +256,19 @@ impl RotateArgs {
                 if !missing.is_empty() || matches!(due, Due::Activate(_)) {
                     ask(format!("{} {id}?", due.word()))?;
                 }
-                step(session, id, due.word(), self.force)?;
+                step(session, connection, id, due.word(), self.force)?;
                 report(session, out, id, due.word())
             }
             Due::Remove(id) => {
                 ask(format!("Remove {id}, if nothing that it signed is in use? Its key is destroyed."))?;
-                step(session, id, "remove", self.force)?;
+                step(session, connection, id, "remove", self.force)?;
                 report(session, out, id, "remove")
             }
         }
     }
 }
 
-fn prepare(session: &Session, out: &Output, life_s: Option<u64>) -> Result<(), Failure> {
+fn prepare(session: &Session, connection: &Connection, out: &Output, life_s: Option<u64>) -> Result<(), Failure> {
     let id = session.client.identities().prepare_authority(life_s).map_err(|error| {
         let failure = Failure::from(error);
         match failure.code {
@@ -266,11 +276,29 @@ fn prepare(session: &Session, out: &Output, life_s: Option<u64>) -> Result<(), F
             _ => failure,
         }
     })?;
+    learn(connection);
     report(session, out, &id, "prepare")
 }
 
+/// Whoever changes the authorities must know them, or could not tell the vault by its certificate any more: they are
+/// put into the profile in use. A failure is said and ends nothing.
+fn learn(connection: &Connection) {
+    let learned = Profiles::locate(&environment)
+        .and_then(|profiles| Target::resolve(connection, &environment, &profiles))
+        .and_then(|target| match &target.folder {
+            Some(folder) => renewal::learn(folder, connection, &environment).map(drop),
+            None => Ok(()),
+        });
+    if let Err(failure) = learned {
+        eprintln!("your own CA file is as before: {}; get it with: strongroom renew", failure.message);
+    }
+}
+
 /// Orders one step, with what to try when it is refused.
-fn step(session: &Session, id: &str, verb: &str, force: bool) -> Result<(), Failure> {
+fn step(session: &Session, connection: &Connection, id: &str, verb: &str, force: bool) -> Result<(), Failure> {
+    if matches!(verb, "trust" | "activate") {
+        learn(connection);
+    }
     session.client.identities().authority_step(id, verb, force).map_err(|error| {
         let failure = Failure::from(error);
         let hint = match (failure.code, verb) {

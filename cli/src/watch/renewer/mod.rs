@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use strongroom::enroll::schedule::pause_ms;
+use strongroom::enroll::schedule::{LONGEST_PAUSE_MS, pause_ms};
 use strongroom::pki::Leaf;
 
 use crate::args::Connection;
@@ -61,6 +61,13 @@ impl Cycle {
             Err(failure) => return self.failed(now_ms, 0, random, &failure, world),
         };
         self.see(&leaf, world);
+        // A time further away than any that is set here was set by a clock that has been set back since.
+        if self.retry_ms.saturating_sub(now_ms) > LONGEST_PAUSE_MS {
+            self.retry_ms = 0;
+        }
+        if self.learn_ms.saturating_sub(now_ms) > TRUST_LOOK_MS {
+            self.learn_ms = 0;
+        }
         let wake = due_ms(&leaf).max(self.retry_ms);
         if now_ms < wake {
             if now_ms >= self.learn_ms {

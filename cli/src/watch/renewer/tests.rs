@@ -122,3 +122,17 @@ fn other_authorities_are_learned_of_once_an_hour() {
     assert_eq!(world.learned.len(), 10, "{:?}", world.learned);
     assert_eq!(world.replaced, 1);
 }
+
+#[test]
+fn a_clock_that_was_ahead_is_not_waited_for() {
+    let (mut world, mut cycle) = (Fake::new(24 * HOUR), Cycle::default());
+    world.run(&mut cycle, HOUR);
+    // Ten years ahead nothing can be renewed: the server's certificate looks expired.
+    (world.now, world.away) = (87_660 * HOUR, true);
+    world.run(&mut cycle, 87_661 * HOUR);
+    (world.now, world.away) = (2 * HOUR, false);
+    world.learned.clear();
+    world.run(&mut cycle, 24 * HOUR);
+    assert_eq!(world.renewals.len(), 1, "{:?}", world.renewals);
+    assert!(world.renewals[0] < 17 * HOUR && world.learned.len() > 12, "{:?}", world.learned);
+}
