@@ -336,6 +336,8 @@ pub struct CertificateInfo {
     pub revoked: Option<String>,
     /// Why.
     pub reason: Option<String>,
+    /// Open connections with it.
+    pub connections: usize,
 }
 
 /// One line of `sys/strongroom/identity-report`.

@@ -70,6 +70,12 @@ impl Sessions {
         self.open.lock().sessions.len()
     }
 
+    /// Open connections with the certificate of this fingerprint.
+    #[must_use]
+    pub fn count_with(&self, fingerprint: &[u8; 32]) -> usize {
+        self.open.lock().sessions.values().filter(|entry| entry.caller.fingerprint == *fingerprint).count()
+    }
+
     /// Open connections of the identity with this path.
     #[must_use]
     pub fn count(&self, path: &str) -> usize {

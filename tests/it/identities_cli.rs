@@ -175,6 +175,34 @@ fn groups_give_policies_to_many() {
 }
 
 #[test]
+fn certificates_by_file_live_as_long_as_the_identity_says() {
+    let desk = Desk::new();
+    for (identity, more) in [("app/web", None), ("app/short", Some("1h")), ("operator/bob", None)] {
+        let mut arguments = vec!["identity", "set", identity, "--policy", "own"];
+        arguments.extend(more.iter().flat_map(|life| ["--certificate-ttl", life]));
+        desk.ok(&arguments);
+    }
+    desk.ok(&["client", "csr", "--out", "web"]);
+    let hours = |identity: &str, more: &[&str]| {
+        let _ = std::fs::remove_file(desk.path("cert.pem"));
+        let mut arguments =
+            vec!["client", "issue", "--csr", "web/csr.pem", "--identity", identity, "--out", "cert.pem"];
+        arguments.extend(more);
+        desk.ok(&arguments);
+        let leaf = strongroom::pki::leaf(&std::fs::read(desk.path("cert.pem")).unwrap()).unwrap();
+        (leaf.not_after_ms - leaf.issued_ms()) / 3_600_000
+    };
+    assert_eq!(["app/web", "app/short", "operator/bob"].map(|identity| hours(identity, &[])), [24, 1, 8]);
+    assert_eq!(hours("app/web", &["--ttl", "3h"]), 3);
+    // What is there already is not overwritten.
+    desk.fails(
+        2,
+        &["is there already"],
+        &["client", "issue", "--csr", "web/csr.pem", "--identity", "app/web", "--out", "cert.pem"],
+    );
+}
+
+#[test]
 fn revoking_is_said_to_be_effective_when_it_is() {
     let desk = Desk::new();
     desk.ok(&["identity", "set", "app/web", "--policy", "web"]);
@@ -182,6 +210,12 @@ fn revoking_is_said_to_be_effective_when_it_is() {
     let old = desk.serials("app/web");
     let second = desk.host("app/web");
     assert_eq!(desk.connections("app/web"), 2);
+    let shown = desk.json(&["identity", "show", "app/web"]);
+    let each: Vec<_> =
+        shown["certificates"].as_array().unwrap().iter().map(|one| one["connections"].as_u64()).collect();
+    assert_eq!(each, [Some(1), Some(1)]);
+    let seen = strongroom::api::time::parse(shown["last_seen"].as_str().unwrap()).unwrap();
+    assert!(strongroom::core::Clock::now_ms(&strongroom::core::SystemClock).abs_diff(seen) < 60_000, "{shown}");
     desk.fails(2, &["ends: certificate", "no terminal"], &["identity", "revoke", "app/web", "--certificate", &old[0]]);
     desk.fails(4, &["no certificate"], &["identity", "revoke", "app/web", "--certificate", "00ff", "-y"]);
     assert!(answers(&first));

@@ -38,9 +38,10 @@ pub enum ClientCommand {
         /// Path of the holder, such as app/web for spiffe://DOMAIN/app/web.
         #[arg(long, value_name = "PATH")]
         identity: String,
-        /// Life of the certificate.
-        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = ttl)]
-        ttl: String,
+        /// Life of the certificate, such as 12h. Without it: what the identity says, or 8 h below operator/ and 24 h
+        /// elsewhere.
+        #[arg(long, value_name = "TIME", value_parser = ttl)]
+        ttl: Option<String>,
         /// New file for the certificate.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -70,7 +71,7 @@ impl ClientCommand {
                         ));
                     }
                 }
-                let request = CertificateRequest { identity: identity.clone(), csr: text, ttl: Some(ttl.clone()) };
+                let request = CertificateRequest { identity: identity.clone(), csr: text, ttl: ttl.clone() };
                 let reply = open()?.client.sys().issue_certificate(&request)?;
                 let leaf = pki::leaf(reply.certificate.as_bytes()).ok().filter(|leaf| leaf.key_fingerprint == key);
                 let leaf = leaf.ok_or_else(|| {

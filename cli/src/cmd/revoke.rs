@@ -64,8 +64,8 @@ impl RevokeArgs {
         let named = certificate.map(|facts| facts.fingerprint.as_str());
         let sent = session.client.identities().revoke(identity, named, self.reason.as_deref());
         sent.map_err(|error| unknown(error.into(), identity))?;
-        // The reply comes after the change is in force; connections of a whole identity can be counted as well.
-        let connections = if named.is_some() { 0 } else { self.wait(session, began)? };
+        // The reply comes after the change is in force; that nothing is left of it is looked at.
+        let connections = self.wait(session, named, began)?;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let effective = connections == 0;
         let done = Done { identity, certificate: named, effective, elapsed_ms, connections };
@@ -73,24 +73,29 @@ impl RevokeArgs {
             return Err(Failure::new(
                 Code::Refused,
                 format!(
-                    "the certificates of {identity} are revoked, but {connections} connections are open after {elapsed_ms} ms"
+                    "{} revoked, but {connections} connections are open after {elapsed_ms} ms",
+                    named
+                        .map_or_else(|| format!("the certificates of {identity} are"), |_| "the certificate is".into())
                 ),
                 format!("look again: strongroom identity show {identity}; or close all: strongroom seal"),
             ));
         }
         out.either(&done, || match named {
-            Some(_) => format!("effective: the certificate opens nothing any more, seen after {elapsed_ms} ms"),
+            Some(_) => format!(
+                "effective: the certificate opens nothing any more, 0 connections, seen after {elapsed_ms} ms"
+            ),
             None => format!(
                 "effective: no certificate of {identity} opens anything any more, 0 connections, seen after {elapsed_ms} ms"
             ),
         })
     }
 
-    /// Connections that are left when there are none, or when it took too long.
-    fn wait(&self, session: &Session, began: Instant) -> Result<usize, Failure> {
+    /// Connections that are left when there are none, or when it took too long; those with the certificate `named` if
+    /// there is one.
+    fn wait(&self, session: &Session, named: Option<&str>, began: Instant) -> Result<usize, Failure> {
         loop {
             let left = match session.client.sys().identity(&self.identity) {
-                Ok(found) => found.map_or(0, |found| found.connections),
+                Ok(found) => found.map_or(0, |found| connections(&found, named)),
                 Err(error) => {
                     let failure = Failure::from(error);
                     return Err(Failure {
@@ -110,6 +115,12 @@ impl RevokeArgs {
             std::thread::sleep(POLL);
         }
     }
+}
+
+/// Open connections of an identity, or with one of its certificates.
+fn connections(found: &Identity, named: Option<&str>) -> usize {
+    let with = |fingerprint| found.certificates.iter().filter(move |facts| facts.fingerprint == fingerprint);
+    named.map_or(found.connections, |named| with(named).map(|facts| facts.connections).sum())
 }
 
 /// The one certificate that was meant.
@@ -187,12 +198,17 @@ mod tests {
     fn the_plan_counts_what_is_valid() {
         let mut revoked = certificate("03", "03", "2027-01-01T00:00:00Z");
         revoked.revoked = Some("2026-01-01T00:00:00Z".into());
-        let certificates = vec![
+        let mut certificates = vec![
             certificate("01", "01", "2027-01-01T00:00:00Z"),
             certificate("02", "02", "2020-01-01T00:00:00Z"),
             revoked,
         ];
+        certificates[1].connections = 3;
         let found = Identity { certificates, connections: 4, ..Identity::default() };
+        assert_eq!(
+            (connections(&found, None), connections(&found, Some("02")), connections(&found, Some("09"))),
+            (4, 3, 0)
+        );
         let text = plan("app/web", &found, None, 1_780_000_000_000);
         assert!(text.contains("(1 on record are valid), and 4 connections"), "{text}");
         assert!(plan("app/web", &found, found.certificates.first(), 0).contains("certificate 01 of app/web"));

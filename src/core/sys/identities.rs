@@ -92,6 +92,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         superseded: facts.superseded,
         revoked: facts.revoked.as_ref().map(|revoked| rfc3339_nano(revoked.at_ms)),
         reason: facts.revoked.map(|revoked| revoked.reason),
+        connections: inquiry.sessions.count_with(&fingerprint),
     });
     data(&Identity {
         policies: record.policies.clone(),
