@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -22,7 +22,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::ServeError;
 use crate::crypto::hash::sha256;
-use crate::pki::peer::MAX_CERT_BYTES;
+use crate::pki::peer::{self, MAX_CERT_BYTES};
 use crate::pki::{AuthorityId, Trust};
 
 /// Most certificates of one chain that are looked at.
@@ -44,13 +44,22 @@ pub(super) struct Verifier {
     outside: Option<Arc<dyn ClientCertVerifier>>,
     hints: Vec<DistinguishedName>,
     provider: Arc<CryptoProvider>,
-    /// Leaves that a handshake has just proved to be ours, by SHA-256, until [`Verifier::origin_of`] asks: the signature
-    /// need not be checked twice.
-    proved: Mutex<HashMap<[u8; 32], AuthorityId>>,
+    /// Leaves that have been proved to be ours, by SHA-256. A verifier has the same authorities all its life, so all of
+    /// the proof but the dates holds as long: a machine that comes again with its certificate costs one signature less.
+    /// Whether the certificate has been revoked is asked elsewhere, at every request.
+    proved: RwLock<HashMap<[u8; 32], Proved>>,
 }
 
-/// Handshakes that may be between their proof and the question whose it was. When there are more, all is proved anew.
-const MAX_PROVED: usize = 1024;
+/// Leaves that are remembered, about 80 bytes each. When there are more, all are proved anew.
+const MAX_PROVED: usize = 4096;
+
+/// A leaf of one of our own authorities.
+#[derive(Clone, Copy)]
+struct Proved {
+    authority: AuthorityId,
+    not_before_ms: u64,
+    not_after_ms: u64,
+}
 
 impl Verifier {
     /// # Errors
@@ -76,18 +85,41 @@ impl Verifier {
             // certificate has no such name.
             hints.clear();
         }
-        Ok(Self { own, pinned, outside, hints, provider, proved: Mutex::default() })
+        Ok(Self { own, pinned, outside, hints, provider, proved: RwLock::default() })
     }
 
     /// Whose certificate this is, proved under our own authorities alone. They sign leaves only, so whatever else is in
     /// the chain counts for nothing.
     pub(super) fn origin_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Proof {
-        let proved = |leaf: &CertificateDer<'_>| self.proved.lock().remove(&sha256(&[leaf]));
-        let found = chain.first().and_then(|leaf| proved(leaf).or_else(|| self.owner(leaf, now).ok()));
+        let found = chain.first().and_then(|leaf| self.own(leaf, now).ok());
         found.map_or_else(
             || Proof::Outside(chain.iter().take(MAX_CHAIN).map(|der| der.clone().into_owned()).collect()),
             Proof::Own,
         )
+    }
+
+    /// As [`owner`](Self::owner), of what is remembered if it is.
+    ///
+    /// # Errors
+    /// As [`owner`](Self::owner).
+    fn own(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<AuthorityId, Error> {
+        let digest = sha256(&[leaf]);
+        let now_ms = now.as_secs().saturating_mul(1000);
+        let found = self.proved.read().get(&digest).copied();
+        // Who is outside the dates hears it from the one who judges them.
+        if let Some(found) = found.filter(|found| (found.not_before_ms..=found.not_after_ms).contains(&now_ms)) {
+            return Ok(found.authority);
+        }
+        let authority = self.owner(leaf, now)?;
+        if let Ok(facts) = peer::facts(leaf) {
+            let mut proved = self.proved.write();
+            if proved.len() >= MAX_PROVED {
+                proved.clear();
+            }
+            let (not_before_ms, not_after_ms) = (facts.not_before_ms, facts.not_after_ms);
+            proved.insert(digest, Proved { authority, not_before_ms, not_after_ms });
+        }
+        Ok(authority)
     }
 
     /// # Errors
@@ -154,15 +186,8 @@ impl ClientCertVerifier for Verifier {
         if leaf.len() > MAX_CERT_BYTES || intermediates.len() >= MAX_CHAIN {
             return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
         }
-        let reason = match self.owner(leaf, now) {
-            Ok(id) => {
-                let mut proved = self.proved.lock();
-                if proved.len() >= MAX_PROVED {
-                    proved.clear();
-                }
-                proved.insert(sha256(&[leaf]), id);
-                return Ok(ClientCertVerified::assertion());
-            }
+        let reason = match self.own(leaf, now) {
+            Ok(_) => return Ok(ClientCertVerified::assertion()),
             Err(reason) => reason,
         };
         if self.pinned.contains(&sha256(&[leaf])) {
@@ -201,5 +226,73 @@ impl ClientCertVerifier for Verifier {
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Verifier")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::pem::PemObject as _;
+
+    use super::*;
+    use crate::api::spiffe::SpiffeId;
+    use crate::client::tls_provider;
+    use crate::crypto::random::SystemRandom;
+    use crate::pki::{Anchor, Authority};
+
+    const START_MS: u64 = 1_800_000_000_000;
+
+    fn at(ms: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_millis(ms))
+    }
+
+    fn authority(life_s: u64) -> Authority {
+        Authority::create("example.org", Arc::new(SystemRandom), START_MS, life_s).expect("made")
+    }
+
+    fn leaf(authority: &Authority, life_s: u64) -> CertificateDer<'static> {
+        let web = SpiffeId::new("example.org", "app/web").expect("legal");
+        let bundle = authority.issue_client(&web, START_MS, life_s).expect("issued");
+        CertificateDer::from_pem_slice(bundle.cert_pem.as_bytes()).expect("PEM")
+    }
+
+    fn verifier(authorities: &[&Authority]) -> Verifier {
+        let anchor = |authority: &&Authority| {
+            Anchor::new(CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).expect("PEM").to_vec())
+        };
+        let trust = Trust { own: authorities.iter().map(anchor).collect(), ..Trust::default() };
+        Verifier::new(&trust, tls_provider()).expect("usable")
+    }
+
+    #[test]
+    fn what_is_remembered_ends_with_its_dates_and_with_its_authorities() {
+        let (ours, others) = (authority(86_400), authority(86_400));
+        let (leaf, foreign) = (leaf(&ours, 60), leaf(&others, 60));
+        let verifier = verifier(&[&ours]);
+        let takes = |leaf: &CertificateDer<'_>, ms| verifier.verify_client_cert(leaf, &[], at(ms)).is_ok();
+        assert!(!takes(&leaf, START_MS + 61_000), "first seen after its end");
+        for _ in 0..2 {
+            assert!(takes(&leaf, START_MS) && takes(&leaf, START_MS + 60_000));
+            assert!(!takes(&leaf, START_MS + 61_000) && !takes(&leaf, START_MS - 301_000), "its dates");
+            assert!(!takes(&foreign, START_MS));
+        }
+        assert!(matches!(verifier.origin_of(std::slice::from_ref(&leaf), at(START_MS)), Proof::Own(_)));
+        assert!(matches!(verifier.origin_of(std::slice::from_ref(&leaf), at(START_MS + 61_000)), Proof::Outside(_)));
+        assert!(matches!(verifier.origin_of(&[foreign], at(START_MS)), Proof::Outside(_)));
+        let mut changed = leaf.to_vec();
+        *changed.last_mut().expect("not empty") ^= 1;
+        assert!(!takes(&CertificateDer::from(changed), START_MS), "another signature is another certificate");
+    }
+
+    #[test]
+    fn only_so_many_are_remembered() {
+        let ours = authority(86_400);
+        let verifier = verifier(&[&ours]);
+        let some = Proved { authority: AuthorityId([0; 16]), not_before_ms: 0, not_after_ms: 0 };
+        let digest = |n: usize| sha256(&[&n.to_be_bytes()]);
+        verifier.proved.write().extend((0..MAX_PROVED).map(|n| (digest(n), some)));
+        assert!(verifier.own(&leaf(&ours, 60), at(START_MS)).is_ok());
+        assert_eq!(verifier.proved.read().len(), 1);
     }
 }
