@@ -4,6 +4,7 @@
 //! are worth; here they are only read, and certificates that are not plainly for clients are refused.
 
 mod chain;
+mod list;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,9 @@ use super::peer::MAX_CERT_BYTES;
 use crate::crypto::hash::sha256;
 
 pub use chain::{MAX_CHAIN, issued_under};
+pub use list::{
+    CertificateName, ListError, Listed, MAX_LIST_BYTES, MAX_LIST_ENTRIES, RevocationList, Serial, decimal, signed_by,
+};
 
 /// Most alternative names, organizational units or extensions of one certificate.
 const MAX_ITEMS: usize = 64;
