@@ -162,6 +162,7 @@ impl Facts {
                 let status = match (reply.status, reply.data.is_some() || reply.auth.is_some()) {
                     (ReplyStatus::NotFoundWithBody, _) => 404,
                     (ReplyStatus::NotModified, _) => 304,
+                    (ReplyStatus::Accepted, _) => 202,
                     (ReplyStatus::Ok, true) => 200,
                     (ReplyStatus::Ok, false) => 204,
                 };

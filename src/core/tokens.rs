@@ -204,6 +204,25 @@ impl Tokens {
         accessors.into_iter().filter_map(|accessor| index.by_accessor.get(accessor).copied()).collect()
     }
 
+    /// The tokens that were made out of the one with this accessor, which belongs to the identity with this URI.
+    pub(super) fn children(&self, identity: &str, accessor: &str) -> Vec<TokenId> {
+        let index = self.0.read();
+        let same = index.by_identity.get(identity).into_iter().flatten();
+        let is_child =
+            |id: &&TokenId| index.records.get(id).is_some_and(|record| record.parent.as_deref() == Some(accessor));
+        same.filter(is_child).copied().collect()
+    }
+
+    /// At most `most` tokens that have ended, by themselves or with one above them; how many there are in all.
+    pub(super) fn ended(&self, most: usize, now_ms: u64) -> (Vec<TokenId>, usize) {
+        let index = self.0.read();
+        let over = |record: &TokenRecord| now_ms >= record.expires_ms || index.ancestors(record, now_ms).is_none();
+        let mut ended = index.records.iter().filter(|(_, record)| over(record)).map(|(id, _)| *id);
+        let found: Vec<TokenId> = ended.by_ref().take(most).collect();
+        let all = found.len() + ended.count();
+        (found, all)
+    }
+
     /// All tokens of the identity with this URI.
     pub(super) fn of(&self, identity: &str) -> Vec<TokenId> {
         self.0.read().by_identity.get(identity).into_iter().flatten().copied().collect()

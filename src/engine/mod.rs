@@ -208,6 +208,8 @@ pub fn none_match(field: &str, etag: &str) -> bool {
 pub enum ReplyStatus {
     /// 200, or 204 without data.
     Ok,
+    /// 202 with the full envelope: what was asked for needs no answer.
+    Accepted,
     /// 404 with the full envelope: a deleted or destroyed version (KV v2).
     NotFoundWithBody,
     /// 304: the caller has what would be answered.

@@ -20,12 +20,14 @@ const GENERATION: HeaderName = HeaderName::from_static("x-strongroom-generation"
 pub(super) fn success(reply: &Reply, request_id: &str, legacy: bool) -> Response {
     let status = match reply.status {
         ReplyStatus::Ok => StatusCode::OK,
+        ReplyStatus::Accepted => StatusCode::ACCEPTED,
         ReplyStatus::NotFoundWithBody => StatusCode::NOT_FOUND,
         ReplyStatus::NotModified => return tagged(finish(StatusCode::NOT_MODIFIED, None), reply),
     };
     let data = reply.data.as_ref().map(|data| data.as_slice());
     let auth = reply.auth.as_ref().map(|auth| auth.as_slice());
-    if data.is_none() && auth.is_none() && reply.warnings.is_empty() {
+    let is_empty = data.is_none() && auth.is_none() && reply.warnings.is_empty();
+    if is_empty && status == StatusCode::OK {
         return finish(StatusCode::NO_CONTENT, None);
     }
     if reply.lists_keys && reply.warnings.is_empty() && data == Some(br#"{"keys":[]}"#) {

@@ -32,6 +32,8 @@ static ROUTES: &[Route] = &[
     write("auth/token/revoke-self", tokens::revoke_self).own(),
     write("auth/token/revoke", tokens::revoke),
     write("auth/token/revoke-accessor", tokens::revoke_accessor),
+    write("auth/token/revoke-orphan", tokens::revoke_orphan).sudo(),
+    write("auth/token/tidy", tokens::tidy),
     list("auth/token/accessors", tokens::accessors).sudo(),
     read("auth/token/accessors", tokens::accessors).sudo(),
 ];

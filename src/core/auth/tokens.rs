@@ -6,7 +6,7 @@ use crate::auth::token::{
     accessor, auth_json, create as make, generate, lookup_json, renew as renewed,
 };
 use crate::barrier::{MountId, Tx};
-use crate::engine::Reply;
+use crate::engine::{Reply, ReplyStatus};
 use crate::policy::{Ask, Capability, Decision};
 
 use super::super::committer::Done;
@@ -15,6 +15,11 @@ use super::super::subject::Subject;
 use super::super::sys::{Change, Inquiry, keys_of};
 use super::super::tokens::{self, Held};
 use super::{no_random, token_refused};
+
+/// Most records removed by one `tidy`: other changes wait for it.
+const MAX_TIDIED: usize = 10_000;
+/// Where a token comes from that a role gave.
+pub(super) const LOGIN: &str = "auth/cert/login";
 
 /// Writes a new token and answers with it.
 pub(super) fn give(tx: &mut Tx<'_>, change: &Change<'_>, issued: Issued) -> Result<Done, VaultError> {
@@ -138,7 +143,8 @@ fn prolong(
         return Err(VaultError::Forbidden);
     }
     if let Some(name) = &record.role
-        && record.parent.is_none()
+        // One that was made out of it has other policies by right, whether it has a parent or not.
+        && record.path == LOGIN
         && !change.snapshot.roles.get(name).is_some_and(|role| role.still_gives(&record.policies))
     {
         return Err(VaultError::BadRequest("the role of this token has changed: log in again".to_owned()));
@@ -167,6 +173,34 @@ pub(super) fn revoke_accessor(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Do
     let AccessorBody { accessor } = AccessorBody::parse(&change.body.object()?).map_err(token_refused)?;
     let token = change.snapshot.tokens.by_accessor(&accessor).ok_or_else(unknown_accessor)?;
     end(tx, change, &token)
+}
+
+/// Ends a token, and no other: what was made out of it is nobody's child from now on.
+pub(super) fn revoke_orphan(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let TokenBody { token } = TokenBody::parse(&change.body.object()?).map_err(token_refused)?;
+    let known = &change.snapshot.tokens;
+    // As in Vault, unlike `revoke`: somebody counts on the children of this very token.
+    let token = known.by_text(&token).filter(|token| known.is_alive(&token.record, change.now_ms));
+    let token = token.ok_or_else(|| VaultError::BadRequest("token to revoke not found".to_owned()))?;
+    let mut touched = tokens::remove(tx, &[token.id])?;
+    for id in known.children(&token.record.identity, &token.record.accessor) {
+        // Out of the store: it may have been used or renewed since the index was made.
+        let Some(mut child) = tokens::read(&tx.view(MountId::TOKENS), id)? else { continue };
+        child.parent = None;
+        touched.extend(tokens::put(tx, known, id, &child, change.now_ms)?);
+    }
+    Ok(Done::touching(Reply::none(), touched))
+}
+
+/// Removes the records of tokens that have ended. They count for nothing already; this makes room.
+pub(super) fn tidy(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let (ended, all) = change.snapshot.tokens.ended(MAX_TIDIED, change.now_ms);
+    let touched = tokens::remove(tx, &ended)?;
+    let mut reply = Reply { status: ReplyStatus::Accepted, ..Reply::none() };
+    if all > ended.len() {
+        reply.warnings.push(format!("{} tokens that have ended are left: tidy again", all - ended.len()));
+    }
+    Ok(Done::touching(reply, touched))
 }
 
 /// Ends a token and all that descend from it. One that is being made out of it in the same commit dies for want of a

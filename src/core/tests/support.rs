@@ -273,6 +273,13 @@ impl Disk {
         });
     }
 
+    /// How many records there are.
+    pub(super) fn records(&self) -> usize {
+        let mut count = 0;
+        self.store.tamper(|records| count = records.len());
+        count
+    }
+
     /// The same disk, seen from elsewhere.
     pub(super) fn watcher(&self) -> impl Fn() -> Self + Send + Sync + 'static {
         let (store, header, anchor) = (Arc::clone(&self.store), Arc::clone(&self.header), Arc::clone(&self.anchor));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::api::secret::SecretText;
-use crate::core::{Caller, Clock, Operation, Reply, VaultError};
+use crate::core::{Caller, Clock, Operation, Reply, ReplyStatus, VaultError};
 
 use super::roles::{APP, authority, client, for_ca, role, works};
 use super::support::{Rig, json as body_of};
@@ -216,6 +216,89 @@ fn a_family_ends_together() {
     rig.write(&with(&web, &root), "auth/token/revoke-self", "").expect("revoked");
     assert_forbidden(own(&rig, &with(&web, &child)));
     assert!(works(&rig, &with(&web, &apart)));
+}
+
+#[test]
+fn children_may_live_on_as_orphans() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let web = rig.admit("app/web", "maker", MAKER);
+    let root = create(&rig, &web, &json!({}));
+    let middle = create(&rig, &with(&web, &root), &json!({}));
+    let child = create(&rig, &with(&web, &middle), &json!({ "ttl": "2h" }));
+    let grandchild = create(&rig, &with(&web, &child), &json!({}));
+    let sibling = create(&rig, &with(&web, &root), &json!({}));
+    let body = json!({ "token": middle }).to_string();
+    let path = "auth/token/revoke-orphan";
+    assert_forbidden(rig.write(&with(&web, &middle), path, &body));
+    let updater = rig.admit("ops/updater", "updater", r#"path "auth/token/*" { capabilities = ["update"] }"#);
+    assert_forbidden(rig.write(&updater, path, &body));
+    assert!(rig.write(&operator, path, &body).expect("revoked").data.is_none());
+    assert_forbidden(own(&rig, &with(&web, &middle)));
+    let shown = own(&rig, &with(&web, &child)).expect("alive");
+    assert_eq!((&shown["orphan"], &shown["ttl"]), (&json!(true), &json!(7200)));
+    let below = own(&rig, &with(&web, &grandchild)).expect("alive");
+    assert_eq!(below["orphan"], json!(false), "it still has a parent");
+    rig.write(&with(&web, &child), "auth/token/renew-self", "{}").expect("renewed");
+    for gone in [body.as_str(), r#"{"token":"hvs.x"}"#] {
+        assert_bad(rig.write(&operator, path, gone));
+    }
+    assert_bad(rig.write(&operator, path, "{}"));
+
+    // It is nobody's child any more, also after a restart, and it is still somebody's parent.
+    rig.write(&with(&web, &root), "auth/token/revoke-self", "").expect("revoked");
+    assert_forbidden(own(&rig, &with(&web, &sibling)));
+    let rig = rig.restart();
+    rig.unseal().expect("unseals");
+    assert!(works(&rig, &with(&web, &child)) && works(&rig, &with(&web, &grandchild)));
+    rig.write(&with(&web, &child), "auth/token/revoke-self", "").expect("revoked");
+    assert_forbidden(own(&rig, &with(&web, &grandchild)));
+}
+
+#[test]
+fn an_orphan_out_of_a_login_is_renewed_as_a_child_is() {
+    let rig = Rig::new();
+    let ca = authority("outside root");
+    rig.admit("app/maker", "maker", MAKER);
+    let fields = json!({ "certificate": ca.pem(), "allowed_common_names": "*", "policies": ["maker", "app"] });
+    role(&rig, "web", &fields).expect("written");
+    let web = client(&rig, &ca, "web-1");
+    let token = login(&rig, &web);
+    let child = create(&rig, &with(&web, &token), &json!({ "policies": ["maker"] }));
+    let renew = |rig: &Rig| rig.write(&with(&web, &child), "auth/token/renew-self", "{}");
+    renew(&rig).expect("it has fewer policies by right");
+    let body = json!({ "token": token }).to_string();
+    rig.write(&rig.operator(), "auth/token/revoke-orphan", &body).expect("revoked");
+    renew(&rig).expect("still");
+    // Its role counts for it all the same.
+    rig.ask(&rig.operator(), Operation::Delete, "auth/cert/certs/web", "").expect("deleted");
+    assert_forbidden(renew(&rig));
+}
+
+#[test]
+fn tidying_removes_what_has_ended_and_nothing_else() {
+    let rig = Rig::new();
+    let web = rig.admit("app/web", "maker", MAKER);
+    let operator = rig.operator();
+    let before = rig.disk.records();
+    let kept = create(&rig, &web, &json!({ "ttl": "10h" }));
+    for _ in 0..12 {
+        let short = create(&rig, &web, &json!({ "ttl": "10m" }));
+        create(&rig, &with(&web, &short), &json!({ "ttl": "10h" }));
+    }
+    let below = create(&rig, &with(&web, &kept), &json!({ "ttl": "10h" }));
+    assert_eq!(rig.disk.records(), before + 26);
+    let tidy = |caller: &Caller| rig.write(caller, "auth/token/tidy", "");
+    tidy(&operator).expect("done");
+    assert_eq!(rig.disk.records(), before + 26, "all are alive");
+    rig.clock.advance(600_000);
+    assert_forbidden(tidy(&web));
+    let reply = tidy(&operator).expect("done");
+    assert_eq!((reply.status, reply.data.is_none(), reply.warnings.len()), (ReplyStatus::Accepted, true, 0));
+    assert_eq!(rig.disk.records(), before + 2, "and with those that ended, what they had made");
+    assert!(works(&rig, &with(&web, &kept)) && works(&rig, &with(&web, &below)));
+    let line = rig.log().into_iter().rev().find(|line| line["type"] == "reply" && line["status"] == 202);
+    assert!(line.is_some(), "logged as it was answered");
 }
 
 #[test]
