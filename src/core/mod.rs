@@ -23,6 +23,7 @@ pub mod init;
 mod issue;
 mod ledger;
 mod limits;
+mod lists;
 mod mount;
 mod own;
 mod pipeline;

@@ -2,7 +2,8 @@
 //!
 //! Record in built-in mount 12, key = name of the role. A peer with an outside certificate has the policies of the role
 //! that admits it, on every request and without a login. Which one that is costs a proof over signatures, so each
-//! connection remembers the answer; it is forgotten with the first change of any role, and after a minute at the latest.
+//! connection remembers the answer; it is forgotten with the first change of any role or revocation list, and after a
+//! minute at the latest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,10 +15,11 @@ use crate::auth::cert::{Kind, Role, RoleRecord, find, proved_anchors};
 use crate::barrier::{MountId, Tx, View};
 use crate::crypto::hash::sha256;
 use crate::pki::Trust;
-use crate::pki::outside::OutsideFacts;
+use crate::pki::outside::{CertificateName, OutsideFacts};
 
 use super::caller::Caller;
 use super::error::VaultError;
+use super::lists::{self, Lists};
 use super::mount::hex;
 
 /// Most roles.
@@ -30,15 +32,22 @@ const PROOF_MS: u64 = 60_000;
 /// A peer with a certificate of an outside PKI, for as long as its connection.
 pub struct Outside {
     facts: OutsideFacts,
+    /// What a revocation list calls its certificate and those that it sent along.
+    names: Vec<Option<CertificateName>>,
     known: Mutex<Known>,
 }
 
 /// Which role admits the peer, as it was found out.
 #[derive(Default)]
 struct Known {
-    /// The roles that were asked, so that others are asked anew.
+    /// The roles and lists that were asked, so that others are asked anew.
     roles: Weak<Roles>,
+    lists: Weak<Lists>,
     at_ms: u64,
+    /// Whether a list is about the peer, its chain or an authority of a role.
+    touched: bool,
+    /// Whether that is why it is nobody.
+    barred: Option<bool>,
     /// By the role that was asked for, if any.
     answers: BTreeMap<Option<String>, Option<String>>,
 }
@@ -47,7 +56,14 @@ impl Outside {
     /// Nothing is proved yet.
     #[must_use]
     pub(super) fn new(facts: OutsideFacts) -> Self {
-        Self { facts, known: Mutex::default() }
+        let ders = std::iter::once(&facts.der).chain(&facts.chain);
+        let names = ders.map(|der| CertificateName::of(der)).collect();
+        Self { facts, names, known: Mutex::default() }
+    }
+
+    /// Whether its own certificate is on one of `lists`.
+    fn is_on(&self, lists: &Lists) -> bool {
+        lists.has(self.names.first().and_then(Option::as_ref))
     }
 
     /// What the certificate says.
@@ -82,7 +98,7 @@ impl Roles {
     /// Those of the barrier.
     pub(super) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let mut all = BTreeMap::new();
-        for name in view.entries()? {
+        for name in view.entries()?.into_iter().filter(|key| lists::is_role(key)) {
             let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
             match RoleRecord::decode(entry.value.reveal()).and_then(|record| Role::load(&name, record)) {
                 Ok(role) => {
@@ -126,9 +142,10 @@ impl Roles {
     }
 
     /// The role that admits `caller`, a peer with the certificate `outside`, where it is now; with `wanted`, only if it
-    /// is the role of that name.
+    /// is the role of that name. None admits a certificate that is on a list, or that is not proved without one that is.
     pub(super) fn admitting(
         self: &Arc<Self>,
+        lists: &Arc<Lists>,
         outside: &Outside,
         caller: &Caller,
         wanted: Option<&str>,
@@ -140,17 +157,73 @@ impl Roles {
         }
         let key = wanted.map(str::to_owned);
         let mut known = outside.known.lock();
-        if !std::ptr::eq(known.roles.as_ptr(), Arc::as_ptr(self)) || now_ms.abs_diff(known.at_ms) >= PROOF_MS {
-            *known = Known { roles: Arc::downgrade(self), at_ms: now_ms, answers: BTreeMap::new() };
-        }
-        let answer = known.answers.entry(key).or_insert_with(|| {
-            let address = caller.address();
-            // A role for another network is no role for this peer.
-            let here = || self.iter().filter(|role| role.admits_from(address));
-            let anchors = proved_anchors(&outside.facts, here(), wanted, now_ms);
-            find(&outside.facts, &anchors, here(), wanted, now_ms).map(|role| role.name.clone())
-        });
+        known.renew(self, lists, outside, now_ms);
+        let counting = known.touched.then_some(&**lists);
+        let prove = || self.prove(counting, outside, caller, wanted, now_ms);
+        let answer = known.answers.entry(key).or_insert_with(prove);
         answer.as_deref().and_then(|name| self.get(name))
+    }
+
+    /// Whether `caller` is nobody here for the sake of a revocation list: it is on one, or a role would admit it but for
+    /// one.
+    pub(super) fn bars(self: &Arc<Self>, lists: &Arc<Lists>, outside: &Outside, caller: &Caller, now_ms: u64) -> bool {
+        if lists.is_empty() {
+            return false;
+        }
+        let mut known = outside.known.lock();
+        known.renew(self, lists, outside, now_ms);
+        if !known.touched {
+            return false;
+        }
+        *known.barred.get_or_insert_with(|| {
+            let prove = |lists| self.prove(lists, outside, caller, None, now_ms);
+            outside.is_on(lists) || (prove(Some(lists)).is_none() && prove(None).is_some())
+        })
+    }
+
+    /// The name of the role that admits the peer; no certificate on one of `lists` counts for anything.
+    fn prove(
+        &self,
+        lists: Option<&Lists>,
+        outside: &Outside,
+        caller: &Caller,
+        wanted: Option<&str>,
+        now_ms: u64,
+    ) -> Option<String> {
+        let address = caller.address();
+        // A role for another network is no role for this peer.
+        let here = || self.iter().filter(|role| role.admits_from(address));
+        let Some(lists) = lists else {
+            let anchors = proved_anchors(&outside.facts, here(), wanted, now_ms);
+            return find(&outside.facts, &anchors, here(), wanted, now_ms).map(|role| role.name.clone());
+        };
+        if outside.is_on(lists) {
+            return None;
+        }
+        let facts = lists.purge(&outside.facts);
+        let mut anchors = proved_anchors(&facts, here(), wanted, now_ms);
+        anchors.retain(|anchor| !lists.has(CertificateName::of(anchor).as_ref()));
+        find(&facts, &anchors, here(), wanted, now_ms).map(|role| role.name.clone())
+    }
+}
+
+impl Known {
+    /// Forgets what was found out on other facts, or long ago.
+    fn renew(&mut self, roles: &Arc<Roles>, lists: &Arc<Lists>, outside: &Outside, now_ms: u64) {
+        let same = std::ptr::eq(self.roles.as_ptr(), Arc::as_ptr(roles))
+            && std::ptr::eq(self.lists.as_ptr(), Arc::as_ptr(lists));
+        if same && now_ms.abs_diff(self.at_ms) < PROOF_MS {
+            return;
+        }
+        *self = Self {
+            roles: Arc::downgrade(roles),
+            lists: Arc::downgrade(lists),
+            at_ms: now_ms,
+            touched: !lists.is_empty()
+                && (outside.names.iter().any(|name| lists.has(name.as_ref())) || lists.has_authority(roles)),
+            barred: None,
+            answers: BTreeMap::new(),
+        };
     }
 }
 

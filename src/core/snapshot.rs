@@ -24,6 +24,7 @@ use super::error::VaultError;
 use super::identity::{self, DEFAULT_POLICY, GroupRecord, IDENTITIES, IdentityRecord, LISTENER, POLICIES};
 use super::ledger::{self, Fingerprint, Ledger};
 use super::limits;
+use super::lists::Lists;
 use super::mount::{Mount, MountTable};
 use super::ports::Settings;
 use super::roles::Roles;
@@ -48,6 +49,8 @@ pub(super) enum Touch {
     Groups,
     /// The roles of `auth/cert`.
     Roles,
+    /// One revocation list of `auth/cert`, by name.
+    List(String),
     /// One token.
     Token(TokenId),
     /// All tokens.
@@ -73,6 +76,7 @@ struct Facts {
     /// Shared by all snapshots: what was revoked stays so, and everything else in it is for listings.
     ledger: Arc<Ledger>,
     roles: Arc<Roles>,
+    lists: Arc<Lists>,
     /// Shared by all snapshots, as the ledger: what was revoked is gone for every one of them.
     tokens: Arc<Tokens>,
 }
@@ -83,6 +87,7 @@ pub(super) struct Snapshot {
     pub authorities: Authorities,
     pub ledger: Arc<Ledger>,
     pub roles: Arc<Roles>,
+    pub lists: Arc<Lists>,
     pub tokens: Arc<Tokens>,
     pub limits: Arc<Table>,
     facts: Facts,
@@ -131,6 +136,7 @@ impl Snapshot {
             limits: Arc::new(limits::table(&barrier.view(MountId::LIMITS), &Table::default())?),
             ledger: Arc::new(Ledger::load(&barrier.view(MountId::CERTIFICATES))?),
             roles: Arc::new(Roles::load(&barrier.view(MountId::CERT_ROLES))?),
+            lists: Arc::new(Lists::load(&barrier.view(MountId::CERT_ROLES))?),
             tokens: Arc::new(Tokens::load(&barrier.view(MountId::TOKENS))?),
         }))
     }
@@ -163,6 +169,9 @@ impl Snapshot {
                 Touch::Authorities => facts.authorities = Authorities::load(&barrier.view(MountId::CA))?,
                 Touch::Groups => facts.groups = Arc::new(identity::groups(&barrier.view(MountId::GROUPS))?),
                 Touch::Roles => facts.roles = Arc::new(Roles::load(&barrier.view(MountId::CERT_ROLES))?),
+                Touch::List(name) => {
+                    Arc::make_mut(&mut facts.lists).reread(&barrier.view(MountId::CERT_ROLES), name)?;
+                }
                 Touch::Token(id) => facts.tokens.reread(&barrier.view(MountId::TOKENS), *id)?,
                 Touch::Tokens => facts.tokens = Arc::new(Tokens::load(&barrier.view(MountId::TOKENS))?),
                 Touch::Limits => {
@@ -186,6 +195,7 @@ impl Snapshot {
             authorities: facts.authorities.clone(),
             ledger: Arc::clone(&facts.ledger),
             roles: Arc::clone(&facts.roles),
+            lists: Arc::clone(&facts.lists),
             tokens: Arc::clone(&facts.tokens),
             limits: Arc::clone(&facts.limits),
             facts,
@@ -271,7 +281,7 @@ impl Snapshot {
     fn standing(&self, caller: &Caller, role: Option<&str>, now_ms: u64) -> Option<Arc<Subject>> {
         match &caller.origin {
             Origin::Outside(outside) => {
-                let role = self.roles.admitting(outside, caller, role, now_ms)?;
+                let role = self.roles.admitting(&self.lists, outside, caller, role, now_ms)?;
                 Some(self.set(role.record.token.effective_policies().into_iter().collect()))
             }
             Origin::Own(_) | Origin::Internal => Some(self.registered(&caller.identity)),
@@ -359,6 +369,11 @@ impl Snapshot {
             if !accepted {
                 return Err("authority-not-trusted");
             }
+        }
+        if let Origin::Outside(outside) = &caller.origin
+            && self.roles.bars(&self.lists, outside, caller, now_ms)
+        {
+            return Err("certificate-on-revocation-list");
         }
         if self.ledger.is_revoked(&caller.fingerprint) {
             return Err("certificate-revoked");

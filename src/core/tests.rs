@@ -10,6 +10,7 @@ mod groups;
 mod identities;
 mod lifecycle;
 mod limits;
+mod lists;
 mod pipeline;
 mod roles;
 mod rotation;

@@ -1,10 +1,12 @@
 //! Clients of outside PKIs and their tokens, byte by byte over the wire.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -30,7 +32,7 @@ fn named(name: &str) -> CertificateParams {
 fn authority(above: Option<&Ca>) -> Ca {
     let mut params = named(if above.is_some() { "outside intermediate" } else { "outside root" });
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate().unwrap();
     match above {
         Some(above) => Ca::signed_by(params, key, above).unwrap(),
@@ -47,6 +49,7 @@ struct Holder {
 impl Holder {
     fn new(name: &str, ca: &Ca, above: &[&Ca]) -> Self {
         let mut params = named(name);
+        params.serial_number = Some(SerialNumber::from(vec![name.bytes().last().unwrap()]));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.subject_alt_names = vec![SanType::URI("spiffe://example.org/ops/alice".try_into().unwrap())];
         let key = KeyPair::generate().unwrap();
@@ -172,4 +175,51 @@ fn a_certificate_is_nobody_without_a_role() {
     assert_eq!(web.status("GET", "secret/data/app/x", "", ""), 403, "also on an open connection");
     let refused = holder.connect(&server).0.get("secret/data/app/x");
     assert!(refused.is_err(), "{refused:?}");
+}
+
+/// A list of `ca` with the certificate of the holder whose name ends so.
+fn list(ca: &Ca, end: u8) -> String {
+    let revoked = RevokedCertParams {
+        serial_number: SerialNumber::from(vec![end]),
+        revocation_time: date_time_ymd(2025, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let params = CertificateRevocationListParams {
+        this_update: date_time_ymd(2025, 1, 1),
+        next_update: date_time_ymd(2055, 1, 1),
+        crl_number: SerialNumber::from(vec![1]),
+        issuing_distribution_point: None,
+        revoked_certs: vec![revoked],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(ca).unwrap().pem().unwrap()
+}
+
+#[test]
+fn a_revocation_list_closes_open_connections() {
+    let (server, mut operator) = setting();
+    let root = authority(None);
+    let fields = json!({ "certificate": root.pem(), "allowed_common_names": "web-*", "policies": "app" });
+    role(&server, &mut operator, &fields);
+    let (listed, other) = (Holder::new("web-1", &root, &[]), Holder::new("web-2", &root, &[]));
+    let (mut closed, mut open) = (listed.connect(&server), other.connect(&server));
+    for client in [&mut closed, &mut open] {
+        assert_eq!(client.status("GET", "secret/data/app/x", "", ""), 404);
+    }
+    let body = json!({ "crl": list(&root, b'1') }).to_string();
+    assert_eq!(operator.status("PUT", "auth/cert/crls/root", "", &body), 204);
+    assert!(closed.0.wait_for_end() < Duration::from_secs(2));
+    assert_eq!(open.status("GET", "secret/data/app/x", "", ""), 404);
+    // Whoever comes again is told so once.
+    let mut again = listed.connect(&server);
+    assert_eq!(again.status("GET", "secret/data/app/x", "", ""), 403);
+    assert!(again.0.wait_for_end() < Duration::from_secs(5));
+    let (status, shown) = operator.ask("GET", "auth/cert/crls/root", "", "");
+    assert_eq!((status, &shown["data"]["serials"]["49"].is_object()), (200, &true), "{shown}");
+    assert_eq!(operator.ask("LIST", "auth/cert/crls", "", "").1["data"]["keys"], json!(["root"]));
+    assert_eq!(operator.status("DELETE", "auth/cert/crls/root", "", ""), 204);
+    assert_eq!(listed.connect(&server).status("GET", "secret/data/app/x", "", ""), 404);
+    let (status, reply) = operator.ask("POST", "auth/token/tidy", "", "");
+    assert_eq!((status, &reply["warnings"]), (202, &Value::Null));
 }

@@ -1,19 +1,22 @@
-//! Roles of `auth/cert`: which certificates of outside PKIs may log in, and as what.
+//! Roles of `auth/cert`: which certificates of outside PKIs may log in, and as what; and the lists of those that may not
+//! any more.
 //!
 //! A role names either one certificate, compared byte by byte, or authorities, each of which must stand proved at the
 //! end of the client's chain. The common name alone never admits anybody.
 
 mod body;
 mod find;
+mod list;
 mod role;
 mod view;
 
 use super::fields::FieldError;
 use super::names::NameError;
-use crate::pki::outside::OutsideError;
+use crate::pki::outside::{ListError, OutsideError};
 
 pub use body::LoginBody;
 pub use find::{find, proved_anchors};
+pub use list::{ListView, decode_list, encode_list, list_body};
 pub use role::{Kind, Role, RoleRecord, TokenSettings};
 pub use view::RoleView;
 
@@ -56,6 +59,12 @@ pub enum RoleError {
     /// The usual life is longer than the longest.
     #[error("field \"token_ttl\" must not be greater than \"token_max_ttl\"")]
     Lifetimes,
+    /// The `crl` field holds neither one PEM list nor base64.
+    #[error("field \"crl\" must hold one revocation list, in PEM (X509 CRL) or DER in base64, and nothing else")]
+    ListText,
+    /// The revocation list is refused.
+    #[error("field \"crl\": {0}")]
+    List(ListError),
     /// A stored record that this program cannot read.
     #[error("stored role is damaged or of a newer version")]
     Record,

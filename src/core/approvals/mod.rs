@@ -29,10 +29,10 @@ use super::committer::Done;
 use super::decide::Target;
 use super::error::VaultError;
 use super::facts::Facts;
-use super::identity::{self, IDENTITIES, IdentityRecord};
+use super::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE};
 use super::ledger;
 use super::mount::hex;
-use super::request::Reply;
+use super::request::{Operation, Reply};
 use super::snapshot::Snapshot;
 use super::sys::{self, Guard, Route, Run};
 
@@ -187,6 +187,8 @@ impl Gate<'_> {
             }
             "sys/strongroom/enrollments/*" | "sys/strongroom/revoke/*" => Some(tail),
             "sys/strongroom/certificates" => sys::text_field(&object, "identity")?,
+            // Without its list a revoked certificate counts again; more lists only take away.
+            "auth/cert/crls/+" if route.operation == Operation::Delete => Some(OUTSIDE.to_owned()),
             _ => None,
         };
         let path = |text: String| SpiffeId::parse(&text).map(|identity| identity.path().to_owned()).unwrap_or(text);

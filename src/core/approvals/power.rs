@@ -13,6 +13,7 @@ use crate::policy::{Acl, Policy};
 
 use super::super::error::VaultError;
 use super::super::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE, POLICIES, is_administrator, names_of};
+use super::super::lists;
 use super::rules::ApprovalRules;
 
 /// What one identity is and may do.
@@ -59,7 +60,7 @@ impl Power {
             }
         }
         let view = tx.view(MountId::CERT_ROLES);
-        for name in view.entries()? {
+        for name in view.entries()?.into_iter().filter(|key| lists::is_role(key)) {
             let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
             // One that cannot be read admits nobody.
             let Ok(record) = RoleRecord::decode(entry.value.reveal()) else { continue };
@@ -77,9 +78,9 @@ impl Power {
         Ok(Self(power))
     }
 
-    /// Whether the identity with this path counts.
+    /// Whether the identity with this path counts; of [`OUTSIDE`] itself, whether any certificate of an outside PKI may.
     pub(super) fn holds(&self, path: &str) -> bool {
-        self.0.contains_key(path)
+        self.0.contains_key(path) || (path == OUTSIDE && self.0.keys().any(|held| held.starts_with(OUTSIDE)))
     }
 
     /// Whose power is another one in `after`, and a hash over what it is then.

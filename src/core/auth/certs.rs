@@ -11,10 +11,12 @@ use super::super::authorities::Authorities;
 use super::super::committer::Done;
 use super::super::error::VaultError;
 use super::super::identity::POLICIES;
+use super::super::lists;
 use super::super::mount::hex;
 use super::super::roles::{self, MAX_CERTIFICATES, MAX_ROLES};
 use super::super::snapshot::Touch;
 use super::super::sys::{Change, Inquiry, data, keys_of};
+use super::tokens::LOGIN;
 use super::{no_random, role_refused, token_refused};
 
 /// The role that a request names, in its one spelling.
@@ -23,7 +25,9 @@ fn named(tail: &str) -> Result<String, VaultError> {
 }
 
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    keys_of(&inquiry.live.barrier.view(MountId::CERT_ROLES).entries()?)
+    let mut names = inquiry.live.barrier.view(MountId::CERT_ROLES).entries()?;
+    names.retain(|key| lists::is_role(key));
+    keys_of(&names)
 }
 
 pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
@@ -73,8 +77,9 @@ pub(super) fn login(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
         || VaultError::BadRequest("no role of that name admits this certificate from this network".to_owned());
     let issued = match &change.caller.origin {
         Origin::Outside(outside) => {
-            let roles = &change.snapshot.roles;
-            let role = roles.admitting(outside, change.caller, wanted.as_deref(), change.now_ms).ok_or_else(no_role)?;
+            let (roles, lists) = (&change.snapshot.roles, &change.snapshot.lists);
+            let role =
+                roles.admitting(lists, outside, change.caller, wanted.as_deref(), change.now_ms).ok_or_else(no_role)?;
             let (facts, identity) = (outside.facts(), &change.caller.identity);
             token::login(role, facts, identity, accessor, &Limits::default(), change.now_ms)
         }
@@ -92,7 +97,7 @@ fn by_identity(change: &Change<'_>, accessor: String) -> Result<Issued, VaultErr
     let mut issued =
         token::create(&body, &creator, accessor, &Limits::default(), change.now_ms).map_err(token_refused)?;
     let record = &mut issued.record;
-    "auth/cert/login".clone_into(&mut record.path);
+    LOGIN.clone_into(&mut record.path);
     record.display_name = format!("cert-{}", identity.path());
     let meta = [("identity", identity.uri().to_owned()), ("fingerprint", hex(&change.caller.fingerprint))];
     record.meta = meta.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();

@@ -1,6 +1,7 @@
 //! `auth`: roles for certificates of outside PKIs, and tokens. The same kind of table as that of `sys`.
 
 mod certs;
+mod crls;
 mod tokens;
 
 use crate::api::path::Path;
@@ -19,6 +20,11 @@ static ROUTES: &[Route] = &[
     read("auth/cert/certs/+", certs::read),
     write("auth/cert/certs/+", certs::write),
     delete("auth/cert/certs/+", certs::delete),
+    list("auth/cert/crls", crls::list),
+    read("auth/cert/crls", crls::list),
+    read("auth/cert/crls/+", crls::read),
+    write("auth/cert/crls/+", crls::write),
+    delete("auth/cert/crls/+", crls::delete),
     write("auth/cert/login", certs::login).login(),
     write("auth/token/create", tokens::create),
     write("auth/token/create-orphan", tokens::create_orphan).sudo(),
