@@ -85,6 +85,12 @@ impl Sightings {
         self.0.read().get(path).map(|seen| seen.now.clone())
     }
 
+    /// How many identities were seen.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.read().len()
+    }
+
     /// What should be written down: first sightings, other bundles and addresses, and what has become old.
     pub(super) fn due(&self) -> Vec<(String, Sighting)> {
         let all = self.0.read();

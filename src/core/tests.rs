@@ -11,6 +11,7 @@ mod identities;
 mod lifecycle;
 mod limits;
 mod lists;
+mod outsiders;
 mod pipeline;
 mod roles;
 mod rotation;

@@ -187,3 +187,23 @@ fn memory_is_bounded_and_the_busy_stay() {
     }
     assert_eq!(passing(&accounts, &table, who(WEB), Class::Read, "a", later_ms), 0, "idle accounts went first");
 }
+
+#[test]
+fn certificates_of_others_take_bounded_memory_however_many_come() {
+    let table = table(vec![quota("outsiders", "cert/*", "", Class::Read, Per::All, 1_000_000)]);
+    let accounts = Accounts::default();
+    let (mut most, mut fingerprint) = (0, [0_u8; 32]);
+    for n in 0..200_000_u64 {
+        // Half of them admitted by a role, half of them not; so many at once that none is idle.
+        let now_ms = NOW_MS + n / 10_000;
+        fingerprint[..8].copy_from_slice(&n.to_be_bytes());
+        let uri = format!("spiffe://example.org/cert/{n:064x}");
+        for who in [who(&uri), Who::Refused(&fingerprint)] {
+            accounts.admit(&table, who, Class::Read, "secret/data/x", now_ms).map(drop).expect("within");
+        }
+        if n % 10_000 == 0 {
+            most = most.max(accounts.totals().accounts);
+        }
+    }
+    assert!((MAX_ACCOUNTS / 2..=MAX_ACCOUNTS).contains(&most), "{most}");
+}
