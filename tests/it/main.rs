@@ -10,6 +10,7 @@ mod connect;
 mod crash;
 mod daemon;
 mod dev;
+mod documents;
 mod enroll;
 mod enroll_listener;
 mod flood;
