@@ -30,7 +30,7 @@ const EXAMPLES: &str = "Examples:
 Settings come from flags, then STRONGROOM_* variables, then the profile. Exit codes: docs/cli.md";
 
 /// Where the vault is and who you are; all of it can be in a profile.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Connection {
     /// Profile to use [env: STRONGROOM_PROFILE].
     #[arg(long, global = true, value_name = "NAME")]

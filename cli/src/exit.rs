@@ -136,11 +136,15 @@ impl From<ClientError> for Failure {
             _ => Code::Unreachable,
         };
         let hint = match code {
-            Code::Denied => "ask an operator: strongroom policy list",
+            Code::Denied => {
+                "ask an operator whether a policy allows it and the certificate still counts: strongroom identity show"
+            }
             Code::Approval => {
                 "when another operator has approved, repeat this command as it was; strongroom approvals show ID"
             }
             Code::Conflict => "read it again and repeat the change",
+            // Of the files, nothing else comes from here.
+            Code::Usage => "see which files are in use: strongroom profile list; ways to new ones: docs/identities.md",
             _ => "",
         };
         let approval = error.approval().map(str::to_owned);

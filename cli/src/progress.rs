@@ -12,16 +12,22 @@ use crate::settings::Session;
 const POLL: Duration = Duration::from_millis(200);
 /// Between two lines when nobody looks at a terminal.
 const LINES: Duration = Duration::from_secs(5);
+/// Between two looks at the certificate, which may end sooner than the rotation.
+const LOOKS: Duration = Duration::from_secs(1);
+/// Besides, after a renewal that failed.
+const PAUSE: Duration = Duration::from_secs(30);
 /// Cells of the bar.
 const WIDTH: u64 = 24;
 
-/// Waits until a rotation has ended, or until it goes on only when somebody does something.
+/// Waits until a rotation has ended, or until it goes on only when somebody does something. Meanwhile the certificate of a
+/// profile is renewed when it is due.
 ///
 /// # Errors
 /// The vault is sealed or gone; the rotation goes on by itself when it is back.
 pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Failure> {
     let mut run = started;
     let mut line = Line::new(&run);
+    let (mut renewed, mut looked, mut told) = (None, now(), false);
     loop {
         line.show(&run);
         if !run.finished.is_empty() || run.paused || run.state == "needs-operator" {
@@ -29,6 +35,7 @@ pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Fa
             return Ok(run);
         }
         std::thread::sleep(POLL);
+        let session = renewed.as_ref().unwrap_or(session);
         match session.client.rotation().rotation(&run.id) {
             Ok(Some(next)) => run = next,
             Ok(None) => {
@@ -46,6 +53,20 @@ pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Fa
                     );
                 }
                 return Err(failure);
+            }
+        }
+        if looked.elapsed() >= LOOKS {
+            looked = now();
+            match session.renewed() {
+                Ok(None) => {}
+                Ok(Some(next)) => renewed = Some(next),
+                Err(failure) => {
+                    if !std::mem::replace(&mut told, true) {
+                        line.end();
+                        eprintln!("the certificate is not renewed: {}; trying again", failure.message);
+                    }
+                    looked += PAUSE;
+                }
             }
         }
     }

@@ -54,6 +54,12 @@ pub fn due_ms(leaf: &Leaf) -> u64 {
     schedule::due_ms(leaf.issued_ms(), leaf.not_after_ms, u16::from_be_bytes([first, second]))
 }
 
+/// Whether it is time to renew this certificate, PEM.
+#[must_use]
+pub fn is_due(cert_pem: &[u8], now_ms: u64) -> bool {
+    pki::leaf(cert_pem).is_ok_and(|leaf| now_ms >= due_ms(&leaf))
+}
+
 /// One line for a certificate that ends soon and would have been renewed by whatever renews it.
 #[must_use]
 pub fn warning(cert_pem: &[u8], now_ms: u64) -> Option<String> {

@@ -93,6 +93,8 @@ pub struct Session {
     pub folder: Option<Folder>,
     cert_pem: Vec<u8>,
     mark: MarkFile,
+    /// What it was opened with.
+    typed: Connection,
 }
 
 impl Session {
@@ -143,12 +145,27 @@ impl Session {
             client.set_mark(seen);
         }
         let mount = typed.mount.trim_matches('/').to_owned();
-        Ok(Self { client, mount, folder: target.folder, cert_pem, mark })
+        Ok(Self { client, mount, folder: target.folder, cert_pem, mark, typed: typed.clone() })
     }
 
     /// The KV engine of `--mount`.
     pub fn kv(&self) -> client::Kv<'_> {
         self.client.kv(&self.mount)
+    }
+
+    /// For a command that waits for long: renews the certificate of a profile when it is due, and gives the session to go
+    /// on with. `None`: there is nothing to renew yet.
+    ///
+    /// # Errors
+    /// The vault refuses or does not answer. This session is as good as before.
+    pub fn renewed(&self) -> Result<Option<Self>, Failure> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        if !renewal::is_due(&self.cert_pem, now_ms()) {
+            return Ok(None);
+        }
+        let terms = renewal::Terms { if_due: true, reuse_key: false, key_type: None, connection: &self.typed };
+        renewal::renew(folder, &terms, &environment)?;
+        Self::open_quietly(&self.typed, &environment).map(Some)
     }
 
     /// Keeps the newest state seen for the next run. A failure costs only that memory, so it is no error.

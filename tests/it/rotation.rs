@@ -6,3 +6,4 @@ mod load;
 mod oldkey;
 mod postgres;
 mod runbooks;
+mod waiting;

@@ -75,6 +75,11 @@ impl House {
         }
     }
 
+    /// Where it serves, `https://host:port`.
+    pub fn address(&self) -> String {
+        self.address.read().clone()
+    }
+
     /// Everything that the daemons of this vault have logged.
     pub fn log(&self) -> String {
         text(&fs::read(&self.log).unwrap_or_default())
