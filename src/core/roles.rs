@@ -164,6 +164,19 @@ impl Roles {
         answer.as_deref().and_then(|name| self.get(name))
     }
 
+    /// Whether the peer's connection may stay: no role and no list has changed since it was last asked for one, or a role
+    /// admits it. A change of something else must not wait for proofs.
+    pub(super) fn keeps(self: &Arc<Self>, lists: &Arc<Lists>, outside: &Outside, caller: &Caller, now_ms: u64) -> bool {
+        let same = {
+            let known = outside.known.lock();
+            // Without an answer it has not asked: the facts alone may have been renewed by another question.
+            std::ptr::eq(known.roles.as_ptr(), Arc::as_ptr(self))
+                && std::ptr::eq(known.lists.as_ptr(), Arc::as_ptr(lists))
+                && !known.answers.is_empty()
+        };
+        same || self.admitting(lists, outside, caller, None, now_ms).is_some()
+    }
+
     /// Whether `caller` is nobody here for the sake of a revocation list: it is on one, or a role would admit it but for
     /// one.
     pub(super) fn bars(self: &Arc<Self>, lists: &Arc<Lists>, outside: &Outside, caller: &Caller, now_ms: u64) -> bool {

@@ -335,6 +335,15 @@ impl Snapshot {
         self.admits_of(&settings.trust_domain, &settings.named_authorities, caller, now_ms)
     }
 
+    /// Whether an open connection may stay open: its holder is admitted, and a certificate of an outside PKI has a role.
+    pub(super) fn keeps(&self, settings: &Settings, caller: &Caller, now_ms: u64) -> bool {
+        let role = match &caller.origin {
+            Origin::Outside(outside) => self.roles.keeps(&self.lists, outside, caller, now_ms),
+            Origin::Own(_) | Origin::Internal => true,
+        };
+        role && self.admits(settings, caller, now_ms).is_ok()
+    }
+
     /// As [`Snapshot::admits`], for certificates of this trust domain and of the vault's own authorities.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod pipeline;
 mod roles;
 mod rotation;
 mod routes;
+mod sessions;
 mod share_sets;
 mod support;
 mod tokens;

@@ -187,7 +187,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
                 vault.publish_trust(snapshot);
                 if restricts {
                     let now_ms = vault.ports.clock.now_ms();
-                    let closed = vault.sessions.review(|caller| snapshot.admits(&settings, caller, now_ms).is_ok());
+                    let closed = vault.sessions.review(|caller| snapshot.keeps(&settings, caller, now_ms));
                     tracing::info!(closed, "connections that may no longer be there");
                 }
             })

@@ -60,13 +60,13 @@ pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
         }
     }
     tx.put_entry(MountId::CERT_ROLES, &name, &role.record.encode(), 0)?;
-    Ok(Done::touching(reply, vec![Touch::Roles]))
+    Ok(Done { restricts: true, ..Done::touching(reply, vec![Touch::Roles]) })
 }
 
 pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     // As everywhere on this wire, deleting what is not there is no error.
     tx.remove_entry(MountId::CERT_ROLES, &named(&change.tail)?)?;
-    Ok(Done::touching(Reply::none(), vec![Touch::Roles]))
+    Ok(Done { restricts: true, ..Done::touching(Reply::none(), vec![Touch::Roles]) })
 }
 
 /// Gives a token for the certificate of the connection: `{name?}`.
