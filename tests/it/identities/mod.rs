@@ -2,6 +2,7 @@
 
 mod authorities;
 mod life;
+mod outside;
 mod refused;
 mod revoked;
 mod town;
