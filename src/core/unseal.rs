@@ -28,7 +28,7 @@ use super::rotation::slots::Secret;
 use super::rotation::{Desk, Keeper, Rotator};
 use super::sightings::Sightings;
 use super::snapshot::Snapshot;
-use super::{Live, Vault, normalised, sys};
+use super::{Live, Settings, Vault, approvals, normalised, sys};
 
 /// First delay after a failure; doubles with each further one.
 const FIRST_DELAY_MS: u64 = 1_000;
@@ -173,6 +173,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::load(&barrier)?));
     let sightings = Arc::new(Sightings::load(&barrier.view(MountId::SIGHTINGS))?);
     vault.publish_trust(&snapshot.load());
+    warn_of_approvals(&vault.settings, &snapshot.load());
     vault.feed.reset(barrier.mark().2);
     let committer = Arc::new(Committer::spawn(Bench {
         barrier: Arc::clone(&barrier),
@@ -217,6 +218,20 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         keeper.raise_cost(vault, secret)?;
     }
     Ok(Live { barrier, audit, snapshot, sightings, accounts: Accounts::default(), committer, keeper, rotator })
+}
+
+/// Says so when the configuration asks for more operators than there are: nothing that is guarded can be done, and only
+/// whoever may edit the file can change that.
+fn warn_of_approvals(settings: &Settings, snapshot: &Snapshot) {
+    let Some(rules) = settings.approvals.as_deref() else { return };
+    let Some(agree) = approvals::too_few(rules, settings, snapshot) else { return };
+    let required = rules.required();
+    tracing::warn!(
+        "approvals.required is {required}, and {agree} registered and enabled identities can agree: nobody can ever \
+         approve anything, nor add an approver. Remove [approvals] from the configuration and restart; register at least \
+         {required} identities that match approvals.approvers, with a policy that has update on \
+         sys/strongroom/approvals/*; then put it back"
+    );
 }
 
 /// What a failed opening tells the caller. A wrong secret and a missing slot look alike.

@@ -49,6 +49,9 @@ const MAX_OPEN: usize = 32;
 const MAX_RECORDS: usize = 2_000;
 const MAX_OPEN_OF_OTHERS: usize = 500;
 
+/// An id for the question whether somebody may approve at all.
+const ANY_ID: &str = "0000000000000000";
+
 /// One request before the guard.
 pub(super) struct Gate<'a> {
     pub facts: &'a Facts,
@@ -310,15 +313,38 @@ fn counts(
     standing: &IdentityRecord,
 ) -> bool {
     let Ok(identity) = SpiffeId::new(domain, &voice.identity) else { return false };
-    let Ok(path) = Path::parse(&format!("sys/strongroom/approvals/{id}/approve")) else { return false };
-    let ask = Ask { path: &path, capability: Capability::Update, sudo: false, parameters: None, wrap_ttl: None };
     let revoked = ledger::parse_fingerprint(&voice.certificate)
         .is_none_or(|fingerprint| snapshot.ledger.is_revoked(&fingerprint));
     rules.names(&identity)
         && standing.disabled.is_none()
         && voice.at_ms >= standing.not_before_ms
         && !revoked
-        && matches!(snapshot.registered(&identity).decide(&ask), Decision::Allow { .. })
+        && may_approve(snapshot, &identity, id)
+}
+
+/// Whether the policies of a registered identity let it approve the request of that id.
+fn may_approve(snapshot: &Snapshot, identity: &SpiffeId, id: &str) -> bool {
+    let Ok(path) = Path::parse(&format!("sys/strongroom/approvals/{id}/approve")) else { return false };
+    let ask = Ask { path: &path, capability: Capability::Update, sudo: false, parameters: None, wrap_ttl: None };
+    matches!(snapshot.registered(identity).decide(&ask), Decision::Allow { .. })
+}
+
+/// How many could agree with a request that nobody has made yet, when these are too few for any to be done: then nobody
+/// can add one either.
+pub(super) fn too_few(rules: &ApprovalRules, settings: &Settings, snapshot: &Snapshot) -> Option<usize> {
+    let (mut voices, mut askers) = (0, 0);
+    for (path, record) in snapshot.identities() {
+        let Ok(identity) = SpiffeId::new(&settings.trust_domain, path) else { continue };
+        if record.disabled.is_some() || !rules.names(&identity) {
+            continue;
+        }
+        // Whoever asks is counted without being allowed to approve.
+        match may_approve(snapshot, &identity, ANY_ID) {
+            true => voices += 1,
+            false => askers = 1,
+        }
+    }
+    Some(voices + askers).filter(|agree| *agree < rules.required())
 }
 
 /// Compares two hashes in hexadecimal.

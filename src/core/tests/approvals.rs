@@ -563,3 +563,30 @@ fn a_role_that_makes_administrators_needs_another_one() {
     assert!(rig.read(&outsider, "sys/policies/acl/admin").is_ok());
     assert!(matches!(say(&rig, &outsider, &id, "approve"), Err(VaultError::Forbidden)));
 }
+
+#[test]
+fn too_few_operators_for_any_request_are_counted() {
+    let rig = rig();
+    let few = |rig: &Rig| {
+        let live = rig.vault.live().expect("open");
+        let rules = rig.vault.settings.approvals.as_deref().expect("configured");
+        crate::core::approvals::too_few(rules, &rig.vault.settings, &live.snapshot.load())
+    };
+    assert_eq!(few(&rig), None, "Olga and Bert");
+    let less = r#"{"policy":"path \"secret/*\" { capabilities = [\"read\"] }"}"#;
+    with_bert(&rig, Operation::Write, "sys/policies/acl/bert", less).expect("done");
+    assert_eq!(few(&rig), None, "Bert asks and Olga approves");
+    let olga = rig.operator();
+    let enlist = |path: &str| rig.write(&olga, &format!("sys/strongroom/identities/{path}"), r#"{"policies":[]}"#);
+    assert!(enlist("app/more").is_ok() && enlist("ops/more").is_err(), "nobody approves what Olga asks");
+    let mut rig = rig;
+    let three = |settings: &mut Settings| {
+        let approvers = vec![IdentityPattern::parse("ops/*", "example.org").expect("a pattern")];
+        let rules = ApprovalRules::new(3, approvers, BTreeSet::from(Guarded::ALL), TTL_S).expect("legal");
+        settings.approvals = Some(rules.into());
+    };
+    rig.vault.seal();
+    rig.configure(three);
+    rig.unseal().expect("unseals");
+    assert_eq!(few(&rig), Some(2), "two for three");
+}
