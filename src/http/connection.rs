@@ -146,12 +146,16 @@ async fn dismissed(vault: &Vault, session: &mut Option<Session>) {
         if now_ms > caller.not_after_ms || !vault.admits(&caller) {
             return;
         }
-        let left = Duration::from_millis((caller.not_after_ms - now_ms).saturating_add(1));
         tokio::select! {
             () = session.closed() => return,
-            () = sleep(left.min(REVIEW)) => {}
+            () = sleep(until_review(now_ms, caller.not_after_ms)) => {}
         }
     }
+}
+
+/// How long a connection may go on unasked whose certificate ends at `not_after_ms`.
+fn until_review(now_ms: u64, not_after_ms: u64) -> Duration {
+    Duration::from_millis(not_after_ms.saturating_sub(now_ms).saturating_add(1)).min(REVIEW)
 }
 
 /// Ends a connection that has been asked to shut down. A request that the vault is working on gets its reply; one that
@@ -194,6 +198,14 @@ mod tests {
         let ages: Vec<Duration> = (0..200).map(|_| age(most)).collect();
         assert!(ages.iter().all(|age| *age <= most && *age >= most - most / 12), "{ages:?}");
         assert!(ages.iter().collect::<std::collections::BTreeSet<_>>().len() > 20);
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_waited_for_and_no_timer_is_trusted_for_long() {
+        assert_eq!(until_review(1_000, 3_000), Duration::from_millis(2_001));
+        assert_eq!(until_review(3_000, 3_000), Duration::from_millis(1));
+        assert_eq!(until_review(0, u64::MAX), Duration::from_secs(10));
+        assert_eq!(until_review(1, 0), Duration::from_millis(1), "the clock went on meanwhile");
     }
 
     /// How long a connection lives on whose service would take `needed`.

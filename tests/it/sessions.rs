@@ -7,7 +7,7 @@ use strongroom::core::Caller;
 use strongroom::http::Limits;
 
 use crate::support::raw::Raw;
-use crate::support::server::Server;
+use crate::support::server::{Server, identity, now_ms};
 
 /// When something that happens at once must have happened, on a busy machine.
 const SOON: Duration = Duration::from_secs(2);
@@ -85,4 +85,28 @@ fn a_connection_ends_at_its_age_between_two_requests() {
     assert!(start.elapsed() > Duration::from_millis(1_500), "too early: {:?}", start.elapsed());
     assert!(idle.wait_for_end() < SOON);
     assert_eq!(open(&server, "app/busy").get("sys/health").unwrap().status, 200);
+}
+
+#[test]
+fn neither_a_busy_connection_nor_one_that_waits_outlives_its_certificate() {
+    let server = Server::start();
+    let bundle = server.vault.issue_client(&identity("app/short"), 3).unwrap();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(bundle.cert_pem.as_bytes()).unwrap();
+    let end_s = pem.parse_x509().unwrap().validity().not_after.timestamp();
+    let end_ms = u64::try_from(end_s).unwrap() * 1_000;
+    server.application("app/short", r#"path "secret/data/*" { capabilities = ["read"] }"#);
+    let (mut busy, mut waiting) = (Raw::connect(&server, &bundle), Raw::connect(&server, &bundle));
+    waiting
+        .send(b"GET /v1/sys/strongroom/events?path=secret/data/a&wait=30 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let mut stays = open(&server, "app/stays");
+    while let Ok(reply) = busy.get("sys/health") {
+        assert_eq!(reply.status, 200);
+        assert!(now_ms() < end_ms + 1_000, "answered after the end");
+        sleep(Duration::from_millis(5));
+    }
+    assert!(now_ms() >= end_ms, "ended before the certificate");
+    waiting.wait_for_end();
+    assert!(now_ms() < end_ms + 3_000, "{} ms after the end", now_ms() - end_ms);
+    assert_eq!(stays.get("sys/health").unwrap().status, 200);
 }
