@@ -32,11 +32,7 @@ pub struct Csr {
 /// [`PkiError::Request`] if it is larger than [`MAX_CSR_BYTES`], malformed or wrongly signed; [`PkiError::WeakKey`]
 /// unless the key is P-256, P-384, Ed25519 or RSA of 3072 to 8192 bits with an odd exponent of at least 65537.
 pub fn read_csr(pem: &str) -> Result<Csr, PkiError> {
-    if pem.len() > MAX_CSR_BYTES {
-        return Err(PkiError::Request("too large"));
-    }
-    let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| PkiError::Request("not a certificate request in PEM"))?;
+    let der = csr_der(pem)?;
     let (rest, csr) = X509CertificationRequest::from_der(&der).map_err(|_| PkiError::Request("malformed"))?;
     if !rest.is_empty() {
         return Err(PkiError::Request("trailing bytes"));
@@ -44,7 +40,20 @@ pub fn read_csr(pem: &str) -> Result<Csr, PkiError> {
     let spki = &csr.certification_request_info.subject_pki;
     accept_key(spki)?;
     csr.verify_signature().map_err(|_| PkiError::Request("signature does not match its key"))?;
-    Ok(Csr { der: der.to_vec(), key_fingerprint: sha256(&[spki.raw]), key: spki.raw.to_vec() })
+    let (key_fingerprint, key) = (sha256(&[spki.raw]), spki.raw.to_vec());
+    Ok(Csr { der, key_fingerprint, key })
+}
+
+/// The DER of a request in PEM. Only the wrapping is looked at.
+///
+/// # Errors
+/// [`PkiError::Request`] if it is larger than [`MAX_CSR_BYTES`] or no request in PEM.
+pub fn csr_der(pem: &str) -> Result<Vec<u8>, PkiError> {
+    if pem.len() > MAX_CSR_BYTES {
+        return Err(PkiError::Request("too large"));
+    }
+    let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes());
+    der.map(|der| der.to_vec()).map_err(|_| PkiError::Request("not a certificate request in PEM"))
 }
 
 /// The kinds of key that are certified. The size is judged before the signature is checked, so an outsized key

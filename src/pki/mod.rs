@@ -23,10 +23,10 @@ mod tests;
 
 pub use authority::{AUTHORITY_LIFE_S, Authority};
 pub use crl::Revocation;
-pub use csr::{Csr, MAX_CSR_BYTES, read_csr};
+pub use csr::{Csr, MAX_CSR_BYTES, csr_der, read_csr};
 pub use error::PkiError;
 pub use issue::{BACKDATE_MS, Bundle, SERVER_LIFE_S};
-pub use request::{KeyType, Leaf, Request, csr_der, csr_key_fingerprint, leaf, request, request_for};
+pub use request::{KeyType, Leaf, Request, leaf, request, request_for};
 #[cfg(feature = "server")]
 pub use signature::verify_signature;
 pub use trust::{

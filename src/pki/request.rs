@@ -2,12 +2,11 @@
 
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ED25519};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509CertificationRequest};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::authority::Pair;
-use super::csr::MAX_CSR_BYTES;
 use super::error::PkiError;
 use super::issue::{BACKDATE_MS, pem_key};
 use super::peer::MAX_CERT_BYTES;
@@ -61,28 +60,6 @@ fn csr_of(pair: &Pair) -> Result<String, PkiError> {
     params.distinguished_name = DistinguishedName::new();
     let csr = params.serialize_request(pair.key()).map_err(|_| PkiError::Make)?;
     csr.pem().map_err(|_| PkiError::Make)
-}
-
-/// The DER of a signing request in PEM. Only the wrapping is looked at.
-///
-/// # Errors
-/// [`PkiError::Request`] when it is larger than [`MAX_CSR_BYTES`] or not a request in PEM.
-pub fn csr_der(csr_pem: &str) -> Result<Vec<u8>, PkiError> {
-    if csr_pem.len() > MAX_CSR_BYTES {
-        return Err(PkiError::Request("too large"));
-    }
-    let der = CertificateSigningRequestDer::from_pem_slice(csr_pem.as_bytes());
-    der.map(|der| der.to_vec()).map_err(|_| PkiError::Request("not a certificate request in PEM"))
-}
-
-/// SHA-256 of the SubjectPublicKeyInfo in a request, to be compared with [`Leaf::key_fingerprint`].
-///
-/// # Errors
-/// As [`csr_der`], and when the request is malformed.
-pub fn csr_key_fingerprint(csr_pem: &str) -> Result<[u8; 32], PkiError> {
-    let der = csr_der(csr_pem)?;
-    let (_, csr) = X509CertificationRequest::from_der(&der).map_err(|_| PkiError::Request("malformed"))?;
-    Ok(sha256(&[csr.certification_request_info.subject_pki.raw]))
 }
 
 /// What the holder wants to know of a certificate. Nothing here is proven: see [`peer::inspect`](super::peer::inspect) for
@@ -159,7 +136,9 @@ mod tests {
     use super::*;
     use crate::api::spiffe::SpiffeId;
     use crate::crypto::random::SeededRandom;
-    use crate::pki::Authority;
+    use x509_parser::prelude::X509CertificationRequest;
+
+    use crate::pki::{Authority, MAX_CSR_BYTES, csr_der, read_csr};
 
     const NOW: u64 = 1_800_000_000_000;
 
@@ -174,10 +153,10 @@ mod tests {
             assert_eq!(leaf.identity.as_deref(), Some("spiffe://example.org/app/web"));
             assert_eq!((leaf.not_before_ms, leaf.not_after_ms), (NOW - BACKDATE_MS, NOW + 3_600_000));
             assert_eq!(leaf.key_type, Some(kind));
-            assert_eq!(leaf.key_fingerprint, csr_key_fingerprint(&made.csr_pem).unwrap());
+            assert_eq!(leaf.key_fingerprint, read_csr(&made.csr_pem).unwrap().key_fingerprint);
             let again = request_for(&made.key_pem).unwrap();
-            assert_eq!(leaf.key_fingerprint, csr_key_fingerprint(&again).unwrap());
-            assert_ne!(leaf.key_fingerprint, csr_key_fingerprint(&request(kind).unwrap().csr_pem).unwrap());
+            assert_eq!(leaf.key_fingerprint, read_csr(&again).unwrap().key_fingerprint);
+            assert_ne!(leaf.key_fingerprint, read_csr(&request(kind).unwrap().csr_pem).unwrap().key_fingerprint);
         }
     }
 
@@ -209,8 +188,8 @@ mod tests {
                 let body = base64::engine::general_purpose::STANDARD.encode(&bytes);
                 format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
             };
-            prop_assert!(csr_key_fingerprint(&text).is_err());
-            prop_assert!(csr_key_fingerprint(&pem("CERTIFICATE REQUEST")).is_err());
+            prop_assert!(read_csr(&text).is_err());
+            prop_assert!(read_csr(&pem("CERTIFICATE REQUEST")).is_err());
             prop_assert!(leaf(&bytes).is_err() && leaf(pem("CERTIFICATE").as_bytes()).is_err());
             prop_assert!(request_for(&SecretText::new(pem("PRIVATE KEY"))).is_err());
         }

@@ -52,8 +52,8 @@ impl Pending {
         let csr = read_file(&self.0.join("csr.pem")).ok()?;
         let key_pem = SecretText::from_utf8_lossy(key.as_slice());
         let csr_pem = String::from_utf8(csr.to_vec()).ok()?;
-        let of_key = pki::csr_key_fingerprint(&pki::request_for(&key_pem).ok()?).ok()?;
-        let fits = pki::csr_key_fingerprint(&csr_pem).ok()? == of_key && !is_used(&of_key);
+        let of_key = pki::read_csr(&pki::request_for(&key_pem).ok()?).ok()?.key_fingerprint;
+        let fits = pki::read_csr(&csr_pem).ok()?.key_fingerprint == of_key && !is_used(&of_key);
         fits.then_some(Request { key_pem, csr_pem })
     }
 

@@ -60,7 +60,7 @@ impl ClientCommand {
             Self::Issue { csr, identity, ttl, out: file, ca_out } => {
                 let request = read_file(csr)?;
                 let text = String::from_utf8_lossy(&request).into_owned();
-                let key = pki::csr_key_fingerprint(&text).map_err(|error| {
+                let asked = pki::read_csr(&text).map_err(|error| {
                     Failure::usage(format!("{}: {error}", csr.display()), "strongroom client csr makes one")
                 })?;
                 for file in [Some(file), ca_out.as_ref()].into_iter().flatten() {
@@ -73,7 +73,9 @@ impl ClientCommand {
                 }
                 let request = CertificateRequest { identity: identity.clone(), csr: text, ttl: ttl.clone() };
                 let reply = open()?.client.sys().issue_certificate(&request)?;
-                let leaf = pki::leaf(reply.certificate.as_bytes()).ok().filter(|leaf| leaf.key_fingerprint == key);
+                let leaf = pki::leaf(reply.certificate.as_bytes())
+                    .ok()
+                    .filter(|leaf| leaf.key_fingerprint == asked.key_fingerprint);
                 let leaf = leaf.ok_or_else(|| {
                     Failure::new(Code::Unreachable, "the server's reply is not a certificate for this request", "")
                 })?;

@@ -226,7 +226,7 @@ impl Place {
 
 /// What came must be a certificate for the key that was made.
 fn check(reply: &CertificateReply, request: &Request) -> Result<(), Failure> {
-    let of_key = pki::csr_key_fingerprint(&request.csr_pem);
+    let of_key = pki::read_csr(&request.csr_pem).map(|csr| csr.key_fingerprint);
     let fits = pki::leaf(reply.certificate.as_bytes()).is_ok_and(|leaf| of_key == Ok(leaf.key_fingerprint));
     if fits && reply.ca.contains("BEGIN CERTIFICATE") {
         return Ok(());

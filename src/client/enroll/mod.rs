@@ -229,9 +229,8 @@ fn accept(body: &[u8], csr_pem: &str) -> Result<Certified, ClientError> {
 pub(super) fn check(reply: &Certified, csr_pem: &str) -> Result<(), ClientError> {
     const UNUSABLE: ClientError = ClientError::Malformed("the server's reply holds no usable certificate");
     let leaf = pki::leaf(reply.certificate.as_bytes()).map_err(|_| UNUSABLE)?;
-    let wanted =
-        pki::csr_key_fingerprint(csr_pem).map_err(|_| ClientError::Settings("the signing request is malformed"))?;
-    if leaf.key_fingerprint != wanted {
+    let asked = pki::read_csr(csr_pem).map_err(|_| ClientError::Settings("the signing request is malformed"))?;
+    if leaf.key_fingerprint != asked.key_fingerprint {
         return Err(ClientError::Malformed("the server's certificate is for another key"));
     }
     if leaf.identity.as_deref() != Some(reply.identity.as_str()) {

@@ -74,7 +74,7 @@ impl Desk {
 fn key_in(folder: &Path) -> [u8; 32] {
     let leaf = pki::leaf(&std::fs::read(folder.join("cert.pem")).unwrap()).unwrap();
     let key = SecretText::new(std::fs::read_to_string(folder.join("key.pem")).unwrap());
-    let of_key = pki::csr_key_fingerprint(&pki::request_for(&key).unwrap()).unwrap();
+    let of_key = pki::read_csr(&pki::request_for(&key).unwrap()).unwrap().key_fingerprint;
     assert_eq!(leaf.key_fingerprint, of_key, "a certificate with the key of another");
     of_key
 }
