@@ -2,7 +2,8 @@
 //!
 //! A browser with a client certificate shows it to whatever address a page names. Nothing here is meant for pages, so
 //! every request that a page could have caused is refused, whatever its origin, and every reply says that nothing may
-//! be kept, guessed at, framed or run. There is no header of CORS in any reply, and so no way around it.
+//! be kept, guessed at, framed or run. There is no header of CORS in any reply, and so no way around it. What cannot be
+//! read as a request at all is answered by hyper itself, with 400, 414 or 431 and nothing else: no header of these, no body.
 
 use axum::Router;
 use axum::body::Body;
