@@ -45,6 +45,9 @@ pub struct Certified {
     pub certificate: String,
     /// PEM certificates of all authorities to trust.
     pub ca: String,
+    /// Those of them that vouch for the listener alone and never for a client, PEM: roots of an outside PKI.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub server_ca: String,
     /// SPIFFE id of the holder.
     pub identity: String,
     /// End of the certificate's life, RFC 3339.
@@ -52,6 +55,10 @@ pub struct Certified {
     /// Where the vault answers, each `host:port`; only from the enrolment listener.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// Where the enrolment listener answers from now on, each `host:port`; only after a renewal, and only when the vault
+    /// knows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enroll: Vec<String>,
 }
 
 /// Reply of `GET sys/strongroom/ca`.

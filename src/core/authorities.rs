@@ -154,17 +154,16 @@ impl Authorities {
         self.0.iter().find(|facts| facts.record.stage == Stage::Active)
     }
 
-    /// What clients shall trust, PEM, the signing one first.
-    pub(super) fn bundle_pem(&self) -> String {
-        let mut found: Vec<_> = self.0.iter().filter(|facts| facts.record.stage.in_bundle()).collect();
-        found.sort_by_key(|facts| facts.record.stage != Stage::Active);
-        found.into_iter().map(|facts| with_newline(&facts.record.certificate)).collect()
+    /// Those that clients shall trust.
+    pub(super) fn bundle(&self) -> impl Iterator<Item = &AuthorityFacts> {
+        self.0.iter().filter(|facts| facts.record.stage.in_bundle())
     }
 
-    /// The name of that bundle.
-    pub(super) fn bundle_id(&self) -> [u8; 16] {
-        let bundle = self.0.iter().filter(|facts| facts.record.stage.in_bundle());
-        crate::pki::bundle_id(bundle.map(|facts| facts.der.as_slice()))
+    /// The same, PEM, the signing one first.
+    pub(super) fn bundle_pem(&self) -> String {
+        let mut found: Vec<_> = self.bundle().collect();
+        found.sort_by_key(|facts| facts.record.stage != Stage::Active);
+        found.into_iter().map(|facts| with_newline(&facts.record.certificate)).collect()
     }
 
     /// What the listener accepts of our own.

@@ -6,6 +6,7 @@
 //! refused and raises an alarm.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +26,7 @@ use super::identity;
 use super::issue::{self, Issued, Order, Remark};
 use super::ledger::{self, How};
 use super::mount::hex;
+use super::ports::Settings;
 use super::request::Reply;
 use super::snapshot::{Snapshot, Touch};
 use super::{Caller, Origin, Vault};
@@ -73,12 +75,25 @@ pub struct Enrolled {
     pub certificate: String,
     /// What to trust, PEM.
     pub ca: String,
+    /// What of it vouches for the listener alone, PEM.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub server_ca: String,
     /// Who it is for.
     pub identity: String,
     /// End of its validity, RFC 3339.
     pub not_after: String,
     /// Addresses of the vault, `host:port`.
     pub addresses: Vec<String>,
+    /// Addresses of the enrolment listener, `host:port`; after a renewal.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub enroll: Vec<String>,
+}
+
+/// Where hosts find the vault, in a reply.
+#[derive(Default)]
+struct Places {
+    addresses: Vec<String>,
+    enroll: Vec<String>,
 }
 
 /// On-disk form, JSON.
@@ -142,10 +157,9 @@ pub(super) fn put(tx: &mut Tx<'_>, id: &str, record: &EnrollRecord) -> Result<()
 /// request; [`VaultError::Sealed`] and those of a commit.
 pub(super) async fn enroll(vault: &Vault, attempt: EnrollAttempt) -> Result<Enrolled, VaultError> {
     let remote = attempt.remote;
-    let longest_s = vault.settings.max_certificate_life_s;
-    let trust_domain = vault.settings.trust_domain.clone();
+    let settings = Arc::clone(&vault.settings);
     run(vault, "sys/strongroom/enroll", remote, move |tx, snapshot, now_ms| {
-        use_string(tx, snapshot, &attempt, &trust_domain, longest_s, now_ms)
+        use_string(tx, snapshot, &attempt, &settings, now_ms)
     })
     .await
 }
@@ -156,11 +170,10 @@ pub(super) async fn enroll(vault: &Vault, attempt: EnrollAttempt) -> Result<Enro
 /// As [`enroll`].
 pub(super) async fn renew_expired(vault: &Vault, attempt: GraceAttempt) -> Result<Enrolled, VaultError> {
     let remote = attempt.remote;
-    let longest_s = vault.settings.max_certificate_life_s;
-    let trust_domain = vault.settings.trust_domain.clone();
+    let settings = Arc::clone(&vault.settings);
     run(vault, "sys/strongroom/enroll/renew", remote, move |tx, snapshot, now_ms| {
-        let identity = expired(snapshot, &attempt, &trust_domain, now_ms)?;
-        replace(tx, snapshot, &identity.0, identity.1, &attempt.csr, longest_s, now_ms)
+        let identity = expired(snapshot, &attempt, &settings.trust_domain, now_ms)?;
+        replace(tx, snapshot, &identity.0, identity.1, &attempt.csr, &settings, now_ms)
     })
     .await
 }
@@ -182,13 +195,15 @@ impl Outcome {
         Self { enrolled: Enrolled::empty(), done }
     }
 
-    fn of(issued: Issued, identity: &SpiffeId, addresses: Vec<String>) -> Result<Self, VaultError> {
+    fn of(issued: Issued, identity: &SpiffeId, places: Places) -> Result<Self, VaultError> {
         let enrolled = Enrolled {
             not_after: issued.not_after(),
             certificate: issued.row.pem,
-            ca: issued.bundle,
+            ca: issued.bundle.pem,
+            server_ca: issued.bundle.server_pem,
             identity: identity.uri().to_owned(),
-            addresses,
+            addresses: places.addresses,
+            enroll: places.enroll,
         };
         let reply = super::sys::data(&enrolled)?;
         let done = Done { remarks: issued.remarks, ..Done::touching(reply, issued.touched) };
@@ -196,18 +211,16 @@ impl Outcome {
     }
 
     /// The same certificate once more.
-    fn again(
-        snapshot: &Snapshot,
-        row: ledger::Row,
-        identity: &SpiffeId,
-        addresses: Vec<String>,
-    ) -> Result<Self, VaultError> {
+    fn again(snapshot: &Snapshot, row: ledger::Row, identity: &SpiffeId, places: Places) -> Result<Self, VaultError> {
+        let bundle = snapshot.bundle();
         let enrolled = Enrolled {
             not_after: crate::api::time::rfc3339_nano(row.not_after_ms),
             certificate: row.pem,
-            ca: snapshot.authorities.bundle_pem(),
+            ca: bundle.pem,
+            server_ca: bundle.server_pem,
             identity: identity.uri().to_owned(),
-            addresses,
+            addresses: places.addresses,
+            enroll: places.enroll,
         };
         let reply = super::sys::data(&enrolled)?;
         Ok(Self { enrolled, done: Done::of(reply) })
@@ -217,7 +230,15 @@ impl Outcome {
 impl Enrolled {
     fn empty() -> Self {
         let text = String::new;
-        Self { certificate: text(), ca: text(), identity: text(), not_after: text(), addresses: Vec::new() }
+        Self {
+            certificate: text(),
+            ca: text(),
+            server_ca: text(),
+            identity: text(),
+            not_after: text(),
+            addresses: Vec::new(),
+            enroll: Vec::new(),
+        }
     }
 }
 
@@ -242,7 +263,7 @@ async fn run(
             Ok(done)
         };
         let (sender, answer) = tokio::sync::oneshot::channel();
-        let facts = std::sync::Arc::new(facts);
+        let facts = Arc::new(facts);
         live.committer.submit(Job { facts, work: Work::Records(Box::new(work)), answer: sender })?;
         answer
     };
@@ -254,8 +275,7 @@ fn use_string(
     tx: &mut Tx<'_>,
     snapshot: &Snapshot,
     attempt: &EnrollAttempt,
-    trust_domain: &str,
-    longest_s: u64,
+    settings: &Settings,
     now_ms: u64,
 ) -> Result<Outcome, VaultError> {
     let id = hex(&attempt.id);
@@ -273,14 +293,15 @@ fn use_string(
     if !record.cidrs.is_empty() && !record.cidrs.iter().any(|cidr| covers(cidr, attempt.remote.ip())) {
         return Ok(Outcome::refused(Vec::new(), "enrolment-from-foreign-network"));
     }
-    let identity = SpiffeId::new(trust_domain, &record.identity).map_err(|_| VaultError::Integrity)?;
+    let identity = SpiffeId::new(&settings.trust_domain, &record.identity).map_err(|_| VaultError::Integrity)?;
     let public_key = hex(&request.key_fingerprint);
     if let Some(earlier) = record.used.iter().find(|earlier| earlier.key == public_key) {
         let fingerprint = ledger::parse_fingerprint(&earlier.certificate).ok_or(VaultError::Integrity)?;
         let row = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)?.ok_or(VaultError::Forbidden)?;
         let fresh = now_ms.abs_diff(earlier.at_ms) <= AGAIN_MS;
         if fresh && row.revoked.is_none() {
-            return Outcome::again(snapshot, row, &identity, record.addresses.clone());
+            let places = Places { addresses: record.addresses.clone(), ..Places::default() };
+            return Outcome::again(snapshot, row, &identity, places);
         }
         return Err(VaultError::Forbidden);
     }
@@ -299,14 +320,14 @@ fn use_string(
         identity: &identity,
         how: How::Enrolled,
         life_s: (record.certificate_life_s > 0).then_some(record.certificate_life_s),
-        longest_s,
+        longest_s: settings.max_certificate_life_s,
         supersedes: None,
         now_ms,
     };
     let issued = issue::certify(tx, snapshot, &order, &attempt.csr)?;
     record.used.push(Use { at_ms: now_ms, key: public_key, certificate: hex(&issued.fingerprint) });
     put(tx, &id, &record)?;
-    Outcome::of(issued, &identity, record.addresses.clone())
+    Outcome::of(issued, &identity, Places { addresses: record.addresses.clone(), ..Places::default() })
 }
 
 /// The renewal of a valid certificate: a new one for the same identity, the old one marked as replaced.
@@ -319,9 +340,11 @@ pub(super) fn replace(
     identity: &SpiffeId,
     old: ledger::Fingerprint,
     csr: &str,
-    longest_s: u64,
+    settings: &Settings,
     now_ms: u64,
 ) -> Result<Outcome, VaultError> {
+    // A host whose listener has moved learns of it here, as long as it still has a certificate.
+    let places = Places { enroll: settings.enroll_addresses.clone(), ..Places::default() };
     let mut standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?
         .filter(|standing| standing.disabled.is_none())
         .ok_or(VaultError::Forbidden)?;
@@ -336,7 +359,7 @@ pub(super) fn replace(
         // Who holds the key of the next certificate is the one it was made for; its reply was lost.
         if let Some(next) = next.filter(|next| next.key == hex(&request.key_fingerprint)) {
             return if next.revoked.is_none() && next.superseded_by.is_none() && next.not_after_ms > now_ms {
-                Outcome::again(snapshot, next, identity, Vec::new())
+                Outcome::again(snapshot, next, identity, places)
             } else {
                 Err(VaultError::Forbidden)
             };
@@ -353,9 +376,10 @@ pub(super) fn replace(
         refused.done.restricts = true;
         return Ok(refused);
     }
+    let longest_s = settings.max_certificate_life_s;
     let order = Order { identity, how: How::Renewed, life_s: None, longest_s, supersedes: Some(old), now_ms };
     let issued = issue::certify(tx, snapshot, &order, csr)?;
-    Outcome::of(issued, identity, Vec::new())
+    Outcome::of(issued, identity, places)
 }
 
 /// Checks everything about an expired certificate that its holder shows.
@@ -376,7 +400,7 @@ fn expired(
         return Err(VaultError::Forbidden);
     }
     let caller = Caller {
-        identity: std::sync::Arc::new(peer.identity.clone()),
+        identity: Arc::new(peer.identity.clone()),
         origin: Origin::Own(authority),
         fingerprint: peer.fingerprint,
         not_before_ms: peer.not_before_ms,

@@ -13,6 +13,7 @@ use super::authorities;
 use super::error::VaultError;
 use super::identity::{self, IdentityRecord, OPERATORS};
 use super::ledger::{self, Fingerprint, How, Row};
+use super::listening::Told;
 use super::snapshot::{Snapshot, Touch};
 
 /// Life of a certificate when neither the request nor the identity says otherwise, seconds.
@@ -43,8 +44,8 @@ impl Remark {
 pub(super) struct Issued {
     pub fingerprint: Fingerprint,
     pub row: Row,
-    /// What clients shall trust, PEM.
-    pub bundle: String,
+    /// What clients shall trust.
+    pub bundle: Told,
     pub touched: Vec<Touch>,
     pub remarks: Vec<Remark>,
 }
@@ -166,7 +167,7 @@ fn enter(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>, pem: &str) -> 
     }
     let remarks =
         vec![Remark::Issued { identity: order.identity.clone(), fingerprint, not_after_ms: row.not_after_ms }];
-    Ok(Issued { fingerprint, row, bundle: snapshot.authorities.bundle_pem(), touched, remarks })
+    Ok(Issued { fingerprint, row, bundle: snapshot.bundle(), touched, remarks })
 }
 
 /// What a caller learns of a failure in the authority.

@@ -23,6 +23,7 @@ pub mod init;
 mod issue;
 mod ledger;
 mod limits;
+mod listening;
 mod lists;
 mod mount;
 mod own;
@@ -64,6 +65,7 @@ pub use approvals::{ApprovalRules, Guarded};
 pub use caller::{Caller, IdentityPattern, Opener, Origin};
 pub use enroll::{EnrollAttempt, Enrolled, GraceAttempt};
 pub use error::VaultError;
+pub use listening::{Listener, Pin};
 pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, SystemClock};
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
 pub use roles::Outside;
@@ -71,6 +73,7 @@ pub use sessions::{Session, Sessions};
 
 use committer::Committer;
 use feed::Feed;
+use listening::Listening;
 use rotation::{Keeper, Rotator};
 use shares::Shares;
 use sightings::Sightings;
@@ -92,6 +95,8 @@ pub struct Vault {
     sessions: Arc<Sessions>,
     /// What TLS accepts; kept while sealed.
     trust: watch::Sender<Arc<Trust>>,
+    /// What clients need to verify the listener; kept while sealed.
+    listening: Arc<Listening>,
     /// Shares that were typed so far.
     shares: Mutex<Shares>,
     /// One unseal or seal at a time; also counts failed attempts.
@@ -125,6 +130,7 @@ impl Vault {
             feed: Arc::default(),
             sessions: Arc::default(),
             trust: watch::Sender::new(Arc::default()),
+            listening: Arc::default(),
             shares: Mutex::new(Shares::default()),
             gate: Mutex::new(Gate::default()),
             dead: AtomicBool::new(false),
@@ -205,6 +211,12 @@ impl Vault {
         self.trust.subscribe()
     }
 
+    /// Says what clients need to verify the listener, from now on: it goes into their bundle and into new enrolment
+    /// strings. Nothing of it is accepted from a client.
+    pub fn set_listener(&self, listener: Listener) {
+        self.listening.set(listener);
+    }
+
     /// Whether requests of `caller` are still looked at: its certificate is valid and not revoked, its identity not
     /// disabled. A sealed vault knows nothing against anybody.
     #[must_use]
@@ -242,13 +254,13 @@ impl Vault {
         live.audit.checkpoint(self.ports.clock.now_ms()).map_err(|error| self.audit_failed(&error))
     }
 
-    /// What clients shall trust: certificates of the vault's own authorities, PEM.
+    /// What clients shall trust: certificates of the vault's own authorities and the roots of its listener, PEM.
     ///
     /// # Errors
     /// [`VaultError::Sealed`].
     pub fn ca_pem(&self) -> Result<String, VaultError> {
         let live = self.live().ok_or(VaultError::Sealed)?;
-        Ok(live.snapshot.load().authorities.bundle_pem())
+        Ok(live.snapshot.load().bundle().pem)
     }
 
     /// Issues a client certificate with a fresh key, for the daemon itself (`dev`). Callers over the network send a
@@ -290,7 +302,7 @@ impl Vault {
         Ok(der.to_vec())
     }
 
-    /// Writes down who was seen when. The daemon calls it now and then. Blocking.
+    /// Writes down who was seen when, and which roots the listener had. The daemon calls it now and then. Blocking.
     ///
     /// # Errors
     /// [`VaultError::Sealed`], those of a commit.

@@ -73,6 +73,7 @@ pub(super) fn issue_server(vault: &Vault, names: &[String], life_s: u64) -> Resu
 
 pub(super) fn note_sightings(vault: &Vault) -> Result<(), VaultError> {
     let sightings = Arc::clone(&vault.live().ok_or(VaultError::Sealed)?.sightings);
+    note_listener(vault)?;
     let due = sightings.due();
     if due.is_empty() {
         return Ok(());
@@ -95,5 +96,16 @@ pub(super) fn note_sightings(vault: &Vault) -> Result<(), VaultError> {
     for path in gone {
         sightings.forget(&path);
     }
+    Ok(())
+}
+
+/// Which roots the listener had must survive a restart: what was last seen of a client is a bundle with them.
+fn note_listener(vault: &Vault) -> Result<(), VaultError> {
+    let Some(unsaved) = vault.listening.unsaved() else { return Ok(()) };
+    let written = perform(vault, "sys/strongroom/ca", "roots of the listener", move |tx, _, _| {
+        unsaved.write(tx)?;
+        Ok((unsaved, Done::of(Reply::none())))
+    })?;
+    vault.listening.saved(written);
     Ok(())
 }

@@ -72,7 +72,7 @@ pub(super) fn certificate(
             identity: identity.uri().to_owned(),
             not_after: issued.not_after(),
             certificate: issued.row.pem.clone(),
-            ca: issued.bundle.clone(),
+            ca: issued.bundle.pem.clone(),
         };
         Ok((reply, own::done(issued)))
     })

@@ -5,7 +5,7 @@
 //! for every request that starts after its reply. The compiled policies of an identity are cached in the snapshot
 //! itself: a cache that is thrown away with the facts it was made from cannot be stale.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -15,7 +15,7 @@ use crate::api::spiffe::SpiffeId;
 use crate::auth::token::TokenId;
 use crate::barrier::{Barrier, MountId, View};
 use crate::limits::Table;
-use crate::pki::{AuthorityId, BACKDATE_MS, Trust};
+use crate::pki::{AuthorityId, BACKDATE_MS, Trust, key_fingerprint};
 use crate::policy::{Acl, Policy};
 
 use super::authorities::Authorities;
@@ -24,6 +24,7 @@ use super::error::VaultError;
 use super::identity::{self, DEFAULT_POLICY, GroupRecord, IDENTITIES, IdentityRecord, LISTENER, POLICIES};
 use super::ledger::{self, Fingerprint, Ledger};
 use super::limits;
+use super::listening::{Listening, Pin, Told};
 use super::lists::Lists;
 use super::mount::{Mount, MountTable};
 use super::ports::Settings;
@@ -79,6 +80,8 @@ struct Facts {
     lists: Arc<Lists>,
     /// Shared by all snapshots, as the ledger: what was revoked is gone for every one of them.
     tokens: Arc<Tokens>,
+    /// Shared by all snapshots: it decides nothing, it is told.
+    listening: Arc<Listening>,
 }
 
 /// One consistent state of everything that decides.
@@ -103,7 +106,7 @@ impl Snapshot {
     /// # Errors
     /// [`VaultError::Unavailable`] when the vault was never completely initialised; [`VaultError::Integrity`] when a
     /// record cannot be understood.
-    pub(super) fn load(barrier: &Barrier) -> Result<Self, VaultError> {
+    pub(super) fn load(barrier: &Barrier, listening: &Arc<Listening>) -> Result<Self, VaultError> {
         let mut mounts = Vec::new();
         let view = barrier.view(MountId::MOUNTS);
         for key in view.entries()? {
@@ -138,6 +141,7 @@ impl Snapshot {
             roles: Arc::new(Roles::load(&barrier.view(MountId::CERT_ROLES))?),
             lists: Arc::new(Lists::load(&barrier.view(MountId::CERT_ROLES))?),
             tokens: Arc::new(Tokens::load(&barrier.view(MountId::TOKENS))?),
+            listening: Arc::clone(listening),
         }))
     }
 
@@ -228,10 +232,17 @@ impl Snapshot {
     /// Paths of those who hold a certificate that counts, of one authority or of any: not ended, renewed or revoked, of an
     /// authority that is accepted, and of an identity that is registered and not disabled. The listener is `server`.
     pub(super) fn holders(&self, authority: Option<AuthorityId>, now_ms: u64) -> BTreeSet<String> {
+        let pin = self.pin();
+        // A certificate that the listener had before it got one of an outside PKI holds nothing up.
+        let shown = |authority: AuthorityId| match pin {
+            Pin::Signing => true,
+            Pin::Key(key) => self.authorities.get(authority).is_some_and(|own| key_fingerprint(&own.der) == Some(key)),
+            Pin::Unknown => false,
+        };
         let counts = |facts: &ledger::Facts| {
             let accepted = self.authorities.get(facts.authority).is_some_and(|own| own.record.stage.verifies());
             let wanted = authority.is_none_or(|wanted| wanted == facts.authority);
-            let standing = facts.how == ledger::How::Server
+            let standing = (facts.how == ledger::How::Server && shown(facts.authority))
                 || self
                     .facts
                     .identities
@@ -262,6 +273,21 @@ impl Snapshot {
     /// Every group, by name.
     pub(super) fn groups(&self) -> &BTreeMap<String, GroupRecord> {
         &self.facts.groups
+    }
+
+    /// What clients shall trust.
+    pub(super) fn bundle(&self) -> Told {
+        self.facts.listening.bundle(&self.authorities)
+    }
+
+    /// Names, in hexadecimal, of the bundles that hold every authority that clients shall trust.
+    pub(super) fn complete_bundles(&self) -> HashSet<String> {
+        self.facts.listening.complete(&self.authorities)
+    }
+
+    /// What enrolment strings pin.
+    pub(super) fn pin(&self) -> Pin {
+        self.facts.listening.pin()
     }
 
     /// What the listener shall accept from clients.

@@ -10,6 +10,7 @@ mod groups;
 mod identities;
 mod lifecycle;
 mod limits;
+mod listening;
 mod lists;
 mod outsiders;
 mod pipeline;

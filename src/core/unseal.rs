@@ -170,7 +170,8 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         audit.note(now_ms, &alarm).map_err(|_| VaultError::AuditUnavailable)?;
     }
     audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
-    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::load(&barrier)?));
+    vault.listening.load(&barrier.view(MountId::CA))?;
+    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::load(&barrier, &vault.listening)?));
     let sightings = Arc::new(Sightings::load(&barrier.view(MountId::SIGHTINGS))?);
     vault.publish_trust(&snapshot.load());
     warn_of_approvals(&vault.settings, &snapshot.load());

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::admin::{self, SocketFile};
 use super::args::ServerArgs;
-use super::certificates::Certificates;
+use super::certificates::{Certificates, Shown};
 use super::config::{Config, ConfigError, UnsealSource};
 use super::enroller::VaultEnroller;
 use super::input::{self, InputError};
@@ -365,9 +365,11 @@ impl App {
 fn check(config: &Config) -> Result<(), AppError> {
     layout::check_data_dir(&config.data)?;
     settings(config)?;
+    let shown = Shown::read(config)?;
     http::check_tls(
-        &layout::read(&config.tls_certificate)?,
+        &shown.certificate,
         &layout::read_private(&config.tls_key)?.into(),
+        if config.tls_certificate_supplied { &shown.roots } else { &[] },
         &layout::read(&config.tls_client_ca)?,
     )?;
     if let Some(UnsealSource::KeyFile(path)) = &config.unseal {

@@ -45,6 +45,10 @@ pub struct InitArgs {
     /// Address the server will listen on; written to the configuration.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8200")]
     pub listen: SocketAddr,
+    /// Address where machines without a certificate will enrol, not the one of --listen; off unless given. Written to the
+    /// configuration, with the names of --server-name, and to the first operator's profile.
+    #[arg(long, value_name = "ADDRESS")]
+    pub enroll_listen: Option<SocketAddr>,
     /// Name or address clients will use for this server; repeat for several. localhost and loopback are always included.
     #[arg(long, value_name = "NAME")]
     pub server_name: Vec<String>,

@@ -180,6 +180,7 @@ impl Home {
                 trust_domain: "strongroom.dev",
                 operator: "developer",
                 listen: args.listen,
+                enroll_listen: None,
                 server_names: &[],
                 engine: "redb",
                 suite: Suite::Aes256Gcm,

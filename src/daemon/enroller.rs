@@ -20,10 +20,10 @@ impl VaultEnroller {
     }
 
     fn reply(&self, enrolled: core::Enrolled) -> Enrolled {
-        let core::Enrolled { certificate, ca, identity, not_after, addresses } = enrolled;
+        let core::Enrolled { certificate, ca, server_ca, identity, not_after, addresses, enroll } = enrolled;
         let hosts = addresses.iter().filter_map(|address| address.rsplit_once(':'));
         let addresses = hosts.map(|(host, _)| format!("{host}:{}", self.port)).collect();
-        Enrolled { certificate, ca, identity, not_after, addresses }
+        Enrolled { certificate, ca, server_ca, identity, not_after, addresses, enroll }
     }
 }
 

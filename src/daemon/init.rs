@@ -12,7 +12,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::args::InitArgs;
-use super::config::Config;
+use super::config::{Config, ConfigError, StarterEnroll};
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
 use crate::api::secret::SecretText;
@@ -22,6 +22,8 @@ use crate::core::{Clock, SystemClock, VaultError};
 use crate::crypto::envelope::Suite;
 use crate::crypto::password::{self, Params};
 use crate::crypto::random::{Random, SystemRandom};
+use crate::enroll::is_address;
+use crate::enroll::string::MAX_ADDRESSES;
 use crate::pki::{Bundle, SERVER_LIFE_S};
 use crate::store::StoreError;
 use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
@@ -49,6 +51,9 @@ pub enum InitError {
         /// What is accepted.
         problem: String,
     },
+    /// The configuration that is to be written is not legal.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A file could not be written.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -75,6 +80,8 @@ pub struct Plan<'a> {
     pub operator: &'a str,
     /// Listener address for the configuration and the profile.
     pub listen: SocketAddr,
+    /// Address of the enrolment listener for the configuration and the profile, if there is to be one.
+    pub enroll_listen: Option<SocketAddr>,
     /// Names of the server besides localhost and loopback.
     pub server_names: &'a [String],
     /// Storage engine.
@@ -126,6 +133,7 @@ pub fn run(args: &InitArgs) -> Result<(), InitError> {
         trust_domain: &args.trust_domain,
         operator: &args.operator,
         listen: args.listen,
+        enroll_listen: args.enroll_listen,
         server_names: &args.server_name,
         engine: &args.engine,
         suite,
@@ -165,6 +173,9 @@ pub fn create(plan: &Plan<'_>) -> Result<Created, InitError> {
     let operator_path = format!("operator/{}", plan.operator);
     let operator = SpiffeId::new(plan.trust_domain, &operator_path)
         .map_err(|error| InitError::Name { what: "--operator or --trust-domain", problem: error.to_string() })?;
+    let config = configuration(plan);
+    // As the daemon will understand it; what it would refuse is refused before anything is made.
+    let understood = Config::parse(&config, plan.data)?;
     let (data, bundle) = (layout::staging(plan.data), layout::staging(plan.bundle));
     for leftover in [&data, &bundle] {
         if leftover.exists() {
@@ -176,8 +187,8 @@ pub fn create(plan: &Plan<'_>) -> Result<Created, InitError> {
         }
         layout::create_private_dir(leftover)?;
     }
-    let outcome = fill(plan, &data, operator.clone())?;
-    write_bundle(&bundle, &outcome, plan.listen)?;
+    let outcome = fill(plan, &data, &config, operator.clone())?;
+    write_bundle(&bundle, &outcome, &understood)?;
     layout::publish_dir(&bundle, plan.bundle)?;
     if plan.data.exists() {
         // Checked empty before; a rename over an empty folder is atomic.
@@ -187,7 +198,22 @@ pub fn create(plan: &Plan<'_>) -> Result<Created, InitError> {
     Ok(Created { operator_identity: operator })
 }
 
-fn fill(plan: &Plan<'_>, data: &Path, operator: SpiffeId) -> Result<InitOutcome, InitError> {
+/// Text of the configuration.
+fn configuration(plan: &Plan<'_>) -> String {
+    let named = plan.key_file.as_ref().and_then(|(_, name)| name.as_deref());
+    let enroll = plan.enroll_listen.map(|listen| {
+        let at = |name: &String| match name.parse::<std::net::Ipv6Addr>() {
+            Ok(address) => format!("[{address}]:{}", listen.port()),
+            Err(_) => format!("{name}:{}", listen.port()),
+        };
+        // Not every name that a certificate may have is one that an address takes.
+        let addresses = plan.server_names.iter().map(at).filter(|address| is_address(address));
+        StarterEnroll { listen, addresses: addresses.take(MAX_ADDRESSES).collect() }
+    });
+    Config::starter(plan.trust_domain, plan.listen, plan.engine, named, enroll.as_ref())
+}
+
+fn fill(plan: &Plan<'_>, data: &Path, config: &str, operator: SpiffeId) -> Result<InitOutcome, InitError> {
     let _lock = DirLock::acquire(data)?;
     let store_folder = layout::store_folder(data, plan.engine);
     layout::create_private_dir(&layout::parent(&store_folder))?;
@@ -241,17 +267,19 @@ fn fill(plan: &Plan<'_>, data: &Path, operator: SpiffeId) -> Result<InitOutcome,
     layout::write_new(&tls.join("server.key"), outcome.server.key_pem.reveal().as_bytes(), true)?;
     layout::sync_dir(&tls)?;
     layout::create_private_dir(&data.join("audit"))?;
-    let named = plan.key_file.as_ref().and_then(|(_, name)| name.as_deref());
-    let config = Config::starter(plan.trust_domain, plan.listen, plan.engine, named);
     layout::write_new(&data.join(layout::CONFIG_FILE), config.as_bytes(), false)?;
     layout::sync_dir(&store_folder)?;
     layout::sync_dir(&layout::parent(&store_folder))?;
     Ok(outcome)
 }
 
-fn write_bundle(folder: &Path, outcome: &InitOutcome, listen: SocketAddr) -> Result<(), LayoutError> {
+fn write_bundle(folder: &Path, outcome: &InitOutcome, config: &Config) -> Result<(), LayoutError> {
     write_identity(folder, &outcome.ca_pem, &outcome.operator)?;
-    let profile = format!("addr = \"https://{listen}\"\n");
+    let mut profile = format!("addr = \"https://{}\"\n", config.listen);
+    if !config.enroll_addresses.is_empty() {
+        // So that the operator's certificate can be renewed in its grace as well.
+        profile.push_str(&format!("enroll = {:?}\n", config.enroll_addresses));
+    }
     layout::write_new(&folder.join("profile.toml"), profile.as_bytes(), false)
 }
 

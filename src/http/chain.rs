@@ -49,12 +49,26 @@ pub(super) fn check_dates(chain: &[CertificateDer<'_>], now_ms: u64) -> Result<(
     Ok(())
 }
 
-/// Whether `authority` signed `leaf`; both DER.
-pub(super) fn is_issuer(authority: &[u8], leaf: &[u8]) -> bool {
-    match (parse(leaf), parse(authority)) {
-        (Ok(leaf), Ok(authority)) => signed_by(&leaf, &authority),
-        _ => false,
-    }
+/// Where `chain` (leaf first) meets the first of `anchors` (DER) that it leads to: the index of the certificate which that
+/// one signed, and the anchor itself. The shortest way counts, as for those who verify.
+pub(super) fn meets<'a>(
+    chain: &[CertificateDer<'_>],
+    anchors: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Option<(usize, &'a [u8])> {
+    chain.iter().enumerate().find_map(|(index, der)| {
+        let below = parse(der).ok()?;
+        let anchor = anchors.clone().find(|anchor| parse(anchor).is_ok_and(|above| signed_by(&below, &above)))?;
+        Some((index, anchor))
+    })
+}
+
+/// Whether a certificate is an authority's, and whether it is signed by itself.
+///
+/// # Errors
+/// [`ServeError::Tls`] when it cannot be read.
+pub(super) fn is_authority(der: &[u8]) -> Result<(bool, bool), ServeError> {
+    let parsed = parse(der)?;
+    Ok((parsed.is_ca(), signed_by(&parsed, &parsed)))
 }
 
 fn signed_by(below: &X509Certificate<'_>, above: &X509Certificate<'_>) -> bool {

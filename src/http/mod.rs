@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 use crate::core::Vault;
 
 pub use limits::Limits;
-pub use tls::{Tls, check_pair, trust_from_pem};
+pub use tls::{Tls, check_pair, server_roots, trust_from_pem};
 
 /// What the server needs.
 pub struct ServerConfig {
@@ -60,12 +60,18 @@ pub enum ServeError {
     Listener(#[from] std::io::Error),
 }
 
-/// Checks that certificate, key and authorities can be used for serving, and belong together.
+/// Checks that certificate, key and authorities can be used for serving, and belong together; `roots` are those of
+/// [`server_roots`].
 ///
 /// # Errors
 /// [`ServeError::Tls`].
-pub fn check_tls(certificate_pem: &[u8], key_pem: &Zeroizing<Vec<u8>>, client_ca_pem: &[u8]) -> Result<(), ServeError> {
-    Tls::new(certificate_pem, key_pem, &trust_from_pem(client_ca_pem)?).map(drop)
+pub fn check_tls(
+    certificate_pem: &[u8],
+    key_pem: &Zeroizing<Vec<u8>>,
+    roots: &[Vec<u8>],
+    client_ca_pem: &[u8],
+) -> Result<(), ServeError> {
+    Tls::of_roots(certificate_pem, key_pem, roots, &trust_from_pem(client_ca_pem)?).map(drop)
 }
 
 /// Serves until `shutdown` turns true (or its sender is gone), then finishes requests in work for at most

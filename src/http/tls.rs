@@ -8,13 +8,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ConfigBuilder, ServerConfig, WantsVerifier};
+use rustls::{ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
 
 use super::verifier::{Proof, Verifier};
 use super::{ServeError, chain};
 use crate::client::tls_provider;
 use crate::core::{Clock, SystemClock};
-use crate::pki::{Anchor, Trust};
+use crate::pki::{self, Anchor, Trust};
 
 /// Certificates in use; can be exchanged while serving. Open connections keep what they began with, but whose a
 /// client's certificate is, is decided by what is trusted when its handshake ends.
@@ -24,8 +24,11 @@ pub struct Tls {
     parts: Mutex<Parts>,
 }
 
+#[derive(Clone)]
 struct Parts {
     server: Arc<CertifiedKey>,
+    /// What of an outside PKI the server's certificate may lead to, DER.
+    roots: Arc<[Vec<u8>]>,
     trust: Trust,
 }
 
@@ -35,6 +38,8 @@ struct Generation {
     /// For clients that have no certificate yet.
     anonymous: Arc<ServerConfig>,
     verifier: Arc<Verifier>,
+    /// What the chain shown to clients without a certificate leads to, DER.
+    anchor: Option<Vec<u8>>,
 }
 
 impl Tls {
@@ -44,7 +49,8 @@ impl Tls {
     /// # Errors
     /// [`ServeError::Tls`] when they cannot be read or do not belong together.
     pub fn new(certificate_pem: &[u8], key_pem: &[u8], trust: &Trust) -> Result<Self, ServeError> {
-        let parts = Parts { server: Arc::new(pair(certificate_pem, key_pem)?), trust: trust.clone() };
+        let parts =
+            Parts { server: Arc::new(pair(certificate_pem, key_pem)?), roots: Arc::default(), trust: trust.clone() };
         Ok(Self { current: ArcSwap::from_pointee(Generation::new(&parts)?), parts: Mutex::new(parts) })
     }
 
@@ -59,6 +65,47 @@ impl Tls {
         self.renew(&mut parts, |next| next.server = server)
     }
 
+    /// As [`new`](Self::new), for a server's chain of an outside PKI that leads to one of `roots` ([`server_roots`]).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); also when there are roots and the chain leads to none of them.
+    pub fn of_roots(
+        certificate_pem: &[u8],
+        key_pem: &[u8],
+        roots: &[Vec<u8>],
+        trust: &Trust,
+    ) -> Result<Self, ServeError> {
+        let server = Arc::new(pair(certificate_pem, key_pem)?);
+        let parts = Parts { server, roots: roots.into(), trust: trust.clone() };
+        parts.check()?;
+        Ok(Self { current: ArcSwap::from_pointee(Generation::new(&parts)?), parts: Mutex::new(parts) })
+    }
+
+    /// As [`replace_server`](Self::replace_server), for a chain that leads to one of `roots`.
+    ///
+    /// # Errors
+    /// As [`replace_server`](Self::replace_server) and [`of_roots`](Self::of_roots).
+    pub fn replace_server_of(
+        &self,
+        certificate_pem: &[u8],
+        key_pem: &[u8],
+        roots: &[Vec<u8>],
+    ) -> Result<(), ServeError> {
+        let server = Arc::new(pair(certificate_pem, key_pem)?);
+        chain::check_dates(&server.cert, SystemClock.now_ms())?;
+        let mut parts = self.parts.lock();
+        let next = Parts { server, roots: roots.into(), trust: parts.trust.clone() };
+        next.check()?;
+        self.renew(&mut parts, |parts| *parts = next)
+    }
+
+    /// The certificate of the root, or the authority of clients, that the chain shown to clients without a certificate
+    /// leads to, DER; `None` when it leads to nothing that is known here.
+    #[must_use]
+    pub fn anchor(&self) -> Option<Vec<u8>> {
+        self.current.load().anchor.clone()
+    }
+
     /// Accepts other client certificates from now on. After an error the old ones stay.
     ///
     /// # Errors
@@ -69,7 +116,7 @@ impl Tls {
     }
 
     fn renew(&self, parts: &mut Parts, change: impl FnOnce(&mut Parts)) -> Result<(), ServeError> {
-        let mut next = Parts { server: Arc::clone(&parts.server), trust: parts.trust.clone() };
+        let mut next = parts.clone();
         change(&mut next);
         self.current.store(Arc::new(Generation::new(&next)?));
         *parts = next;
@@ -81,8 +128,8 @@ impl Tls {
         Arc::clone(&self.current.load().mutual)
     }
 
-    /// For a connection without one. The server's chain ends in its authority, so that a client that knows only the
-    /// authority's fingerprint can check the rest.
+    /// For a connection without one. The server's chain ends in its authority or root, so that a client that knows only
+    /// the fingerprint of that one can check the rest.
     pub(super) fn anonymous(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load().anonymous)
     }
@@ -100,21 +147,43 @@ impl Tls {
     }
 }
 
+impl Parts {
+    /// # Errors
+    /// There are roots, and the chain leads to none of them.
+    fn check(&self) -> Result<(), ServeError> {
+        let leads = || chain::meets(&self.server.cert, self.roots.iter().map(Vec::as_slice)).is_some();
+        if self.roots.is_empty() || leads() {
+            return Ok(());
+        }
+        Err(ServeError::Tls("the server certificate does not lead to a root of tls.ca"))
+    }
+
+    /// The server's chain up to the root or the authority of ours that it leads to, with that one; and that one alone.
+    fn anchored(&self) -> (Vec<CertificateDer<'static>>, Option<Vec<u8>>) {
+        let mut shown = self.server.cert.clone();
+        let anchors = self.roots.iter().map(Vec::as_slice).chain(self.trust.own.iter().map(|own| own.der.as_slice()));
+        let Some((index, anchor)) = chain::meets(&shown, anchors) else { return (shown, None) };
+        let key = pki::key_fingerprint(anchor);
+        if !shown.iter().skip(index + 1).any(|der| pki::key_fingerprint(der) == key) {
+            shown.truncate(index + 1);
+            shown.push(CertificateDer::from(anchor.to_vec()));
+        }
+        (shown, Some(anchor.to_vec()))
+    }
+}
+
 impl Generation {
     fn new(parts: &Parts) -> Result<Self, ServeError> {
         let provider = tls_provider();
         let verifier = Arc::new(Verifier::new(&parts.trust, provider)?);
-        let mut with_authority = CertifiedKey::clone(&parts.server);
-        if let [leaf] = with_authority.cert.as_slice() {
-            let issuer = parts.trust.own.iter().find(|anchor| chain::is_issuer(&anchor.der, leaf));
-            with_authority.cert.extend(issuer.map(|anchor| CertificateDer::from(anchor.der.clone())));
-        }
+        let (shown, anchor) = parts.anchored();
+        let with_authority = CertifiedKey { cert: shown, ..CertifiedKey::clone(&parts.server) };
         let client = Arc::clone(&verifier);
         let mutual = builder()?.with_client_cert_verifier(client);
         let mutual = mutual.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&parts.server))));
         let anonymous = builder()?.with_no_client_auth();
         let anonymous = anonymous.with_cert_resolver(Arc::new(SingleCertAndKey::from(with_authority)));
-        Ok(Self { mutual: finish(mutual), anonymous: finish(anonymous), verifier })
+        Ok(Self { mutual: finish(mutual), anonymous: finish(anonymous), verifier, anchor })
     }
 }
 
@@ -156,6 +225,42 @@ fn pair(certificate_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, ServeErr
 pub fn trust_from_pem(client_ca_pem: &[u8]) -> Result<Trust, ServeError> {
     let found = certificates(client_ca_pem, "the client CA is not a PEM certificate")?;
     Ok(Trust { own: found.iter().map(|der| Anchor::new(der.to_vec())).collect(), ..Trust::default() })
+}
+
+/// Most roots that the listener's certificate may lead to. A file with more is the list of everything that some system
+/// trusts, which nobody meant.
+const MAX_ROOTS: usize = 8;
+
+/// What the certificate of a server of an outside PKI leads to, DER: the certificates in `ca_pem`, or else the root at the
+/// end of its own chain. Empty when neither says it.
+///
+/// # Errors
+/// [`ServeError::Tls`] when a file cannot be read, or `ca_pem` holds something that clients cannot use as a root.
+pub fn server_roots(certificate_pem: Option<&[u8]>, ca_pem: Option<&[u8]>) -> Result<Vec<Vec<u8>>, ServeError> {
+    let Some(ca_pem) = ca_pem else {
+        let Some(chain) = certificate_pem else { return Ok(Vec::new()) };
+        let chain = certificates(chain, "the server certificate is not PEM")?;
+        let last = chain.last().filter(|last| matches!(chain::is_authority(last), Ok((true, true))));
+        return Ok(last.iter().map(|der| der.to_vec()).collect());
+    };
+    let mut found = Vec::new();
+    let mut usable = RootCertStore::empty();
+    for der in certificates(ca_pem, "tls.ca is not a PEM certificate")? {
+        let known = || ServeError::Tls("tls.ca holds a certificate that is not an authority's");
+        let (is_authority, _) = chain::is_authority(&der).map_err(|_| known())?;
+        // Clients read it with the same library, and would refuse the whole bundle.
+        if !is_authority || usable.add(der.clone()).is_err() {
+            return Err(known());
+        }
+        let der = der.to_vec();
+        if !found.contains(&der) {
+            found.push(der);
+        }
+    }
+    if found.len() > MAX_ROOTS {
+        return Err(ServeError::Tls("tls.ca holds more than eight certificates: name those that clients need"));
+    }
+    Ok(found)
 }
 
 fn certificates(pem: &[u8], problem: &'static str) -> Result<Vec<CertificateDer<'static>>, ServeError> {

@@ -30,5 +30,6 @@ pub use request::{KeyType, Leaf, Request, leaf, request, request_for};
 #[cfg(feature = "server")]
 pub use signature::verify_signature;
 pub use trust::{
-    Anchor, AuthorityId, ServerFacts, Trust, bundle_id, key_fingerprint, not_after_ms, server_facts, subject_of,
+    Anchor, AuthorityId, ServerFacts, Trust, bundle_id, bundle_id_of, key_fingerprint, not_after_ms, pem, server_facts,
+    subject_of,
 };

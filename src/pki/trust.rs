@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -44,12 +46,33 @@ impl AuthorityId {
 /// Names a set of authorities: the first 16 bytes of the SHA-256 over their certificates' digests, sorted. Client and
 /// server compute it alike, so that the server sees who still trusts an older set.
 pub fn bundle_id<'a>(certificates: impl Iterator<Item = &'a [u8]>) -> [u8; 16] {
-    let mut digests: Vec<[u8; 32]> = certificates.map(|der| sha256(&[der])).collect();
+    bundle_id_of(certificates.map(|der| sha256(&[der])).collect())
+}
+
+/// As [`bundle_id`], from the SHA-256 digests of the certificates.
+#[must_use]
+pub fn bundle_id_of(mut digests: Vec<[u8; 32]>) -> [u8; 16] {
     digests.sort_unstable();
     digests.dedup();
     let mut id = [0; 16];
     id.copy_from_slice(&sha256(&[digests.concat().as_slice()])[..16]);
     id
+}
+
+/// A certificate as PEM (RFC 7468).
+#[must_use]
+pub fn pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut out = String::with_capacity(text.len() + text.len() / 64 + 64);
+    out.push_str("-----BEGIN CERTIFICATE-----\n");
+    for (index, letter) in text.chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            out.push('\n');
+        }
+        out.push(letter);
+    }
+    out.push_str("\n-----END CERTIFICATE-----\n");
+    out
 }
 
 /// SHA-256 of a certificate's SubjectPublicKeyInfo; `None` when it cannot be read.
@@ -187,6 +210,13 @@ mod tests {
         #[test]
         fn parsing_is_total(text in "\\PC{0,40}") {
             let _ = AuthorityId::parse(&text);
+        }
+
+        #[test]
+        fn pem_is_read_back(bytes in proptest::collection::vec(any::<u8>(), 1..300)) {
+            let text = pem(&bytes);
+            prop_assert_eq!(&*CertificateDer::from_pem_slice(text.as_bytes()).expect("PEM"), &*bytes);
+            prop_assert!(text.lines().all(|line| line.len() <= 64));
         }
 
         #[test]

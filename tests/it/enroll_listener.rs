@@ -32,6 +32,8 @@ fn granted(identity: &str) -> Enrolled {
         identity: identity.to_owned(),
         not_after: "2026-01-01T00:00:00Z".to_owned(),
         addresses: vec!["localhost:8200".to_owned()],
+        server_ca: String::new(),
+        enroll: Vec::new(),
     }
 }
 

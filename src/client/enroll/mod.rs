@@ -17,7 +17,7 @@ use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SignatureScheme};
 use zeroize::Zeroizing;
 
 use super::error::{ClientError, transport};
@@ -237,10 +237,21 @@ pub(super) fn check(reply: &Certified, csr_pem: &str) -> Result<(), ClientError>
         return Err(ClientError::Malformed("the server's certificate names another identity than its reply"));
     }
     let chain = certificates(reply.certificate.as_bytes(), "").map_err(|_| UNUSABLE)?;
-    verify::issued_by(&chain, roots(reply.ca.as_bytes()).map_err(|_| UNUSABLE)?, leaf.not_before_ms)
+    // What vouches for the listener alone says nothing of clients.
+    let of_server = match reply.server_ca.is_empty() {
+        true => Vec::new(),
+        false => certificates(reply.server_ca.as_bytes(), "").map_err(|_| UNUSABLE)?,
+    };
+    let mut own = RootCertStore::empty();
+    for root in certificates(reply.ca.as_bytes(), "").map_err(|_| UNUSABLE)? {
+        // The whole bundle is read by every later connection, so each of it must be usable.
+        let store = if of_server.contains(&root) { &mut RootCertStore::empty() } else { &mut own };
+        store.add(root).map_err(|_| UNUSABLE)?;
+    }
+    verify::issued_by(&chain, own, leaf.not_before_ms)
         .then_some(())
         .ok_or(ClientError::Malformed("the server's certificate is not from the authorities that it names"))?;
-    match reply.addresses.iter().all(|address| split_address(address).is_some()) {
+    match reply.addresses.iter().chain(&reply.enroll).all(|address| split_address(address).is_some()) {
         true => Ok(()),
         false => Err(ClientError::Malformed("the server names an address that is not host:port")),
     }

@@ -13,7 +13,8 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use crate::client::tls::provider;
 use crate::pki;
 
-/// Believes a server whose chain holds the certificate of the pinned key, and whose own certificate that key has signed.
+/// Believes a server whose chain leads to a certificate of the pinned key, which it shows along: the vault's authority, or
+/// the root of an outside PKI. Whatever else the server shows counts as a step on the way there and for nothing more.
 #[derive(Debug)]
 pub(super) struct Pinned {
     pin: [u8; 32],
@@ -43,8 +44,7 @@ impl ServerCertVerifier for Pinned {
         let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&self.provider))
             .build()
             .map_err(|_| unknown())?;
-        // The pinned authority signs servers itself, so nothing else of the chain is of use.
-        verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(

@@ -51,6 +51,8 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Ca<'a> {
         bundle: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        server_ca: String,
         id: String,
         renew: bool,
         authorities: Vec<Shown<'a>>,
@@ -64,9 +66,11 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         changed: rfc3339_nano(facts.record.changed_ms),
         not_after: rfc3339_nano(facts.not_after_ms),
     };
+    let bundle = inquiry.snapshot.bundle();
     data(&Ca {
-        bundle: known.bundle_pem(),
-        id: hex(&known.bundle_id()),
+        bundle: bundle.pem,
+        server_ca: bundle.server_pem,
+        id: hex(&bundle.id),
         renew: matches!(inquiry.caller.origin, Origin::Own(id) if known.get(id).is_some_and(|own| own.record.tainted)),
         authorities: known.0.iter().map(shown).collect(),
     })
@@ -79,9 +83,8 @@ pub(super) fn stragglers(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         bundle: String,
         identities: Vec<String>,
     }
-    let known = &inquiry.snapshot.authorities;
     let identities = behind(inquiry.snapshot, &inquiry.live.sightings, inquiry.now_ms);
-    data(&Stragglers { bundle: hex(&known.bundle_id()), identities })
+    data(&Stragglers { bundle: hex(&inquiry.snapshot.bundle().id), identities })
 }
 
 /// Makes the next authority: `{ttl?}`.
@@ -224,7 +227,7 @@ pub(in crate::core) fn replace_all(
         identity: identity.uri().to_owned(),
         not_after: issued.not_after(),
         certificate: issued.row.pem,
-        ca: issued.bundle,
+        ca: issued.bundle.pem,
     };
     let mut touched = issued.touched;
     touched.extend([Touch::Authorities, tokens]);
@@ -296,11 +299,14 @@ fn named(id: AuthorityId) -> Result<Reply, VaultError> {
     data(&Named { id: id.hex() })
 }
 
-/// Identities that were seen lately and do not trust today's bundle.
+/// Identities that were seen lately and do not trust every authority of today's bundle. Whether they know the roots of an
+/// outside listener is another matter, which no step of an authority depends on.
 pub(super) fn behind(snapshot: &Snapshot, sightings: &super::super::sightings::Sightings, now_ms: u64) -> Vec<String> {
-    let bundle = hex(&snapshot.authorities.bundle_id());
+    let complete = snapshot.complete_bundles();
     let behind = snapshot.clients(now_ms).into_iter().filter(|path| {
-        sightings.of(path).is_none_or(|seen| seen.bundle != bundle && now_ms.saturating_sub(seen.at_ms) < FORGOTTEN_MS)
+        sightings
+            .of(path)
+            .is_none_or(|seen| !complete.contains(&seen.bundle) && now_ms.saturating_sub(seen.at_ms) < FORGOTTEN_MS)
     });
     behind.collect()
 }

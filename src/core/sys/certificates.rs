@@ -35,7 +35,7 @@ pub(super) fn sign(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
         identity: identity.uri().to_owned(),
         not_after: issued.not_after(),
         certificate: issued.row.pem,
-        ca: issued.bundle,
+        ca: issued.bundle.pem,
     })?;
     Ok(Done { remarks: issued.remarks, ..Done::touching(reply, issued.touched) })
 }
@@ -48,8 +48,8 @@ pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
         return Err(VaultError::BadRequest("only certificates of this vault's authority are renewed here".to_owned()));
     }
     let (caller, csr) = (change.caller, required(&object, "csr")?);
-    let longest_s = change.settings.max_certificate_life_s;
-    enroll::replace(tx, change.snapshot, &caller.identity, caller.fingerprint, &csr, longest_s, change.now_ms)
+    let settings = change.settings;
+    enroll::replace(tx, change.snapshot, &caller.identity, caller.fingerprint, &csr, settings, change.now_ms)
         .map(|outcome| outcome.done)
 }
 

@@ -16,6 +16,7 @@ use super::super::committer::Done;
 use super::super::enroll::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, is_network};
 use super::super::error::VaultError;
 use super::super::identity;
+use super::super::listening::Pin;
 use super::super::mount::hex;
 use super::certificates::{identity_of, seconds};
 use super::{Change, Inquiry, data, number_field, only_fields, texts_field};
@@ -78,8 +79,18 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     }
     sweep(tx, change.now_ms)?;
 
-    let active = change.snapshot.authorities.active().ok_or(VaultError::Integrity)?;
-    let pin = pki::key_fingerprint(&active.der).ok_or(VaultError::Integrity)?;
+    let pin = match change.snapshot.pin() {
+        Pin::Key(pin) => pin,
+        Pin::Signing => {
+            let active = change.snapshot.authorities.active().ok_or(VaultError::Integrity)?;
+            pki::key_fingerprint(&active.der).ok_or(VaultError::Integrity)?
+        }
+        Pin::Unknown => {
+            return Err(bad("the listener's certificate is of an outside PKI whose root is not known: \
+                 set tls.ca in the vault's configuration; until then, use: strongroom client issue"
+                .to_owned()));
+        }
+    };
     let string = EnrollString::generate(pin, addresses.clone(), &**change.random).map_err(|_| VaultError::Internal)?;
     let string = string.map_err(|error| bad(format!("field \"addresses\": {error}")))?;
     let id = hex(string.id());

@@ -54,7 +54,7 @@ pub(super) fn report(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         bundle: String,
         identities: BTreeMap<String, IdentityLine>,
     }
-    let bundle = hex(&inquiry.snapshot.authorities.bundle_id());
+    let bundle = hex(&inquiry.snapshot.bundle().id);
     let mut identities = BTreeMap::new();
     for (path, record) in inquiry.snapshot.identities() {
         let certificates = inquiry.snapshot.ledger.of(path);

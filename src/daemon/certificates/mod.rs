@@ -3,14 +3,10 @@
 //!
 //! Nothing here stops the daemon. What cannot be used is logged once and what worked stays in use.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
@@ -19,13 +15,14 @@ use zeroize::Zeroizing;
 use super::app::AppError;
 use super::config::Config;
 use super::layout::{self, LayoutError};
-use crate::core::{Clock, SystemClock, Vault};
-use crate::crypto::hash::sha256;
-use crate::http::{Tls, trust_from_pem};
-use crate::pki::{Anchor, Trust};
+use crate::core::{Clock, Listener, Pin, SystemClock, Vault};
+use crate::http::{Tls, server_roots, trust_from_pem};
+use crate::pki::{self, Anchor, Trust};
 use own::Own;
+use supplied::{Announced, Supplied, Watch};
 
 mod own;
+mod supplied;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(2);
@@ -36,30 +33,15 @@ pub struct Certificates {
     server: Server,
     authorities: Authorities,
     reload: Arc<Notify>,
+    /// Hears what clients need to verify the listener.
+    tell: Box<dyn Fn(Listener) + Send>,
+    told: Option<Listener>,
 }
 
 /// Who looks after the server certificate.
 enum Server {
     Supplied(Supplied),
-    Own(Own),
-}
-
-/// A server certificate and its key that somebody else puts there.
-struct Supplied {
-    certificate: PathBuf,
-    key: PathBuf,
-    seen: Option<[Stamp; 2]>,
-    /// Digest of the content that was tried last, usable or not.
-    tried: Option<[u8; 32]>,
-}
-
-/// What changes when a file does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    Own(Own, Option<Announced>),
 }
 
 /// Where the authorities of clients are kept.
@@ -74,17 +56,6 @@ enum Authorities {
     Supplied(Vec<Anchor>),
 }
 
-/// What a look at the files led to.
-#[derive(Debug, PartialEq, Eq)]
-enum Outcome {
-    /// Nothing to do.
-    Same,
-    /// The new certificate is shown from now on.
-    Replaced,
-    /// It cannot be used; the old one stays.
-    Kept,
-}
-
 impl Certificates {
     /// Reads the files that `config` names; `vault` makes the next certificates if nobody else does.
     ///
@@ -94,26 +65,66 @@ impl Certificates {
         if !config.tls_certificate_supplied {
             own::recover(&config.tls_certificate, &config.tls_key)?;
         }
-        let certificate = layout::read(&config.tls_certificate)?;
+        let Shown { certificate, ca, roots } = Shown::read(config)?;
         let key = Zeroizing::new(layout::read_private(&config.tls_key)?);
         let trust = trust_from_pem(&layout::read(&config.tls_client_ca)?)?;
-        let server = if config.tls_certificate_supplied {
-            Server::Supplied(Supplied {
+        let (tls, server) = if config.tls_certificate_supplied {
+            let tls = Tls::of_roots(&certificate, &key, &roots, &trust)?;
+            let watch = Watch::having(&[&certificate, &key, ca.as_deref().unwrap_or_default()]);
+            let supplied = Supplied {
                 certificate: config.tls_certificate.clone(),
                 key: config.tls_key.clone(),
-                seen: None,
-                tried: Some(digest(&certificate, &key)),
-            })
+                ca: config.tls_ca.clone(),
+                roots,
+                watch,
+            };
+            (tls, Server::Supplied(supplied))
         } else {
-            Server::Own(Own::new(&config.tls_certificate, &config.tls_key, Arc::clone(vault)))
+            let tls = Tls::new(&certificate, &key, &trust)?;
+            let announced = config.tls_ca.clone().zip(ca).map(|(path, bytes)| Announced {
+                ca: path,
+                roots,
+                watch: Watch::having(&[&bytes]),
+            });
+            (tls, Server::Own(Own::new(&config.tls_certificate, &config.tls_key, Arc::clone(vault)), announced))
         };
-        let tls = Arc::new(Tls::new(&certificate, &key, &trust)?);
         let authorities = if config.tls_client_ca_supplied {
             Authorities::Supplied(trust.own)
         } else {
             Authorities::Managed { file: config.tls_client_ca.clone(), unsaved: None }
         };
-        Ok(Self { tls, server, authorities, reload: Arc::default() })
+        let vault = Arc::clone(vault);
+        let tell = Box::new(move |listener| vault.set_listener(listener));
+        let mut made = Self { tls: Arc::new(tls), server, authorities, reload: Arc::default(), tell, told: None };
+        // Before the first request: a bundle without the root would cut a host off.
+        made.announce();
+        Ok(made)
+    }
+
+    /// Says what clients need to verify the listener, if it is something else than before.
+    fn announce(&mut self) {
+        let listener = match &self.server {
+            Server::Own(_, announced) => {
+                let roots = announced.as_ref().map(|announced| announced.roots.clone()).unwrap_or_default();
+                Listener { roots, pin: Pin::Signing }
+            }
+            Server::Supplied(supplied) => {
+                let anchor = self.tls.anchor().filter(|anchor| self.authorities.is_told(anchor, &supplied.roots));
+                let pin = anchor.and_then(|anchor| pki::key_fingerprint(&anchor)).map_or(Pin::Unknown, Pin::Key);
+                Listener { roots: supplied.roots.clone(), pin }
+            }
+        };
+        if self.told.as_ref() == Some(&listener) {
+            return;
+        }
+        if listener.pin == Pin::Unknown {
+            tracing::warn!(
+                "the listener's certificate leads to no root that is known here: no host can enrol or renew by itself; \
+                 name the root in tls.ca"
+            );
+        }
+        (self.tell)(listener.clone());
+        self.told = Some(listener);
     }
 
     /// For the listener.
@@ -163,8 +174,9 @@ impl Certificates {
 
     /// Makes the next look read the files whatever their stamps say.
     fn forget(&mut self) {
-        if let Server::Supplied(supplied) = &mut self.server {
-            supplied.seen = None;
+        match &mut self.server {
+            Server::Supplied(supplied) => supplied.watch.forget(),
+            Server::Own(_, announced) => announced.iter_mut().for_each(|announced| announced.watch.forget()),
         }
     }
 
@@ -178,66 +190,48 @@ impl Certificates {
             Server::Supplied(supplied) => {
                 supplied.look(&self.tls);
             }
-            Server::Own(own) => own.look(&self.tls, SystemClock.now_ms()),
+            Server::Own(own, announced) => {
+                own.look(&self.tls, SystemClock.now_ms());
+                if let Some(announced) = announced {
+                    announced.look();
+                }
+            }
         }
+        self.announce();
     }
 }
 
-impl Supplied {
-    fn look(&mut self, tls: &Tls) -> Outcome {
-        let seen = match self.stamps() {
-            Ok(seen) if self.seen == Some(seen) => return Outcome::Same,
-            Ok(seen) => seen,
-            // Between the removal of the old file and the arrival of the new one.
-            Err(_) => return Outcome::Same,
-        };
-        let read = layout::read(&self.certificate)
-            .and_then(|certificate| Ok((certificate, Zeroizing::new(layout::read_private(&self.key)?))));
-        // Noted before the content is judged: a file that changes while it is read has other stamps next time.
-        self.seen = Some(seen);
-        let (certificate, key) = match read {
-            Ok(both) => both,
-            Err(error) => {
-                tracing::error!("the server certificate cannot be renewed, the old one stays: {error}");
-                return Outcome::Kept;
-            }
-        };
-        let content = digest(&certificate, &key);
-        if self.tried.replace(content) == Some(content) {
-            return Outcome::Same;
-        }
-        match tls.replace_server(&certificate, &key) {
-            Ok(()) => {
-                tracing::info!("server certificate renewed from {}", self.certificate.display());
-                Outcome::Replaced
-            }
-            Err(error) => {
-                tracing::error!("{}: {error}; the old server certificate stays", self.certificate.display());
-                Outcome::Kept
-            }
-        }
-    }
-
-    fn stamps(&self) -> std::io::Result<[Stamp; 2]> {
-        Ok([stamp(&std::fs::metadata(&self.certificate)?), stamp(&std::fs::metadata(&self.key)?)])
-    }
+/// What the files that a configuration names say of the server.
+pub(super) struct Shown {
+    /// Its chain, PEM.
+    pub certificate: Vec<u8>,
+    /// The file `tls.ca`, if there is one.
+    ca: Option<Vec<u8>>,
+    /// What of an outside PKI clients need, DER.
+    pub roots: Vec<Vec<u8>>,
 }
 
-fn stamp(metadata: &Metadata) -> Stamp {
-    Stamp {
-        inode: metadata.ino(),
-        size: metadata.len(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
+impl Shown {
+    /// # Errors
+    /// A file is unreadable, or its content cannot be used.
+    pub(super) fn read(config: &Config) -> Result<Self, AppError> {
+        let certificate = layout::read(&config.tls_certificate)?;
+        let ca = config.tls_ca.as_deref().map(layout::read).transpose()?;
+        let roots = server_roots(config.tls_certificate_supplied.then_some(&*certificate), ca.as_deref())?;
+        Ok(Self { certificate, ca, roots })
     }
-}
-
-fn digest(certificate: &[u8], key: &[u8]) -> [u8; 32] {
-    // Each by its own digest, so that no bytes can wander from one file to the other unnoticed.
-    sha256(&[&sha256(&[certificate]), &sha256(&[key])])
 }
 
 impl Authorities {
+    /// Whether clients are told to trust `anchor`: one of these roots, or an authority of the vault's own.
+    fn is_told(&self, anchor: &Vec<u8>, roots: &[Vec<u8>]) -> bool {
+        roots.contains(anchor)
+            || match self {
+                Self::Managed { .. } => true,
+                Self::Supplied(kept) => !kept.iter().any(|kept| kept.der == *anchor),
+            }
+    }
+
     fn accept(&mut self, trust: &Trust, tls: &Tls) {
         let mut trust = trust.clone();
         if let Self::Supplied(kept) = self {
@@ -273,23 +267,8 @@ fn write(file: &Path, anchors: &[Anchor]) -> Result<(), LayoutError> {
     if there.is_some_and(|trust| trust.own == anchors) {
         return Ok(());
     }
-    let pem: String = anchors.iter().map(|anchor| pem(&anchor.der)).collect();
+    let pem: String = anchors.iter().map(|anchor| pki::pem(&anchor.der)).collect();
     layout::replace(file, pem.as_bytes())
-}
-
-/// RFC 7468.
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut out = String::with_capacity(text.len() + text.len() / 64 + 64);
-    out.push_str("-----BEGIN CERTIFICATE-----\n");
-    for (index, letter) in text.chars().enumerate() {
-        if index > 0 && index % 64 == 0 {
-            out.push('\n');
-        }
-        out.push(letter);
-    }
-    out.push_str("\n-----END CERTIFICATE-----\n");
-    out
 }
 
 #[cfg(test)]

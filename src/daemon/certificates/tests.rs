@@ -1,5 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 
+use super::supplied::Outcome;
 use super::*;
 use crate::api::spiffe::SpiffeId;
 use crate::core::{Clock, SystemClock};
@@ -43,7 +44,13 @@ impl Files {
     }
 
     fn supplied(&self) -> Supplied {
-        Supplied { certificate: self.path("cert"), key: self.path("key"), seen: None, tried: None }
+        Supplied {
+            certificate: self.path("cert"),
+            key: self.path("key"),
+            ca: None,
+            roots: Vec::new(),
+            watch: Watch::default(),
+        }
     }
 }
 
@@ -109,6 +116,8 @@ async fn the_authorities_of_the_vault_are_followed_and_saved() {
         server: Server::Supplied(files.supplied()),
         authorities: managed(file.clone()),
         reload,
+        tell: Box::new(|_| {}),
+        told: None,
     };
     let following = tokio::spawn(certificates.follow(trust));
     let tell = |authorities: &[&Authority]| {
@@ -166,14 +175,34 @@ fn authority_client(id: &SpiffeId) -> Bundle {
     authority().issue_client(id, SystemClock.now_ms(), 3600).unwrap()
 }
 
+#[test]
+fn roots_are_authorities_and_few() {
+    let (one, two) = (authority(), authority());
+    let shown = server(&one);
+    let der = |authority: &Authority| anchors(&[authority])[0].der.clone();
+    let roots = |certificate: Option<&str>, ca: Option<&str>| {
+        server_roots(certificate.map(str::as_bytes), ca.map(str::as_bytes)).map_err(|error| error.to_string())
+    };
+    let both = format!("{}{}{}", one.cert_pem(), two.cert_pem(), one.cert_pem());
+    assert_eq!(roots(Some(&shown.cert_pem), Some(&both)).unwrap(), [der(&one), der(&two)]);
+    assert_eq!(roots(None, None).unwrap(), Vec::<Vec<u8>>::new());
+    assert_eq!(roots(Some(&shown.cert_pem), None).unwrap(), Vec::<Vec<u8>>::new(), "nothing at the end of the chain");
+    let whole = format!("{}{}", shown.cert_pem, one.cert_pem());
+    assert_eq!(roots(Some(&whole), None).unwrap(), [der(&one)]);
+    let nine: String = (0..9).map(|_| authority().cert_pem().to_owned()).collect();
+    for (ca, problem) in [("", "not a PEM"), (&*shown.cert_pem, "not an authority's"), (&nine, "more than eight")] {
+        let said = roots(Some(&whole), Some(ca)).unwrap_err();
+        assert!(said.contains(problem), "{said}");
+    }
+}
+
 proptest::proptest! {
     #[test]
-    fn pem_is_read_back(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..300)) {
-        use rustls::pki_types::CertificateDer;
-        use rustls::pki_types::pem::PemObject;
-        let text = pem(&bytes);
-        let read = CertificateDer::from_pem_slice(text.as_bytes()).unwrap();
-        proptest::prop_assert_eq!(&*read, &*bytes);
-        proptest::prop_assert!(text.lines().all(|line| line.len() <= 64));
+    fn roots_are_read_from_anything(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        let pem = pki::pem(&bytes);
+        for file in [&*bytes, pem.as_bytes()] {
+            let _ = server_roots(Some(file), None);
+            proptest::prop_assert!(server_roots(None, Some(file)).is_err());
+        }
     }
 }

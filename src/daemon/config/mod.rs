@@ -85,6 +85,8 @@ pub struct Config {
     pub tls_key: PathBuf,
     /// CA that client certificates chain to, PEM.
     pub tls_client_ca: PathBuf,
+    /// Roots that clients need to verify the server's certificate, PEM, if it is of an outside PKI.
+    pub tls_ca: Option<PathBuf>,
     /// The file names the server's certificate or key: somebody else renews them.
     pub tls_certificate_supplied: bool,
     /// The file names the CA of clients: the daemon does not write to it.
@@ -215,6 +217,7 @@ impl Config {
             audit_hashed_paths: choice("audit.paths", audit.paths.as_deref(), ["plain", "hashed"])?,
             tls_certificate_supplied: tls.certificate.is_some() || tls.key.is_some(),
             tls_client_ca_supplied: tls.client_ca.is_some(),
+            tls_ca: tls.ca.map(|path| base.join(path)),
             enroll_addresses: enroll.addresses(enroll_listen)?,
             enroll_listen,
             tls_certificate: in_data(tls.certificate, "tls/server.pem"),
@@ -235,12 +238,28 @@ impl Config {
 
     /// The configuration that `strongroomd init` writes: the choices made, and every other key as a comment.
     #[must_use]
-    pub fn starter(trust_domain: &str, listen: SocketAddr, engine: &str, key_file: Option<&str>) -> String {
+    pub fn starter(
+        trust_domain: &str,
+        listen: SocketAddr,
+        engine: &str,
+        key_file: Option<&str>,
+        enroll: Option<&StarterEnroll>,
+    ) -> String {
         let unseal = match key_file {
             Some(path) => format!("key_file = {path:?}"),
             None => {
                 "# key_file = \"/etc/strongroom/unseal.key\"      # or: passphrase_credential = \"strongroom\"".into()
             }
+        };
+        let enroll = match enroll {
+            Some(StarterEnroll { listen, addresses }) => {
+                let named = match addresses.as_slice() {
+                    [] => "# addresses = [\"vault.example:8201\"]             # how hosts reach it".to_owned(),
+                    some => format!("addresses = {some:?}"),
+                };
+                format!("[enroll]\nlisten = \"{listen}\"\n{named}")
+            }
+            None => STARTER_ENROLL.to_owned(),
         };
         format!(
             r#"# Strongroom daemon. Unknown keys are refused; check with: strongroomd server --check --config THIS-FILE
@@ -267,9 +286,7 @@ engine = "{engine}"
 [rotation]
 # rewrap_per_second = 2000                       # records a throttled rotation of the data key seals anew
 
-# [enroll]
-# listen = "0.0.0.0:8201"                        # where machines without a certificate enrol; off unless given
-# addresses = ["vault.example:8201"]             # how they reach it; goes into the enrolment strings
+{enroll}
 
 # [approvals]                                    # dangerous operations need several operators; docs/operations.md
 # required = 2                                   # whoever asks is one of them
@@ -288,6 +305,18 @@ engine = "{engine}"
     }
 }
 
+/// The enrolment listener in the configuration that `strongroomd init` writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StarterEnroll {
+    /// `enroll.listen`.
+    pub listen: SocketAddr,
+    /// `enroll.addresses`; empty to leave it to the default.
+    pub addresses: Vec<String>,
+}
+
+const STARTER_ENROLL: &str = r#"# [enroll]
+# listen = "0.0.0.0:8201"                        # where machines without a certificate enrol; off unless given
+# addresses = ["vault.example:8201"]             # how they reach it; goes into the enrolment strings"#;
 const DEFAULT_LISTEN: &str = "127.0.0.1:8200";
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 

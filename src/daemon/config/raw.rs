@@ -113,6 +113,7 @@ pub(super) struct RawTls {
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
     pub client_ca: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

@@ -8,7 +8,7 @@ fn parse(text: &str) -> Result<Config, String> {
 
 #[test]
 fn the_starter_file_parses_to_the_defaults() {
-    let text = Config::starter("example.org", "127.0.0.1:8200".parse().unwrap(), "redb", None);
+    let text = Config::starter("example.org", "127.0.0.1:8200".parse().unwrap(), "redb", None, None);
     let config = parse(&text).unwrap();
     assert_eq!(config.data, Path::new("/srv/vault/."));
     assert_eq!(config.anchor, Path::new("/srv/vault/./anchor"));
@@ -20,10 +20,21 @@ fn the_starter_file_parses_to_the_defaults() {
 
 #[test]
 fn a_starter_file_with_key_file_names_it() {
-    let text = Config::starter("example.org", "127.0.0.1:8200".parse().unwrap(), "sled", Some("unseal.key"));
+    let text = Config::starter("example.org", "127.0.0.1:8200".parse().unwrap(), "sled", Some("unseal.key"), None);
     let config = parse(&text).unwrap();
     assert_eq!(config.engine, "sled");
     assert_eq!(config.unseal, Some(UnsealSource::KeyFile("/srv/vault/unseal.key".into())));
+}
+
+#[test]
+fn a_starter_file_with_an_enrolment_listener_names_it() {
+    let listen = "0.0.0.0:8201".parse().unwrap();
+    for addresses in [vec![], vec!["vault.example.org:8201".to_owned(), "[::1]:8201".to_owned()]] {
+        let enroll = StarterEnroll { listen, addresses: addresses.clone() };
+        let text = Config::starter("example.org", "127.0.0.1:8200".parse().unwrap(), "redb", None, Some(&enroll));
+        let config = parse(&text).unwrap();
+        assert_eq!((config.enroll_listen, config.enroll_addresses), (Some(listen), addresses));
+    }
 }
 
 #[test]
@@ -61,7 +72,9 @@ fn what_is_supplied_from_outside_is_known() {
     let config = parse("trust_domain = 'a.b'\n[tls]\nkey = 'k'\n[enroll]\nlisten = '0.0.0.0:8201'").unwrap();
     assert!(config.tls_certificate_supplied && !config.tls_client_ca_supplied);
     assert_eq!(config.enroll_listen, Some("0.0.0.0:8201".parse().unwrap()));
-    let config = parse("trust_domain = 'a.b'\n[tls]\nclient_ca = 'c'").unwrap();
+    assert_eq!(config.tls_ca, None);
+    let config = parse("trust_domain = 'a.b'\n[tls]\nclient_ca = 'c'\nca = 'r'").unwrap();
+    assert_eq!(config.tls_ca, Some("/srv/vault/r".into()));
     assert!(!config.tls_certificate_supplied && config.tls_client_ca_supplied);
     assert_eq!((config.enroll_listen, config.tls_client_ca), (None, "/srv/vault/c".into()));
 }

@@ -56,12 +56,18 @@ pub struct Enrolled {
     pub certificate: String,
     /// The authorities to trust, PEM.
     pub ca: String,
+    /// Those of them that vouch for the listener alone, PEM.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub server_ca: String,
     /// The identity in the certificate, a SPIFFE id.
     pub identity: String,
     /// End of the certificate's validity, RFC 3339.
     pub not_after: String,
     /// Where the vault serves, `host:port`.
     pub addresses: Vec<String>,
+    /// Where this listener is reached, `host:port`; after a renewal.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub enroll: Vec<String>,
 }
 
 /// Why a machine gets nothing.

@@ -200,6 +200,7 @@ impl Vault {
             identity: identity.uri().to_owned(),
             not_after: strongroom::api::time::rfc3339_nano(leaf.not_after_ms),
             addresses: vec![self.address.clone()],
+            ..Certified::default()
         }
     }
 

@@ -6,4 +6,5 @@ mod life;
 mod outside;
 mod refused;
 mod revoked;
+mod strangers;
 mod town;

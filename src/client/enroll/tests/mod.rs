@@ -38,6 +38,7 @@ fn reply(authority: &Authority, certificate: String) -> Certified {
         identity: web().uri().to_owned(),
         not_after: "2030-01-01T00:00:00Z".to_owned(),
         addresses: vec!["vault.example:8200".to_owned()],
+        ..Certified::default()
     }
 }
 
@@ -166,6 +167,17 @@ fn a_reply_must_fit_the_request() {
         (other(&|reply| reply.identity = "spiffe://example.org/app/admin".into()), Some("another identity")),
         (other(&|reply| reply.ca = theirs.cert_pem().into()), Some("not from the authorities")),
         (other(&|reply| reply.ca = String::new()), Some("no usable certificate")),
+        // A root for the listener stands beside the authorities, and is none.
+        (
+            other(&|reply| {
+                reply.ca.push_str(theirs.cert_pem());
+                reply.server_ca = theirs.cert_pem().into();
+            }),
+            None,
+        ),
+        (other(&|reply| reply.server_ca = ours.cert_pem().into()), Some("not from the authorities")),
+        (other(&|reply| reply.server_ca = "x".into()), Some("no usable certificate")),
+        (other(&|reply| reply.enroll = vec!["nowhere".into()]), Some("not host:port")),
         (other(&|reply| reply.certificate = "x".into()), Some("no usable certificate")),
         (other(&|reply| reply.addresses = vec!["https://x".into()]), Some("not host:port")),
         ("[]".to_owned(), Some("not the expected JSON")),

@@ -1,0 +1,174 @@
+//! Files of somebody else: a server certificate with its key, and the roots that clients need for it.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::super::layout;
+use crate::crypto::hash::sha256;
+use crate::http::{Tls, server_roots};
+
+/// What a look at the files led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing to do.
+    Same,
+    /// The new content is in use from now on.
+    Replaced,
+    /// It cannot be used; the old one stays.
+    Kept,
+}
+
+/// A server certificate and its key that somebody else puts there. With the roots they are one thing: they count when all
+/// of it fits, so it does not matter which file is replaced first.
+pub(super) struct Supplied {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub ca: Option<PathBuf>,
+    /// What of an outside PKI the certificate in use may lead to, DER.
+    pub roots: Vec<Vec<u8>>,
+    pub watch: Watch,
+}
+
+/// Roots that clients are told to trust beforehand, while the vault looks after the certificate itself.
+pub(super) struct Announced {
+    pub ca: PathBuf,
+    pub roots: Vec<Vec<u8>>,
+    pub watch: Watch,
+}
+
+/// What was seen of some files.
+#[derive(Default)]
+pub(super) struct Watch {
+    seen: Option<Vec<Stamp>>,
+    /// Digest of the content that was tried last, usable or not.
+    tried: Option<[u8; 32]>,
+}
+
+/// What changes when a file does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Watch {
+    /// For files that were just read.
+    pub(super) fn having(content: &[&[u8]]) -> Self {
+        Self { seen: None, tried: Some(digest(content)) }
+    }
+
+    /// Makes the next look read the files whatever their stamps say.
+    pub(super) fn forget(&mut self) {
+        self.seen = None;
+    }
+
+    /// Whether the files are to be read.
+    fn stale(&mut self, files: &[&Path]) -> bool {
+        let stamps = files.iter().map(|file| Ok(stamp(&std::fs::metadata(file)?))).collect::<std::io::Result<Vec<_>>>();
+        match stamps {
+            Ok(stamps) if self.seen.as_ref() == Some(&stamps) => false,
+            // Noted before the content is judged: a file that changes while it is read has other stamps next time.
+            Ok(stamps) => {
+                self.seen = Some(stamps);
+                true
+            }
+            // Between the removal of the old file and the arrival of the new one.
+            Err(_) => false,
+        }
+    }
+
+    /// Whether this content was not tried yet.
+    fn is_new(&mut self, content: &[&[u8]]) -> bool {
+        let content = digest(content);
+        self.tried.replace(content) != Some(content)
+    }
+}
+
+impl Supplied {
+    pub(super) fn look(&mut self, tls: &Tls) -> Outcome {
+        let mut files = vec![&*self.certificate, &*self.key];
+        files.extend(self.ca.as_deref());
+        if !self.watch.stale(&files) {
+            return Outcome::Same;
+        }
+        let read = || {
+            let certificate = layout::read(&self.certificate)?;
+            let ca = self.ca.as_deref().map(layout::read).transpose()?;
+            Ok((certificate, Zeroizing::new(layout::read_private(&self.key)?), ca))
+        };
+        let (certificate, key, ca) = match read() {
+            Ok(all) => all,
+            Err::<_, layout::LayoutError>(error) => {
+                tracing::error!("the server certificate cannot be renewed, the old one stays: {error}");
+                return Outcome::Kept;
+            }
+        };
+        if !self.watch.is_new(&[&certificate, &key, ca.as_deref().unwrap_or_default()]) {
+            return Outcome::Same;
+        }
+        let replaced = server_roots(Some(&certificate), ca.as_deref()).and_then(|roots| {
+            tls.replace_server_of(&certificate, &key, &roots)?;
+            Ok(roots)
+        });
+        match replaced {
+            Ok(roots) => {
+                self.roots = roots;
+                tracing::info!("server certificate renewed from {}", self.certificate.display());
+                Outcome::Replaced
+            }
+            Err(error) => {
+                tracing::error!("{}: {error}; the old server certificate stays", self.certificate.display());
+                Outcome::Kept
+            }
+        }
+    }
+}
+
+impl Announced {
+    pub(super) fn look(&mut self) -> Outcome {
+        if !self.watch.stale(&[&self.ca]) {
+            return Outcome::Same;
+        }
+        let ca = match layout::read(&self.ca) {
+            Ok(ca) => ca,
+            Err(error) => {
+                tracing::error!("the roots for clients stay as they are: {error}");
+                return Outcome::Kept;
+            }
+        };
+        if !self.watch.is_new(&[&ca]) {
+            return Outcome::Same;
+        }
+        match server_roots(None, Some(&ca)) {
+            Ok(roots) => {
+                self.roots = roots;
+                tracing::info!("roots for clients read anew from {}", self.ca.display());
+                Outcome::Replaced
+            }
+            Err(error) => {
+                tracing::error!("{}: {error}; the roots for clients stay as they are", self.ca.display());
+                Outcome::Kept
+            }
+        }
+    }
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    Stamp {
+        inode: metadata.ino(),
+        size: metadata.len(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    }
+}
+
+fn digest(content: &[&[u8]]) -> [u8; 32] {
+    // Each by its own digest, so that no bytes can wander from one file to the other unnoticed.
+    let parts: Vec<[u8; 32]> = content.iter().map(|bytes| sha256(&[bytes])).collect();
+    sha256(&[parts.concat().as_slice()])
+}
