@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::bundle::{Files, Folder};
+use crate::bundle::{Files, Folder, profile_text};
 use crate::exit::{Code, Failure};
 use crate::settings::{Lookup, read_file};
 
@@ -37,18 +37,24 @@ impl Profiles {
         self.0.join("profiles").join(name)
     }
 
-    /// Where the profile `name` is to be, with the folder around it.
+    /// Where the new profile `name` is to be, with the folder around it; `hint` says what to try when there is one.
     ///
     /// # Errors
     /// The name is taken or not legal, or the folder around it cannot be made.
-    pub fn room_for(&self, name: &str) -> Result<Folder, Failure> {
+    pub fn room_for(&self, name: &str, hint: &str) -> Result<Folder, Failure> {
         check_name(name)?;
         if self.folder(name).exists() {
-            return Err(Failure::usage(
-                format!("profile {name:?} exists"),
-                format!("strongroom profile remove {name}"),
-            ));
+            return Err(Failure::usage(format!("profile {name:?} exists"), hint));
         }
+        self.place_for(name)
+    }
+
+    /// Where the profile `name` is or is to be, with the folder around it.
+    ///
+    /// # Errors
+    /// The name is not legal, or the folder around it cannot be made.
+    pub fn place_for(&self, name: &str) -> Result<Folder, Failure> {
+        check_name(name)?;
         let around = self.0.join("profiles");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&around).map_err(writing)?;
         Ok(Folder::at(self.folder(name)))
@@ -110,10 +116,12 @@ impl Profiles {
     /// # Errors
     /// The name is taken or not legal, or the bundle is incomplete.
     pub fn add(&self, name: &str, bundle: &Path, addr: Option<&str>) -> Result<Files, Failure> {
-        let target = self.room_for(name)?;
-        let addr = match addr {
-            Some(addr) => addr.to_owned(),
-            None => Folder::at(bundle.to_owned()).files()?.addr,
+        let target = self.room_for(name, &format!("strongroom profile remove {name}"))?;
+        // A folder with certificates alone has no such file, and needs none when the address is given.
+        let described = Folder::at(bundle.to_owned()).files();
+        let (addr, enroll) = match (addr, described) {
+            (None, described) => described.map(|files| (files.addr, files.enroll))?,
+            (Some(addr), described) => (addr.to_owned(), described.map(|files| files.enroll).unwrap_or_default()),
         };
         let aside = self.0.join("profiles").join(format!(".{name}.new"));
         let _ = fs::remove_dir_all(&aside);
@@ -121,7 +129,7 @@ impl Profiles {
         for file in ["ca.pem", "cert.pem", "key.pem"] {
             write_private(&aside.join(file), &read_file(&bundle.join(file))?).map_err(writing)?;
         }
-        let text = format!("addr = {}\n", toml::Value::String(addr));
+        let text = profile_text(&addr, &enroll);
         write_private(&aside.join("profile.toml"), text.as_bytes()).map_err(writing)?;
         fs::rename(&aside, target.path()).map_err(writing)?;
         target.files()
@@ -182,10 +190,11 @@ mod tests {
         for file in ["ca.pem", "cert.pem", "key.pem"] {
             fs::write(bundle.join(file), file).unwrap();
         }
-        fs::write(bundle.join("profile.toml"), "addr = \"https://a:1\"\n").unwrap();
+        fs::write(bundle.join("profile.toml"), "addr = \"https://a:1\"\nenroll = [\"a:2\"]\n").unwrap();
         let profiles = Profiles::at(folder.path().join("config"));
         assert!(profiles.current().unwrap().is_none());
         let added = profiles.add("prod", &bundle, None).unwrap();
+        assert_eq!(added.enroll, ["a:2"]);
         assert_eq!(profiles.current().unwrap(), Some(added));
         profiles.add("dev", &bundle, Some("https://b:2")).unwrap();
         assert!(profiles.current().unwrap().is_none(), "two profiles and no choice");

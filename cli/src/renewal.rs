@@ -7,6 +7,7 @@ use strongroom::api::secret::SecretText;
 use strongroom::api::time::rfc3339_nano;
 use strongroom::client::{self, ClientError, enroll::Expired};
 use strongroom::enroll::schedule;
+use strongroom::enroll::string::MAX_ADDRESSES;
 use strongroom::pki::{self, KeyType, Leaf, Request};
 
 use crate::args::Connection;
@@ -14,6 +15,9 @@ use crate::bundle::{Content, Files, Folder, Held, Pending};
 use crate::exit::{Code, Failure};
 use crate::mark::MarkFile;
 use crate::settings::{Lookup, Session, Target, now_ms, read_file, read_key};
+
+/// What is left when a certificate cannot be renewed.
+const NEW_STRING: &str = "ask for a new enrolment string, then: strongroom enroll - --replace";
 
 /// How to renew.
 pub struct Terms<'a> {
@@ -112,6 +116,7 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
         pending.request(kind, &|fingerprint| *fingerprint == leaf.key_fingerprint)?
     };
     let certified = certify(folder, &files, &leaf, &request.csr_pem, terms, env)?;
+    let files = Files { enroll: merged(&certified.enroll, &files.enroll), ..files };
     let parts = (certified.ca.as_bytes(), certified.certificate.as_bytes(), &request.key_pem);
     put(folder, &held, &files, &old_ca, parts, env)?;
     pending.done();
@@ -144,6 +149,15 @@ fn take(
     let (cert, key) = (read_file(&files.cert)?, read_key(&files.key)?);
     put(folder, held, files, old_ca, (ca.as_bytes(), &cert, &key), env)?;
     Ok(true)
+}
+
+/// Where the enrolment listener answers: as the vault says now, and then as was known before. A host that was given an
+/// address of its own, for a network in which others do not lead to the vault, keeps it.
+fn merged(said: &[String], known: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = said.to_vec();
+    all.extend(known.iter().filter(|address| !said.contains(address)).cloned());
+    all.truncate(MAX_ADDRESSES);
+    all
 }
 
 /// Replaces authorities, certificate and key.
@@ -208,8 +222,7 @@ fn certify(
         }
     }
     if files.enroll.is_empty() {
-        let hint = "ask for a new enrolment string, then: strongroom enroll";
-        return Err(Failure::new(Code::Denied, "your certificate has expired", hint));
+        return Err(Failure::new(Code::Denied, "your certificate has expired", NEW_STRING));
     }
     let (ca, cert, key) = (read_file(&files.ca)?, read_file(&files.cert)?, read_key(&files.key)?);
     let expired = Expired { addresses: &files.enroll, ca_pem: &ca, cert_pem: &cert, key_pem: &key };
@@ -222,7 +235,7 @@ pub fn refused(error: ClientError) -> Failure {
         Some(403) => Failure::new(
             Code::Denied,
             "the vault refuses: the string is used up, expired or not for this place, or the certificate ended too long ago",
-            "ask for a new enrolment string, then: strongroom enroll",
+            NEW_STRING,
         ),
         Some(429) => Failure::new(Code::Refused, "the vault has had too many tries", "wait a minute, then try again"),
         _ => error.into(),
@@ -261,6 +274,19 @@ mod tests {
         let leaf = pki::leaf(bundle.cert_pem.as_bytes()).unwrap();
         assert!(warning(bundle.cert_pem.as_bytes(), due_ms(&leaf)).is_none());
         assert!(due_ms(&leaf) > start + 18 * 86_400_000);
+    }
+
+    #[test]
+    fn new_addresses_come_before_those_that_are_known() {
+        let list = |text: &str| text.split_terminator(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (said, known, all) in [
+            ("", "a:1 b:1", "a:1 b:1"),
+            ("c:1", "", "c:1"),
+            ("b:1 c:1", "a:1 b:1", "b:1 c:1 a:1"),
+            ("1:1 2:1 3:1 4:1 5:1 6:1 7:1 8:1", "a:1", "1:1 2:1 3:1 4:1 5:1 6:1 7:1 8:1"),
+        ] {
+            assert_eq!(merged(&list(said), &list(known)), list(all));
+        }
     }
 
     #[test]

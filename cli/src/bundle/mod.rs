@@ -173,8 +173,12 @@ impl Folder {
         let (path, making) = (self.0.join("v1"), aside(&self.0.join("v1")));
         disk.fresh_folder(&making)?;
         for name in FILES {
-            let bytes = zeroize::Zeroizing::new(fs::read(self.0.join(name))?);
-            disk.write(&making.join(name), &bytes)?;
+            match fs::read(self.0.join(name)).map(zeroize::Zeroizing::new) {
+                Ok(bytes) => disk.write(&making.join(name), &bytes)?,
+                // A key that was lost is no reason not to put another one in its place.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         disk.sync(&making)?;
         disk.remove(&path)?;
@@ -207,16 +211,21 @@ fn is_version(name: &str) -> bool {
 }
 
 fn write(folder: &Path, content: &Content<'_>, disk: &mut Disk<'_>) -> io::Result<()> {
-    let mut text = format!("addr = {}\n", toml::Value::String(content.addr.to_owned()));
-    if !content.enroll.is_empty() {
-        let list: Vec<toml::Value> = content.enroll.iter().cloned().map(toml::Value::String).collect();
-        text.push_str(&format!("enroll = {}\n", toml::Value::Array(list)));
-    }
-    disk.write(&folder.join("profile.toml"), text.as_bytes())?;
+    disk.write(&folder.join("profile.toml"), profile_text(content.addr, content.enroll).as_bytes())?;
     disk.write(&folder.join("ca.pem"), content.ca)?;
     disk.write(&folder.join("cert.pem"), content.cert)?;
     disk.write(&folder.join("key.pem"), content.key.reveal().as_bytes())?;
     disk.sync(folder)
+}
+
+/// Content of `profile.toml`.
+pub fn profile_text(addr: &str, enroll: &[String]) -> String {
+    let mut text = format!("addr = {}\n", toml::Value::String(addr.to_owned()));
+    if !enroll.is_empty() {
+        let list: Vec<toml::Value> = enroll.iter().cloned().map(toml::Value::String).collect();
+        text.push_str(&format!("enroll = {}\n", toml::Value::Array(list)));
+    }
+    text
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {

@@ -1,6 +1,6 @@
 //! `enroll` and `renew`: the first certificate, and the next ones.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -54,7 +54,8 @@ command again: it goes on with the same key.
 Examples:
   strongroom enroll                                  asks for the string
   strongroom enroll - --profile prod < string        reads it, and makes the profile prod
-  strongroom enroll - --out /etc/app/vault < string  writes ca.pem, cert.pem, key.pem and profile.toml there"
+  strongroom enroll - --out /etc/app/vault < string  writes ca.pem, cert.pem, key.pem and profile.toml there
+  strongroom enroll - --replace < string             puts it in the place of the profile that there is"
 )]
 pub struct EnrollArgs {
     /// The operator's side.
@@ -69,6 +70,9 @@ pub struct EnrollArgs {
     /// Write the bundle to this folder instead of a profile; it must be new or empty.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Put the new bundle in the place of the one that is there. The old one stays in effect until then.
+    #[arg(long)]
+    replace: bool,
 }
 
 impl EnrollArgs {
@@ -76,26 +80,36 @@ impl EnrollArgs {
     /// The string is not one, the vault refuses it or does not answer, or the bundle cannot be written.
     pub fn run(&self, connection: &Connection, out: &Output) -> Result<(), Failure> {
         let name = connection.profile.as_deref().unwrap_or(DEFAULT_PROFILE);
+        let profiles = Profiles::locate(&environment)?;
         let folder = match &self.out {
-            Some(path) => room_at(path)?,
-            None => Profiles::locate(&environment)?.room_for(name)?,
+            Some(path) => room_at(path, self.replace)?,
+            None if self.replace => profiles.place_for(name)?,
+            None => profiles.room_for(name, TAKEN)?,
         };
         let text = self.text()?;
         let string = EnrollString::parse(text.reveal())
             .map_err(|error| Failure::usage(error.to_string(), "ask for a new one when it does not help"))?;
         drop(text);
+        // No renewal of the old certificate may begin between here and its end.
+        let held = has_content(folder.path()).then(|| folder.hold()).transpose()?;
         let pending = Pending::of_enrolment(folder.path(), string.id());
         let request = pending.request(self.key_type.into(), &|_| false)?;
         let timeout = Duration::from_secs(connection.timeout);
         let certified = enroll::enroll(&string, &request.csr_pem, timeout).map_err(renewal::refused)?;
         let addr = connection.addr.clone().unwrap_or_else(|| address(&certified.addresses, string.addresses()));
-        folder.create(&Content {
+        let content = Content {
             addr: &addr,
             enroll: string.addresses(),
             ca: certified.ca.as_bytes(),
             cert: certified.certificate.as_bytes(),
             key: &request.key_pem,
-        })?;
+        };
+        match &held {
+            Some(held) => folder.replace(held, &content)?,
+            None => folder.create(&content)?,
+        }
+        // It belonged to the certificate before.
+        Pending::of_renewal(folder.path()).done();
         pending.done();
         let leaf = leaf_of(&folder.files()?)?;
         let end = rfc3339_nano(leaf.not_after_ms);
@@ -127,10 +141,20 @@ impl EnrollArgs {
     }
 }
 
-fn room_at(path: &PathBuf) -> Result<Folder, Failure> {
-    let taken = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    if taken || path.is_file() {
-        return Err(Failure::usage(format!("{} is there already", path.display()), "choose a new folder"));
+/// What to try when there is a bundle already.
+const TAKEN: &str = "to put the new certificate in its place: strongroom enroll - --replace";
+
+fn has_content(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn room_at(path: &PathBuf, replace: bool) -> Result<Folder, Failure> {
+    let taken = has_content(path);
+    // Only a bundle gives way to a bundle: whatever else lies there is somebody's.
+    let bundle = path.join("profile.toml").exists();
+    if path.is_file() || taken && !(bundle && replace) {
+        let hint = if bundle { TAKEN } else { "choose a new folder" };
+        return Err(Failure::usage(format!("{} is there already", path.display()), hint));
     }
     // Without the dots at its end, so that what is written aside stands beside it.
     let absolute = std::path::absolute(path)
@@ -228,11 +252,16 @@ mod tests {
     #[test]
     fn a_folder_in_use_is_not_taken() {
         let home = tempfile::tempdir().unwrap();
-        assert!(room_at(&home.path().to_owned()).is_ok(), "empty");
-        assert!(room_at(&home.path().join("new/")).unwrap().path().ends_with("new"));
-        assert!(room_at(&home.path().join("no/where")).is_err());
+        assert!(room_at(&home.path().to_owned(), false).is_ok(), "empty");
+        assert!(room_at(&home.path().join("new/"), false).unwrap().path().ends_with("new"));
+        assert!(room_at(&home.path().join("no/where"), false).is_err());
         std::fs::write(home.path().join("file"), "").unwrap();
-        assert!(room_at(&home.path().to_owned()).is_err());
-        assert!(room_at(&home.path().join("file")).is_err());
+        for replace in [false, true] {
+            assert!(room_at(&home.path().to_owned(), replace).is_err(), "no bundle");
+            assert!(room_at(&home.path().join("file"), replace).is_err());
+        }
+        std::fs::write(home.path().join("profile.toml"), "").unwrap();
+        assert!(room_at(&home.path().to_owned(), false).is_err());
+        assert!(room_at(&home.path().to_owned(), true).is_ok());
     }
 }

@@ -1,6 +1,7 @@
 //! `strongroom enroll`, `renew` and `client`: certificates got and renewed by the real command.
 
 mod fake;
+mod replace;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! Identities from the first certificate to the last, with the real daemon and the real command.
 
+mod addresses;
 mod agreed;
 mod authorities;
 mod life;

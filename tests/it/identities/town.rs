@@ -121,7 +121,7 @@ impl Town {
 
 /// A machine that uses the real command, with its profile.
 pub struct Machine {
-    home: PathBuf,
+    pub home: PathBuf,
 }
 
 impl Machine {
