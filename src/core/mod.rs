@@ -37,6 +37,7 @@ mod sessions;
 mod shares;
 mod sightings;
 mod snapshot;
+mod spelling;
 mod subject;
 mod sys;
 mod tokens;
@@ -70,6 +71,7 @@ pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, Syst
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
 pub use roles::Outside;
 pub use sessions::{Session, Sessions};
+pub use spelling::canonical;
 
 use committer::Committer;
 use feed::Feed;

@@ -27,19 +27,20 @@ use super::request::{Operation, Reply, Request};
 use super::rotation::{Errand, Order, ValueErrand};
 use super::sightings::Sightings;
 use super::snapshot::{Snapshot, Touch};
+use super::spelling;
 use super::subject::Subject;
 use super::sys::{Change, Effect, Inquiry, Route, Run};
 use super::tokens::{self, Held};
 use super::{Caller, Live, Origin, Settings, Vault};
 
 pub(super) async fn handle(vault: &Vault, caller: &Caller, request: Request) -> Result<Reply, VaultError> {
-    let mut bill = None;
+    let (mut bill, remark) = (None, remark(&request));
     let mut step = enter(vault, caller, request, false, &mut bill)?;
     if let Step::Spending(answer, request) = step {
         answer.await.unwrap_or(Err(VaultError::Sealed))?;
         step = enter(vault, caller, *request, true, &mut bill)?;
     }
-    let reply = match step {
+    let mut reply = match step {
         Step::Answered(reply) => reply,
         // A dropped answer means that the committer stopped before it took the job: nothing was done.
         Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
@@ -54,6 +55,7 @@ pub(super) async fn handle(vault: &Vault, caller: &Caller, request: Request) -> 
         }
         Step::Spending(..) => return Err(VaultError::Internal),
     };
+    reply.warnings.extend(remark.map(str::to_owned));
     limits::settle(bill, &reply);
     Ok(reply)
 }
@@ -241,12 +243,20 @@ fn permitted(vault: &Vault, facts: Arc<Facts>, route: &'static Route) -> Result<
     result.map(Step::Answered)
 }
 
-/// A listing always names a folder, for policies and for routing.
-fn canonical(mut request: Request) -> Request {
-    if request.operation == Operation::List {
-        request.path = request.path.to_folder();
+/// The one form of the path, for policies, for routing and for the log.
+fn canonical(request: Request) -> Request {
+    let path = spelling::canonical(request.operation, request.path);
+    let path = spelling::in_lower_case(&path).unwrap_or(path);
+    Request { path, ..request }
+}
+
+/// What somebody who changes a policy by a name in capitals is told, as in Vault.
+fn remark(request: &Request) -> Option<&'static str> {
+    if !matches!(request.operation, Operation::Write | Operation::Delete) || !request.path.starts_with_segment("sys") {
+        return None;
     }
-    request
+    let path = spelling::canonical(request.operation, request.path.clone());
+    spelling::in_lower_case(&path).map(|_| "policy name was converted to lower case")
 }
 
 /// Whoever is not admitted is a stranger. A token makes less of an admitted caller; a bad one makes nobody of it.

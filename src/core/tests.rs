@@ -19,6 +19,7 @@ mod rotation;
 mod routes;
 mod sessions;
 mod share_sets;
+mod spelling;
 mod support;
 mod tokens;
 mod values;

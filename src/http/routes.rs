@@ -23,7 +23,7 @@ use crate::api::json;
 use crate::api::path::Path;
 use crate::api::secret::SecretText;
 use crate::api::sys::UnsealRequest;
-use crate::core::{Caller, Clock, Opener, Operation, Request, SystemClock, UnsealKey, Vault, VaultError};
+use crate::core::{Caller, Clock, Opener, Request, SystemClock, UnsealKey, Vault, VaultError, canonical};
 
 /// What every request needs.
 pub(super) struct App {
@@ -259,7 +259,7 @@ async fn translate(
     let wrap_ttl = request::wrap_ttl(headers)?;
     let raw = uri.path().strip_prefix("/v1/").ok_or(Refusal::bad("malformed path"))?;
     let path = Path::parse_uri(raw).map_err(|_| Refusal::bad("malformed path"))?;
-    let path = if operation == Operation::List { path.to_folder() } else { path };
+    let path = canonical(operation, path);
     let body = request::body(operation, &query, headers, body, limits).await?;
     let legacy = repeats_keys(&path);
     let if_none_match = request::if_none_match(headers)?;

@@ -246,6 +246,28 @@ fn old_endpoints_repeat_their_keys() {
 }
 
 #[test]
+fn a_rule_holds_however_its_path_is_written() {
+    let server = Server::start();
+    let rules = r#"path "sys/*" { capabilities = ["read", "update", "sudo"] }
+                   path "sys/audit" { capabilities = ["deny"] }
+                   path "sys/policies/acl/admin" { capabilities = ["deny"] }"#;
+    server.application("app/most", rules);
+    let bundle = server.certificate("app/most");
+    let app = As(&server, &bundle);
+    for path in
+        ["sys/audit", "sys/audit/", "sys/policies/acl/admin", "sys/policies/acl/ADMIN", "sys/policies/acl/Admin/"]
+    {
+        assert_eq!(app.ask("GET", path, ""), (403, DENIED.to_owned()), "{path}");
+    }
+    let weak = r#"{"policy":"path \"*\" { capabilities = [\"sudo\"] }"}"#;
+    assert_eq!(app.ask("PUT", "sys/policies/acl/ADMIN", weak), (403, DENIED.to_owned()));
+    assert_eq!(app.ask("GET", "sys/mounts/", "").0, 200);
+    // As in Vault, whoever may is told what became of the name.
+    let (status, body) = As(&server, &server.operator).ask("PUT", "sys/policies/acl/New", weak);
+    assert!(status == 200 && body.contains("policy name was converted to lower case"), "{status} {body}");
+}
+
+#[test]
 fn a_sealed_vault_says_only_that() {
     let server = Server::start();
     let app = server.certificate("app/a");

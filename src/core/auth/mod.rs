@@ -14,17 +14,17 @@ use super::error::VaultError;
 use super::sys::{self, Effect, Route, delete, list, read, write, write_as_read};
 
 /// Every route.
-static ROUTES: &[Route] = &[
+pub(super) static ROUTES: &[Route] = &[
     list("auth/cert/certs", certs::list),
     read("auth/cert/certs", certs::list),
-    read("auth/cert/certs/+", certs::read),
-    write("auth/cert/certs/+", certs::write),
-    delete("auth/cert/certs/+", certs::delete),
+    read("auth/cert/certs/+", certs::read).lower(),
+    write("auth/cert/certs/+", certs::write).lower(),
+    delete("auth/cert/certs/+", certs::delete).lower(),
     list("auth/cert/crls", crls::list),
     read("auth/cert/crls", crls::list),
-    read("auth/cert/crls/+", crls::read),
-    write("auth/cert/crls/+", crls::write),
-    delete("auth/cert/crls/+", crls::delete),
+    read("auth/cert/crls/+", crls::read).lower(),
+    write("auth/cert/crls/+", crls::write).lower(),
+    delete("auth/cert/crls/+", crls::delete).lower(),
     write("auth/cert/login", certs::login).login(),
     write("auth/token/create", tokens::create),
     write("auth/token/create-orphan", tokens::create_orphan).sudo(),

@@ -7,6 +7,7 @@ use crate::api::sys::CapabilitiesReply;
 use crate::engine::Reply;
 
 use super::super::error::VaultError;
+use super::super::spelling;
 use super::{Inquiry, data, texts_field};
 
 /// Paths in one question.
@@ -28,6 +29,8 @@ pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     for raw in &paths {
         let path = Path::parse(raw.trim_start_matches('/'))
             .map_err(|_| VaultError::BadRequest("field \"paths\" holds a path that is not canonical".to_owned()))?;
+        // As a request for it would be decided; with a slash it may be a list.
+        let path = spelling::in_lower_case(&path).unwrap_or(path);
         let verbs = inquiry.subject.capabilities(&path).into_iter().map(str::to_owned).collect();
         all.insert(raw.clone(), verbs);
     }

@@ -53,6 +53,8 @@ pub(super) struct Route {
     /// The body holds secrets of the vault itself: not even a keyed hash of its fields goes into the audit log, for a
     /// passphrase can be guessed.
     pub secret_body: bool,
+    /// Its last segment is a name that is kept in lower case, so it is decided on in lower case, too.
+    pub lower: bool,
     /// What it runs.
     pub run: Run,
 }
@@ -132,6 +134,7 @@ pub(super) const fn read(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<
         guard: Policy,
         sudo: false,
         secret_body: false,
+        lower: false,
         run: Run::Read(run, Effect::None),
     }
 }
@@ -143,6 +146,7 @@ pub(super) const fn list(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<
         guard: Policy,
         sudo: false,
         secret_body: false,
+        lower: false,
         run: Run::Read(run, Effect::None),
     }
 }
@@ -151,22 +155,54 @@ pub(super) const fn write(
     pattern: &'static str,
     run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>,
 ) -> Route {
-    Route { operation: Write, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Write(run) }
+    Route {
+        operation: Write,
+        pattern,
+        guard: Policy,
+        sudo: false,
+        secret_body: false,
+        lower: false,
+        run: Run::Write(run),
+    }
 }
 
 const fn poll(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Poll, VaultError>) -> Route {
-    Route { operation: Read, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Poll(run) }
+    Route {
+        operation: Read,
+        pattern,
+        guard: Policy,
+        sudo: false,
+        secret_body: false,
+        lower: false,
+        run: Run::Poll(run),
+    }
 }
 
 const fn order(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Order, VaultError>) -> Route {
-    Route { operation: Write, pattern, guard: Policy, sudo: true, secret_body: false, run: Run::Order(run) }
+    Route {
+        operation: Write,
+        pattern,
+        guard: Policy,
+        sudo: true,
+        secret_body: false,
+        lower: false,
+        run: Run::Order(run),
+    }
 }
 
 pub(super) const fn delete(
     pattern: &'static str,
     run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>,
 ) -> Route {
-    Route { operation: Delete, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Write(run) }
+    Route {
+        operation: Delete,
+        pattern,
+        guard: Policy,
+        sudo: false,
+        secret_body: false,
+        lower: false,
+        run: Run::Write(run),
+    }
 }
 
 impl Route {
@@ -195,6 +231,11 @@ impl Route {
         self
     }
 
+    pub(super) const fn lower(mut self) -> Self {
+        self.lower = true;
+        self
+    }
+
     /// Whether it runs in the committer.
     pub(super) fn mutates(&self) -> bool {
         matches!(self.run, Run::Write(_) | Run::Order(_))
@@ -206,7 +247,8 @@ impl Route {
         path.segments().skip(fixed).collect::<Vec<_>>().join("/")
     }
 
-    fn matches(&self, path: &Path) -> bool {
+    /// By segments: a slash at the end makes no difference, so paths come here in the form of [`super::canonical`].
+    pub(super) fn matches(&self, path: &Path) -> bool {
         let mut segments = path.segments();
         for want in self.pattern.split('/') {
             match (want, segments.next()) {
@@ -225,14 +267,14 @@ impl Route {
 pub(super) static ROUTES: &[Route] = &[
     list("sys/policies/acl", policies::list_acl),
     read("sys/policies/acl", policies::list_acl),
-    read("sys/policies/acl/+", policies::read_acl),
-    write("sys/policies/acl/+", policies::write_acl),
-    delete("sys/policies/acl/+", policies::delete_acl),
+    read("sys/policies/acl/+", policies::read_acl).lower(),
+    write("sys/policies/acl/+", policies::write_acl).lower(),
+    delete("sys/policies/acl/+", policies::delete_acl).lower(),
     list("sys/policy", policies::list_legacy),
     read("sys/policy", policies::list_legacy),
-    read("sys/policy/+", policies::read_legacy),
-    write("sys/policy/+", policies::write_acl),
-    delete("sys/policy/+", policies::delete_acl),
+    read("sys/policy/+", policies::read_legacy).lower(),
+    write("sys/policy/+", policies::write_acl).lower(),
+    delete("sys/policy/+", policies::delete_acl).lower(),
     read("sys/mounts", mounts::table),
     read("sys/mounts/*", mounts::one),
     read("sys/internal/ui/mounts", mounts::visible).open(),
@@ -311,7 +353,15 @@ pub(super) const fn write_as_read(
     run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>,
     effect: Effect,
 ) -> Route {
-    Route { operation: Write, pattern, guard: Policy, sudo: false, secret_body: false, run: Run::Read(run, effect) }
+    Route {
+        operation: Write,
+        pattern,
+        guard: Policy,
+        sudo: false,
+        secret_body: false,
+        lower: false,
+        run: Run::Read(run, effect),
+    }
 }
 
 /// The row for a request.

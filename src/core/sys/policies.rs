@@ -97,10 +97,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn finish(tx: &mut Tx<'_>, change: &Change<'_>, name: String, mut reply: Reply) -> Result<Done, VaultError> {
+fn finish(tx: &mut Tx<'_>, change: &Change<'_>, name: String, reply: Reply) -> Result<Done, VaultError> {
     require_administrator(tx, change.caller.identity.path())?;
-    if name != change.tail {
-        reply.warnings.push("policy name was converted to lower case".to_owned());
-    }
     Ok(Done::touching(reply, vec![Touch::Policy(name)]))
 }
