@@ -49,6 +49,11 @@ impl FixedClock {
     pub fn advance(&self, by_ms: u64) {
         self.0.fetch_add(by_ms, Ordering::SeqCst);
     }
+
+    /// Moves back, as when somebody corrects the time.
+    pub fn set_back(&self, by_ms: u64) {
+        self.0.fetch_sub(by_ms, Ordering::SeqCst);
+    }
 }
 
 impl Clock for FixedClock {

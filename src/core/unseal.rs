@@ -57,12 +57,13 @@ impl Gate {
     /// [`VaultError::TooMany`] while `key` has to wait.
     pub(super) fn check(&self, key: &str, now_ms: u64) -> Result<(), VaultError> {
         match self.by_opener.get(key) {
-            Some(failures) if failures.not_before_ms > now_ms => {
-                let wait_ms = failures.not_before_ms - now_ms;
-                // A clock set back must not lock anybody out for longer than the longest delay.
-                Err(VaultError::TooMany { retry_after_s: wait_ms.min(MAX_DELAY_MS).div_ceil(1_000) })
-            }
-            _ => Ok(()),
+            // Nobody is made to wait for longer than the longest delay: more is left only when the clock was set back, and
+            // may be years.
+            Some(failures) => match failures.not_before_ms.saturating_sub(now_ms) {
+                wait_ms @ 1..=MAX_DELAY_MS => Err(VaultError::TooMany { retry_after_s: wait_ms.div_ceil(1_000) }),
+                _ => Ok(()),
+            },
+            None => Ok(()),
         }
     }
 
@@ -307,6 +308,24 @@ mod tests {
             assert!(gate.check("other", now_ms).is_ok(), "one opener must not hold up another");
             now_ms += want_s * 1_000;
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_locks_nobody_out() {
+        let mut gate = Gate::default();
+        let far_ms = 4_000_000_000_000;
+        for _ in 0..12 {
+            gate.failed("local", far_ms);
+        }
+        assert!(gate.check("local", far_ms).is_err());
+        assert!(gate.check("local", far_ms - 1).is_ok(), "longer than anybody is ever made to wait");
+        let mut now_ms = 1_750_000_000_000;
+        assert!(gate.check("local", now_ms).is_ok());
+        // From then on it is counted by the clock as it is now, and the delay is as long as before.
+        gate.failed("local", now_ms);
+        assert!(matches!(gate.check("local", now_ms), Err(VaultError::TooMany { retry_after_s: 60 })));
+        now_ms += MAX_DELAY_MS;
+        assert!(gate.check("local", now_ms).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::support::{Disk, PASSPHRASE, Rig, START_MS};
+use super::support::{Disk, KEY_FILE, PASSPHRASE, Rig, START_MS};
 use crate::api::secret::SecretText;
 use crate::core::{Clock, Opener, Operation, UnsealKey, VaultError};
 
@@ -111,6 +111,23 @@ fn only_named_openers_may_try_and_failures_cost_time() {
     let note = log.iter().find(|line| line["kind"] == "unsealed").expect("a note");
     assert_eq!(note["identity"], "spiffe://example.org/ops/olga");
     assert!(log.iter().any(|line| line["code"] == "unseal-attempts-refused"), "failed attempts leave a trace");
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_does_not_lock_the_vault() {
+    const YEAR_MS: u64 = 365 * 86_400_000;
+    let rig = Rig::new();
+    let wrong = UnsealKey::KeyFile(&[7; 64]);
+    let rescue = |key: &UnsealKey<'_>| rig.vault.rescue(key, "ops/olga", "no request").err();
+    rig.clock.advance(YEAR_MS);
+    assert!(matches!(rescue(&wrong), Some(VaultError::WrongKey)));
+    rig.vault.seal();
+    assert!(matches!(rig.unseal_with(&wrong), Err(VaultError::WrongKey)));
+    assert!(matches!(rig.unseal(), Err(VaultError::TooMany { retry_after_s: 1 })));
+    rig.clock.set_back(YEAR_MS);
+    rig.unseal().expect("the delay ended long before it began");
+    let refused = rescue(&UnsealKey::KeyFile(KEY_FILE));
+    assert!(matches!(refused, Some(VaultError::BadRequest(_))), "the request is looked at: {refused:?}");
 }
 
 #[test]
