@@ -228,8 +228,12 @@ impl Vault {
     }
 
     /// Forgets the shares that were typed so far.
-    pub fn reset_unseal(&self) {
-        *self.shares.lock() = Shares::default();
+    ///
+    /// # Errors
+    /// [`VaultError::Forbidden`] for whoever may not type one, as in [`Vault::unseal`], and for a caller that an open vault
+    /// does not admit.
+    pub fn reset_unseal(&self, opener: Opener<'_>) -> Result<(), VaultError> {
+        unseal::reset(self, opener)
     }
 
     /// Closes the vault: waits for the group in work and for running reads, then wipes every key. Requests that wait

@@ -26,6 +26,7 @@ use super::error::VaultError;
 use super::request::UnsealKey;
 use super::rotation::slots::Secret;
 use super::rotation::{Desk, Keeper, Rotator};
+use super::shares::Shares;
 use super::sightings::Sightings;
 use super::snapshot::Snapshot;
 use super::{Live, Settings, Vault, approvals, normalised, sys};
@@ -81,18 +82,34 @@ impl Gate {
     }
 }
 
-pub(super) fn unseal(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>) -> Result<SealStatus, VaultError> {
-    if let Opener::Remote(caller) = opener {
-        let named = vault.settings.unseal_identities.iter().any(|pattern| pattern.matches(&caller.identity));
-        let valid = caller.not_after_ms > vault.ports.clock.now_ms();
-        if !named || !valid {
-            tracing::warn!(opener = opener.key(), "unseal attempt refused");
-            if let Some(mut gate) = vault.gate.try_lock() {
-                gate.refused = true;
-            }
-            return Err(VaultError::Forbidden);
-        }
+/// Whether `opener` may give a secret at all. Whoever tries without is noted after the next unseal.
+fn may_try(vault: &Vault, opener: Opener<'_>) -> Result<(), VaultError> {
+    let Opener::Remote(caller) = opener else { return Ok(()) };
+    let named = vault.settings.unseal_identities.iter().any(|pattern| pattern.matches(&caller.identity));
+    if named && caller.not_after_ms > vault.ports.clock.now_ms() {
+        return Ok(());
     }
+    tracing::warn!(opener = opener.key(), "unseal attempt refused");
+    if let Some(mut gate) = vault.gate.try_lock() {
+        gate.refused = true;
+    }
+    Err(VaultError::Forbidden)
+}
+
+/// Forgets typed shares, for those who may type some.
+pub(super) fn reset(vault: &Vault, opener: Opener<'_>) -> Result<(), VaultError> {
+    may_try(vault, opener)?;
+    if let Opener::Remote(caller) = opener
+        && !vault.admits(caller)
+    {
+        return Err(VaultError::Forbidden);
+    }
+    *vault.shares.lock() = Shares::default();
+    Ok(())
+}
+
+pub(super) fn unseal(vault: &Vault, opener: Opener<'_>, key: &UnsealKey<'_>) -> Result<SealStatus, VaultError> {
+    may_try(vault, opener)?;
     let Some(mut gate) = vault.gate.try_lock() else { return Err(VaultError::TooMany { retry_after_s: 1 }) };
     if !vault.is_sealed() {
         return Ok(sys::health::seal_status(vault));

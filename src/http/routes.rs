@@ -165,13 +165,15 @@ pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<
     if asked.migrate {
         return Err(Refusal::bad("seal migration is not supported"));
     }
+    let request_id = caller.as_ref().map(|caller| caller.request_id.clone()).unwrap_or_default();
     if asked.reset {
-        app.vault.reset_unseal();
-        return Ok(reply::raw(StatusCode::OK, &app.vault.seal_status()));
+        return Ok(match app.vault.reset_unseal(caller.as_ref().map_or(Opener::Local, Opener::Remote)) {
+            Ok(()) => reply::raw(StatusCode::OK, &app.vault.seal_status()),
+            Err(error) => failure(&error, &request_id),
+        });
     }
     let typed = Typed::of(asked.key, asked.key_file)?;
     let vault = Arc::clone(&app.vault);
-    let request_id = caller.as_ref().map(|caller| caller.request_id.clone()).unwrap_or_default();
     // Key derivation takes a second by design; it must not hold up other connections.
     let done = tokio::task::spawn_blocking(move || {
         vault.unseal(caller.as_ref().map_or(Opener::Local, Opener::Remote), &typed.key())

@@ -288,6 +288,8 @@ fn a_sealed_vault_says_only_that() {
         assert!(caller.ask("GET", "sys/seal-status", "").1.contains(r#""sealed":true"#));
     }
     assert_eq!(app.ask("PUT", "sys/unseal", r#"{"key":"x"}"#), (403, DENIED.to_owned()));
+    assert_eq!(app.ask("PUT", "sys/unseal", r#"{"reset":true}"#), (403, DENIED.to_owned()));
+    assert_eq!(operator.ask("PUT", "sys/unseal", r#"{"reset":true}"#).0, 200);
     assert_eq!(operator.ask("PUT", "sys/unseal", "{}").0, 400);
     let (status, body) = operator.ask("PUT", "sys/unseal", r#"{"key":"a wrong passphrase"}"#);
     assert!(status == 400 && body.contains("unseal failed"), "{status} {body}");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::support::*;
 use crate::api::secret::SecretText;
-use crate::core::{Operation, UnsealKey, VaultError};
+use crate::core::{Caller, Opener, Operation, UnsealKey, VaultError};
 
 const CHANGE: &str = "sys/strongroom/slots/change";
 
@@ -122,6 +122,34 @@ fn a_sealed_vault_takes_shares_of_either_set_in_any_order() {
     typed(&rig, &old[2]).expect("good");
     typed(&rig, &old[1]).expect("opens");
     assert!(!rig.vault.is_sealed());
+}
+
+#[test]
+fn only_who_may_unseal_makes_the_vault_forget_shares() {
+    let (rig, shares) = with_board();
+    let text = SecretText::new(shares[0].as_str().expect("a text").to_owned());
+    let type_one = |rig: &Rig| rig.unseal_with(&UnsealKey::Typed(&text)).expect("good");
+    let rig = rig.restart();
+    type_one(&rig);
+    let (stranger, operator) = (rig.caller("app/web"), rig.operator());
+    let expired = Caller { not_after_ms: START_MS, ..rig.operator() };
+    for caller in [&stranger, &expired] {
+        assert!(matches!(rig.vault.reset_unseal(Opener::Remote(caller)), Err(VaultError::Forbidden)));
+        assert_eq!(rig.vault.seal_status().progress, 1);
+    }
+    rig.vault.reset_unseal(Opener::Remote(&operator)).expect("one of those who type them");
+    assert_eq!(rig.vault.seal_status().progress, 0);
+    type_one(&rig);
+    rig.vault.reset_unseal(Opener::Local).expect("the machine itself");
+    assert_eq!(rig.vault.seal_status().progress, 0);
+    // Open, the vault knows more: shares are typed for the way back in.
+    rig.unseal().expect("opens");
+    let disabled = rig.admit("ops/out", "out", r#"path "x" { capabilities = ["read"] }"#);
+    rig.vault.reset_unseal(Opener::Remote(&disabled)).expect("one of ops/*");
+    rig.write(&operator, "sys/strongroom/disable/ops/out", "{}").expect("disabled");
+    assert!(matches!(rig.vault.reset_unseal(Opener::Remote(&disabled)), Err(VaultError::Forbidden)));
+    let log = rig.log();
+    assert!(log.iter().any(|line| line["code"] == "unseal-attempts-refused"), "trying leaves a trace");
 }
 
 #[test]
