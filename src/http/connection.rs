@@ -92,11 +92,12 @@ pub(super) async fn serve(
         .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace), limits)), service);
     tokio::pin!(serving);
     let vault = &shared.app.vault;
-    // Whoever may not be here from the start is told so once: a bare close would look like a broken network.
+    // Whoever may not be here from the start is told so once: a bare close would look like a broken network. So is a peer
+    // whose certificate names nobody: no limit of an identity holds it, and nothing would ever send it away.
     // Not so a certificate that has run out: its end is a matter of the connection.
     let barred = session
         .as_ref()
-        .is_some_and(|session| SystemClock.now_ms() < session.caller().not_after_ms && !vault.admits(session.caller()));
+        .is_none_or(|session| SystemClock.now_ms() < session.caller().not_after_ms && !vault.admits(session.caller()));
     if barred {
         // It is no connection of the identity: nobody who waits for the last one to close shall wait for this one.
         session = None;
@@ -137,7 +138,7 @@ fn age(most: Duration) -> Duration {
 }
 
 /// Resolves when the connection must close: it is told to, its certificate has run out, or the vault does not admit its
-/// holder. Never for a connection without an identity, which may do nothing anyway.
+/// holder. Never for a connection without a session: that of somebody barred ends by itself.
 async fn dismissed(vault: &Vault, session: &mut Option<Session>) {
     let Some(session) = session else { return std::future::pending().await };
     let caller = Arc::clone(session.caller());

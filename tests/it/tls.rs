@@ -111,6 +111,29 @@ fn a_certificate_that_names_no_identity_may_do_nothing() {
 }
 
 #[test]
+fn a_connection_of_nobody_ends_soon() {
+    let authority = other_authority(DOMAIN);
+    let server = Server::trusting(Limits::default(), &authority);
+    let nobody = with_names(&authority, &[]);
+    let mut asking = Raw::connect(&server, &nobody);
+    assert_eq!(asking.get("sys/mounts").unwrap().status, 403, "it is told so");
+    let mut silent = Raw::connect(&server, &nobody);
+    while silent.0.conn.is_handshaking() {
+        silent.0.conn.complete_io(&mut silent.0.sock).unwrap();
+    }
+    for connection in [&mut asking, &mut silent] {
+        let lived = connection.wait_for_end();
+        assert!(lived < Duration::from_secs(5), "{lived:?}");
+    }
+    // Asking again and again keeps nothing open.
+    let mut busy = Raw::connect(&server, &nobody);
+    let start = Instant::now();
+    while busy.get("sys/mounts").is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
 fn tls_1_2_is_refused() {
     let server = Server::start();
     let mut stream = TcpStream::connect(server.address).unwrap();
