@@ -116,7 +116,7 @@ fn commit_rekey(
     let before = desk.barrier.terms();
     let compromised = csr.is_some();
     let (snapshot, settings) = (Arc::clone(&desk.snapshot), Arc::clone(&desk.settings));
-    let identity = Arc::clone(&facts.caller.identity);
+    let caller = facts.caller.clone();
     let reply = desk.alone_touching(facts, move |group, now_ms| {
         let Rekey { base, slots, root, steps } = prepared;
         let expected = slots.clone();
@@ -169,7 +169,7 @@ fn commit_rekey(
             let Some(csr) = csr else { return Ok(Done::of(wire::reply(&run)?)) };
             let snapshot = snapshot.load();
             let world = World { snapshot: &snapshot, settings: &settings, random: &random };
-            let (certified, done) = replace_all(tx, &world, &identity, &csr, now_ms)?;
+            let (certified, done) = replace_all(tx, &world, &caller, &csr, now_ms)?;
             Ok(Done { reply: wire::reply_with(&run, certified)?, ..done })
         })
     })?;

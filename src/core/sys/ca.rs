@@ -25,7 +25,7 @@ use super::super::issue::{self, Order, Remark, refusal};
 use super::super::ledger::How;
 use super::super::mount::hex;
 use super::super::snapshot::{Snapshot, Touch};
-use super::super::{Live, Origin, Settings};
+use super::super::{Caller, Live, Origin, Settings};
 use super::certificates::{required, seconds};
 use super::{Change, Inquiry, data, flag_field, only_fields};
 
@@ -92,12 +92,12 @@ pub(super) fn prepare(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
     let object = change.body.object()?;
     only_fields(&object, &["ttl"])?;
     let life_s = seconds(&object, "ttl")?.unwrap_or(AUTHORITY_LIFE_S);
-    let known = &change.snapshot.authorities;
+    let known = current(tx, change.caller)?;
     if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
         return Err(bad("an authority is prepared already: activate or remove it first"));
     }
     let world = World { snapshot: change.snapshot, settings: change.settings, random: change.random };
-    let id = create(tx, &world, life_s, Stage::Prepared, change.now_ms)?;
+    let id = create(tx, &known, &world, life_s, Stage::Prepared, change.now_ms)?;
     Ok(Done::touching(named(id)?, vec![Touch::Authorities]))
 }
 
@@ -108,6 +108,7 @@ pub(super) fn request(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
         csr: String,
     }
     only_fields(&change.body.object()?, &[])?;
+    current(tx, change.caller)?;
     let csr = authorities::request(tx, &change.settings.trust_domain, &**change.random)?;
     Ok(Done::of(data(&Csr { csr })?))
 }
@@ -117,13 +118,13 @@ pub(super) fn request(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
 pub(super) fn import(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let object = change.body.object()?;
     only_fields(&object, &["chain"])?;
-    let known = &change.snapshot.authorities;
+    let known = current(tx, change.caller)?;
     if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
         return Err(bad("an authority is prepared already: activate or remove it first"));
     }
-    authorities::forget_old(tx, known, change.now_ms)?;
+    authorities::forget_old(tx, &known, change.now_ms)?;
     let chain = required(&object, "chain")?;
-    let id = authorities::import(tx, known, &change.settings.trust_domain, &chain, change.now_ms)?;
+    let id = authorities::import(tx, &known, &change.settings.trust_domain, &chain, change.now_ms)?;
     Ok(Done::touching(named(id)?, vec![Touch::Authorities]))
 }
 
@@ -134,7 +135,11 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
     let force = flag_field(&object, "force")?;
     let (id, verb) = change.tail.split_once('/').ok_or(VaultError::NotFound)?;
     let id = AuthorityId::parse(id).ok_or(VaultError::NotFound)?;
-    let known = &change.snapshot.authorities;
+    let known = current(tx, change.caller)?;
+    // Who has the bundle and who holds a certificate is counted on what is published.
+    if known != change.snapshot.authorities {
+        return Err(VaultError::Unavailable("the authorities have just changed, look at them and try again"));
+    }
     let facts = known.get(id).ok_or(VaultError::NotFound)?;
     let (stage, tainted) = (facts.record.stage, facts.record.tainted);
     let wrong = || bad(&format!("an authority that is {} cannot do this step", stage.as_str()));
@@ -186,7 +191,7 @@ pub(super) fn compromise(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, V
     only_fields(&object, &["csr"])?;
     let csr = required(&object, "csr")?;
     let world = World { snapshot: change.snapshot, settings: change.settings, random: change.random };
-    let (reply, done) = replace_all(tx, &world, &change.caller.identity, &csr, change.now_ms)?;
+    let (reply, done) = replace_all(tx, &world, change.caller, &csr, change.now_ms)?;
     Ok(Done { reply: data(&reply)?, ..done })
 }
 
@@ -197,22 +202,37 @@ pub(in crate::core) struct World<'a> {
     pub random: &'a Arc<dyn Random>,
 }
 
-/// A new authority, the end of all others, and a certificate of the new one for `identity`. The reply in [`Done`] is empty.
+/// The authorities as changes before this one in the same commit have left them, for a caller who still counts by them: a
+/// commit is decided on the state before it, and two steps in it must not go two ways.
 ///
 /// # Errors
-/// Those of [`issue::certify`].
+/// [`VaultError::Forbidden`] when the authority of the caller's certificate has ended meanwhile; those of the barrier.
+fn current(tx: &Tx<'_>, caller: &Caller) -> Result<Authorities, VaultError> {
+    let known = Authorities::load(&tx.view(MountId::CA))?;
+    match caller.origin {
+        Origin::Own(id) if known.get(id).is_some_and(|own| !own.record.stage.verifies()) => Err(VaultError::Forbidden),
+        _ => Ok(known),
+    }
+}
+
+/// A new authority, the end of all others, and a certificate of the new one for `caller`. The reply in [`Done`] is empty.
+///
+/// # Errors
+/// Those of [`current`] and of [`issue::certify`].
 pub(in crate::core) fn replace_all(
     tx: &mut Tx<'_>,
     world: &World<'_>,
-    identity: &SpiffeId,
+    caller: &Caller,
     csr: &str,
     now_ms: u64,
 ) -> Result<(CertificateReply, Done), VaultError> {
+    let identity: &SpiffeId = &caller.identity;
     if identity.path().starts_with(OUTSIDE) {
         return Err(bad("your certificate is of an outside PKI: call as an identity of this vault"));
     }
-    let id = create(tx, world, AUTHORITY_LIFE_S, Stage::Active, now_ms)?;
-    for facts in world.snapshot.authorities.0.iter().filter(|facts| !facts.record.stage.ended()) {
+    let known = current(tx, caller)?;
+    let id = create(tx, &known, world, AUTHORITY_LIFE_S, Stage::Active, now_ms)?;
+    for facts in known.0.iter().filter(|facts| !facts.record.stage.ended()) {
         authorities::advance(tx, facts.id, Stage::Revoked, true, now_ms)?;
     }
     for name in tx.view(MountId::ENROLMENTS).entries()? {
@@ -268,12 +288,13 @@ pub(in crate::core) fn list_of(
 
 fn create(
     tx: &mut Tx<'_>,
+    known: &Authorities,
     world: &World<'_>,
     life_s: u64,
     stage: Stage,
     now_ms: u64,
 ) -> Result<AuthorityId, VaultError> {
-    authorities::forget_old(tx, &world.snapshot.authorities, now_ms)?;
+    authorities::forget_old(tx, known, now_ms)?;
     let random = Arc::clone(world.random);
     let authority = Authority::create(&world.settings.trust_domain, random, now_ms, life_s).map_err(refusal)?;
     let der = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).map_err(|_| VaultError::Internal)?;

@@ -1,11 +1,15 @@
 //! One authority after another, and what becomes of certificates meanwhile.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+
 use crate::api::spiffe::SpiffeId;
-use crate::core::{Caller, Origin, VaultError};
+use crate::core::{Caller, Operation, Origin, Reply, VaultError};
 use crate::pki::AuthorityId;
 
 use super::identities::{HOUR_MS, Key, alarms, bundle, enroll, enrolled, holder, string, works};
-use super::support::{DOMAIN, Rig, json};
+use super::support::{DOMAIN, Rig, json, request, wait};
 
 #[test]
 fn an_authority_follows_another_and_nobody_is_cut_off_unasked() {
@@ -187,4 +191,124 @@ fn certificates_are_rotations_like_others() {
     );
     rig.write(&old, "sys/strongroom/renew", &Key::new().body()).expect("renewed");
     assert_eq!(find("client-certificates").expect("there")["done"], 1);
+}
+
+/// Runs all of `requests` in one commit, in this order.
+fn in_one_commit(rig: &Rig, requests: &[(&Caller, String, &str)]) -> Vec<Result<Reply, VaultError>> {
+    let operator = rig.operator();
+    rig.spy.hold_anchor();
+    let poll = |future: &mut Asked<'_>| {
+        assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    };
+    let mut before: Asked<'_> =
+        Box::pin(rig.vault.handle(&operator, request(Operation::Write, "secret/data/held", r#"{"data":{}}"#)));
+    poll(&mut before);
+    rig.spy.await_held();
+    let mut all: Vec<Asked<'_>> = Vec::new();
+    for (caller, path, body) in requests {
+        let path = format!("sys/strongroom/ca/{path}");
+        let mut future: Asked<'_> = Box::pin(rig.vault.handle(caller, request(Operation::Write, &path, body)));
+        poll(&mut future);
+        all.push(future);
+    }
+    rig.spy.clear();
+    rig.spy.release();
+    wait(before).expect("written");
+    let answers = all.into_iter().map(wait).collect();
+    assert!(rig.spy.count("commit") <= 1, "they were not together");
+    answers
+}
+
+type Asked<'a> = Pin<Box<dyn Future<Output = Result<Reply, VaultError>> + 'a>>;
+
+/// Every authority that has not ended, by its state.
+fn stages(rig: &Rig) -> Vec<String> {
+    let all = rig.read(&rig.operator(), "sys/strongroom/ca").expect("public")["authorities"].clone();
+    let stages = all.as_array().expect("a list").iter().map(|one| one["state"].as_str().expect("text").to_owned());
+    stages.filter(|stage| !matches!(stage.as_str(), "removed" | "revoked")).collect()
+}
+
+/// A vault with an authority that follows, up to the step `trust`; its id.
+fn with_next() -> (Rig, String, String) {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let ca = |path: &str| rig.write(&operator, &format!("sys/strongroom/ca/{path}"), FORCE);
+    let first = rig.read(&operator, "sys/strongroom/ca").expect("public")["authorities"][0]["id"].clone();
+    let reply = rig.write(&operator, "sys/strongroom/ca/prepare", "{}").expect("prepared");
+    let next = json(&reply)["id"].as_str().expect("text").to_owned();
+    ca(&format!("{next}/trust")).expect("trusted");
+    (rig, first.as_str().expect("text").to_owned(), next)
+}
+
+const FORCE: &str = r#"{"force":true}"#;
+
+/// Two administrators with certificates of the authority that signs.
+fn administrators(rig: &Rig) -> [Caller; 2] {
+    ["ops/one", "ops/two"].map(|path| {
+        rig.write(&rig.operator(), &format!("sys/strongroom/identities/{path}"), r#"{"policies":["admin"]}"#)
+            .expect("registered");
+        holder(rig, &enroll(rig, &string(rig, path, ""), &Key::new()).expect("enrolled").certificate)
+    })
+}
+
+#[test]
+fn an_authority_that_has_just_ended_does_not_come_to_sign() {
+    let (rig, first, next) = with_next();
+    let operator = rig.operator();
+    for (ends, goes_on) in [("remove", "activate"), ("revoke", "activate")] {
+        let (rig, _, next) = with_next();
+        let operator = rig.operator();
+        let both = [(&operator, format!("{next}/{ends}"), FORCE), (&operator, format!("{next}/{goes_on}"), FORCE)];
+        let answers = in_one_commit(&rig, &both);
+        assert!(answers[0].is_ok(), "{ends}");
+        assert!(matches!(answers[1], Err(VaultError::Unavailable(_))), "{ends} and {goes_on}");
+        assert_eq!(stages(&rig), ["active"]);
+        enrolled(&rig, "app/web");
+        let again = rig.write(&operator, &format!("sys/strongroom/ca/{next}/{goes_on}"), FORCE).err();
+        assert!(matches!(again, Some(VaultError::BadRequest(_))), "{again:?}");
+    }
+    // What one step counts on the other has changed.
+    let both = [(&operator, format!("{next}/activate"), FORCE), (&operator, format!("{first}/remove"), "{}")];
+    let answers = in_one_commit(&rig, &both);
+    assert!(answers[0].is_ok() && matches!(answers[1], Err(VaultError::Unavailable(_))));
+    assert_eq!(stages(&rig), ["retiring", "active"]);
+}
+
+#[test]
+fn two_who_make_an_authority_at_once_make_one() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let answers =
+        in_one_commit(&rig, &[(&operator, "prepare".to_owned(), "{}"), (&operator, "prepare".to_owned(), "{}")]);
+    assert!(answers[0].is_ok() && matches!(answers[1], Err(VaultError::BadRequest(_))));
+    assert_eq!(stages(&rig), ["active", "prepared"]);
+}
+
+#[test]
+fn a_compromise_leaves_one_authority_whatever_comes_with_it() {
+    let (key, other) = (Key::new(), Key::new());
+    let (body, other) = (key.body(), other.body());
+    let rig = Rig::new();
+    let [one, two] = administrators(&rig);
+    // The second asks with a certificate that the first has ended.
+    let answers =
+        in_one_commit(&rig, &[(&one, "compromise".to_owned(), &body), (&two, "compromise".to_owned(), &other)]);
+    assert!(matches!(answers[1], Err(VaultError::Forbidden)));
+    assert_eq!(stages(&rig), ["active"]);
+    let me = holder(&rig, json(answers[0].as_ref().expect("done"))["certificate"].as_str().expect("PEM"));
+    rig.read(&me, "sys/mounts").expect("the one who was told so is in");
+    // Nor does anything else follow on the word of somebody who is out.
+    for (path, rest) in [("prepare", "{}"), ("request", "{}"), ("import", r#"{"chain":"x"}"#)] {
+        let [one, two] = administrators(&rig);
+        let answers = in_one_commit(&rig, &[(&one, "compromise".to_owned(), &body), (&two, path.to_owned(), rest)]);
+        assert!(answers[0].is_ok() && matches!(answers[1], Err(VaultError::Forbidden)), "{path}");
+    }
+    // An authority that was prepared a moment before may be the thief's.
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let answers =
+        in_one_commit(&rig, &[(&operator, "prepare".to_owned(), "{}"), (&operator, "compromise".to_owned(), &body)]);
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(stages(&rig), ["active"]);
+    enrolled(&rig, "app/web");
 }
