@@ -131,7 +131,9 @@ fn enter(
         return refused.map(Step::Answered);
     }
     let guarded = match &target {
-        Target::Sys(route) if approvals::comes_before(&vault.settings, route).is_some() => Some(*route),
+        Target::Sys(route) if approvals::comes_before(&vault.settings, route, &facts.inner.body).is_some() => {
+            Some(*route)
+        }
         _ => None,
     };
     if let Target::Sys(Route { run: Run::Order(order), .. }) = &target {
@@ -429,7 +431,7 @@ fn mutate(facts: &Facts, target: &Target, around: &Around<'_>, tx: &mut Tx<'_>) 
             gate.through(tx, target, |tx| match &route.run {
                 Run::Write(write) => write(tx, &change),
                 // Only the approval is used up here.
-                _ if approvals::comes_before(settings, route).is_some() => Ok(Done::of(Reply::none())),
+                _ if approvals::comes_before(settings, route, body).is_some() => Ok(Done::of(Reply::none())),
                 _ => Err(VaultError::Internal),
             })
         }

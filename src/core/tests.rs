@@ -2,6 +2,7 @@
 //! clock stands, and a spy between the vault and its store, anchor and audit device sees the order of events, fails
 //! them on demand, and can hold one still.
 
+mod approval_classes;
 mod approvals;
 mod authorities;
 mod delivery;

@@ -32,7 +32,7 @@ use super::facts::Facts;
 use super::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE};
 use super::ledger;
 use super::mount::hex;
-use super::request::{Operation, Reply};
+use super::request::{Body, Operation, Reply};
 use super::snapshot::Snapshot;
 use super::sys::{self, Guard, Route, Run};
 
@@ -84,24 +84,29 @@ struct Match {
     agree: usize,
 }
 
-/// The class of a route that is not run inside a commit, so that its approval is used up before it; `None` for all others
+/// The class of a request that is not run inside a commit, so that its approval is used up before it; `None` for all others
 /// and without rules.
-pub(super) fn comes_before(settings: &Settings, route: &Route) -> Option<Guarded> {
+pub(super) fn comes_before(settings: &Settings, route: &Route, body: &Body) -> Option<Guarded> {
     let rules = settings.approvals.as_deref()?;
     match route.run {
         Run::Write(_) => None,
-        _ => fixed(route).filter(|class| rules.guards(*class)),
+        _ => fixed(route, body).iter().copied().find(|class| rules.guards(*class)),
     }
 }
 
-/// The class that a route has whatever it is called with.
-fn fixed(route: &Route) -> Option<Guarded> {
-    Some(match route.pattern {
-        "sys/strongroom/slots/remove" | "sys/strongroom/rekey" => Guarded::SlotRemove,
-        "sys/strongroom/ca/compromise" => Guarded::CaCompromise,
-        "sys/strongroom/audit-key" => Guarded::Export,
-        _ => return None,
-    })
+/// The classes that a route has whatever the state is, the gravest first: one that is guarded is enough.
+fn fixed(route: &Route, body: &Body) -> &'static [Guarded] {
+    match route.pattern {
+        "sys/strongroom/slots/remove" => &[Guarded::SlotRemove],
+        // With a compromised slot all authorities go, too. What cannot be read is no order.
+        "sys/strongroom/rekey" if body.object().is_ok_and(|fields| fields.get("compromised").is_some()) => {
+            &[Guarded::CaCompromise, Guarded::SlotRemove]
+        }
+        "sys/strongroom/rekey" => &[Guarded::SlotRemove],
+        "sys/strongroom/ca/compromise" => &[Guarded::CaCompromise],
+        "sys/strongroom/audit-key" => &[Guarded::Export],
+        _ => &[],
+    }
 }
 
 impl Gate<'_> {
@@ -173,8 +178,10 @@ impl Gate<'_> {
             Target::Sys(route) => route,
             Target::Nowhere(_) => return Ok(Concern::Nothing),
         };
-        if let Some(class) = fixed(route) {
-            return Ok(Concern::Class(class));
+        let classes = fixed(route, &self.facts.inner.body);
+        if let Some(gravest) = classes.first() {
+            let guarded = classes.iter().find(|class| rules.guards(**class));
+            return Ok(Concern::Class(*guarded.unwrap_or(gravest)));
         }
         // Everybody renews what it has, and that is no power; looking at all identities each time would cost it. A token
         // gives less than its identity has.

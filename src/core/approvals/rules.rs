@@ -12,7 +12,8 @@ use super::super::identity::OUTSIDE;
 pub enum Guarded {
     /// Content of secrets goes away for good: destroyed versions, removed secrets, and limits that remove versions.
     Destroy,
-    /// Certificates of an authority stop counting at once: `ca/compromise`, `ca/<id>/revoke`, and every forced step.
+    /// Certificates of an authority stop counting at once: `ca/compromise`, `ca/<id>/revoke`, every forced step, and
+    /// `rekey` with a compromised slot.
     CaCompromise,
     /// A way to open the vault goes away: `slots/remove` and `rekey`.
     SlotRemove,

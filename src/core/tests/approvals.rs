@@ -6,7 +6,7 @@ use super::support::{Disk, KEY_FILE, PASSPHRASE, Rig, json};
 use crate::core::{ApprovalRules, Caller, Guarded, IdentityPattern, Operation, Origin, Reply, Settings, VaultError};
 
 const ADMIN: &str = r#"path "*" { capabilities = ["create","read","update","patch","delete","list","sudo"] }"#;
-const TTL_S: u64 = 3_600;
+pub(super) const TTL_S: u64 = 3_600;
 
 /// Two of `ops/*` for everything.
 fn rules(settings: &mut Settings) {
@@ -16,7 +16,7 @@ fn rules(settings: &mut Settings) {
 }
 
 /// Olga and Bert are administrators who may approve; the app may do everything with secrets, and nothing else.
-fn rig() -> Rig {
+pub(super) fn rig() -> Rig {
     let mut rig = Rig::new();
     rig.admit("ops/bert", "bert", ADMIN);
     rig.admit(
@@ -40,19 +40,19 @@ fn asked(result: Result<Reply, VaultError>) -> String {
     }
 }
 
-fn say(rig: &Rig, caller: &Caller, id: &str, verb: &str) -> Result<(), VaultError> {
+pub(super) fn say(rig: &Rig, caller: &Caller, id: &str, verb: &str) -> Result<(), VaultError> {
     rig.write(caller, &format!("sys/strongroom/approvals/{id}/{verb}"), "").map(drop)
 }
 
-fn show(rig: &Rig, id: &str) -> serde_json::Value {
+pub(super) fn show(rig: &Rig, id: &str) -> serde_json::Value {
     rig.read(&rig.operator(), &format!("sys/strongroom/approvals/{id}")).expect("there")
 }
 
-fn bert(rig: &Rig) -> Caller {
+pub(super) fn bert(rig: &Rig) -> Caller {
     rig.caller("ops/bert")
 }
 
-fn csr() -> String {
+pub(super) fn csr() -> String {
     let pair = rcgen::KeyPair::generate().expect("a key");
     rcgen::CertificateParams::default().serialize_request(&pair).expect("a request").pem().expect("PEM")
 }

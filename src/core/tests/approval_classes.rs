@@ -1,0 +1,44 @@
+//! Which requests are of which class, whatever they are called.
+
+use std::collections::BTreeSet;
+
+use super::approvals::{TTL_S, bert, csr, rig, say, show};
+use super::support::KEY_FILE;
+use crate::core::{ApprovalRules, Guarded, IdentityPattern, VaultError};
+
+#[test]
+fn a_compromised_slot_is_also_an_end_of_all_authorities() {
+    let file = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, KEY_FILE);
+    let csr = serde_json::json!(csr());
+    let keep = |more: &str| format!(r#"{{"keep":[{{"key_file":"{file}"}}]{more}}}"#);
+    let compromised = keep(&format!(r#","compromised":"passphrase","csr":{csr}"#));
+    // Which classes are guarded, and what is asked of whom: without and with a compromised slot.
+    for (class, plain, lost) in [
+        (Guarded::CaCompromise, None, Some("ca-compromise")),
+        (Guarded::SlotRemove, Some("slot-remove"), Some("slot-remove")),
+        (Guarded::Destroy, None, None),
+    ] {
+        let mut rig = rig();
+        rig.vault.seal();
+        rig.configure(|settings| {
+            let approvers = vec![IdentityPattern::parse("ops/*", "example.org").expect("a pattern")];
+            let classes = BTreeSet::from([class, Guarded::AdminPolicy]);
+            settings.approvals = Some(ApprovalRules::new(2, approvers, classes, TTL_S).expect("legal").into());
+        });
+        rig.unseal().expect("unseals");
+        let olga = rig.operator();
+        for (body, want) in [(&keep(""), plain), (&compromised, lost)] {
+            match (rig.write(&olga, "sys/strongroom/rekey", body), want) {
+                (Err(VaultError::NeedsApproval { id, .. }), Some(want)) => {
+                    assert_eq!(show(&rig, &id)["operation"], want);
+                    say(&rig, &bert(&rig), &id, "approve").expect("approved");
+                }
+                (Err(VaultError::NeedsApproval { .. }), None) => panic!("{class:?} {body}: asked for nothing"),
+                (answer, want) => assert!(want.is_none(), "{class:?}: not asked, done: {}", answer.is_ok()),
+            }
+        }
+        if lost.is_some() {
+            rig.write(&olga, "sys/strongroom/rekey", &compromised).expect("done once two agree");
+        }
+    }
+}
