@@ -230,7 +230,8 @@ pub(super) fn request(tx: &mut Tx<'_>, trust_domain: &str, random: &dyn Random) 
 /// Takes the chain that answers the request, as a prepared authority.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when nothing was requested or the chain does not answer it; those of the barrier.
+/// [`VaultError::BadRequest`] when nothing was requested, the chain does not answer it, or a role of `auth/cert` names the
+/// same authority; those of the barrier.
 pub(super) fn import(
     tx: &mut Tx<'_>,
     known: &Authorities,
@@ -253,6 +254,7 @@ pub(super) fn import(
             "the root gave the authority a name that another one has: let it keep the name of the request".to_owned(),
         ));
     }
+    super::roles::refuse_authority(tx, &AuthorityFacts::der_of(&certificate)?)?;
     let domain = Some(trust_domain.to_owned());
     let record = AuthorityRecord {
         v: 1,

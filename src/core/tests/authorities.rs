@@ -139,6 +139,15 @@ fn an_authority_may_stand_under_an_outside_root() {
     ] {
         assert!(matches!(ca("import", &body(&bad)), Err(VaultError::BadRequest(_))), "{why}");
     }
+    // A role that names the certificate which is about to become ours would make outsiders of everybody.
+    let early = good.split_inclusive("-----END CERTIFICATE-----").next().expect("one");
+    let role = serde_json::json!({ "certificate": early, "allowed_names": "*", "policies": "none" }).to_string();
+    rig.write(&operator, "auth/cert/certs/early", &role).expect("not ours yet");
+    match ca("import", &body(&good)) {
+        Err(VaultError::BadRequest(text)) => assert!(text.contains("a role of auth/cert"), "{text}"),
+        other => panic!("expected a refusal, got {:?}", other.err()),
+    }
+    rig.ask(&operator, Operation::Delete, "auth/cert/certs/early", "").expect("deleted");
     let id = json(&ca("import", &body(&good)).expect("taken"))["id"].as_str().expect("text").to_owned();
     assert!(matches!(ca("import", &body(&good)), Err(VaultError::BadRequest(_))), "the request is answered");
     for step in ["trust", "activate"] {
