@@ -15,13 +15,8 @@ fails() { if "$@" >out 2>&1; then echo "should have failed: $*" >&2; exit 1; els
 
 say 'a vault, its two listeners, its first operator'
 passphrase=$(head -c 24 /dev/urandom | base64)
-strongroomd init --data vault --trust-domain example.org --listen "127.0.0.1:$port" --operator alice --bundle alice.first \
-  --passphrase-fd 0 <<<"$passphrase"
-cat >>vault/strongroom.toml <<TOML
-[enroll]
-listen = "127.0.0.1:$enroll"
-addresses = ["localhost:$enroll"]
-TOML
+strongroomd init --data vault --trust-domain example.org --listen "127.0.0.1:$port" --enroll-listen "127.0.0.1:$enroll" \
+  --operator alice --bundle alice.first --passphrase-fd 0 <<<"$passphrase"
 strongroomd server --data vault 2>vault.log &
 daemon=$!
 trap 'kill $daemon 2>/dev/null; wait $daemon 2>/dev/null || true' EXIT
@@ -48,7 +43,7 @@ for n in 0 1 2 3 4 5 6 7 8 9; do on "w$n" renew; done
 say 'a key was stolen: end it, enrol again'
 on alice identity revoke app/w0 -y
 fails on w0 get app/prod DB_PASSWORD
-on alice enroll create app/w0 | { on w0 profile remove default && on w0 enroll -; }
+on alice enroll create app/w0 | on w0 enroll --replace -
 on w0 run app/prod -- true
 
 say 'a copy was used to renew: the identity is frozen'
@@ -58,7 +53,7 @@ fails on thief renew
 fails on w1 get app/prod DB_PASSWORD
 on alice identity revoke app/w1 -y
 on alice identity enable app/w1
-on alice enroll create app/w1 | { on w1 profile remove default && on w1 enroll -; }
+on alice enroll create app/w1 | on w1 enroll --replace -
 on w1 run app/prod -- true
 
 say 'a CA file was lost: the one of the vault, over a way that nobody else can write to'
@@ -83,7 +78,7 @@ on alice identity list app
 say 'the authority may be known to others: a new one, and everybody is enrolled again'
 on alice ca compromise -y
 fails on w3 get app/prod DB_PASSWORD
-on alice enroll create app/w3 | { on w3 profile remove default && on w3 enroll -; }
+on alice enroll create app/w3 | on w3 enroll --replace -
 on w3 run app/prod -- true
 
 say 'done: every step did what docs/identities.md says'
