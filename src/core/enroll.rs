@@ -333,7 +333,8 @@ fn use_string(
 /// The renewal of a valid certificate: a new one for the same identity, the old one marked as replaced.
 ///
 /// # Errors
-/// [`VaultError::Forbidden`] for an identity that is not registered or is disabled; those of [`issue::certify`].
+/// [`VaultError::Forbidden`] for an identity that is not registered or is disabled; [`VaultError::RenewedTooOften`]; those
+/// of [`issue::certify`].
 pub(super) fn replace(
     tx: &mut Tx<'_>,
     snapshot: &Snapshot,
@@ -353,8 +354,8 @@ pub(super) fn replace(
         return Err(VaultError::Forbidden);
     }
     let request = pki::read_csr(csr).map_err(issue::refusal)?;
-    if let Some(next) = row.and_then(|row| row.superseded_by) {
-        let next = ledger::parse_fingerprint(&next).ok_or(VaultError::Integrity)?;
+    if let Some(next) = row.as_ref().and_then(|row| row.superseded_by.as_ref()) {
+        let next = ledger::parse_fingerprint(next).ok_or(VaultError::Integrity)?;
         let next = ledger::read(&tx.view(MountId::CERTIFICATES), &next)?;
         // Who holds the key of the next certificate is the one it was made for; its reply was lost.
         if let Some(next) = next.filter(|next| next.key == hex(&request.key_fingerprint)) {
@@ -375,6 +376,9 @@ pub(super) fn replace(
             Outcome::refused(vec![Touch::Identity(identity.path().to_owned())], "renewed-certificate-used-to-renew");
         refused.done.restricts = true;
         return Ok(refused);
+    }
+    if let Some(row) = &row {
+        snapshot.ledger.may_be_renewed(row, now_ms)?;
     }
     let longest_s = settings.max_certificate_life_s;
     let order = Order { identity, how: How::Renewed, life_s: None, longest_s, supersedes: Some(old), now_ms };

@@ -68,6 +68,12 @@ pub enum VaultError {
         /// Seconds until it is worth trying again.
         retry_after_s: u64,
     },
+    /// The identity has renewed many times lately and the certificate is young (429).
+    #[error("renewed too often: this certificate can be renewed in {retry_after_s} s")]
+    RenewedTooOften {
+        /// Seconds until it can.
+        retry_after_s: u64,
+    },
     /// The path does not take this operation (405).
     #[error("1 error occurred:\n\t* unsupported operation\n\n")]
     Unsupported,
@@ -102,7 +108,7 @@ impl VaultError {
             Self::ApprovalRejected { .. } => "approval-rejected",
             Self::BadRequest(_) => "bad-request",
             Self::WrongKey => "wrong-key",
-            Self::TooMany { .. } => "too-many",
+            Self::TooMany { .. } | Self::RenewedTooOften { .. } => "too-many",
             Self::RateLimited { .. } => "rate-limited",
             Self::Unsupported => "unsupported",
             Self::AuditUnavailable => "audit-unavailable",
@@ -124,7 +130,7 @@ impl VaultError {
             Self::Forbidden | Self::Preflight(_) | Self::NeedsApproval { .. } | Self::ApprovalRejected { .. } => 403,
             Self::NotFound | Self::NotFoundWith(_) | Self::NoRoute(_) => 404,
             Self::Unsupported => 405,
-            Self::TooMany { .. } | Self::RateLimited { .. } => 429,
+            Self::TooMany { .. } | Self::RateLimited { .. } | Self::RenewedTooOften { .. } => 429,
             Self::Integrity | Self::Internal => 500,
             Self::Sealed | Self::AuditUnavailable | Self::Unavailable(_) => 503,
             Self::Full => 507,

@@ -190,6 +190,7 @@ fn outcome_of(error: &VaultError) -> Outcome {
         VaultError::Forbidden
         | VaultError::Preflight(_)
         | VaultError::RateLimited { .. }
+        | VaultError::RenewedTooOften { .. }
         | VaultError::NeedsApproval { .. }
         | VaultError::ApprovalRejected { .. } => Outcome::Denied,
         VaultError::BadRequest(_) | VaultError::Unsupported => Outcome::Invalid,

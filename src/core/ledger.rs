@@ -23,6 +23,15 @@ pub(super) const KEEP_MS: u64 = 31 * 86_400_000;
 /// Rows removed along with one that is written.
 const SWEEP: usize = 4;
 
+/// Renewals of one identity in a day that are not looked at, and how many more for each certificate in force. An honest
+/// host makes one or two.
+const FREE_RENEWALS: usize = 64;
+const RENEWALS_EACH: usize = 4;
+/// The day.
+const RENEWALS_IN_MS: u64 = 86_400_000;
+/// Beyond them a certificate is renewed after this part of its life. Hosts renew at two thirds of it.
+const PAUSE_PART: u64 = 6;
+
 /// SHA-256 of a certificate.
 pub(super) type Fingerprint = [u8; 32];
 
@@ -238,6 +247,34 @@ impl Ledger {
         let held = self.0.read();
         let rows = held.rows.values().filter(|facts| facts.not_after_ms > now_ms);
         rows.filter(|facts| !facts.superseded && facts.revoked.is_none()).cloned().collect()
+    }
+
+    /// Whether a certificate may be renewed now. One that is young may not when its identity has had many renewals lately:
+    /// each leaves a row that is kept for weeks, so somebody who renews in a loop would fill the store. Others who share
+    /// the identity are not held up, because theirs are older.
+    ///
+    /// # Errors
+    /// [`VaultError::RenewedTooOften`].
+    pub(super) fn may_be_renewed(&self, row: &Row, now_ms: u64) -> Result<(), VaultError> {
+        let life_ms = row.not_after_ms.saturating_sub(row.issued_ms);
+        let from_ms = row.issued_ms.saturating_add(life_ms / PAUSE_PART);
+        if now_ms >= from_ms {
+            return Ok(());
+        }
+        let held = self.0.read();
+        let rows = held.by_identity.get(&row.identity).into_iter().flatten();
+        let (mut renewals, mut in_force) = (0_usize, 0_usize);
+        for facts in rows.filter_map(|fingerprint| held.rows.get(fingerprint)) {
+            let lately = facts.issued_ms.saturating_add(RENEWALS_IN_MS) > now_ms;
+            renewals += usize::from(facts.how == How::Renewed && lately);
+            in_force += usize::from(!facts.superseded && facts.revoked.is_none() && facts.not_after_ms > now_ms);
+        }
+        if renewals < FREE_RENEWALS.saturating_add(in_force.saturating_mul(RENEWALS_EACH)) {
+            return Ok(());
+        }
+        // Not longer than the pause itself, whatever the clock did.
+        let wait_ms = (from_ms - now_ms).min(life_ms / PAUSE_PART);
+        Err(VaultError::RenewedTooOften { retry_after_s: wait_ms.div_ceil(1_000).max(1) })
     }
 
     /// A few rows that nobody needs any more.

@@ -15,6 +15,7 @@ mod listening;
 mod lists;
 mod outsiders;
 mod pipeline;
+mod renewals;
 mod roles;
 mod rotation;
 mod routes;

@@ -31,7 +31,9 @@ impl VaultEnroller {
 fn refusal(error: &VaultError) -> EnrollError {
     match error {
         VaultError::BadRequest(_) => EnrollError::Malformed("the certificate request is malformed or its key too weak"),
-        VaultError::TooMany { retry_after_s } => EnrollError::TooMany { retry_after_s: *retry_after_s },
+        VaultError::TooMany { retry_after_s } | VaultError::RenewedTooOften { retry_after_s } => {
+            EnrollError::TooMany { retry_after_s: *retry_after_s }
+        }
         VaultError::Sealed => EnrollError::Unavailable("the vault is sealed"),
         VaultError::Forbidden | VaultError::NotFound => EnrollError::Refused,
         other => {

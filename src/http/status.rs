@@ -15,7 +15,9 @@ pub(super) fn failure(error: &VaultError, request_id: &str) -> Response {
         VaultError::NotFoundWith(warning) => {
             reply::envelope(status, request_id, reply::Parts::default(), std::slice::from_ref(warning), false)
         }
-        VaultError::TooMany { retry_after_s } | VaultError::RateLimited { retry_after_s, .. } => {
+        VaultError::TooMany { retry_after_s }
+        | VaultError::RateLimited { retry_after_s, .. }
+        | VaultError::RenewedTooOften { retry_after_s } => {
             let mut reply = reply::errors(status, Some(&error.to_string()));
             reply.headers_mut().insert(hyper::header::RETRY_AFTER, (*retry_after_s).into());
             reply

@@ -1,0 +1,61 @@
+//! How often a certificate is renewed, and what strangers cost.
+
+use super::identities::{HOUR_MS, Key, alarms, enroll, holder, string};
+use super::support::{Rig, json};
+use crate::core::{Caller, VaultError};
+
+/// Renews, and who the certificate is for then.
+fn renew(rig: &Rig, caller: &Caller, key: &Key) -> Result<Caller, VaultError> {
+    let reply = rig.write(caller, "sys/strongroom/renew", &key.body())?;
+    Ok(holder(rig, json(&reply)["certificate"].as_str().expect("PEM")))
+}
+
+/// Renews until it is refused. How often that went, the certificate and key before the last one, and the last one.
+fn exhaust(rig: &Rig, first: Caller) -> (usize, Caller, Key, Caller) {
+    let (mut before, mut now, mut key) = (first.clone(), first, Key::new());
+    for times in 0..500 {
+        let next = Key::new();
+        match renew(rig, &now, &next) {
+            Ok(caller) => (before, now, key) = (now, caller, next),
+            Err(error) => {
+                assert_eq!((error.status(), error.code()), (429, "too-many"), "{error}");
+                return (times, before, key, now);
+            }
+        }
+    }
+    panic!("one certificate was renewed five hundred times in a second");
+}
+
+#[test]
+fn renewals_without_end_are_slowed_and_honest_ones_are_not() {
+    let rig = Rig::new();
+    rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["create", "update"] }"#);
+    let shared = string(&rig, "app/web", r#","uses":2"#);
+    let (greedy, honest) = (Key::new(), Key::new());
+    let greedy = enroll(&rig, &shared, &greedy).expect("enrolled");
+    let honest = enroll(&rig, &shared, &honest).expect("enrolled");
+    let (greedy, honest) = (holder(&rig, &greedy.certificate), holder(&rig, &honest.certificate));
+    let (times, before, key, last) = exhaust(&rig, greedy);
+    assert_eq!(times, 64 + 4 * 2, "two hosts");
+    // A lost reply costs nothing, and the other host goes on when it is due.
+    assert_eq!(renew(&rig, &before, &key).expect("the same once more").fingerprint, last.fingerprint);
+    rig.clock.advance(15 * HOUR_MS);
+    renew(&rig, &honest, &Key::new()).expect("a renewal that is due");
+    // So does the one that had too many, at the pace of honest ones.
+    let mut now = renew(&rig, &last, &Key::new()).expect("after a sixth of its life");
+    for _ in 0..2 {
+        match renew(&rig, &now, &Key::new()) {
+            Err(error) => assert_eq!((error.status(), error.code()), (429, "too-many")),
+            Ok(_) => panic!("the day is not over"),
+        }
+        rig.clock.advance(8 * HOUR_MS);
+        now = renew(&rig, &now, &Key::new()).expect("after a sixth of its life");
+    }
+    // Everything was counted in the store: a restart forgives nothing.
+    let (times, _, _, last) = exhaust(&rig, now);
+    assert!((1..80).contains(&times), "{times} after a day");
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    assert!(matches!(renew(&rig, &last, &Key::new()), Err(error) if error.status() == 429));
+    assert!(alarms(&rig).is_empty(), "no copy, no freeze");
+}
