@@ -17,7 +17,7 @@ use crate::api::spiffe::SpiffeId;
 use crate::barrier::{MountId, Tx, View};
 use crate::crypto::Key;
 use crate::enroll::{ProofKey, grace_message};
-use crate::pki;
+use crate::pki::{self, AuthorityId};
 
 use super::committer::{Done, Job, Work};
 use super::error::VaultError;
@@ -158,8 +158,11 @@ pub(super) fn put(tx: &mut Tx<'_>, id: &str, record: &EnrollRecord) -> Result<()
 pub(super) async fn enroll(vault: &Vault, attempt: EnrollAttempt) -> Result<Enrolled, VaultError> {
     let remote = attempt.remote;
     let settings = Arc::clone(&vault.settings);
+    drop(vault.live().ok_or(VaultError::Sealed)?);
+    // Before anything is written down of it.
+    let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
     run(vault, "sys/strongroom/enroll", remote, move |tx, snapshot, now_ms| {
-        use_string(tx, snapshot, &attempt, &settings, now_ms)
+        use_string(tx, snapshot, &attempt, &request, &settings, now_ms)
     })
     .await
 }
@@ -171,8 +174,11 @@ pub(super) async fn enroll(vault: &Vault, attempt: EnrollAttempt) -> Result<Enro
 pub(super) async fn renew_expired(vault: &Vault, attempt: GraceAttempt) -> Result<Enrolled, VaultError> {
     let remote = attempt.remote;
     let settings = Arc::clone(&vault.settings);
+    let live = vault.live().ok_or(VaultError::Sealed)?;
+    let shown = shown(&live.snapshot.load(), &attempt, &settings.trust_domain)?;
+    drop(live);
     run(vault, "sys/strongroom/enroll/renew", remote, move |tx, snapshot, now_ms| {
-        let identity = expired(snapshot, &attempt, &settings.trust_domain, now_ms)?;
+        let identity = expired(snapshot, shown, remote, &settings.trust_domain, now_ms)?;
         replace(tx, snapshot, &identity.0, identity.1, &attempt.csr, &settings, now_ms)
     })
     .await
@@ -275,12 +281,12 @@ fn use_string(
     tx: &mut Tx<'_>,
     snapshot: &Snapshot,
     attempt: &EnrollAttempt,
+    request: &pki::Csr,
     settings: &Settings,
     now_ms: u64,
 ) -> Result<Outcome, VaultError> {
     let id = hex(&attempt.id);
     let mut record = read(&tx.view(MountId::ENROLMENTS), &id)?.ok_or(VaultError::Forbidden)?;
-    let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
     let mut length = Ok(0);
     let key = Key::fill_with(|key| length = STANDARD.decode_slice(&record.key, key));
     if length != Ok(32) {
@@ -386,23 +392,33 @@ pub(super) fn replace(
     Outcome::of(issued, identity, places)
 }
 
-/// Checks everything about an expired certificate that its holder shows.
-fn expired(
-    snapshot: &Snapshot,
-    attempt: &GraceAttempt,
-    trust_domain: &str,
-    now_ms: u64,
-) -> Result<(SpiffeId, ledger::Fingerprint), VaultError> {
+/// An expired certificate whose key signed the request, and the authority that it is of.
+type Shown = (pki::peer::Peer, AuthorityId);
+
+/// Checks what an expired certificate and its key say by themselves. It costs no commit and no line of the audit log, so
+/// that strangers cannot fill either.
+fn shown(snapshot: &Snapshot, attempt: &GraceAttempt, trust_domain: &str) -> Result<Shown, VaultError> {
     use rustls_pki_types::{CertificateDer, pem::PemObject as _};
     let malformed = || VaultError::BadRequest("field \"certificate\" is not a certificate in PEM".to_owned());
     let der = CertificateDer::from_pem_slice(attempt.certificate.as_bytes()).map_err(|_| malformed())?;
+    let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
     let peer = pki::peer::inspect(&der, trust_domain).map_err(|_| VaultError::Forbidden)?;
     let authority = snapshot.authorities.trust().signer_of(&der).ok_or(VaultError::Forbidden)?;
-    let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
     let message = grace_message(&attempt.exporter, &request.der);
     if !pki::verify_signature(&der, attempt.scheme, &message, &attempt.signature) {
         return Err(VaultError::Forbidden);
     }
+    Ok((peer, authority))
+}
+
+/// Whether the holder of an expired certificate may still renew it.
+fn expired(
+    snapshot: &Snapshot,
+    (peer, authority): Shown,
+    remote: std::net::SocketAddr,
+    trust_domain: &str,
+    now_ms: u64,
+) -> Result<(SpiffeId, ledger::Fingerprint), VaultError> {
     let caller = Caller {
         identity: Arc::new(peer.identity.clone()),
         origin: Origin::Own(authority),
@@ -410,7 +426,7 @@ fn expired(
         not_before_ms: peer.not_before_ms,
         // The one thing that may be wrong with it.
         not_after_ms: u64::MAX,
-        remote: attempt.remote.to_string(),
+        remote: remote.to_string(),
         request_id: String::new(),
         bundle: None,
         token: None,

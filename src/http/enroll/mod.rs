@@ -76,7 +76,7 @@ pub enum EnrollError {
     /// 403, the same for every reason. Its source waits longer each time.
     #[error("enrolment refused")]
     Refused,
-    /// 400: what was sent cannot be read.
+    /// 400: what was sent cannot be read. Its source waits as after a refusal.
     #[error("{0}")]
     Malformed(&'static str),
     /// 429 with `Retry-After`.

@@ -178,7 +178,8 @@ impl Desk {
                 reply::raw(StatusCode::OK, &enrolled)
             }
             Err(error) => {
-                if error == EnrollError::Refused {
+                // What cannot be read was work as well, and an honest client sends it once at most.
+                if matches!(error, EnrollError::Refused | EnrollError::Malformed(_)) {
                     self.sources.refused(source, Instant::now());
                     tracing::warn!(remote = %channel.remote, "enrolment refused");
                 }
