@@ -22,6 +22,7 @@ mod routes;
 mod sessions;
 mod share_sets;
 mod spelling;
+mod strings;
 mod support;
 mod tokens;
 mod values;

@@ -40,8 +40,8 @@ pub struct CreateArgs {
     /// Life of the string, such as 10m; at most 7d.
     #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = span)]
     ttl: Ttl,
-    /// How many hosts can use it.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// How many hosts can use it, at most 5000.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     uses: u32,
     /// Network from which it can be used; repeat for several. From anywhere when left out.
     #[arg(long = "cidr", value_name = "NETWORK", value_delimiter = ',')]

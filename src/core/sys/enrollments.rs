@@ -25,8 +25,8 @@ use super::{Change, Inquiry, data, number_field, only_fields, texts_field};
 const DEFAULT_TTL_S: u64 = 600;
 /// Longest life of a string, seconds.
 const MAX_TTL_S: u64 = 7 * 86_400;
-/// Most uses of one string.
-const MAX_USES: u64 = 10_000;
+/// Most uses of one string. Each adds some 180 bytes to its record, which must stay below a MiB.
+const MAX_USES: u64 = 5_000;
 /// Most networks of one string.
 const MAX_NETWORKS: usize = 32;
 

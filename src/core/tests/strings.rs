@@ -1,0 +1,60 @@
+//! How often a string works, and what ends it.
+
+use std::sync::Arc;
+
+use super::identities::{Key, alarms, enroll};
+use super::support::{Rig, json, wait};
+use crate::core::committer::{Done, Job, Work};
+use crate::core::enroll::{self as strings, Use};
+use crate::core::facts::Facts;
+use crate::core::{Reply, VaultError};
+use crate::enroll::EnrollString;
+
+/// Changes records as the vault itself.
+fn change(rig: &Rig, work: impl FnOnce(&mut crate::barrier::Tx<'_>) -> Result<(), VaultError> + Send + 'static) {
+    let live = rig.vault.live().expect("open");
+    let ports = &rig.vault.ports;
+    let facts = Facts::own(super::support::DOMAIN, "test", "test".to_owned(), ports.clock.now_ms(), &*ports.random);
+    let (sender, answer) = tokio::sync::oneshot::channel();
+    let work = Work::Records(Box::new(move |tx, _, _| work(tx).map(|()| Done::of(Reply::none()))));
+    live.committer.submit(Job { facts: Arc::new(facts.expect("made")), work, answer: sender }).expect("queued");
+    wait(answer).expect("answered").expect("done");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_string_works_as_often_as_it_says() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#);
+    let mut networks: Vec<String> = (1..32).map(|n| format!("2001:db8:ffff:ffff:ffff:ffff:ffff:{n:x}/128")).collect();
+    networks.push("192.0.2.0/24".to_owned());
+    let make = |uses: usize| {
+        let body = serde_json::json!({
+            "addresses": ["a.rather.long.name.of.the.vault.example:8201"],
+            "cidr": networks,
+            "uses": uses,
+        });
+        rig.write(&operator, "sys/strongroom/enrollments/app/web", &body.to_string())
+    };
+    let most = (1..=10_000).rev().step_by(500).find(|uses| make(*uses).is_ok()).expect("one is allowed");
+    let made = json(&make(most).expect("made"));
+    assert_eq!(most, 5_000, "what docs and command say");
+    assert!(matches!(make(most + 1), Err(VaultError::BadRequest(_))));
+    let open = EnrollString::parse(made["string"].as_str().expect("text")).expect("legal");
+    let (id, now_ms) = (made["id"].as_str().expect("text").to_owned(), u64::MAX / 2);
+    change(&rig, move |tx| {
+        let mut record = strings::read(&tx.view(crate::barrier::MountId::ENROLMENTS), &id)?.expect("there");
+        for n in 1..most {
+            let digest = crate::crypto::hash::sha256(&[&n.to_be_bytes()]);
+            record.used.push(Use { at_ms: now_ms, key: hex(&digest), certificate: hex(&digest) });
+        }
+        strings::put(tx, &id, &record)
+    });
+    enroll(&rig, &open, &Key::new()).expect("the last use");
+    assert!(matches!(enroll(&rig, &open, &Key::new()), Err(VaultError::Forbidden)));
+    assert_eq!(alarms(&rig), ["enrolment-string-used-again"]);
+}
