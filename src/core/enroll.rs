@@ -117,6 +117,49 @@ pub(super) struct EnrollRecord {
     pub used: Vec<Use>,
     /// Addresses of the vault that the string names.
     pub addresses: Vec<String>,
+    /// Id of the authority whose key the string names, hexadecimal. It is worth something while that one signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+}
+
+/// What a string is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// For at least one more key.
+    Open,
+    /// Every use is taken.
+    Used,
+    /// Its time is over.
+    Expired,
+    /// A host that is given it would not believe the listener: another authority signs.
+    Void,
+}
+
+impl State {
+    /// The word in listings.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Used => "used",
+            Self::Expired => "expired",
+            Self::Void => "void",
+        }
+    }
+}
+
+impl EnrollRecord {
+    /// Its state while `active` signs.
+    pub(super) fn state(&self, active: Option<AuthorityId>, now_ms: u64) -> State {
+        if self.used.len() >= usize::try_from(self.uses).unwrap_or(usize::MAX) {
+            State::Used
+        } else if self.expires_ms <= now_ms {
+            State::Expired
+        } else if self.authority.is_some() && self.authority != active.map(|id| id.hex()) {
+            State::Void
+        } else {
+            State::Open
+        }
+    }
 }
 
 /// One use of a string.
@@ -316,6 +359,10 @@ fn use_string(
     }
     // A clock that was set back must not bring an old string to life.
     if now_ms >= record.expires_ms || now_ms.saturating_add(60_000) < record.created_ms {
+        return Err(VaultError::Forbidden);
+    }
+    let active = snapshot.authorities.active().map(|facts| facts.id);
+    if record.state(active, now_ms) == State::Void {
         return Err(VaultError::Forbidden);
     }
     let standing = identity::read(&tx.view(identity::IDENTITIES), &record.identity)?;

@@ -302,6 +302,9 @@ fn step(session: &Session, connection: &Connection, id: &str, verb: &str, force:
     session.client.identities().authority_step(id, verb, force).map_err(|error| {
         let failure = Failure::from(error);
         let hint = match (failure.code, verb) {
+            (Code::Refused, "activate") if failure.message.contains("enrolment strings") => {
+                "see them: strongroom enroll list; wait until they are used, delete them, or --force to make them void"
+            }
             (Code::Refused, "trust" | "activate") if failure.message.contains("\"force\"") => MISSING,
             (Code::Refused, "remove") if failure.message.contains("\"force\"") => {
                 "wait until they have renewed their certificates, or --force to cut them off"

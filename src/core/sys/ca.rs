@@ -20,14 +20,14 @@ use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId, Revocation};
 use super::super::authorities::{self, Authorities, AuthorityFacts, AuthorityRecord, Stage};
 use super::super::committer::Done;
 use super::super::error::VaultError;
-use super::super::identity::OUTSIDE;
+use super::super::identity::{self, OUTSIDE};
 use super::super::issue::{self, Order, Remark, refusal};
 use super::super::ledger::How;
 use super::super::mount::hex;
 use super::super::snapshot::{Snapshot, Touch};
 use super::super::{Caller, Live, Origin, Settings};
 use super::certificates::{required, seconds};
-use super::{Change, Inquiry, data, flag_field, only_fields};
+use super::{Change, Inquiry, data, enrollments, flag_field, only_fields};
 
 /// Names shown of those who hold a step up.
 const MAX_NAMED: usize = 20;
@@ -151,6 +151,7 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
         ("activate", Stage::Trusted) => {
             everybody_has_the_bundle(change, force)?;
             if let Some(active) = known.active() {
+                nobody_waits_with_a_string(tx, change, active.id, force)?;
                 let tainted = active.record.tainted;
                 authorities::advance(tx, active.id, Stage::Retiring, tainted, change.now_ms)?;
             }
@@ -338,6 +339,26 @@ fn everybody_has_the_bundle(change: &Change<'_>, force: bool) -> Result<(), Vaul
         return Ok(());
     }
     Err(held_up("not everybody has fetched the new authorities", &names))
+}
+
+/// Strings name the key of the authority that signs: hosts that have not used theirs by then need another one.
+fn nobody_waits_with_a_string(
+    tx: &Tx<'_>,
+    change: &Change<'_>,
+    active: AuthorityId,
+    force: bool,
+) -> Result<(), VaultError> {
+    if force {
+        return Ok(());
+    }
+    let enabled = |path: &str| {
+        Ok(identity::read(&tx.view(identity::IDENTITIES), path)?.is_some_and(|record| record.disabled.is_none()))
+    };
+    let names = enrollments::open_under(&tx.view(MountId::ENROLMENTS), active, enabled, change.now_ms)?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(held_up("enrolment strings that are open would be void", &names))
 }
 
 fn held_up(what: &str, names: &[String]) -> VaultError {

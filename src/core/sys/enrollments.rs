@@ -1,19 +1,19 @@
 //! `sys/strongroom/enrollments`: one-time strings with which a host gets its first certificate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::api::time::rfc3339_nano;
-use crate::barrier::{MountId, Tx};
+use crate::barrier::{MountId, Tx, View};
 use crate::engine::Reply;
 use crate::enroll::EnrollString;
-use crate::pki;
+use crate::pki::{self, AuthorityId};
 
 use super::super::committer::Done;
-use super::super::enroll::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, is_network};
+use super::super::enroll::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, State, is_network};
 use super::super::error::VaultError;
 use super::super::identity;
 use super::super::listening::Pin;
@@ -79,11 +79,11 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     }
     sweep(tx, change.now_ms)?;
 
-    let pin = match change.snapshot.pin() {
-        Pin::Key(pin) => pin,
+    let (pin, authority) = match change.snapshot.pin() {
+        Pin::Key(pin) => (pin, None),
         Pin::Signing => {
             let active = change.snapshot.authorities.active().ok_or(VaultError::Integrity)?;
-            pki::key_fingerprint(&active.der).ok_or(VaultError::Integrity)?
+            (pki::key_fingerprint(&active.der).ok_or(VaultError::Integrity)?, Some(active.id.hex()))
         }
         Pin::Unknown => {
             return Err(bad("the listener's certificate is of an outside PKI whose root is not known: \
@@ -106,6 +106,7 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
         certificate_life_s,
         used: Vec::new(),
         addresses,
+        authority,
     };
     enroll::put(tx, &id, &record)?;
     let text = string.print();
@@ -152,16 +153,10 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         key_info: BTreeMap<String, Shown>,
     }
     let view = inquiry.live.barrier.view(MountId::ENROLMENTS);
+    let active = inquiry.snapshot.authorities.active().map(|facts| facts.id);
     let mut found = BTreeMap::new();
     for name in view.entries()? {
         let Some(record) = enroll::read(&view, &name)? else { continue };
-        let state = if record.used.len() >= usize::try_from(record.uses).unwrap_or(usize::MAX) {
-            "used"
-        } else if record.expires_ms <= inquiry.now_ms {
-            "expired"
-        } else {
-            "open"
-        };
         let shown = Shown {
             identity: record.identity.clone(),
             created: rfc3339_nano(record.created_ms),
@@ -170,12 +165,30 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
             uses: record.uses,
             used: record.used.len(),
             cidr: record.cidrs.clone(),
-            state,
+            state: record.state(active, inquiry.now_ms).as_str(),
         };
         found.insert(name, shown);
     }
     let keys = found.keys().cloned().collect();
     Ok(Reply { lists_keys: true, ..data(&Listing { keys, key_info: found })? })
+}
+
+/// Whose strings would be void when another authority than `active` signs: the identities, each once.
+pub(super) fn open_under(
+    view: &View<'_>,
+    active: AuthorityId,
+    enabled: impl Fn(&str) -> Result<bool, VaultError>,
+    now_ms: u64,
+) -> Result<Vec<String>, VaultError> {
+    let mut identities = BTreeSet::new();
+    for name in view.entries()? {
+        let Some(record) = enroll::read(view, &name)? else { continue };
+        let bound = record.authority.as_deref() == Some(&*active.hex());
+        if bound && record.state(Some(active), now_ms) == State::Open && enabled(&record.identity)? {
+            identities.insert(record.identity.clone());
+        }
+    }
+    Ok(identities.into_iter().collect())
 }
 
 /// Makes a string useless, by its id.

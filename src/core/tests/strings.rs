@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::identities::{Key, alarms, enroll};
+use super::identities::{Key, alarms, bundle, enroll, string};
 use super::support::{Rig, json, wait};
 use crate::core::committer::{Done, Job, Work};
 use crate::core::enroll::{self as strings, Use};
 use crate::core::facts::Facts;
-use crate::core::{Reply, VaultError};
+use crate::core::{Caller, Reply, VaultError};
 use crate::enroll::EnrollString;
 
 /// Changes records as the vault itself.
@@ -57,4 +57,49 @@ fn a_string_works_as_often_as_it_says() {
     enroll(&rig, &open, &Key::new()).expect("the last use");
     assert!(matches!(enroll(&rig, &open, &Key::new()), Err(VaultError::Forbidden)));
     assert_eq!(alarms(&rig), ["enrolment-string-used-again"]);
+}
+
+#[test]
+fn open_strings_hold_up_the_next_authority_and_are_marked_when_it_signs() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    for identity in ["app/used", "app/late", "app/open"] {
+        rig.admit(identity, "app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#);
+    }
+    enroll(&rig, &string(&rig, "app/used", ""), &Key::new()).expect("enrolled");
+    rig.write(&operator, "sys/strongroom/disable/app/used", "{}").expect("it holds up nothing by its certificate");
+    string(&rig, "app/late", r#","ttl":"1s""#);
+    let open = string(&rig, "app/open", r#","ttl":"1h""#);
+    let ca = |path: &str, body: &str| rig.write(&operator, &format!("sys/strongroom/ca/{path}"), body);
+    let id = json(&ca("prepare", "{}").expect("prepared"))["id"].as_str().expect("text").to_owned();
+    rig.clock.advance(2_000);
+    let up_to_date = Caller { bundle: bundle(&rig), ..operator.clone() };
+    rig.read(&up_to_date, "sys/strongroom/ca/stragglers").expect("seen");
+    ca(&format!("{id}/trust"), "{}").expect("strings do not matter here");
+    match ca(&format!("{id}/activate"), "{}") {
+        Err(VaultError::BadRequest(text)) => {
+            assert!(text.contains("app/open") && text.contains(r#""force""#), "{text}");
+            assert!(!text.contains("app/used") && !text.contains("app/late"), "{text}");
+        }
+        other => panic!("expected to be held up, got {:?}", other.err()),
+    }
+    let state = |of: &EnrollString| {
+        let shown = rig.read(&operator, "sys/strongroom/enrollments").expect("listed");
+        shown["key_info"][hex(of.id())]["state"].as_str().expect("text").to_owned()
+    };
+    assert_eq!(state(&open), "open");
+    ca(&format!("{id}/activate"), r#"{"force":true}"#).expect("forced");
+    assert_eq!(state(&open), "void", "its pin is of the authority before");
+    let next = string(&rig, "app/open", "");
+    assert_eq!(state(&next), "open");
+    assert!(matches!(enroll(&rig, &open, &Key::new()), Err(VaultError::Forbidden)), "void is void");
+    enroll(&rig, &next, &Key::new()).expect("enrolled");
+    // Without open strings nothing holds it up.
+    let id = json(&ca("prepare", "{}").expect("prepared"))["id"].as_str().expect("text").to_owned();
+    ca(&format!("{id}/trust"), r#"{"force":true}"#).expect("forced");
+    rig.write(&operator, "sys/strongroom/disable/app/open", "{}").expect("disabled");
+    let up_to_date = Caller { bundle: bundle(&rig), ..operator.clone() };
+    rig.clock.advance(2_000);
+    rig.read(&up_to_date, "sys/strongroom/ca/stragglers").expect("seen");
+    ca(&format!("{id}/activate"), "{}").expect("nobody is cut off");
 }
