@@ -31,6 +31,7 @@ mod pipeline;
 mod ports;
 mod request;
 mod rescue;
+mod revocations;
 mod roles;
 mod rotation;
 mod sessions;
@@ -60,7 +61,7 @@ use crate::api::sys::{CertificateReply, Health, Leader, Mark, SealStatus};
 use crate::audit::{AuditError, Broker};
 use crate::barrier::Barrier;
 use crate::limits::Accounts;
-use crate::pki::{Bundle, Trust};
+use crate::pki::{AuthorityId, Bundle, Trust};
 
 pub use approvals::{ApprovalRules, Guarded};
 pub use caller::{Caller, IdentityPattern, Opener, Origin};
@@ -115,6 +116,7 @@ struct Live {
     audit: Arc<Broker>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     sightings: Arc<Sightings>,
+    revocations: revocations::Revocations,
     accounts: Accounts,
     committer: Arc<Committer>,
     keeper: Keeper,
@@ -294,18 +296,14 @@ impl Vault {
         crate::pki::subject_of(&snapshot.authorities.active()?.der)
     }
 
-    /// The revocation list of the authority that signs, DER (RFC 5280 section 5).
+    /// The revocation list of one authority that is accepted, or of the one that signs, DER (RFC 5280 section 5); up to a
+    /// minute old. Blocking.
     ///
     /// # Errors
-    /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
-    pub fn revocation_list(&self) -> Result<Vec<u8>, VaultError> {
-        use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject as _};
-        let live = self.live().ok_or(VaultError::Sealed)?;
-        let snapshot = live.snapshot.load_full();
-        let facts = snapshot.authorities.active().ok_or(VaultError::Integrity)?;
-        let pem = sys::ca::list_of(&live, &snapshot, facts, self.ports.clock.now_ms())?;
-        let der = CertificateRevocationListDer::from_pem_slice(pem.as_bytes()).map_err(|_| VaultError::Internal)?;
-        Ok(der.to_vec())
+    /// [`VaultError::Sealed`]; [`VaultError::NotFound`] for an authority that is unknown or not accepted;
+    /// [`VaultError::Integrity`], [`VaultError::Internal`].
+    pub fn revocation_list(&self, authority: Option<AuthorityId>) -> Result<Vec<u8>, VaultError> {
+        revocations::list(self, authority)
     }
 
     /// Writes down who was seen when, and which roots the listener had. The daemon calls it now and then. Blocking.

@@ -16,6 +16,7 @@ mod lists;
 mod outsiders;
 mod pipeline;
 mod renewals;
+mod revocations;
 mod roles;
 mod rotation;
 mod routes;

@@ -24,6 +24,7 @@ use super::caller::Opener;
 use super::committer::{Bench, Committer};
 use super::error::VaultError;
 use super::request::UnsealKey;
+use super::revocations::Revocations;
 use super::rotation::slots::Secret;
 use super::rotation::{Desk, Keeper, Rotator};
 use super::shares::Shares;
@@ -236,7 +237,8 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     if vault.settings.kdf.is_some() && matches!(secret, Secret::Passphrase(_) | Secret::Both { .. }) {
         keeper.raise_cost(vault, secret)?;
     }
-    Ok(Live { barrier, audit, snapshot, sightings, accounts: Accounts::default(), committer, keeper, rotator })
+    let (accounts, revocations) = (Accounts::default(), Revocations::default());
+    Ok(Live { barrier, audit, snapshot, sightings, revocations, accounts, committer, keeper, rotator })
 }
 
 /// Says so when the configuration asks for more operators than there are: nothing that is guarded can be done, and only

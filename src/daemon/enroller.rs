@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::core::{self, EnrollAttempt, GraceAttempt, Vault, VaultError};
 use crate::http::enroll::{Decision, Enroll, EnrollError, Enrolled, Enroller, GraceRenewal};
+use crate::pki::AuthorityId;
 
 /// The vault, asked by machines that have no certificate.
 pub struct VaultEnroller {
@@ -61,11 +62,14 @@ impl Enroller for VaultEnroller {
         })
     }
 
-    fn revoked(&self) -> Decision<'_, Vec<u8>> {
+    fn revoked(&self, authority: Option<AuthorityId>) -> Decision<'_, Vec<u8>> {
         Box::pin(async move {
             let vault = Arc::clone(&self.vault);
-            let list = tokio::task::spawn_blocking(move || vault.revocation_list()).await;
-            list.unwrap_or(Err(VaultError::Internal)).map_err(|error| refusal(&error))
+            let list = tokio::task::spawn_blocking(move || vault.revocation_list(authority)).await;
+            list.unwrap_or(Err(VaultError::Internal)).map_err(|error| match error {
+                VaultError::NotFound => EnrollError::Unknown,
+                error => refusal(&error),
+            })
         })
     }
 }

@@ -11,6 +11,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConnection, StreamOwned};
 use strongroom::http::Limits;
 use strongroom::http::enroll::{self, Decision, Enroll, EnrollError, Enrolled, Enroller, GraceRenewal};
+use strongroom::pki::AuthorityId;
 use tokio::sync::watch;
 
 use crate::support::raw::{Raw, Reply, config};
@@ -57,8 +58,14 @@ impl Enroller for Fake {
         Box::pin(async { Ok(granted("spiffe://example.org/app/old")) })
     }
 
-    fn revoked(&self) -> Decision<'_, Vec<u8>> {
-        Box::pin(async { Ok(vec![0x30, 0, 0x7f]) })
+    fn revoked(&self, authority: Option<AuthorityId>) -> Decision<'_, Vec<u8>> {
+        Box::pin(async move {
+            match authority.map(|id| id.0[15]) {
+                None => Ok(vec![0x30, 0, 0x7f]),
+                Some(15) => Ok(vec![0x30, 0]),
+                Some(_) => Err(EnrollError::Unknown),
+            }
+        })
     }
 }
 
@@ -206,6 +213,15 @@ fn renewals_and_the_list_of_the_revoked_are_passed_on() {
     let _ = std::io::Read::read_to_string(&mut raw.0, &mut head);
     let head = head.to_lowercase();
     assert!(head.contains("200 ok") && head.contains("application/pkix-crl") && head.contains("content-length: 3"));
+    let of = |rest: &str| desk.connect().unwrap().0.get(&format!("sys/strongroom/crl{rest}")).unwrap();
+    let one = of(&format!("/{GOOD}"));
+    assert_eq!((one.status, one.header("content-type")), (200, Some("application/pkix-crl")));
+    assert_eq!(one.body, "0\0", "the list of that authority");
+    let unknown = of(&format!("/{}", GOOD.replace('f', "e")));
+    assert_eq!((unknown.status, &*unknown.body), (404, r#"{"errors":["no such authority"]}"#));
+    for bad in ["/", "/x", &format!("/{}", GOOD.to_uppercase()), &format!("/{GOOD}/"), &format!("//{GOOD}")] {
+        assert_eq!(of(bad).status, 404, "{bad}");
+    }
 }
 
 #[test]

@@ -283,8 +283,8 @@ pub(in crate::core) fn list_of(
     let revoked = snapshot.revoked_by(facts.id, now_ms);
     let revoked: Vec<Revocation> = revoked.into_iter().map(|(serial, at_ms)| Revocation { serial, at_ms }).collect();
     let authority = authorities::with_key(&live.barrier.view(MountId::CA), facts)?;
-    // The number grows with time, which is all that it must do.
-    authority.revocation_list(&revoked, now_ms, now_ms, now_ms.saturating_add(CRL_LIFE_MS)).map_err(refusal)
+    let number = live.revocations.number(now_ms);
+    authority.revocation_list(&revoked, number, now_ms, now_ms.saturating_add(CRL_LIFE_MS)).map_err(refusal)
 }
 
 fn create(

@@ -12,6 +12,8 @@ use std::pin::Pin;
 
 use serde::Serialize;
 
+use crate::pki::AuthorityId;
+
 pub use serve::serve;
 
 /// The connection that a request came over.
@@ -79,6 +81,9 @@ pub enum EnrollError {
     /// 400: what was sent cannot be read. Its source waits as after a refusal.
     #[error("{0}")]
     Malformed(&'static str),
+    /// 404: no such authority, or none that is accepted.
+    #[error("no such authority")]
+    Unknown,
     /// 429 with `Retry-After`.
     #[error("too many requests")]
     TooMany {
@@ -101,6 +106,6 @@ pub trait Enroller: Send + Sync + 'static {
     /// A certificate in place of one that has run out.
     fn renew(&self, asked: GraceRenewal) -> Decision<'_, Enrolled>;
 
-    /// The list of revoked certificates, DER (RFC 5280 section 5).
-    fn revoked(&self) -> Decision<'_, Vec<u8>>;
+    /// The list of revoked certificates of an authority, or of the one that signs, DER (RFC 5280 section 5).
+    fn revoked(&self, authority: Option<AuthorityId>) -> Decision<'_, Vec<u8>>;
 }

@@ -27,9 +27,11 @@ use crate::http::source::{Source, Sources};
 use crate::http::status::Refusal;
 use crate::http::tls::Tls;
 use crate::http::{ServeError, browser, reply, request};
+use crate::pki::AuthorityId;
 
 /// RFC 9266 section 2.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+const CRL: &str = "/v1/sys/strongroom/crl";
 /// Longest life of one connection after its handshake.
 const WHOLE: Duration = Duration::from_secs(60);
 
@@ -56,7 +58,8 @@ pub async fn serve(
     let router = Router::new()
         .route("/v1/sys/strongroom/enroll", any(enroll))
         .route("/v1/sys/strongroom/enroll/renew", any(renew))
-        .route("/v1/sys/strongroom/crl", any(revoked))
+        .route(CRL, any(revoked))
+        .route("/v1/sys/strongroom/crl/{authority}", any(revoked))
         .fallback(nothing)
         .with_state(desk);
     accept_all(listener, limits, sources, shutdown, move |stream, remote, admission, shutdown| {
@@ -139,7 +142,14 @@ async fn revoked(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
     if !matches!(*http.method(), Method::GET | Method::HEAD) {
         return not_allowed();
     }
-    match desk.enroller.revoked().await {
+    let authority = match http.uri().path().strip_prefix(CRL) {
+        None | Some("") => None,
+        Some(id) => match AuthorityId::parse(id.strip_prefix('/').unwrap_or(id)) {
+            None => return failure(EnrollError::Unknown),
+            found => found,
+        },
+    };
+    match desk.enroller.revoked(authority).await {
         Ok(list) => {
             let mut reply = Response::new(axum::body::Body::from(list));
             reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/pkix-crl"));
@@ -197,6 +207,7 @@ fn failure(error: EnrollError) -> Response {
     let status = match error {
         EnrollError::Refused => StatusCode::FORBIDDEN,
         EnrollError::Malformed(_) => StatusCode::BAD_REQUEST,
+        EnrollError::Unknown => StatusCode::NOT_FOUND,
         EnrollError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
         EnrollError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
