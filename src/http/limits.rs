@@ -11,7 +11,8 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one identity; more are closed after the handshake.
     pub connections_per_identity: usize,
-    /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time; more are closed unread.
+    /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time; more are closed unread. By default at
+    /// most an eighth of all connections: eight sources must work together before others wait.
     pub handshakes_per_source: usize,
     /// Handshakes of one source a second, sustained; five times as many in a burst.
     pub handshake_rate_per_source: u32,
@@ -40,7 +41,7 @@ impl Default for Limits {
         Self {
             connections: 1024,
             connections_per_identity: 64,
-            handshakes_per_source: 256,
+            handshakes_per_source: 128,
             handshake_rate_per_source: 200,
             body_bytes: (1 << 20) + (64 << 10),
             head_bytes: 16 << 10,
@@ -60,7 +61,7 @@ impl Limits {
     #[must_use]
     pub fn enrolment() -> Self {
         Self {
-            connections: 64,
+            connections: 128,
             handshakes_per_source: 16,
             handshake_rate_per_source: 20,
             body_bytes: 64 << 10,

@@ -1,5 +1,6 @@
 //! The listener for machines without a certificate, with a decider of the test's own behind it.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use strongroom::http::enroll::{self, Decision, Enroll, EnrollError, Enrolled, En
 use strongroom::pki::AuthorityId;
 use tokio::sync::watch;
 
+use crate::flood::{BEGUN, allow_many_files, connect_from};
 use crate::support::raw::{Raw, Reply, config};
 use crate::support::server::Server;
 
@@ -93,8 +95,13 @@ impl Desk {
 
     /// A connection without a client certificate, its handshake done, and its exporter.
     fn connect(&self) -> std::io::Result<(Raw, [u8; 32])> {
-        let mut tcp = TcpStream::connect(self.address)?;
+        let tcp = TcpStream::connect(self.address)?;
         tcp.set_read_timeout(Some(Duration::from_secs(15)))?;
+        self.over(tcp)
+    }
+
+    /// As [`Desk::connect`], over this connection.
+    fn over(&self, mut tcp: TcpStream) -> std::io::Result<(Raw, [u8; 32])> {
         let config = config(&self.server, None, &[&TLS13]);
         let mut tls = ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
         while tls.is_handshaking() {
@@ -102,6 +109,14 @@ impl Desk {
         }
         let exporter = tls.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).unwrap();
         Ok((Raw(StreamOwned::new(tls, tcp)), exporter))
+    }
+
+    /// A machine elsewhere enrols, and how long that took.
+    fn honest(&self) -> Duration {
+        let start = Instant::now();
+        let (mut raw, exporter) = self.over(connect_from("127.0.0.2", self.address)).unwrap();
+        assert_eq!(raw.ask(&post(ENROLL, &body(GOOD, "request", &exporter))).unwrap().status, 200);
+        start.elapsed()
     }
 
     fn post(&self, path: &str, body: &str) -> Reply {
@@ -210,7 +225,7 @@ fn renewals_and_the_list_of_the_revoked_are_passed_on() {
     let mut raw = desk.connect().unwrap().0;
     raw.send(b"HEAD /v1/sys/strongroom/crl HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut head = String::new();
-    let _ = std::io::Read::read_to_string(&mut raw.0, &mut head);
+    let _ = raw.0.read_to_string(&mut head);
     let head = head.to_lowercase();
     assert!(head.contains("200 ok") && head.contains("application/pkix-crl") && head.contains("content-length: 3"));
     let of = |rest: &str| desk.connect().unwrap().0.get(&format!("sys/strongroom/crl{rest}")).unwrap();
@@ -235,4 +250,85 @@ fn one_source_cannot_take_every_place() {
         assert!(start.elapsed() < Duration::from_secs(5), "closed connections still count");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+#[test]
+fn half_open_handshakes_of_one_source_leave_room_to_enrol() {
+    allow_many_files();
+    let desk = Desk::open(Limits::enrolment());
+    desk.honest();
+    let (mut open, mut slowest) = (Vec::with_capacity(1_000), Duration::ZERO);
+    while open.len() < 1_000 {
+        let mut stream = TcpStream::connect(desk.address).unwrap();
+        let _ = stream.write_all(&BEGUN);
+        open.push(stream);
+        if open.len() % 100 == 0 {
+            slowest = slowest.max(desk.honest());
+        }
+    }
+    println!("1000 half-open handshakes: the other source waited {slowest:?} at most");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+}
+
+#[test]
+fn seven_sources_together_leave_room_to_enrol() {
+    let desk = Desk::open(Limits::enrolment());
+    // Each begins more than it may hold. Eight could hold every place.
+    let begin = |n: usize| {
+        let mut stream = connect_from(&format!("127.0.0.{}", 3 + n % 7), desk.address);
+        let _ = stream.write_all(&BEGUN);
+        stream
+    };
+    let open: Vec<_> = (0..7 * 20).map(begin).collect();
+    let waited = desk.honest();
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    drop(open);
+}
+
+#[test]
+fn a_byte_a_second_holds_no_place_for_long() {
+    let desk = Desk::open(Limits::enrolment());
+    let (start, second) = (Instant::now(), Duration::from_secs(1));
+    let head = format!("POST {ENROLL} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\nX-Filler: ");
+    std::thread::scope(|scope| {
+        // In the handshake, in the head and in the body of a request: when the place is free again, at the latest.
+        let handshake = scope.spawn(|| {
+            let mut stream = connect_from("127.0.0.3", desk.address);
+            stream.set_read_timeout(Some(second)).unwrap();
+            let mut hello = BEGUN.iter().chain(std::iter::repeat(&0));
+            while stream.write_all(&[*hello.next().unwrap()]).is_ok() && !matches!(stream.read(&mut [0; 8]), Ok(0)) {
+                assert!(start.elapsed() < 20 * second, "a handshake goes on for ever");
+            }
+            start.elapsed()
+        });
+        let drip = |source: &'static str, first: String| {
+            let desk = &desk;
+            move || {
+                let (mut raw, _) = desk.over(connect_from(source, desk.address)).unwrap();
+                raw.send(first.as_bytes()).unwrap();
+                raw.0.sock.set_read_timeout(Some(second)).unwrap();
+                // What is read is a refusal (408) or the end.
+                while raw.send(b"x").is_ok() && raw.0.read(&mut [0; 64]).is_err_and(|error| waits(&error)) {
+                    assert!(start.elapsed() < 30 * second, "a request goes on for ever");
+                }
+                start.elapsed()
+            }
+        };
+        let slow_head = scope.spawn(drip("127.0.0.4", head.clone()));
+        let slow_body = scope.spawn(drip("127.0.0.5", format!("{head}a\r\n\r\n")));
+        while !(handshake.is_finished() && slow_head.is_finished() && slow_body.is_finished()) {
+            let waited = desk.honest();
+            assert!(waited < 2 * second, "{waited:?}");
+            std::thread::sleep(second / 2);
+        }
+        for (thread, most, what) in [(handshake, 8, "handshake"), (slow_head, 8, "head"), (slow_body, 13, "body")] {
+            let lived = thread.join().unwrap();
+            assert!(lived > 3 * second && lived < most * second, "{what}: {lived:?}");
+        }
+    });
+}
+
+/// Whether nothing came in time.
+fn waits(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
 }

@@ -17,10 +17,10 @@ use crate::support::raw::Raw;
 use crate::support::server::Server;
 
 /// A TLS record with the first bytes of a ClientHello.
-const BEGUN: [u8; 6] = [22, 3, 1, 0, 200, 1];
+pub const BEGUN: [u8; 6] = [22, 3, 1, 0, 200, 1];
 
 /// Connects from one of the machine's own addresses.
-fn connect_from(source: &str, to: SocketAddr) -> TcpStream {
+pub fn connect_from(source: &str, to: SocketAddr) -> TcpStream {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let stream = runtime.block_on(async {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -51,7 +51,7 @@ fn burden(process: u32) -> (u64, usize) {
     (resident, std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count())
 }
 
-fn allow_many_files() {
+pub fn allow_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(16_384, |most| most.min(16_384));

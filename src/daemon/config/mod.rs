@@ -140,7 +140,8 @@ pub struct Limits {
     pub connections_per_identity: usize,
     /// Bytes of a request body.
     pub body_bytes: usize,
-    /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time.
+    /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time. Where it is not given, an eighth of
+    /// `connections`, at most 256.
     pub handshakes_per_source: usize,
     /// Handshakes of one source a second, sustained; five times as many in a burst.
     pub handshake_rate_per_source: u32,

@@ -146,8 +146,9 @@ impl RawLimits {
             let problem = "is between 1 and 100000".into();
             return Err(ConfigError::Value { key: "limits.handshake_rate_per_source", problem });
         }
+        let connections = within("limits.connections", self.connections, default.connections, 1, 1_000_000)?;
         Ok(Limits {
-            connections: within("limits.connections", self.connections, default.connections, 1, 1_000_000)?,
+            connections,
             connections_per_identity: within(
                 "limits.connections_per_identity",
                 self.connections_per_identity,
@@ -159,7 +160,7 @@ impl RawLimits {
             handshakes_per_source: within(
                 "limits.handshakes_per_source",
                 self.handshakes_per_source,
-                default.handshakes_per_source,
+                default.handshakes_per_source.min(connections / 8).max(1),
                 1,
                 1_000_000,
             )?,

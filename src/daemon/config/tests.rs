@@ -38,6 +38,21 @@ fn a_starter_file_with_an_enrolment_listener_names_it() {
 }
 
 #[test]
+fn one_source_has_an_eighth_of_the_places_unless_told_otherwise() {
+    let limits = |text: &str| {
+        let limits = parse(&format!("trust_domain = 'a.b'\n[limits]\n{text}")).expect("legal").limits;
+        (limits.connections, limits.handshakes_per_source)
+    };
+    assert_eq!(limits(""), (4096, 256));
+    assert_eq!(limits("connections = 1024"), (1024, 128));
+    assert_eq!(limits("connections = 4"), (4, 1));
+    assert_eq!(limits("connections = 1024\nhandshakes_per_source = 1000"), (1024, 1000));
+    for http in [crate::http::Limits::default(), crate::http::Limits::enrolment()] {
+        assert!(http.handshakes_per_source * 8 <= http.connections, "{http:?}");
+    }
+}
+
+#[test]
 fn bad_values_are_refused_by_name() {
     for (text, expected) in [
         ("", "trust_domain"),
