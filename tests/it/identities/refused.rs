@@ -1,5 +1,6 @@
 //! What the enrolment listener and the renewal refuse, each over a real connection.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,7 +15,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use strongroom::enroll::{EXPORTER_LABEL, EnrollString};
-use strongroom::pki;
+use strongroom::pki::{self, AuthorityId};
 
 use super::town::{Holder, Town};
 use crate::rotation::house::ask;
@@ -248,4 +249,38 @@ fn nobody_renews_for_another() {
     let read = |holder: &Holder| holder.client().request("GET", "secret/data/app/prod", None).unwrap().status;
     assert_eq!((read(&own), read(&other)), (200, 200), "and nothing happened to the other");
     assert!(town.alarms().is_empty());
+}
+
+/// The status, and what comes after the head.
+fn get(town: &Town, path: &str) -> (u16, Vec<u8>) {
+    let (mut raw, _) = connect(town);
+    raw.send(format!("GET /v1/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    let _ = raw.0.read_to_end(&mut bytes);
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let status = String::from_utf8_lossy(&bytes[9..12]).parse().unwrap();
+    (status, bytes.split_off(end))
+}
+
+#[test]
+fn a_stranger_reads_the_lists_of_the_revoked_and_renews_nothing() {
+    use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+    let town = Town::open();
+    let ca = std::fs::read(town.house.bundle.join("ca.pem")).unwrap();
+    let ca = CertificateDer::from_pem_slice(&ca).unwrap();
+    let (_, authority) = X509Certificate::from_der(&ca).unwrap();
+    for path in ["sys/strongroom/crl".to_owned(), format!("sys/strongroom/crl/{}", AuthorityId::of(&ca).hex())] {
+        let (status, list) = get(&town, &path);
+        assert_eq!(status, 200, "{path}");
+        let (_, list) = CertificateRevocationList::from_der(&list).unwrap();
+        list.verify_signature(authority.public_key()).unwrap();
+    }
+    let (status, body) = get(&town, &format!("sys/strongroom/crl/{}", AuthorityId([7; 16]).hex()));
+    assert_eq!((status, &*text(&body)), (404, r#"{"errors":["no such authority"]}"#));
+
+    let mut renewal = json!({ "certificate": "x", "csr": plain(), "proof": "AAAA", "scheme": 0x0403 });
+    let from = |raw: &mut Raw, renewal: &Value| post(raw, "sys/strongroom/enroll/renew", renewal);
+    assert_eq!(from(&mut connect(&town).0, &renewal).status, 400);
+    renewal["certificate"] = json!(text(&std::fs::read(town.house.bundle.join("cert.pem")).unwrap()));
+    assert_refused(&from(&mut connect(&town).0, &renewal), "another key signed");
 }
