@@ -68,7 +68,7 @@ fn no_capital_gets_around_a_deny() {
     rig.write(&rig.operator(), "sys/policies/acl/some", r#"{"policy":"path \"a\" { capabilities = [\"read\"] }"}"#)
         .expect("there is one");
     let named = || routes().into_iter().filter(|route| route.lower);
-    assert_eq!(named().count(), 9);
+    assert_eq!(named().count(), 12);
     for route in named() {
         let path = filled(route.pattern);
         set_policy(
