@@ -221,8 +221,8 @@ pub(super) async fn renew_expired(vault: &Vault, attempt: GraceAttempt) -> Resul
     let shown = shown(&live.snapshot.load(), &attempt, &settings.trust_domain)?;
     drop(live);
     run(vault, "sys/strongroom/enroll/renew", remote, move |tx, snapshot, now_ms| {
-        let identity = expired(snapshot, shown, remote, &settings.trust_domain, now_ms)?;
-        replace(tx, snapshot, &identity.0, identity.1, &attempt.csr, &settings, now_ms)
+        let holder = expired(snapshot, shown, remote, &settings.trust_domain, now_ms)?;
+        replace(tx, snapshot, &holder, &attempt.csr, &settings, now_ms)
     })
     .await
 }
@@ -383,27 +383,31 @@ fn use_string(
     Outcome::of(issued, &identity, Places { addresses: record.addresses.clone(), ..Places::default() })
 }
 
-/// The renewal of a valid certificate: a new one for the same identity, the old one marked as replaced.
+/// The renewal of the certificate of an admitted `holder`: a new one for the same identity, the old one marked as replaced.
+/// The holder was admitted before this commit, so all that decides is read once more.
 ///
 /// # Errors
-/// [`VaultError::Forbidden`] for an identity that is not registered or is disabled; [`VaultError::RenewedTooOften`]; those
-/// of [`issue::certify`].
+/// [`VaultError::Forbidden`] for an identity that is not registered or is disabled, and for a certificate that was revoked;
+/// [`VaultError::RenewedTooOften`]; those of [`issue::certify`].
 pub(super) fn replace(
     tx: &mut Tx<'_>,
     snapshot: &Snapshot,
-    identity: &SpiffeId,
-    old: ledger::Fingerprint,
+    holder: &Caller,
     csr: &str,
     settings: &Settings,
     now_ms: u64,
 ) -> Result<Outcome, VaultError> {
     // A host whose listener has moved learns of it here, as long as it still has a certificate.
     let places = Places { enroll: settings.enroll_addresses.clone(), ..Places::default() };
+    let (identity, old) = (&*holder.identity, holder.fingerprint);
     let mut standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?
         .filter(|standing| standing.disabled.is_none())
         .ok_or(VaultError::Forbidden)?;
     let row = ledger::read(&tx.view(MountId::CERTIFICATES), &old)?;
-    if row.as_ref().is_some_and(|row| row.revoked.is_some()) {
+    let mark_ms = row.as_ref().and_then(|row| row.mark_ms);
+    if row.as_ref().is_some_and(|row| row.revoked.is_some())
+        || standing.outlives(mark_ms, holder.not_before_ms.saturating_add(pki::BACKDATE_MS))
+    {
         return Err(VaultError::Forbidden);
     }
     let request = pki::read_csr(csr).map_err(issue::refusal)?;
@@ -458,14 +462,14 @@ fn shown(snapshot: &Snapshot, attempt: &GraceAttempt, trust_domain: &str) -> Res
     Ok((peer, authority))
 }
 
-/// Whether the holder of an expired certificate may still renew it.
+/// The holder of an expired certificate, if he may still renew it.
 fn expired(
     snapshot: &Snapshot,
     (peer, authority): Shown,
     remote: std::net::SocketAddr,
     trust_domain: &str,
     now_ms: u64,
-) -> Result<(SpiffeId, ledger::Fingerprint), VaultError> {
+) -> Result<Caller, VaultError> {
     let caller = Caller {
         identity: Arc::new(peer.identity.clone()),
         origin: Origin::Own(authority),
@@ -484,7 +488,7 @@ fn expired(
     if now_ms > end_ms {
         return Err(VaultError::Forbidden);
     }
-    Ok((peer.identity, peer.fingerprint))
+    Ok(caller)
 }
 
 /// Whether an address is in a network, written `192.0.2.0/24`, `2001:db8::/32` or as one address. `false` for a text

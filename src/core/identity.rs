@@ -61,7 +61,8 @@ pub(super) struct IdentityRecord {
     /// Present while requests of the identity are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<Disabled>,
-    /// Certificates issued before this instant count for nothing.
+    /// The mark: certificates issued under a lower one count for nothing. It is the time of the last change that ended all,
+    /// rounded up to a second, and only ever rises: what was issued before it is known from the ledger, not from a date.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub not_before_ms: u64,
     /// Life of its certificates, seconds.
@@ -70,6 +71,21 @@ pub(super) struct IdentityRecord {
     /// How long after its end a certificate may still be renewed, seconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub grace_s: u64,
+}
+
+impl IdentityRecord {
+    /// Ends every certificate that was issued so far.
+    pub(super) fn end_all(&mut self, now_ms: u64) {
+        // Dates in certificates are whole seconds: what the ledger does not know must be older than the mark by its date.
+        let next_second_ms = (now_ms / 1_000).saturating_add(1).saturating_mul(1_000);
+        self.not_before_ms = next_second_ms.max(self.not_before_ms.saturating_add(1));
+    }
+
+    /// Whether a certificate ended with an earlier one of [`IdentityRecord::end_all`]: by the mark that it was issued under,
+    /// or for one that the ledger does not know by the time of its issue.
+    pub(super) fn outlives(&self, mark_ms: Option<u64>, issued_ms: u64) -> bool {
+        mark_ms.unwrap_or(issued_ms) < self.not_before_ms
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for

@@ -82,9 +82,9 @@ pub(super) fn certify(
     csr_pem: &str,
 ) -> Result<Issued, VaultError> {
     let record = identity::read(&tx.view(identity::IDENTITIES), order.identity.path())?;
-    let (life_s, from_ms) = terms(order, record.as_ref())?;
+    let life_s = life(order, record.as_ref())?;
     let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
-    let pem = authority.sign_csr(csr_pem, order.identity, from_ms, life_s).map_err(refusal)?;
+    let pem = authority.sign_csr(csr_pem, order.identity, order.now_ms, life_s).map_err(refusal)?;
     enter(tx, snapshot, order, &pem)
 }
 
@@ -94,9 +94,9 @@ pub(super) fn certify(
 /// As [`certify`].
 pub(super) fn client(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>) -> Result<(Issued, Bundle), VaultError> {
     let record = identity::read(&tx.view(identity::IDENTITIES), order.identity.path())?;
-    let (life_s, from_ms) = terms(order, record.as_ref())?;
+    let life_s = life(order, record.as_ref())?;
     let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
-    let bundle = authority.issue_client(order.identity, from_ms, life_s).map_err(refusal)?;
+    let bundle = authority.issue_client(order.identity, order.now_ms, life_s).map_err(refusal)?;
     Ok((enter(tx, snapshot, order, &bundle.cert_pem)?, bundle))
 }
 
@@ -134,20 +134,22 @@ pub(super) fn server(
     Ok((issued, bundle))
 }
 
-/// How long, and from when: a certificate that follows a "revoke all" of the same second must not look older than it.
-fn terms(order: &Order<'_>, record: Option<&IdentityRecord>) -> Result<(u64, u64), VaultError> {
+/// How long, in seconds.
+fn life(order: &Order<'_>, record: Option<&IdentityRecord>) -> Result<u64, VaultError> {
     let usual_s = if order.identity.path().starts_with(OPERATORS) { OPERATOR_LIFE_S } else { WORKLOAD_LIFE_S };
     let own_s = record.and_then(|record| record.certificate_life_s).unwrap_or(usual_s);
     let life_s = order.life_s.unwrap_or(own_s);
     if life_s == 0 || life_s > order.longest_s {
         return Err(VaultError::BadRequest(format!("field \"ttl\" must be 1 to {} seconds", order.longest_s)));
     }
-    Ok((life_s, order.now_ms.max(record.map_or(0, |record| record.not_before_ms))))
+    Ok(life_s)
 }
 
 fn enter(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>, pem: &str) -> Result<Issued, VaultError> {
     let authority = snapshot.authorities.active().ok_or(VaultError::Integrity)?.id;
-    let (fingerprint, row) = Row::of(pem, order.identity, authority, order.now_ms, order.how)?;
+    let (fingerprint, mut row) = Row::of(pem, order.identity, authority, order.now_ms, order.how)?;
+    let standing = identity::read(&tx.view(identity::IDENTITIES), order.identity.path())?;
+    row.mark_ms = Some(standing.map_or(0, |standing| standing.not_before_ms));
     ledger::put(tx, &fingerprint, &row)?;
     let mut touched = vec![Touch::Certificate(fingerprint)];
     if let Some(old) = &order.supersedes {
@@ -155,7 +157,7 @@ fn enter(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>, pem: &str) -> 
         let old_row = ledger::read(&tx.view(MountId::CERTIFICATES), old)?;
         let mut old_row = match old_row {
             Some(row) => row,
-            None => Row { issued_ms: 0, how: How::Init, pem: String::new(), ..row.clone() },
+            None => Row { issued_ms: 0, how: How::Init, mark_ms: None, pem: String::new(), ..row.clone() },
         };
         old_row.superseded_by = Some(super::mount::hex(&fingerprint));
         ledger::put(tx, old, &old_row)?;

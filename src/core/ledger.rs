@@ -16,6 +16,7 @@ use crate::barrier::{MountId, Tx, View};
 use crate::pki::{AuthorityId, peer};
 
 use super::error::VaultError;
+use super::identity::IdentityRecord;
 use super::mount::hex;
 
 /// Rows are kept for this long after their certificate has ended: a grace renewal looks at them.
@@ -68,6 +69,10 @@ pub(super) struct Row {
     pub issued_ms: u64,
     pub not_after_ms: u64,
     pub how: How,
+    /// The identity's mark (`not_before_ms` of its record) when this was issued. A mark that is higher than this one ends the
+    /// certificate, whatever any clock said. Absent in a row that was made later than its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark_ms: Option<u64>,
     /// Fingerprint of the certificate that replaced it, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<String>,
@@ -108,6 +113,7 @@ impl Row {
             issued_ms,
             not_after_ms: leaf.not_after_ms,
             how,
+            mark_ms: Some(0),
             superseded_by: None,
             revoked: None,
             pem: pem.to_owned(),
@@ -145,8 +151,16 @@ pub(super) struct Facts {
     pub issued_ms: u64,
     pub not_after_ms: u64,
     pub how: How,
+    pub mark_ms: Option<u64>,
     pub superseded: bool,
     pub revoked: Option<Revoked>,
+}
+
+impl Facts {
+    /// Whether all that its identity had was ended after this was issued.
+    pub(super) fn is_outlived(&self, standing: &IdentityRecord) -> bool {
+        standing.outlives(self.mark_ms, self.issued_ms)
+    }
 }
 
 /// The rows, in memory.
@@ -213,6 +227,7 @@ impl Ledger {
             issued_ms: row.issued_ms,
             not_after_ms: row.not_after_ms,
             how: row.how,
+            mark_ms: row.mark_ms,
             superseded: row.superseded_by.is_some(),
             revoked: row.revoked,
         };
@@ -223,6 +238,12 @@ impl Ledger {
     /// Whether a certificate was revoked.
     pub(super) fn is_revoked(&self, fingerprint: &Fingerprint) -> bool {
         self.0.read().rows.get(fingerprint).is_some_and(|facts| facts.revoked.is_some())
+    }
+
+    /// Whether a certificate was revoked, and the mark that it was issued under.
+    pub(super) fn standing(&self, fingerprint: &Fingerprint) -> (bool, Option<u64>) {
+        let held = self.0.read();
+        held.rows.get(fingerprint).map_or((false, None), |facts| (facts.revoked.is_some(), facts.mark_ms))
     }
 
     /// The certificates of an identity, newest first.

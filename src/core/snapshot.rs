@@ -222,8 +222,7 @@ impl Snapshot {
             }
             let record = self.facts.identities.get(&facts.identity)?;
             let disabled = record.disabled.as_ref().map(|disabled| disabled.at_ms);
-            let older = facts.issued_ms < record.not_before_ms;
-            disabled.or(older.then_some(record.not_before_ms))
+            disabled.or(facts.is_outlived(record).then_some(record.not_before_ms))
         };
         let living = self.ledger.issued_by(authority, now_ms).into_iter();
         living.filter_map(|facts| Some((facts.serial.clone(), since(&facts)?.min(now_ms)))).collect()
@@ -247,7 +246,7 @@ impl Snapshot {
                     .facts
                     .identities
                     .get(&facts.identity)
-                    .is_some_and(|record| record.disabled.is_none() && facts.issued_ms >= record.not_before_ms);
+                    .is_some_and(|record| record.disabled.is_none() && !facts.is_outlived(record));
             accepted && wanted && standing
         };
         self.ledger.living(now_ms).into_iter().filter(counts).map(|facts| facts.identity).collect()
@@ -410,14 +409,15 @@ impl Snapshot {
         {
             return Err("certificate-on-revocation-list");
         }
-        if self.ledger.is_revoked(&caller.fingerprint) {
+        let (revoked, mark_ms) = self.ledger.standing(&caller.fingerprint);
+        if revoked {
             return Err("certificate-revoked");
         }
         if let Some(record) = self.facts.identities.get(caller.identity.path()) {
             if record.disabled.is_some() {
                 return Err("identity-disabled");
             }
-            if caller.not_before_ms.saturating_add(BACKDATE_MS) < record.not_before_ms {
+            if record.outlives(mark_ms, caller.not_before_ms.saturating_add(BACKDATE_MS)) {
                 return Err("certificate-older-than-allowed");
             }
         }

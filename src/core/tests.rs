@@ -6,6 +6,7 @@ mod approval_classes;
 mod approvals;
 mod authorities;
 mod delivery;
+mod endings;
 mod generated;
 mod groups;
 mod identities;

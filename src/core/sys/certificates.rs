@@ -47,10 +47,8 @@ pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     if !matches!(change.caller.origin, super::super::Origin::Own(_)) {
         return Err(VaultError::BadRequest("only certificates of this vault's authority are renewed here".to_owned()));
     }
-    let (caller, csr) = (change.caller, required(&object, "csr")?);
-    let settings = change.settings;
-    enroll::replace(tx, change.snapshot, &caller.identity, caller.fingerprint, &csr, settings, change.now_ms)
-        .map(|outcome| outcome.done)
+    let (csr, settings) = (required(&object, "csr")?, change.settings);
+    enroll::replace(tx, change.snapshot, change.caller, &csr, settings, change.now_ms).map(|outcome| outcome.done)
 }
 
 /// A text field that must be there.

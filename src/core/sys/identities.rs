@@ -182,7 +182,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     tx.remove_entry(MountId::SIGHTINGS, &change.tail)?;
     // With the record goes the mark of a revocation: whoever is registered under this name later must not be met by
     // certificates from before.
-    let ended = end_certificates(tx, change, 0, "its identity was removed")?;
+    let ended = end_certificates(tx, change, "its identity was removed")?;
     let tokens = remove_tokens(tx, change)?;
     let mut done = finish(tx, change, Reply::none(), Touch::Identity(change.tail.clone()))?;
     done.touched.extend(tokens);
@@ -197,16 +197,11 @@ fn remove_tokens(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Vec<Touch>, Vau
     tokens::remove(tx, &change.snapshot.tokens.of(identity.uri()))
 }
 
-/// Revokes by name what the identity in the path has and that was issued at `since_ms` or later.
-fn end_certificates(
-    tx: &mut Tx<'_>,
-    change: &Change<'_>,
-    since_ms: u64,
-    reason: &str,
-) -> Result<Vec<Touch>, VaultError> {
+/// Revokes by name what the identity in the path has.
+fn end_certificates(tx: &mut Tx<'_>, change: &Change<'_>, reason: &str) -> Result<Vec<Touch>, VaultError> {
     let mut ended = Vec::new();
     for (fingerprint, facts) in change.snapshot.ledger.of(&change.tail) {
-        if facts.issued_ms < since_ms || facts.revoked.is_some() || facts.not_after_ms <= change.now_ms {
+        if facts.revoked.is_some() || facts.not_after_ms <= change.now_ms {
             continue;
         }
         if let Some(mut row) = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)? {
@@ -246,17 +241,11 @@ pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     only_fields(&object, &["certificate", "reason"])?;
     let reason = reason(text_field(&object, "reason")?)?;
     let Some(named) = text_field(&object, "certificate")? else {
-        // Dates in certificates are whole seconds: everything issued up to this one must be older than the mark.
-        let mark_ms = (change.now_ms / 1_000 + 1) * 1_000;
         let tokens = remove_tokens(tx, change)?;
         let mut done = steer(tx, change, |record| {
-            record.not_before_ms = record.not_before_ms.max(mark_ms);
+            record.end_all(change.now_ms);
             Ok(())
         })?;
-        // The mark does not cover what was issued in this second under an earlier mark, nor what was issued before the
-        // clock was set back: those end by name.
-        let since_ms = change.now_ms.saturating_sub(2_000);
-        done.touched.extend(end_certificates(tx, change, since_ms, &reason)?);
         done.touched.extend(tokens);
         return Ok(done);
     };

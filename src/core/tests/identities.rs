@@ -58,7 +58,7 @@ pub(super) fn string(rig: &Rig, identity: &str, more: &str) -> EnrollString {
     EnrollString::parse(json(&reply)["string"].as_str().expect("text")).expect("legal")
 }
 
-fn attempt(string: &EnrollString, key: &Key) -> EnrollAttempt {
+pub(super) fn attempt(string: &EnrollString, key: &Key) -> EnrollAttempt {
     let exporter = [9; 32];
     let csr = pki::read_csr(&key.csr).expect("legal");
     EnrollAttempt {

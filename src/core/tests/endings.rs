@@ -1,0 +1,169 @@
+//! What ends with a revocation, a removal or a freeze: also within one commit, and with a clock that was wrong.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+
+use serde_json::json as object;
+
+use crate::core::{Caller, Enrolled, GraceAttempt, Operation, Reply, UnsealKey, VaultError};
+use crate::enroll::grace_message;
+use crate::pki;
+
+use super::identities::{HOUR_MS, Key, alarms, attempt, bundle, enroll, enrolled, holder, string, works};
+use super::support::{KEY_FILE, Rig, json, request, wait};
+
+const DAY_MS: u64 = 24 * HOUR_MS;
+/// Somebody's request or enrolment, not yet begun.
+type Job<'a> = Pin<Box<dyn Future<Output = Result<String, VaultError>> + 'a>>;
+
+fn ask<'a>(rig: &'a Rig, caller: &'a Caller, operation: Operation, path: &str, body: &str) -> Job<'a> {
+    let request = request(operation, path, body);
+    Box::pin(async move { rig.vault.handle(caller, request).await.map(|reply: Reply| certificate(&reply)) })
+}
+
+fn write<'a>(rig: &'a Rig, caller: &'a Caller, path: &str, body: &str) -> Job<'a> {
+    ask(rig, caller, Operation::Write, path, body)
+}
+
+/// The certificate in a reply, if there is one.
+fn certificate(reply: &Reply) -> String {
+    json(reply)["certificate"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Runs all jobs in one commit, in this order: a write before them stands at its anchor until all have queued.
+fn in_one_commit(rig: &Rig, mut jobs: Vec<Job<'_>>) -> Vec<Result<String, VaultError>> {
+    rig.spy.hold_anchor();
+    std::thread::scope(|scope| {
+        scope.spawn(|| rig.write(&rig.caller("ops/olga"), "secret/data/held", r#"{"data":{"A":"1"}}"#));
+        rig.spy.await_held();
+        let commits = rig.spy.count("commit");
+        for job in &mut jobs {
+            assert!(job.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(), "it waits for its commit");
+        }
+        rig.spy.release();
+        let results = jobs.into_iter().map(wait).collect();
+        assert_eq!(rig.spy.count("commit"), commits + 1, "one commit for all");
+        results
+    })
+}
+
+fn register(rig: &Rig, identity: &str, more: &str) {
+    let body = format!(r#"{{"policies":["app"]{more}}}"#);
+    rig.write(&rig.operator(), &format!("sys/strongroom/identities/{identity}"), &body).expect("registered");
+}
+
+fn revoke(rig: &Rig, caller: &Caller, identity: &str) {
+    rig.write(caller, &format!("sys/strongroom/revoke/{identity}"), "{}").expect("revoked");
+}
+
+fn renew(rig: &Rig, caller: &Caller) -> Result<Caller, VaultError> {
+    let reply = rig.write(caller, "sys/strongroom/renew", &Key::new().body())?;
+    Ok(holder(rig, &certificate(&reply)))
+}
+
+/// Renews with a certificate that has ended.
+fn renew_late(rig: &Rig, pem: &str, signer: &Key, next: &Key) -> Result<Enrolled, VaultError> {
+    let csr = pki::read_csr(&next.csr).expect("legal");
+    let signature = rcgen::SigningKey::sign(&signer.pair, &grace_message(&[3; 32], &csr.der)).expect("signed");
+    wait(rig.vault.renew_expired(GraceAttempt {
+        certificate: pem.to_owned(),
+        csr: next.csr.clone(),
+        signature,
+        scheme: 0x0403,
+        exporter: [3; 32],
+        remote: SocketAddr::from(([192, 0, 2, 7], 4711)),
+    }))
+}
+
+fn is_refused<T>(result: &Result<T, VaultError>) -> bool {
+    matches!(result, Err(VaultError::Forbidden))
+}
+
+fn on_list(rig: &Rig, serial: &str) -> bool {
+    let lists =
+        rig.read(&rig.operator(), "sys/strongroom/crl").expect("public")["crl"].as_str().expect("PEM").to_owned();
+    let list = x509_parser::pem::parse_x509_pem(lists.as_bytes()).expect("PEM").1;
+    let (_, list) = x509_parser::parse_x509_crl(&list.contents).expect("a list");
+    let serial = serial.trim_start_matches('0');
+    list.iter_revoked_certificates().any(|entry| format!("{:x}", entry.serial()) == serial)
+}
+
+fn serials(rig: &Rig, identity: &str) -> Vec<String> {
+    let shown = rig.read(&rig.operator(), &format!("sys/strongroom/identities/{identity}")).expect("there");
+    let all = shown["certificates"].as_array().expect("a list").clone();
+    all.iter().map(|one| one["serial"].as_str().expect("text").to_owned()).collect()
+}
+
+#[test]
+fn a_renewal_in_the_commit_of_a_revocation_gets_nothing() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let (_, first) = enrolled(&rig, "app/web");
+    let old = holder(&rig, &first.certificate);
+    rig.clock.advance(10_000);
+    let jobs = vec![
+        write(&rig, &operator, "sys/strongroom/revoke/app/web", "{}"),
+        write(&rig, &old, "sys/strongroom/renew", &Key::new().body()),
+    ];
+    let results = in_one_commit(&rig, jobs);
+    assert!(results[0].is_ok() && is_refused(&results[1]), "{results:?}");
+
+    // The other way round, in a second that has a mark already.
+    let fresh = enroll(&rig, &string(&rig, "app/web", ""), &Key::new()).expect("enrolled");
+    let fresh = holder(&rig, &fresh.certificate);
+    assert!(works(&rig, &fresh));
+    let jobs = vec![
+        write(&rig, &fresh, "sys/strongroom/renew", &Key::new().body()),
+        write(&rig, &operator, "sys/strongroom/revoke/app/web", "{}"),
+    ];
+    let results = in_one_commit(&rig, jobs);
+    let next = holder(&rig, results[0].as_ref().expect("renewed before"));
+    assert!(results[1].is_ok() && !works(&rig, &next) && !works(&rig, &fresh));
+}
+
+#[test]
+fn a_revocation_by_a_clock_that_was_ahead_does_not_lock_out() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let (_, first) = enrolled(&rig, "app/web");
+    let old = holder(&rig, &first.certificate);
+    rig.clock.advance(20 * HOUR_MS);
+    let ahead = enroll(&rig, &string(&rig, "app/web", ""), &Key::new()).expect("enrolled");
+    let ahead = holder(&rig, &ahead.certificate);
+    revoke(&rig, &operator, "app/web");
+    rig.clock.advance((20 * HOUR_MS).wrapping_neg());
+    let fresh = enroll(&rig, &string(&rig, "app/web", ""), &Key::new()).expect("enrolled");
+    let fresh = holder(&rig, &fresh.certificate);
+    assert!(works(&rig, &fresh), "enrolled after the clock was set right");
+    assert!(!works(&rig, &old), "revoked");
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    let next = renew(&rig, &fresh).expect("renews");
+    assert!(works(&rig, &next) && !works(&rig, &old));
+    revoke(&rig, &operator, "app/web");
+    assert!(!works(&rig, &next) && !works(&rig, &fresh));
+    rig.clock.advance(20 * HOUR_MS + 60_000);
+    assert!(!works(&rig, &ahead), "revoked");
+}
+
+#[test]
+fn what_is_issued_in_the_second_of_a_revocation_is_not_on_the_list() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    enrolled(&rig, "app/web");
+    let old = serials(&rig, "app/web");
+    revoke(&rig, &operator, "app/web");
+    let fresh = enroll(&rig, &string(&rig, "app/web", ""), &Key::new()).expect("enrolled");
+    assert!(works(&rig, &holder(&rig, &fresh.certificate)));
+    let new: Vec<String> = serials(&rig, "app/web").into_iter().filter(|serial| !old.contains(serial)).collect();
+    assert!(on_list(&rig, &old[0]) && !on_list(&rig, &new[0]));
+    let body = object!({ "csr": Key::new().csr, "identity": "app/quiet" }).to_string();
+    register(&rig, "app/quiet", "");
+    revoke(&rig, &operator, "app/quiet");
+    rig.write(&operator, "sys/strongroom/certificates", &body).expect("signed");
+    let behind = rig.read(&operator, "sys/strongroom/ca/stragglers").expect("listed");
+    let named = behind["identities"].as_array().expect("a list");
+    assert!(named.contains(&"app/quiet".into()), "it holds a certificate that counts: {named:?}");
+}
