@@ -130,6 +130,27 @@ fn what_was_written_reads_back_after_reopening() {
 }
 
 #[test]
+fn a_group_tells_the_entries_it_has_written() {
+    let (_disk, barrier) = Disk::new();
+    let mut group = barrier.begin();
+    group.run(|tx| tx.put_entry(MountId::POLICIES, "before", b"text", 0)).unwrap();
+    finish(group);
+    let mut group = barrier.begin();
+    group.run(|tx| tx.put_entry(MountId::POLICIES, "b", b"text", 0)).unwrap();
+    group.run(|tx| tx.put_entry(MountId::IDENTITIES, "other", b"text", 0)).unwrap();
+    let written = group.run(|tx| -> Result<_, BarrierError> {
+        tx.put_entry(MountId::POLICIES, "a", b"text", 0)?;
+        tx.put_entry(MountId::POLICIES, "c", b"text", 0)?;
+        tx.remove_entry(MountId::POLICIES, "c")?;
+        tx.remove_entry(MountId::POLICIES, "before")?;
+        tx.view(MountId::POLICIES).written()
+    });
+    assert_eq!(written.unwrap(), ["a", "b"]);
+    finish(group);
+    assert!(barrier.view(MountId::POLICIES).written().unwrap().is_empty());
+}
+
+#[test]
 fn folders_come_and_go_with_their_secrets() {
     let (_disk, barrier) = Disk::new();
     put(&barrier, "a/b/c", b"1");

@@ -164,6 +164,23 @@ impl<'a> View<'a> {
         Ok(names)
     }
 
+    /// The keys of the entries that the group of this view has written so far, sorted: what readers do not know yet. Those
+    /// that it removed again are not among them.
+    ///
+    /// # Errors
+    /// As [`View::node`].
+    pub fn written(&self) -> Result<Vec<String>, BarrierError> {
+        let (first, last) = StoreKey::entries_of(&self.root);
+        let mut names = Vec::new();
+        for (_, change) in self.overlay.into_iter().flat_map(|overlay| overlay.range(first, last)) {
+            if let Change::Put(pending) = change {
+                names.push(self.sound(decode_entry(pending.body.reveal()))?.0);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Store key of the entry `key`.
     pub(super) fn entry_key(&self, key: &str) -> StoreKey {
         StoreKey::entry(&self.root, &self.barrier.names.entry(&self.root, key))

@@ -13,6 +13,7 @@ mod authorities;
 mod caller;
 mod committer;
 mod decide;
+mod endings;
 mod enroll;
 mod error;
 mod events;

@@ -11,7 +11,7 @@ use crate::pki::Bundle;
 use super::committer::{Done, Job, Work};
 use super::error::VaultError;
 use super::facts::Facts;
-use super::identity::LISTENER;
+use super::identity::{self, LISTENER};
 use super::issue::{self, Issued, Order};
 use super::ledger::How;
 use super::request::Reply;
@@ -79,11 +79,11 @@ pub(super) fn note_sightings(vault: &Vault) -> Result<(), VaultError> {
         return Ok(());
     }
     let written = due.clone();
-    let gone = perform(vault, "sys/strongroom/identity-report", "sightings", move |tx, snapshot, _| {
+    let gone = perform(vault, "sys/strongroom/identity-report", "sightings", move |tx, _, _| {
         let mut gone = Vec::new();
         for (path, sighting) in due {
             // Whoever was removed meanwhile leaves nothing behind.
-            if snapshot.identity(&path).is_none() {
+            if identity::read(&tx.view(identity::IDENTITIES), &path)?.is_none() {
                 gone.push(path);
                 continue;
             }

@@ -11,6 +11,7 @@ use crate::barrier::{MountId, Tx};
 use crate::engine::Reply;
 
 use super::super::committer::Done;
+use super::super::endings;
 use super::super::error::VaultError;
 use super::super::identity::{
     self, DEFAULT_POLICY, Disabled, GroupRecord, IDENTITIES, IdentityRecord, MAX_GRACE_S, MAX_POLICIES, POLICIES,
@@ -19,7 +20,6 @@ use super::super::identity::{
 use super::super::ledger::{self, Revoked};
 use super::super::mount::hex;
 use super::super::snapshot::Touch;
-use super::super::tokens;
 use super::certificates::{identity_of, seconds};
 use super::{Change, Inquiry, data, keys_of, only_fields, text_field, texts_field};
 
@@ -182,8 +182,9 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     tx.remove_entry(MountId::SIGHTINGS, &change.tail)?;
     // With the record goes the mark of a revocation: whoever is registered under this name later must not be met by
     // certificates from before.
-    let ended = end_certificates(tx, change, "its identity was removed")?;
-    let tokens = remove_tokens(tx, change)?;
+    let ended =
+        endings::certificates(tx, &change.snapshot.ledger, &change.tail, change.now_ms, "its identity was removed")?;
+    let tokens = end_tokens(tx, change)?;
     let mut done = finish(tx, change, Reply::none(), Touch::Identity(change.tail.clone()))?;
     done.touched.extend(tokens);
     done.restricts = true;
@@ -191,26 +192,10 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     Ok(done)
 }
 
-/// Ends all tokens of the identity, so that none of them comes back to life with a later certificate.
-fn remove_tokens(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Vec<Touch>, VaultError> {
+/// Ends all tokens of the identity in the path.
+fn end_tokens(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Vec<Touch>, VaultError> {
     let Ok(identity) = SpiffeId::new(&change.settings.trust_domain, &change.tail) else { return Ok(Vec::new()) };
-    tokens::remove(tx, &change.snapshot.tokens.of(identity.uri()))
-}
-
-/// Revokes by name what the identity in the path has.
-fn end_certificates(tx: &mut Tx<'_>, change: &Change<'_>, reason: &str) -> Result<Vec<Touch>, VaultError> {
-    let mut ended = Vec::new();
-    for (fingerprint, facts) in change.snapshot.ledger.of(&change.tail) {
-        if facts.revoked.is_some() || facts.not_after_ms <= change.now_ms {
-            continue;
-        }
-        if let Some(mut row) = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)? {
-            row.revoked = Some(Revoked { at_ms: change.now_ms, reason: reason.to_owned() });
-            ledger::put(tx, &fingerprint, &row)?;
-            ended.push(Touch::Certificate(fingerprint));
-        }
-    }
-    Ok(ended)
+    endings::tokens(tx, &change.snapshot.tokens, &identity)
 }
 
 /// Refuses all requests of an identity from now on: `{reason?}`.
@@ -241,7 +226,7 @@ pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     only_fields(&object, &["certificate", "reason"])?;
     let reason = reason(text_field(&object, "reason")?)?;
     let Some(named) = text_field(&object, "certificate")? else {
-        let tokens = remove_tokens(tx, change)?;
+        let tokens = end_tokens(tx, change)?;
         let mut done = steer(tx, change, |record| {
             record.end_all(change.now_ms);
             Ok(())

@@ -124,6 +124,59 @@ fn a_renewal_in_the_commit_of_a_revocation_gets_nothing() {
 }
 
 #[test]
+fn nothing_from_the_commit_of_a_removal_comes_back() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let (_, first) = enrolled(&rig, "app/web");
+    let old = holder(&rig, &first.certificate);
+    rig.admit("app/new", "app", r#"path "secret/data/app/*" { capabilities = ["create", "update", "read"] }"#);
+    let (unused, key) = (string(&rig, "app/new", ""), Key::new());
+    let late = attempt(&unused, &key);
+    let jobs = vec![
+        write(&rig, &old, "sys/strongroom/renew", &Key::new().body()),
+        ask(&rig, &operator, Operation::Delete, "sys/strongroom/identities/app/web", ""),
+        Box::pin(async { rig.vault.enroll(late).await.map(|enrolled| enrolled.certificate) }),
+        ask(&rig, &operator, Operation::Delete, "sys/strongroom/identities/app/new", ""),
+    ];
+    let results = in_one_commit(&rig, jobs);
+    let made: Vec<Caller> =
+        [0, 2].iter().map(|at: &usize| holder(&rig, results[*at].as_ref().expect("made before"))).collect();
+    assert!(results[1].is_ok() && results[3].is_ok());
+    register(&rig, "app/web", "");
+    register(&rig, "app/new", "");
+    for caller in made.iter().chain([&old]) {
+        assert!(!works(&rig, caller), "{}", caller.identity.path());
+    }
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    assert!(made.iter().all(|caller| !works(&rig, caller)));
+}
+
+#[test]
+fn a_token_from_the_commit_of_a_removal_does_not_come_back() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let text = r#"path "secret/data/app/*" { capabilities = ["read"] }
+        path "auth/token/*" { capabilities = ["update", "create", "sudo"] }"#;
+    let web = rig.admit("app/web", "maker", text);
+    let create = request(Operation::Write, "auth/token/create", r#"{"policies":["maker"],"ttl":"1h"}"#);
+    let jobs: Vec<Job<'_>> = vec![
+        Box::pin(async {
+            let reply = rig.vault.handle(&web, create).await?;
+            let auth: serde_json::Value = serde_json::from_slice(reply.auth.as_ref().expect("a token")).expect("JSON");
+            Ok(auth["accessor"].as_str().expect("text").to_owned())
+        }),
+        ask(&rig, &operator, Operation::Delete, "sys/strongroom/identities/app/web", ""),
+    ];
+    let results = in_one_commit(&rig, jobs);
+    let accessor = results[0].as_ref().expect("made before").clone();
+    assert!(results[1].is_ok());
+    let body = object!({ "accessor": accessor }).to_string();
+    let found = rig.write(&operator, "auth/token/lookup-accessor", &body);
+    assert!(found.is_err(), "the token is still on record");
+}
+
+#[test]
 fn a_revocation_by_a_clock_that_was_ahead_does_not_lock_out() {
     let rig = Rig::new();
     let operator = rig.operator();

@@ -1,0 +1,58 @@
+//! What ends with an identity, or with all that it has so far: certificates, tokens, enrolment strings.
+//!
+//! Memory knows the state before the running group of changes; what an earlier change of the same group has made is read
+//! from the group itself.
+
+use std::collections::BTreeSet;
+
+use crate::api::spiffe::SpiffeId;
+use crate::barrier::{MountId, Tx};
+
+use super::error::VaultError;
+use super::ledger::{self, Fingerprint, Ledger, Revoked};
+use super::snapshot::Touch;
+use super::tokens::{self, Tokens};
+use crate::auth::token::TokenId;
+
+/// Revokes by name every certificate that the identity with this path has and that has not ended.
+///
+/// # Errors
+/// Those of the barrier; [`VaultError::Integrity`].
+pub(super) fn certificates(
+    tx: &mut Tx<'_>,
+    ledger: &Ledger,
+    path: &str,
+    now_ms: u64,
+    reason: &str,
+) -> Result<Vec<Touch>, VaultError> {
+    let mut all: BTreeSet<Fingerprint> = ledger.of(path).into_iter().map(|(fingerprint, _)| fingerprint).collect();
+    let written = tx.view(MountId::CERTIFICATES).written()?;
+    all.extend(written.iter().filter_map(|name| ledger::parse_fingerprint(name)));
+    let mut ended = Vec::new();
+    for fingerprint in all {
+        let Some(mut row) = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)? else { continue };
+        if row.identity != path || row.revoked.is_some() || row.not_after_ms <= now_ms {
+            continue;
+        }
+        row.revoked = Some(Revoked { at_ms: now_ms, reason: reason.to_owned() });
+        ledger::put(tx, &fingerprint, &row)?;
+        ended.push(Touch::Certificate(fingerprint));
+    }
+    Ok(ended)
+}
+
+/// Removes all tokens of an identity, so that none of them comes back to life with a later certificate.
+///
+/// # Errors
+/// Those of the barrier; [`VaultError::Integrity`].
+pub(super) fn tokens(tx: &mut Tx<'_>, tokens: &Tokens, identity: &SpiffeId) -> Result<Vec<Touch>, VaultError> {
+    let mut all = tokens.of(identity.uri());
+    for name in tx.view(MountId::TOKENS).written()? {
+        let id = ledger::parse_fingerprint(&name).map(TokenId::from_bytes).ok_or(VaultError::Integrity)?;
+        let record = tokens::read(&tx.view(MountId::TOKENS), id)?;
+        if record.is_some_and(|record| record.identity == identity.uri()) && !all.contains(&id) {
+            all.push(id);
+        }
+    }
+    tokens::remove(tx, &all)
+}
