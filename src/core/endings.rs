@@ -9,12 +9,17 @@ use crate::api::spiffe::SpiffeId;
 use crate::barrier::{MountId, Tx};
 
 use super::error::VaultError;
+use super::identity::MAX_GRACE_S;
 use super::ledger::{self, Fingerprint, Ledger, Revoked};
 use super::snapshot::Touch;
 use super::tokens::{self, Tokens};
 use crate::auth::token::TokenId;
 
-/// Revokes by name every certificate that the identity with this path has and that has not ended.
+/// Longest time after its end in which a certificate may be renewed, milliseconds.
+const GRACE_MS: u64 = MAX_GRACE_S * 1_000;
+
+/// Revokes by name every certificate that the identity with this path has, also those that have ended and that a renewal
+/// after the end could still be asked for with: how long that is allowed stands in a record that may change.
 ///
 /// # Errors
 /// Those of the barrier; [`VaultError::Integrity`].
@@ -31,7 +36,7 @@ pub(super) fn certificates(
     let mut ended = Vec::new();
     for fingerprint in all {
         let Some(mut row) = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)? else { continue };
-        if row.identity != path || row.revoked.is_some() || row.not_after_ms <= now_ms {
+        if row.identity != path || row.revoked.is_some() || row.not_after_ms.saturating_add(GRACE_MS) <= now_ms {
             continue;
         }
         row.revoked = Some(Revoked { at_ms: now_ms, reason: reason.to_owned() });

@@ -220,3 +220,15 @@ fn what_is_issued_in_the_second_of_a_revocation_is_not_on_the_list() {
     let named = behind["identities"].as_array().expect("a list");
     assert!(named.contains(&"app/quiet".into()), "it holds a certificate that counts: {named:?}");
 }
+
+#[test]
+fn an_ended_certificate_of_a_removed_identity_is_not_renewed() {
+    let rig = Rig::new();
+    let operator = Caller { not_after_ms: u64::MAX, ..rig.operator() };
+    let (key, first) = enrolled(&rig, "app/laptop");
+    rig.clock.advance(30 * HOUR_MS);
+    rig.ask(&operator, Operation::Delete, "sys/strongroom/identities/app/laptop", "").expect("removed");
+    let body = r#"{"policies":["app"],"grace":"7d"}"#;
+    rig.write(&operator, "sys/strongroom/identities/app/laptop", body).expect("somebody else");
+    assert!(is_refused(&renew_late(&rig, &first.certificate, &key, &Key::new())));
+}
