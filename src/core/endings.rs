@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use crate::api::spiffe::SpiffeId;
 use crate::barrier::{MountId, Tx};
 
+use super::enroll;
 use super::error::VaultError;
 use super::identity::MAX_GRACE_S;
 use super::ledger::{self, Fingerprint, Ledger, Revoked};
@@ -60,4 +61,19 @@ pub(super) fn tokens(tx: &mut Tx<'_>, tokens: &Tokens, identity: &SpiffeId) -> R
         }
     }
     tokens::remove(tx, &all)
+}
+
+/// Removes the enrolment strings of the identity with this path that could be used once more. One that is used up is kept:
+/// whoever comes with it is noticed.
+///
+/// # Errors
+/// Those of the barrier; [`VaultError::Integrity`].
+pub(super) fn strings(tx: &mut Tx<'_>, path: &str) -> Result<(), VaultError> {
+    for name in tx.view(MountId::ENROLMENTS).entries()? {
+        let record = enroll::read(&tx.view(MountId::ENROLMENTS), &name)?;
+        if record.is_some_and(|record| record.identity == path && !record.is_used_up()) {
+            tx.remove_entry(MountId::ENROLMENTS, &name)?;
+        }
+    }
+    Ok(())
 }

@@ -150,7 +150,7 @@ impl State {
 impl EnrollRecord {
     /// Its state while `active` signs.
     pub(super) fn state(&self, active: Option<AuthorityId>, now_ms: u64) -> State {
-        if self.used.len() >= usize::try_from(self.uses).unwrap_or(usize::MAX) {
+        if self.is_used_up() {
             State::Used
         } else if self.expires_ms <= now_ms {
             State::Expired
@@ -159,6 +159,11 @@ impl EnrollRecord {
         } else {
             State::Open
         }
+    }
+
+    /// Whether no other key can be enrolled with it.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.used.len() >= usize::try_from(self.uses).unwrap_or(usize::MAX)
     }
 }
 
@@ -354,7 +359,7 @@ fn use_string(
         }
         return Err(VaultError::Forbidden);
     }
-    if record.used.len() >= usize::try_from(record.uses).unwrap_or(usize::MAX) {
+    if record.is_used_up() {
         return Ok(Outcome::refused(Vec::new(), "enrolment-string-used-again"));
     }
     // A clock that was set back must not bring an old string to life.

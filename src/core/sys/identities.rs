@@ -185,6 +185,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     let ended =
         endings::certificates(tx, &change.snapshot.ledger, &change.tail, change.now_ms, "its identity was removed")?;
     let tokens = end_tokens(tx, change)?;
+    endings::strings(tx, &change.tail)?;
     let mut done = finish(tx, change, Reply::none(), Touch::Identity(change.tail.clone()))?;
     done.touched.extend(tokens);
     done.restricts = true;
@@ -219,14 +220,15 @@ pub(super) fn enable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     })
 }
 
-/// Ends one certificate, or all that an identity has: `{certificate?, reason?}`. The identity stays registered and can be
-/// enrolled anew.
+/// Ends one certificate, or all that an identity has, with its tokens and open enrolment strings: `{certificate?, reason?}`.
+/// The identity stays registered and can be enrolled anew.
 pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let object = change.body.object()?;
     only_fields(&object, &["certificate", "reason"])?;
     let reason = reason(text_field(&object, "reason")?)?;
     let Some(named) = text_field(&object, "certificate")? else {
         let tokens = end_tokens(tx, change)?;
+        endings::strings(tx, &change.tail)?;
         let mut done = steer(tx, change, |record| {
             record.end_all(change.now_ms);
             Ok(())

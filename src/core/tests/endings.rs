@@ -232,3 +232,50 @@ fn an_ended_certificate_of_a_removed_identity_is_not_renewed() {
     rig.write(&operator, "sys/strongroom/identities/app/laptop", body).expect("somebody else");
     assert!(is_refused(&renew_late(&rig, &first.certificate, &key, &Key::new())));
 }
+
+#[test]
+fn open_strings_end_with_a_revocation_and_a_removal() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    enrolled(&rig, "app/web");
+    register(&rig, "app/other", "");
+    let (used, other) = (string(&rig, "app/web", ""), string(&rig, "app/other", ""));
+    enroll(&rig, &used, &Key::new()).expect("enrolled");
+    let stop = [
+        (Operation::Write, "sys/strongroom/revoke/app/web", "{}"),
+        (Operation::Delete, "sys/strongroom/identities/app/web", ""),
+    ];
+    for (operation, path, body) in stop {
+        let (open, half) = (string(&rig, "app/web", ""), string(&rig, "app/web", r#","uses":2"#));
+        enroll(&rig, &half, &Key::new()).expect("one of two");
+        rig.ask(&operator, operation, path, body).expect("done");
+        register(&rig, "app/web", "");
+        assert!(is_refused(&enroll(&rig, &open, &Key::new())), "{path}");
+        assert!(is_refused(&enroll(&rig, &half, &Key::new())), "{path}");
+        let kept = rig.read(&operator, "sys/strongroom/enrollments").expect("listed")["key_info"].clone();
+        let states: Vec<_> = kept.as_object().expect("an object").values().map(|one| one["state"].clone()).collect();
+        assert_eq!(states.iter().filter(|state| *state == "open").count(), 1, "{path}: that of the other");
+    }
+    assert!(is_refused(&enroll(&rig, &used, &Key::new())));
+    assert_eq!(alarms(&rig), ["enrolment-string-used-again"], "who comes with a string that was used is noticed");
+    enroll(&rig, &other, &Key::new()).expect("the other's is good");
+}
+
+#[test]
+fn a_string_in_the_commit_of_a_revocation_ends_too() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    enrolled(&rig, "app/web");
+    let made =
+        request(Operation::Write, "sys/strongroom/enrollments/app/web", r#"{"addresses":["vault.example:8201"]}"#);
+    let jobs: Vec<Job<'_>> = vec![
+        Box::pin(async {
+            let reply = rig.vault.handle(&operator, made).await?;
+            Ok(json(&reply)["string"].as_str().expect("text").to_owned())
+        }),
+        write(&rig, &operator, "sys/strongroom/revoke/app/web", "{}"),
+    ];
+    let results = in_one_commit(&rig, jobs);
+    let string = crate::enroll::EnrollString::parse(results[0].as_ref().expect("made")).expect("legal");
+    assert!(results[1].is_ok() && is_refused(&enroll(&rig, &string, &Key::new())));
+}

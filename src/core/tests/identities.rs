@@ -401,6 +401,11 @@ fn a_clock_that_jumps_ten_years_admits_nobody_more() {
     nothing_goes("ten years later");
     back();
     assert!(works(&rig, &web), "nothing was lost by the jump");
+    let other = string(&rig, "app/web", r#","uses":2"#);
+    rig.clock.advance(TEN_YEARS_MS);
+    refused(enroll(&rig, &other, &Key::new()), "ten years later");
+    back();
+    enroll(&rig, &other, &Key::new()).expect("the string was not used up by refusals");
     back();
     nothing_goes("ten years earlier");
 
@@ -409,7 +414,8 @@ fn a_clock_that_jumps_ten_years_admits_nobody_more() {
     rig.clock.advance(TEN_YEARS_MS);
     assert!(!works(&rig, &web), "revoked while the clock was behind");
     assert!(alarms(&rig).is_empty());
-    let fresh = enroll(&rig, &unused, &Key::new()).expect("the string was not used up by refusals");
+    refused(enroll(&rig, &unused, &Key::new()), "the string was revoked, too");
+    let fresh = enroll(&rig, &string(&rig, "app/web", ""), &Key::new()).expect("enrolled anew");
     let fresh = holder(&rig, &fresh.certificate);
     assert!(works(&rig, &fresh));
     // Twice in one second, with an enrolment in between.
