@@ -1,5 +1,7 @@
 //! The way back in when an operator's certificate has ended or is lost: on the machine itself, with a secret that opens the
 //! vault. Whoever has both could read the vault from its disk; nothing is given away that was not his already.
+//!
+//! That holds for a disabled identity, too: a frozen one may be the last administrator, and nobody else could enable it.
 
 use std::sync::Arc;
 
@@ -8,6 +10,8 @@ use tokio::sync::oneshot;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::CertificateReply;
 
+use super::committer::Done;
+use super::endings;
 use super::error::VaultError;
 use super::facts::Facts;
 use super::identity;
@@ -17,17 +21,18 @@ use super::own;
 use super::request::UnsealKey;
 use super::rotation::slots::{Key, SlotOrder};
 use super::rotation::{Errand, Order};
+use super::snapshot::Touch;
 use super::{Vault, unseal};
 
 /// Name under which failures are counted.
 const OPENER: &str = "rescue";
 
-/// Certifies `csr` for a registered identity, if `key` opens a slot. Blocking: key derivation takes a second by design.
+/// Certifies `csr` for a registered identity, if `key` opens a slot. One that is disabled is enabled, and all that it had
+/// before has ended. Blocking: key derivation takes a second by design.
 ///
 /// # Errors
 /// [`VaultError::Sealed`]; [`VaultError::TooMany`] during the delay after failures; [`VaultError::WrongKey`];
-/// [`VaultError::BadRequest`] for an identity that is not registered or is disabled, and for the request; those of a
-/// commit.
+/// [`VaultError::BadRequest`] for an identity that is not registered, and for the request; those of a commit.
 pub(super) fn certificate(
     vault: &Vault,
     key: &UnsealKey<'_>,
@@ -59,21 +64,32 @@ pub(super) fn certificate(
     }
     let (csr, longest_s) = (csr.to_owned(), vault.settings.max_certificate_life_s);
     own::perform(vault, "sys/strongroom/certificates", "the local socket", move |tx, snapshot, now_ms| {
-        let standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?
+        let mut standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?
             .ok_or_else(|| VaultError::BadRequest(format!("{} is not registered", identity.path())))?;
-        if standing.disabled.is_some() {
-            return Err(VaultError::BadRequest(format!("{} is disabled: choose another operator", identity.path())));
+        let mut touched = Vec::new();
+        let was_disabled = standing.disabled.take().is_some();
+        if was_disabled {
+            // Whatever it was disabled for, perhaps a copy of its key, must not come back with it.
+            standing.end_all(now_ms);
+            identity::put(tx, identity.path(), &standing)?;
+            touched = endings::tokens(tx, &snapshot.tokens, &identity)?;
+            endings::strings(tx, identity.path())?;
+            touched.push(Touch::Identity(identity.path().to_owned()));
         }
         let order =
             IssueOrder { identity: &identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
         let mut issued = issue::certify(tx, snapshot, &order, &csr)?;
+        if was_disabled {
+            issued.remarks.push(Remark::Alarm("identity-enabled-on-the-local-socket"));
+        }
         issued.remarks.push(Remark::Alarm("certificate-issued-on-the-local-socket"));
+        issued.touched.append(&mut touched);
         let reply = CertificateReply {
             identity: identity.uri().to_owned(),
             not_after: issued.not_after(),
             certificate: issued.row.pem.clone(),
             ca: issued.bundle.pem.clone(),
         };
-        Ok((reply, own::done(issued)))
+        Ok((reply, Done { restricts: was_disabled, ..own::done(issued) }))
     })
 }

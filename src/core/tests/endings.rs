@@ -222,6 +222,39 @@ fn what_is_issued_in_the_second_of_a_revocation_is_not_on_the_list() {
 }
 
 #[test]
+fn a_frozen_administrator_gets_back_in_on_the_machine() {
+    let rig = Rig::new();
+    let first = enroll(&rig, &string(&rig, "ops/olga", ""), &Key::new()).expect("enrolled");
+    let old = holder(&rig, &first.certificate);
+    let next = renew(&rig, &old).expect("renewed");
+    assert!(is_refused(&renew(&rig, &old)), "a copy");
+    assert!(rig.read(&next, "sys/mounts").is_err() && rig.read(&rig.operator(), "sys/mounts").is_err(), "frozen");
+    let key = Key::new();
+    let reply = rig.vault.rescue(&UnsealKey::KeyFile(KEY_FILE), "ops/olga", &key.csr).expect("a certificate");
+    let back = holder(&rig, &reply.certificate);
+    rig.read(&back, "sys/mounts").expect("in again");
+    let shown = rig.read(&back, "sys/strongroom/identities/ops/olga").expect("there");
+    assert_eq!(shown["disabled"], false);
+    assert!(rig.read(&next, "sys/mounts").is_err() && rig.read(&old, "sys/mounts").is_err(), "a copy of them exists");
+    assert_eq!(
+        alarms(&rig),
+        [
+            "renewed-certificate-used-to-renew",
+            "identity-enabled-on-the-local-socket",
+            "certificate-issued-on-the-local-socket"
+        ]
+    );
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    rig.read(&back, "sys/mounts").expect("still in");
+    assert!(rig.read(&next, "sys/mounts").is_err());
+    // Nothing was wrong this time: the certificates before it stay.
+    let again = rig.vault.rescue(&UnsealKey::KeyFile(KEY_FILE), "ops/olga", &Key::new().csr).expect("a certificate");
+    rig.read(&holder(&rig, &again.certificate), "sys/mounts").expect("in");
+    rig.read(&back, "sys/mounts").expect("still in");
+}
+
+#[test]
 fn an_ended_certificate_of_a_removed_identity_is_not_renewed() {
     let rig = Rig::new();
     let operator = Caller { not_after_ms: u64::MAX, ..rig.operator() };
