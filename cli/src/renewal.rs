@@ -8,10 +8,10 @@ use strongroom::api::time::rfc3339_nano;
 use strongroom::client::{self, ClientError, enroll::Expired};
 use strongroom::enroll::schedule;
 use strongroom::enroll::string::MAX_ADDRESSES;
-use strongroom::pki::{self, KeyType, Leaf, Request};
+use strongroom::pki::{self, KeyType, Leaf};
 
 use crate::args::Connection;
-use crate::bundle::{Content, Files, Folder, Held, Pending};
+use crate::bundle::{Content, Files, Folder, Held, Pending, hex};
 use crate::exit::{Code, Failure};
 use crate::mark::MarkFile;
 use crate::settings::{Lookup, Session, Target, now_ms, read_file, read_key};
@@ -23,7 +23,7 @@ const NEW_STRING: &str = "ask for a new enrolment string, then: strongroom enrol
 pub struct Terms<'a> {
     /// Only when it is due.
     pub if_due: bool,
-    /// For the key that is there, instead of a new one.
+    /// For the key that is there, instead of a new one. One that waits since a reply was lost comes first.
     pub reuse_key: bool,
     /// Kind of a new key; as the old one when not given.
     pub key_type: Option<KeyType>,
@@ -105,15 +105,13 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
     }
     let key_pem = read_key(&files.key)?;
     let pending = Pending::of_renewal(folder.path());
+    let certificate = hex(&leaf.fingerprint);
+    // The key in use waits only for the successor of its certificate; else a renewal was cut off after its end.
+    let is_used = |key: &[u8; 32], kept: Option<&str>| *key == leaf.key_fingerprint && kept != Some(&*certificate);
     let request = if terms.reuse_key {
-        let csr_pem = pki::request_for(&key_pem).map_err(|_| {
-            Failure::usage("the key is of a kind that cannot ask for a certificate", "leave out --reuse-key")
-        })?;
-        Request { key_pem, csr_pem }
+        pending.keep(key_pem, &leaf.fingerprint, &is_used)?
     } else {
-        let kind = terms.key_type.or(leaf.key_type).unwrap_or_default();
-        // Left by a renewal that was cut off after its end.
-        pending.request(kind, &|fingerprint| *fingerprint == leaf.key_fingerprint)?
+        pending.request(terms.key_type.or(leaf.key_type).unwrap_or_default(), &is_used)?
     };
     let certified = certify(folder, &files, &leaf, &request.csr_pem, terms, env)?;
     let files = Files { enroll: merged(&certified.enroll, &files.enroll), ..files };

@@ -155,14 +155,14 @@ fn a_key_waits_for_its_certificate() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("prod");
     let pending = Pending::of_enrolment(&folder, &[1; 16]);
-    let unused = |_: &[u8; 32]| false;
+    let unused = |_: &[u8; 32], _: Option<&str>| false;
     let csr = |request: Request| request.csr_pem;
     let first = csr(pending.request(KeyType::P256, &unused).unwrap());
     assert_eq!(csr(pending.request(KeyType::Ed25519, &unused).unwrap()), first, "the same key, whatever is asked for");
     let other = Pending::of_enrolment(&folder, &[2; 16]);
     assert_ne!(csr(other.request(KeyType::P256, &unused).unwrap()), first);
     // A key that has its certificate, a damaged file, and one that is done.
-    let second = csr(pending.request(KeyType::P256, &|_| true).unwrap());
+    let second = csr(pending.request(KeyType::P256, &|_, _| true).unwrap());
     assert_ne!(second, first);
     fs::write(folder.with_file_name(format!(".prod.enroll-{}", "01".repeat(16))).join("csr.pem"), &first).unwrap();
     let third = csr(pending.request(KeyType::P256, &unused).unwrap());

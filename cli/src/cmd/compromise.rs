@@ -116,7 +116,7 @@ impl Fresh {
     /// # Errors
     /// They cannot be written.
     pub fn request(&self) -> Result<Request, Failure> {
-        self.pending.request(KeyType::P256, &|_| false)
+        self.pending.request(KeyType::P256, &|_, kept| kept.is_some())
     }
 
     /// Keeps what came. Whether the vault answers it already.

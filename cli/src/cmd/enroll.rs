@@ -93,7 +93,7 @@ impl EnrollArgs {
         // No renewal of the old certificate may begin between here and its end.
         let held = has_content(folder.path()).then(|| folder.hold()).transpose()?;
         let pending = Pending::of_enrolment(folder.path(), string.id());
-        let request = pending.request(self.key_type.into(), &|_| false)?;
+        let request = pending.request(self.key_type.into(), &|_, _| false)?;
         let timeout = Duration::from_secs(connection.timeout);
         let certified = enroll::enroll(&string, &request.csr_pem, timeout).map_err(renewal::refused)?;
         let addr = connection.addr.clone().unwrap_or_else(|| address(&certified.addresses, string.addresses()));

@@ -42,7 +42,7 @@ pub struct Vault {
     pub issued_ago_ms: AtomicU64,
     /// Certificates that clients are to trust besides.
     pub more_trust: Mutex<String>,
-    /// The next reply of the enrolment listener is lost.
+    /// The next reply to an enrolment or a renewal is lost.
     pub lose: AtomicBool,
     pub events: Mutex<Vec<Event>>,
 }
@@ -128,7 +128,7 @@ impl Vault {
             let mut body = vec![0; length];
             reader.read_exact(&mut body).ok()?;
             let (status, text) = self.answer(target.trim(), &body, &exporter, peer);
-            if peer.is_none() && self.lose.swap(false, Ordering::SeqCst) {
+            if target.starts_with("POST") && self.lose.swap(false, Ordering::SeqCst) {
                 return None;
             }
             let stream = reader.get_mut();

@@ -177,6 +177,35 @@ fn renewing_makes_a_new_key_or_keeps_it() {
 }
 
 #[test]
+fn a_lost_renewal_goes_on_with_the_key_that_it_was_for() {
+    let desk = Desk::enrolled();
+    let folder = desk.profiles().join("default");
+    let lost_then = |first: &[&str], then: &[&str]| {
+        desk.vault.lose.store(true, Ordering::SeqCst);
+        assert!(!desk.run(first).status.success());
+        desk.ok(then);
+        let issued = desk.vault.issued();
+        let [.., lost, taken] = &issued[..] else { panic!("{issued:?}") };
+        assert_eq!(lost, taken, "{first:?}, {then:?}: another key means that a copy of the certificate exists");
+        assert_eq!(key_in(&folder), taken.1);
+    };
+    let mut keys = vec![key_in(&folder)];
+    let changes = |keys: &mut Vec<[u8; 32]>| {
+        keys.push(key_in(&folder));
+        keys[keys.len() - 2] != keys[keys.len() - 1]
+    };
+    lost_then(&["renew"], &["renew", "--reuse-key"]);
+    assert!(changes(&mut keys));
+    lost_then(&["renew", "--reuse-key"], &["renew"]);
+    lost_then(&["renew", "--reuse-key"], &["renew", "--reuse-key"]);
+    assert!(!changes(&mut keys), "the key was kept");
+    desk.ok(&["renew"]);
+    assert!(changes(&mut keys), "nothing waits any more");
+    desk.ok(&["renew", "--reuse-key"]);
+    assert!(!changes(&mut keys));
+}
+
+#[test]
 fn other_authorities_are_learned_of_before_it_is_due() {
     let desk = Desk::enrolled();
     let folder = desk.profiles().join("default");
