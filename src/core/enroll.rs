@@ -415,6 +415,9 @@ pub(super) fn replace(
     {
         return Err(VaultError::Forbidden);
     }
+    // The life that the first of the row was asked for with is a bound, and so is the identity's own.
+    let bound_s = row.as_ref().and_then(|row| row.life_s);
+    let life_s = bound_s.map(|bound_s| bound_s.min(issue::own_life_s(identity, Some(&standing))));
     let request = pki::read_csr(csr).map_err(issue::refusal)?;
     if let Some(next) = row.as_ref().and_then(|row| row.superseded_by.as_ref()) {
         let next = ledger::parse_fingerprint(next).ok_or(VaultError::Integrity)?;
@@ -443,7 +446,7 @@ pub(super) fn replace(
         snapshot.ledger.may_be_renewed(row, now_ms)?;
     }
     let longest_s = settings.max_certificate_life_s;
-    let order = Order { identity, how: How::Renewed, life_s: None, longest_s, supersedes: Some(old), now_ms };
+    let order = Order { identity, how: How::Renewed, life_s, longest_s, supersedes: Some(old), now_ms };
     let issued = issue::certify(tx, snapshot, &order, csr)?;
     Outcome::of(issued, identity, places)
 }

@@ -134,11 +134,15 @@ pub(super) fn server(
     Ok((issued, bundle))
 }
 
+/// Life of an identity's certificates when none is asked for, seconds.
+pub(super) fn own_life_s(identity: &SpiffeId, record: Option<&IdentityRecord>) -> u64 {
+    let usual_s = if identity.path().starts_with(OPERATORS) { OPERATOR_LIFE_S } else { WORKLOAD_LIFE_S };
+    record.and_then(|record| record.certificate_life_s).unwrap_or(usual_s)
+}
+
 /// How long, in seconds.
 fn life(order: &Order<'_>, record: Option<&IdentityRecord>) -> Result<u64, VaultError> {
-    let usual_s = if order.identity.path().starts_with(OPERATORS) { OPERATOR_LIFE_S } else { WORKLOAD_LIFE_S };
-    let own_s = record.and_then(|record| record.certificate_life_s).unwrap_or(usual_s);
-    let life_s = order.life_s.unwrap_or(own_s);
+    let life_s = order.life_s.unwrap_or_else(|| own_life_s(order.identity, record));
     if life_s == 0 || life_s > order.longest_s {
         return Err(VaultError::BadRequest(format!("field \"ttl\" must be 1 to {} seconds", order.longest_s)));
     }
@@ -150,11 +154,18 @@ fn enter(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>, pem: &str) -> 
     let (fingerprint, mut row) = Row::of(pem, order.identity, authority, order.now_ms, order.how)?;
     let standing = identity::read(&tx.view(identity::IDENTITIES), order.identity.path())?;
     row.mark_ms = Some(standing.map_or(0, |standing| standing.not_before_ms));
+    let old_row = match &order.supersedes {
+        Some(old) => ledger::read(&tx.view(MountId::CERTIFICATES), old)?,
+        None => None,
+    };
+    row.life_s = match &order.supersedes {
+        Some(_) => old_row.as_ref().and_then(|old| old.life_s),
+        None => order.life_s.filter(|_| order.how != How::Server),
+    };
     ledger::put(tx, &fingerprint, &row)?;
     let mut touched = vec![Touch::Certificate(fingerprint)];
     if let Some(old) = &order.supersedes {
         // A certificate from before the ledger was kept has no row; from now on it has one, and is spent.
-        let old_row = ledger::read(&tx.view(MountId::CERTIFICATES), old)?;
         let mut old_row = match old_row {
             Some(row) => row,
             None => Row { issued_ms: 0, how: How::Init, mark_ms: None, pem: String::new(), ..row.clone() },

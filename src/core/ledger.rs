@@ -73,6 +73,9 @@ pub(super) struct Row {
     /// certificate, whatever any clock said. Absent in a row that was made later than its certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark_ms: Option<u64>,
+    /// Life that was asked for with it, seconds: no certificate that follows it by renewal is given more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life_s: Option<u64>,
     /// Fingerprint of the certificate that replaced it, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<String>,
@@ -114,6 +117,7 @@ impl Row {
             not_after_ms: leaf.not_after_ms,
             how,
             mark_ms: Some(0),
+            life_s: None,
             superseded_by: None,
             revoked: None,
             pem: pem.to_owned(),

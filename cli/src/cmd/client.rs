@@ -38,8 +38,8 @@ pub enum ClientCommand {
         /// Path of the holder, such as app/web for spiffe://DOMAIN/app/web.
         #[arg(long, value_name = "PATH")]
         identity: String,
-        /// Life of the certificate, such as 12h. Without it: what the identity says, or 8 h below operator/ and 24 h
-        /// elsewhere.
+        /// Life of the certificate, such as 12h, which its renewals do not exceed. Without it: what the identity says, or
+        /// 8 h below operator/ and 24 h elsewhere.
         #[arg(long, value_name = "TIME", value_parser = ttl)]
         ttl: Option<String>,
         /// New file for the certificate.

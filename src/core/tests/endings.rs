@@ -312,3 +312,34 @@ fn a_string_in_the_commit_of_a_revocation_ends_too() {
     let string = crate::enroll::EnrollString::parse(results[0].as_ref().expect("made")).expect("legal");
     assert!(results[1].is_ok() && is_refused(&enroll(&rig, &string, &Key::new())));
 }
+
+#[test]
+fn a_short_life_is_not_renewed_into_a_long_one() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    rig.admit("ci/deploy", "app", r#"path "secret/data/app/*" { capabilities = ["create", "update", "read"] }"#);
+    let life = |caller: &Caller| (caller.not_after_ms - caller.not_before_ms) / 1_000 - 300;
+    let short = enroll(&rig, &string(&rig, "ci/deploy", r#","certificate_ttl":"1h""#), &Key::new()).expect("enrolled");
+    let short = holder(&rig, &short.certificate);
+    assert_eq!(life(&short), 3_600);
+    let second = renew(&rig, &short).expect("renewed");
+    let third = renew(&rig, &second).expect("renewed");
+    assert_eq!((life(&second), life(&third)), (3_600, 3_600));
+    // What the identity may have shortens it, and never lengthens it.
+    for (ttl, expected) in [("10m", 600), ("12h", 3_600)] {
+        register(&rig, "ci/deploy", &format!(r#","certificate_ttl":"{ttl}""#));
+        let one =
+            enroll(&rig, &string(&rig, "ci/deploy", r#","certificate_ttl":"1h""#), &Key::new()).expect("enrolled");
+        let next = renew(&rig, &holder(&rig, &one.certificate)).expect("renewed");
+        assert_eq!(life(&next), expected, "{ttl}");
+    }
+    // Also after a restart, for a signed request, and with a long one the identity's own life.
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    for (ttl, expected) in [("30m", 1_800), ("30d", 12 * 3_600)] {
+        let body = object!({ "csr": Key::new().csr, "identity": "ci/deploy", "ttl": ttl }).to_string();
+        let reply = rig.write(&operator, "sys/strongroom/certificates", &body).expect("signed");
+        let next = renew(&rig, &holder(&rig, &certificate(&reply))).expect("renewed");
+        assert_eq!(life(&next), expected, "{ttl}");
+    }
+}
