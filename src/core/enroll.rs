@@ -227,7 +227,7 @@ pub(super) async fn renew_expired(vault: &Vault, attempt: GraceAttempt) -> Resul
     drop(live);
     run(vault, "sys/strongroom/enroll/renew", remote, move |tx, snapshot, now_ms| {
         let holder = expired(snapshot, shown, remote, &settings.trust_domain, now_ms)?;
-        replace(tx, snapshot, &holder, &attempt.csr, &settings, now_ms)
+        replace(tx, snapshot, &holder, How::Late, &attempt.csr, &settings, now_ms)
     })
     .await
 }
@@ -389,7 +389,7 @@ fn use_string(
 }
 
 /// The renewal of the certificate of an admitted `holder`: a new one for the same identity, the old one marked as replaced.
-/// The holder was admitted before this commit, so all that decides is read once more.
+/// The holder was admitted before this commit, so all that decides is read once more. `how` says whether it had ended.
 ///
 /// # Errors
 /// [`VaultError::Forbidden`] for an identity that is not registered or is disabled, and for a certificate that was revoked;
@@ -398,6 +398,7 @@ pub(super) fn replace(
     tx: &mut Tx<'_>,
     snapshot: &Snapshot,
     holder: &Caller,
+    how: How,
     csr: &str,
     settings: &Settings,
     now_ms: u64,
@@ -446,8 +447,12 @@ pub(super) fn replace(
         snapshot.ledger.may_be_renewed(row, now_ms)?;
     }
     let longest_s = settings.max_certificate_life_s;
-    let order = Order { identity, how: How::Renewed, life_s, longest_s, supersedes: Some(old), now_ms };
-    let issued = issue::certify(tx, snapshot, &order, csr)?;
+    let order = Order { identity, how, life_s, longest_s, supersedes: Some(old), now_ms };
+    let mut issued = issue::certify(tx, snapshot, &order, csr)?;
+    if how == How::Late {
+        // A certificate that was thought to be dead is good once more: whoever watches shall see it.
+        issued.remarks.push(Remark::Alarm("certificate-renewed-after-its-end"));
+    }
     Outcome::of(issued, identity, places)
 }
 

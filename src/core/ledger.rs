@@ -48,6 +48,8 @@ pub(super) enum How {
     Enrolled,
     /// With the certificate before it.
     Renewed,
+    /// With the certificate before it, which had ended.
+    Late,
     /// For a listener of the vault.
     Server,
 }

@@ -48,7 +48,8 @@ pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
         return Err(VaultError::BadRequest("only certificates of this vault's authority are renewed here".to_owned()));
     }
     let (csr, settings) = (required(&object, "csr")?, change.settings);
-    enroll::replace(tx, change.snapshot, change.caller, &csr, settings, change.now_ms).map(|outcome| outcome.done)
+    enroll::replace(tx, change.snapshot, change.caller, How::Renewed, &csr, settings, change.now_ms)
+        .map(|outcome| outcome.done)
 }
 
 /// A text field that must be there.

@@ -343,3 +343,27 @@ fn a_short_life_is_not_renewed_into_a_long_one() {
         assert_eq!(life(&next), expected, "{ttl}");
     }
 }
+
+#[test]
+fn a_renewal_after_the_end_is_loud() {
+    let rig = Rig::new();
+    let operator = Caller { not_after_ms: u64::MAX, ..rig.operator() };
+    let (key, first) = enrolled(&rig, "app/laptop");
+    rig.write(&operator, "sys/strongroom/identities/app/laptop", r#"{"grace":"3d"}"#).expect("allowed");
+    rig.clock.advance(30 * HOUR_MS);
+    let before = rig.log().len();
+    let next = Key::new();
+    let fresh = renew_late(&rig, &first.certificate, &key, &next).expect("within three days");
+    let lines: Vec<_> = rig.log().split_off(before);
+    assert_eq!(lines[0]["path"], "sys/strongroom/enroll/renew");
+    assert_eq!(lines[0]["remote"], "192.0.2.7:4711");
+    let issued: Vec<_> = lines.iter().filter(|line| line["kind"] == "issued").collect();
+    assert_eq!(issued.len(), 1);
+    assert_eq!(issued[0]["identity"], "spiffe://example.org/app/laptop");
+    assert_eq!(alarms(&rig), ["certificate-renewed-after-its-end"]);
+    let again = renew_late(&rig, &first.certificate, &key, &next).expect("the reply was lost");
+    assert_eq!(again.certificate, fresh.certificate);
+    assert_eq!(alarms(&rig).len(), 1, "one certificate, one alarm");
+    renew(&rig, &holder(&rig, &fresh.certificate)).expect("in time");
+    assert_eq!(alarms(&rig).len(), 1);
+}

@@ -69,11 +69,12 @@ fn an_expired_certificate_is_renewed_within_its_grace_and_not_after() {
     machine.ok(&["renew"]);
     assert!(machine.is_served(&[]));
     assert!(!machine.is_served(&["--profile", "kept"]), "the expired one is not good again");
+    assert_eq!(town.alarms(), ["certificate-renewed-after-its-end"]);
 
     // A copy of what expired renews once more: frozen as a living one is.
     let refused = machine.run(&["renew", "--profile", "kept"]);
     assert!(!refused.status.success());
-    assert_eq!(town.alarms(), ["renewed-certificate-used-to-renew"]);
+    assert_eq!(town.alarms(), ["certificate-renewed-after-its-end", "renewed-certificate-used-to-renew"]);
     assert!(!machine.is_served(&[]));
 
     // Without grace the end is the end.
