@@ -64,7 +64,7 @@ impl Sightings {
     pub(super) fn saw(&self, caller: &Caller, now_ms: u64) {
         let path = caller.identity.path();
         let fresh = |seen: &Seen| {
-            now_ms.saturating_sub(seen.now.at_ms) < FRESH_MS
+            now_ms.abs_diff(seen.now.at_ms) < FRESH_MS
                 && caller.bundle.is_none_or(|bundle| seen.now.bundle == hex(&bundle))
         };
         // The usual case by far: the identity was here a moment ago, and a shared lock is enough to see it.
@@ -75,7 +75,9 @@ impl Sightings {
         let seen = all
             .entry(path.to_owned())
             .or_insert_with(|| Seen { now: Sighting { v: 1, ..Sighting::default() }, written: Sighting::default() });
-        seen.now.at_ms = seen.now.at_ms.max(now_ms);
+        // Requests may come here in another order than they began. What is further ahead was seen by a clock that was wrong.
+        let is_near = now_ms.abs_diff(seen.now.at_ms) < FRESH_MS;
+        seen.now.at_ms = if is_near { seen.now.at_ms.max(now_ms) } else { now_ms };
         seen.now.bundle = bundle_of(caller, &seen.now);
         source_of(&caller.remote).clone_into(&mut seen.now.source);
     }
@@ -95,9 +97,7 @@ impl Sightings {
     pub(super) fn due(&self) -> Vec<(String, Sighting)> {
         let all = self.0.read();
         let due = all.iter().filter(|(_, Seen { now, written })| {
-            now.bundle != written.bundle
-                || now.source != written.source
-                || now.at_ms.saturating_sub(written.at_ms) > STALE_MS
+            now.bundle != written.bundle || now.source != written.source || now.at_ms.abs_diff(written.at_ms) > STALE_MS
         });
         due.take(MAX_WRITTEN).map(|(path, seen)| (path.clone(), seen.now.clone())).collect()
     }

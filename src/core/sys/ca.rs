@@ -328,7 +328,7 @@ pub(super) fn behind(snapshot: &Snapshot, sightings: &super::super::sightings::S
     let behind = snapshot.clients(now_ms).into_iter().filter(|path| {
         sightings
             .of(path)
-            .is_none_or(|seen| !complete.contains(&seen.bundle) && now_ms.saturating_sub(seen.at_ms) < FORGOTTEN_MS)
+            .is_none_or(|seen| !complete.contains(&seen.bundle) && now_ms.abs_diff(seen.at_ms) < FORGOTTEN_MS)
     });
     behind.collect()
 }

@@ -367,3 +367,41 @@ fn a_renewal_after_the_end_is_loud() {
     renew(&rig, &holder(&rig, &fresh.certificate)).expect("in time");
     assert_eq!(alarms(&rig).len(), 1);
 }
+
+#[test]
+fn a_clock_that_was_ahead_does_not_hide_who_is_here() {
+    let rig = Rig::new();
+    let operator = Caller { not_after_ms: u64::MAX, ..rig.operator() };
+    rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["create", "update", "read"] }"#);
+    register(&rig, "app/web", r#","certificate_ttl":"30d""#);
+    register(&rig, "app/dead", r#","certificate_ttl":"30d""#);
+    let made = |identity: &str| {
+        let made = enroll(&rig, &string(&rig, identity, ""), &Key::new()).expect("enrolled");
+        Caller { bundle: Some([0; 16]), ..holder(&rig, &made.certificate) }
+    };
+    let (web, dead) = (made("app/web"), made("app/dead"));
+    rig.clock.advance(20 * DAY_MS);
+    assert!(works(&rig, &web) && works(&rig, &dead));
+    rig.clock.advance((20 * DAY_MS).wrapping_neg());
+    let behind = || {
+        let found = rig.read(&operator, "sys/strongroom/ca/stragglers").expect("listed");
+        let named = found["identities"].as_array().expect("a list").clone();
+        ["app/web", "app/dead"].map(|path| named.contains(&path.into()))
+    };
+    assert_eq!(behind(), [false, false], "neither was seen in the last seven days");
+    works(&rig, &web);
+    assert_eq!(behind(), [true, false], "one of them is here");
+    let moved = Caller { remote: "192.0.2.99:4711".to_owned(), bundle: bundle(&rig), ..web.clone() };
+    assert!(works(&rig, &moved));
+    let seen = |path: &str| rig.read(&operator, &format!("sys/strongroom/identities/{path}")).expect("there");
+    let shown = seen("app/web");
+    assert!(shown["last_seen"].as_str().expect("text").starts_with("2025-06-15T15:06:41"), "{shown}");
+    assert_eq!(shown["source"], "192.0.2.99");
+    assert_eq!(behind(), [false, false], "it has today's authorities now");
+    // What was seen rightly is written over what was seen wrongly.
+    rig.vault.note_sightings().expect("written");
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    assert_eq!(seen("app/web")["last_seen"], shown["last_seen"]);
+    assert_eq!(seen("app/web")["source"], "192.0.2.99");
+}
