@@ -174,10 +174,7 @@ fn enter(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>, pem: &str) -> 
         ledger::put(tx, old, &old_row)?;
         touched.push(Touch::Certificate(*old));
     }
-    for stale in snapshot.ledger.stale(order.now_ms) {
-        tx.remove_entry(MountId::CERTIFICATES, &super::mount::hex(&stale))?;
-        touched.push(Touch::Certificate(stale));
-    }
+    touched.extend(ledger::sweep(tx, &snapshot.ledger, order.now_ms)?.into_iter().map(Touch::Certificate));
     let remarks =
         vec![Remark::Issued { identity: order.identity.clone(), fingerprint, not_after_ms: row.not_after_ms }];
     Ok(Issued { fingerprint, row, bundle: snapshot.bundle(), touched, remarks })

@@ -21,7 +21,10 @@ use super::mount::hex;
 
 /// Rows are kept for this long after their certificate has ended: a grace renewal looks at them.
 pub(super) const KEEP_MS: u64 = 31 * 86_400_000;
-/// Rows removed along with one that is written.
+/// A row that is to be removed is marked first, and removed when this much more has passed: a clock that jumps ahead for a
+/// while must not make a revocation forgotten.
+const SECOND_LOOK_MS: u64 = 7 * 86_400_000;
+/// Rows marked or removed along with one that is written.
 const SWEEP: usize = 4;
 
 /// Renewals of one identity in a day that are not looked at, and how many more for each certificate in force. An honest
@@ -83,6 +86,9 @@ pub(super) struct Row {
     pub superseded_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Revoked>,
+    /// When it was found that nobody needs this row any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent_ms: Option<u64>,
     /// The certificate, so that a lost reply can be given again.
     pub pem: String,
 }
@@ -122,6 +128,7 @@ impl Row {
             life_s: None,
             superseded_by: None,
             revoked: None,
+            spent_ms: None,
             pem: pem.to_owned(),
         };
         Ok((leaf.fingerprint, row))
@@ -160,9 +167,18 @@ pub(super) struct Facts {
     pub mark_ms: Option<u64>,
     pub superseded: bool,
     pub revoked: Option<Revoked>,
+    spent_ms: Option<u64>,
 }
 
 impl Facts {
+    /// When the row is to be looked at by [`sweep`].
+    fn sweep_ms(&self) -> u64 {
+        match self.spent_ms {
+            None => self.not_after_ms.saturating_add(KEEP_MS),
+            Some(spent_ms) => spent_ms.saturating_add(SECOND_LOOK_MS),
+        }
+    }
+
     /// Whether all that its identity had was ended after this was issued.
     pub(super) fn is_outlived(&self, standing: &IdentityRecord) -> bool {
         standing.outlives(self.mark_ms, self.issued_ms)
@@ -177,14 +193,17 @@ pub(super) struct Ledger(RwLock<Held>);
 struct Held {
     rows: HashMap<Fingerprint, Facts>,
     by_identity: HashMap<String, BTreeSet<Fingerprint>>,
-    /// By end, so that the oldest are found without a search.
-    by_end: BTreeSet<(u64, Fingerprint)>,
+    /// By the time of the next look at them, so that those are found without a search.
+    by_sweep: BTreeSet<(u64, Fingerprint)>,
+    /// Those that are marked, by the time of the mark.
+    marked: BTreeSet<(u64, Fingerprint)>,
 }
 
 impl Held {
     fn remove(&mut self, fingerprint: &Fingerprint) {
         let Some(old) = self.rows.remove(fingerprint) else { return };
-        self.by_end.remove(&(old.not_after_ms, *fingerprint));
+        self.by_sweep.remove(&(old.sweep_ms(), *fingerprint));
+        self.marked.remove(&(old.spent_ms.unwrap_or_default(), *fingerprint));
         if let Some(all) = self.by_identity.get_mut(&old.identity) {
             all.remove(fingerprint);
             if all.is_empty() {
@@ -195,7 +214,8 @@ impl Held {
 
     fn insert(&mut self, fingerprint: Fingerprint, facts: Facts) {
         self.remove(&fingerprint);
-        self.by_end.insert((facts.not_after_ms, fingerprint));
+        self.by_sweep.insert((facts.sweep_ms(), fingerprint));
+        self.marked.extend(facts.spent_ms.map(|spent_ms| (spent_ms, fingerprint)));
         self.by_identity.entry(facts.identity.clone()).or_default().insert(fingerprint);
         self.rows.insert(fingerprint, facts);
     }
@@ -236,6 +256,7 @@ impl Ledger {
             mark_ms: row.mark_ms,
             superseded: row.superseded_by.is_some(),
             revoked: row.revoked,
+            spent_ms: row.spent_ms,
         };
         held.insert(*fingerprint, facts);
         Ok(())
@@ -293,7 +314,7 @@ impl Ledger {
         let (mut renewals, mut in_force) = (0_usize, 0_usize);
         for facts in rows.filter_map(|fingerprint| held.rows.get(fingerprint)) {
             let lately = facts.issued_ms.saturating_add(RENEWALS_IN_MS) > now_ms;
-            renewals += usize::from(facts.how == How::Renewed && lately);
+            renewals += usize::from(matches!(facts.how, How::Renewed | How::Late) && lately);
             in_force += usize::from(!facts.superseded && facts.revoked.is_none() && facts.not_after_ms > now_ms);
         }
         if renewals < FREE_RENEWALS.saturating_add(in_force.saturating_mul(RENEWALS_EACH)) {
@@ -304,12 +325,36 @@ impl Ledger {
         Err(VaultError::RenewedTooOften { retry_after_s: wait_ms.div_ceil(1_000).max(1) })
     }
 
-    /// A few rows that nobody needs any more.
-    pub(super) fn stale(&self, now_ms: u64) -> Vec<Fingerprint> {
+    /// A few rows that nobody needs any more, and a few with a mark from the future.
+    fn stale(&self, now_ms: u64) -> Vec<Fingerprint> {
         let held = self.0.read();
-        let ended = held.by_end.iter().take_while(|(end_ms, _)| end_ms.saturating_add(KEEP_MS) < now_ms);
-        ended.take(SWEEP).map(|(_, fingerprint)| *fingerprint).collect()
+        let due = held.by_sweep.iter().take_while(|(sweep_ms, _)| *sweep_ms < now_ms).take(SWEEP);
+        let wrong = held.marked.iter().rev().take_while(|(spent_ms, _)| *spent_ms > now_ms).take(SWEEP);
+        due.chain(wrong).map(|(_, fingerprint)| *fingerprint).collect()
     }
+}
+
+/// Marks a few rows that nobody needs any more, or removes them if they were marked long ago. A mark that a clock made which
+/// was ahead is taken back. Returns what the memory must read anew.
+///
+/// # Errors
+/// Those of the barrier; [`VaultError::Integrity`].
+pub(super) fn sweep(tx: &mut Tx<'_>, ledger: &Ledger, now_ms: u64) -> Result<Vec<Fingerprint>, VaultError> {
+    let stale = ledger.stale(now_ms);
+    for fingerprint in &stale {
+        let Some(mut row) = read(&tx.view(MountId::CERTIFICATES), fingerprint)? else { continue };
+        match row.spent_ms {
+            Some(spent_ms) if spent_ms.saturating_add(SECOND_LOOK_MS) < now_ms => {
+                tx.remove_entry(MountId::CERTIFICATES, &hex(fingerprint))?;
+            }
+            Some(spent_ms) if spent_ms <= now_ms => {}
+            wrong_or_none => {
+                row.spent_ms = wrong_or_none.is_none().then_some(now_ms);
+                put(tx, fingerprint, &row)?;
+            }
+        }
+    }
+    Ok(stale)
 }
 
 /// 64 hexadecimal digits.

@@ -405,3 +405,38 @@ fn a_clock_that_was_ahead_does_not_hide_who_is_here() {
     assert_eq!(seen("app/web")["last_seen"], shown["last_seen"]);
     assert_eq!(seen("app/web")["source"], "192.0.2.99");
 }
+
+#[test]
+fn a_clock_that_was_ahead_brings_nothing_revoked_back() {
+    let rig = Rig::new();
+    let operator = Caller { not_after_ms: u64::MAX, ..rig.operator() };
+    let (_, first) = enrolled(&rig, "app/web");
+    let stolen = holder(&rig, &first.certificate);
+    let body = object!({ "certificate": serials(&rig, "app/web")[0] }).to_string();
+    rig.write(&operator, "sys/strongroom/revoke/app/web", &body).expect("revoked");
+    register(&rig, "app/busy", "");
+    let issue = |times: usize| {
+        for _ in 0..times {
+            let body = object!({ "csr": Key::new().csr, "identity": "app/busy" }).to_string();
+            rig.write(&operator, "sys/strongroom/certificates", &body).expect("signed");
+        }
+    };
+    // Twice, as after two starts of a machine whose clock is set right a moment later.
+    for days in [60, 80] {
+        rig.clock.advance(days * DAY_MS);
+        issue(6);
+        rig.clock.advance((days * DAY_MS).wrapping_neg());
+        assert!(!works(&rig, &stolen), "the revocation is still known");
+        issue(1);
+    }
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    assert!(!works(&rig, &stolen));
+    // Time that really passes clears them away.
+    rig.clock.advance(60 * DAY_MS);
+    issue(2);
+    rig.clock.advance(40 * DAY_MS);
+    issue(8);
+    let shown = rig.read(&operator, "sys/strongroom/identities/app/web").expect("there");
+    assert_eq!(shown["certificates"], object!([]));
+}
