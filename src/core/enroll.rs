@@ -416,6 +416,11 @@ pub(super) fn replace(
     {
         return Err(VaultError::Forbidden);
     }
+    let grace_ms = standing.grace_s.saturating_mul(1_000);
+    let is_over = |row: &ledger::Row| now_ms > row.not_after_ms.saturating_add(grace_ms);
+    if how == How::Late && row.as_ref().is_some_and(is_over) {
+        return Err(VaultError::Forbidden);
+    }
     // The life that the first of the row was asked for with is a bound, and so is the identity's own.
     let bound_s = row.as_ref().and_then(|row| row.life_s);
     let life_s = bound_s.map(|bound_s| bound_s.min(issue::own_life_s(identity, Some(&standing))));

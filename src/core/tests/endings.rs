@@ -63,18 +63,22 @@ fn renew(rig: &Rig, caller: &Caller) -> Result<Caller, VaultError> {
     Ok(holder(rig, &certificate(&reply)))
 }
 
-/// Renews with a certificate that has ended.
-fn renew_late(rig: &Rig, pem: &str, signer: &Key, next: &Key) -> Result<Enrolled, VaultError> {
+/// What renews a certificate that has ended.
+fn late(pem: &str, signer: &Key, next: &Key) -> GraceAttempt {
     let csr = pki::read_csr(&next.csr).expect("legal");
     let signature = rcgen::SigningKey::sign(&signer.pair, &grace_message(&[3; 32], &csr.der)).expect("signed");
-    wait(rig.vault.renew_expired(GraceAttempt {
+    GraceAttempt {
         certificate: pem.to_owned(),
         csr: next.csr.clone(),
         signature,
         scheme: 0x0403,
         exporter: [3; 32],
         remote: SocketAddr::from(([192, 0, 2, 7], 4711)),
-    }))
+    }
+}
+
+fn renew_late(rig: &Rig, pem: &str, signer: &Key, next: &Key) -> Result<Enrolled, VaultError> {
+    wait(rig.vault.renew_expired(late(pem, signer, next)))
 }
 
 fn is_refused<T>(result: &Result<T, VaultError>) -> bool {
@@ -366,6 +370,23 @@ fn a_renewal_after_the_end_is_loud() {
     assert_eq!(alarms(&rig).len(), 1, "one certificate, one alarm");
     renew(&rig, &holder(&rig, &fresh.certificate)).expect("in time");
     assert_eq!(alarms(&rig).len(), 1);
+}
+
+#[test]
+fn the_grace_of_the_same_commit_decides() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    register(&rig, "app/web", r#","grace":"2h","certificate_ttl":"1h""#);
+    let (key, first) = enrolled(&rig, "app/web");
+    rig.clock.advance(2 * HOUR_MS);
+    let none = r#"{"policies":["app"],"grace":"0s"}"#;
+    let attempt = late(&first.certificate, &key, &Key::new());
+    let jobs: Vec<Job<'_>> = vec![
+        write(&rig, &operator, "sys/strongroom/identities/app/web", none),
+        Box::pin(async { rig.vault.renew_expired(attempt).await.map(|enrolled| enrolled.certificate) }),
+    ];
+    let results = in_one_commit(&rig, jobs);
+    assert!(results[0].is_ok() && is_refused(&results[1]), "{results:?}");
 }
 
 #[test]
