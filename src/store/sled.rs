@@ -4,7 +4,9 @@
 //!   that the commit touched is synced, and every folder in which a name changed (`durable.rs`);
 //! - values above some 16 KiB can leave a log that no longer opens after a power cut, so no stored item exceeds 4 KiB: a
 //!   value is cut into pieces;
-//! - its opening and its log reader assert over damaged files: a panic becomes an error here.
+//! - its opening and its log reader assert over damaged files: a panic becomes an error here;
+//! - it takes a snapshot of its page table that a kill left half written (`snap.N.generating`) for the newest whole one, and
+//!   never opens again: such a file is removed before each opening.
 //!
 //! sled drops what follows a damaged log frame without a word. That is noticed above, where every record and the state of
 //! the whole are authenticated.
@@ -82,7 +84,7 @@ impl SledStore {
         let config = config.mode(sled::Mode::LowSpace);
         let mut attempts = 0;
         let database = loop {
-            match config.open().map_err(opening) {
+            match remove_unfinished_snapshots(&folder).and_then(|()| config.open().map_err(opening)) {
                 // sled gives its lock back from a thread of its own, a moment after the last handle is gone.
                 Err(StoreError::Locked) if attempts < LOCK_ATTEMPTS => {
                     attempts += 1;
@@ -301,6 +303,41 @@ fn short() -> StoreError {
     StoreError::Corrupt("a sled item is missing or shorter than its frame".into())
 }
 
+/// Removes the files in which sled was writing a snapshot when its process ended.
+///
+/// sled writes a snapshot while it opens, under a name of its own, and renames it when it is whole. Its search for the newest
+/// snapshot leaves out such files by an ending that it does not give them any more, so that an unfinished one (empty, or
+/// without its checksum) is the newest: "read corrupted data", at every opening from then on. Nothing is lost with the file:
+/// the earlier snapshot stays until the rename, and the log holds all that came after it.
+///
+/// # Errors
+/// [`StoreError::Locked`] when a process has the store open: the file may be one that it is writing.
+fn remove_unfinished_snapshots(folder: &Path) -> Result<(), StoreError> {
+    let log = match std::fs::File::open(folder.join("db")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        log => log.map_err(|error| StoreError::reading(&error))?,
+    };
+    // The lock that sled itself takes.
+    match log.try_lock() {
+        Err(std::fs::TryLockError::WouldBlock) => return Err(StoreError::Locked),
+        Err(std::fs::TryLockError::Error(error)) => return Err(StoreError::reading(&error)),
+        Ok(()) => {}
+    }
+    let removed = std::fs::read_dir(folder).and_then(|mut entries| {
+        entries.try_for_each(|entry| {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with("snap.") && name.ends_with(".generating") {
+                std::fs::remove_file(entry.path())?;
+            }
+            Ok(())
+        })
+    });
+    // Given back by name: a process that is being started may still hold a copy of the descriptor.
+    removed.and(log.unlock()).map_err(|error| StoreError::reading(&error))
+}
+
 fn opening(error: sled::Error) -> StoreError {
     match error {
         // sled reports a held lock as an error without a kind of its own.
@@ -313,6 +350,10 @@ fn reading(error: sled::Error) -> StoreError {
     match error {
         sled::Error::Io(error) => StoreError::reading(&error),
         sled::Error::Unsupported(why) => StoreError::Corrupt(why),
+        sled::Error::Corruption { at, .. } => StoreError::Corrupt(format!(
+            "sled cannot read what it wrote (at {at:?}; after restoring, leave this engine: \
+            `strongroomd storage migrate --to redb`)"
+        )),
         other => StoreError::Corrupt(other.to_string()),
     }
 }
@@ -338,6 +379,50 @@ mod tests {
         }
         store.commit(Batch::default().delete(key)).expect("commits");
         assert_eq!(store.tree.len(), 1, "only the sequence is left");
+    }
+
+    /// A kill while sled writes the snapshot of its opening leaves one of these; each was seen to end in "corrupt" for ever.
+    #[test]
+    fn a_half_written_snapshot_does_not_keep_the_store_closed() {
+        for left in [&b""[..], b"half", &pattern(5_000, 3)] {
+            let folder = tempfile::tempdir().expect("a folder");
+            for n in 0..4_u64 {
+                let store = SledStore::open(folder.path(), n == 0).expect("opens");
+                for slot in 0..8_u64 {
+                    store
+                        .commit(Batch::default().put(format!("k{slot}"), pattern(4_000, n << 8 | slot)))
+                        .expect("commits");
+                }
+            }
+            let inner = folder.path().join(FOLDER);
+            let newest = std::fs::read_dir(&inner)
+                .expect("lists")
+                .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+                .filter(|name| name.starts_with("snap."))
+                .max()
+                .expect("sled has written a snapshot");
+            std::fs::write(inner.join(format!("{newest}.generating")), left).expect("writes");
+            std::fs::write(inner.join("snap.00000000FFFFFFFF.generating"), left).expect("writes");
+            let store = SledStore::open(folder.path(), false).expect("opens past what was left half written");
+            for slot in 0..8_u64 {
+                let stored = store.get(format!("k{slot}").as_bytes()).expect("reads").expect("is there");
+                assert_eq!(stored.value, pattern(4_000, 3 << 8 | slot));
+            }
+            assert_eq!(store.sequence().expect("reads"), CommitSeq(32));
+            assert!(!inner.join(format!("{newest}.generating")).exists());
+        }
+    }
+
+    /// What another process is writing at this moment is not ours to remove.
+    #[test]
+    fn an_open_store_keeps_the_snapshot_it_writes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = SledStore::open(folder.path(), true).expect("opens");
+        let writing = folder.path().join(FOLDER).join("snap.00000000FFFFFFFF.generating");
+        std::fs::write(&writing, b"half").expect("writes");
+        assert!(matches!(SledStore::open(folder.path(), false), Err(StoreError::Locked)));
+        assert!(writing.exists());
+        drop(store);
     }
 
     #[test]
