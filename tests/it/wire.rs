@@ -137,7 +137,15 @@ fn every_reply_has_the_headers() {
     let page = operator.send("GET", "/v1/secret/data/a", "Origin: https://elsewhere.org\r\n", "");
     let health = operator.send("GET", "/v1/sys/health", "", "");
     let nothing = operator.send("GET", "/elsewhere", "", "");
-    for reply in [&write, &delete, &missing, &bad, &page, &health, &nothing] {
+    // Whoever sends a cookie gets none, and neither does whoever is given a token.
+    let cookie = operator.send("GET", "/v1/sys/health", "Cookie: session=1\r\n", "");
+    let token = operator.send("POST", "/v1/auth/token/create", JSON, r#"{"ttl":"1h"}"#);
+    assert!(token.status == 200 && token.body.contains("\"client_token\":\""), "{token:?}");
+    let own = operator.send("GET", "/v1/auth/token/lookup-self", "", "");
+    let closed = Server::sealed(Limits::default());
+    let sealed = As(&closed, &closed.operator).send("GET", "/v1/secret/data/a", "", "");
+    assert_eq!(sealed.status, 503);
+    for reply in [&write, &delete, &missing, &bad, &page, &health, &nothing, &cookie, &token, &own, &sealed] {
         for (name, value) in [
             ("cache-control", "no-store"),
             ("x-content-type-options", "nosniff"),
@@ -146,7 +154,9 @@ fn every_reply_has_the_headers() {
         ] {
             assert_eq!(reply.header(name), Some(value), "{reply:?}");
         }
-        assert!(!reply.head.to_lowercase().contains("access-control-"), "{reply:?}");
+        for never in ["access-control-", "set-cookie"] {
+            assert!(!reply.head.to_lowercase().contains(never), "{reply:?}");
+        }
         let media = (!reply.body.is_empty()).then_some("application/json");
         assert_eq!(reply.header("content-type"), media, "{reply:?}");
     }

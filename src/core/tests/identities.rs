@@ -428,3 +428,50 @@ fn a_clock_that_jumps_ten_years_admits_nobody_more() {
         assert!(!works(&rig, &next), "issued in the second of the mark");
     }
 }
+
+#[test]
+fn when_and_from_where_an_identity_was_seen_survives_a_restart() {
+    const PATH: &str = "sys/strongroom/identities/app/web";
+    let last = |rig: &Rig| {
+        let shown = rig.read(&rig.operator(), PATH).expect("shown");
+        (shown["last_seen"].as_str().expect("seen").to_owned(), shown["source"].as_str().expect("seen").to_owned())
+    };
+    let again = |rig: Rig, later_ms: u64| {
+        let rig = rig.restart();
+        rig.clock.advance(later_ms);
+        rig.unseal().expect("opens");
+        rig
+    };
+    let from = |rig: &Rig, address: &str| {
+        let caller = Caller { remote: format!("{address}:4711"), ..rig.caller("app/web") };
+        rig.read(&caller, "secret/data/app/x").err();
+    };
+    let rig = Rig::new();
+    rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#);
+    assert!(rig.read(&rig.operator(), PATH).expect("shown")["last_seen"].is_null());
+
+    // The first sighting is written at once.
+    from(&rig, "192.0.2.7");
+    let first = last(&rig);
+    assert_eq!(first.1, "192.0.2.7");
+    rig.vault.note_sightings().expect("written");
+    let rig = again(rig, 2 * HOUR_MS);
+    assert_eq!(last(&rig), first);
+
+    // Another address at once, the same one only when what is on record has become old.
+    from(&rig, "2001:db8::7");
+    let second = last(&rig);
+    assert!(second.0 > first.0 && second.1 == "2001:db8::7", "{second:?}");
+    rig.vault.note_sightings().expect("written");
+    rig.clock.advance(HOUR_MS / 6);
+    from(&rig, "2001:db8::7");
+    assert!(last(&rig).0 > second.0);
+    rig.vault.note_sightings().expect("nothing to write");
+    let rig = again(rig, 3 * HOUR_MS);
+    assert_eq!(last(&rig), second, "ten minutes are not worth a record");
+    from(&rig, "2001:db8::7");
+    let third = last(&rig);
+    assert!(third.0 > second.0);
+    rig.vault.note_sightings().expect("written");
+    assert_eq!(last(&again(rig, 4 * HOUR_MS)), third);
+}

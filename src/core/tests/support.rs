@@ -280,6 +280,15 @@ impl Disk {
         count
     }
 
+    /// Shows key and value of each record, and the bytes of header and anchor under an empty key.
+    pub(super) fn raw(&self, mut each: impl FnMut(&[u8], &[u8])) {
+        self.store.tamper(|records| records.iter().for_each(|(key, stored)| each(key, &stored.value)));
+        for copy in self.header.read().expect("memory").into_iter().flatten() {
+            each(b"", &copy);
+        }
+        each(b"", &self.anchor.read().expect("memory").unwrap_or_default());
+    }
+
     /// The same disk, seen from elsewhere.
     pub(super) fn watcher(&self) -> impl Fn() -> Self + Send + Sync + 'static {
         let (store, header, anchor) = (Arc::clone(&self.store), Arc::clone(&self.header), Arc::clone(&self.anchor));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::api::secret::SecretText;
+use crate::barrier::MountId;
 use crate::core::{Caller, Clock, Operation, Reply, ReplyStatus, VaultError};
 
 use super::roles::{APP, authority, client, for_ca, role, works};
@@ -443,4 +444,63 @@ fn tokens_survive_a_restart() {
     rig.unseal().expect("unseals");
     assert!(works(&rig, &with(&web, &token)));
     assert_eq!(own(&rig, &with(&web, &token)).expect("shown")["path"], json!("auth/cert/login"));
+}
+
+/// Whoever reads the store, even with its keys, finds no token that he could show.
+#[test]
+fn no_record_holds_the_text_of_a_token() {
+    let rig = Rig::new();
+    let ca = authority("outside root");
+    role(&rig, "web", &for_ca(&ca)).expect("written");
+    let web = client(&rig, &ca, "web-1");
+    let maker = rig.admit("app/maker", "maker", MAKER);
+    rig.write(&maker, "secret/data/app/known", r#"{"data":{"k":"known-value"}}"#).expect("written");
+    let made = create(&rig, &maker, &json!({ "policies": ["maker"], "ttl": "1h" }));
+    let texts = [login(&rig, &web), create(&rig, &with(&maker, &made), &json!({ "policies": ["maker"] })), made];
+    assert!(own(&rig, &with(&maker, &texts[2])).is_ok());
+
+    let records = opened(&rig);
+    let holds = |text: &str| records.iter().filter(|record| find(record, text.as_bytes())).count();
+    assert_eq!(holds("known-value"), 1, "what is stored as it is would be seen");
+    assert_eq!(holds("auth/token/create"), 3, "the records of the two made tokens, and the policy");
+    let mut files = vec![rig.log_text().into_bytes()];
+    rig.disk.raw(|key, value| files.push([key, value].concat()));
+    for text in &texts {
+        let (kind, random) = text.split_once('.').expect("a kind and the rest");
+        assert!(kind == "hvs" && random.len() >= 24, "{kind}");
+        assert_eq!(holds(random), 0, "a record of the store");
+        assert!(!files.iter().any(|file| find(file, random.as_bytes())), "the log or a record as it lies on the disk");
+    }
+}
+
+fn find(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
+}
+
+/// Every record of the store but the one of its state, with its name, decrypted.
+fn opened(rig: &Rig) -> Vec<Vec<u8>> {
+    let live = rig.vault.live().expect("open");
+    let mut found = Vec::new();
+    for mount in MountId::builtins().chain(live.snapshot.load().mounts.ids()) {
+        let view = live.barrier.view(mount);
+        for name in view.entries().expect("sound") {
+            let entry = view.entry(&name).expect("sound").expect("listed");
+            found.push([name.as_bytes(), b" ", entry.value.reveal()].concat());
+        }
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            for child in view.children(&folder).expect("sound") {
+                let path = if folder.is_empty() { child.name } else { format!("{folder}/{}", child.name) };
+                let node = view.node(&path).expect("sound").expect("listed");
+                for version in node.meta.iter().flat_map(|meta| &meta.versions) {
+                    let value = view.value(&path, &node, version.version).expect("sound").expect("listed");
+                    found.push(value.reveal().to_vec());
+                }
+                found.push(format!("{path} {:?}", node.meta.as_ref().map(|meta| &meta.custom)).into_bytes());
+                folders.push(path);
+            }
+        }
+    }
+    assert_eq!(found.len() + 1, rig.disk.records(), "every record was opened");
+    found
 }
