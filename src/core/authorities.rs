@@ -23,6 +23,7 @@ use crate::crypto::random::Random;
 use crate::crypto::secret::SecretBytes;
 use crate::pki::{Anchor, Authority, AuthorityId, Trust};
 
+use super::Origin;
 use super::error::VaultError;
 
 /// Most authorities on record; old ones that can do no harm are forgotten beyond it.
@@ -174,6 +175,20 @@ impl Authorities {
             signing: self.active().map(|facts| facts.id),
             ..Trust::default()
         }
+    }
+}
+
+/// The authorities as changes before this one in the same commit have left them, for somebody whose certificate is of
+/// `origin` and still counts by them: a commit is decided on the state before it, and two changes in it must not go two
+/// ways.
+///
+/// # Errors
+/// [`VaultError::Forbidden`] when that authority has ended meanwhile; those of the barrier.
+pub(super) fn current(tx: &Tx<'_>, origin: &Origin) -> Result<Authorities, VaultError> {
+    let known = Authorities::load(&tx.view(MountId::CA))?;
+    match origin {
+        Origin::Own(id) if known.get(*id).is_some_and(|own| !own.record.stage.verifies()) => Err(VaultError::Forbidden),
+        _ => Ok(known),
     }
 }
 

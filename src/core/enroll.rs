@@ -19,6 +19,7 @@ use crate::crypto::Key;
 use crate::enroll::{ProofKey, grace_message};
 use crate::pki::{self, AuthorityId};
 
+use super::authorities;
 use super::committer::{Done, Job, Work};
 use super::error::VaultError;
 use super::facts::Facts;
@@ -226,7 +227,7 @@ pub(super) async fn renew_expired(vault: &Vault, attempt: GraceAttempt) -> Resul
     let shown = shown(&live.snapshot.load(), &attempt, &settings.trust_domain)?;
     drop(live);
     run(vault, "sys/strongroom/enroll/renew", remote, move |tx, snapshot, now_ms| {
-        let holder = expired(snapshot, shown, remote, &settings.trust_domain, now_ms)?;
+        let holder = expired(tx, snapshot, shown, remote, &settings.trust_domain, now_ms)?;
         replace(tx, snapshot, &holder, How::Late, &attempt.csr, &settings, now_ms)
     })
     .await
@@ -482,6 +483,7 @@ fn shown(snapshot: &Snapshot, attempt: &GraceAttempt, trust_domain: &str) -> Res
 
 /// The holder of an expired certificate, if he may still renew it.
 fn expired(
+    tx: &Tx<'_>,
     snapshot: &Snapshot,
     (peer, authority): Shown,
     remote: std::net::SocketAddr,
@@ -500,6 +502,8 @@ fn expired(
         bundle: None,
         token: None,
     };
+    // Its authority may have ended in the same commit.
+    authorities::current(tx, &caller.origin)?;
     snapshot.admits_in(trust_domain, &caller, now_ms).map_err(|_| VaultError::Forbidden)?;
     let standing = snapshot.identity(peer.identity.path()).ok_or(VaultError::Forbidden)?;
     let end_ms = peer.not_after_ms.saturating_add(standing.grace_s.saturating_mul(1_000));

@@ -9,7 +9,7 @@ use crate::audit::Note;
 use crate::barrier::{MountId, Tx};
 use crate::pki::{Bundle, PkiError};
 
-use super::authorities;
+use super::authorities::{self, Authorities};
 use super::error::VaultError;
 use super::identity::{self, IdentityRecord, OPERATORS};
 use super::ledger::{self, Fingerprint, How, Row};
@@ -81,6 +81,7 @@ pub(super) fn certify(
     order: &Order<'_>,
     csr_pem: &str,
 ) -> Result<Issued, VaultError> {
+    let snapshot = &as_of_now(tx, snapshot)?;
     let record = identity::read(&tx.view(identity::IDENTITIES), order.identity.path())?;
     let life_s = life(order, record.as_ref())?;
     let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
@@ -93,6 +94,7 @@ pub(super) fn certify(
 /// # Errors
 /// As [`certify`].
 pub(super) fn client(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>) -> Result<(Issued, Bundle), VaultError> {
+    let snapshot = &as_of_now(tx, snapshot)?;
     let record = identity::read(&tx.view(identity::IDENTITIES), order.identity.path())?;
     let life_s = life(order, record.as_ref())?;
     let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
@@ -110,6 +112,7 @@ pub(super) fn server(
     order: &Order<'_>,
     names: &[String],
 ) -> Result<(Issued, Bundle), VaultError> {
+    let snapshot = &as_of_now(tx, snapshot)?;
     let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
     let life_s = order.life_s.unwrap_or(order.longest_s);
     let mut bundle = authority.issue_server(names, order.now_ms, life_s).map_err(refusal)?;
@@ -138,6 +141,12 @@ pub(super) fn server(
 pub(super) fn own_life_s(identity: &SpiffeId, record: Option<&IdentityRecord>) -> u64 {
     let usual_s = if identity.path().starts_with(OPERATORS) { OPERATOR_LIFE_S } else { WORKLOAD_LIFE_S };
     record.and_then(|record| record.certificate_life_s).unwrap_or(usual_s)
+}
+
+/// `snapshot` with the authorities as changes before this one in the same commit have left them: one that signs in it may
+/// have retired, or lost its key.
+fn as_of_now(tx: &Tx<'_>, snapshot: &Snapshot) -> Result<Snapshot, VaultError> {
+    Ok(snapshot.with_authorities(Authorities::load(&tx.view(MountId::CA))?))
 }
 
 /// How long, in seconds.

@@ -92,7 +92,7 @@ pub(super) fn prepare(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
     let object = change.body.object()?;
     only_fields(&object, &["ttl"])?;
     let life_s = seconds(&object, "ttl")?.unwrap_or(AUTHORITY_LIFE_S);
-    let known = current(tx, change.caller)?;
+    let known = authorities::current(tx, &change.caller.origin)?;
     if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
         return Err(bad("an authority is prepared already: activate or remove it first"));
     }
@@ -108,7 +108,7 @@ pub(super) fn request(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
         csr: String,
     }
     only_fields(&change.body.object()?, &[])?;
-    current(tx, change.caller)?;
+    authorities::current(tx, &change.caller.origin)?;
     let csr = authorities::request(tx, &change.settings.trust_domain, &**change.random)?;
     Ok(Done::of(data(&Csr { csr })?))
 }
@@ -118,7 +118,7 @@ pub(super) fn request(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
 pub(super) fn import(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let object = change.body.object()?;
     only_fields(&object, &["chain"])?;
-    let known = current(tx, change.caller)?;
+    let known = authorities::current(tx, &change.caller.origin)?;
     if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
         return Err(bad("an authority is prepared already: activate or remove it first"));
     }
@@ -135,7 +135,7 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
     let force = flag_field(&object, "force")?;
     let (id, verb) = change.tail.split_once('/').ok_or(VaultError::NotFound)?;
     let id = AuthorityId::parse(id).ok_or(VaultError::NotFound)?;
-    let known = current(tx, change.caller)?;
+    let known = authorities::current(tx, &change.caller.origin)?;
     // Who has the bundle and who holds a certificate is counted on what is published.
     if known != change.snapshot.authorities {
         return Err(VaultError::Unavailable("the authorities have just changed, look at them and try again"));
@@ -203,23 +203,10 @@ pub(in crate::core) struct World<'a> {
     pub random: &'a Arc<dyn Random>,
 }
 
-/// The authorities as changes before this one in the same commit have left them, for a caller who still counts by them: a
-/// commit is decided on the state before it, and two steps in it must not go two ways.
-///
-/// # Errors
-/// [`VaultError::Forbidden`] when the authority of the caller's certificate has ended meanwhile; those of the barrier.
-fn current(tx: &Tx<'_>, caller: &Caller) -> Result<Authorities, VaultError> {
-    let known = Authorities::load(&tx.view(MountId::CA))?;
-    match caller.origin {
-        Origin::Own(id) if known.get(id).is_some_and(|own| !own.record.stage.verifies()) => Err(VaultError::Forbidden),
-        _ => Ok(known),
-    }
-}
-
 /// A new authority, the end of all others, and a certificate of the new one for `caller`. The reply in [`Done`] is empty.
 ///
 /// # Errors
-/// Those of [`current`] and of [`issue::certify`].
+/// Those of [`authorities::current`] and of [`issue::certify`].
 pub(in crate::core) fn replace_all(
     tx: &mut Tx<'_>,
     world: &World<'_>,
@@ -231,7 +218,7 @@ pub(in crate::core) fn replace_all(
     if identity.path().starts_with(OUTSIDE) {
         return Err(bad("your certificate is of an outside PKI: call as an identity of this vault"));
     }
-    let known = current(tx, caller)?;
+    let known = authorities::current(tx, &caller.origin)?;
     let id = create(tx, &known, world, AUTHORITY_LIFE_S, Stage::Active, now_ms)?;
     for facts in known.0.iter().filter(|facts| !facts.record.stage.ended()) {
         authorities::advance(tx, facts.id, Stage::Revoked, true, now_ms)?;
@@ -240,10 +227,9 @@ pub(in crate::core) fn replace_all(
         tx.remove_entry(MountId::ENROLMENTS, &name)?;
     }
     let tokens = super::super::tokens::remove_all(tx)?;
-    let after = world.snapshot.with_authorities(Authorities::load(&tx.view(MountId::CA))?);
     let longest_s = world.settings.max_certificate_life_s;
     let order = Order { identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
-    let issued = issue::certify(tx, &after, &order, csr)?;
+    let issued = issue::certify(tx, world.snapshot, &order, csr)?;
     let reply = CertificateReply {
         identity: identity.uri().to_owned(),
         not_after: issued.not_after(),

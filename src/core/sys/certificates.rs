@@ -9,6 +9,7 @@ use crate::api::spiffe::SpiffeId;
 use crate::api::sys::CertificateReply;
 use crate::barrier::Tx;
 
+use super::super::authorities;
 use super::super::committer::Done;
 use super::super::enroll;
 use super::super::error::VaultError;
@@ -22,6 +23,7 @@ pub(super) fn sign(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
     let object = change.body.object()?;
     only_fields(&object, &["identity", "csr", "ttl"])?;
     let identity = identity_of(&required(&object, "identity")?, &change.settings.trust_domain)?;
+    authorities::current(tx, &change.caller.origin)?;
     let order = Order {
         identity: &identity,
         how: How::Issued,
@@ -47,6 +49,7 @@ pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     if !matches!(change.caller.origin, super::super::Origin::Own(_)) {
         return Err(VaultError::BadRequest("only certificates of this vault's authority are renewed here".to_owned()));
     }
+    authorities::current(tx, &change.caller.origin)?;
     let (csr, settings) = (required(&object, "csr")?, change.settings);
     enroll::replace(tx, change.snapshot, change.caller, How::Renewed, &csr, settings, change.now_ms)
         .map(|outcome| outcome.done)

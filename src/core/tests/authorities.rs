@@ -8,7 +8,7 @@ use crate::api::spiffe::SpiffeId;
 use crate::core::{Caller, Operation, Origin, Reply, VaultError};
 use crate::pki::AuthorityId;
 
-use super::identities::{HOUR_MS, Key, alarms, bundle, enroll, enrolled, holder, string, works};
+use super::identities::{HOUR_MS, Key, alarms, attempt, bundle, enroll, enrolled, holder, late, string, works};
 use super::support::{DOMAIN, Rig, json, request, wait};
 
 #[test]
@@ -202,8 +202,17 @@ fn certificates_are_rotations_like_others() {
     assert_eq!(find("client-certificates").expect("there")["done"], 1);
 }
 
-/// Runs all of `requests` in one commit, in this order.
+/// Runs all of `requests` in one commit, in this order; a path that does not begin with `sys/` is below `ca/`.
 fn in_one_commit(rig: &Rig, requests: &[(&Caller, String, &str)]) -> Vec<Result<Reply, VaultError>> {
+    let asked = requests.iter().map(|(caller, path, body)| -> Asked<'_> {
+        let path = if path.starts_with("sys/") { path.clone() } else { format!("sys/strongroom/ca/{path}") };
+        Box::pin(rig.vault.handle(caller, request(Operation::Write, &path, body)))
+    });
+    together(rig, asked.collect())
+}
+
+/// The same for whatever waits for a commit once it is polled.
+fn together(rig: &Rig, mut asked: Vec<Asked<'_>>) -> Vec<Result<Reply, VaultError>> {
     let operator = rig.operator();
     rig.spy.hold_anchor();
     let poll = |future: &mut Asked<'_>| {
@@ -213,17 +222,11 @@ fn in_one_commit(rig: &Rig, requests: &[(&Caller, String, &str)]) -> Vec<Result<
         Box::pin(rig.vault.handle(&operator, request(Operation::Write, "secret/data/held", r#"{"data":{}}"#)));
     poll(&mut before);
     rig.spy.await_held();
-    let mut all: Vec<Asked<'_>> = Vec::new();
-    for (caller, path, body) in requests {
-        let path = format!("sys/strongroom/ca/{path}");
-        let mut future: Asked<'_> = Box::pin(rig.vault.handle(caller, request(Operation::Write, &path, body)));
-        poll(&mut future);
-        all.push(future);
-    }
+    asked.iter_mut().for_each(poll);
     rig.spy.clear();
     rig.spy.release();
     wait(before).expect("written");
-    let answers = all.into_iter().map(wait).collect();
+    let answers = asked.into_iter().map(wait).collect();
     assert!(rig.spy.count("commit") <= 1, "they were not together");
     answers
 }
@@ -320,4 +323,87 @@ fn a_compromise_leaves_one_authority_whatever_comes_with_it() {
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(stages(&rig), ["active"]);
     enrolled(&rig, "app/web");
+}
+
+#[test]
+fn a_certificate_is_of_the_authority_that_signs_at_its_place_in_the_commit() {
+    let (rig, _, next) = with_next();
+    let operator = rig.operator();
+    let (_, first) = enrolled(&rig, "app/web");
+    let web = holder(&rig, &first.certificate);
+    let (renewal, order) = (Key::new().body(), Key::new());
+    let order = serde_json::json!({ "identity": "app/other", "csr": order.csr }).to_string();
+    let answers = in_one_commit(
+        &rig,
+        &[
+            (&operator, format!("{next}/activate"), FORCE),
+            (&web, "sys/strongroom/renew".to_owned(), &renewal),
+            (&operator, "sys/strongroom/certificates".to_owned(), &order),
+        ],
+    );
+    assert!(answers[0].is_ok());
+    for answer in &answers[1..] {
+        let reply = json(answer.as_ref().expect("issued"));
+        let new = holder(&rig, reply["certificate"].as_str().expect("PEM"));
+        assert_eq!(new.origin, Origin::Own(AuthorityId::parse(&next).expect("an id")), "the other one retires");
+        // On record under the authority that signed it, too.
+        assert_eq!(authority_on_record(&rig, &new), next);
+        let told = reply["ca"].as_str().expect("PEM").to_owned();
+        assert_eq!(told, rig.read(&operator, "sys/strongroom/ca").expect("public")["bundle"]);
+    }
+    assert!(works(
+        &rig,
+        &holder(&rig, json(answers[1].as_ref().expect("issued"))["certificate"].as_str().expect("PEM"))
+    ));
+}
+
+/// Which authority the ledger names for the certificate of `caller`.
+fn authority_on_record(rig: &Rig, caller: &Caller) -> String {
+    let live = rig.vault.live().expect("open");
+    let snapshot = live.snapshot.load_full();
+    let all = snapshot.ledger.of(caller.identity.path());
+    let (_, facts) = all.iter().find(|(fingerprint, _)| *fingerprint == caller.fingerprint).expect("on record");
+    facts.authority.hex()
+}
+
+#[test]
+fn nobody_gets_a_certificate_on_the_word_of_an_authority_that_ends_in_the_same_commit() {
+    let rig = Rig::new();
+    let [one, two] = administrators(&rig);
+    let (key, first) = enrolled(&rig, "app/web");
+    let web = holder(&rig, &first.certificate);
+    rig.write(&one, "sys/strongroom/identities/app/web", r#"{"grace":"3d"}"#).expect("allowed");
+    let open = string(&rig, "app/web", "");
+    let (mine, renewal, fresh, late_key) = (Key::new().body(), Key::new().body(), Key::new(), Key::new());
+    let order = serde_json::json!({ "identity": "app/thief", "csr": fresh.csr }).to_string();
+    let ask = |caller, path: &str, body| rig.vault.handle(caller, request(Operation::Write, path, body));
+    let answers = together(
+        &rig,
+        vec![
+            Box::pin(ask(&one, "sys/strongroom/ca/compromise", &mine)),
+            Box::pin(ask(&web, "sys/strongroom/renew", &renewal)),
+            Box::pin(ask(&two, "sys/strongroom/certificates", &order)),
+            Box::pin(async { rig.vault.enroll(attempt(&open, &fresh)).await.map(|_| Reply::none()) }),
+            Box::pin(async {
+                rig.vault.renew_expired(late(&first.certificate, &key, &late_key)).await.map(|_| Reply::none())
+            }),
+        ],
+    );
+    assert!(answers[0].is_ok());
+    for (answer, what) in answers[1..].iter().zip(["a renewal", "an order", "a string", "a late renewal"]) {
+        assert!(matches!(answer, Err(VaultError::Forbidden)), "{what}: {:?}", answer.as_ref().err());
+    }
+    // The same with one authority that ends while another goes on signing.
+    let (rig, first_id, next) = with_next();
+    let (_, first) = enrolled(&rig, "app/web");
+    let (web, operator) = (holder(&rig, &first.certificate), rig.operator());
+    rig.write(&operator, &format!("sys/strongroom/ca/{next}/activate"), FORCE).expect("active");
+    let answers = in_one_commit(
+        &rig,
+        &[
+            (&operator, format!("{first_id}/revoke"), FORCE),
+            (&web, "sys/strongroom/renew".to_owned(), &Key::new().body()),
+        ],
+    );
+    assert!(answers[0].is_ok() && matches!(answers[1], Err(VaultError::Forbidden)));
 }

@@ -74,6 +74,20 @@ pub(super) fn enroll(rig: &Rig, string: &EnrollString, key: &Key) -> Result<Enro
     wait(rig.vault.enroll(attempt(string, key)))
 }
 
+/// What the holder of a certificate that has ended sends.
+pub(super) fn late(certificate: &str, signer: &Key, next: &Key) -> GraceAttempt {
+    let csr = pki::read_csr(&next.csr).expect("legal");
+    let signature = rcgen::SigningKey::sign(&signer.pair, &grace_message(&[3; 32], &csr.der)).expect("signed");
+    GraceAttempt {
+        certificate: certificate.to_owned(),
+        csr: next.csr.clone(),
+        signature,
+        scheme: 0x0403,
+        exporter: [3; 32],
+        remote: SocketAddr::from(([192, 0, 2, 7], 4711)),
+    }
+}
+
 /// A registered identity with its first certificate.
 pub(super) fn enrolled(rig: &Rig, identity: &str) -> (Key, Enrolled) {
     rig.admit(identity, "app", r#"path "secret/data/app/*" { capabilities = ["create", "update", "read"] }"#);
@@ -282,18 +296,7 @@ fn an_expired_certificate_renews_only_where_that_is_allowed() {
     let rig = Rig::new();
     let operator = rig.operator();
     let (key, first) = enrolled(&rig, "app/laptop");
-    let attempt = |signer: &Key, next: &Key| {
-        let csr = pki::read_csr(&next.csr).expect("legal");
-        let signature = rcgen::SigningKey::sign(&signer.pair, &grace_message(&[3; 32], &csr.der)).expect("signed");
-        GraceAttempt {
-            certificate: first.certificate.clone(),
-            csr: next.csr.clone(),
-            signature,
-            scheme: 0x0403,
-            exporter: [3; 32],
-            remote: SocketAddr::from(([192, 0, 2, 7], 4711)),
-        }
-    };
+    let attempt = |signer: &Key, next: &Key| late(&first.certificate, signer, next);
     let next = Key::new();
     let renew = |attempt| wait(rig.vault.renew_expired(attempt));
     rig.clock.advance(30 * HOUR_MS);
