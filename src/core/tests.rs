@@ -25,6 +25,7 @@ mod sessions;
 mod share_sets;
 mod spelling;
 mod strings;
+mod succession;
 mod support;
 mod tokens;
 mod values;

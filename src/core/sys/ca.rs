@@ -66,12 +66,14 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         changed: rfc3339_nano(facts.record.changed_ms),
         not_after: rfc3339_nano(facts.not_after_ms),
     };
+    // Of the one that signs, a renewal would end where it began, again and again.
+    let moves_on = |own: &AuthorityFacts| own.record.tainted && own.record.stage != Stage::Active;
     let bundle = inquiry.snapshot.bundle();
     data(&Ca {
         bundle: bundle.pem,
         server_ca: bundle.server_pem,
         id: hex(&bundle.id),
-        renew: matches!(inquiry.caller.origin, Origin::Own(id) if known.get(id).is_some_and(|own| own.record.tainted)),
+        renew: matches!(inquiry.caller.origin, Origin::Own(id) if known.get(id).is_some_and(moves_on)),
         authorities: known.0.iter().map(shown).collect(),
     })
 }

@@ -20,7 +20,7 @@ use crate::support::process::{daemon, text};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-type Ca = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Ca = CertifiedIssuer<'static, KeyPair>;
 
 fn named(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
@@ -29,7 +29,7 @@ fn named(name: &str) -> CertificateParams {
     params
 }
 
-fn authority(name: &str, above: Option<&Ca>) -> Ca {
+pub(super) fn authority(name: &str, above: Option<&Ca>) -> Ca {
     let mut params = named(name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -198,7 +198,7 @@ fn own_pin(own: &str) -> [u8; 32] {
     pki::key_fingerprint(&der).unwrap()
 }
 
-fn nobody_gets_in_by(root: &Ca, town: &Town, ca: &str) {
+pub(super) fn nobody_gets_in_by(root: &Ca, town: &Town, ca: &str) {
     let mut params = named("client");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.subject_alt_names = vec![SanType::URI("spiffe://strongroom.internal/app/web".try_into().unwrap())];
