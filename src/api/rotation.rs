@@ -204,6 +204,9 @@ pub struct RotationInfo {
     pub updated: String,
     /// RFC 3339; empty while it goes on.
     pub finished: String,
+    /// When an authority or a certificate should be replaced, RFC 3339; empty for everything else.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub due: String,
     /// Why it does not go on, with the next thing to try.
     pub error: Option<String>,
     /// Proofs for terms.

@@ -324,3 +324,74 @@ fn enrolment_strings_are_made_listed_and_deleted() {
     assert!(list.get(id).is_none());
     desk.fails(1, &["no string was made"], &create(&["--ttl", "30d"]));
 }
+
+/// The row of `rotation list` that begins with `id`, as people see it.
+fn row(desk: &Desk, id: &str) -> Option<String> {
+    desk.ok(&["rotation", "list"]).lines().find(|line| line.starts_with(id)).map(str::to_owned)
+}
+
+/// The time after `due` in such a row.
+fn due_in(row: &str) -> u64 {
+    let (_, rest) = row.split_once(", due ").unwrap_or_else(|| panic!("no due date: {row}"));
+    strongroom::api::time::parse(&rest[..=rest.find('Z').unwrap()]).unwrap()
+}
+
+#[test]
+fn authorities_and_certificates_are_listed_with_what_is_due_and_who_is_late() {
+    use strongroom::core::Clock;
+    let now_ms = || strongroom::core::SystemClock.now_ms();
+    const DAY_MS: u64 = 86_400_000;
+    let near = |found: u64, days: u64| {
+        let wanted = now_ms() + days * DAY_MS;
+        assert!(found.abs_diff(wanted) < DAY_MS / 2, "{found} is not {days} days away");
+    };
+    let desk = Desk::new();
+    desk.ok(&["identity", "set", "app/web", "--policy", "web"]);
+    desk.ok(&["identity", "set", "app/late", "--policy", "web", "--certificate-ttl", "12s"]);
+    let _web = desk.host("app/web");
+    let start = std::time::Instant::now();
+    let _late = desk.host("app/late");
+
+    let (first, _) = desk.authorities()[0].clone();
+    let authority = row(&desk, &format!("ca-{}", &first[..8])).unwrap();
+    assert!(authority.contains(" authority ") && authority.contains(" active ") && authority.contains(&first));
+    near(due_in(&authority), 365 * 5);
+    let server = row(&desk, "server-certificate").unwrap();
+    assert!(server.contains("current") && server.contains("the listener's certificate"), "{server}");
+    near(due_in(&server), 20);
+    let clients = row(&desk, "client-certificates").unwrap();
+    assert!(clients.contains("current") && clients.contains("3 of 3"), "{clients}");
+    // The first of them all: two thirds of twelve seconds.
+    assert!(due_in(&clients) < now_ms() + 8_000, "{clients}");
+    assert!(!desk.ok(&["rotation", "list"]).contains("app/"), "nobody is late");
+
+    // After two thirds of its life, and some time for retries, it is named; the others are not.
+    while !desk.ok(&["rotation", "list"]).contains("app/late") {
+        assert!(start.elapsed() < std::time::Duration::from_secs(12), "{}", desk.ok(&["rotation", "list"]));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert!(start.elapsed() > std::time::Duration::from_millis(8_500), "named too early");
+    let listed = desk.ok(&["rotation", "list"]);
+    let late = listed.lines().find(|row| row.contains("app/late")).unwrap();
+    assert!(late.contains(" due ") && late.ends_with(": its renewal is late") && due_in(late) < now_ms(), "{late}");
+    let clients = row(&desk, "client-certificates").unwrap();
+    assert!(clients.contains(" due ") && clients.contains("2 of 3"), "{clients}");
+    let id = late.split(' ').next().unwrap();
+    assert!(desk.ok(&["rotation", "show", id]).contains("needs you: its renewal is late"));
+    let all = desk.json(&["rotation", "list"])["certificates"].clone();
+    assert!(all.as_array().unwrap().iter().any(|one| one["id"] == id && one["error"] == "its renewal is late"));
+
+    // It has another one, and is not named any more.
+    let _again = desk.host("app/late");
+    assert!(!desk.ok(&["rotation", "list"]).contains("app/late"));
+    // A change of authority: how many have learned of it.
+    desk.ok(&["ca", "rotate", "-y"]);
+    let (next, _) = desk.authorities()[1].clone();
+    let prepared = row(&desk, &format!("ca-{}", &next[..8])).unwrap();
+    assert!(prepared.contains(" prepared ") && prepared.contains("1 of 3"), "{prepared}");
+    desk.ok(&["ca", "rotate", "--force", "-y"]);
+    desk.ok(&["ca", "rotate", "--force", "-y"]);
+    desk.ok(&["ca", "taint", &first]);
+    let retiring = row(&desk, &format!("ca-{}", &first[..8])).unwrap();
+    assert!(retiring.contains(" retiring ") && retiring.contains("tainted"), "{retiring}");
+}

@@ -15,7 +15,8 @@ use crate::settings::Session;
 /// `strongroom rotation …`
 #[derive(Debug, Subcommand)]
 pub enum RotationCommand {
-    /// List the rotations of keys, oldest first, and the values with a policy: next, overdue, stuck.
+    /// List the rotations of keys, oldest first, the authorities and certificates, when they are due and who is late, and
+    /// the values with a policy: next, overdue, stuck.
     List,
     /// Say how one key of a secret is rotated.
     Set(value::SetArgs),
@@ -180,7 +181,10 @@ fn state(run: &RotationInfo) -> &str {
 
 fn line(run: &RotationInfo) -> String {
     let amount = if run.total > 0 { format!(" {} of {}", run.done, run.total) } else { String::new() };
-    let text = format!("{} {:<12} {:<14} {}{amount} {}", run.id, run.kind, state(run), run.started, run.target);
+    let due = if run.due.is_empty() { String::new() } else { format!(", due {}", run.due) };
+    let why = run.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    let (state, started) = (state(run), &run.started);
+    let text = format!("{} {:<12} {state:<14} {started}{amount} {}{due}{why}", run.id, run.kind, run.target);
     text.trim_end().to_owned()
 }
 

@@ -46,9 +46,12 @@ fn authority(inquiry: &Inquiry<'_>, facts: &AuthorityFacts) -> RotationInfo {
     };
     let half_ms =
         facts.record.created_ms.saturating_add(facts.not_after_ms.saturating_sub(facts.record.created_ms) / 2);
-    let error = if facts.record.tainted {
+    let signs = facts.record.stage == Stage::Active;
+    let error = if facts.record.tainted && signs {
+        Some("tainted: strongroom ca rotate".to_owned())
+    } else if facts.record.tainted {
         Some("tainted: everybody renews, then remove it".to_owned())
-    } else if facts.record.stage == Stage::Active && half_ms < inquiry.now_ms && all > 0 {
+    } else if signs && half_ms < inquiry.now_ms && all > 0 {
         Some("half of its life is over: strongroom ca rotate".to_owned())
     } else {
         None
@@ -56,7 +59,8 @@ fn authority(inquiry: &Inquiry<'_>, facts: &AuthorityFacts) -> RotationInfo {
     let id = facts.id.hex();
     RotationInfo {
         kind: "authority".to_owned(),
-        target: format!("authority {id}"),
+        target: format!("authority {id}, ends {}", rfc3339_nano(facts.not_after_ms)),
+        due: if signs { rfc3339_nano(half_ms) } else { String::new() },
         state: facts.record.stage.as_str().to_owned(),
         total: count(total),
         done: count(done),
@@ -89,6 +93,7 @@ fn certificate(inquiry: &Inquiry<'_>, id: &str, target: &str, facts: &Facts) -> 
         state: state.to_owned(),
         started: rfc3339_nano(facts.issued_ms),
         updated: rfc3339_nano(facts.issued_ms),
+        due: rfc3339_nano(due_ms),
         ..RotationInfo::default()
     }
 }
@@ -96,7 +101,7 @@ fn certificate(inquiry: &Inquiry<'_>, id: &str, target: &str, facts: &Facts) -> 
 fn clients(inquiry: &Inquiry<'_>) -> Vec<RotationInfo> {
     let ledger = &inquiry.snapshot.ledger;
     let mut late = Vec::new();
-    let (mut all, mut due) = (0, 0);
+    let (mut all, mut due, mut next_ms) = (0, 0, None);
     for path in inquiry.snapshot.clients(inquiry.now_ms) {
         let living = ledger
             .of(&path)
@@ -105,6 +110,7 @@ fn clients(inquiry: &Inquiry<'_>) -> Vec<RotationInfo> {
         let Some((_, newest)) = living else { continue };
         all += 1;
         let due_ms = due_ms(newest.issued_ms, newest.not_after_ms);
+        next_ms = Some(next_ms.map_or(due_ms, |next_ms: u64| next_ms.min(due_ms)));
         if due_ms > inquiry.now_ms {
             continue;
         }
@@ -123,6 +129,7 @@ fn clients(inquiry: &Inquiry<'_>) -> Vec<RotationInfo> {
         state: if due == 0 { "current" } else { "due" }.to_owned(),
         total: all,
         done: all - due,
+        due: next_ms.map(rfc3339_nano).unwrap_or_default(),
         ..RotationInfo::default()
     };
     std::iter::once(summary).chain(late).collect()

@@ -292,6 +292,7 @@ fn shown(run: &Run) -> RotationInfo {
         started: rfc3339_nano(run.started_ms),
         updated: rfc3339_nano(run.updated_ms),
         finished: run.finished_ms.map(rfc3339_nano).unwrap_or_default(),
+        due: String::new(),
         error: run.error.clone(),
         proofs: run
             .proofs
