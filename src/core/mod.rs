@@ -30,6 +30,7 @@ mod mount;
 mod own;
 mod pipeline;
 mod ports;
+mod renewal;
 mod request;
 mod rescue;
 mod revocations;
@@ -66,10 +67,11 @@ use crate::pki::{AuthorityId, Bundle, Trust};
 
 pub use approvals::{ApprovalRules, Guarded};
 pub use caller::{Caller, IdentityPattern, Opener, Origin};
-pub use enroll::{EnrollAttempt, Enrolled, GraceAttempt};
+pub use enroll::{EnrollAttempt, Enrolled};
 pub use error::VaultError;
 pub use listening::{Listener, Pin};
 pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, SystemClock};
+pub use renewal::GraceAttempt;
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
 pub use roles::Outside;
 pub use sessions::{Session, Sessions};
@@ -329,7 +331,7 @@ impl Vault {
     /// # Errors
     /// As [`Vault::enroll`].
     pub async fn renew_expired(&self, attempt: GraceAttempt) -> Result<Enrolled, VaultError> {
-        enroll::renew_expired(self, attempt).await
+        renewal::renew_expired(self, attempt).await
     }
 
     /// Certifies a request for a registered identity on the word of somebody at this machine who can open the vault.

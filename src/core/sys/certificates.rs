@@ -11,11 +11,11 @@ use crate::barrier::Tx;
 
 use super::super::authorities;
 use super::super::committer::Done;
-use super::super::enroll;
 use super::super::error::VaultError;
 use super::super::identity::OUTSIDE;
 use super::super::issue::{self, Order};
 use super::super::ledger::How;
+use super::super::renewal;
 use super::{Change, data, only_fields, text_field};
 
 /// Signs a certificate request: `{identity, csr, ttl?}` gives `{certificate, ca}`.
@@ -51,7 +51,7 @@ pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     }
     authorities::current(tx, &change.caller.origin)?;
     let (csr, settings) = (required(&object, "csr")?, change.settings);
-    enroll::replace(tx, change.snapshot, change.caller, How::Renewed, &csr, settings, change.now_ms)
+    renewal::replace(tx, change.snapshot, change.caller, How::Renewed, &csr, settings, change.now_ms)
         .map(|outcome| outcome.done)
 }
 

@@ -172,7 +172,7 @@ fn value(rig: &Rig) -> String {
 /// Waits until the rotation rests in one of `states`.
 fn rest(rig: &Rig, states: &[&str]) -> Value {
     let mut now = Value::Null;
-    for _ in 0..1_500 {
+    for _ in 0..7_500 {
         now = rig.read(&rig.operator(), PATH).expect("shown")["values"][0].clone();
         if states.iter().any(|state| now["state"] == *state) {
             return now;
