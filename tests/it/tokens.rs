@@ -172,7 +172,9 @@ fn a_certificate_is_nobody_without_a_role() {
     assert_eq!(db.ask("POST", "auth/cert/login", "", ""), (403, json!({ "errors": ["permission denied"] })));
     assert_eq!(operator.status("DELETE", "auth/cert/certs/web", "", ""), 204);
     follow(&server);
-    assert_eq!(web.status("GET", "secret/data/app/x", "", ""), 403, "also on an open connection");
+    // The open connection is closed, at once for a request that comes before that.
+    let refused = web.0.get("secret/data/app/x");
+    assert!(refused.as_ref().map_or(true, |reply| reply.status == 403), "{refused:?}");
     let refused = holder.connect(&server).0.get("secret/data/app/x");
     assert!(refused.is_err(), "{refused:?}");
 }
