@@ -12,8 +12,8 @@ use strongroom::pki::{KeyType, leaf, request};
 use super::house::House;
 use crate::support::process::{DAEMON, text};
 
-const SECRETS: u32 = 900;
-const LIFE: Duration = Duration::from_secs(6);
+const SECRETS: u32 = 1_400;
+const LIFE: Duration = Duration::from_secs(11);
 
 #[test]
 fn a_command_that_waits_renews_its_certificate() {
