@@ -12,9 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Figures, Server, announce, config, get, order, row};
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use strongroom::daemon::enroller::VaultEnroller;
 use strongroom::enroll::EnrollString;
@@ -66,22 +63,7 @@ fn serve_bare() {
     let folder = common::folder();
     let (_vault, made) = common::make(folder.path());
     let (listener, address) = common::listen();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(made.ca_pem.as_bytes()).unwrap()).unwrap();
-    let verifier =
-        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-    let mut settings = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_client_cert_verifier(verifier.unwrap())
-        .with_single_cert(
-            vec![CertificateDer::from_pem_slice(made.server.cert_pem.as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(made.server.key_pem.reveal().as_bytes()).unwrap(),
-        )
-        .unwrap();
-    settings.send_tls13_tickets = 0;
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(settings));
+    let acceptor = common::plain_tls(&made);
     let body = "x".repeat(400);
     let reply =
         format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());

@@ -4,37 +4,20 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Connection, Figures, Server, announce, get, order};
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
-use strongroom::http::{self, Limits};
-use tokio::sync::watch;
 
 const READ: &str = "secret/data/app/settings";
 const BODY: &str = "STRONGROOM_BENCH_BODY";
 
 fn main() {
     match common::role().as_deref() {
-        Some("vault") => serve_vault(),
+        Some("vault") => common::serve_vault(),
         Some(_) => serve_fixed(),
         None => measure(),
     }
-}
-
-fn serve_vault() {
-    let folder = common::folder();
-    let (vault, made) = common::make(folder.path());
-    let (listener, address) = common::listen();
-    let (_stop, stopped) = watch::channel(false);
-    announce([address, address], &made.ca_pem, &made.operator);
-    let limits = common::limits(Limits::default());
-    let serving = http::serve_with(listener, common::tls(&made), "example.org".to_owned(), limits, vault, stopped);
-    common::runtime().block_on(serving).unwrap();
 }
 
 /// axum on hyper on rustls with the vault's TLS settings, and nothing else.
@@ -42,22 +25,7 @@ fn serve_fixed() {
     let folder = common::folder();
     let (_vault, made) = common::make(folder.path());
     let (listener, address) = common::listen();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(made.ca_pem.as_bytes()).unwrap()).unwrap();
-    let verifier =
-        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_client_cert_verifier(verifier.unwrap())
-        .with_single_cert(
-            vec![CertificateDer::from_pem_slice(made.server.cert_pem.as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(made.server.key_pem.reveal().as_bytes()).unwrap(),
-        )
-        .unwrap();
-    config.send_tls13_tickets = 0;
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let acceptor = common::plain_tls(&made);
     let length = usize::try_from(common::number(BODY, 600)).unwrap();
     let body = axum::body::Bytes::from(vec![b'x'; length]);
     let answer = move || {

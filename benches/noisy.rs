@@ -13,11 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Server, announce, get, issue, middle, number, order, percentile};
+use common::{Server, get, issue, middle, number, order, percentile};
 use rustls::ClientConfig;
 use serde_json::json;
-use strongroom::http::{self, Limits};
-use tokio::sync::watch;
 
 const READ: &str = "secret/data/app/settings";
 /// The quiet one asks this often.
@@ -25,20 +23,9 @@ const EVERY: Duration = Duration::from_millis(2);
 
 fn main() {
     match common::role() {
-        Some(_) => serve(),
+        Some(_) => common::serve_vault(),
         None => measure(),
     }
-}
-
-fn serve() {
-    let folder = common::folder();
-    let (vault, made) = common::make(folder.path());
-    let (listener, address) = common::listen();
-    let (_stop, stopped) = watch::channel(false);
-    announce([address, address], &made.ca_pem, &made.operator);
-    let limits = common::limits(Limits::default());
-    let serving = http::serve_with(listener, common::tls(&made), "example.org".to_owned(), limits, vault, stopped);
-    common::runtime().block_on(serving).unwrap();
 }
 
 /// Who asks.

@@ -6,29 +6,16 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Connection, Server, announce, get, issue, order, row};
+use common::{Connection, Server, get, issue, order, row};
 use serde_json::json;
-use strongroom::http::{self, Limits};
-use tokio::sync::watch;
 
 const READ: &str = "secret/data/app/settings";
 
 fn main() {
     match common::role() {
-        Some(_) => serve(),
+        Some(_) => common::serve_vault(),
         None => measure(),
     }
-}
-
-fn serve() {
-    let folder = common::folder();
-    let (vault, made) = common::make(folder.path());
-    let (listener, address) = common::listen();
-    let (_stop, stopped) = watch::channel(false);
-    announce([address, address], &made.ca_pem, &made.operator);
-    let limits = common::limits(Limits::default());
-    let serving = http::serve_with(listener, common::tls(&made), "example.org".to_owned(), limits, vault, stopped);
-    common::runtime().block_on(serving).unwrap();
 }
 
 struct Trial {

@@ -23,6 +23,7 @@ use strongroom::crypto::random::{Random, SystemRandom};
 use strongroom::http::{self, Limits, Tls};
 use strongroom::pki::Bundle;
 use strongroom::store::sidecar::{AnchorFile, HeaderFiles, MemAnchor, MemHeader};
+use tokio::sync::watch;
 
 /// Which part of the measurement a process plays.
 pub const ROLE: &str = "STRONGROOM_BENCH_ROLE";
@@ -111,6 +112,38 @@ pub fn announce(addresses: [SocketAddr; 2], ca_pem: &str, client: &Bundle) {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(0);
     });
+}
+
+/// Serves a new vault until the parent goes.
+pub fn serve_vault() {
+    let folder = folder();
+    let (vault, made) = make(folder.path());
+    let (listener, address) = listen();
+    let (_stop, stopped) = watch::channel(false);
+    announce([address, address], &made.ca_pem, &made.operator);
+    let limits = limits(Limits::default());
+    let serving = http::serve_with(listener, tls(&made), "example.org".to_owned(), limits, vault, stopped);
+    runtime().block_on(serving).unwrap();
+}
+
+/// TLS with the vault's settings and rustls' own check of client certificates, for what the vault is compared with.
+pub fn plain_tls(made: &InitOutcome) -> tokio_rustls::TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(made.ca_pem.as_bytes()).unwrap()).unwrap();
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let mut settings = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_client_cert_verifier(verifier.unwrap())
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(made.server.cert_pem.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(made.server.key_pem.reveal().as_bytes()).unwrap(),
+        )
+        .unwrap();
+    settings.send_tls13_tickets = 0;
+    tokio_rustls::TlsAcceptor::from(Arc::new(settings))
 }
 
 /// A server of this measurement as a child.

@@ -203,14 +203,7 @@ fn spend(
     };
     let (sender, answer) = oneshot::channel();
     let job = Job { facts: Arc::clone(&facts), work: Work::Records(Box::new(work)), answer: sender };
-    match live.committer.submit(job) {
-        Ok(()) => Ok(answer),
-        Err(error) => {
-            let refused = Err(error);
-            audit(vault, live, &facts, &refused)?;
-            refused.map(|_: Reply| answer)
-        }
-    }
+    taken(vault, live, &facts, live.committer.submit(job), answer)
 }
 
 /// The rule for the audit log, and the token that was shown, by its accessor.
@@ -352,11 +345,22 @@ fn keep(
         Order::Value(order) => live.rotator.submit(ValueErrand { facts: Arc::clone(&facts), order, answer: sender }),
         order => live.keeper.submit(Errand { facts: Arc::clone(&facts), order, answer: sender }),
     });
+    taken(vault, live, &facts, submitted, answer)
+}
+
+/// Where the answer of a job will come from. One that was not taken is audited with its refusal.
+fn taken(
+    vault: &Vault,
+    live: &Live,
+    facts: &Facts,
+    submitted: Result<(), VaultError>,
+    answer: oneshot::Receiver<Result<Reply, VaultError>>,
+) -> Result<oneshot::Receiver<Result<Reply, VaultError>>, VaultError> {
     match submitted {
         Ok(()) => Ok(answer),
         Err(error) => {
             let refused = Err(error);
-            audit(vault, live, &facts, &refused)?;
+            audit(vault, live, facts, &refused)?;
             refused.map(|_: Reply| answer)
         }
     }
@@ -382,14 +386,7 @@ fn submit(
     };
     let (sender, answer) = oneshot::channel();
     let job = Job { facts: Arc::clone(&facts), work: Work::Records(Box::new(work)), answer: sender };
-    match live.committer.submit(job) {
-        Ok(()) => Ok(answer),
-        Err(error) => {
-            let refused = Err(error);
-            audit(vault, live, &facts, &refused)?;
-            refused.map(|_: Reply| answer)
-        }
-    }
+    taken(vault, live, &facts, live.committer.submit(job), answer)
 }
 
 /// What a change sees besides the records.

@@ -170,9 +170,7 @@ impl Roles {
         let same = {
             let known = outside.known.lock();
             // Without an answer it has not asked: the facts alone may have been renewed by another question.
-            std::ptr::eq(known.roles.as_ptr(), Arc::as_ptr(self))
-                && std::ptr::eq(known.lists.as_ptr(), Arc::as_ptr(lists))
-                && !known.answers.is_empty()
+            known.is_of(self, lists) && !known.answers.is_empty()
         };
         same || self.admitting(lists, outside, caller, None, now_ms).is_some()
     }
@@ -221,11 +219,14 @@ impl Roles {
 }
 
 impl Known {
+    /// Whether it was found out on these facts.
+    fn is_of(&self, roles: &Arc<Roles>, lists: &Arc<Lists>) -> bool {
+        std::ptr::eq(self.roles.as_ptr(), Arc::as_ptr(roles)) && std::ptr::eq(self.lists.as_ptr(), Arc::as_ptr(lists))
+    }
+
     /// Forgets what was found out on other facts, or long ago.
     fn renew(&mut self, roles: &Arc<Roles>, lists: &Arc<Lists>, outside: &Outside, now_ms: u64) {
-        let same = std::ptr::eq(self.roles.as_ptr(), Arc::as_ptr(roles))
-            && std::ptr::eq(self.lists.as_ptr(), Arc::as_ptr(lists));
-        if same && now_ms.abs_diff(self.at_ms) < PROOF_MS {
+        if self.is_of(roles, lists) && now_ms.abs_diff(self.at_ms) < PROOF_MS {
             return;
         }
         *self = Self {

@@ -128,84 +128,41 @@ pub(super) struct Change<'a> {
 }
 
 pub(super) const fn read(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
-    Route {
-        operation: Read,
-        pattern,
-        guard: Policy,
-        sudo: false,
-        secret_body: false,
-        lower: false,
-        run: Run::Read(run, Effect::None),
-    }
+    Route::new(Read, pattern, Run::Read(run, Effect::None))
 }
 
 pub(super) const fn list(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
-    Route {
-        operation: List,
-        pattern,
-        guard: Policy,
-        sudo: false,
-        secret_body: false,
-        lower: false,
-        run: Run::Read(run, Effect::None),
-    }
+    Route::new(List, pattern, Run::Read(run, Effect::None))
 }
 
 pub(super) const fn write(
     pattern: &'static str,
     run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>,
 ) -> Route {
-    Route {
-        operation: Write,
-        pattern,
-        guard: Policy,
-        sudo: false,
-        secret_body: false,
-        lower: false,
-        run: Run::Write(run),
-    }
+    Route::new(Write, pattern, Run::Write(run))
 }
 
 const fn poll(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Poll, VaultError>) -> Route {
-    Route {
-        operation: Read,
-        pattern,
-        guard: Policy,
-        sudo: false,
-        secret_body: false,
-        lower: false,
-        run: Run::Poll(run),
-    }
+    Route::new(Read, pattern, Run::Poll(run))
 }
 
 const fn order(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Order, VaultError>) -> Route {
-    Route {
-        operation: Write,
-        pattern,
-        guard: Policy,
-        sudo: true,
-        secret_body: false,
-        lower: false,
-        run: Run::Order(run),
-    }
+    Route::new(Write, pattern, Run::Order(run)).sudo()
 }
 
 pub(super) const fn delete(
     pattern: &'static str,
     run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>,
 ) -> Route {
-    Route {
-        operation: Delete,
-        pattern,
-        guard: Policy,
-        sudo: false,
-        secret_body: false,
-        lower: false,
-        run: Run::Write(run),
-    }
+    Route::new(Delete, pattern, Run::Write(run))
 }
 
 impl Route {
+    /// A row that policies decide on, with nothing special about it.
+    const fn new(operation: Operation, pattern: &'static str, run: Run) -> Self {
+        Self { operation, pattern, guard: Policy, sudo: false, secret_body: false, lower: false, run }
+    }
+
     const fn open(mut self) -> Self {
         self.guard = Open;
         self
@@ -353,15 +310,7 @@ pub(super) const fn write_as_read(
     run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>,
     effect: Effect,
 ) -> Route {
-    Route {
-        operation: Write,
-        pattern,
-        guard: Policy,
-        sudo: false,
-        secret_body: false,
-        lower: false,
-        run: Run::Read(run, effect),
-    }
+    Route::new(Write, pattern, Run::Read(run, effect))
 }
 
 /// The row for a request.
