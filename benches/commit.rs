@@ -18,7 +18,7 @@ use strongroom::api::json::Limits;
 use strongroom::api::path;
 use strongroom::api::spiffe::SpiffeId;
 use strongroom::audit;
-use strongroom::core::init::{InitPlan, InitPorts, initialise};
+use strongroom::core::lifecycle::init::{InitPlan, InitPorts, initialise};
 use strongroom::core::{
     Body, Caller, Clock, Opener, Operation, Origin, Ports, Request, Settings, SystemClock, UnsealKey, Vault,
 };

@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use strongroom::api::spiffe::SpiffeId;
 use strongroom::audit;
-use strongroom::core::init::{InitOutcome, InitPlan, InitPorts, initialise};
+use strongroom::core::lifecycle::init::{InitOutcome, InitPlan, InitPorts, initialise};
 use strongroom::core::{Clock, Opener, Ports, Settings, SystemClock, UnsealKey, Vault};
 use strongroom::crypto::envelope::Suite;
 use strongroom::crypto::password::WRITE_FLOOR;

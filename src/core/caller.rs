@@ -8,9 +8,9 @@ use crate::api::spiffe::SpiffeId;
 use crate::pki::AuthorityId;
 use crate::pki::outside::OutsideFacts;
 
-use super::identity::OUTSIDE;
-use super::mount::hex;
-use super::roles::Outside;
+use crate::core::state::identity::OUTSIDE;
+use crate::core::state::mount::hex;
+use crate::core::state::roles::Outside;
 
 /// One authenticated peer and one request of it.
 #[derive(Clone)]

@@ -1,50 +1,25 @@
 //! Vault operations: the pipeline every request passes.
 //!
 //! [`Vault`] is the daemon's heart without its skin: no socket, no file, no clock of its own. It is sealed until
-//! [`Vault::unseal`], and [`Vault::handle`] is the only way to data; `pipeline.rs` shows the order of its steps on one
-//! screen. Mutations run in one committer thread (`committer.rs`), which gives concurrent writers a shared commit and
+//! [`Vault::unseal`], and [`Vault::handle`] is the only way to data; `pipeline` shows the order of its steps on one
+//! screen. Mutations run in one committer thread (`commit`), which gives concurrent writers a shared commit and
 //! readers a state that never un-happens.
 //!
 //! What it refuses to know: HTTP, TLS, configuration files, a concrete store.
 
-mod approvals;
-mod auth;
-mod authorities;
 mod caller;
-mod committer;
+mod certificates;
+mod commit;
 mod decide;
-mod endings;
-mod enroll;
 mod error;
-mod events;
-mod facts;
-mod feed;
-mod identity;
-pub mod init;
-mod issue;
-mod ledger;
-mod limits;
-mod listening;
-mod lists;
-mod mount;
-mod own;
+pub mod lifecycle;
+mod live;
 mod pipeline;
 mod ports;
-mod renewal;
 mod request;
-mod rescue;
-mod revocations;
-mod roles;
 mod rotation;
-mod sessions;
-mod shares;
-mod sightings;
-mod snapshot;
-mod spelling;
-mod subject;
-mod sys;
-mod tokens;
-mod unseal;
+mod routes;
+mod state;
 
 #[cfg(test)]
 mod tests;
@@ -65,26 +40,27 @@ use crate::barrier::Barrier;
 use crate::limits::Accounts;
 use crate::pki::{AuthorityId, Bundle, Trust};
 
-pub use approvals::{ApprovalRules, Guarded};
 pub use caller::{Caller, IdentityPattern, Opener, Origin};
-pub use enroll::{EnrollAttempt, Enrolled};
+pub use certificates::enroll::{EnrollAttempt, Enrolled};
+pub use certificates::renewal::GraceAttempt;
+pub use decide::approvals::{ApprovalRules, Guarded};
+pub use decide::canonical::canonical;
 pub use error::VaultError;
-pub use listening::{Listener, Pin};
+pub use live::sessions::{Session, Sessions};
 pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, SystemClock};
-pub use renewal::GraceAttempt;
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
-pub use roles::Outside;
-pub use sessions::{Session, Sessions};
-pub use spelling::canonical;
+pub use state::listening::{Listener, Pin};
+pub use state::roles::Outside;
 
-use committer::Committer;
-use feed::Feed;
-use listening::Listening;
+use certificates::revocations::Revocations;
+use commit::committer::Committer;
+use lifecycle::shares::Shares;
+use lifecycle::unseal::Gate;
+use live::feed::Feed;
+use live::sightings::Sightings;
 use rotation::{Keeper, Rotator};
-use shares::Shares;
-use sightings::Sightings;
-use snapshot::Snapshot;
-use unseal::Gate;
+use state::listening::Listening;
+use state::snapshot::Snapshot;
 
 /// One vault: sealed at first, serving after [`Vault::unseal`], sealed again after [`Vault::seal`] or a fatal fault.
 ///
@@ -119,7 +95,7 @@ struct Live {
     audit: Arc<Broker>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     sightings: Arc<Sightings>,
-    revocations: revocations::Revocations,
+    revocations: Revocations,
     accounts: Accounts,
     committer: Arc<Committer>,
     keeper: Keeper,
@@ -154,13 +130,13 @@ impl Vault {
     /// in the audit log and its outcome is noted there as soon as the log takes entries again. After every other error
     /// nothing has changed.
     pub async fn handle(&self, caller: &Caller, request: Request) -> Result<Reply, VaultError> {
-        pipeline::handle(self, caller, request).await
+        pipeline::handle::handle(self, caller, request).await
     }
 
     /// Whether a vault header exists.
     #[must_use]
     pub fn initialised(&self) -> bool {
-        sys::health::initialised(self)
+        routes::sys::health::initialised(self)
     }
 
     /// Whether requests are refused with [`VaultError::Sealed`].
@@ -172,25 +148,25 @@ impl Vault {
     /// `GET sys/seal-status`.
     #[must_use]
     pub fn seal_status(&self) -> SealStatus {
-        sys::health::seal_status(self)
+        routes::sys::health::seal_status(self)
     }
 
     /// `GET sys/health`, without the status code, which depends on query parameters.
     #[must_use]
     pub fn health(&self) -> Health {
-        sys::health::health(self)
+        routes::sys::health::health(self)
     }
 
     /// `GET sys/leader`.
     #[must_use]
     pub fn leader(&self) -> Leader {
-        sys::health::leader(self)
+        routes::sys::health::leader(self)
     }
 
     /// Epoch, incarnation and generation for the reply headers; `None` while sealed.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
-        self.live().map(|live| sys::health::mark(&live))
+        self.live().map(|live| routes::sys::health::mark(&live))
     }
 
     /// Opens the vault. Blocking: key derivation takes a second by design. Already unsealed: the status, and the
@@ -202,7 +178,7 @@ impl Vault {
     /// [`VaultError::NotInitialised`]; [`VaultError::Integrity`] when stored data fails its checks;
     /// [`VaultError::AuditUnavailable`] when no audit device opens. The vault stays sealed after each.
     pub fn unseal(&self, opener: Opener<'_>, key: &UnsealKey<'_>) -> Result<SealStatus, VaultError> {
-        unseal::unseal(self, opener, key)
+        lifecycle::unseal::unseal(self, opener, key)
     }
 
     /// The registry of open connections.
@@ -238,7 +214,7 @@ impl Vault {
     /// [`VaultError::Forbidden`] for whoever may not type one, as in [`Vault::unseal`], and for a caller that an open vault
     /// does not admit.
     pub fn reset_unseal(&self, opener: Opener<'_>) -> Result<(), VaultError> {
-        unseal::reset(self, opener)
+        lifecycle::unseal::reset(self, opener)
     }
 
     /// Closes the vault: waits for the group in work and for running reads, then wipes every key. Requests that wait
@@ -280,7 +256,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
     pub fn issue_client(&self, identity: &SpiffeId, life_s: u64) -> Result<Bundle, VaultError> {
-        own::issue_client(self, identity, life_s)
+        certificates::own::issue_client(self, identity, life_s)
     }
 
     /// Issues a server certificate with a fresh key, for the daemon's listener. Blocking.
@@ -288,7 +264,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
     pub fn issue_server(&self, names: &[String], life_s: u64) -> Result<Bundle, VaultError> {
-        own::issue_server(self, names, life_s)
+        certificates::own::issue_server(self, names, life_s)
     }
 
     /// Subject (DER) of the authority that signs; `None` while sealed.
@@ -306,7 +282,7 @@ impl Vault {
     /// [`VaultError::Sealed`]; [`VaultError::NotFound`] for an authority that is unknown or not accepted;
     /// [`VaultError::Integrity`], [`VaultError::Internal`].
     pub fn revocation_list(&self, authority: Option<AuthorityId>) -> Result<Vec<u8>, VaultError> {
-        revocations::list(self, authority)
+        certificates::revocations::list(self, authority)
     }
 
     /// Writes down who was seen when, and which roots the listener had. The daemon calls it now and then. Blocking.
@@ -314,7 +290,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Sealed`], those of a commit.
     pub fn note_sightings(&self) -> Result<(), VaultError> {
-        own::note_sightings(self)
+        certificates::own::note_sightings(self)
     }
 
     /// Answers an enrolment with a one-time string.
@@ -323,7 +299,7 @@ impl Vault {
     /// [`VaultError::Forbidden`] for every reason that concerns the string; [`VaultError::BadRequest`] for the certificate
     /// request; [`VaultError::Sealed`] and those of a commit.
     pub async fn enroll(&self, attempt: EnrollAttempt) -> Result<Enrolled, VaultError> {
-        enroll::enroll(self, attempt).await
+        certificates::enroll::enroll(self, attempt).await
     }
 
     /// Answers a renewal with a certificate that has ended, if its identity is allowed that.
@@ -331,7 +307,7 @@ impl Vault {
     /// # Errors
     /// As [`Vault::enroll`].
     pub async fn renew_expired(&self, attempt: GraceAttempt) -> Result<Enrolled, VaultError> {
-        renewal::renew_expired(self, attempt).await
+        certificates::renewal::renew_expired(self, attempt).await
     }
 
     /// Certifies a request for a registered identity on the word of somebody at this machine who can open the vault.
@@ -341,7 +317,7 @@ impl Vault {
     /// [`VaultError::Sealed`], [`VaultError::TooMany`], [`VaultError::WrongKey`], [`VaultError::BadRequest`], those of a
     /// commit.
     pub fn rescue(&self, key: &UnsealKey<'_>, identity: &str, csr: &str) -> Result<CertificateReply, VaultError> {
-        rescue::certificate(self, key, identity, csr)
+        certificates::rescue::certificate(self, key, identity, csr)
     }
 
     /// Tells the listener what to accept from now on.
@@ -374,7 +350,7 @@ impl Vault {
         while Arc::strong_count(&live) > 1 {
             std::thread::sleep(Duration::from_micros(50));
         }
-        unseal::note_seal(&live, self.ports.clock.now_ms(), by);
+        lifecycle::unseal::note_seal(&live, self.ports.clock.now_ms(), by);
     }
 
     /// What a caller learns when the audit log fails. An unknown state of the log ends the process like an unknown

@@ -14,8 +14,8 @@ use crate::pki::AuthorityId;
 use crate::store::Store;
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
 
-use super::approvals::ApprovalRules;
 use super::caller::IdentityPattern;
+use crate::core::decide::approvals::ApprovalRules;
 
 /// The wall clock.
 pub trait Clock: Send + Sync {

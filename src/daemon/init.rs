@@ -17,7 +17,7 @@ use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
-use crate::core::init::{InitOutcome, InitPlan, InitPorts, initialise};
+use crate::core::lifecycle::init::{InitOutcome, InitPlan, InitPorts, initialise};
 use crate::core::{Clock, SystemClock, VaultError};
 use crate::crypto::envelope::Suite;
 use crate::crypto::password::{self, Params};

@@ -4,16 +4,8 @@
 //! Both only prepare; what changes is changed by the committer, one commit together with its audit entry per transition.
 //! Both read how far they are from the records themselves, so a kill needs no repair: the next unseal goes on.
 
-mod keeper;
-pub(super) mod record;
-mod rekey;
-mod sets;
-pub(super) mod slots;
-pub(super) mod terms;
-pub(super) mod value;
-mod worker;
+pub(super) mod keys;
+pub(super) mod values;
 
-pub(super) use keeper::{Desk, Keeper, Order};
-pub(super) use rekey::Compromised;
-pub(super) use value::{Phase, Rotator, ValueErrand, ValueOrder, ValueRow};
-pub(super) use worker::Errand;
+pub(super) use keys::{Compromised, Desk, Errand, Keeper, Order};
+pub(super) use values::{Phase, Rotator, ValueErrand, ValueOrder, ValueRow};

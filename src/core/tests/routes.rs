@@ -1,7 +1,7 @@
 //! Every route, with everybody.
 
 use super::support::{Rig, json};
-use crate::core::sys::{Guard, ROUTES};
+use crate::core::routes::sys::{Guard, ROUTES};
 use crate::core::{Operation, VaultError};
 
 /// A path for a pattern.

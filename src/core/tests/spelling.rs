@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::support::Rig;
-use crate::core::sys::{Guard, ROUTES, Route};
-use crate::core::{Caller, Operation, VaultError, auth};
+use crate::core::routes::auth;
+use crate::core::routes::sys::{Guard, ROUTES, Route};
+use crate::core::{Caller, Operation, VaultError};
 
 const EVERYTHING: &str = r#"["create", "read", "update", "patch", "delete", "list", "sudo"]"#;
 /// No route takes it, so none does anything with a body.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::identities::{Key, alarms, bundle, enroll, string};
 use super::support::{Rig, json, wait};
-use crate::core::committer::{Done, Job, Work};
-use crate::core::enroll::{self as strings, Use};
-use crate::core::facts::Facts;
+use crate::core::certificates::enroll::{self as strings, Use};
+use crate::core::commit::committer::{Done, Job, Work};
+use crate::core::pipeline::audited::Facts;
 use crate::core::{Caller, Reply, VaultError};
 use crate::enroll::EnrollString;
 

@@ -1,7 +1,7 @@
 //! Who holds up the way from one authority to the next, and for how long.
 
 use crate::barrier::MountId;
-use crate::core::authorities::{self, Authorities};
+use crate::core::state::authorities::{self, Authorities};
 use crate::core::{Caller, Clock, VaultError};
 use crate::pki::AuthorityId;
 

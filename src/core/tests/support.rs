@@ -16,7 +16,7 @@ use crate::api::path::Path;
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::audit::{Device, FileDevice};
-use crate::core::init::{InitOutcome, InitPlan, InitPorts, initialise};
+use crate::core::lifecycle::init::{InitOutcome, InitPlan, InitPorts, initialise};
 use crate::core::{
     Body, Caller, Clock, FixedClock, IdentityPattern, Opener, Operation, Origin, Ports, Reply, Request, Settings,
     UnsealKey, Vault, VaultError,

@@ -10,7 +10,7 @@ use strongroom::api::secret::SecretText;
 use strongroom::api::spiffe::SpiffeId;
 use strongroom::audit;
 use strongroom::client::{Client, Settings as ClientSettings};
-use strongroom::core::init::{InitOutcome, InitPlan, InitPorts, initialise};
+use strongroom::core::lifecycle::init::{InitOutcome, InitPlan, InitPorts, initialise};
 use strongroom::core::{Clock, IdentityPattern, Opener, Ports, Settings, SystemClock, UnsealKey, Vault};
 use strongroom::crypto::envelope::Suite;
 use strongroom::crypto::password::WRITE_FLOOR;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::spiffe::SpiffeId;
-use crate::core::init::{InitPlan, InitPorts, initialise};
+use crate::core::lifecycle::init::{InitPlan, InitPorts, initialise};
 use crate::core::{Clock, FixedClock, Opener, Ports, Settings, SystemClock, UnsealKey};
 use crate::crypto::envelope::Suite;
 use crate::crypto::password::WRITE_FLOOR;

@@ -1,0 +1,392 @@
+//! Enrolment: from a one-time string to a certificate.
+//!
+//! Record in built-in mount 11, key = token id in hexadecimal. The string's secret is not on record, only the proof key
+//! derived from it. One commit marks the string as used by a key, writes the certificate's row, and makes both durable;
+//! whoever asks again with the same key gets the same certificate for five minutes, whoever asks with another one is
+//! refused and raises an alarm.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::api::spiffe::SpiffeId;
+use crate::barrier::{MountId, Tx, View};
+use crate::crypto::Key;
+use crate::enroll::ProofKey;
+use crate::pki::{self, AuthorityId};
+
+use super::issue::{self, Issued, Order, Remark};
+use crate::core::commit::committer::{Done, Job, Work};
+use crate::core::error::VaultError;
+use crate::core::pipeline::audited::Facts;
+use crate::core::ports::Settings;
+use crate::core::request::Reply;
+use crate::core::state::identity;
+use crate::core::state::ledger::{self, How};
+use crate::core::state::mount::hex;
+use crate::core::state::snapshot::{Snapshot, Touch};
+use crate::core::{Caller, Origin, Vault};
+
+/// For how long a lost reply can be asked for again, milliseconds.
+const AGAIN_MS: u64 = 5 * 60_000;
+/// Used or expired strings are kept for this long, so that their reuse is noticed.
+pub(in crate::core) const KEEP_MS: u64 = 7 * 86_400_000;
+/// Most strings on record.
+pub(in crate::core) const MAX_STRINGS: usize = 100_000;
+
+/// What a client sends to the enrolment listener.
+pub struct EnrollAttempt {
+    /// Token id of the string.
+    pub id: [u8; 16],
+    /// Certificate request, PEM.
+    pub csr: String,
+    /// Proof of the string's secret, bound to this connection and this request.
+    pub proof: [u8; 32],
+    /// RFC 9266 exporter of the connection.
+    pub exporter: [u8; 32],
+    /// Peer address.
+    pub remote: std::net::SocketAddr,
+}
+
+/// A certificate for the one who asked.
+#[derive(Debug, Serialize)]
+pub struct Enrolled {
+    /// The certificate, PEM.
+    pub certificate: String,
+    /// What to trust, PEM.
+    pub ca: String,
+    /// What of it vouches for the listener alone, PEM.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub server_ca: String,
+    /// Who it is for.
+    pub identity: String,
+    /// End of its validity, RFC 3339.
+    pub not_after: String,
+    /// Addresses of the vault, `host:port`.
+    pub addresses: Vec<String>,
+    /// Addresses of the enrolment listener, `host:port`; after a renewal.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub enroll: Vec<String>,
+}
+
+/// Where hosts find the vault, in a reply.
+#[derive(Default)]
+pub(in crate::core) struct Places {
+    /// Of the API.
+    pub addresses: Vec<String>,
+    /// Of the listener for enrolment.
+    pub enroll: Vec<String>,
+}
+
+/// On-disk form, JSON.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct EnrollRecord {
+    /// Format, 1.
+    pub v: u8,
+    /// Path of the identity.
+    pub identity: String,
+    /// Proof key, base64.
+    pub key: String,
+    pub created_ms: u64,
+    pub created_by: String,
+    pub expires_ms: u64,
+    pub uses: u32,
+    /// Networks that may use it; empty for all.
+    pub cidrs: Vec<String>,
+    /// Life of its certificates, seconds; 0 for the identity's.
+    pub certificate_life_s: u64,
+    pub used: Vec<Use>,
+    /// Addresses of the vault that the string names.
+    pub addresses: Vec<String>,
+    /// Id of the authority whose key the string names, hexadecimal. It is worth something while that one signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+}
+
+/// What a string is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::core) enum State {
+    /// For at least one more key.
+    Open,
+    /// Every use is taken.
+    Used,
+    /// Its time is over.
+    Expired,
+    /// A host that is given it would not believe the listener: another authority signs.
+    Void,
+}
+
+impl State {
+    /// The word in listings.
+    pub(in crate::core) fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Used => "used",
+            Self::Expired => "expired",
+            Self::Void => "void",
+        }
+    }
+}
+
+impl EnrollRecord {
+    /// Its state while `active` signs.
+    pub(in crate::core) fn state(&self, active: Option<AuthorityId>, now_ms: u64) -> State {
+        if self.is_used_up() {
+            State::Used
+        } else if self.expires_ms <= now_ms {
+            State::Expired
+        } else if self.authority.is_some() && self.authority != active.map(|id| id.hex()) {
+            State::Void
+        } else {
+            State::Open
+        }
+    }
+
+    /// Whether no other key can be enrolled with it.
+    pub(in crate::core) fn is_used_up(&self) -> bool {
+        self.used.len() >= usize::try_from(self.uses).unwrap_or(usize::MAX)
+    }
+}
+
+/// One use of a string.
+#[derive(Clone, Serialize, Deserialize, Zeroize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct Use {
+    pub at_ms: u64,
+    /// SHA-256 of the public key, hexadecimal.
+    pub key: String,
+    /// Fingerprint of the certificate, hexadecimal.
+    pub certificate: String,
+}
+
+/// The record of a string.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when it cannot be understood.
+pub(in crate::core) fn read(view: &View<'_>, id: &str) -> Result<Option<EnrollRecord>, VaultError> {
+    let Some(entry) = view.entry(id)? else { return Ok(None) };
+    let record: EnrollRecord = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+    if record.v == 1 { Ok(Some(record)) } else { Err(VaultError::Integrity) }
+}
+
+/// Writes the record of a string.
+///
+/// # Errors
+/// Those of the barrier.
+pub(in crate::core) fn put(tx: &mut Tx<'_>, id: &str, record: &EnrollRecord) -> Result<(), VaultError> {
+    let bytes = Zeroizing::new(serde_json::to_vec(record).map_err(|_| VaultError::Internal)?);
+    tx.put_entry(MountId::ENROLMENTS, id, &bytes, 0)?;
+    Ok(())
+}
+
+/// Answers an enrolment.
+///
+/// # Errors
+/// [`VaultError::Forbidden`] for every reason that concerns the string; [`VaultError::BadRequest`] for the certificate
+/// request; [`VaultError::Sealed`] and those of a commit.
+pub(in crate::core) async fn enroll(vault: &Vault, attempt: EnrollAttempt) -> Result<Enrolled, VaultError> {
+    let remote = attempt.remote;
+    let settings = Arc::clone(&vault.settings);
+    drop(vault.live().ok_or(VaultError::Sealed)?);
+    // Before anything is written down of it.
+    let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
+    run(vault, "sys/strongroom/enroll", remote, move |tx, snapshot, now_ms| {
+        use_string(tx, snapshot, &attempt, &request, &settings, now_ms)
+    })
+    .await
+}
+
+/// What a commit answers with.
+pub(in crate::core) struct Outcome {
+    pub enrolled: Enrolled,
+    pub done: Done,
+}
+
+impl Outcome {
+    /// Nothing for the asker, and a change all the same.
+    pub(in crate::core) fn refused(touched: Vec<Touch>, alarm: &'static str) -> Self {
+        let done = Done {
+            remarks: vec![Remark::Alarm(alarm)],
+            refusal: Some(VaultError::Forbidden),
+            ..Done::touching(Reply::none(), touched)
+        };
+        Self { enrolled: Enrolled::empty(), done }
+    }
+
+    pub(in crate::core) fn of(issued: Issued, identity: &SpiffeId, places: Places) -> Result<Self, VaultError> {
+        let enrolled = Enrolled {
+            not_after: issued.not_after(),
+            certificate: issued.row.pem,
+            ca: issued.bundle.pem,
+            server_ca: issued.bundle.server_pem,
+            identity: identity.uri().to_owned(),
+            addresses: places.addresses,
+            enroll: places.enroll,
+        };
+        let reply = crate::core::routes::sys::data(&enrolled)?;
+        let done = Done { remarks: issued.remarks, ..Done::touching(reply, issued.touched) };
+        Ok(Self { enrolled, done })
+    }
+
+    /// The same certificate once more.
+    pub(in crate::core) fn again(
+        snapshot: &Snapshot,
+        row: ledger::Row,
+        identity: &SpiffeId,
+        places: Places,
+    ) -> Result<Self, VaultError> {
+        let bundle = snapshot.bundle();
+        let enrolled = Enrolled {
+            not_after: crate::api::time::rfc3339_nano(row.not_after_ms),
+            certificate: row.pem,
+            ca: bundle.pem,
+            server_ca: bundle.server_pem,
+            identity: identity.uri().to_owned(),
+            addresses: places.addresses,
+            enroll: places.enroll,
+        };
+        let reply = crate::core::routes::sys::data(&enrolled)?;
+        Ok(Self { enrolled, done: Done::of(reply) })
+    }
+}
+
+impl Enrolled {
+    fn empty() -> Self {
+        let text = String::new;
+        Self {
+            certificate: text(),
+            ca: text(),
+            server_ca: text(),
+            identity: text(),
+            not_after: text(),
+            addresses: Vec::new(),
+            enroll: Vec::new(),
+        }
+    }
+}
+
+/// Runs `work` in the committer for somebody who has no certificate, and waits for it.
+pub(in crate::core) async fn run(
+    vault: &Vault,
+    path: &'static str,
+    remote: std::net::SocketAddr,
+    work: impl FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Outcome, VaultError> + Send + 'static,
+) -> Result<Enrolled, VaultError> {
+    let (send, receive) = tokio::sync::oneshot::channel();
+    let answer = {
+        let live = vault.live().ok_or(VaultError::Sealed)?;
+        let now_ms = vault.ports.clock.now_ms();
+        let domain = &vault.settings.trust_domain;
+        let mut facts = Facts::own(domain, path, "enrolment".to_owned(), now_ms, &*vault.ports.random)?;
+        facts.caller = Caller { remote: remote.to_string(), origin: Origin::Internal, ..facts.caller };
+        let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms: u64| {
+            let Outcome { enrolled, done } = work(tx, snapshot, now_ms)?;
+            // Only read once the commit is durable; nobody listening is no fault.
+            let _ = send.send(enrolled);
+            Ok(done)
+        };
+        let (sender, answer) = tokio::sync::oneshot::channel();
+        let facts = Arc::new(facts);
+        live.committer.submit(Job { facts, work: Work::Records(Box::new(work)), answer: sender })?;
+        answer
+    };
+    answer.await.unwrap_or(Err(VaultError::Sealed))?;
+    receive.await.map_err(|_| VaultError::Internal)
+}
+
+fn use_string(
+    tx: &mut Tx<'_>,
+    snapshot: &Snapshot,
+    attempt: &EnrollAttempt,
+    request: &pki::Csr,
+    settings: &Settings,
+    now_ms: u64,
+) -> Result<Outcome, VaultError> {
+    let id = hex(&attempt.id);
+    let mut record = read(&tx.view(MountId::ENROLMENTS), &id)?.ok_or(VaultError::Forbidden)?;
+    let mut length = Ok(0);
+    let key = Key::fill_with(|key| length = STANDARD.decode_slice(&record.key, key));
+    if length != Ok(32) {
+        return Err(VaultError::Integrity);
+    }
+    if !ProofKey::from_key(key).verify(&attempt.exporter, &request.der, &attempt.proof) {
+        return Ok(Outcome::refused(Vec::new(), "enrolment-proof-wrong"));
+    }
+    // From here on the asker knows the secret.
+    if !record.cidrs.is_empty() && !record.cidrs.iter().any(|cidr| covers(cidr, attempt.remote.ip())) {
+        return Ok(Outcome::refused(Vec::new(), "enrolment-from-foreign-network"));
+    }
+    let identity = SpiffeId::new(&settings.trust_domain, &record.identity).map_err(|_| VaultError::Integrity)?;
+    let public_key = hex(&request.key_fingerprint);
+    if let Some(earlier) = record.used.iter().find(|earlier| earlier.key == public_key) {
+        let fingerprint = ledger::parse_fingerprint(&earlier.certificate).ok_or(VaultError::Integrity)?;
+        let row = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)?.ok_or(VaultError::Forbidden)?;
+        let fresh = now_ms.abs_diff(earlier.at_ms) <= AGAIN_MS;
+        if fresh && row.revoked.is_none() {
+            let places = Places { addresses: record.addresses.clone(), ..Places::default() };
+            return Outcome::again(snapshot, row, &identity, places);
+        }
+        return Err(VaultError::Forbidden);
+    }
+    if record.is_used_up() {
+        return Ok(Outcome::refused(Vec::new(), "enrolment-string-used-again"));
+    }
+    // A clock that was set back must not bring an old string to life.
+    if now_ms >= record.expires_ms || now_ms.saturating_add(60_000) < record.created_ms {
+        return Err(VaultError::Forbidden);
+    }
+    let active = snapshot.authorities.active().map(|facts| facts.id);
+    if record.state(active, now_ms) == State::Void {
+        return Err(VaultError::Forbidden);
+    }
+    let standing = identity::read(&tx.view(identity::IDENTITIES), &record.identity)?;
+    if standing.is_none_or(|standing| standing.disabled.is_some()) {
+        return Err(VaultError::Forbidden);
+    }
+    let order = Order {
+        identity: &identity,
+        how: How::Enrolled,
+        life_s: (record.certificate_life_s > 0).then_some(record.certificate_life_s),
+        longest_s: settings.max_certificate_life_s,
+        supersedes: None,
+        now_ms,
+    };
+    let issued = issue::certify(tx, snapshot, &order, &attempt.csr)?;
+    record.used.push(Use { at_ms: now_ms, key: public_key, certificate: hex(&issued.fingerprint) });
+    put(tx, &id, &record)?;
+    Outcome::of(issued, &identity, Places { addresses: record.addresses.clone(), ..Places::default() })
+}
+
+/// Whether an address is in a network, written `192.0.2.0/24`, `2001:db8::/32` or as one address. `false` for a text
+/// that is no network.
+pub(in crate::core) fn covers(cidr: &str, address: IpAddr) -> bool {
+    let (network, bits) = match cidr.split_once('/') {
+        Some((network, bits)) => (network, bits.parse::<u32>().ok()),
+        None => (cidr, Some(128)),
+    };
+    let (Ok(network), Some(bits)) = (network.parse::<IpAddr>(), bits) else { return false };
+    let same = |a: u128, b: u128, width: u32| {
+        let bits = bits.min(width);
+        bits == 0 || (a ^ b) >> (width - bits) == 0
+    };
+    match (network, address.to_canonical()) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => {
+            same(u128::from(u32::from(network)), u128::from(u32::from(address)), 32)
+        }
+        (IpAddr::V6(network), IpAddr::V6(address)) => same(u128::from(network), u128::from(address), 128),
+        _ => false,
+    }
+}
+
+/// Whether a text is a network as [`covers`] reads it, with a prefix that fits.
+pub(in crate::core) fn is_network(cidr: &str) -> bool {
+    let (network, bits) = cidr.split_once('/').map_or((cidr, None), |(network, bits)| (network, Some(bits)));
+    let Ok(network) = network.parse::<IpAddr>() else { return false };
+    let width = if network.is_ipv4() { 32 } else { 128 };
+    bits.is_none_or(|bits| bits.parse::<u32>().is_ok_and(|bits| bits <= width))
+}

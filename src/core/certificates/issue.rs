@@ -1,0 +1,207 @@
+//! Issuing: the one way to a certificate of the own authorities.
+//!
+//! Runs inside a commit: the certificate, its row in the ledger and the mark on the one it replaces become durable
+//! together or not at all. What is issued is noted in the audit log before the answer leaves.
+
+use crate::api::spiffe::SpiffeId;
+use crate::api::time::rfc3339_nano;
+use crate::audit::Note;
+use crate::barrier::{MountId, Tx};
+use crate::pki::{Bundle, PkiError};
+
+use crate::core::error::VaultError;
+use crate::core::state::authorities::{self, Authorities};
+use crate::core::state::identity::{self, IdentityRecord, OPERATORS};
+use crate::core::state::ledger::{self, Fingerprint, How, Row};
+use crate::core::state::listening::Told;
+use crate::core::state::snapshot::{Snapshot, Touch};
+
+/// Life of a certificate when neither the request nor the identity says otherwise, seconds.
+pub(in crate::core) const WORKLOAD_LIFE_S: u64 = 24 * 3600;
+/// The same for identities below `operator/`.
+pub(in crate::core) const OPERATOR_LIFE_S: u64 = 8 * 3600;
+
+/// What is to be noted in the audit log with a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::core) enum Remark {
+    Issued { identity: SpiffeId, fingerprint: Fingerprint, not_after_ms: u64 },
+    Alarm(&'static str),
+}
+
+impl Remark {
+    /// In the form the audit module takes.
+    pub(in crate::core) fn note(&self) -> Note<'_> {
+        match self {
+            Self::Issued { identity, fingerprint, not_after_ms } => {
+                Note::Issued { identity, fingerprint, not_after_ms: *not_after_ms }
+            }
+            Self::Alarm(code) => Note::Alarm { code },
+        }
+    }
+}
+
+/// A certificate that becomes real with the commit.
+pub(in crate::core) struct Issued {
+    pub fingerprint: Fingerprint,
+    pub row: Row,
+    /// What clients shall trust.
+    pub bundle: Told,
+    pub touched: Vec<Touch>,
+    pub remarks: Vec<Remark>,
+}
+
+impl Issued {
+    /// The end of its validity as clients read it.
+    pub(in crate::core) fn not_after(&self) -> String {
+        rfc3339_nano(self.row.not_after_ms)
+    }
+}
+
+/// For whom, and on what terms.
+pub(in crate::core) struct Order<'a> {
+    pub identity: &'a SpiffeId,
+    pub how: How,
+    /// Seconds; `None` for what the identity's record or the defaults say.
+    pub life_s: Option<u64>,
+    /// Longest life that may be asked for.
+    pub longest_s: u64,
+    /// The certificate that this one replaces.
+    pub supersedes: Option<Fingerprint>,
+    pub now_ms: u64,
+}
+
+/// Certifies the key of a request.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] for a request that is malformed, has a weak key or asks for too long a life; those of the
+/// barrier.
+pub(in crate::core) fn certify(
+    tx: &mut Tx<'_>,
+    snapshot: &Snapshot,
+    order: &Order<'_>,
+    csr_pem: &str,
+) -> Result<Issued, VaultError> {
+    let snapshot = &as_of_now(tx, snapshot)?;
+    let record = identity::read(&tx.view(identity::IDENTITIES), order.identity.path())?;
+    let life_s = life(order, record.as_ref())?;
+    let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
+    let pem = authority.sign_csr(csr_pem, order.identity, order.now_ms, life_s).map_err(refusal)?;
+    enter(tx, snapshot, order, &pem)
+}
+
+/// Makes a key and a certificate for it.
+///
+/// # Errors
+/// As [`certify`].
+pub(in crate::core) fn client(
+    tx: &mut Tx<'_>,
+    snapshot: &Snapshot,
+    order: &Order<'_>,
+) -> Result<(Issued, Bundle), VaultError> {
+    let snapshot = &as_of_now(tx, snapshot)?;
+    let record = identity::read(&tx.view(identity::IDENTITIES), order.identity.path())?;
+    let life_s = life(order, record.as_ref())?;
+    let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
+    let bundle = authority.issue_client(order.identity, order.now_ms, life_s).map_err(refusal)?;
+    Ok((enter(tx, snapshot, order, &bundle.cert_pem)?, bundle))
+}
+
+/// Makes a key and a certificate for a listener of the vault.
+///
+/// # Errors
+/// As [`certify`].
+pub(in crate::core) fn server(
+    tx: &mut Tx<'_>,
+    snapshot: &Snapshot,
+    order: &Order<'_>,
+    names: &[String],
+) -> Result<(Issued, Bundle), VaultError> {
+    let snapshot = &as_of_now(tx, snapshot)?;
+    let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
+    let life_s = order.life_s.unwrap_or(order.longest_s);
+    let mut bundle = authority.issue_server(names, order.now_ms, life_s).map_err(refusal)?;
+    // Whoever knows only an outside root gets the way to it. The root itself stays out: it proves nothing here.
+    if let Some(record) = snapshot.authorities.active().map(|facts| &facts.record).filter(|r| !r.chain.is_empty()) {
+        let above: Vec<&str> = record.chain.split_inclusive("-----END CERTIFICATE-----\n").collect();
+        bundle.cert_pem.push_str(&record.certificate);
+        bundle.cert_pem.extend(above.iter().take(above.len().saturating_sub(1)).copied());
+    }
+    let mut issued = enter(tx, snapshot, order, &bundle.cert_pem)?;
+    // The listener shows one certificate: those before it are spent, and hold up nothing.
+    for (fingerprint, facts) in snapshot.ledger.of(order.identity.path()) {
+        if facts.how != How::Server || facts.superseded {
+            continue;
+        }
+        if let Some(mut row) = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)? {
+            row.superseded_by = Some(crate::core::state::mount::hex(&issued.fingerprint));
+            ledger::put(tx, &fingerprint, &row)?;
+            issued.touched.push(Touch::Certificate(fingerprint));
+        }
+    }
+    Ok((issued, bundle))
+}
+
+/// Life of an identity's certificates when none is asked for, seconds.
+pub(in crate::core) fn own_life_s(identity: &SpiffeId, record: Option<&IdentityRecord>) -> u64 {
+    let usual_s = if identity.path().starts_with(OPERATORS) { OPERATOR_LIFE_S } else { WORKLOAD_LIFE_S };
+    record.and_then(|record| record.certificate_life_s).unwrap_or(usual_s)
+}
+
+/// `snapshot` with the authorities as changes before this one in the same commit have left them: one that signs in it may
+/// have retired, or lost its key.
+fn as_of_now(tx: &Tx<'_>, snapshot: &Snapshot) -> Result<Snapshot, VaultError> {
+    Ok(snapshot.with_authorities(Authorities::load(&tx.view(MountId::CA))?))
+}
+
+/// How long, in seconds.
+fn life(order: &Order<'_>, record: Option<&IdentityRecord>) -> Result<u64, VaultError> {
+    let life_s = order.life_s.unwrap_or_else(|| own_life_s(order.identity, record));
+    if life_s == 0 || life_s > order.longest_s {
+        return Err(VaultError::BadRequest(format!("field \"ttl\" must be 1 to {} seconds", order.longest_s)));
+    }
+    Ok(life_s)
+}
+
+fn enter(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>, pem: &str) -> Result<Issued, VaultError> {
+    let authority = snapshot.authorities.active().ok_or(VaultError::Integrity)?.id;
+    let (fingerprint, mut row) = Row::of(pem, order.identity, authority, order.now_ms, order.how)?;
+    let standing = identity::read(&tx.view(identity::IDENTITIES), order.identity.path())?;
+    row.mark_ms = Some(standing.map_or(0, |standing| standing.not_before_ms));
+    let old_row = match &order.supersedes {
+        Some(old) => ledger::read(&tx.view(MountId::CERTIFICATES), old)?,
+        None => None,
+    };
+    row.life_s = match &order.supersedes {
+        Some(_) => old_row.as_ref().and_then(|old| old.life_s),
+        None => order.life_s.filter(|_| order.how != How::Server),
+    };
+    ledger::put(tx, &fingerprint, &row)?;
+    let mut touched = vec![Touch::Certificate(fingerprint)];
+    if let Some(old) = &order.supersedes {
+        // A certificate from before the ledger was kept has no row; from now on it has one, and is spent.
+        let mut old_row = match old_row {
+            Some(row) => row,
+            None => Row { issued_ms: 0, how: How::Init, mark_ms: None, pem: String::new(), ..row.clone() },
+        };
+        old_row.superseded_by = Some(crate::core::state::mount::hex(&fingerprint));
+        ledger::put(tx, old, &old_row)?;
+        touched.push(Touch::Certificate(*old));
+    }
+    touched.extend(ledger::sweep(tx, &snapshot.ledger, order.now_ms)?.into_iter().map(Touch::Certificate));
+    let remarks =
+        vec![Remark::Issued { identity: order.identity.clone(), fingerprint, not_after_ms: row.not_after_ms }];
+    Ok(Issued { fingerprint, row, bundle: snapshot.bundle(), touched, remarks })
+}
+
+/// What a caller learns of a failure in the authority.
+pub(in crate::core) fn refusal(error: PkiError) -> VaultError {
+    match error {
+        PkiError::Request(_)
+        | PkiError::WeakKey
+        | PkiError::ForeignIdentity
+        | PkiError::Life
+        | PkiError::ServerName => VaultError::BadRequest(error.to_string()),
+        PkiError::Damaged(_) | PkiError::TrustDomain => VaultError::Integrity,
+        _ => VaultError::Internal,
+    }
+}

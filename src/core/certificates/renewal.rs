@@ -1,0 +1,175 @@
+//! From an old certificate to a new one: renewals over it, and after its end in the grace of its identity.
+
+use std::sync::Arc;
+
+use crate::barrier::{MountId, Tx};
+use crate::enroll::grace_message;
+use crate::pki::{self, AuthorityId};
+
+use super::enroll::{Enrolled, Outcome, Places, run};
+use super::issue::{self, Order, Remark};
+use crate::core::error::VaultError;
+use crate::core::ports::Settings;
+use crate::core::state::authorities;
+use crate::core::state::identity;
+use crate::core::state::ledger::{self, How};
+use crate::core::state::mount::hex;
+use crate::core::state::snapshot::{Snapshot, Touch};
+use crate::core::{Caller, Origin, Vault};
+
+/// What a client with an expired certificate sends.
+pub struct GraceAttempt {
+    /// The expired certificate, PEM.
+    pub certificate: String,
+    /// Certificate request for the next key, PEM.
+    pub csr: String,
+    /// Signature of the expired certificate's key, bound to this connection and this request.
+    pub signature: Vec<u8>,
+    /// TLS SignatureScheme of the signature (RFC 8446 section 4.2.3).
+    pub scheme: u16,
+    /// RFC 9266 exporter of the connection.
+    pub exporter: [u8; 32],
+    /// Peer address.
+    pub remote: std::net::SocketAddr,
+}
+
+/// Answers a renewal with an expired certificate.
+///
+/// # Errors
+/// As [`enroll`].
+pub(in crate::core) async fn renew_expired(vault: &Vault, attempt: GraceAttempt) -> Result<Enrolled, VaultError> {
+    let remote = attempt.remote;
+    let settings = Arc::clone(&vault.settings);
+    let live = vault.live().ok_or(VaultError::Sealed)?;
+    let shown = shown(&live.snapshot.load(), &attempt, &settings.trust_domain)?;
+    drop(live);
+    run(vault, "sys/strongroom/enroll/renew", remote, move |tx, snapshot, now_ms| {
+        let holder = expired(tx, snapshot, shown, remote, &settings.trust_domain, now_ms)?;
+        replace(tx, snapshot, &holder, How::Late, &attempt.csr, &settings, now_ms)
+    })
+    .await
+}
+
+/// The renewal of the certificate of an admitted `holder`: a new one for the same identity, the old one marked as replaced.
+/// The holder was admitted before this commit, so all that decides is read once more. `how` says whether it had ended.
+///
+/// # Errors
+/// [`VaultError::Forbidden`] for an identity that is not registered or is disabled, and for a certificate that was revoked;
+/// [`VaultError::RenewedTooOften`]; those of [`issue::certify`].
+pub(in crate::core) fn replace(
+    tx: &mut Tx<'_>,
+    snapshot: &Snapshot,
+    holder: &Caller,
+    how: How,
+    csr: &str,
+    settings: &Settings,
+    now_ms: u64,
+) -> Result<Outcome, VaultError> {
+    // A host whose listener has moved learns of it here, as long as it still has a certificate.
+    let places = Places { enroll: settings.enroll_addresses.clone(), ..Places::default() };
+    let (identity, old) = (&*holder.identity, holder.fingerprint);
+    let mut standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?
+        .filter(|standing| standing.disabled.is_none())
+        .ok_or(VaultError::Forbidden)?;
+    let row = ledger::read(&tx.view(MountId::CERTIFICATES), &old)?;
+    let mark_ms = row.as_ref().and_then(|row| row.mark_ms);
+    if row.as_ref().is_some_and(|row| row.revoked.is_some())
+        || standing.outlives(mark_ms, holder.not_before_ms.saturating_add(pki::BACKDATE_MS))
+    {
+        return Err(VaultError::Forbidden);
+    }
+    let grace_ms = standing.grace_s.saturating_mul(1_000);
+    let is_over = |row: &ledger::Row| now_ms > row.not_after_ms.saturating_add(grace_ms);
+    if how == How::Late && row.as_ref().is_some_and(is_over) {
+        return Err(VaultError::Forbidden);
+    }
+    // The life that the first of the row was asked for with is a bound, and so is the identity's own.
+    let bound_s = row.as_ref().and_then(|row| row.life_s);
+    let life_s = bound_s.map(|bound_s| bound_s.min(issue::own_life_s(identity, Some(&standing))));
+    let request = pki::read_csr(csr).map_err(issue::refusal)?;
+    if let Some(next) = row.as_ref().and_then(|row| row.superseded_by.as_ref()) {
+        let next = ledger::parse_fingerprint(next).ok_or(VaultError::Integrity)?;
+        let next = ledger::read(&tx.view(MountId::CERTIFICATES), &next)?;
+        // Who holds the key of the next certificate is the one it was made for; its reply was lost.
+        if let Some(next) = next.filter(|next| next.key == hex(&request.key_fingerprint)) {
+            return if next.revoked.is_none() && next.superseded_by.is_none() && next.not_after_ms > now_ms {
+                Outcome::again(snapshot, next, identity, places)
+            } else {
+                Err(VaultError::Forbidden)
+            };
+        }
+        // Two hold one certificate, and nobody can say which of them should.
+        standing.disabled = Some(identity::Disabled {
+            at_ms: now_ms,
+            reason: "frozen: a certificate that was renewed before was used to renew again, so a copy of it exists"
+                .to_owned(),
+        });
+        identity::put(tx, identity.path(), &standing)?;
+        let mut refused =
+            Outcome::refused(vec![Touch::Identity(identity.path().to_owned())], "renewed-certificate-used-to-renew");
+        refused.done.restricts = true;
+        return Ok(refused);
+    }
+    if let Some(row) = &row {
+        snapshot.ledger.may_be_renewed(row, now_ms)?;
+    }
+    let longest_s = settings.max_certificate_life_s;
+    let order = Order { identity, how, life_s, longest_s, supersedes: Some(old), now_ms };
+    let mut issued = issue::certify(tx, snapshot, &order, csr)?;
+    if how == How::Late {
+        // A certificate that was thought to be dead is good once more: whoever watches shall see it.
+        issued.remarks.push(Remark::Alarm("certificate-renewed-after-its-end"));
+    }
+    Outcome::of(issued, identity, places)
+}
+
+/// An expired certificate whose key signed the request, and the authority that it is of.
+type Shown = (pki::peer::Peer, AuthorityId);
+
+/// Checks what an expired certificate and its key say by themselves. It costs no commit and no line of the audit log, so
+/// that strangers cannot fill either.
+fn shown(snapshot: &Snapshot, attempt: &GraceAttempt, trust_domain: &str) -> Result<Shown, VaultError> {
+    use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+    let malformed = || VaultError::BadRequest("field \"certificate\" is not a certificate in PEM".to_owned());
+    let der = CertificateDer::from_pem_slice(attempt.certificate.as_bytes()).map_err(|_| malformed())?;
+    let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
+    let peer = pki::peer::inspect(&der, trust_domain).map_err(|_| VaultError::Forbidden)?;
+    let authority = snapshot.authorities.trust().signer_of(&der).ok_or(VaultError::Forbidden)?;
+    let message = grace_message(&attempt.exporter, &request.der);
+    if !pki::verify_signature(&der, attempt.scheme, &message, &attempt.signature) {
+        return Err(VaultError::Forbidden);
+    }
+    Ok((peer, authority))
+}
+
+/// The holder of an expired certificate, if he may still renew it.
+fn expired(
+    tx: &Tx<'_>,
+    snapshot: &Snapshot,
+    (peer, authority): Shown,
+    remote: std::net::SocketAddr,
+    trust_domain: &str,
+    now_ms: u64,
+) -> Result<Caller, VaultError> {
+    let caller = Caller {
+        identity: Arc::new(peer.identity.clone()),
+        origin: Origin::Own(authority),
+        fingerprint: peer.fingerprint,
+        not_before_ms: peer.not_before_ms,
+        // The one thing that may be wrong with it.
+        not_after_ms: u64::MAX,
+        remote: remote.to_string(),
+        request_id: String::new(),
+        bundle: None,
+        token: None,
+    };
+    // Its authority may have ended in the same commit.
+    authorities::current(tx, &caller.origin)?;
+    snapshot.admits_in(trust_domain, &caller, now_ms).map_err(|_| VaultError::Forbidden)?;
+    let standing = snapshot.identity(peer.identity.path()).ok_or(VaultError::Forbidden)?;
+    let end_ms = peer.not_after_ms.saturating_add(standing.grace_s.saturating_mul(1_000));
+    if now_ms > end_ms {
+        return Err(VaultError::Forbidden);
+    }
+    Ok(caller)
+}

@@ -1,0 +1,96 @@
+//! The way back in when an operator's certificate has ended or is lost: on the machine itself, with a secret that opens the
+//! vault. Whoever has both could read the vault from its disk; nothing is given away that was not his already.
+//!
+//! That holds for a disabled identity, too: a frozen one may be the last administrator, and nobody else could enable it.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::api::spiffe::SpiffeId;
+use crate::api::sys::CertificateReply;
+
+use super::endings;
+use super::issue::{self, Order as IssueOrder, Remark};
+use super::own;
+use crate::core::Vault;
+use crate::core::commit::committer::Done;
+use crate::core::error::VaultError;
+use crate::core::lifecycle::unseal;
+use crate::core::pipeline::audited::Facts;
+use crate::core::request::UnsealKey;
+use crate::core::rotation::keys::slots::{Key, SlotOrder};
+use crate::core::rotation::{Errand, Order};
+use crate::core::state::identity;
+use crate::core::state::ledger::How;
+use crate::core::state::snapshot::Touch;
+
+/// Name under which failures are counted.
+const OPENER: &str = "rescue";
+
+/// Certifies `csr` for a registered identity, if `key` opens a slot. One that is disabled is enabled, and all that it had
+/// before has ended. Blocking: key derivation takes a second by design.
+///
+/// # Errors
+/// [`VaultError::Sealed`]; [`VaultError::TooMany`] during the delay after failures; [`VaultError::WrongKey`];
+/// [`VaultError::BadRequest`] for an identity that is not registered, and for the request; those of a commit.
+pub(in crate::core) fn certificate(
+    vault: &Vault,
+    key: &UnsealKey<'_>,
+    path: &str,
+    csr: &str,
+) -> Result<CertificateReply, VaultError> {
+    let bad = |text: &str| VaultError::BadRequest(text.to_owned());
+    let trust_domain = &vault.settings.trust_domain;
+    let identity =
+        SpiffeId::new(trust_domain, path).map_err(|_| bad("the identity is written as in operator/alice"))?;
+    vault.gate.lock().check(OPENER, vault.ports.clock.now_ms())?;
+    let secret =
+        unseal::secret(vault, key)?.ok_or_else(|| bad("shares are typed one after the other: more are needed"))?;
+    let answer = {
+        let live = vault.live().ok_or(VaultError::Sealed)?;
+        let now_ms = vault.ports.clock.now_ms();
+        let rule = format!("a certificate for {path} on the local socket");
+        let facts = Facts::own(trust_domain, "sys/strongroom/slots/test", rule, now_ms, &*vault.ports.random)?;
+        let (sender, answer) = oneshot::channel();
+        let order = Order::Slot(SlotOrder::Test(Key { slot: None, secret }));
+        live.keeper.submit(Errand { facts: Arc::new(facts), order, answer: sender })?;
+        answer
+    };
+    if let Err(error) = answer.blocking_recv().unwrap_or(Err(VaultError::Sealed)) {
+        if matches!(error, VaultError::WrongKey) {
+            vault.gate.lock().failed(OPENER, vault.ports.clock.now_ms());
+        }
+        return Err(error);
+    }
+    let (csr, longest_s) = (csr.to_owned(), vault.settings.max_certificate_life_s);
+    own::perform(vault, "sys/strongroom/certificates", "the local socket", move |tx, snapshot, now_ms| {
+        let mut standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?
+            .ok_or_else(|| VaultError::BadRequest(format!("{} is not registered", identity.path())))?;
+        let mut touched = Vec::new();
+        let was_disabled = standing.disabled.take().is_some();
+        if was_disabled {
+            // Whatever it was disabled for, perhaps a copy of its key, must not come back with it.
+            standing.end_all(now_ms);
+            identity::put(tx, identity.path(), &standing)?;
+            touched = endings::tokens(tx, &snapshot.tokens, &identity)?;
+            endings::strings(tx, identity.path())?;
+            touched.push(Touch::Identity(identity.path().to_owned()));
+        }
+        let order =
+            IssueOrder { identity: &identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
+        let mut issued = issue::certify(tx, snapshot, &order, &csr)?;
+        if was_disabled {
+            issued.remarks.push(Remark::Alarm("identity-enabled-on-the-local-socket"));
+        }
+        issued.remarks.push(Remark::Alarm("certificate-issued-on-the-local-socket"));
+        issued.touched.append(&mut touched);
+        let reply = CertificateReply {
+            identity: identity.uri().to_owned(),
+            not_after: issued.not_after(),
+            certificate: issued.row.pem.clone(),
+            ca: issued.bundle.pem.clone(),
+        };
+        Ok((reply, Done { restricts: was_disabled, ..own::done(issued) }))
+    })
+}

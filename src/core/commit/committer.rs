@@ -1,0 +1,442 @@
+//! The one thread that changes anything.
+//!
+//! It takes all waiting mutations as one group and gives them one pass of syncs (amendment M7):
+//!
+//! 0. the request entries of the group go to the audit log, durable;
+//! 1. each mutation runs in a barrier group, one after the other; a failing one takes back only its own changes;
+//! 2. one engine transaction makes the group durable, with the audit head of step 0 inside its state record;
+//! 3. the anchor is written, durable;
+//! 4. the reply entries go to the audit log, durable;
+//! 5. readers see the group, then every caller is answered.
+//!
+//! 3 and 4 may run side by side. Measured with two files on one disk and two cores, 600 rounds each: one after the
+//! other 218 to 269 us, with a scoped thread 235 to 244 us, with a standing thread 239 to 265 us. So they run one after
+//! the other, and a reply entry never speaks of a generation that is not anchored.
+//!
+//! Killed before 2: nothing happened, and the next unseal notes the requests as absent. Killed between 2 and 5: it
+//! happened although nobody was told, and the next unseal notes it as committed. A reader never sees a write that a
+//! crash could still take back. A failed sync leaves the disk unknown: the vault seals itself and the process ends.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::audit::{self, AuditError, Broker, Note};
+use crate::barrier::{AuditHead, Barrier, BarrierError, Durable, Group, Tx};
+
+use crate::core::Clock;
+use crate::core::certificates::issue::Remark;
+use crate::core::error::VaultError;
+use crate::core::live::feed::Feed;
+use crate::core::pipeline::audited::{Facts, Fields};
+use crate::core::request::Reply;
+use crate::core::state::snapshot::{Snapshot, Touch};
+
+/// Mutations that may wait. More are refused at once: a queue without end answers nobody.
+const MAX_WAITING: usize = 1024;
+/// Mutations in one group; bounds the memory of one engine transaction.
+const MAX_GROUP: usize = 256;
+
+/// Changes through `Tx`, decided on the snapshot, at a time in milliseconds.
+type OnRecords = dyn FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Done, VaultError> + Send;
+/// Changes through the whole group, at a time in milliseconds.
+type OnGroup = dyn FnOnce(&mut Group<'_>, u64) -> Result<Done, VaultError> + Send;
+
+/// A mutation.
+pub(in crate::core) enum Work {
+    /// Changes records; shares its commit with others.
+    Records(Box<OnRecords>),
+    /// Has a commit of its own, because it writes the header or looks at the store as a whole.
+    Alone(Box<OnGroup>),
+}
+
+/// One waiting mutation.
+pub(in crate::core) struct Job {
+    pub facts: Arc<Facts>,
+    pub work: Work,
+    pub answer: oneshot::Sender<Result<Reply, VaultError>>,
+}
+
+/// What a mutation leaves behind.
+pub(in crate::core) struct Done {
+    pub reply: Reply,
+    /// What the snapshot must read anew.
+    pub touched: Vec<Touch>,
+    /// What else the audit log shall show.
+    pub remarks: Vec<Remark>,
+    /// The change is made, and the caller is refused all the same.
+    pub refusal: Option<VaultError>,
+    /// Somebody may have lost access: connections are looked through before the answer.
+    pub restricts: bool,
+}
+
+impl Done {
+    /// A reply, and nothing for the snapshot to read anew.
+    pub(in crate::core) fn of(reply: Reply) -> Self {
+        Self::touching(reply, Vec::new())
+    }
+
+    /// A reply, and what the snapshot must read anew.
+    pub(in crate::core) fn touching(reply: Reply, touched: Vec<Touch>) -> Self {
+        Self { reply, touched, remarks: Vec::new(), refusal: None, restricts: false }
+    }
+}
+
+/// What the vault does when the published state has changed: told the new snapshot, and whether somebody may have lost
+/// access.
+pub(in crate::core) type OnChange = Box<dyn Fn(&Snapshot, bool) + Send + Sync>;
+
+/// Tells the vault that the disk is no longer known; called from the committer thread, once.
+pub(in crate::core) type OnFatal = Box<dyn Fn(&'static str) + Send + Sync>;
+
+/// What the thread works on.
+pub(in crate::core) struct Bench {
+    pub barrier: Arc<Barrier>,
+    pub audit: Arc<Broker>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub clock: Arc<dyn Clock>,
+    /// Told which secrets changed, once readers see it.
+    pub feed: Arc<Feed>,
+    pub on_change: OnChange,
+    pub on_fatal: OnFatal,
+}
+
+/// Handle of the thread.
+pub(in crate::core) struct Committer {
+    queue: SyncSender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+enum Message {
+    Run(Box<Job>),
+    Stop,
+}
+
+impl Committer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] when the system gives no thread.
+    pub(in crate::core) fn spawn(bench: Bench) -> Result<Self, VaultError> {
+        let (queue, waiting) = sync_channel(MAX_WAITING);
+        let thread = std::thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || Worker { bench, unfinished: Vec::new() }.serve(&waiting))
+            .map_err(|_| VaultError::Unavailable("no thread for the committer"))?;
+        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Queues a mutation; its answer comes when the group is durable, or never when the committer stops first.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] when too many wait; [`VaultError::Sealed`] when the committer has stopped.
+    pub(in crate::core) fn submit(&self, job: Job) -> Result<(), VaultError> {
+        self.queue.try_send(Message::Run(Box::new(job))).map_err(|error| match error {
+            TrySendError::Full(_) => VaultError::Unavailable("too many writes are waiting, try again"),
+            TrySendError::Disconnected(_) => VaultError::Sealed,
+        })
+    }
+
+    /// Waits for the group in work and ends the thread. Later calls return at once.
+    pub(in crate::core) fn stop(&self) {
+        let Some(thread) = self.thread.lock().take() else { return };
+        if thread.thread().id() == std::thread::current().id() {
+            // A fatal fault drops the vault's live part from inside the thread, which ends right after.
+            return;
+        }
+        // Blocks while the queue is full; the thread empties it. An error means that it has ended already.
+        let _ = self.queue.send(Message::Stop);
+        if thread.join().is_err() {
+            tracing::error!("the committer thread ended by a panic");
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The thread's own side.
+struct Worker {
+    bench: Bench,
+    /// Request entries whose reply entry could not be written, and the generation that did or did not hold them.
+    unfinished: Vec<Unfinished>,
+}
+
+struct Unfinished {
+    request: u64,
+    committed: bool,
+    generation: u64,
+}
+
+impl Drop for Worker {
+    /// A panic half-way through a group leaves the disk unknown, as a failed sync does.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.bench.on_fatal)("the committer failed");
+        }
+    }
+}
+
+/// The vault can go on, or not.
+enum Fate {
+    Serve,
+    Stop(&'static str),
+}
+
+impl Worker {
+    fn serve(mut self, waiting: &Receiver<Message>) {
+        while let Ok(Message::Run(first)) = waiting.recv() {
+            let (mut group, mut alone) = (Vec::new(), None);
+            let mut stop = false;
+            let mut next = Some(*first);
+            while let Some(job) = next.take() {
+                if matches!(job.work, Work::Alone(_)) {
+                    alone = Some(job);
+                    break;
+                }
+                group.push(job);
+                if group.len() < MAX_GROUP {
+                    match waiting.try_recv() {
+                        Ok(Message::Run(job)) => next = Some(*job),
+                        Ok(Message::Stop) => stop = true,
+                        Err(_) => {}
+                    }
+                }
+            }
+            for group in [group, alone.into_iter().collect()] {
+                if group.is_empty() {
+                    continue;
+                }
+                if let Fate::Stop(why) = self.group(group) {
+                    tracing::error!(why, "the state on disk is unknown: sealing");
+                    (self.bench.on_fatal)(why);
+                    return;
+                }
+            }
+            if stop {
+                break;
+            }
+        }
+    }
+
+    /// One group, from the request entries to the answers.
+    fn group(&mut self, jobs: Vec<Job>) -> Fate {
+        // (0)
+        let (first, head) = match self.note_unfinished().and_then(|()| self.log_requests(&jobs)) {
+            Ok(logged) => logged,
+            Err(error) => {
+                for Job { answer, .. } in jobs {
+                    let _ = answer.send(Err(VaultError::AuditUnavailable));
+                }
+                return fate_of(&error);
+            }
+        };
+        // (1)
+        let bench = &self.bench;
+        if jobs.iter().any(|job| matches!(job.work, Work::Alone(_)))
+            && let Err(error) = make_room(bench)
+        {
+            tracing::error!(%error, "before a change of the header");
+            let fatal = !matches!(error, BarrierError::Full | BarrierError::Degraded);
+            let error = || VaultError::from_barrier(&error);
+            let ends = jobs.into_iter().map(|Job { facts, answer, .. }| End { facts, answer, result: Err(error()) });
+            let ends: Vec<End> = ends.collect();
+            if fatal {
+                return give_up(bench, ends, "the store could not make a commit durable", error);
+            }
+            let generation = bench.barrier.mark().2;
+            let ran =
+                Ran { ends, touched: Vec::new(), remarks: Vec::new(), restricts: false, durable: None, generation };
+            return finish(bench, &mut self.unfinished, first, ran);
+        }
+        let snapshot = bench.snapshot.load_full();
+        let mut group = bench.barrier.begin();
+        let mut ends = Vec::with_capacity(jobs.len());
+        let (mut touched, mut remarks, mut restricts) = (Vec::new(), Vec::new(), false);
+        for Job { facts, work, answer } in jobs {
+            let now_ms = bench.clock.now_ms();
+            let result = match work {
+                Work::Records(work) => group.run(|tx| work(tx, &snapshot, now_ms)),
+                Work::Alone(work) => work(&mut group, now_ms).inspect_err(|_| group.clear()),
+            };
+            let result = result.and_then(|done| {
+                touched.extend(done.touched);
+                remarks.extend(done.remarks);
+                restricts |= done.restricts;
+                done.refusal.map_or(Ok(done.reply), Err)
+            });
+            ends.push(End { facts, answer, result });
+        }
+        // (2)
+        let generation = group.generation();
+        let mut durable = None;
+        if !group.is_empty() {
+            match group.store(head, bench.clock.now_ms()) {
+                Ok(stored) => durable = Some(stored),
+                Err(BarrierError::Full) => {
+                    for end in ends.iter_mut().filter(|end| end.result.is_ok()) {
+                        end.result = Err(VaultError::Full);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "engine transaction");
+                    return give_up(bench, ends, "the store could not make a commit durable", || {
+                        VaultError::Unavailable(UNKNOWN)
+                    });
+                }
+            }
+        }
+        finish(bench, &mut self.unfinished, first, Ran { ends, touched, remarks, restricts, durable, generation })
+    }
+
+    /// Writes what became of requests whose reply entry could not be written, before anything new is logged.
+    fn note_unfinished(&mut self) -> Result<(), AuditError> {
+        let now_ms = self.bench.clock.now_ms();
+        while let Some(Unfinished { request, committed, generation }) = self.unfinished.last() {
+            let note = Note::Unfinished { request: *request, committed: *committed, generation: *generation };
+            self.bench.audit.note(now_ms, &note)?;
+            self.unfinished.pop();
+        }
+        Ok(())
+    }
+
+    /// Makes the request entries durable. Returns the first one's sequence number and the head after the last.
+    fn log_requests(&self, jobs: &[Job]) -> Result<(u64, AuditHead), AuditError> {
+        let fields: Vec<Fields<'_>> = jobs.iter().map(|job| job.facts.request_fields()).collect();
+        let fields: Vec<Vec<(&str, &[u8])>> = fields.iter().map(Fields::borrow).collect();
+        let facts: Vec<_> = jobs.iter().zip(&fields).map(|(job, fields)| job.facts.request(fields)).collect();
+        let head = self.bench.audit.requests(&facts)?;
+        let count = u64::try_from(facts.len()).unwrap_or(u64::MAX);
+        Ok((head.seq.saturating_sub(count).saturating_add(1), to_barrier(&head)))
+    }
+}
+
+/// A mutation that has run.
+struct End {
+    facts: Arc<Facts>,
+    answer: oneshot::Sender<Result<Reply, VaultError>>,
+    result: Result<Reply, VaultError>,
+}
+
+/// A group that has run.
+struct Ran<'b> {
+    ends: Vec<End>,
+    touched: Vec<Touch>,
+    remarks: Vec<Remark>,
+    restricts: bool,
+    /// Present when anything changed.
+    durable: Option<Durable<'b>>,
+    generation: u64,
+}
+
+/// Steps 3 to 5.
+fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<'_>) -> Fate {
+    let Ran { mut ends, touched, remarks, restricts, durable, generation } = ran;
+    let committed = durable.is_some().then_some(generation);
+    // (3)
+    if let Some(durable) = &durable
+        && let Err(error) = durable.anchor()
+    {
+        tracing::error!(%error, "anchor");
+        return give_up(bench, ends, "the anchor could not be written", || VaultError::Unavailable(UNKNOWN));
+    }
+    // (4)
+    let logged = log_remarks(bench, &remarks).and_then(|()| log_replies(bench, first, &ends, committed));
+    // (5)
+    if let Some(durable) = durable {
+        durable.publish();
+        if touched.iter().any(|touch| !matches!(touch, Touch::Secret(_))) {
+            match bench.snapshot.load().after(&bench.barrier, &touched) {
+                Ok(next) => {
+                    let next = Arc::new(next);
+                    bench.snapshot.store(Arc::clone(&next));
+                    (bench.on_change)(&next, restricts);
+                }
+                Err(_) => {
+                    return give_up(bench, ends, "a policy or identity just written could not be read back", || {
+                        VaultError::Integrity
+                    });
+                }
+            }
+        }
+    }
+    if committed.is_some() {
+        let secrets = touched.into_iter().filter_map(|touch| match touch {
+            Touch::Secret(path) => Some(path),
+            _ => None,
+        });
+        bench.feed.publish(generation, secrets);
+    }
+    let mut fate = Fate::Serve;
+    if let Err(error) = logged {
+        fate = fate_of(&error);
+        for (request, end) in (first..).zip(ends.iter_mut()) {
+            let committed = committed.is_some() && end.result.is_ok();
+            unfinished.push(Unfinished { request, committed, generation });
+            end.result = Err(VaultError::AuditUnavailable);
+        }
+    }
+    for End { answer, result, .. } in ends {
+        // A caller that went away is no fault.
+        let _ = answer.send(result);
+    }
+    fate
+}
+
+/// Shows a full disk before anything is written that cannot be taken back, and lets both slots of the anchor be tagged
+/// by the newest integrity set.
+fn make_room(bench: &Bench) -> Result<(), BarrierError> {
+    bench.barrier.roll(bench.clock.now_ms())?;
+    bench.barrier.settle_anchor(bench.clock.now_ms())
+}
+
+const UNKNOWN: &str = "the write may or may not have been done: the vault is restarting";
+
+fn log_remarks(bench: &Bench, remarks: &[Remark]) -> Result<(), AuditError> {
+    let notes: Vec<Note<'_>> = remarks.iter().map(Remark::note).collect();
+    bench.audit.notes(bench.clock.now_ms(), &notes)
+}
+
+fn log_replies(bench: &Bench, first: u64, ends: &[End], committed: Option<u64>) -> Result<(), AuditError> {
+    let facts: Vec<_> = (first..)
+        .zip(ends)
+        .map(|(request, end)| {
+            let generation = committed.filter(|_| end.result.is_ok());
+            (request, end.facts.reply(&end.result, generation, &[]))
+        })
+        .collect();
+    bench.audit.replies(bench.clock.now_ms(), &facts)
+}
+
+fn fate_of(error: &AuditError) -> Fate {
+    match error {
+        AuditError::Sync => Fate::Stop("an audit device could not make entries durable"),
+        _ => Fate::Serve,
+    }
+}
+
+/// Takes the vault out of service before anyone is answered: whoever reads an answer must not be served from a state
+/// that is no longer known.
+fn give_up(bench: &Bench, ends: Vec<End>, why: &'static str, error: impl Fn() -> VaultError) -> Fate {
+    (bench.on_fatal)(why);
+    answer_all(ends, error);
+    Fate::Stop(why)
+}
+
+fn answer_all(ends: Vec<End>, error: impl Fn() -> VaultError) {
+    for End { answer, .. } in ends {
+        let _ = answer.send(Err(error()));
+    }
+}
+
+/// The barrier keeps its own type of the same two fields: it must not know the audit module.
+fn to_barrier(head: &audit::AuditHead) -> AuditHead {
+    AuditHead { seq: head.seq, hash: head.hash }
+}

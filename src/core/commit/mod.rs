@@ -1,0 +1,3 @@
+//! The one place that writes: a thread that takes all waiting changes as one group.
+
+pub(super) mod committer;

@@ -1,0 +1,363 @@
+//! Dangerous operations that several operators must agree to.
+//!
+//! A guarded request is not done: the first time it becomes a record that others can approve, in a commit of its own. When
+//! enough have, whoever asked sends it again, and the same commit that makes the change marks the record as used. For an
+//! order to the keeper and for a read that is one commit before: killed in between, the approval is used up and nothing
+//! was done.
+//!
+//! What is bound: who asks, verb, path, a keyed hash of the fields, and whose power over the vault changes to what
+//! (`power.rs`). Who agrees must still be somebody who may when the request is done, so that an approval of somebody who
+//! was disabled meanwhile, or whose certificate was revoked, counts for nothing.
+//!
+//! Without rules in the configuration nothing here is looked at.
+
+mod power;
+pub(in crate::core) mod record;
+mod rules;
+
+use std::sync::Arc;
+
+use crate::api::path::Path;
+use crate::api::spiffe::SpiffeId;
+use crate::barrier::{MountId, Tx};
+use crate::crypto::hash::equal;
+use crate::crypto::random::Random;
+use crate::policy::{Ask, Capability, Decision};
+
+use super::target::Target;
+use crate::core::Settings;
+use crate::core::commit::committer::Done;
+use crate::core::error::VaultError;
+use crate::core::pipeline::audited::Facts;
+use crate::core::request::{Body, Operation, Reply};
+use crate::core::routes::sys::{self, Guard, Route, Run};
+use crate::core::state::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE};
+use crate::core::state::ledger;
+use crate::core::state::mount::hex;
+use crate::core::state::snapshot::Snapshot;
+
+pub use rules::{ApprovalRules, Guarded};
+
+use power::Power;
+use record::{Pending, Used, Voice};
+
+/// How long a record is kept after it has ended, milliseconds.
+const KEEP_MS: u64 = 7 * 86_400_000;
+/// Most open requests of one identity.
+const MAX_OPEN: usize = 32;
+/// Most records, and most open ones of identities that are no approvers: those must not keep the others from asking.
+const MAX_RECORDS: usize = 2_000;
+const MAX_OPEN_OF_OTHERS: usize = 500;
+
+/// An id for the question whether somebody may approve at all.
+const ANY_ID: &str = "0000000000000000";
+
+/// One request before the guard.
+pub(in crate::core) struct Gate<'a> {
+    pub facts: &'a Facts,
+    pub settings: &'a Settings,
+    pub snapshot: &'a Snapshot,
+    pub random: &'a Arc<dyn Random>,
+    pub now_ms: u64,
+}
+
+/// What is to be looked at in a request.
+enum Concern {
+    Nothing,
+    /// It is of this class.
+    Class(Guarded),
+    /// Whether it changes anybody's power, or gives somebody the name of this identity.
+    Power(Option<String>),
+}
+
+/// What a request must find again on record.
+struct Bound {
+    class: Guarded,
+    affects: Vec<String>,
+    effect: String,
+}
+
+/// A record of the same request, and how many agree.
+struct Match {
+    id: String,
+    record: Pending,
+    agree: usize,
+}
+
+/// The class of a request that is not run inside a commit, so that its approval is used up before it; `None` for all others
+/// and without rules.
+pub(in crate::core) fn comes_before(settings: &Settings, route: &Route, body: &Body) -> Option<Guarded> {
+    let rules = settings.approvals.as_deref()?;
+    match route.run {
+        Run::Write(_) => None,
+        _ => fixed(route, body).iter().copied().find(|class| rules.guards(*class)),
+    }
+}
+
+/// The classes that a route has whatever the state is, the gravest first: one that is guarded is enough.
+fn fixed(route: &Route, body: &Body) -> &'static [Guarded] {
+    match route.pattern {
+        "sys/strongroom/slots/remove" => &[Guarded::SlotRemove],
+        // With a compromised slot all authorities go, too. What cannot be read is no order.
+        "sys/strongroom/rekey" if body.object().is_ok_and(|fields| fields.get("compromised").is_some()) => {
+            &[Guarded::CaCompromise, Guarded::SlotRemove]
+        }
+        "sys/strongroom/rekey" => &[Guarded::SlotRemove],
+        "sys/strongroom/ca/compromise" => &[Guarded::CaCompromise],
+        "sys/strongroom/audit-key" => &[Guarded::Export],
+        _ => &[],
+    }
+}
+
+impl Gate<'_> {
+    /// Runs `change`, unless others must agree to it first.
+    ///
+    /// # Errors
+    /// Those of `change`: a request that cannot be done is refused as without the guard, and uses up nothing.
+    /// [`VaultError::NeedsApproval`], also as [`Done::refusal`] with the record of the request;
+    /// [`VaultError::ApprovalRejected`].
+    pub(in crate::core) fn through(
+        &self,
+        tx: &mut Tx<'_>,
+        target: &Target,
+        change: impl FnOnce(&mut Tx<'_>) -> Result<Done, VaultError>,
+    ) -> Result<Done, VaultError> {
+        let Some(rules) = self.settings.approvals.as_deref() else { return change(tx) };
+        let domain = &self.settings.trust_domain;
+        let (class, before, named) = match self.concern(rules, tx, target)? {
+            Concern::Nothing => return change(tx),
+            Concern::Class(class) if !rules.guards(class) => return change(tx),
+            Concern::Class(class) => (Some(class), None, None),
+            Concern::Power(named) => (None, Some(Power::of(tx, rules, domain)?), named),
+        };
+        // Before the change, which may be about those who agreed to it.
+        let known = self.matches(rules, tx)?;
+        let point = tx.point();
+        let done = change(tx)?;
+        let bound = match (class, before) {
+            (Some(class), _) => Bound { class, affects: Vec::new(), effect: String::new() },
+            (None, Some(before)) => {
+                let (affects, effect) = before.changes(&Power::of(tx, rules, domain)?);
+                let named = named.filter(|path| before.holds(path) || rules.names_path(domain, path));
+                if affects.is_empty() && named.is_none() {
+                    return Ok(done);
+                }
+                let effect = if affects.is_empty() { String::new() } else { hex(&effect) };
+                Bound { class: Guarded::AdminPolicy, affects, effect }
+            }
+            (None, None) => return Ok(done),
+        };
+        let same = known.into_iter().filter(|found| found.record.effect == bound.effect);
+        // One that is open goes before one that was rejected.
+        match same.min_by_key(|found| found.record.rejected.is_some()) {
+            Some(found) if found.record.rejected.is_some() => Err(VaultError::ApprovalRejected { id: found.id }),
+            Some(Match { id, mut record, agree }) => {
+                let missing = rules.required().saturating_sub(agree);
+                if missing > 0 {
+                    return Err(VaultError::NeedsApproval { id, missing });
+                }
+                record.used = Some(Used { at_ms: self.now_ms, request: self.facts.caller.request_id.clone() });
+                record::put(tx, &id, &record)?;
+                Ok(done)
+            }
+            None => {
+                tx.back_to(&point);
+                let refusal = Some(self.ask(rules, tx, bound)?);
+                Ok(Done { refusal, ..Done::of(Reply::none()) })
+            }
+        }
+    }
+
+    fn concern(&self, rules: &ApprovalRules, tx: &Tx<'_>, target: &Target) -> Result<Concern, VaultError> {
+        let route: &Route = match target {
+            Target::Mount { mount, .. } => {
+                let destroys =
+                    rules.guards(Guarded::Destroy) && mount.engine.destroys(&tx.view(mount.id), &self.facts.inner)?;
+                return Ok(if destroys { Concern::Class(Guarded::Destroy) } else { Concern::Nothing });
+            }
+            Target::Sys(route) => route,
+            Target::Nowhere(_) => return Ok(Concern::Nothing),
+        };
+        let classes = fixed(route, &self.facts.inner.body);
+        if let Some(gravest) = classes.first() {
+            let guarded = classes.iter().find(|class| rules.guards(**class));
+            return Ok(Concern::Class(*guarded.unwrap_or(gravest)));
+        }
+        // Everybody renews what it has, and that is no power; looking at all identities each time would cost it. A token
+        // gives less than its identity has.
+        let powerless = ["sys/strongroom/approvals/", "auth/token/"];
+        if route.guard != Guard::Policy || powerless.iter().any(|folder| route.pattern.starts_with(folder)) {
+            return Ok(Concern::Nothing);
+        }
+        let (tail, object) = (route.tail(&self.facts.full), self.facts.inner.body.object()?);
+        let named = match route.pattern {
+            "sys/strongroom/ca/+/+" => {
+                let cuts = tail.ends_with("/revoke") || sys::flag_field(&object, "force")?;
+                return Ok(if cuts { Concern::Class(Guarded::CaCompromise) } else { Concern::Nothing });
+            }
+            "sys/strongroom/enrollments/*" | "sys/strongroom/revoke/*" => Some(tail),
+            "sys/strongroom/certificates" => sys::text_field(&object, "identity")?,
+            // Without its list a revoked certificate counts again; more lists only take away.
+            "auth/cert/crls/+" if route.operation == Operation::Delete => Some(OUTSIDE.to_owned()),
+            _ => None,
+        };
+        let path = |text: String| SpiffeId::parse(&text).map(|identity| identity.path().to_owned()).unwrap_or(text);
+        Ok(Concern::Power(named.map(path)))
+    }
+
+    /// Records of the same request that have not ended.
+    fn matches(&self, rules: &ApprovalRules, tx: &Tx<'_>) -> Result<Vec<Match>, VaultError> {
+        let view = tx.view(MountId::APPROVALS);
+        let Some(key) = record::hash_key(&view)? else { return Ok(Vec::new()) };
+        let body = hex(&record::hash(&key, &self.facts.inner.body)?);
+        let mut found = Vec::new();
+        for (id, record) in record::all(&view)? {
+            if record.asker == self.facts.caller.identity.path()
+                && record.ended_ms(self.now_ms).is_none()
+                && record.verb == self.facts.inner.operation.as_str()
+                && record.path == self.facts.full.as_str()
+                && same(&record.body, &body)
+            {
+                let identities = tx.view(IDENTITIES);
+                let agree = agreeing(rules, self.settings, self.snapshot, &id, &record, |path| {
+                    identity::read(&identities, path)
+                })?;
+                found.push(Match { id, record, agree });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Puts the request on record. Returns the refusal that names it.
+    fn ask(&self, rules: &ApprovalRules, tx: &mut Tx<'_>, bound: Bound) -> Result<VaultError, VaultError> {
+        self.make_room(rules, tx)?;
+        let key = record::make_hash_key(tx, self.random)?;
+        let id = record::new_id(self.random)?;
+        let (caller, inner) = (&self.facts.caller, &self.facts.inner);
+        let record = Pending {
+            v: 1,
+            asker: caller.identity.path().to_owned(),
+            request: caller.request_id.clone(),
+            operation: bound.class.as_str().to_owned(),
+            verb: inner.operation.as_str().to_owned(),
+            path: self.facts.full.as_str().to_owned(),
+            fields: record::field_names(&inner.body)?,
+            body: hex(&record::hash(&key, &inner.body)?),
+            affects: bound.affects,
+            effect: bound.effect,
+            asked_ms: self.now_ms,
+            expires_ms: self.now_ms.saturating_add(rules.ttl_ms()),
+            approvals: Vec::new(),
+            rejected: None,
+            used: None,
+        };
+        let missing = rules.required().saturating_sub(usize::from(rules.names(&caller.identity)));
+        record::put(tx, &id, &record)?;
+        Ok(VaultError::NeedsApproval { id, missing })
+    }
+
+    /// Removes what ended long ago, and refuses when too much is open.
+    fn make_room(&self, rules: &ApprovalRules, tx: &mut Tx<'_>) -> Result<(), VaultError> {
+        let asker = self.facts.caller.identity.path();
+        let domain = &self.settings.trust_domain;
+        let mut records = record::all(&tx.view(MountId::APPROVALS))?;
+        records.sort_by_key(|(_, record)| record.asked_ms);
+        let open = |record: &Pending| record.ended_ms(self.now_ms).is_none();
+        let own = records.iter().filter(|(_, record)| open(record) && record.asker == asker).count();
+        let others =
+            records.iter().filter(|(_, record)| open(record) && !rules.names_path(domain, &record.asker)).count();
+        if own >= MAX_OPEN || (others >= MAX_OPEN_OF_OTHERS && !rules.names(&self.facts.caller.identity)) {
+            return Err(VaultError::BadRequest(
+                "too many requests wait for approval: have some approved or rejected, or wait until they expire"
+                    .to_owned(),
+            ));
+        }
+        let mut surplus = (records.len() + 1).saturating_sub(MAX_RECORDS);
+        for (id, record) in records {
+            let Some(ended_ms) = record.ended_ms(self.now_ms) else { continue };
+            let old = ended_ms.saturating_add(KEEP_MS) < self.now_ms;
+            if old || surplus > 0 {
+                tx.remove_entry(MountId::APPROVALS, &id)?;
+                surplus = surplus.saturating_sub(1);
+            }
+        }
+        if surplus > 0 {
+            return Err(VaultError::BadRequest("too many requests wait for approval".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// How many agree with a request now: whoever asked, if it could approve, and everybody who approved and still could.
+///
+/// # Errors
+/// Those of `standing`, which gives the record of an identity.
+pub(in crate::core) fn agreeing(
+    rules: &ApprovalRules,
+    settings: &Settings,
+    snapshot: &Snapshot,
+    id: &str,
+    record: &Pending,
+    standing: impl Fn(&str) -> Result<Option<IdentityRecord>, VaultError>,
+) -> Result<usize, VaultError> {
+    let domain = &settings.trust_domain;
+    let mut agree = usize::from(rules.names_path(domain, &record.asker));
+    for voice in record.approvals.iter().filter(|voice| voice.identity != record.asker) {
+        let Some(standing) = standing(&voice.identity)? else { continue };
+        if counts(rules, domain, snapshot, id, voice, &standing) {
+            agree += 1;
+        }
+    }
+    Ok(agree)
+}
+
+fn counts(
+    rules: &ApprovalRules,
+    domain: &str,
+    snapshot: &Snapshot,
+    id: &str,
+    voice: &Voice,
+    standing: &IdentityRecord,
+) -> bool {
+    let Ok(identity) = SpiffeId::new(domain, &voice.identity) else { return false };
+    let revoked = ledger::parse_fingerprint(&voice.certificate)
+        .is_none_or(|fingerprint| snapshot.ledger.is_revoked(&fingerprint));
+    rules.names(&identity)
+        && standing.disabled.is_none()
+        && voice.at_ms >= standing.not_before_ms
+        && !revoked
+        && may_approve(snapshot, &identity, id)
+}
+
+/// Whether the policies of a registered identity let it approve the request of that id.
+fn may_approve(snapshot: &Snapshot, identity: &SpiffeId, id: &str) -> bool {
+    let Ok(path) = Path::parse(&format!("sys/strongroom/approvals/{id}/approve")) else { return false };
+    let ask = Ask { path: &path, capability: Capability::Update, sudo: false, parameters: None, wrap_ttl: None };
+    matches!(snapshot.registered(identity).decide(&ask), Decision::Allow { .. })
+}
+
+/// How many could agree with a request that nobody has made yet, when these are too few for any to be done: then nobody
+/// can add one either.
+pub(in crate::core) fn too_few(rules: &ApprovalRules, settings: &Settings, snapshot: &Snapshot) -> Option<usize> {
+    let (mut voices, mut askers) = (0, 0);
+    for (path, record) in snapshot.identities() {
+        let Ok(identity) = SpiffeId::new(&settings.trust_domain, path) else { continue };
+        if record.disabled.is_some() || !rules.names(&identity) {
+            continue;
+        }
+        // Whoever asks is counted without being allowed to approve.
+        match may_approve(snapshot, &identity, ANY_ID) {
+            true => voices += 1,
+            false => askers = 1,
+        }
+    }
+    Some(voices + askers).filter(|agree| *agree < rules.required())
+}
+
+/// Compares two hashes in hexadecimal.
+fn same(a: &str, b: &str) -> bool {
+    match (ledger::parse_fingerprint(a), ledger::parse_fingerprint(b)) {
+        (Some(a), Some(b)) => equal(&a, &b),
+        _ => false,
+    }
+}

@@ -1,0 +1,128 @@
+//! Who has power over the vault, and what that power is: the state that no single operator may change.
+//!
+//! The guard does not ask which route is called but what the call would change: it looks at the records before and after.
+//! So a policy that an administrator has, a group that makes one, and `default` are all covered, and a route that is added
+//! later is as well.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::auth::cert::RoleRecord;
+use crate::barrier::{MountId, Tx};
+use crate::crypto::hash::sha256;
+use crate::policy::{Acl, Policy};
+
+use super::rules::ApprovalRules;
+use crate::core::error::VaultError;
+use crate::core::state::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE, POLICIES, is_administrator, names_of};
+use crate::core::state::lists;
+
+/// What one identity is and may do.
+#[derive(Clone, PartialEq, Eq)]
+struct Standing {
+    /// Over everything.
+    exact: [u8; 32],
+    /// Over what does not depend on the time of the change.
+    lasting: [u8; 32],
+}
+
+/// Every administrator and everybody who could approve, by path. Disabled ones too: enabling them is power. A role of
+/// `auth/cert` that makes administrators stands among them as `cert/<role>`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Power(BTreeMap<String, Standing>);
+
+/// Policies under a set of names, together.
+struct Granted {
+    /// `None` when one of the texts cannot be read: its holders may nothing.
+    acl: Option<Acl>,
+    digest: [u8; 32],
+}
+
+impl Power {
+    /// By the records that `tx` sees.
+    ///
+    /// # Errors
+    /// [`VaultError::Integrity`] for a record that cannot be understood.
+    pub(super) fn of(tx: &Tx<'_>, rules: &ApprovalRules, trust_domain: &str) -> Result<Self, VaultError> {
+        let groups = identity::groups(&tx.view(MountId::GROUPS))?;
+        let mut known: HashMap<BTreeSet<String>, Granted> = HashMap::new();
+        let mut power = BTreeMap::new();
+        let view = tx.view(IDENTITIES);
+        for path in view.entries()? {
+            let record = identity::read(&view, &path)?.ok_or(VaultError::Integrity)?;
+            let names = names_of(&record, &groups, &path);
+            if !known.contains_key(&names) {
+                known.insert(names.clone(), granted(tx, &names)?);
+            }
+            let granted = known.get(&names).ok_or(VaultError::Internal)?;
+            let administers = granted.acl.as_ref().is_some_and(|acl| is_administrator(acl, &path));
+            if administers || rules.names_path(trust_domain, &path) {
+                power.insert(path, standing(&record, &names, &granted.digest)?);
+            }
+        }
+        let view = tx.view(MountId::CERT_ROLES);
+        for name in view.entries()?.into_iter().filter(|key| lists::is_role(key)) {
+            let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
+            // One that cannot be read admits nobody.
+            let Ok(record) = RoleRecord::decode(entry.value.reveal()) else { continue };
+            let names: BTreeSet<String> = record.token.effective_policies().into_iter().collect();
+            if !known.contains_key(&names) {
+                known.insert(names.clone(), granted(tx, &names)?);
+            }
+            let granted = known.get(&names).ok_or(VaultError::Internal)?;
+            let path = format!("{OUTSIDE}{name}");
+            if granted.acl.as_ref().is_some_and(|acl| is_administrator(acl, &path)) {
+                let all = sha256(&[entry.value.reveal(), &granted.digest]);
+                power.insert(path, Standing { exact: all, lasting: all });
+            }
+        }
+        Ok(Self(power))
+    }
+
+    /// Whether the identity with this path counts; of [`OUTSIDE`] itself, whether any certificate of an outside PKI may.
+    pub(super) fn holds(&self, path: &str) -> bool {
+        self.0.contains_key(path) || (path == OUTSIDE && self.0.keys().any(|held| held.starts_with(OUTSIDE)))
+    }
+
+    /// Whose power is another one in `after`, and a hash over what it is then.
+    pub(super) fn changes(&self, after: &Self) -> (Vec<String>, [u8; 32]) {
+        let paths: BTreeSet<&String> = self.0.keys().chain(after.0.keys()).collect();
+        let mut changed = Vec::new();
+        let mut sum = [0; 32];
+        for path in paths {
+            let (old, new) = (self.0.get(path), after.0.get(path));
+            if old == new {
+                continue;
+            }
+            let (mark, digest) = new.map_or((b"-", [0; 32]), |new| (b"+", new.lasting));
+            sum = sha256(&[&sum, mark, &length(path.as_bytes()), path.as_bytes(), &digest]);
+            changed.push(path.clone());
+        }
+        (changed, sum)
+    }
+}
+
+fn granted(tx: &Tx<'_>, names: &BTreeSet<String>) -> Result<Granted, VaultError> {
+    let view = tx.view(POLICIES);
+    let (mut parsed, mut readable, mut digest) = (Vec::new(), true, [0; 32]);
+    for name in names {
+        let Some(entry) = view.entry(name)? else { continue };
+        let bytes = entry.value.reveal();
+        digest = sha256(&[&digest, &length(name.as_bytes()), name.as_bytes(), &length(bytes), bytes]);
+        match std::str::from_utf8(bytes).ok().and_then(|text| Policy::parse(text).ok()) {
+            Some(policy) => parsed.push(policy),
+            None => readable = false,
+        }
+    }
+    Ok(Granted { acl: readable.then(|| Acl::merge(parsed.iter())), digest })
+}
+
+fn standing(record: &IdentityRecord, names: &BTreeSet<String>, granted: &[u8; 32]) -> Result<Standing, VaultError> {
+    let all = serde_json::to_vec(&(record, names)).map_err(|_| VaultError::Internal)?;
+    let shape = (record.disabled.is_some(), record.certificate_life_s, record.grace_s, names);
+    let lasting = serde_json::to_vec(&shape).map_err(|_| VaultError::Internal)?;
+    Ok(Standing { exact: sha256(&[&all, granted]), lasting: sha256(&[&lasting, granted]) })
+}
+
+fn length(bytes: &[u8]) -> [u8; 8] {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes()
+}

@@ -1,0 +1,6 @@
+//! The decision: who asks, what for, and whether that is allowed. Pure over the state.
+
+pub(super) mod approvals;
+pub(super) mod canonical;
+pub(super) mod subject;
+pub(super) mod target;

@@ -1,0 +1,78 @@
+//! A caller as the policy sees it: by its certificate, and by the token that it shows besides.
+
+use std::sync::Arc;
+
+use crate::api::path::Path;
+use crate::policy::{Acl, Ask, Decision};
+
+use crate::core::state::tokens::Held;
+
+/// Who asks, in terms of rights.
+pub(in crate::core) struct Subject {
+    /// Names of the policies that it is decided by, `default` included.
+    pub policies: Arc<[String]>,
+    /// Their union, compiled.
+    acl: Arc<Acl>,
+    /// With a token: what the certificate alone may do. The token gives nothing beyond it, even where a policy that
+    /// denies is not among its own.
+    ceiling: Option<Arc<Acl>>,
+    /// Whether it is an admitted identity or role at all.
+    pub known: bool,
+    /// The token that it shows.
+    pub token: Option<Held>,
+    /// Why the token that it shows is worth nothing: then nothing is answered, whatever the certificate may do.
+    pub refused: Option<&'static str>,
+}
+
+impl Subject {
+    /// Somebody with these policies; `acl` is their union.
+    pub(in crate::core) fn new(policies: Vec<String>, acl: Acl) -> Self {
+        let (policies, acl) = (Arc::from(policies), Arc::new(acl));
+        Self { policies, acl, ceiling: None, known: true, token: None, refused: None }
+    }
+
+    /// Somebody without any right.
+    pub(in crate::core) fn stranger() -> Self {
+        Self { known: false, ..Self::new(Vec::new(), Acl::merge([])) }
+    }
+
+    /// Somebody with a token that is not theirs, or none any more.
+    pub(in crate::core) fn refused(why: &'static str) -> Self {
+        Self { refused: Some(why), ..Self::stranger() }
+    }
+
+    /// The same caller with a token; `narrow` are the policies that they have in common.
+    pub(in crate::core) fn with_token(&self, narrow: &Self, token: Held) -> Self {
+        Self {
+            policies: Arc::clone(&narrow.policies),
+            acl: Arc::clone(&narrow.acl),
+            ceiling: Some(Arc::clone(&self.acl)),
+            known: self.known,
+            token: Some(token),
+            refused: None,
+        }
+    }
+
+    /// Decides one question.
+    pub(in crate::core) fn decide(&self, ask: &Ask<'_>) -> Decision {
+        match self.ceiling.as_ref().map(|ceiling| ceiling.decide(ask)) {
+            Some(Decision::Deny { reason }) => Decision::Deny { reason },
+            _ => self.acl.decide(ask),
+        }
+    }
+
+    /// The verbs granted on `path`; `deny` alone when there are none.
+    pub(in crate::core) fn capabilities(&self, path: &Path) -> Vec<&'static str> {
+        let mut verbs = self.acl.capabilities(path);
+        if let Some(ceiling) = &self.ceiling {
+            let most = ceiling.capabilities(path);
+            verbs.retain(|verb| most.contains(verb));
+        }
+        if verbs.is_empty() { vec!["deny"] } else { verbs }
+    }
+
+    /// Whether something is granted on `prefix` or below.
+    pub(in crate::core) fn any_under(&self, prefix: &Path) -> bool {
+        self.acl.any_under(prefix) && self.ceiling.as_ref().is_none_or(|ceiling| ceiling.any_under(prefix))
+    }
+}

@@ -1,0 +1,209 @@
+//! The decision: one question to the caller's compiled policies, made before anything of the store is looked at.
+//!
+//! A path that leads nowhere is decided like any other, with the capability its verb stands for, and only those who
+//! would be allowed learn that there is nothing: unknown, forbidden and missing look alike to everybody else.
+
+use std::sync::Arc;
+
+use crate::api::path::Path;
+use crate::barrier::View;
+use crate::engine::Plan;
+use crate::policy::{Ask, Capability, Decision};
+
+use super::subject::Subject;
+use crate::core::error::VaultError;
+use crate::core::request::{Body, Operation};
+use crate::core::routes::auth;
+use crate::core::routes::sys::{self, Guard, Route};
+use crate::core::state::mount::Mount;
+use crate::core::state::snapshot::Snapshot;
+
+/// Where a request leads.
+pub(in crate::core) enum Target {
+    /// One of the core's own routes.
+    Sys(&'static Route),
+    /// An engine.
+    Mount {
+        mount: Arc<Mount>,
+        /// The path below the mount.
+        relative: Path,
+        plan: Plan,
+    },
+    /// Nowhere; the error is for those who may know.
+    Nowhere(VaultError),
+}
+
+impl Target {
+    /// Looks the path up in the route table or the mount table.
+    pub(in crate::core) fn of(snapshot: &Snapshot, operation: Operation, path: &Path) -> Self {
+        let own = match path.segments().next() {
+            Some("sys") => Some(sys::find(operation, path)),
+            Some("auth") => Some(auth::find(operation, path)),
+            _ => None,
+        };
+        match own {
+            Some(Ok(route)) => return Self::Sys(route),
+            Some(Err(error)) => return Self::Nowhere(error),
+            None => {}
+        }
+        let Some((mount, relative)) = snapshot.mounts.route(path) else {
+            return Self::Nowhere(VaultError::NoRoute(path.as_str().to_owned()));
+        };
+        match mount.engine.plan(operation, &relative) {
+            Ok(plan) => Self::Mount { mount: Arc::clone(mount), relative, plan },
+            Err(error) => Self::Nowhere(error.into()),
+        }
+    }
+
+    /// Type of what answers, for the audit log.
+    pub(in crate::core) fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Sys(route) if route.pattern.starts_with("auth/cert/") => Some("cert"),
+            Self::Sys(route) if route.pattern.starts_with("auth/token/") => Some("token"),
+            Self::Sys(_) => Some("system"),
+            Self::Mount { mount, .. } => Some(mount.kind),
+            Self::Nowhere(_) => None,
+        }
+    }
+
+    /// Whether the certificate alone counts, whatever token comes along.
+    pub(in crate::core) fn logs_in(&self) -> bool {
+        matches!(self, Self::Sys(route) if route.guard == Guard::Login)
+    }
+
+    /// Whether it runs in the committer.
+    pub(in crate::core) fn mutates(&self) -> bool {
+        match self {
+            Self::Sys(route) => route.mutates(),
+            Self::Mount { plan, .. } => plan.mutates,
+            Self::Nowhere(_) => false,
+        }
+    }
+}
+
+/// What was decided, in words for the audit log, and the error if the request ends here.
+pub(in crate::core) struct Verdict {
+    /// `allow`, `deny`, or `open` for a route that checks by itself.
+    pub decision: &'static str,
+    /// The rule that allowed it.
+    pub rule: Option<String>,
+    /// `Ok`: go on.
+    pub outcome: Result<(), VaultError>,
+}
+
+/// One question.
+pub(in crate::core) struct Question<'a> {
+    pub subject: &'a Subject,
+    pub operation: Operation,
+    pub path: &'a Path,
+    pub body: &'a Body,
+    pub wrap_ttl: Option<u64>,
+}
+
+impl Question<'_> {
+    /// Decides before the request is audited. A `POST` that may be create or update passes when either is allowed;
+    /// [`Question::settle`] decides which one it is, on the state that the write applies to.
+    pub(in crate::core) fn decide(&self, target: &mut Target) -> Verdict {
+        if let Some(why) = self.subject.refused {
+            return Verdict { decision: "deny", rule: Some(why.to_owned()), outcome: Err(VaultError::Forbidden) };
+        }
+        let (sudo, open, either) = match &*target {
+            Target::Sys(route) => (route.sudo, route.guard == Guard::Open, false),
+            Target::Mount { plan, .. } => (plan.sudo, false, plan.checks_existence),
+            Target::Nowhere(_) => (false, false, false),
+        };
+        if matches!(&*target, Target::Sys(route) if route.guard.is_own()) {
+            return match self.subject.known {
+                true => Verdict { decision: "own", rule: None, outcome: self.offered(target) },
+                false => Verdict { decision: "deny", rule: None, outcome: Err(VaultError::Forbidden) },
+            };
+        }
+        if open {
+            return Verdict { decision: "open", rule: None, outcome: self.offered(target) };
+        }
+        let wanted: &[Capability] = match self.operation {
+            Operation::Read => &[Capability::Read],
+            Operation::List => &[Capability::List],
+            Operation::Write if either => &[Capability::Update, Capability::Create],
+            Operation::Write => &[Capability::Update],
+            Operation::Patch => &[Capability::Patch],
+            Operation::Delete => &[Capability::Delete],
+        };
+        match wanted.iter().find_map(|capability| self.ask(*capability, sudo)) {
+            Some(rule) => Verdict { decision: "allow", rule: Some(rule), outcome: self.offered(target) },
+            None => Verdict { decision: "deny", rule: None, outcome: Err(VaultError::Forbidden) },
+        }
+    }
+
+    /// Decides again inside the committer: policies may have changed while the request waited, and whether a `POST`
+    /// creates or updates is known only here, where no other writer can come in between.
+    ///
+    /// # Errors
+    /// [`VaultError::Forbidden`]; what [`crate::engine::Engine::exists`] gives.
+    pub(in crate::core) fn settle(&self, target: &Target, view: Option<&View<'_>>) -> Result<(), VaultError> {
+        let (capability, sudo) = match (target, view) {
+            (Target::Mount { mount, relative, plan }, Some(view)) => {
+                let capability = match self.operation {
+                    Operation::Write if plan.checks_existence => {
+                        let (update, create) = (
+                            self.ask(Capability::Update, plan.sudo).is_some(),
+                            self.ask(Capability::Create, plan.sudo).is_some(),
+                        );
+                        // Who may do neither must not make the index answer.
+                        let allowed = match (update, create) {
+                            (false, false) => false,
+                            (true, true) => true,
+                            _ => mount.engine.exists(view, relative)? == update,
+                        };
+                        return if allowed { Ok(()) } else { Err(VaultError::Forbidden) };
+                    }
+                    Operation::Write => Capability::Update,
+                    Operation::Patch => Capability::Patch,
+                    Operation::Delete => Capability::Delete,
+                    Operation::Read => Capability::Read,
+                    Operation::List => Capability::List,
+                };
+                (capability, plan.sudo)
+            }
+            (Target::Sys(route), _) if route.guard.is_own() => {
+                return if self.subject.known { Ok(()) } else { Err(VaultError::Forbidden) };
+            }
+            (Target::Sys(route), _) => {
+                let capability = match self.operation {
+                    Operation::Delete => Capability::Delete,
+                    Operation::Patch => Capability::Patch,
+                    Operation::Read => Capability::Read,
+                    Operation::List => Capability::List,
+                    Operation::Write => Capability::Update,
+                };
+                (capability, route.sudo)
+            }
+            _ => return Err(VaultError::Internal),
+        };
+        self.ask(capability, sudo).map(|_| ()).ok_or(VaultError::Forbidden)
+    }
+
+    /// `Some(rule)` when allowed.
+    fn ask(&self, capability: Capability, sudo: bool) -> Option<String> {
+        let object = self.body.object().ok()?;
+        let parameters: Vec<(&str, &[u8])> = object.entries().map(|(name, raw)| (name, raw.get().as_bytes())).collect();
+        let ask = Ask { path: self.path, capability, sudo, parameters: Some(&parameters), wrap_ttl: self.wrap_ttl };
+        match self.subject.decide(&ask) {
+            Decision::Allow { rule } => Some(rule.to_string()),
+            Decision::Deny { .. } => None,
+        }
+    }
+
+    /// What only an allowed caller learns.
+    fn offered(&self, target: &mut Target) -> Result<(), VaultError> {
+        if let Target::Nowhere(error) = target {
+            return Err(std::mem::replace(error, VaultError::NotFound));
+        }
+        if self.wrap_ttl.is_some() {
+            return Err(VaultError::BadRequest(
+                "response wrapping is not offered: send the request without X-Vault-Wrap-TTL".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}

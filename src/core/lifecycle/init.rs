@@ -1,0 +1,176 @@
+//! Making a vault: header, keyring, first state, built-in policies, the first operator, the certificate authority.
+//!
+//! Everything above the header is one group commit. Killed before it, the directory opens to a text that says so, and
+//! is removed and initialised again; nothing of value can be in it.
+
+use std::sync::Arc;
+
+use crate::api::secret::SecretText;
+use crate::api::spiffe::SpiffeId;
+use crate::barrier::{Barrier, MountId, Parts};
+use crate::crypto::envelope::Suite;
+use crate::crypto::password::Params;
+use crate::crypto::random::Random;
+use crate::keys::{Header, NewSlot, Unlock, VaultId};
+use crate::pki::{AUTHORITY_LIFE_S, Authority, Bundle, PkiError};
+use crate::store::Store;
+use crate::store::sidecar::{AnchorFile, HeaderFiles};
+
+use crate::core::error::VaultError;
+use crate::core::normalised;
+use crate::core::state::authorities::{self, AuthorityRecord, Stage};
+use crate::core::state::identity::{
+    ADMIN_POLICY, ADMIN_TEXT, DEFAULT_POLICY, DEFAULT_TEXT, IDENTITIES, IdentityRecord, LISTENER, POLICIES,
+};
+use crate::core::state::ledger::{self, How};
+use crate::core::state::mount::MountRecord;
+
+/// Where the secrets engine is mounted.
+const SECRET_MOUNT: &str = "secret/";
+
+/// What a new vault is written to.
+pub struct InitPorts {
+    /// An empty store.
+    pub store: Arc<dyn Store>,
+    /// Header files; none may exist.
+    pub header: Arc<dyn HeaderFiles>,
+    /// Anchor file.
+    pub anchor: Arc<dyn AnchorFile>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// What a new vault shall be.
+pub struct InitPlan<'a> {
+    /// Passphrase of the first key slot, if there shall be one.
+    pub passphrase: Option<&'a SecretText>,
+    /// Key file for another slot, 32 to 65,536 bytes. A vault needs one of the two.
+    pub key_file: Option<&'a [u8]>,
+    /// Cost of the passphrase slot.
+    pub params: Params,
+    /// Trust domain of the identities.
+    pub trust_domain: &'a str,
+    /// First operator; gets the policy `admin`.
+    pub operator: SpiffeId,
+    /// DNS names and addresses of the server certificate.
+    pub server_names: Vec<String>,
+    /// Cipher suite of new records.
+    pub suite: Suite,
+    /// Life of the server certificate, seconds.
+    pub server_life_s: u64,
+    /// Life of the operator's certificates, this one and its renewals, seconds.
+    pub operator_life_s: u64,
+}
+
+/// What initialising gives to the operator. The authority's key is only inside the vault.
+pub struct InitOutcome {
+    /// Certificate of the authority: what clients trust.
+    pub ca_pem: String,
+    /// Certificate and key for the listener.
+    pub server: Bundle,
+    /// Certificate and key of the first operator.
+    pub operator: Bundle,
+    /// Identifier of the vault.
+    pub vault_id: VaultId,
+}
+
+/// Makes a vault. It is complete and durable on `Ok`; nobody is serving it yet.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] when a header exists already, or names, life times or the passphrase are not acceptable;
+/// [`VaultError::Full`], [`VaultError::Internal`], [`VaultError::Integrity`] from writing. After an error the directory
+/// holds no usable vault.
+pub fn initialise(ports: InitPorts, plan: &InitPlan<'_>, now_ms: u64) -> Result<InitOutcome, VaultError> {
+    let InitPorts { store, header, anchor, random } = ports;
+    let existing = header.read().map_err(|_| VaultError::Unavailable("the header files cannot be read"))?;
+    if existing.iter().any(Option::is_some) {
+        return Err(VaultError::BadRequest("Vault is already initialized".to_owned()));
+    }
+    let (ca, server, operator) = certificates(plan, &random, now_ms).map_err(|error| match error {
+        PkiError::Random | PkiError::Make | PkiError::Damaged(_) => VaultError::Internal,
+        error => VaultError::BadRequest(error.to_string()),
+    })?;
+    let mut vault_id = [0; 16];
+    random.fill(&mut vault_id).map_err(|_| VaultError::Internal)?;
+    let vault_id = VaultId(vault_id);
+    let (bytes, opened) = {
+        let passphrase = plan.passphrase.map(normalised).transpose()?;
+        let mut slots = Vec::with_capacity(2);
+        if let Some(passphrase) = &passphrase {
+            let secret = Unlock::Passphrase(passphrase.reveal());
+            slots.push(NewSlot { label: "passphrase", secret, params: plan.params });
+        }
+        if let Some(key_file) = plan.key_file {
+            let secret = Unlock::KeyFile(key_file);
+            slots.push(NewSlot { label: "key file", secret, params: plan.params });
+        }
+        Header::create(vault_id, &slots, &*random, now_ms, plan.suite).map_err(|error| {
+            tracing::error!(%error, "making the header");
+            VaultError::BadRequest(error.to_string())
+        })?
+    };
+    let mount = MountId::random(&*random).map_err(|_| VaultError::Internal)?;
+    let parts = Parts { store, header, anchor, random };
+    let barrier = Barrier::create(parts, &bytes, opened, now_ms)?;
+    fill(&barrier, plan, &ca, (&server, &operator), &mount, now_ms)?;
+    Ok(InitOutcome { ca_pem: ca.cert_pem().to_owned(), server, operator, vault_id })
+}
+
+fn certificates(
+    plan: &InitPlan<'_>,
+    random: &Arc<dyn Random>,
+    now_ms: u64,
+) -> Result<(Authority, Bundle, Bundle), PkiError> {
+    let ca = Authority::create(plan.trust_domain, Arc::clone(random), now_ms, AUTHORITY_LIFE_S)?;
+    let server = ca.issue_server(&plan.server_names, now_ms, plan.server_life_s)?;
+    let operator = ca.issue_client(&plan.operator, now_ms, plan.operator_life_s)?;
+    Ok((ca, server, operator))
+}
+
+/// The one group that turns an empty barrier into a vault.
+fn fill(
+    barrier: &Barrier,
+    plan: &InitPlan<'_>,
+    ca: &Authority,
+    (server, operator): (&Bundle, &Bundle),
+    mount: &MountId,
+    now_ms: u64,
+) -> Result<(), VaultError> {
+    let json = |value: Result<Vec<u8>, serde_json::Error>| value.map_err(|_| VaultError::Internal);
+    let record = json(serde_json::to_vec(&MountRecord::kv2(mount, "key/value secret storage")))?;
+    let policies = vec![ADMIN_POLICY.to_owned()];
+    let admin = json(serde_json::to_vec(&IdentityRecord {
+        policies,
+        certificate_life_s: Some(plan.operator_life_s),
+        ..IdentityRecord::default()
+    }))?;
+    let authority = AuthorityRecord {
+        v: 1,
+        stage: Stage::Active,
+        tainted: false,
+        certificate: ca.cert_pem().to_owned(),
+        chain: String::new(),
+        domain: None,
+        created_ms: now_ms,
+        changed_ms: now_ms,
+    };
+    let listener = SpiffeId::new(plan.trust_domain, LISTENER).map_err(|_| VaultError::Internal)?;
+    let issued = [(server, &listener, How::Server), (operator, &plan.operator, How::Init)];
+    let mut group = barrier.begin();
+    group.run(|tx| -> Result<(), VaultError> {
+        tx.put_entry(MountId::MOUNTS, SECRET_MOUNT, &record, 0)?;
+        tx.put_entry(POLICIES, DEFAULT_POLICY, DEFAULT_TEXT.as_bytes(), 0)?;
+        tx.put_entry(POLICIES, ADMIN_POLICY, ADMIN_TEXT.as_bytes(), 0)?;
+        tx.put_entry(IDENTITIES, plan.operator.path(), &admin, 0)?;
+        let id = authorities::put(tx, ca, &authority)?;
+        for (bundle, identity, how) in issued {
+            let (fingerprint, row) = ledger::Row::of(&bundle.cert_pem, identity, id, now_ms, how)?;
+            ledger::put(tx, &fingerprint, &row)?;
+        }
+        Ok(())
+    })?;
+    let durable = group.store(barrier.audit_head(), now_ms)?;
+    durable.anchor()?;
+    durable.publish();
+    Ok(())
+}

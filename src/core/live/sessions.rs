@@ -1,0 +1,159 @@
+//! The open connections, so that one that may no longer be there can be closed.
+//!
+//! A request is decided on its own, whatever the connection; this registry is for connections that are idle, or that
+//! wait. Whoever changes what is admitted calls [`Sessions::review`] after the change is in force and before it answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::core::Caller;
+
+/// Every open connection that has an identity.
+#[derive(Default)]
+pub struct Sessions {
+    open: Mutex<Open>,
+    next: AtomicU64,
+}
+
+#[derive(Default)]
+struct Open {
+    /// By a number of its own.
+    sessions: HashMap<u64, Entry>,
+    /// How many each identity has, by its path.
+    counts: HashMap<String, usize>,
+}
+
+struct Entry {
+    caller: Arc<Caller>,
+    close: watch::Sender<bool>,
+}
+
+/// One registered connection; leaves the registry when dropped.
+pub struct Session {
+    sessions: Arc<Sessions>,
+    number: u64,
+    caller: Arc<Caller>,
+    closing: watch::Receiver<bool>,
+}
+
+impl Sessions {
+    /// Registers a connection; `None` when its identity has `limit` already. `caller` stands for all its requests; its
+    /// request id is not used.
+    pub fn enter(self: &Arc<Self>, caller: Arc<Caller>, limit: usize) -> Option<Session> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (close, closing) = watch::channel(false);
+        let mut open = self.open.lock();
+        let count = open.counts.entry(caller.identity.path().to_owned()).or_default();
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        open.sessions.insert(number, Entry { caller: Arc::clone(&caller), close });
+        drop(open);
+        Some(Session { sessions: Arc::clone(self), number, caller, closing })
+    }
+
+    /// Tells every connection that is not `admitted` any more to close. Returns how many that are.
+    pub fn review(&self, admitted: impl Fn(&Caller) -> bool) -> usize {
+        let open = self.open.lock();
+        let refused = open.sessions.values().filter(|entry| !admitted(&entry.caller));
+        refused.filter(|entry| !entry.close.send_replace(true)).count()
+    }
+
+    /// Open connections in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.open.lock().sessions.len()
+    }
+
+    /// Open connections with the certificate of this fingerprint.
+    #[must_use]
+    pub fn count_with(&self, fingerprint: &[u8; 32]) -> usize {
+        self.open.lock().sessions.values().filter(|entry| entry.caller.fingerprint == *fingerprint).count()
+    }
+
+    /// Open connections of the identity with this path.
+    #[must_use]
+    pub fn count(&self, path: &str) -> usize {
+        self.open.lock().counts.get(path).copied().unwrap_or_default()
+    }
+}
+
+impl Session {
+    /// Who is at the other end.
+    #[must_use]
+    pub fn caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
+
+    /// Resolves when the connection must close. May be dropped and called again.
+    pub async fn closed(&mut self) {
+        // The sender lives as long as the entry, which this session owns; the guard must not live across an await.
+        let _ = self.closing.wait_for(|close| *close).await.map(|guard| *guard);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let mut open = self.sessions.open.lock();
+        open.sessions.remove(&self.number);
+        let path = self.caller.identity.path();
+        if let Some(count) = open.counts.get_mut(path) {
+            *count -= 1;
+            if *count == 0 {
+                open.counts.remove(path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::spiffe::SpiffeId;
+    use crate::core::Origin;
+
+    fn caller(path: &str) -> Arc<Caller> {
+        Arc::new(Caller {
+            identity: Arc::new(SpiffeId::new("example.org", path).expect("legal")),
+            origin: Origin::Internal,
+            fingerprint: [0; 32],
+            not_before_ms: 0,
+            not_after_ms: u64::MAX,
+            remote: String::new(),
+            request_id: String::new(),
+            bundle: None,
+            token: None,
+        })
+    }
+
+    #[test]
+    fn counts_connections_by_identity() {
+        let sessions = Arc::new(Sessions::default());
+        let (a, b) = (caller("a"), caller("b"));
+        let first = sessions.enter(Arc::clone(&a), 2);
+        let second = sessions.enter(Arc::clone(&a), 2);
+        assert!(first.is_some() && second.is_some());
+        assert!(sessions.enter(Arc::clone(&a), 2).is_none());
+        assert!(sessions.enter(Arc::clone(&b), 2).is_some());
+        drop(first);
+        assert!(sessions.enter(Arc::clone(&a), 2).is_some());
+        assert_eq!(sessions.count("a"), 1);
+        drop(second);
+        assert!(sessions.open.lock().sessions.is_empty() && sessions.open.lock().counts.is_empty());
+    }
+
+    #[test]
+    fn a_review_closes_who_is_not_admitted_once() {
+        let sessions = Arc::new(Sessions::default());
+        let kept = sessions.enter(caller("kept"), 9).expect("room");
+        let gone = sessions.enter(caller("gone"), 9).expect("room");
+        let admitted = |caller: &Caller| caller.identity.path() == "kept";
+        assert_eq!((sessions.review(admitted), sessions.review(admitted)), (1, 0));
+        assert!(*gone.closing.borrow() && !*kept.closing.borrow());
+    }
+}

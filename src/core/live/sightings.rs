@@ -1,0 +1,129 @@
+//! When, from where and with which bundle each identity was last seen.
+//!
+//! Kept in memory and written down now and then ([`Sightings::due`]), in built-in mount 15: a listing, and the question
+//! who has not fetched the new authorities yet, must survive a restart. What a crash loses is at most the last half
+//! hour of an identity that was known already.
+
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use crate::barrier::View;
+
+use crate::core::Caller;
+use crate::core::error::VaultError;
+use crate::core::state::mount::hex;
+
+/// A sighting on record this much older than the one in memory is written anew.
+const STALE_MS: u64 = 30 * 60_000;
+/// Most records written at once.
+const MAX_WRITTEN: usize = 1_000;
+/// A request this soon after the last one changes nothing.
+const FRESH_MS: u64 = 1_000;
+
+/// On-disk form, JSON; key = identity path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct Sighting {
+    /// Format, 1.
+    pub v: u8,
+    pub at_ms: u64,
+    /// Address without port.
+    pub source: String,
+    /// The bundle it trusts, hexadecimal; empty when it did not say.
+    #[serde(default)]
+    pub bundle: String,
+}
+
+/// The sightings of all identities.
+#[derive(Default)]
+pub(in crate::core) struct Sightings(RwLock<HashMap<String, Seen>>);
+
+struct Seen {
+    now: Sighting,
+    written: Sighting,
+}
+
+impl Sightings {
+    /// Reads what is on record.
+    ///
+    /// # Errors
+    /// [`VaultError::Integrity`] for a record that cannot be understood.
+    pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
+        let mut all = HashMap::new();
+        for name in view.entries()? {
+            let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
+            let now: Sighting = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+            all.insert(name, Seen { written: now.clone(), now });
+        }
+        Ok(Self(RwLock::new(all)))
+    }
+
+    /// Somebody registered was here.
+    pub(in crate::core) fn saw(&self, caller: &Caller, now_ms: u64) {
+        let path = caller.identity.path();
+        let fresh = |seen: &Seen| {
+            now_ms.abs_diff(seen.now.at_ms) < FRESH_MS
+                && caller.bundle.is_none_or(|bundle| seen.now.bundle == hex(&bundle))
+        };
+        // The usual case by far: the identity was here a moment ago, and a shared lock is enough to see it.
+        if self.0.read().get(path).is_some_and(fresh) {
+            return;
+        }
+        let mut all = self.0.write();
+        let seen = all
+            .entry(path.to_owned())
+            .or_insert_with(|| Seen { now: Sighting { v: 1, ..Sighting::default() }, written: Sighting::default() });
+        // Requests may come here in another order than they began. What is further ahead was seen by a clock that was wrong.
+        let is_near = now_ms.abs_diff(seen.now.at_ms) < FRESH_MS;
+        seen.now.at_ms = if is_near { seen.now.at_ms.max(now_ms) } else { now_ms };
+        seen.now.bundle = bundle_of(caller, &seen.now);
+        source_of(&caller.remote).clone_into(&mut seen.now.source);
+    }
+
+    /// The last sighting of an identity.
+    pub(in crate::core) fn of(&self, path: &str) -> Option<Sighting> {
+        self.0.read().get(path).map(|seen| seen.now.clone())
+    }
+
+    /// How many identities were seen.
+    #[cfg(test)]
+    pub(in crate::core) fn len(&self) -> usize {
+        self.0.read().len()
+    }
+
+    /// What should be written down: first sightings, other bundles and addresses, and what has become old.
+    pub(in crate::core) fn due(&self) -> Vec<(String, Sighting)> {
+        let all = self.0.read();
+        let due = all.iter().filter(|(_, Seen { now, written })| {
+            now.bundle != written.bundle || now.source != written.source || now.at_ms.abs_diff(written.at_ms) > STALE_MS
+        });
+        due.take(MAX_WRITTEN).map(|(path, seen)| (path.clone(), seen.now.clone())).collect()
+    }
+
+    /// These were written down.
+    pub(in crate::core) fn wrote(&self, written: &[(String, Sighting)]) {
+        let mut all = self.0.write();
+        for (path, sighting) in written {
+            if let Some(seen) = all.get_mut(path) {
+                seen.written = sighting.clone();
+            }
+        }
+    }
+
+    /// The identity is gone.
+    pub(in crate::core) fn forget(&self, path: &str) {
+        self.0.write().remove(path);
+    }
+}
+
+/// The bundle that a caller names, or the one it named before: some of a client's requests may not carry the header.
+fn bundle_of(caller: &Caller, before: &Sighting) -> String {
+    caller.bundle.map_or_else(|| before.bundle.clone(), |bundle| hex(&bundle))
+}
+
+/// An address without its port.
+pub(in crate::core) fn source_of(remote: &str) -> &str {
+    remote.rsplit_once(':').map_or(remote, |(host, _)| host)
+}

@@ -1,0 +1,299 @@
+//! One request with everything the audit log may learn of it. Values are handed over as bytes and appear in the log
+//! as keyed hashes only.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::api::json::Object;
+use crate::api::path::Path;
+use crate::api::spiffe::SpiffeId;
+use crate::audit::{AuditError, Broker, MAX_FIELDS, Outcome, ReplyFacts, RequestFacts};
+use crate::crypto::random::Random;
+use crate::engine;
+
+use crate::core::caller::{Caller, Origin};
+use crate::core::error::VaultError;
+use crate::core::request::{Reply, ReplyStatus};
+use crate::core::state::mount::hex;
+
+/// A request on its way: who, what, and what was decided.
+pub(in crate::core) struct Facts {
+    pub caller: Caller,
+    /// The full path, as decided on.
+    pub full: Path,
+    /// The request as the engine gets it; for `sys` the path is the full one.
+    pub inner: engine::Request,
+    /// Type of the mount (`kv`, `system`), when there is one.
+    pub mount_kind: Option<&'static str>,
+    /// Names of the caller's policies at the time of the decision.
+    pub policies: Arc<[String]>,
+    /// `allow`, `deny` or `open`.
+    pub decision: &'static str,
+    /// The rule that decided.
+    pub rule: Option<String>,
+    /// When it was decided.
+    pub time_ms: u64,
+    /// No field of the body goes into the log.
+    pub secret_body: bool,
+}
+
+impl Facts {
+    /// Something that the vault does by itself; `rule` says what.
+    ///
+    /// # Errors
+    /// [`VaultError::Internal`] without randomness.
+    pub(in crate::core) fn own(
+        trust_domain: &str,
+        path: &str,
+        rule: String,
+        time_ms: u64,
+        random: &dyn Random,
+    ) -> Result<Self, VaultError> {
+        let mut id = [0; 16];
+        random.fill(&mut id).map_err(|_| VaultError::Internal)?;
+        let identity = SpiffeId::new(trust_domain, "strongroomd").map_err(|_| VaultError::Internal)?;
+        let full = Path::parse(path).map_err(|_| VaultError::Internal)?;
+        Ok(Self {
+            caller: Caller {
+                identity: Arc::new(identity),
+                origin: Origin::Internal,
+                fingerprint: [0; 32],
+                not_before_ms: 0,
+                not_after_ms: u64::MAX,
+                remote: "internal".to_owned(),
+                request_id: hex(&id),
+                bundle: None,
+                token: None,
+            },
+            inner: engine::Request {
+                operation: engine::Operation::Write,
+                path: full.clone(),
+                body: engine::Body::empty(),
+                if_none_match: None,
+            },
+            full,
+            mount_kind: Some("system"),
+            policies: Arc::from([]),
+            decision: "own",
+            rule: Some(rule),
+            time_ms,
+            secret_body: false,
+        })
+    }
+
+    /// Whether nobody asked for it.
+    pub(in crate::core) fn is_own(&self) -> bool {
+        self.decision == "own"
+    }
+
+    /// Writes one line with request and outcome.
+    ///
+    /// # Errors
+    /// Those of the broker; the outcome must not leave then.
+    pub(in crate::core) fn exchange(
+        &self,
+        audit: &Broker,
+        generation: u64,
+        result: &Result<Reply, VaultError>,
+    ) -> Result<(), AuditError> {
+        let (asked, answered) = (self.request_fields(), self.reply_fields(result));
+        let (asked, answered) = (asked.borrow(), answered.borrow());
+        audit.exchange(&self.request(&asked), &self.reply(result, Some(generation), &answered))
+    }
+
+    /// Fields of the request; those of a secret one by one, so that the log shows which of its keys were written.
+    pub(in crate::core) fn request_fields(&self) -> Fields<'_> {
+        let mut fields = Fields::default();
+        if self.secret_body {
+            return fields;
+        }
+        if let Ok(object) = self.inner.body.object() {
+            for (name, raw) in object.entries() {
+                if self.of_kv() && name == "data" && raw.get().starts_with('{') {
+                    fields.secret(raw.get());
+                } else {
+                    fields.push(name.to_owned(), raw.get());
+                }
+            }
+        }
+        fields
+    }
+
+    /// The keys of the secret in the reply to a read. Listings carry names only; which folder was listed stands in
+    /// the request.
+    pub(in crate::core) fn reply_fields<'a>(&self, result: &'a Result<Reply, VaultError>) -> Fields<'a> {
+        let mut fields = Fields::default();
+        let object = result.as_ref().ok().filter(|_| self.of_kv()).and_then(object_of);
+        let secret = object.as_ref().and_then(|object| object.get("data"));
+        if let Some(secret) = secret.filter(|raw| raw.get().starts_with('{')) {
+            fields.secret(secret.get());
+        }
+        fields
+    }
+
+    /// The typed facts of the request.
+    pub(in crate::core) fn request<'a>(&'a self, fields: &'a [(&'a str, &'a [u8])]) -> RequestFacts<'a> {
+        RequestFacts {
+            time_ms: self.time_ms,
+            request_id: &self.caller.request_id,
+            operation: self.inner.operation.as_str(),
+            path: self.full.as_str(),
+            mount_kind: self.mount_kind,
+            identity: Some(&self.caller.identity),
+            fingerprint: Some(&self.caller.fingerprint),
+            remote: &self.caller.remote,
+            policies: &self.policies,
+            decision: self.decision,
+            rule: self.rule.as_deref(),
+            fields,
+        }
+    }
+
+    /// The typed facts of the outcome. `generation` is the state that a read saw or a change made.
+    pub(in crate::core) fn reply<'a>(
+        &self,
+        result: &Result<Reply, VaultError>,
+        generation: Option<u64>,
+        fields: &'a [(&'a str, &'a [u8])],
+    ) -> ReplyFacts<'a> {
+        match result {
+            Ok(reply) => {
+                let status = match (reply.status, reply.data.is_some() || reply.auth.is_some()) {
+                    (ReplyStatus::NotFoundWithBody, _) => 404,
+                    (ReplyStatus::NotModified, _) => 304,
+                    (ReplyStatus::Accepted, _) => 202,
+                    (ReplyStatus::Ok, true) => 200,
+                    (ReplyStatus::Ok, false) => 204,
+                };
+                let version = object_of(reply).filter(|_| self.of_kv()).and_then(|object| version_in(&object));
+                ReplyFacts { outcome: Outcome::Ok, status, generation, fields, error: None, version }
+            }
+            Err(error) => ReplyFacts {
+                outcome: outcome_of(error),
+                status: error.status(),
+                generation,
+                fields,
+                error: Some(error.code()),
+                version: None,
+            },
+        }
+    }
+
+    fn of_kv(&self) -> bool {
+        self.mount_kind == Some("kv")
+    }
+}
+
+fn outcome_of(error: &VaultError) -> Outcome {
+    match error {
+        VaultError::Forbidden
+        | VaultError::Preflight(_)
+        | VaultError::RateLimited { .. }
+        | VaultError::RenewedTooOften { .. }
+        | VaultError::NeedsApproval { .. }
+        | VaultError::ApprovalRejected { .. } => Outcome::Denied,
+        VaultError::BadRequest(_) | VaultError::Unsupported => Outcome::Invalid,
+        VaultError::NotFound | VaultError::NotFoundWith(_) | VaultError::NoRoute(_) => Outcome::NotFound,
+        _ => Outcome::Failed,
+    }
+}
+
+fn object_of(reply: &Reply) -> Option<Object<'_>> {
+    reply.data.as_ref().and_then(|data| Object::parse(data).ok())
+}
+
+/// Version of a secret in a reply: `metadata.version` of a read, `version` of a write.
+fn version_in(object: &Object<'_>) -> Option<u64> {
+    let number = |object: &Object<'_>| object.get("version").and_then(|raw| raw.get().parse().ok());
+    let nested = object.get("metadata").and_then(|raw| Object::parse(raw.get().as_bytes()).ok());
+    nested.as_ref().and_then(number).or_else(|| number(object))
+}
+
+/// Names with values: a string without quotes and escapes, the JSON text of anything else.
+#[derive(Default)]
+pub(in crate::core) struct Fields<'a>(Vec<(String, Bytes<'a>)>);
+
+enum Bytes<'a> {
+    Text(&'a [u8]),
+    /// A string with escapes, decoded; wiped, for it may be a secret.
+    Decoded(Zeroizing<String>),
+}
+
+impl AsRef<[u8]> for Bytes<'_> {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text,
+            Self::Decoded(text) => text.as_bytes(),
+        }
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// In the form the audit module takes.
+    pub(in crate::core) fn borrow(&self) -> Vec<(&str, &[u8])> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect()
+    }
+
+    fn push(&mut self, name: String, json: &'a str) {
+        let plain = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let value = match plain {
+            Some(text) if text.contains('\\') => match serde_json::from_str::<String>(json) {
+                Ok(decoded) => Bytes::Decoded(Zeroizing::new(decoded)),
+                Err(_) => Bytes::Text(json.as_bytes()),
+            },
+            Some(text) => Bytes::Text(text.as_bytes()),
+            None => Bytes::Text(json.as_bytes()),
+        };
+        self.0.push((name, value));
+    }
+
+    fn secret(&mut self, json: &'a str) {
+        let Ok(secret) = Object::parse(json.as_bytes()) else { return };
+        // The audit module counts what is over its limit; one more than the limit tells it that there was more.
+        for (name, raw) in secret.entries().take(MAX_FIELDS + 1) {
+            self.push(format!("data.{name}"), raw.get());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pairs<'a>(fields: &'a Fields<'_>) -> Vec<(&'a str, &'a str)> {
+        fields.borrow().into_iter().map(|(name, value)| (name, std::str::from_utf8(value).expect("text"))).collect()
+    }
+
+    #[test]
+    fn strings_lose_their_quotes_and_escapes() {
+        let mut fields = Fields::default();
+        fields.secret(r#"{"plain":"a b","escaped":"a\u0020\"b","number":1.50,"list":["x"],"empty":"","null":null}"#);
+        let want = [
+            ("data.plain", "a b"),
+            ("data.escaped", "a \"b"),
+            ("data.number", "1.50"),
+            ("data.list", "[\"x\"]"),
+            ("data.empty", ""),
+            ("data.null", "null"),
+        ];
+        assert_eq!(pairs(&fields), want);
+    }
+
+    proptest! {
+        #[test]
+        fn every_spelling_of_a_string_is_one_value(text in "\\PC{0,20}") {
+            let json = serde_json::to_string(&text).expect("a string serialises");
+            let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+            let spelt = format!("\"{escaped}\"");
+            let mut fields = Fields::default();
+            fields.push("a".to_owned(), &json);
+            fields.push("b".to_owned(), &spelt);
+            let pairs = pairs(&fields);
+            prop_assert_eq!(pairs[0].1, &text);
+            prop_assert_eq!(pairs[1].1, &text);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The order in which every request is handled, and what the audit log learns of it.
+
+pub(super) mod audited;
+pub(super) mod handle;

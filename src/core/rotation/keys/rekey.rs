@@ -1,0 +1,214 @@
+//! The root key: a new one, with a new integrity set; with a compromised slot also a new term and a new audit key.
+//!
+//! One header holds all of it. The older integrity set goes later, when the state and both slots of the anchor are under
+//! the newer one.
+
+use std::sync::Arc;
+
+use crate::barrier::{HeaderChange, MountId};
+use crate::keys::{RootKey, Slot};
+
+use super::keeper::{Desk, Outcome};
+use super::record::{self, Kind, Run, State};
+use super::sets;
+use super::slots::{Key, bad, find, guard, named, open, refused};
+use super::terms;
+use crate::core::commit::committer::Done;
+use crate::core::error::VaultError;
+use crate::core::pipeline::audited::Facts;
+use crate::core::request::Reply;
+use crate::core::routes::sys::ca::{World, replace_all};
+use crate::core::routes::sys::rotation as wire;
+
+/// A new root key and a new integrity set; with a compromised slot also a new term and a new audit key.
+pub(in crate::core::rotation) fn rekey(
+    desk: &Desk,
+    facts: &Arc<Facts>,
+    keep: &[Key],
+    drop_absent: bool,
+    compromised: Option<Compromised>,
+    deep: bool,
+) -> Outcome {
+    let slot = compromised.as_ref().map(|compromised| compromised.slot.as_str());
+    match prepare_rekey(desk, keep, drop_absent, slot) {
+        Ok(prepared) => {
+            let csr = compromised.map(|compromised| compromised.csr);
+            let result = commit_rekey(desk, facts, prepared, csr, deep);
+            Outcome { result, audited: true }
+        }
+        Err(error) => Outcome::refused(error),
+    }
+}
+
+/// A slot in wrong hands, and what the operator's next certificate is made for.
+pub(in crate::core) struct Compromised {
+    /// Number or label.
+    pub slot: String,
+    /// PEM request; only its key counts.
+    pub csr: String,
+}
+
+struct Rekey {
+    base: u64,
+    slots: Vec<Slot>,
+    root: RootKey,
+    steps: Vec<(String, String)>,
+}
+
+fn prepare_rekey(desk: &Desk, keep: &[Key], drop_absent: bool, compromised: Option<&str>) -> Result<Rekey, VaultError> {
+    if desk.barrier.integrity_sets() > 1 {
+        return Err(VaultError::Unavailable("the last change of the root key is still being settled, try again"));
+    }
+    let header = desk.barrier.header();
+    let gone = compromised.map(|slot| find(&header, slot)).transpose()?;
+    let gone_id = gone.map(Slot::id);
+    let root = RootKey::random(&header.vault_id, &*desk.random).map_err(|_| VaultError::Internal)?;
+    let (mut slots, mut steps, mut presented) = (Vec::new(), Vec::new(), Vec::new());
+    for key in keep {
+        let (slot, _) = open(&header, key)?;
+        if Some(slot.id()) == gone_id {
+            return bad("a secret was given for the compromised slot: show secrets of slots that stay");
+        }
+        presented.push((slot.id(), key));
+    }
+    if presented.is_empty() {
+        return bad("field \"keep\" must hold a secret of at least one slot that stays");
+    }
+    let mut absent = Vec::new();
+    for slot in header.slots.iter().filter(|slot| Some(slot.id()) != gone_id) {
+        let (vault, flags) = (&header.vault_id, header.flags);
+        if let Some((_, key)) = presented.iter().find(|(id, _)| *id == slot.id()) {
+            let again = slot.reseal(&key.secret.unlock(), &root, vault, flags, &*desk.random).map_err(refused)?;
+            // Read with its secret, not only written: a slot that does not open must not replace one that does.
+            again.opens(&key.secret.unlock(), vault, flags).map_err(refused)?;
+            slots.push(again);
+            steps.push((named(slot), "sealed anew with its secret".to_owned()));
+        } else if slot.reseals_absent() {
+            slots.push(slot.reseal_absent(&root, vault, flags, &*desk.random).map_err(refused)?);
+            steps.push((named(slot), "sealed anew to its public half; its holder was not needed".to_owned()));
+        } else {
+            absent.push(named(slot));
+            steps.push((named(slot), "dropped: its secret was not given".to_owned()));
+        }
+    }
+    if !absent.is_empty() && !drop_absent {
+        return bad(format!(
+            "no secret was given for {}: give them, or drop these slots with drop_absent",
+            absent.join(", ")
+        ));
+    }
+    if let Some(gone) = gone {
+        steps.push((named(gone), "removed as compromised".to_owned()));
+    }
+    sets::settle_names(&header, &mut slots);
+    guard(&slots)?;
+    Ok(Rekey { base: header.seq, slots, root, steps })
+}
+
+fn commit_rekey(
+    desk: &Desk,
+    facts: &Arc<Facts>,
+    prepared: Rekey,
+    csr: Option<String>,
+    deep: bool,
+) -> Result<Reply, VaultError> {
+    let random = Arc::clone(&desk.random);
+    let before = desk.barrier.terms();
+    let compromised = csr.is_some();
+    let (snapshot, settings) = (Arc::clone(&desk.snapshot), Arc::clone(&desk.settings));
+    let caller = facts.caller.clone();
+    let reply = desk.alone_touching(facts, move |group, now_ms| {
+        let Rekey { base, slots, root, steps } = prepared;
+        let expected = slots.clone();
+        let generation = group.generation();
+        group.change_header(HeaderChange {
+            base: Some(base),
+            slots: Some(slots),
+            root: Some(root.into_header_keys()),
+            keyring: Some(Box::new(move |keyring, random| {
+                keyring.add_integrity(random)?;
+                if compromised {
+                    keyring.add_term(random, now_ms, true)?;
+                    keyring.add_audit(random)?;
+                }
+                Ok(())
+            })),
+            check: Some(Box::new(move |header| header.slots == expected)),
+        })?;
+        group.run(|tx| {
+            // A rotation of the data key that is under way goes on inside this one.
+            let open = terms::open_run(&record::all(&tx.view(MountId::ROTATION))?);
+            let kind = if compromised { Kind::Compromised } else { Kind::Rekey };
+            let mut run = Run::new(&*random, kind, "root key".to_owned(), State::Settling, now_ms)?;
+            if let Some(mut open) = open {
+                (run.values_before, run.full_speed, run.terms) =
+                    (open.values_before, open.full_speed, open.terms.clone());
+                open.note("end", format!("goes on as {}", run.id));
+                open.advance(State::Done, now_ms);
+                open.put(tx)?;
+            }
+            run.note("root key and integrity set", "new");
+            for (step, result) in steps {
+                run.note(step, result);
+            }
+            if compromised {
+                terms::aim(&mut run, &before, None);
+                run.note("data key", "new term; everything under the older ones is being sealed anew");
+                run.note("audit key", "new; the log names it, signed by the old one");
+                run.note("tokens", "every token is revoked");
+                run.note(
+                    "certificate authority",
+                    "new; every certificate is revoked but the one that came with this answer: enrol hosts and operators anew",
+                );
+                run.full_speed = true;
+                if deep {
+                    run.values_before = Some(generation);
+                }
+            }
+            run.put(tx)?;
+            let Some(csr) = csr else { return Ok(Done::of(wire::reply(&run)?)) };
+            let snapshot = snapshot.load();
+            let world = World { snapshot: &snapshot, settings: &settings, random: &random };
+            let (certified, done) = replace_all(tx, &world, &caller, &csr, now_ms)?;
+            Ok(Done { reply: wire::reply_with(&run, certified)?, ..done })
+        })
+    })?;
+    desk.follow_audit_key()?;
+    Ok(reply)
+}
+
+/// Drops the older integrity set, once the state and both slots of the anchor are under the newest.
+pub(in crate::core) fn settle(desk: &Desk) -> Result<(), VaultError> {
+    let facts = desk.own("sys/strongroom/rekey", "dropping the old integrity set".to_owned())?;
+    desk.alone(&facts, |group, now_ms| {
+        group.change_header(HeaderChange {
+            keyring: Some(Box::new(|keyring, _| {
+                keyring.drop_old_integrity();
+                Ok(())
+            })),
+            ..HeaderChange::default()
+        })?;
+        group.run(|tx| {
+            let runs = record::all(&tx.view(MountId::ROTATION))?;
+            match runs.into_iter().find(|run| run.state == State::Settling) {
+                Some(run) => next_after_settling(run, now_ms).put(tx),
+                None => Ok(()),
+            }
+        })?;
+        Ok(Reply::none())
+    })?;
+    Ok(())
+}
+
+/// As [`settle`], when only the entry is missing.
+pub(in crate::core) fn settled(desk: &Desk, run: Run) -> Result<(), VaultError> {
+    let facts = desk.own(&terms::path(&run), "the old integrity set is dropped".to_owned())?;
+    desk.records(&facts, move |tx, now_ms| next_after_settling(run, now_ms).put(tx).map(|()| Reply::none()))?;
+    Ok(())
+}
+
+fn next_after_settling(mut run: Run, now_ms: u64) -> Run {
+    run.note("old integrity set", "dropped: an old header can no longer open state or anchor");
+    run.advance(if run.terms.is_empty() { State::Done } else { State::Draining }, now_ms);
+    run
+}

@@ -1,0 +1,405 @@
+//! Key slots and the root key: adding, changing, removing, trying, and replacing the root key itself.
+//!
+//! Whoever changes a slot shows a secret that opens one: the root key is not kept while the vault is open. Every change
+//! is one header, written copy by copy; until the first copy has been read back the second still is the old header. So
+//! after a kill the vault opens with the old secrets or the new ones, and never with neither.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::api::rotation::SlotInfo;
+use crate::barrier::HeaderChange;
+use crate::crypto::envelope::Suite;
+use crate::crypto::password::{Params, WRITE_FLOOR};
+use crate::crypto::recovery::RecoveryCode;
+use crate::crypto::secret::SecretBytes;
+use crate::keys::share::Share;
+use crate::keys::{Header, HeaderError, NewSlot, RootKey, Slot, Unlock, WeakKdf};
+
+use super::keeper::{Desk, Outcome};
+use super::record::{Kind, Run, State};
+use super::rekey::Compromised;
+use super::sets;
+use crate::core::error::VaultError;
+use crate::core::pipeline::audited::Facts;
+use crate::core::request::Reply;
+use crate::core::state::mount::hex;
+
+/// A secret in its own memory.
+pub(in crate::core) enum Secret {
+    Passphrase(SecretBytes),
+    KeyFile(SecretBytes),
+    Both { passphrase: SecretBytes, file: SecretBytes },
+    Recovery(RecoveryCode),
+    Shares(Vec<Share>),
+    Hybrid(SecretBytes),
+}
+
+impl Secret {
+    pub(in crate::core) fn unlock(&self) -> Unlock<'_> {
+        match self {
+            Self::Passphrase(text) => Unlock::Passphrase(text.reveal()),
+            Self::KeyFile(bytes) => Unlock::KeyFile(bytes.reveal()),
+            Self::Both { passphrase, file } => {
+                Unlock::PassphraseAndFile { passphrase: passphrase.reveal(), file: file.reveal() }
+            }
+            Self::Recovery(code) => Unlock::Recovery(code.reveal()),
+            Self::Shares(shares) => Unlock::Shares(shares),
+            Self::Hybrid(text) => Unlock::Hybrid(text.reveal()),
+        }
+    }
+}
+
+/// A secret, and the slot that it is meant for.
+pub(in crate::core) struct Key {
+    /// Number or label.
+    pub slot: Option<String>,
+    pub secret: Secret,
+}
+
+/// What a new slot is made of.
+pub(in crate::core) enum Making {
+    /// Of a secret that was sent.
+    Sent(Secret),
+    /// Of a recovery code that is made here.
+    RecoveryCode,
+    /// Of shares that are made here.
+    Shares { threshold: u8, total: u8 },
+}
+
+/// What can be asked.
+pub(in crate::core) enum SlotOrder {
+    Test(Key),
+    Add {
+        unlock: Key,
+        label: String,
+        making: Making,
+    },
+    Change {
+        unlock: Key,
+        making: Making,
+    },
+    /// The shares of a new set, typed in: the set that it replaces goes.
+    Confirm(Key),
+    Remove {
+        unlock: Key,
+        slot: String,
+    },
+    Rekey {
+        keep: Vec<Key>,
+        drop_absent: bool,
+        compromised: Option<Compromised>,
+        deep: bool,
+    },
+    /// Raises the cost of a passphrase slot that is below the configured one.
+    Upgrade(Key),
+}
+
+/// What was made here and leaves once.
+#[derive(Default)]
+struct Made {
+    recovery_code: Option<SecretBytes>,
+    shares: Vec<SecretBytes>,
+}
+
+/// Carries an order out.
+pub(in crate::core) fn perform(desk: &Desk, facts: &Arc<Facts>, order: SlotOrder) -> Outcome {
+    let prepared = match order {
+        SlotOrder::Test(key) => return Outcome { result: test(desk, &key), audited: false },
+        SlotOrder::Add { unlock, label, making } => add(desk, &unlock, &label, making),
+        SlotOrder::Change { unlock, making } => change(desk, &unlock, making),
+        SlotOrder::Confirm(key) => confirm(desk, &key),
+        SlotOrder::Remove { unlock, slot } => remove(desk, &unlock, &slot),
+        SlotOrder::Upgrade(key) => upgrade(desk, &key),
+        SlotOrder::Rekey { keep, drop_absent, compromised, deep } => {
+            return super::rekey::rekey(desk, facts, &keep, drop_absent, compromised, deep);
+        }
+    };
+    match prepared {
+        Ok(prepared) => Outcome { result: commit(desk, facts, prepared), audited: true },
+        Err(error) => Outcome::refused(error),
+    }
+}
+
+/// A change of slots that is ready to be written.
+struct Prepared {
+    base: u64,
+    slots: Vec<Slot>,
+    /// The slot that is new.
+    fresh: Option<Slot>,
+    target: String,
+    step: String,
+    made: Made,
+}
+
+fn commit(desk: &Desk, facts: &Arc<Facts>, prepared: Prepared) -> Result<Reply, VaultError> {
+    let random = Arc::clone(&desk.random);
+    desk.alone(facts, move |group, now_ms| {
+        let Prepared { base, slots, fresh, target, step, made } = prepared;
+        let expected = slots.clone();
+        group.change_header(HeaderChange {
+            base: Some(base),
+            slots: Some(slots),
+            // The new slot was opened with its key when it was made: the same bytes on disk open too.
+            check: Some(Box::new(move |header| header.slots == expected)),
+            ..HeaderChange::default()
+        })?;
+        group.run(|tx| {
+            let mut run = Run::new(&*random, Kind::Slot, target, State::Done, now_ms)?;
+            run.note(step, "written, read back and compared; the old header is gone");
+            run.advance(State::Done, now_ms);
+            run.put(tx)
+        })?;
+        reply(fresh.as_ref(), &made)
+    })
+}
+
+fn test(desk: &Desk, key: &Key) -> Result<Reply, VaultError> {
+    let header = desk.barrier.header();
+    let (slot, _) = open(&header, key)?;
+    reply(Some(slot), &Made::default())
+}
+
+fn add(desk: &Desk, unlock: &Key, label: &str, making: Making) -> Result<Prepared, VaultError> {
+    let header = desk.barrier.header();
+    if label.is_empty() || header.slots.iter().any(|slot| slot.label() == label) {
+        return bad("field \"label\" must be a text that no other slot has");
+    }
+    if sets::is_reserved(label) {
+        return bad("field \"label\": this beginning marks new share sets that were not typed in yet");
+    }
+    let (_, root) = open(&header, unlock)?;
+    let (slot, made) = make(desk, &header, &root, (free_id(&header)?, label), making, None)?;
+    Ok(further(&header, slot, "add", made))
+}
+
+/// The header with one slot more.
+fn further(header: &Header, slot: Slot, verb: &str, made: Made) -> Prepared {
+    let mut slots = header.slots.clone();
+    slots.push(slot.clone());
+    let (target, step) = (named(&slot), format!("{verb} {}", slot.type_name()));
+    Prepared { base: header.seq, slots, target, step, fresh: Some(slot), made }
+}
+
+fn change(desk: &Desk, unlock: &Key, making: Making) -> Result<Prepared, VaultError> {
+    let header = desk.barrier.header();
+    let (old, root) = open(&header, unlock)?;
+    let kind = match &making {
+        Making::Sent(secret) => secret.unlock().slot_type(),
+        Making::RecoveryCode => crate::keys::slot::RECOVERY,
+        Making::Shares { .. } => crate::keys::slot::SHARES,
+    };
+    if kind != old.slot_type() {
+        return bad("a slot keeps its type: add a slot of the other type, try it, then remove this one");
+    }
+    if matches!(making, Making::Shares { .. }) {
+        // Printed shares may be lost or wrong on paper: the old set stays until the new one was typed in.
+        let label = sets::label(&header, old)?;
+        let (slot, made) = make(desk, &header, &root, (free_id(&header)?, &label), making, None)?;
+        return Ok(further(&header, slot, "make a new set of", made));
+    }
+    let (slot, made) = make(desk, &header, &root, (old.id(), old.label()), making, old.cost())?;
+    let slots = replaced(&header, &slot);
+    let step = format!("change {}", slot.type_name());
+    Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: Some(slot), made })
+}
+
+/// The shares that are shown open the vault by the new set alone: so the old one may go.
+fn confirm(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
+    let header = desk.barrier.header();
+    let (new, _) = open(&header, key)?;
+    let (slots, slot, gone) = sets::confirmed(&header, new)?;
+    guard(&slots)?;
+    let (target, step) = (named(&slot), format!("shares typed in; remove {}", named(gone)));
+    Ok(Prepared { base: header.seq, slots, target, step, fresh: Some(slot), made: Made::default() })
+}
+
+fn remove(desk: &Desk, unlock: &Key, slot: &str) -> Result<Prepared, VaultError> {
+    let header = desk.barrier.header();
+    let gone = find(&header, slot)?;
+    if let Some(new) = sets::waiting_for(&header, gone) {
+        return bad(format!("{} is its new set, and was not typed in yet: do that, or remove the new set", named(new)));
+    }
+    let (stays, _) = open(&header, unlock)?;
+    if stays.id() == gone.id() {
+        return bad("show a secret of a slot that stays: nobody may lock everybody out");
+    }
+    let slots: Vec<Slot> = header.slots.iter().filter(|slot| slot.id() != gone.id()).cloned().collect();
+    guard(&slots)?;
+    let (target, step) = (named(gone), format!("remove {}", gone.type_name()));
+    Ok(Prepared { base: header.seq, slots, fresh: None, target, step, made: Made::default() })
+}
+
+/// # Errors
+/// [`VaultError::NotFound`] when there is nothing to raise.
+fn upgrade(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
+    let header = desk.barrier.header();
+    let wanted = desk.settings.kdf.ok_or(VaultError::NotFound)?;
+    let below = |slot: &&Slot| {
+        slot.cost().is_some_and(|cost| !cost.reaches(&wanted)) && key.secret.unlock().fits(slot.slot_type())
+    };
+    if !header.slots.iter().any(|slot| below(&slot)) {
+        return Err(VaultError::NotFound);
+    }
+    let (old, root) = open(&header, key)?;
+    if !below(&old) {
+        return Err(VaultError::NotFound);
+    }
+    let new = NewSlot { label: old.label(), secret: key.secret.unlock(), params: raised(old.cost(), Some(wanted)) };
+    let slot = seal(desk, &header, &root, &new, old.id())?;
+    let slots = replaced(&header, &slot);
+    let step = "raise the cost of the key derivation".to_owned();
+    Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: None, made: Made::default() })
+}
+
+/// The slot that a secret opens, and the root key. The header's MAC is verified under it.
+pub(in crate::core::rotation) fn open<'h>(header: &'h Header, key: &Key) -> Result<(&'h Slot, RootKey), VaultError> {
+    let named = key.slot.as_deref().map(|name| find(header, name)).transpose()?;
+    let opened = header.open_slot(named, &key.secret.unlock(), WeakKdf::Refuse, None);
+    let (slot, root) = opened.map_err(refused)?;
+    header.verify(root.header_keys()).map_err(|_| VaultError::Integrity)?;
+    Ok((slot, root))
+}
+
+/// A slot by number or label.
+pub(in crate::core::rotation) fn find<'h>(header: &'h Header, name: &str) -> Result<&'h Slot, VaultError> {
+    let number: Option<u8> = name.parse().ok();
+    let by_number = header.slots.iter().find(|slot| Some(slot.id()) == number);
+    by_number.or_else(|| header.slots.iter().find(|slot| slot.label() == name)).ok_or_else(|| {
+        VaultError::BadRequest("there is no slot of this number or label: see the list of slots".to_owned())
+    })
+}
+
+/// What must hold for the slots of every header.
+pub(in crate::core::rotation) fn guard(slots: &[Slot]) -> Result<(), VaultError> {
+    if slots.is_empty() {
+        return bad("the last slot stays: without it nobody could open the vault");
+    }
+    if slots.iter().all(Slot::is_recovery) {
+        return bad("the last slot that is not for recovery stays: add a passphrase or a key file first");
+    }
+    Ok(())
+}
+
+fn make(
+    desk: &Desk,
+    header: &Header,
+    root: &RootKey,
+    (id, label): (u8, &str),
+    making: Making,
+    cost: Option<Params>,
+) -> Result<(Slot, Made), VaultError> {
+    let (secret, made) = match making {
+        Making::Sent(secret) => (secret, Made::default()),
+        Making::RecoveryCode => {
+            let code = RecoveryCode::generate(&*desk.random).map_err(|_| VaultError::Internal)?;
+            let printed = code.render();
+            (Secret::Recovery(code), Made { recovery_code: Some(printed), ..Made::default() })
+        }
+        Making::Shares { threshold, total } => {
+            let shares = Share::create(&header.vault_id, threshold, total, &*desk.random);
+            let shares = shares
+                .map_err(|_| VaultError::BadRequest("2 to 32 shares, threshold from 2 to their number".to_owned()))?;
+            let printed = shares.iter().map(Share::render).collect();
+            (Secret::Shares(shares), Made { shares: printed, ..Made::default() })
+        }
+    };
+    let new = NewSlot { label, secret: secret.unlock(), params: raised(cost, desk.settings.kdf) };
+    Ok((seal(desk, header, root, &new, id)?, made))
+}
+
+fn seal(desk: &Desk, header: &Header, root: &RootKey, new: &NewSlot<'_>, id: u8) -> Result<Slot, VaultError> {
+    let suite = header.slots.first().map_or(Suite::Aes256Gcm, Slot::suite);
+    let bound = (&header.vault_id, header.flags, suite);
+    Slot::seal(new, id, bound, root, &*desk.random, WeakKdf::Refuse).map_err(refused)
+}
+
+/// The greater of what is stored, what is configured, and the floor: a weak header is never copied forward.
+fn raised(stored: Option<Params>, configured: Option<Params>) -> Params {
+    let mut cost = WRITE_FLOOR;
+    for other in stored.into_iter().chain(configured) {
+        (cost.m_kib, cost.t) = (cost.m_kib.max(other.m_kib), cost.t.max(other.t));
+    }
+    cost
+}
+
+fn replaced(header: &Header, slot: &Slot) -> Vec<Slot> {
+    header.slots.iter().map(|old| if old.id() == slot.id() { slot.clone() } else { old.clone() }).collect()
+}
+
+fn free_id(header: &Header) -> Result<u8, VaultError> {
+    let next = header.slots.iter().map(Slot::id).max().and_then(|id| id.checked_add(1));
+    let taken = |id: &u8| header.slots.iter().any(|slot| slot.id() == *id);
+    let free = (header.slots.len() < crate::keys::header::MAX_SLOTS)
+        .then(|| next.or_else(|| (0..=u8::MAX).find(|id| !taken(id))))
+        .flatten();
+    free.ok_or_else(|| VaultError::BadRequest("all slots are taken: remove one first".to_owned()))
+}
+
+pub(in crate::core::rotation) fn named(slot: &Slot) -> String {
+    format!("slot {} ({})", slot.id(), slot.label())
+}
+
+/// A slot as it is listed.
+pub(in crate::core) fn info(slot: &Slot) -> SlotInfo {
+    let (cost, set) = (slot.cost(), slot.share_set());
+    SlotInfo {
+        id: slot.id(),
+        kind: slot.type_name().to_owned(),
+        label: slot.label().to_owned(),
+        recovery: slot.is_recovery(),
+        survives_rekey: slot.reseals_absent(),
+        memory_mib: cost.map(|cost| cost.m_kib / 1024),
+        passes: cost.map(|cost| cost.t),
+        threshold: set.as_ref().map(|set| set.k),
+        total: set.as_ref().map(|set| set.n),
+        set: set.as_ref().map(|set| hex(set.set_id.get(..4).unwrap_or_default())),
+        replaces: sets::replaces(slot),
+    }
+}
+
+fn reply(slot: Option<&Slot>, made: &Made) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        slot: Option<SlotInfo>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovery_code: Option<&'a str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        shares: Vec<&'a str>,
+    }
+    let text =
+        |bytes: &'_ SecretBytes| std::str::from_utf8(bytes.reveal()).map(str::len).map_err(|_| VaultError::Internal);
+    for printed in made.recovery_code.iter().chain(&made.shares) {
+        text(printed)?;
+    }
+    let shown = |bytes| std::str::from_utf8(SecretBytes::reveal(bytes)).unwrap_or_default();
+    let body = Body {
+        slot: slot.map(info),
+        recovery_code: made.recovery_code.as_ref().map(shown),
+        shares: made.shares.iter().map(shown).collect(),
+    };
+    let bytes = serde_json::to_vec(&body).map_err(|_| VaultError::Internal)?;
+    Ok(Reply::data(Zeroizing::new(bytes)))
+}
+
+pub(in crate::core::rotation) fn bad<T>(text: impl Into<String>) -> Result<T, VaultError> {
+    Err(VaultError::BadRequest(text.into()))
+}
+
+/// What the caller learns of a slot that does not open. A wrong secret and a missing slot look alike.
+pub(in crate::core::rotation) fn refused(error: HeaderError) -> VaultError {
+    match error {
+        HeaderError::WrongSecret | HeaderError::NoSlotOfType => VaultError::WrongKey,
+        HeaderError::Share(error) => VaultError::BadRequest(error.to_string()),
+        HeaderError::Limit(_) | HeaderError::KeyFileSize | HeaderError::WeakKdf | HeaderError::KdfTooCostly(_) => {
+            VaultError::BadRequest(error.to_string())
+        }
+        HeaderError::Crypto(_) => VaultError::Internal,
+        error => {
+            tracing::error!(%error, "key slot");
+            VaultError::Integrity
+        }
+    }
+}

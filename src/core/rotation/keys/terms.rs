@@ -1,0 +1,380 @@
+//! Rotation of the data key: a new term at once, then every record under it, then the proof, then the old key goes.
+//!
+//! States: draining -> (deepening ->) proving -> drained -> done. Every transition is one commit with the run's entry.
+//! What is left to do is read off the records; the entry only says that it is wanted. So a run that was killed, or
+//! whose start was killed between header and entry, is found again at the next unseal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::barrier::{Depth, HeaderChange, MountId, Stale, TermStatus, Walk};
+use crate::keys::TermState;
+
+use super::keeper::{Desk, Outcome};
+use super::record::{self, Kind, Proof, Run, State};
+use crate::core::error::VaultError;
+use crate::core::pipeline::audited::Facts;
+use crate::core::request::Reply;
+use crate::core::routes::sys::rotation as wire;
+
+/// Records in one commit at full speed.
+const FULL_BATCH: usize = 2_048;
+/// Records in one commit when throttled: a write waits for one such commit at most.
+const SMALL_BATCH: usize = 64;
+/// Walks that may end with records left before somebody has to look.
+const MAX_PASSES: u32 = 3;
+/// Where the configuration of automatic rotation is kept.
+pub(in crate::core) const CONFIG: &str = "config/data-key";
+
+/// What can be asked.
+pub(in crate::core) enum TermOrder {
+    /// A new term.
+    Rotate {
+        /// New keys for all versions too.
+        deep: bool,
+        /// Not throttled.
+        full_speed: bool,
+    },
+    /// Stop for now.
+    Pause(String),
+    /// Go on, perhaps faster.
+    Resume { id: String, full_speed: Option<bool> },
+    /// Leave it as it is: both terms stay.
+    Abort(String),
+}
+
+/// What the thread remembers between steps; lost without harm.
+#[derive(Default)]
+pub(in crate::core) struct Background {
+    run: Option<Run>,
+    loaded: bool,
+    walk: Option<Walk>,
+    passes: u32,
+}
+
+impl Background {
+    /// Reads everything anew before the next step.
+    pub(in crate::core) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Carries an order out.
+pub(in crate::core) fn perform(
+    desk: &Desk,
+    background: &mut Background,
+    facts: &Arc<Facts>,
+    order: TermOrder,
+) -> Outcome {
+    background.forget();
+    let result = match order {
+        TermOrder::Rotate { deep, full_speed } => rotate(desk, facts, deep, full_speed),
+        TermOrder::Pause(id) => change(desk, facts, id, |run, now_ms| {
+            (run.paused, run.updated_ms) = (true, now_ms);
+            Ok(())
+        }),
+        TermOrder::Resume { id, full_speed } => change(desk, facts, id, move |run, now_ms| {
+            run.paused = false;
+            run.full_speed = full_speed.unwrap_or(run.full_speed);
+            if run.state == State::NeedsOperator {
+                run.advance(State::Draining, now_ms);
+            }
+            Ok(())
+        }),
+        TermOrder::Abort(id) => change(desk, facts, id, |run, now_ms| {
+            if run.kind == Kind::Compromised || run.state == State::Settling {
+                return Err(VaultError::BadRequest(
+                    "this rotation cannot be left half done: pause it, or let it end".to_owned(),
+                ));
+            }
+            run.advance(State::Aborted, now_ms);
+            run.note("abort", "both terms stay in the keyring; the next rotation takes the older one along");
+            Ok(())
+        }),
+    };
+    Outcome { result, audited: true }
+}
+
+/// Changes an open run of this machine.
+fn change(
+    desk: &Desk,
+    facts: &Arc<Facts>,
+    id: String,
+    edit: impl FnOnce(&mut Run, u64) -> Result<(), VaultError> + Send + 'static,
+) -> Result<Reply, VaultError> {
+    desk.records(facts, move |tx, now_ms| {
+        let mut run = record::one(&tx.view(MountId::ROTATION), &id)?;
+        if run.state.ended() {
+            return Err(VaultError::BadRequest("this rotation has ended".to_owned()));
+        }
+        edit(&mut run, now_ms)?;
+        run.put(tx)?;
+        wire::reply(&run)
+    })
+}
+
+/// Makes a new term, and a run that takes all older ones along. A run that is under way is continued with the new aim.
+fn rotate(desk: &Desk, facts: &Arc<Facts>, deep: bool, full_speed: bool) -> Result<Reply, VaultError> {
+    let random = Arc::clone(&desk.random);
+    let barrier = Arc::clone(&desk.barrier);
+    desk.alone(facts, move |group, now_ms| {
+        group.change_header(HeaderChange {
+            keyring: Some(Box::new(move |keyring, random| {
+                keyring.add_term(random, now_ms, false)?;
+                Ok(())
+            })),
+            ..HeaderChange::default()
+        })?;
+        // The terms of before: the new one is not in force yet.
+        let terms = barrier.terms();
+        let generation = group.generation();
+        group.run(|tx| {
+            let mut run = match open_run(&record::all(&tx.view(MountId::ROTATION))?) {
+                Some(run) => run,
+                None => Run::new(&*random, Kind::DataKey, String::new(), State::Draining, now_ms)?,
+            };
+            aim(&mut run, &terms, None);
+            run.full_speed |= full_speed;
+            if deep {
+                run.values_before = Some(generation);
+            }
+            run.advance(State::Draining, now_ms);
+            run.put(tx)?;
+            wire::reply(&run)
+        })
+    })
+}
+
+/// Points a run at all terms that are not destroyed, but for the one that seals (`active`, or none of `terms`).
+pub(in crate::core) fn aim(run: &mut Run, terms: &[TermStatus], active: Option<u32>) {
+    let old = terms.iter().filter(|term| term.state != TermState::Destroyed && Some(term.term) != active);
+    (run.terms, run.total) = (Vec::new(), run.done);
+    for term in old {
+        run.terms.push(term.term);
+        run.total = run.total.saturating_add(term.live);
+    }
+    let names: Vec<String> = run.terms.iter().map(|term| format!("term {term}")).collect();
+    run.target = names.join(", ");
+}
+
+/// The one run that this machine works on.
+pub(in crate::core) fn open_run(runs: &[Run]) -> Option<Run> {
+    let mine = |run: &&Run| !run.state.ended() && matches!(run.kind, Kind::DataKey | Kind::Compromised | Kind::Rekey);
+    runs.iter().rev().find(mine).cloned()
+}
+
+/// One step in the background. `Some` is how long to wait before the next; `None` means that there is nothing to do.
+///
+/// # Errors
+/// Those of the commits; the next step tries again.
+pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, VaultError> {
+    if desk.barrier.integrity_sets() > 1 {
+        background.forget();
+        super::rekey::settle(desk)?;
+        return Ok(Some(Duration::ZERO));
+    }
+    if !background.loaded {
+        background.run = open_run(&record::all(&desk.barrier.view(MountId::ROTATION))?);
+        background.loaded = true;
+    }
+    let Some(run) = background.run.clone() else {
+        return adopt(desk, background);
+    };
+    if run.paused || run.state == State::NeedsOperator {
+        return Ok(None);
+    }
+    let next = match run.state {
+        State::Draining => reseal(desk, background, run, Depth::Records),
+        State::Deepening => {
+            let before = run.values_before.unwrap_or(0);
+            reseal(desk, background, run, Depth::Values { before })
+        }
+        State::Proving => prove(desk, background, run),
+        State::Drained => destroy(desk, background, run),
+        // The integrity sets are settled: the entry was written and the next one was not.
+        State::Settling => {
+            background.forget();
+            super::rekey::settled(desk, run).map(|()| Duration::ZERO)
+        }
+        _ => return Ok(None),
+    };
+    next.map(Some).inspect_err(|_| background.forget())
+}
+
+/// Starts what nobody has started: a term whose header was written and whose entry was not, or a rotation that is due.
+fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, VaultError> {
+    let (terms, active) = (desk.barrier.terms(), desk.barrier.key_status());
+    let older = |term: &&TermStatus| matches!(term.state, TermState::DecryptOnly | TermState::Compromised);
+    let left = if terms.iter().any(|term| older(&term)) {
+        let runs = record::all(&desk.barrier.view(MountId::ROTATION))?;
+        let given_up = |term: u32| runs.iter().any(|run| run.state == State::Aborted && run.terms.contains(&term));
+        terms.iter().filter(older).any(|term| !given_up(term.term))
+    } else {
+        // The usual case, once a second: no entry is opened for it.
+        false
+    };
+    if left {
+        let facts = desk.own("sys/rotate", "data key: an interrupted rotation goes on".to_owned())?;
+        let random = Arc::clone(&desk.random);
+        background.forget();
+        desk.records(&facts, move |tx, now_ms| {
+            let mut run = Run::new(&*random, Kind::DataKey, String::new(), State::Draining, now_ms)?;
+            aim(&mut run, &terms, Some(active.term));
+            run.put(tx)?;
+            Ok(Reply::none())
+        })?;
+        return Ok(Some(Duration::ZERO));
+    }
+    let config = wire::config(&desk.barrier.view(MountId::ROTATION))?;
+    let age_ms = desk.clock.now_ms().saturating_sub(active.created_ms);
+    let aged = config.interval_s > 0 && age_ms >= config.interval_s.saturating_mul(1_000);
+    if config.enabled && (aged || active.seals >= config.max_operations) {
+        let why = if aged { "its age" } else { "its use" };
+        let facts = desk.own("sys/rotate", format!("data key: automatic, because of {why}"))?;
+        background.forget();
+        rotate(desk, &facts, false, false)?;
+        return Ok(Some(Duration::ZERO));
+    }
+    Ok(None)
+}
+
+/// The next batch, or the end of the walk.
+fn reseal(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) -> Result<Duration, VaultError> {
+    let batch = if run.full_speed { FULL_BATCH } else { SMALL_BATCH };
+    let walk = background.walk.get_or_insert_with(|| Walk::new(depth, desk.mounts()));
+    let found = walk.next(&desk.barrier, batch)?;
+    if found.is_empty() {
+        return walked(desk, background, run, depth);
+    }
+    let count = found.len();
+    let facts = desk.own(&path(&run), format!("{}: {count} records of {}", state_name(&run), run.target))?;
+    let own = run.clone();
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    desk.records(&facts, move |tx, now_ms| {
+        let mut run = own;
+        let mut done = 0u64;
+        for stale in &found {
+            done = done.saturating_add(tx.reseal(stale)?);
+        }
+        drop::<Vec<Stale>>(found);
+        run.done = run.done.saturating_add(done);
+        run.total = run.total.max(run.done);
+        run.updated_ms = now_ms;
+        run.put(tx)?;
+        let _ = sender.send(done);
+        Ok(Reply::none())
+    })?;
+    run.done = run.done.saturating_add(receiver.try_recv().unwrap_or(0));
+    run.total = run.total.max(run.done);
+    let full_speed = run.full_speed;
+    background.run = Some(run);
+    let rate = desk.settings.rewrap_per_second.max(1);
+    let pause_us = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(1_000_000) / rate;
+    Ok(if full_speed { Duration::ZERO } else { Duration::from_micros(pause_us) })
+}
+
+/// The walk has ended: is anything left?
+fn walked(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) -> Result<Duration, VaultError> {
+    background.walk = None;
+    let left: u64 = live(desk, &run);
+    let state = match depth {
+        Depth::Records if left > 0 => {
+            background.passes += 1;
+            if background.passes < MAX_PASSES {
+                return Ok(Duration::from_millis(50));
+            }
+            run.advance(State::NeedsOperator, desk.clock.now_ms());
+            run.error = Some(format!(
+                "{left} records are under no mount that exists: check the store, then resume the rotation"
+            ));
+            return write(desk, background, run);
+        }
+        Depth::Records if run.values_before.is_some() => State::Deepening,
+        _ => State::Proving,
+    };
+    run.advance(state, desk.clock.now_ms());
+    write(desk, background, run)
+}
+
+fn live(desk: &Desk, run: &Run) -> u64 {
+    desk.barrier.terms().iter().filter(|term| run.terms.contains(&term.term)).map(|term| term.live).sum()
+}
+
+/// Opens every record in pieces; then, at one generation, reads the head of each.
+fn prove(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration, VaultError> {
+    let walk = background.walk.get_or_insert_with(|| Walk::new(Depth::Check, desk.mounts()));
+    if walk.advance(&desk.barrier)? {
+        return Ok(Duration::ZERO);
+    }
+    let opened = walk.seen();
+    background.walk = None;
+    let facts = desk.own(&path(&run), format!("proving that nothing is under {}", run.target))?;
+    desk.alone(&facts, move |group, now_ms| {
+        let mut run = run;
+        run.proofs.clear();
+        for term in &run.terms {
+            let drained = group.prove_drained(*term)?;
+            let (generation, records) = (drained.generation, drained.records);
+            run.proofs.push(Proof { term: *term, generation, records, opened });
+        }
+        run.advance(State::Drained, now_ms);
+        group.run(|tx| run.put(tx))?;
+        Ok(Reply::none())
+    })?;
+    background.forget();
+    Ok(Duration::ZERO)
+}
+
+/// Puts the proof into the audit log, under a signed checkpoint, and then destroys the old keys.
+fn destroy(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration, VaultError> {
+    for Proof { term, generation, records, opened } in &run.proofs {
+        let text =
+            format!("proof: term {term} drained at generation {generation}, {records} compared, {opened} opened");
+        let facts = desk.own(&path(&run), text)?;
+        let run = run.clone();
+        desk.records(&facts, move |tx, _| run.put(tx).map(|()| Reply::none()))?;
+    }
+    desk.checkpoint()?;
+    let facts = desk.own(&path(&run), format!("destroying {}", run.target))?;
+    desk.alone(&facts, move |group, now_ms| {
+        let mut run = run;
+        let terms = run.terms.clone();
+        // Again, at the generation of the destruction itself: nothing may hang on what an earlier process saw.
+        for term in &terms {
+            group.prove_drained(*term)?;
+        }
+        group.change_header(HeaderChange {
+            keyring: Some(Box::new(move |keyring, _| {
+                for term in &terms {
+                    keyring.destroy_term(*term);
+                }
+                Ok(())
+            })),
+            ..HeaderChange::default()
+        })?;
+        run.note("destroy", format!("the keys of {} are gone from header and memory", run.target));
+        run.advance(State::Done, now_ms);
+        group.run(|tx| run.put(tx))?;
+        Ok(Reply::none())
+    })?;
+    background.forget();
+    Ok(Duration::ZERO)
+}
+
+/// Writes a transition of the run.
+fn write(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration, VaultError> {
+    let facts = desk.own(&path(&run), format!("{} is {}", run.target, state_name(&run)))?;
+    let entry = run.clone();
+    desk.records(&facts, move |tx, _| entry.put(tx).map(|()| Reply::none()))?;
+    background.run = Some(run);
+    Ok(Duration::ZERO)
+}
+
+/// Where a run is shown.
+pub(in crate::core) fn path(run: &Run) -> String {
+    format!("sys/strongroom/rotations/{}", run.id)
+}
+
+fn state_name(run: &Run) -> String {
+    serde_json::to_string(&run.state).unwrap_or_default().trim_matches('"').to_owned()
+}

@@ -1,0 +1,98 @@
+//! The handle of a thread that carries out one order after the other, and what orders travel in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::keeper::Order;
+use crate::core::error::VaultError;
+use crate::core::pipeline::audited::Facts;
+use crate::core::request::Reply;
+
+/// An order on its way. Secrets inside are wiped with it.
+pub(in crate::core) struct Errand<O = Order> {
+    pub facts: Arc<Facts>,
+    pub order: O,
+    pub answer: oneshot::Sender<Result<Reply, VaultError>>,
+}
+
+/// What such a thread waits for.
+pub(in crate::core::rotation) enum Message<O, N> {
+    Do(Box<Errand<O>>),
+    /// What the thread's own helpers tell it.
+    Note(N),
+    Stop,
+}
+
+/// How a thread is started.
+pub(in crate::core::rotation) struct Post {
+    /// Its name.
+    pub name: &'static str,
+    /// Messages that may wait.
+    pub room: usize,
+    /// The refusal when too many wait.
+    pub busy: &'static str,
+    /// Set when it is to end.
+    pub stopping: Arc<AtomicBool>,
+}
+
+/// Handle of a thread that takes orders `O`, and from its own helpers notes `N`.
+pub(in crate::core) struct Worker<O, N> {
+    queue: SyncSender<Message<O, N>>,
+    busy: &'static str,
+    stopping: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl<O: Send + 'static, N: Send + 'static> Worker<O, N> {
+    /// Starts the thread; `serve` gets the queue's end, and its beginning for the helpers.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] when the system gives no thread.
+    pub(in crate::core::rotation) fn start(
+        post: Post,
+        serve: impl FnOnce(&Receiver<Message<O, N>>, SyncSender<Message<O, N>>) + Send + 'static,
+    ) -> Result<Self, VaultError> {
+        let Post { name, room, busy, stopping } = post;
+        let (queue, waiting) = sync_channel(room);
+        let own = queue.clone();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || serve(&waiting, own))
+            .map_err(|_| VaultError::Unavailable("no thread for rotations"))?;
+        Ok(Self { queue, busy, stopping, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Queues an order.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] when too many wait; [`VaultError::Sealed`] when the thread has ended.
+    pub(in crate::core) fn submit(&self, errand: Errand<O>) -> Result<(), VaultError> {
+        self.queue.try_send(Message::Do(Box::new(errand))).map_err(|error| match error {
+            TrySendError::Full(_) => VaultError::Unavailable(self.busy),
+            TrySendError::Disconnected(_) => VaultError::Sealed,
+        })
+    }
+
+    /// Ends the thread after the step that it is in, and waits for that.
+    pub(in crate::core) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let Some(thread) = self.thread.lock().take() else { return };
+        let _ = self.queue.try_send(Message::Stop);
+        if thread.join().is_err() {
+            tracing::error!("a thread for rotations ended by a panic");
+        }
+    }
+}
+
+impl<O, N> Drop for Worker<O, N> {
+    /// Only tells the thread: it may be waiting for the thread that drops this.
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let _ = self.queue.try_send(Message::Stop);
+    }
+}

@@ -1,0 +1,100 @@
+//! What a rotation reads and writes of the secret itself: keys of one version.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use crate::api::json::{Limits, Object};
+use crate::api::path::Path;
+use crate::api::secret::SecretText;
+use crate::barrier::{Tx, View};
+use crate::connect::Credential;
+use crate::engine::{self, Operation, ReplyStatus};
+
+use super::record::ValueRow;
+use crate::core::error::VaultError;
+use crate::core::state::mount::Mount;
+use crate::core::state::snapshot::Snapshot;
+
+/// Mount and path below it of a secret's full path.
+pub(super) fn place(snapshot: &Snapshot, full: &str) -> Result<(Arc<Mount>, Path), VaultError> {
+    let unknown = || VaultError::BadRequest(format!("{full} is no path of a mounted secrets engine"));
+    let path = Path::parse(full).map_err(|_| unknown())?;
+    let (mount, relative) = snapshot.mounts.route(&path).ok_or_else(unknown)?;
+    Ok((Arc::clone(mount), relative))
+}
+
+/// Login and value of one version; the current one without a number.
+pub(super) fn credential(
+    view: &View<'_>,
+    relative: &Path,
+    version: Option<u64>,
+    row: &ValueRow,
+) -> Result<Option<Credential>, VaultError> {
+    let user = match &row.policy.user_key {
+        Some(key) => field(view, relative, version, key)?.map(|text| text.reveal().to_owned()).unwrap_or_default(),
+        None => String::new(),
+    };
+    Ok(field(view, relative, version, &row.key)?.map(|secret| Credential { user, secret }))
+}
+
+/// One key of one version of a secret; `None` when it is not there or no text.
+pub(super) fn field(
+    view: &View<'_>,
+    relative: &Path,
+    version: Option<u64>,
+    key: &str,
+) -> Result<Option<SecretText>, VaultError> {
+    let Some(node) = view.node(relative.as_str())? else { return Ok(None) };
+    let Some(meta) = node.meta.as_ref() else { return Ok(None) };
+    let number = version.unwrap_or(meta.current);
+    if meta.versions.iter().any(|version| version.version == number && version.deleted_ms != 0) {
+        return Ok(None);
+    }
+    let Some(value) = view.value(relative.as_str(), &node, number)? else { return Ok(None) };
+    let object = Object::parse(value.reveal()).map_err(|_| VaultError::Integrity)?;
+    Ok(object.get(key).and_then(|raw: &RawValue| serde_json::from_str(raw.get()).ok()))
+}
+
+/// Replaces some keys of a secret by a new version, made from the current one; makes the secret if there is none. Returns
+/// the number of the version before, 0 if there was none, and of the new one.
+pub(super) fn write(
+    tx: &mut Tx<'_>,
+    mount: &Mount,
+    relative: &Path,
+    fields: &[(String, SecretText)],
+    now_ms: u64,
+) -> Result<(u64, u64), VaultError> {
+    let node = tx.secret(mount.id, relative.as_str())?;
+    let current = node.as_ref().and_then(|node| node.meta.as_ref()).map_or(0, |meta| meta.current);
+    let mut body = Zeroizing::new(Vec::with_capacity(256));
+    body.extend_from_slice(format!("{{\"options\":{{\"cas\":{current}}},\"data\":{{").as_bytes());
+    for (at, (name, value)) in fields.iter().enumerate() {
+        if at > 0 {
+            body.push(b',');
+        }
+        quote(&mut body, name)?;
+        body.push(b':');
+        quote(&mut body, value.reveal())?;
+    }
+    body.extend_from_slice(b"}}");
+    let operation = if current == 0 { Operation::Write } else { Operation::Patch };
+    let path = Path::parse(&format!("data/{}", relative.as_str())).map_err(|_| VaultError::Internal)?;
+    let body = engine::Body::from_json(body, &Limits::default()).map_err(|_| VaultError::Internal)?;
+    let reply =
+        mount.engine.write(tx, mount.id, &engine::Request { operation, path, body, if_none_match: None }, now_ms)?;
+    if reply.status == ReplyStatus::NotFoundWithBody {
+        return Err(VaultError::BadRequest(
+            "the current version is deleted: undelete it or write a new one".to_owned(),
+        ));
+    }
+    let data = reply.data.ok_or(VaultError::Internal)?;
+    let object = Object::parse(&data).map_err(|_| VaultError::Internal)?;
+    let version = object.get("version").and_then(|raw| serde_json::from_str(raw.get()).ok());
+    Ok((current, version.ok_or(VaultError::Internal)?))
+}
+
+fn quote(out: &mut Vec<u8>, text: &str) -> Result<(), VaultError> {
+    serde_json::to_writer(out, text).map_err(|_| VaultError::Internal)
+}

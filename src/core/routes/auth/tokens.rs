@@ -1,0 +1,211 @@
+//! `auth/token`: making, looking up, renewing and revoking tokens.
+
+use crate::api::secret::SecretText;
+use crate::auth::token::{
+    AccessorBody, CreateBody, Creator, Issued, Limits, RenewBody, Renewed, TokenBody, TokenError, TokenId, TokenRecord,
+    accessor, auth_json, create as make, generate, lookup_json, renew as renewed,
+};
+use crate::barrier::{MountId, Tx};
+use crate::engine::{Reply, ReplyStatus};
+use crate::policy::{Ask, Capability, Decision};
+
+use super::{no_random, token_refused};
+use crate::core::commit::committer::Done;
+use crate::core::decide::subject::Subject;
+use crate::core::error::VaultError;
+use crate::core::routes::sys::{Change, Inquiry, keys_of};
+use crate::core::state::tokens::{self, Held};
+
+/// Most records removed by one `tidy`: other changes wait for it.
+const MAX_TIDIED: usize = 10_000;
+/// Where a token comes from that a role gave.
+pub(super) const LOGIN: &str = "auth/cert/login";
+
+/// Writes a new token and answers with it.
+pub(super) fn give(tx: &mut Tx<'_>, change: &Change<'_>, issued: Issued) -> Result<Done, VaultError> {
+    let Issued { record, warnings } = issued;
+    change.snapshot.tokens.make_room(&record.identity, parent(change), change.now_ms)?;
+    let text = generate(&**change.random).map_err(no_random)?;
+    let id = TokenId::of(text.reveal()).ok_or(VaultError::Internal)?;
+    let touched = tokens::put(tx, &change.snapshot.tokens, id, &record, change.now_ms)?;
+    let reply = Reply { warnings, ..Reply::auth(auth_json(&record, Some(&text), change.now_ms)) };
+    Ok(Done::touching(reply, touched))
+}
+
+fn parent<'a>(change: &Change<'a>) -> Option<&'a TokenRecord> {
+    change.subject.token.as_ref().map(|token| &*token.record)
+}
+
+pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let body = CreateBody::parse(&change.body.object()?).map_err(token_refused)?;
+    child(tx, change, body, "auth/token/create")
+}
+
+pub(super) fn create_orphan(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let body = CreateBody::parse(&change.body.object()?).map_err(token_refused)?;
+    child(tx, change, CreateBody { no_parent: true, ..body }, "auth/token/create-orphan")
+}
+
+fn child(tx: &mut Tx<'_>, change: &Change<'_>, body: CreateBody, path: &str) -> Result<Done, VaultError> {
+    let own = &change.subject.policies;
+    // A token gives nothing that its identity does not have, so that not even sudo could make one with more.
+    if body.policies.iter().flatten().any(|name| !own.contains(name)) {
+        return Err(token_refused(TokenError::NotSubset));
+    }
+    if let Some(token) = &change.subject.token {
+        // The index shows the published state; this request may wait behind the revocation of its token.
+        tokens::read(&tx.view(MountId::TOKENS), token.id)?.ok_or(VaultError::Forbidden)?;
+    }
+    let creator =
+        Creator { identity: &change.caller.identity, policies: own, sudo: has_sudo(change), parent: parent(change) };
+    let accessor = accessor(&**change.random).map_err(no_random)?;
+    let mut issued = make(&body, &creator, accessor, &Limits::default(), change.now_ms).map_err(token_refused)?;
+    issued.record.policies.retain(|name| own.contains(name));
+    path.clone_into(&mut issued.record.path);
+    // A token is worth what its role is worth today, and so is one that was made out of it.
+    issued.record.role = parent(change).and_then(|parent| parent.role.clone());
+    give(tx, change, issued)
+}
+
+fn has_sudo(change: &Change<'_>) -> bool {
+    let ask = Ask { path: change.path, capability: Capability::Update, sudo: true, parameters: None, wrap_ttl: None };
+    matches!(change.subject.decide(&ask), Decision::Allow { .. })
+}
+
+/// The token of the request.
+fn own(subject: &Subject) -> Result<&Held, VaultError> {
+    let missing = || VaultError::BadRequest("missing client token: the certificate alone was shown".to_owned());
+    subject.token.as_ref().ok_or_else(missing)
+}
+
+fn unknown_accessor() -> VaultError {
+    VaultError::BadRequest("invalid accessor".to_owned())
+}
+
+pub(super) fn lookup_self(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    let token = own(inquiry.subject)?;
+    Ok(Reply::data(lookup_json(&token.record, inquiry.caller.token.as_deref(), inquiry.now_ms)))
+}
+
+pub(super) fn lookup(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    let TokenBody { token: text } = TokenBody::parse(&inquiry.body.object()?).map_err(token_refused)?;
+    let tokens = &inquiry.snapshot.tokens;
+    let found = tokens.by_text(&text).filter(|found| tokens.is_alive(&found.record, inquiry.now_ms));
+    let found = found.ok_or(VaultError::Forbidden)?;
+    Ok(Reply::data(lookup_json(&found.record, Some(&text), inquiry.now_ms)))
+}
+
+pub(super) fn lookup_accessor(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    let AccessorBody { accessor } = AccessorBody::parse(&inquiry.body.object()?).map_err(token_refused)?;
+    let tokens = &inquiry.snapshot.tokens;
+    let found = tokens.by_accessor(&accessor).filter(|found| tokens.is_alive(&found.record, inquiry.now_ms));
+    Ok(Reply::data(lookup_json(&found.ok_or_else(unknown_accessor)?.record, None, inquiry.now_ms)))
+}
+
+pub(super) fn accessors(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    keys_of(&inquiry.snapshot.tokens.accessors(inquiry.now_ms))
+}
+
+pub(super) fn renew_self(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let body = RenewBody::of_self(&change.body.object()?).map_err(token_refused)?;
+    let token = own(change.subject)?.clone();
+    prolong(tx, change, &token, change.caller.token.as_deref(), body.increment_s)
+}
+
+pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let body = RenewBody::of_token(&change.body.object()?).map_err(token_refused)?;
+    let text = body.token.ok_or(VaultError::Internal)?;
+    let token = change.snapshot.tokens.by_text(&text).ok_or(VaultError::Forbidden)?;
+    prolong(tx, change, &token, Some(&text), body.increment_s)
+}
+
+pub(super) fn renew_accessor(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let body = RenewBody::of_accessor(&change.body.object()?).map_err(token_refused)?;
+    let accessor = body.accessor.ok_or(VaultError::Internal)?;
+    let token = change.snapshot.tokens.by_accessor(&accessor).ok_or_else(unknown_accessor)?;
+    prolong(tx, change, &token, None, body.increment_s)
+}
+
+fn prolong(
+    tx: &mut Tx<'_>,
+    change: &Change<'_>,
+    token: &Held,
+    text: Option<&SecretText>,
+    increment_s: u64,
+) -> Result<Done, VaultError> {
+    let known = &change.snapshot.tokens;
+    let record = tokens::read(&tx.view(MountId::TOKENS), token.id)?.ok_or(VaultError::Forbidden)?;
+    let begun = own(change.subject).is_ok_and(|own| own.id == token.id);
+    if record.uses_left == Some(0) && begun {
+        return Err(VaultError::BadRequest("the last use of this token has begun".to_owned()));
+    }
+    if !known.is_alive(&record, change.now_ms) {
+        return Err(VaultError::Forbidden);
+    }
+    if let Some(name) = &record.role
+        // One that was made out of it has other policies by right, whether it has a parent or not.
+        && record.path == LOGIN
+        && !change.snapshot.roles.get(name).is_some_and(|role| role.still_gives(&record.policies))
+    {
+        return Err(VaultError::BadRequest("the role of this token has changed: log in again".to_owned()));
+    }
+    let Renewed { record, warnings } =
+        renewed(&record, increment_s, &Limits::default(), change.now_ms).map_err(token_refused)?;
+    let touched = tokens::put(tx, known, token.id, &record, change.now_ms)?;
+    let reply = Reply { warnings, ..Reply::auth(auth_json(&record, text, change.now_ms)) };
+    Ok(Done::touching(reply, touched))
+}
+
+pub(super) fn revoke_self(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    end(tx, change, own(change.subject)?)
+}
+
+pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let TokenBody { token } = TokenBody::parse(&change.body.object()?).map_err(token_refused)?;
+    match change.snapshot.tokens.by_text(&token) {
+        Some(token) => end(tx, change, &token),
+        // As in Vault: it is gone, which is what was asked for.
+        None => Ok(Done::of(Reply::none())),
+    }
+}
+
+pub(super) fn revoke_accessor(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let AccessorBody { accessor } = AccessorBody::parse(&change.body.object()?).map_err(token_refused)?;
+    let token = change.snapshot.tokens.by_accessor(&accessor).ok_or_else(unknown_accessor)?;
+    end(tx, change, &token)
+}
+
+/// Ends a token, and no other: what was made out of it is nobody's child from now on.
+pub(super) fn revoke_orphan(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let TokenBody { token } = TokenBody::parse(&change.body.object()?).map_err(token_refused)?;
+    let known = &change.snapshot.tokens;
+    // As in Vault, unlike `revoke`: somebody counts on the children of this very token.
+    let token = known.by_text(&token).filter(|token| known.is_alive(&token.record, change.now_ms));
+    let token = token.ok_or_else(|| VaultError::BadRequest("token to revoke not found".to_owned()))?;
+    let mut touched = tokens::remove(tx, &[token.id])?;
+    for id in known.children(&token.record.identity, &token.record.accessor) {
+        // Out of the store: it may have been used or renewed since the index was made.
+        let Some(mut child) = tokens::read(&tx.view(MountId::TOKENS), id)? else { continue };
+        child.parent = None;
+        touched.extend(tokens::put(tx, known, id, &child, change.now_ms)?);
+    }
+    Ok(Done::touching(Reply::none(), touched))
+}
+
+/// Removes the records of tokens that have ended. They count for nothing already; this makes room.
+pub(super) fn tidy(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let (ended, all) = change.snapshot.tokens.ended(MAX_TIDIED, change.now_ms);
+    let touched = tokens::remove(tx, &ended)?;
+    let mut reply = Reply { status: ReplyStatus::Accepted, ..Reply::none() };
+    if all > ended.len() {
+        reply.warnings.push(format!("{} tokens that have ended are left: tidy again", all - ended.len()));
+    }
+    Ok(Done::touching(reply, touched))
+}
+
+/// Ends a token and all that descend from it. One that is being made out of it in the same commit dies for want of a
+/// parent.
+fn end(tx: &mut Tx<'_>, change: &Change<'_>, token: &Held) -> Result<Done, VaultError> {
+    let touched = tokens::remove(tx, &change.snapshot.tokens.family(token))?;
+    Ok(Done::touching(Reply::none(), touched))
+}

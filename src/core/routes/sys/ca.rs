@@ -1,0 +1,365 @@
+//! `sys/strongroom/ca`: the authorities, and the way from one to the next without a refused request.
+//!
+//! Each step looks at facts first. What clients trust is known from the bundle id that they send with every request, and
+//! what an authority still vouches for is counted in the ledger; who holds a step up is named.
+
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::Serialize;
+
+use crate::api::spiffe::SpiffeId;
+use crate::api::sys::CertificateReply;
+use crate::api::time::rfc3339_nano;
+use crate::barrier::{MountId, Tx};
+use crate::crypto::random::Random;
+use crate::engine::Reply;
+use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId, Revocation};
+
+use super::certificates::{required, seconds};
+use super::{Change, Inquiry, data, enrollments, flag_field, only_fields};
+use crate::core::certificates::issue::{self, Order, Remark, refusal};
+use crate::core::commit::committer::Done;
+use crate::core::error::VaultError;
+use crate::core::state::authorities::{self, Authorities, AuthorityFacts, AuthorityRecord, Stage};
+use crate::core::state::identity::{self, OUTSIDE};
+use crate::core::state::ledger::How;
+use crate::core::state::mount::hex;
+use crate::core::state::snapshot::{Snapshot, Touch};
+use crate::core::{Caller, Live, Origin, Settings};
+
+/// Names shown of those who hold a step up.
+const MAX_NAMED: usize = 20;
+/// An identity that was not seen for this long does not hold up a rotation: its certificates have ended or will, and it
+/// gets today's bundle with the next one.
+const FORGOTTEN_MS: u64 = 7 * 86_400_000;
+/// Time until the next revocation list, milliseconds.
+const CRL_LIFE_MS: u64 = 3_600_000;
+
+/// What clients shall trust, and where each authority stands. Public to every peer.
+pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        id: String,
+        state: &'a str,
+        tainted: bool,
+        created: String,
+        changed: String,
+        not_after: String,
+    }
+    #[derive(Serialize)]
+    struct Ca<'a> {
+        bundle: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        server_ca: String,
+        id: String,
+        renew: bool,
+        authorities: Vec<Shown<'a>>,
+    }
+    let known = &inquiry.snapshot.authorities;
+    let shown = |facts: &AuthorityFacts| Shown {
+        id: facts.id.hex(),
+        state: facts.record.stage.as_str(),
+        tainted: facts.record.tainted,
+        created: rfc3339_nano(facts.record.created_ms),
+        changed: rfc3339_nano(facts.record.changed_ms),
+        not_after: rfc3339_nano(facts.not_after_ms),
+    };
+    // Of the one that signs, a renewal would end where it began, again and again.
+    let moves_on = |own: &AuthorityFacts| own.record.tainted && own.record.stage != Stage::Active;
+    let bundle = inquiry.snapshot.bundle();
+    data(&Ca {
+        bundle: bundle.pem,
+        server_ca: bundle.server_pem,
+        id: hex(&bundle.id),
+        renew: matches!(inquiry.caller.origin, Origin::Own(id) if known.get(id).is_some_and(moves_on)),
+        authorities: known.0.iter().map(shown).collect(),
+    })
+}
+
+/// Who would be cut off by the next step, by name.
+pub(super) fn stragglers(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Stragglers {
+        bundle: String,
+        identities: Vec<String>,
+    }
+    let identities = behind(inquiry.snapshot, &inquiry.live.sightings, inquiry.now_ms);
+    data(&Stragglers { bundle: hex(&inquiry.snapshot.bundle().id), identities })
+}
+
+/// Makes the next authority: `{ttl?}`.
+pub(super) fn prepare(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let object = change.body.object()?;
+    only_fields(&object, &["ttl"])?;
+    let life_s = seconds(&object, "ttl")?.unwrap_or(AUTHORITY_LIFE_S);
+    let known = authorities::current(tx, &change.caller.origin)?;
+    if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
+        return Err(bad("an authority is prepared already: activate or remove it first"));
+    }
+    let world = World { snapshot: change.snapshot, settings: change.settings, random: change.random };
+    let id = create(tx, &known, &world, life_s, Stage::Prepared, change.now_ms)?;
+    Ok(Done::touching(named(id)?, vec![Touch::Authorities]))
+}
+
+/// Begins an authority under an outside root: gives `{csr}` for its owner to sign.
+pub(super) fn request(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    #[derive(Serialize)]
+    struct Csr {
+        csr: String,
+    }
+    only_fields(&change.body.object()?, &[])?;
+    authorities::current(tx, &change.caller.origin)?;
+    let csr = authorities::request(tx, &change.settings.trust_domain, &**change.random)?;
+    Ok(Done::of(data(&Csr { csr })?))
+}
+
+/// Takes what the owner of the outside root made of the request: `{chain}`, the authority's certificate first, the root
+/// last. The authority is prepared then, like one of our own making.
+pub(super) fn import(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let object = change.body.object()?;
+    only_fields(&object, &["chain"])?;
+    let known = authorities::current(tx, &change.caller.origin)?;
+    if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
+        return Err(bad("an authority is prepared already: activate or remove it first"));
+    }
+    authorities::forget_old(tx, &known, change.now_ms)?;
+    let chain = required(&object, "chain")?;
+    let id = authorities::import(tx, &known, &change.settings.trust_domain, &chain, change.now_ms)?;
+    Ok(Done::touching(named(id)?, vec![Touch::Authorities]))
+}
+
+/// One step of one authority: `ca/<id>/<trust|activate|remove|taint|revoke>`, `{force?}`.
+pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let object = change.body.object()?;
+    only_fields(&object, &["force"])?;
+    let force = flag_field(&object, "force")?;
+    let (id, verb) = change.tail.split_once('/').ok_or(VaultError::NotFound)?;
+    let id = AuthorityId::parse(id).ok_or(VaultError::NotFound)?;
+    let known = authorities::current(tx, &change.caller.origin)?;
+    // Who has the bundle and who holds a certificate is counted on what is published.
+    if known != change.snapshot.authorities {
+        return Err(VaultError::Unavailable("the authorities have just changed, look at them and try again"));
+    }
+    let facts = known.get(id).ok_or(VaultError::NotFound)?;
+    let (stage, tainted) = (facts.record.stage, facts.record.tainted);
+    let wrong = || bad(&format!("an authority that is {} cannot do this step", stage.as_str()));
+    let (next, tainted) = match (verb, stage) {
+        ("trust", Stage::Prepared) => {
+            everybody_has_the_bundle(change, force)?;
+            (Stage::Trusted, tainted)
+        }
+        ("activate", Stage::Trusted) => {
+            everybody_has_the_bundle(change, force)?;
+            if let Some(active) = known.active() {
+                nobody_waits_with_a_string(tx, change, active.id, force)?;
+                let tainted = active.record.tainted;
+                authorities::advance(tx, active.id, Stage::Retiring, tainted, change.now_ms)?;
+            }
+            (Stage::Active, tainted)
+        }
+        ("remove", Stage::Prepared | Stage::Trusted) => (Stage::Removed, tainted),
+        ("remove", Stage::Retiring) => {
+            let holders = change.snapshot.holders(Some(id), change.now_ms);
+            if !holders.is_empty() && !force {
+                let names: Vec<String> = holders.into_iter().collect();
+                return Err(held_up("certificates of this authority are in use", &names));
+            }
+            (Stage::Removed, tainted)
+        }
+        ("taint", Stage::Trusted | Stage::Active | Stage::Retiring) => (stage, true),
+        ("revoke", Stage::Active) => {
+            return Err(bad("this authority signs: activate another one first, or use ca/compromise"));
+        }
+        ("revoke", Stage::Prepared | Stage::Trusted | Stage::Retiring) => {
+            if change.caller.origin == Origin::Own(id) {
+                return Err(bad("your own certificate is of this authority: renew it first"));
+            }
+            (Stage::Revoked, tainted)
+        }
+        ("trust" | "activate" | "remove" | "taint" | "revoke", _) => return Err(wrong()),
+        _ => return Err(VaultError::NotFound),
+    };
+    authorities::advance(tx, id, next, tainted, change.now_ms)?;
+    let remarks = (verb == "revoke").then_some(Remark::Alarm("authority-revoked")).into_iter().collect();
+    Ok(Done { remarks, restricts: true, ..Done::touching(Reply::none(), vec![Touch::Authorities]) })
+}
+
+/// The key of an authority may be known to others: a new authority signs at once, every other one is revoked, and with it
+/// every certificate but the one that this call gives: `{csr}`. Whoever calls is not locked out; all others are enrolled
+/// anew. Enrolment strings end, because they name the old authority, and so do all tokens.
+pub(super) fn compromise(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let object = change.body.object()?;
+    only_fields(&object, &["csr"])?;
+    let csr = required(&object, "csr")?;
+    let world = World { snapshot: change.snapshot, settings: change.settings, random: change.random };
+    let (reply, done) = replace_all(tx, &world, change.caller, &csr, change.now_ms)?;
+    Ok(Done { reply: data(&reply)?, ..done })
+}
+
+/// What making an authority takes.
+pub(in crate::core) struct World<'a> {
+    pub snapshot: &'a Snapshot,
+    pub settings: &'a Settings,
+    pub random: &'a Arc<dyn Random>,
+}
+
+/// A new authority, the end of all others, and a certificate of the new one for `caller`. The reply in [`Done`] is empty.
+///
+/// # Errors
+/// Those of [`authorities::current`] and of [`issue::certify`].
+pub(in crate::core) fn replace_all(
+    tx: &mut Tx<'_>,
+    world: &World<'_>,
+    caller: &Caller,
+    csr: &str,
+    now_ms: u64,
+) -> Result<(CertificateReply, Done), VaultError> {
+    let identity: &SpiffeId = &caller.identity;
+    if identity.path().starts_with(OUTSIDE) {
+        return Err(bad("your certificate is of an outside PKI: call as an identity of this vault"));
+    }
+    let known = authorities::current(tx, &caller.origin)?;
+    let id = create(tx, &known, world, AUTHORITY_LIFE_S, Stage::Active, now_ms)?;
+    for facts in known.0.iter().filter(|facts| !facts.record.stage.ended()) {
+        authorities::advance(tx, facts.id, Stage::Revoked, true, now_ms)?;
+    }
+    for name in tx.view(MountId::ENROLMENTS).entries()? {
+        tx.remove_entry(MountId::ENROLMENTS, &name)?;
+    }
+    let tokens = crate::core::state::tokens::remove_all(tx)?;
+    let longest_s = world.settings.max_certificate_life_s;
+    let order = Order { identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
+    let issued = issue::certify(tx, world.snapshot, &order, csr)?;
+    let reply = CertificateReply {
+        identity: identity.uri().to_owned(),
+        not_after: issued.not_after(),
+        certificate: issued.row.pem,
+        ca: issued.bundle.pem,
+    };
+    let mut touched = issued.touched;
+    touched.extend([Touch::Authorities, tokens]);
+    let mut remarks = issued.remarks;
+    remarks.push(Remark::Alarm("authority-compromised"));
+    tracing::warn!(authority = id.hex(), "every earlier authority is revoked");
+    Ok((reply, Done { remarks, restricts: true, ..Done::touching(Reply::none(), touched) }))
+}
+
+/// The revocation lists of all authorities that still have a key, PEM.
+pub(super) fn crl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Lists {
+        crl: String,
+    }
+    let (live, snapshot) = (inquiry.live, inquiry.snapshot);
+    let all = snapshot.authorities.0.iter().filter(|facts| facts.record.stage.verifies());
+    let lists = all.map(|facts| list_of(live, snapshot, facts, inquiry.now_ms));
+    data(&Lists { crl: lists.collect::<Result<String, VaultError>>()? })
+}
+
+/// The list of one authority, PEM.
+///
+/// # Errors
+/// [`VaultError::Integrity`], [`VaultError::Internal`].
+pub(in crate::core) fn list_of(
+    live: &Live,
+    snapshot: &Snapshot,
+    facts: &AuthorityFacts,
+    now_ms: u64,
+) -> Result<String, VaultError> {
+    let revoked = snapshot.revoked_by(facts.id, now_ms);
+    let revoked: Vec<Revocation> = revoked.into_iter().map(|(serial, at_ms)| Revocation { serial, at_ms }).collect();
+    let authority = authorities::with_key(&live.barrier.view(MountId::CA), facts)?;
+    let number = live.revocations.number(now_ms);
+    authority.revocation_list(&revoked, number, now_ms, now_ms.saturating_add(CRL_LIFE_MS)).map_err(refusal)
+}
+
+fn create(
+    tx: &mut Tx<'_>,
+    known: &Authorities,
+    world: &World<'_>,
+    life_s: u64,
+    stage: Stage,
+    now_ms: u64,
+) -> Result<AuthorityId, VaultError> {
+    authorities::forget_old(tx, known, now_ms)?;
+    let random = Arc::clone(world.random);
+    let authority = Authority::create(&world.settings.trust_domain, random, now_ms, life_s).map_err(refusal)?;
+    let der = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).map_err(|_| VaultError::Internal)?;
+    crate::core::state::roles::refuse_authority(tx, &der)?;
+    let record = AuthorityRecord {
+        v: 1,
+        stage,
+        tainted: false,
+        certificate: authority.cert_pem().to_owned(),
+        chain: String::new(),
+        domain: None,
+        created_ms: now_ms,
+        changed_ms: now_ms,
+    };
+    authorities::put(tx, &authority, &record)
+}
+
+fn named(id: AuthorityId) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Named {
+        id: String,
+    }
+    data(&Named { id: id.hex() })
+}
+
+/// Identities that were seen lately and do not trust every authority of today's bundle. Whether they know the roots of an
+/// outside listener is another matter, which no step of an authority depends on.
+pub(super) fn behind(
+    snapshot: &Snapshot,
+    sightings: &crate::core::live::sightings::Sightings,
+    now_ms: u64,
+) -> Vec<String> {
+    let complete = snapshot.complete_bundles();
+    let behind = snapshot.clients(now_ms).into_iter().filter(|path| {
+        sightings
+            .of(path)
+            .is_none_or(|seen| !complete.contains(&seen.bundle) && now_ms.abs_diff(seen.at_ms) < FORGOTTEN_MS)
+    });
+    behind.collect()
+}
+
+fn everybody_has_the_bundle(change: &Change<'_>, force: bool) -> Result<(), VaultError> {
+    let names = behind(change.snapshot, change.sightings, change.now_ms);
+    if names.is_empty() || force {
+        return Ok(());
+    }
+    Err(held_up("not everybody has fetched the new authorities", &names))
+}
+
+/// Strings name the key of the authority that signs: hosts that have not used theirs by then need another one.
+fn nobody_waits_with_a_string(
+    tx: &Tx<'_>,
+    change: &Change<'_>,
+    active: AuthorityId,
+    force: bool,
+) -> Result<(), VaultError> {
+    if force {
+        return Ok(());
+    }
+    let enabled = |path: &str| {
+        Ok(identity::read(&tx.view(identity::IDENTITIES), path)?.is_some_and(|record| record.disabled.is_none()))
+    };
+    let names = enrollments::open_under(&tx.view(MountId::ENROLMENTS), active, enabled, change.now_ms)?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(held_up("enrolment strings that are open would be void", &names))
+}
+
+fn held_up(what: &str, names: &[String]) -> VaultError {
+    let more = names.len().saturating_sub(MAX_NAMED);
+    let shown = names.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    bad(&format!("{what}: {shown}{more}; wait for them, or send \"force\" to cut them off"))
+}
+
+fn bad(text: &str) -> VaultError {
+    VaultError::BadRequest(text.to_owned())
+}

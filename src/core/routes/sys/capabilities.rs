@@ -1,0 +1,40 @@
+//! `sys/capabilities-self`: what the caller may do on some paths.
+
+use std::collections::BTreeMap;
+
+use crate::api::path::Path;
+use crate::api::sys::CapabilitiesReply;
+use crate::engine::Reply;
+
+use super::{Inquiry, data, texts_field};
+use crate::core::decide::canonical;
+use crate::core::error::VaultError;
+
+/// Paths in one question.
+const MAX_PATHS: usize = 256;
+
+pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    let object = inquiry.body.object()?;
+    let paths = match texts_field(&object, "paths")? {
+        Some(paths) => paths,
+        None => texts_field(&object, "path")?.unwrap_or_default(),
+    };
+    if paths.is_empty() {
+        return Err(VaultError::BadRequest("paths must be supplied".to_owned()));
+    }
+    if paths.len() > MAX_PATHS {
+        return Err(VaultError::BadRequest(format!("at most {MAX_PATHS} paths at once")));
+    }
+    let mut all = BTreeMap::new();
+    for raw in &paths {
+        let path = Path::parse(raw.trim_start_matches('/'))
+            .map_err(|_| VaultError::BadRequest("field \"paths\" holds a path that is not canonical".to_owned()))?;
+        // As a request for it would be decided; with a slash it may be a list.
+        let path = canonical::in_lower_case(&path).unwrap_or(path);
+        let verbs = inquiry.subject.capabilities(&path).into_iter().map(str::to_owned).collect();
+        all.insert(raw.clone(), verbs);
+    }
+    // Older clients read the answer to a single path at the top.
+    let capabilities = paths.first().filter(|_| paths.len() == 1).and_then(|only| all.get(only).cloned());
+    data(&CapabilitiesReply { capabilities, paths: all })
+}

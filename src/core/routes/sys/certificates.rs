@@ -1,0 +1,87 @@
+//! `sys/strongroom/certificates` and `sys/strongroom/renew`: client certificates from the vault's own authority.
+//!
+//! Who may issue may become anybody in the trust domain, so that route needs `sudo`. Renewing is every registered
+//! identity's own business: it gets what it has, for longer.
+
+use crate::api::duration::Ttl;
+use crate::api::json::Object;
+use crate::api::spiffe::SpiffeId;
+use crate::api::sys::CertificateReply;
+use crate::barrier::Tx;
+
+use super::{Change, data, only_fields, text_field};
+use crate::core::certificates::issue::{self, Order};
+use crate::core::certificates::renewal;
+use crate::core::commit::committer::Done;
+use crate::core::error::VaultError;
+use crate::core::state::authorities;
+use crate::core::state::identity::OUTSIDE;
+use crate::core::state::ledger::How;
+
+/// Signs a certificate request: `{identity, csr, ttl?}` gives `{certificate, ca}`.
+pub(super) fn sign(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let object = change.body.object()?;
+    only_fields(&object, &["identity", "csr", "ttl"])?;
+    let identity = identity_of(&required(&object, "identity")?, &change.settings.trust_domain)?;
+    authorities::current(tx, &change.caller.origin)?;
+    let order = Order {
+        identity: &identity,
+        how: How::Issued,
+        life_s: seconds(&object, "ttl")?,
+        longest_s: change.settings.max_certificate_life_s,
+        supersedes: None,
+        now_ms: change.now_ms,
+    };
+    let issued = issue::certify(tx, change.snapshot, &order, &required(&object, "csr")?)?;
+    let reply = data(&CertificateReply {
+        identity: identity.uri().to_owned(),
+        not_after: issued.not_after(),
+        certificate: issued.row.pem,
+        ca: issued.bundle.pem,
+    })?;
+    Ok(Done { remarks: issued.remarks, ..Done::touching(reply, issued.touched) })
+}
+
+/// Renews the caller's own certificate: `{csr}` gives `{certificate, ca, identity, not_after}`.
+pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let object = change.body.object()?;
+    only_fields(&object, &["csr"])?;
+    if !matches!(change.caller.origin, crate::core::Origin::Own(_)) {
+        return Err(VaultError::BadRequest("only certificates of this vault's authority are renewed here".to_owned()));
+    }
+    authorities::current(tx, &change.caller.origin)?;
+    let (csr, settings) = (required(&object, "csr")?, change.settings);
+    renewal::replace(tx, change.snapshot, change.caller, How::Renewed, &csr, settings, change.now_ms)
+        .map(|outcome| outcome.done)
+}
+
+/// A text field that must be there.
+pub(super) fn required(object: &Object<'_>, name: &'static str) -> Result<String, VaultError> {
+    text_field(object, name)?.ok_or_else(|| VaultError::BadRequest(format!("field \"{name}\" is required")))
+}
+
+/// A duration in seconds, or as `10m`.
+pub(super) fn seconds(object: &Object<'_>, name: &'static str) -> Result<Option<u64>, VaultError> {
+    let Some(raw) = object.get(name).filter(|raw| raw.get() != "null") else { return Ok(None) };
+    let wrong = |_| VaultError::BadRequest(format!("field \"{name}\" must be a duration"));
+    Ttl::parse_json(raw.get()).map(|ttl| Some(ttl.0)).map_err(wrong)
+}
+
+/// An identity path or a full identity of this trust domain that somebody may be.
+pub(super) fn identity_of(text: &str, trust_domain: &str) -> Result<SpiffeId, VaultError> {
+    let wrong = |_| VaultError::BadRequest("field \"identity\" is not a SPIFFE identity".to_owned());
+    let identity = if text.contains("://") {
+        SpiffeId::parse(text).map_err(wrong)?
+    } else {
+        SpiffeId::new(trust_domain, text).map_err(wrong)?
+    };
+    if identity.trust_domain() != trust_domain {
+        return Err(VaultError::BadRequest("field \"identity\" names another trust domain".to_owned()));
+    }
+    if identity.path().starts_with(OUTSIDE) {
+        return Err(VaultError::BadRequest(
+            "identities below cert/ stand for certificates of an outside PKI: choose another path".to_owned(),
+        ));
+    }
+    Ok(identity)
+}

@@ -1,0 +1,198 @@
+//! `sys/strongroom/enrollments`: one-time strings with which a host gets its first certificate.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use crate::api::time::rfc3339_nano;
+use crate::barrier::{MountId, Tx, View};
+use crate::engine::Reply;
+use crate::enroll::EnrollString;
+use crate::pki::{self, AuthorityId};
+
+use super::certificates::{identity_of, seconds};
+use super::{Change, Inquiry, data, number_field, only_fields, texts_field};
+use crate::core::certificates::enroll::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, State, is_network};
+use crate::core::commit::committer::Done;
+use crate::core::error::VaultError;
+use crate::core::state::identity;
+use crate::core::state::listening::Pin;
+use crate::core::state::mount::hex;
+
+/// Life of a string when none is asked for, seconds.
+const DEFAULT_TTL_S: u64 = 600;
+/// Longest life of a string, seconds.
+const MAX_TTL_S: u64 = 7 * 86_400;
+/// Most uses of one string. Each adds some 180 bytes to its record, which must stay below a MiB.
+const MAX_USES: u64 = 5_000;
+/// Most networks of one string.
+const MAX_NETWORKS: usize = 32;
+
+/// Makes a string for the identity in the path: `{ttl?, uses?, cidr?, certificate_ttl?, addresses?}`.
+pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    #[derive(Serialize)]
+    struct Made<'a> {
+        string: &'a str,
+        id: String,
+        identity: &'a str,
+        expires: String,
+        uses: u64,
+    }
+    let bad = |text: String| VaultError::BadRequest(text);
+    let object = change.body.object()?;
+    only_fields(&object, &["ttl", "uses", "cidr", "certificate_ttl", "addresses"])?;
+    let identity = identity_of(&change.tail, &change.settings.trust_domain)?;
+    let standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?;
+    match standing {
+        None => return Err(bad(format!("{} is not registered: give it its policies first", identity.path()))),
+        Some(standing) if standing.disabled.is_some() => {
+            return Err(bad(format!("{} is disabled", identity.path())));
+        }
+        Some(_) => {}
+    }
+    let ttl_s = seconds(&object, "ttl")?.unwrap_or(DEFAULT_TTL_S);
+    if ttl_s == 0 || ttl_s > MAX_TTL_S {
+        return Err(bad(format!("field \"ttl\" must be 1 to {MAX_TTL_S} seconds")));
+    }
+    let uses = number_field(&object, "uses")?.unwrap_or(1);
+    if uses == 0 || uses > MAX_USES {
+        return Err(bad(format!("field \"uses\" must be 1 to {MAX_USES}")));
+    }
+    let certificate_life_s = seconds(&object, "certificate_ttl")?.unwrap_or(0);
+    let longest_s = change.settings.max_certificate_life_s;
+    if certificate_life_s > longest_s {
+        return Err(bad(format!("field \"certificate_ttl\" must be at most {longest_s} seconds")));
+    }
+    let cidrs = texts_field(&object, "cidr")?.unwrap_or_default();
+    if cidrs.len() > MAX_NETWORKS || !cidrs.iter().all(|cidr| is_network(cidr)) {
+        return Err(bad(format!("field \"cidr\" takes up to {MAX_NETWORKS} networks such as 192.0.2.0/24")));
+    }
+    let addresses = texts_field(&object, "addresses")?.unwrap_or_else(|| change.settings.enroll_addresses.clone());
+    if addresses.is_empty() {
+        return Err(bad(
+            "the vault has no enrolment listener: set enroll.listen in its configuration, or name \"addresses\"; \
+             without one, use: strongroom client issue"
+                .to_owned(),
+        ));
+    }
+    sweep(tx, change.now_ms)?;
+
+    let (pin, authority) = match change.snapshot.pin() {
+        Pin::Key(pin) => (pin, None),
+        Pin::Signing => {
+            let active = change.snapshot.authorities.active().ok_or(VaultError::Integrity)?;
+            (pki::key_fingerprint(&active.der).ok_or(VaultError::Integrity)?, Some(active.id.hex()))
+        }
+        Pin::Unknown => {
+            return Err(bad("the listener's certificate is of an outside PKI whose root is not known: \
+                 set tls.ca in the vault's configuration; until then, use: strongroom client issue"
+                .to_owned()));
+        }
+    };
+    let string = EnrollString::generate(pin, addresses.clone(), &**change.random).map_err(|_| VaultError::Internal)?;
+    let string = string.map_err(|error| bad(format!("field \"addresses\": {error}")))?;
+    let id = hex(string.id());
+    let record = EnrollRecord {
+        v: 1,
+        identity: identity.path().to_owned(),
+        key: STANDARD.encode(string.proof_key().reveal()),
+        created_ms: change.now_ms,
+        created_by: change.caller.identity.path().to_owned(),
+        expires_ms: change.now_ms.saturating_add(ttl_s * 1_000),
+        uses: u32::try_from(uses).unwrap_or(u32::MAX),
+        cidrs,
+        certificate_life_s,
+        used: Vec::new(),
+        addresses,
+        authority,
+    };
+    enroll::put(tx, &id, &record)?;
+    let text = string.print();
+    let expires = rfc3339_nano(record.expires_ms);
+    Ok(Done::of(data(&Made { string: text.reveal(), id, identity: identity.uri(), expires, uses })?))
+}
+
+/// Removes strings that ended long ago.
+fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<(), VaultError> {
+    let names = tx.view(MountId::ENROLMENTS).entries()?;
+    let mut left = names.len();
+    // Looking at all of them each time would make the thousandth string slow; a handful keeps up.
+    let start = usize::try_from(now_ms % (left.max(1) as u64)).unwrap_or_default();
+    for name in names.iter().cycle().skip(start).take(left.min(8)) {
+        let ended = enroll::read(&tx.view(MountId::ENROLMENTS), name)?
+            .is_some_and(|record| record.expires_ms.saturating_add(KEEP_MS) < now_ms);
+        if ended {
+            tx.remove_entry(MountId::ENROLMENTS, name)?;
+            left -= 1;
+        }
+    }
+    if left >= MAX_STRINGS {
+        return Err(VaultError::BadRequest(format!("there are {MAX_STRINGS} enrolment strings: delete some")));
+    }
+    Ok(())
+}
+
+/// Every string on record, without its secret.
+pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Shown {
+        identity: String,
+        created: String,
+        created_by: String,
+        expires: String,
+        uses: u32,
+        used: usize,
+        cidr: Vec<String>,
+        state: &'static str,
+    }
+    #[derive(Serialize)]
+    struct Listing {
+        keys: Vec<String>,
+        key_info: BTreeMap<String, Shown>,
+    }
+    let view = inquiry.live.barrier.view(MountId::ENROLMENTS);
+    let active = inquiry.snapshot.authorities.active().map(|facts| facts.id);
+    let mut found = BTreeMap::new();
+    for name in view.entries()? {
+        let Some(record) = enroll::read(&view, &name)? else { continue };
+        let shown = Shown {
+            identity: record.identity.clone(),
+            created: rfc3339_nano(record.created_ms),
+            created_by: record.created_by.clone(),
+            expires: rfc3339_nano(record.expires_ms),
+            uses: record.uses,
+            used: record.used.len(),
+            cidr: record.cidrs.clone(),
+            state: record.state(active, inquiry.now_ms).as_str(),
+        };
+        found.insert(name, shown);
+    }
+    let keys = found.keys().cloned().collect();
+    Ok(Reply { lists_keys: true, ..data(&Listing { keys, key_info: found })? })
+}
+
+/// Whose strings would be void when another authority than `active` signs: the identities, each once.
+pub(super) fn open_under(
+    view: &View<'_>,
+    active: AuthorityId,
+    enabled: impl Fn(&str) -> Result<bool, VaultError>,
+    now_ms: u64,
+) -> Result<Vec<String>, VaultError> {
+    let mut identities = BTreeSet::new();
+    for name in view.entries()? {
+        let Some(record) = enroll::read(view, &name)? else { continue };
+        let bound = record.authority.as_deref() == Some(&*active.hex());
+        if bound && record.state(Some(active), now_ms) == State::Open && enabled(&record.identity)? {
+            identities.insert(record.identity.clone());
+        }
+    }
+    Ok(identities.into_iter().collect())
+}
+
+/// Makes a string useless, by its id.
+pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    tx.remove_entry(MountId::ENROLMENTS, &change.tail)?;
+    Ok(Done::of(Reply::none()))
+}

@@ -1,0 +1,68 @@
+//! What the vault tells about itself, sealed or not. Nothing here needs a policy: no name, no count, no path.
+
+use crate::api::sys::{Health, Leader, Mark, SealStatus};
+
+use crate::core::state::mount::hex;
+use crate::core::{Live, Vault};
+
+/// Whether a vault header exists. An unreadable directory counts as "yes": nobody may initialise over it.
+pub(in crate::core) fn initialised(vault: &Vault) -> bool {
+    if vault.live.load().is_some() {
+        return true;
+    }
+    match vault.ports.header.read() {
+        Ok(copies) => copies.iter().any(Option::is_some),
+        Err(_) => true,
+    }
+}
+
+/// One passphrase or key file opens the vault, which in Vault's words is one share with a threshold of one. With a set of
+/// shares among the slots, its numbers are shown, and how many were typed.
+pub(in crate::core) fn seal_status(vault: &Vault) -> SealStatus {
+    let cluster_id = cluster_id(vault);
+    let shares = vault.shares.lock().progress(&vault.ports);
+    let (t, n) = shares.as_ref().map_or((1, 1), |shares| (shares.threshold, shares.total));
+    SealStatus {
+        kind: "shamir".to_owned(),
+        initialized: cluster_id.is_some() || initialised(vault),
+        sealed: cluster_id.is_none(),
+        t: t.into(),
+        n: n.into(),
+        progress: shares.as_ref().map_or(0, |shares| shares.given).try_into().unwrap_or_default(),
+        nonce: shares.map(|shares| shares.nonce).unwrap_or_default(),
+        version: vault.settings.version.clone(),
+        build_date: String::new(),
+        migration: false,
+        cluster_name: cluster_id.as_ref().map(|_| vault.settings.cluster_name.clone()),
+        cluster_id,
+        recovery_seal: false,
+        storage_type: vault.ports.store.engine().to_owned(),
+    }
+}
+
+pub(in crate::core) fn health(vault: &Vault) -> Health {
+    let cluster_id = cluster_id(vault);
+    Health {
+        initialized: cluster_id.is_some() || initialised(vault),
+        sealed: cluster_id.is_none(),
+        server_time_utc: vault.ports.clock.now_ms() / 1_000,
+        version: vault.settings.version.clone(),
+        cluster_name: cluster_id.as_ref().map(|_| vault.settings.cluster_name.clone()),
+        cluster_id,
+        ..Health::default()
+    }
+}
+
+pub(in crate::core) fn leader(vault: &Vault) -> Leader {
+    Leader { is_self: !vault.is_sealed(), leader_address: vault.settings.address.clone(), ..Leader::default() }
+}
+
+pub(in crate::core) fn mark(live: &Live) -> Mark {
+    let (epoch, incarnation, generation) = live.barrier.mark();
+    Mark { epoch, incarnation: hex(&incarnation), generation }
+}
+
+/// The vault's id while open. The incarnation serves: it names this history of the vault and is no secret.
+fn cluster_id(vault: &Vault) -> Option<String> {
+    vault.live().map(|live| mark(&live).incarnation)
+}

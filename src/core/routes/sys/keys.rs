@@ -1,0 +1,71 @@
+//! `sys/key-status`, `sys/seal`, and the two things that verifying an audit log needs.
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::api::sys::{AuditPublicHalf, AuditPublicKey, KeyStatus};
+use crate::api::time::rfc3339_nano;
+use crate::engine::Reply;
+
+use super::{Inquiry, data};
+use crate::core::error::VaultError;
+use crate::core::state::mount::hex;
+
+/// The data key in use.
+pub(super) fn status(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    let status = inquiry.live.barrier.key_status();
+    data(&KeyStatus { term: status.term, install_time: rfc3339_nano(status.created_ms), encryptions: status.seals })
+}
+
+/// Nothing to do here: the pipeline seals once this request is in the audit log.
+pub(super) fn seal(_: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    Ok(Reply::none())
+}
+
+/// The last audit entry that the durable state vouches for: a log that does not contain it was cut or replaced.
+pub(super) fn audit_head(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Head {
+        seq: u64,
+        hash: String,
+    }
+    // The live head, not the one in the sealed state: reads since the last change count too.
+    let head = inquiry.live.audit.head();
+    data(&Head { seq: head.seq, hash: hex(&head.hash) })
+}
+
+/// The key that authenticates audit entries. Its holder can check a log and could also write a false one, and can test
+/// guesses of short values against their hashes: for the auditor's machine only (`docs/protocol.md`).
+pub(super) fn audit_key(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Key<'a> {
+        id: u32,
+        key: &'a str,
+    }
+    #[derive(Serialize)]
+    struct Keys<'a> {
+        id: u32,
+        key: &'a str,
+        keys: Vec<Key<'a>>,
+    }
+    let keys: Vec<(u32, Zeroizing<String>)> = (inquiry.live.barrier.audit_keys().into_iter())
+        .map(|key| (key.id, Zeroizing::new(hex(key.mac.reveal()))))
+        .collect();
+    let (id, key) = keys.last().ok_or(VaultError::Internal)?;
+    data(&Keys { id: *id, key, keys: keys.iter().map(|(id, key)| Key { id: *id, key }).collect() })
+}
+
+/// The public half of the key that signs checkpoints: whoever has it proves a log without any secret.
+pub(super) fn audit_public_key(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    let (id, public) = inquiry.live.audit.public_key();
+    let fingerprint = crate::crypto::hash::sha256(&[&public]);
+    data(&AuditPublicKey {
+        id,
+        algorithm: "ed25519".to_owned(),
+        public_key: hex(&public),
+        fingerprint: hex(&fingerprint),
+        keys: (inquiry.live.barrier.audit_keys().iter())
+            .map(|key| AuditPublicHalf { id: key.id, public_key: hex(&crate::crypto::sign::public(&key.sign)) })
+            .collect(),
+    })
+}

@@ -1,0 +1,103 @@
+//! `sys/policies/acl` and the older `sys/policy`: policies as text, kept byte for byte.
+
+use base64::Engine as _;
+use serde::Serialize;
+
+use crate::api::sys::PolicyReply;
+use crate::barrier::Tx;
+use crate::engine::Reply;
+use crate::policy;
+
+use super::{Change, Inquiry, data, keys_of, only_fields, text_field};
+use crate::core::commit::committer::Done;
+use crate::core::error::VaultError;
+use crate::core::state::identity::{DEFAULT_POLICY, POLICIES, ROOT_POLICY, policy_name, require_administrator};
+use crate::core::state::snapshot::Touch;
+
+pub(super) fn list_acl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    keys_of(&inquiry.live.barrier.view(POLICIES).entries()?)
+}
+
+pub(super) fn list_legacy(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Names<'a> {
+        keys: &'a [String],
+        policies: &'a [String],
+    }
+    let names = inquiry.live.barrier.view(POLICIES).entries()?;
+    Ok(Reply { lists_keys: true, ..data(&Names { keys: &names, policies: &names })? })
+}
+
+pub(super) fn read_acl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    with_text(inquiry, |name, policy| data(&PolicyReply { name: name.to_owned(), policy: policy.to_owned() }))
+}
+
+pub(super) fn read_legacy(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Text<'a> {
+        name: &'a str,
+        rules: &'a str,
+    }
+    with_text(inquiry, |name, rules| data(&Text { name, rules }))
+}
+
+fn with_text(
+    inquiry: &Inquiry<'_>,
+    show: impl FnOnce(&str, &str) -> Result<Reply, VaultError>,
+) -> Result<Reply, VaultError> {
+    let name = policy_name(&inquiry.tail)?;
+    let entry = inquiry.live.barrier.view(POLICIES).entry(&name)?.ok_or(VaultError::NotFound)?;
+    show(&name, std::str::from_utf8(entry.value.reveal()).map_err(|_| VaultError::Integrity)?)
+}
+
+pub(super) fn write_acl(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let name = changeable(&change.tail)?;
+    let object = change.body.object()?;
+    only_fields(&object, &["policy", "rules", "name"])?;
+    let text = match text_field(&object, "policy")? {
+        Some(text) => text,
+        None => text_field(&object, "rules")?
+            .ok_or_else(|| VaultError::BadRequest("'policy' parameter not supplied or empty".to_owned()))?,
+    };
+    if text.is_empty() {
+        return Err(VaultError::BadRequest("'policy' parameter not supplied or empty".to_owned()));
+    }
+    let text = match policy::Policy::parse(&text) {
+        Ok(_) => text,
+        Err(error) => decoded(&text)
+            .filter(|text| policy::Policy::parse(text).is_ok())
+            .ok_or_else(|| VaultError::BadRequest(format!("failed to parse policy: {error}")))?,
+    };
+    tx.put_entry(POLICIES, &name, text.as_bytes(), 0)?;
+    finish(tx, change, name, Reply::none())
+}
+
+pub(super) fn delete_acl(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let name = changeable(&change.tail)?;
+    if name == DEFAULT_POLICY {
+        return Err(VaultError::BadRequest("cannot delete \"default\" policy".to_owned()));
+    }
+    // As in Vault, deleting what is not there is no error.
+    tx.remove_entry(POLICIES, &name)?;
+    finish(tx, change, name, Reply::none())
+}
+
+/// The name rule, and no policy called `root`: clients hold it to be all-powerful.
+fn changeable(tail: &str) -> Result<String, VaultError> {
+    let name = policy_name(tail)?;
+    if name == ROOT_POLICY {
+        return Err(VaultError::BadRequest("cannot create, update or delete \"root\" policy".to_owned()));
+    }
+    Ok(name)
+}
+
+/// Clients may send the text in base64.
+fn decoded(text: &str) -> Option<String> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
+    String::from_utf8(bytes).ok()
+}
+
+fn finish(tx: &mut Tx<'_>, change: &Change<'_>, name: String, reply: Reply) -> Result<Done, VaultError> {
+    require_administrator(tx, change.caller.identity.path())?;
+    Ok(Done::touching(reply, vec![Touch::Policy(name)]))
+}

@@ -1,0 +1,310 @@
+//! `sys/rotate`, `sys/strongroom/slots`, `sys/strongroom/rotations`, `sys/strongroom/terms`: orders for the keeper, and
+//! what there is to see of its work.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use crate::api::rotation::{
+    NewSlotBody, ProofInfo, RekeyBody, RotateBody, RotateConfig, RotationInfo, RotationList, SlotChange, SlotList,
+    SlotRemove, SlotTest, SlotWrite, StepInfo, TermInfo, TermList, UnlockBody,
+};
+use crate::api::secret::SecretText;
+use crate::api::sys::CertificateReply;
+use crate::api::time::rfc3339_nano;
+use crate::barrier::{MountId, Tx, View};
+use crate::crypto::recovery::RecoveryCode;
+use crate::crypto::secret::SecretBytes;
+use crate::engine::{Body, Reply};
+use crate::keys::TermState;
+use crate::keys::share::Share;
+
+use super::{Change, Inquiry, data};
+use crate::core::commit::committer::Done;
+use crate::core::error::VaultError;
+use crate::core::normalised;
+use crate::core::rotation::Compromised;
+use crate::core::rotation::Order;
+use crate::core::rotation::keys::record::{self, Run};
+use crate::core::rotation::keys::slots::{Key, Making, Secret, SlotOrder, info};
+use crate::core::rotation::keys::terms::{CONFIG, TermOrder};
+
+/// Shortest passphrase for a new slot, in characters.
+const MIN_PASSPHRASE: usize = 12;
+/// Least `max_operations` that the configuration takes; below it the vault would be busy with nothing else.
+const MIN_OPERATIONS: u64 = 1_000;
+/// Least interval of automatic rotation, seconds.
+const MIN_INTERVAL_S: u64 = 3_600;
+
+/// A body as a type. The text of an error names the field, never its content.
+pub(super) fn parse<T: DeserializeOwned>(body: &Body) -> Result<T, VaultError> {
+    let text: &[u8] = if body.is_empty() { b"{}" } else { body.bytes() };
+    serde_json::from_slice(text).map_err(|error| {
+        // Data errors of serde name fields and types; they quote strings only for unknown variants, which no field has.
+        let what = if error.is_data() { "a field is missing, unknown or of another type" } else { "not JSON" };
+        VaultError::BadRequest(format!("request body: {what}; see `strongroom slot --help` and docs/protocol.md"))
+    })
+}
+
+fn bad<T>(text: impl Into<String>) -> Result<T, VaultError> {
+    Err(VaultError::BadRequest(text.into()))
+}
+
+/// Secret of the body of `slots/test` and others.
+fn key(body: UnlockBody) -> Result<Key, VaultError> {
+    let UnlockBody { slot, passphrase, key_file, recovery_code, shares } = body;
+    let secret = match (passphrase, key_file, recovery_code, shares) {
+        (Some(text), None, None, None) => Secret::Passphrase(normalised(&text)?),
+        (None, Some(file), None, None) => Secret::KeyFile(decoded(&file)?),
+        (Some(text), Some(file), None, None) => Secret::Both { passphrase: normalised(&text)?, file: decoded(&file)? },
+        (None, None, Some(code), None) => {
+            let code = RecoveryCode::parse(code.reveal());
+            Secret::Recovery(code.map_err(|error| VaultError::BadRequest(error.to_string()))?)
+        }
+        (None, None, None, Some(texts)) => {
+            let shares: Result<Vec<Share>, _> = texts.iter().map(|text| Share::parse(text.reveal())).collect();
+            Secret::Shares(shares.map_err(|error| VaultError::BadRequest(error.to_string()))?)
+        }
+        _ => {
+            return bad(
+                "give one of passphrase, key_file, passphrase with key_file, recovery_code, shares to open a slot",
+            );
+        }
+    };
+    Ok(Key { slot, secret })
+}
+
+fn decoded(text: &SecretText) -> Result<SecretBytes, VaultError> {
+    let bytes = STANDARD.decode(text.reveal().trim());
+    bytes.map(SecretBytes::from_vec).or_else(|_| bad("field \"key_file\" must be base64"))
+}
+
+fn making(new: NewSlotBody) -> Result<(String, Making), VaultError> {
+    let NewSlotBody { kind, label, passphrase, key_file, threshold, total } = new;
+    let fresh = |text: Option<SecretText>| -> Result<SecretBytes, VaultError> {
+        let Some(text) = text else { return bad("field \"passphrase\" is required for this type") };
+        if text.reveal().chars().count() < MIN_PASSPHRASE {
+            return bad("a passphrase has at least 12 characters");
+        }
+        normalised(&text)
+    };
+    let file = |text: Option<SecretText>| match text {
+        Some(text) => decoded(&text),
+        None => bad("field \"key_file\" is required for this type"),
+    };
+    let making = match kind.as_str() {
+        "passphrase" => Making::Sent(Secret::Passphrase(fresh(passphrase)?)),
+        "key-file" => Making::Sent(Secret::KeyFile(file(key_file)?)),
+        "passphrase-and-key-file" => {
+            Making::Sent(Secret::Both { passphrase: fresh(passphrase)?, file: file(key_file)? })
+        }
+        "hybrid" => Making::Sent(Secret::Hybrid(fresh(passphrase)?)),
+        "recovery-code" => Making::RecoveryCode,
+        "shares" => match (threshold, total) {
+            (Some(threshold), Some(total)) => Making::Shares { threshold, total },
+            _ => return bad("fields \"threshold\" and \"total\" are required for shares"),
+        },
+        _ => {
+            return bad(
+                "field \"type\" is one of passphrase, key-file, passphrase-and-key-file, hybrid, recovery-code, shares",
+            );
+        }
+    };
+    Ok((label, making))
+}
+
+pub(super) fn test(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
+    let SlotTest { unlock } = parse(inquiry.body)?;
+    Ok(Order::Slot(SlotOrder::Test(key(unlock)?)))
+}
+
+pub(super) fn add(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
+    let SlotWrite { unlock, new } = parse(inquiry.body)?;
+    let (label, making) = making(new)?;
+    Ok(Order::Slot(SlotOrder::Add { unlock: key(unlock)?, label, making }))
+}
+
+pub(super) fn change(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
+    let SlotChange { unlock, new, confirm } = parse(inquiry.body)?;
+    let unlock = key(unlock)?;
+    Ok(Order::Slot(match (new, confirm) {
+        (Some(new), false) => SlotOrder::Change { unlock, making: making(new)?.1 },
+        (None, true) => SlotOrder::Confirm(unlock),
+        _ => return bad("give either \"new\", or \"confirm\": true with the shares of a new set"),
+    }))
+}
+
+pub(super) fn remove(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
+    let SlotRemove { slot, unlock } = parse(inquiry.body)?;
+    Ok(Order::Slot(SlotOrder::Remove { unlock: key(unlock)?, slot }))
+}
+
+pub(super) fn rekey(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
+    let RekeyBody { keep, drop_absent, compromised, deep, csr } = parse(inquiry.body)?;
+    let compromised = match (compromised, csr) {
+        (Some(slot), Some(csr)) => {
+            // Looked at before a key is derived: the order must not fail half-way for it.
+            crate::pki::read_csr(&csr).map_err(crate::core::certificates::issue::refusal)?;
+            Some(Compromised { slot, csr })
+        }
+        (Some(_), None) => {
+            return bad(
+                "field \"csr\" is required with \"compromised\": every certificate ends, and yours is made for this request",
+            );
+        }
+        (None, Some(_)) => return bad("field \"csr\" belongs to \"compromised\""),
+        (None, None) => None,
+    };
+    let keep = keep.into_iter().map(key).collect::<Result<Vec<Key>, VaultError>>()?;
+    Ok(Order::Slot(SlotOrder::Rekey { keep, drop_absent, compromised, deep }))
+}
+
+pub(super) fn rotate(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
+    let RotateBody { deep, full_speed } = parse(inquiry.body)?;
+    Ok(Order::Term(TermOrder::Rotate { deep, full_speed }))
+}
+
+/// `rotations/<id>/pause`, `resume`, `abort`.
+pub(super) fn steer(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
+    let (id, verb) = inquiry.tail.split_once('/').unwrap_or((&inquiry.tail, ""));
+    let id = id.to_owned();
+    Ok(Order::Term(match verb {
+        "pause" => TermOrder::Pause(id),
+        "resume" => {
+            #[derive(serde::Deserialize)]
+            #[serde(deny_unknown_fields)]
+            struct Resume {
+                #[serde(default)]
+                full_speed: Option<bool>,
+            }
+            let Resume { full_speed } = parse(inquiry.body)?;
+            TermOrder::Resume { id, full_speed }
+        }
+        "abort" => TermOrder::Abort(id),
+        _ => return Err(VaultError::NotFound),
+    }))
+}
+
+/// The slots of the header in force.
+pub(super) fn slots(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    let header = inquiry.live.barrier.header();
+    data(&SlotList { slots: header.slots.iter().map(info).collect(), header: header.seq })
+}
+
+/// The terms of the keyring.
+pub(super) fn terms(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    let name = |state| match state {
+        TermState::PreActive => "pre-active",
+        TermState::Active => "active",
+        TermState::DecryptOnly => "decrypt-only",
+        TermState::Compromised => "compromised",
+        TermState::Destroyed => "destroyed",
+    };
+    let terms = inquiry.live.barrier.terms().into_iter().map(|term| TermInfo {
+        term: term.term,
+        state: name(term.state).to_owned(),
+        created: rfc3339_nano(term.created_ms),
+        live: term.live,
+        seals: term.seals,
+    });
+    data(&TermList { terms: terms.collect() })
+}
+
+/// All rotations, oldest first.
+pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    let runs = record::all(&inquiry.live.barrier.view(MountId::ROTATION))?;
+    data(&RotationList { rotations: runs.iter().map(shown).collect(), certificates: super::certs::rows(inquiry) })
+}
+
+/// One rotation.
+pub(super) fn one(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    if let Some(row) = super::certs::rows(inquiry).into_iter().find(|row| row.id == inquiry.tail) {
+        return data(&row);
+    }
+    reply(&record::one(&inquiry.live.barrier.view(MountId::ROTATION), &inquiry.tail)?)
+}
+
+/// `GET sys/rotate/config`.
+pub(super) fn read_config(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    data(&config(&inquiry.live.barrier.view(MountId::ROTATION))?)
+}
+
+/// `POST sys/rotate/config`: fields that are not given stay.
+pub(super) fn write_config(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
+    let object = change.body.object()?;
+    super::only_fields(&object, &["enabled", "max_operations", "interval"])?;
+    let mut config = config(&tx.view(MountId::ROTATION))?;
+    if let Some(raw) = object.get("enabled") {
+        let wrong = |_| VaultError::BadRequest("field \"enabled\" must be true or false".to_owned());
+        config.enabled = serde_json::from_str(raw.get()).map_err(wrong)?;
+    }
+    if let Some(raw) = object.get("max_operations") {
+        let number: Option<u64> = serde_json::from_str(raw.get()).ok();
+        let allowed = MIN_OPERATIONS..=RotateConfig::default().max_operations;
+        let Some(number) = number.filter(|number| allowed.contains(number)) else {
+            return bad("field \"max_operations\" must be 1000 to 1073741824 (2^30)");
+        };
+        config.max_operations = number;
+    }
+    if let Some(raw) = object.get("interval") {
+        let ttl = crate::api::duration::Ttl::parse_json(raw.get()).ok();
+        let Some(ttl) = ttl.filter(|ttl| ttl.0 == 0 || ttl.0 >= MIN_INTERVAL_S) else {
+            return bad("field \"interval\" must be a duration of at least one hour, or 0 for never");
+        };
+        config.interval_s = ttl.0;
+    }
+    let bytes = serde_json::to_vec(&config).map_err(|_| VaultError::Internal)?;
+    tx.put_entry(MountId::ROTATION, CONFIG, &bytes, 0)?;
+    Ok(Done::of(Reply::none()))
+}
+
+/// The configuration of automatic rotation, or its defaults.
+pub(in crate::core) fn config(view: &View<'_>) -> Result<RotateConfig, VaultError> {
+    match view.entry(CONFIG)? {
+        Some(entry) => serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity),
+        None => Ok(RotateConfig::default()),
+    }
+}
+
+/// 200 with one rotation.
+pub(in crate::core) fn reply(run: &Run) -> Result<Reply, VaultError> {
+    let bytes = serde_json::to_vec(&shown(run)).map_err(|_| VaultError::Internal)?;
+    Ok(Reply::data(Zeroizing::new(bytes)))
+}
+
+/// 200 with one rotation and the certificate that goes with it.
+pub(in crate::core) fn reply_with(run: &Run, certified: CertificateReply) -> Result<Reply, VaultError> {
+    data(&RotationInfo { certified: Some(certified), ..shown(run) })
+}
+
+fn shown(run: &Run) -> RotationInfo {
+    let word = |value: serde_json::Result<String>| value.unwrap_or_default().trim_matches('"').to_owned();
+    RotationInfo {
+        id: run.id.clone(),
+        kind: word(serde_json::to_string(&run.kind)),
+        target: run.target.clone(),
+        state: word(serde_json::to_string(&run.state)),
+        paused: run.paused,
+        full_speed: run.full_speed,
+        total: run.total,
+        done: run.done,
+        started: rfc3339_nano(run.started_ms),
+        updated: rfc3339_nano(run.updated_ms),
+        finished: run.finished_ms.map(rfc3339_nano).unwrap_or_default(),
+        due: String::new(),
+        error: run.error.clone(),
+        proofs: run
+            .proofs
+            .iter()
+            .map(|proof| ProofInfo {
+                term: proof.term,
+                generation: proof.generation,
+                records: proof.records,
+                opened: proof.opened,
+            })
+            .collect(),
+        steps: run.steps.iter().map(|step| StepInfo { step: step.step.clone(), result: step.result.clone() }).collect(),
+        certified: None,
+    }
+}

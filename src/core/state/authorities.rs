@@ -1,0 +1,358 @@
+//! The vault's own certificate authorities: records, states, and which transition is legal.
+//!
+//! Records in built-in mount 6: `authority/<id>` is JSON (below), `authority-key/<id>` the private key in PKCS#8. The key
+//! is opened per use and wiped after it. At most one authority signs. The way of each:
+//!
+//! ```text
+//! prepared -> trusted -> active -> retiring -> removed        tainted: a mark beside the state
+//!     \__________\_________\__________\______-> revoked
+//! ```
+//!
+//! `prepared`: in the bundle that clients fetch, trusted by nobody. `trusted`: the listener accepts what it signed.
+//! `active`: it signs. `retiring`: what it signed is accepted until it ends. `removed`, `revoked`: the key is destroyed
+//! and nothing it signed is accepted. What must hold before a step is checked where the steps are ordered (`sys/ca.rs`).
+
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::{Deserialize, Serialize};
+
+use crate::barrier::{MountId, Tx, View};
+use crate::crypto::random::Random;
+use crate::crypto::secret::SecretBytes;
+use crate::pki::{Anchor, Authority, AuthorityId, Trust};
+
+use crate::core::Origin;
+use crate::core::error::VaultError;
+
+/// Most authorities on record; old ones that can do no harm are forgotten beyond it.
+pub(in crate::core) const MAX_AUTHORITIES: usize = 64;
+
+/// Where an authority stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::core) enum Stage {
+    /// Clients may fetch it.
+    Prepared,
+    /// The listener accepts what it signed.
+    Trusted,
+    /// It signs.
+    Active,
+    /// It signs no more.
+    Retiring,
+    /// At an end in good order.
+    Removed,
+    /// At an end because its key may be known to others.
+    Revoked,
+}
+
+impl Stage {
+    /// The word in records and replies.
+    pub(in crate::core) fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Trusted => "trusted",
+            Self::Active => "active",
+            Self::Retiring => "retiring",
+            Self::Removed => "removed",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Whether certificates of it are accepted.
+    pub(in crate::core) fn verifies(self) -> bool {
+        matches!(self, Self::Trusted | Self::Active | Self::Retiring)
+    }
+
+    /// Whether clients shall trust it.
+    pub(in crate::core) fn in_bundle(self) -> bool {
+        matches!(self, Self::Prepared | Self::Trusted | Self::Active | Self::Retiring)
+    }
+
+    /// Whether it is over.
+    pub(in crate::core) fn ended(self) -> bool {
+        matches!(self, Self::Removed | Self::Revoked)
+    }
+}
+
+/// On-disk form of an authority, JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct AuthorityRecord {
+    /// Format, 1.
+    pub v: u8,
+    pub stage: Stage,
+    /// Its holders shall move on; renewals are due at once.
+    #[serde(default)]
+    pub tainted: bool,
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// Certificates between it and an outside root, the root last, PEM; empty for a root of our own.
+    #[serde(default)]
+    pub chain: String,
+    /// The trust domain it speaks for, where an outside root need not have put it into the certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// When it was made, and when it came to its stage.
+    pub created_ms: u64,
+    pub changed_ms: u64,
+}
+
+/// What decisions and listings need of an authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::core) struct AuthorityFacts {
+    pub id: AuthorityId,
+    pub record: AuthorityRecord,
+    /// Its certificate, DER.
+    pub der: Vec<u8>,
+    pub not_after_ms: u64,
+}
+
+impl AuthorityFacts {
+    fn of(record: AuthorityRecord) -> Result<Self, VaultError> {
+        let der = Self::der_of(&record.certificate)?;
+        let not_after_ms = crate::pki::not_after_ms(&der).ok_or(VaultError::Integrity)?;
+        Ok(Self { id: AuthorityId::of(&der), record, der, not_after_ms })
+    }
+
+    fn der_of(pem: &str) -> Result<Vec<u8>, VaultError> {
+        CertificateDer::from_pem_slice(pem.as_bytes()).map(|der| der.to_vec()).map_err(|_| VaultError::Integrity)
+    }
+}
+
+/// All authorities on record, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::core) struct Authorities(pub Arc<[AuthorityFacts]>);
+
+impl Authorities {
+    /// Reads them all.
+    ///
+    /// # Errors
+    /// [`VaultError::Integrity`] for a record that cannot be understood.
+    pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
+        let mut all = Vec::new();
+        for name in view.entries()? {
+            let Some(hex) = name.strip_prefix(RECORD) else { continue };
+            let id = AuthorityId::parse(hex).ok_or(VaultError::Integrity)?;
+            let facts = AuthorityFacts::of(read(view, id)?.ok_or(VaultError::Integrity)?)?;
+            if facts.id != id {
+                return Err(VaultError::Integrity);
+            }
+            all.push(facts);
+        }
+        all.sort_by_key(|facts| (facts.record.created_ms, facts.id));
+        Ok(Self(all.into()))
+    }
+
+    /// One by its id.
+    pub(in crate::core) fn get(&self, id: AuthorityId) -> Option<&AuthorityFacts> {
+        self.0.iter().find(|facts| facts.id == id)
+    }
+
+    /// The one that signs.
+    pub(in crate::core) fn active(&self) -> Option<&AuthorityFacts> {
+        self.0.iter().find(|facts| facts.record.stage == Stage::Active)
+    }
+
+    /// Those that clients shall trust.
+    pub(in crate::core) fn bundle(&self) -> impl Iterator<Item = &AuthorityFacts> {
+        self.0.iter().filter(|facts| facts.record.stage.in_bundle())
+    }
+
+    /// The same, PEM, the signing one first.
+    pub(in crate::core) fn bundle_pem(&self) -> String {
+        let mut found: Vec<_> = self.bundle().collect();
+        found.sort_by_key(|facts| facts.record.stage != Stage::Active);
+        found.into_iter().map(|facts| with_newline(&facts.record.certificate)).collect()
+    }
+
+    /// What the listener accepts of our own.
+    pub(in crate::core) fn trust(&self) -> Trust {
+        let own = self.0.iter().filter(|facts| facts.record.stage.verifies());
+        Trust {
+            own: own.map(|facts| Anchor { id: facts.id, der: facts.der.clone() }).collect(),
+            signing: self.active().map(|facts| facts.id),
+            ..Trust::default()
+        }
+    }
+}
+
+/// The authorities as changes before this one in the same commit have left them, for somebody whose certificate is of
+/// `origin` and still counts by them: a commit is decided on the state before it, and two changes in it must not go two
+/// ways.
+///
+/// # Errors
+/// [`VaultError::Forbidden`] when that authority has ended meanwhile; those of the barrier.
+pub(in crate::core) fn current(tx: &Tx<'_>, origin: &Origin) -> Result<Authorities, VaultError> {
+    let known = Authorities::load(&tx.view(MountId::CA))?;
+    match origin {
+        Origin::Own(id) if known.get(*id).is_some_and(|own| !own.record.stage.verifies()) => Err(VaultError::Forbidden),
+        _ => Ok(known),
+    }
+}
+
+/// The authority that signs, with its key.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when the records are missing or do not fit.
+pub(in crate::core) fn signing(view: &View<'_>, authorities: &Authorities) -> Result<Authority, VaultError> {
+    let facts = authorities.active().ok_or(VaultError::Integrity)?;
+    with_key(view, facts)
+}
+
+/// `facts` with its key.
+///
+/// # Errors
+/// As [`signing`].
+pub(in crate::core) fn with_key(view: &View<'_>, facts: &AuthorityFacts) -> Result<Authority, VaultError> {
+    let key = view.entry(&key_name(facts.id))?.ok_or(VaultError::Integrity)?;
+    let key = SecretBytes::from_vec(key.value.reveal().to_vec());
+    let certificate = &facts.record.certificate;
+    let authority = match &facts.record.domain {
+        Some(domain) => Authority::of_domain(certificate, &key, domain),
+        None => Authority::from_parts(certificate, &key),
+    };
+    authority.map_err(|_| VaultError::Integrity)
+}
+
+/// Writes a new authority with its key.
+///
+/// # Errors
+/// Those of the barrier.
+pub(in crate::core) fn put(
+    tx: &mut Tx<'_>,
+    authority: &Authority,
+    record: &AuthorityRecord,
+) -> Result<AuthorityId, VaultError> {
+    let facts = AuthorityFacts::of(record.clone())?;
+    tx.put_entry(MountId::CA, &key_name(facts.id), authority.key_pkcs8().reveal(), 0)?;
+    put_record(tx, facts.id, record)?;
+    Ok(facts.id)
+}
+
+/// Makes the key of an authority that an outside root shall sign, and the request for it; one that waits already is given
+/// again.
+///
+/// # Errors
+/// Those of the barrier; [`VaultError::Internal`].
+pub(in crate::core) fn request(tx: &mut Tx<'_>, trust_domain: &str, random: &dyn Random) -> Result<String, VaultError> {
+    if let Some(entry) = tx.view(MountId::CA).entry(REQUEST)? {
+        return std::str::from_utf8(entry.value.reveal()).map(str::to_owned).map_err(|_| VaultError::Integrity);
+    }
+    let (key, csr) = Authority::request(trust_domain, random).map_err(|_| VaultError::Internal)?;
+    tx.put_entry(MountId::CA, REQUEST_KEY, key.reveal(), 0)?;
+    tx.put_entry(MountId::CA, REQUEST, csr.as_bytes(), 0)?;
+    Ok(csr)
+}
+
+/// Takes the chain that answers the request, as a prepared authority.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] when nothing was requested, the chain does not answer it, or a role of `auth/cert` names the
+/// same authority; those of the barrier.
+pub(in crate::core) fn import(
+    tx: &mut Tx<'_>,
+    known: &Authorities,
+    trust_domain: &str,
+    chain_pem: &str,
+    now_ms: u64,
+) -> Result<AuthorityId, VaultError> {
+    let bad = |text: String| VaultError::BadRequest(text);
+    let entry = tx.view(MountId::CA).entry(REQUEST_KEY)?;
+    let entry = entry.ok_or_else(|| bad("nothing was requested: see ca/request".to_owned()))?;
+    let key = SecretBytes::from_vec(entry.value.reveal().to_vec());
+    let (certificate, chain) =
+        Authority::import(chain_pem, &key, now_ms).map_err(|error| bad(format!("field \"chain\": {error}")))?;
+    let authority = Authority::of_domain(&certificate, &key, trust_domain)
+        .map_err(|error| bad(format!("field \"chain\": {error}")))?;
+    let subject = crate::pki::subject_of(&AuthorityFacts::der_of(&certificate)?);
+    // Whose certificate a leaf is, is told by its issuer's name.
+    if known.0.iter().any(|facts| crate::pki::subject_of(&facts.der) == subject) {
+        return Err(bad(
+            "the root gave the authority a name that another one has: let it keep the name of the request".to_owned(),
+        ));
+    }
+    super::roles::refuse_authority(tx, &AuthorityFacts::der_of(&certificate)?)?;
+    let domain = Some(trust_domain.to_owned());
+    let record = AuthorityRecord {
+        v: 1,
+        stage: Stage::Prepared,
+        tainted: false,
+        certificate,
+        chain,
+        domain,
+        created_ms: now_ms,
+        changed_ms: now_ms,
+    };
+    let id = put(tx, &authority, &record)?;
+    tx.remove_entry(MountId::CA, REQUEST)?;
+    tx.remove_entry(MountId::CA, REQUEST_KEY)?;
+    Ok(id)
+}
+
+/// Brings an authority to another stage; the key of one that has ended is destroyed.
+///
+/// # Errors
+/// Those of the barrier; [`VaultError::NotFound`].
+pub(in crate::core) fn advance(
+    tx: &mut Tx<'_>,
+    id: AuthorityId,
+    stage: Stage,
+    tainted: bool,
+    now_ms: u64,
+) -> Result<(), VaultError> {
+    let mut record = read(&tx.view(MountId::CA), id)?.ok_or(VaultError::NotFound)?;
+    record.stage = stage;
+    record.tainted = tainted;
+    record.changed_ms = now_ms;
+    if stage.ended() {
+        tx.remove_entry(MountId::CA, &key_name(id))?;
+    }
+    put_record(tx, id, &record)
+}
+
+/// Forgets authorities that have ended and whose certificates are void by themselves.
+///
+/// # Errors
+/// Those of the barrier.
+pub(in crate::core) fn forget_old(tx: &mut Tx<'_>, known: &Authorities, now_ms: u64) -> Result<(), VaultError> {
+    let mut left = known.0.len();
+    for facts in known.0.iter().filter(|facts| facts.record.stage.ended()) {
+        if facts.not_after_ms < now_ms || left >= MAX_AUTHORITIES {
+            tx.remove_entry(MountId::CA, &format!("{RECORD}{}", facts.id.hex()))?;
+            left -= 1;
+        }
+    }
+    if left >= MAX_AUTHORITIES {
+        return Err(VaultError::BadRequest(format!("there are {MAX_AUTHORITIES} authorities: end some first")));
+    }
+    Ok(())
+}
+
+fn read(view: &View<'_>, id: AuthorityId) -> Result<Option<AuthorityRecord>, VaultError> {
+    let Some(entry) = view.entry(&format!("{RECORD}{}", id.hex()))? else { return Ok(None) };
+    let record: AuthorityRecord = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+    if record.v == 1 { Ok(Some(record)) } else { Err(VaultError::Integrity) }
+}
+
+fn put_record(tx: &mut Tx<'_>, id: AuthorityId, record: &AuthorityRecord) -> Result<(), VaultError> {
+    let bytes = serde_json::to_vec(record).map_err(|_| VaultError::Internal)?;
+    tx.put_entry(MountId::CA, &format!("{RECORD}{}", id.hex()), &bytes, 0)?;
+    Ok(())
+}
+
+/// A request that an outside root has not answered yet, and its key.
+const REQUEST: &str = "authority-request";
+const REQUEST_KEY: &str = "authority-request-key";
+
+/// Front part of the names of records.
+const RECORD: &str = "authority/";
+
+fn key_name(id: AuthorityId) -> String {
+    format!("authority-key/{}", id.hex())
+}
+
+fn with_newline(pem: &str) -> String {
+    if pem.ends_with('\n') { pem.to_owned() } else { format!("{pem}\n") }
+}

@@ -1,0 +1,235 @@
+//! Identities: which policies the holder of a certificate has.
+//!
+//! Record: built-in mount 3, key = SPIFFE path (`app/web`), value = `{"policies":["web"]}`. An identity without a
+//! record is a stranger: it has no policy, not even `default`, and is refused like everybody who may not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::path::Path;
+use crate::barrier::{MountId, Tx, View};
+use crate::policy::{Acl, Ask, Capability, Decision, Policy};
+
+use crate::core::error::VaultError;
+
+/// The policy that every registered identity has besides its own.
+pub(in crate::core) const DEFAULT_POLICY: &str = "default";
+/// The policy of the first operator.
+pub(in crate::core) const ADMIN_POLICY: &str = "admin";
+/// A name that clients hold to be all-powerful. There is no such policy here, so the name must not exist.
+pub(in crate::core) const ROOT_POLICY: &str = "root";
+
+/// Text of `default`: the part of Vault's that names paths which exist here.
+pub(in crate::core) const DEFAULT_TEXT: &str = "\
+# What every registered identity may do.
+path \"sys/capabilities-self\" {
+  capabilities = [\"update\"]
+}
+# Each secret that is waited for must be readable besides.
+path \"sys/strongroom/events\" {
+  capabilities = [\"read\"]
+}
+";
+
+/// Text of `admin`.
+pub(in crate::core) const ADMIN_TEXT: &str = "\
+# Everything, for operators.
+path \"*\" {
+  capabilities = [\"create\", \"read\", \"update\", \"patch\", \"delete\", \"list\", \"sudo\"]
+}
+";
+
+/// Most policies that one identity may have.
+pub(in crate::core) const MAX_POLICIES: usize = 64;
+
+/// Identities below this folder are people: their certificates live for hours.
+pub(in crate::core) const OPERATORS: &str = "operator/";
+/// Identities below this folder stand for certificates of an outside PKI; nobody is registered or enrolled there.
+pub(in crate::core) const OUTSIDE: &str = "cert/";
+/// The listener's own identity in the ledger.
+pub(in crate::core) const LISTENER: &str = "server";
+/// Longest time after the end of its certificate in which an identity may be allowed to renew, seconds.
+pub(in crate::core) const MAX_GRACE_S: u64 = 30 * 86_400;
+
+/// On-disk form, JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct IdentityRecord {
+    /// Policy names, lower case, sorted, without `default`.
+    pub policies: Vec<String>,
+    /// Present while requests of the identity are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<Disabled>,
+    /// The mark: certificates issued under a lower one count for nothing. It is the time of the last change that ended all,
+    /// rounded up to a second, and only ever rises: what was issued before it is known from the ledger, not from a date.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_before_ms: u64,
+    /// Life of its certificates, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_life_s: Option<u64>,
+    /// How long after its end a certificate may still be renewed, seconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub grace_s: u64,
+}
+
+impl IdentityRecord {
+    /// Ends every certificate that was issued so far.
+    pub(in crate::core) fn end_all(&mut self, now_ms: u64) {
+        // Dates in certificates are whole seconds: what the ledger does not know must be older than the mark by its date.
+        let next_second_ms = (now_ms / 1_000).saturating_add(1).saturating_mul(1_000);
+        self.not_before_ms = next_second_ms.max(self.not_before_ms.saturating_add(1));
+    }
+
+    /// Whether a certificate ended with an earlier one of [`IdentityRecord::end_all`]: by the mark that it was issued under,
+    /// or for one that the ledger does not know by the time of its issue.
+    pub(in crate::core) fn outlives(&self, mark_ms: Option<u64>, issued_ms: u64) -> bool {
+        mark_ms.unwrap_or(issued_ms) < self.not_before_ms
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// Why and since when an identity is disabled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct Disabled {
+    pub at_ms: u64,
+    pub reason: String,
+}
+
+/// On-disk form of a group, JSON. Built-in mount 16, key = name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct GroupRecord {
+    /// Policy names, lower case, sorted.
+    pub policies: Vec<String>,
+    /// Identity paths, or folders with `/*` at the end. Only registered identities are members.
+    pub members: Vec<String>,
+}
+
+impl GroupRecord {
+    /// Whether the identity with this path is a member.
+    pub(in crate::core) fn has(&self, path: &str) -> bool {
+        self.members.iter().any(|member| match member.strip_suffix("/*") {
+            Some(folder) => path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')),
+            None => member == path,
+        })
+    }
+}
+
+/// The record of an identity.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when it cannot be understood.
+pub(in crate::core) fn read(view: &View<'_>, path: &str) -> Result<Option<IdentityRecord>, VaultError> {
+    let Some(entry) = view.entry(path)? else { return Ok(None) };
+    serde_json::from_slice(entry.value.reveal()).map(Some).map_err(|_| VaultError::Integrity)
+}
+
+/// Writes the record of an identity.
+///
+/// # Errors
+/// Those of the barrier.
+pub(in crate::core) fn put(tx: &mut Tx<'_>, path: &str, record: &IdentityRecord) -> Result<(), VaultError> {
+    let bytes = serde_json::to_vec(record).map_err(|_| VaultError::Internal)?;
+    tx.put_entry(IDENTITIES, path, &bytes, 0)?;
+    Ok(())
+}
+
+/// Every group, by name.
+///
+/// # Errors
+/// [`VaultError::Integrity`] for one that cannot be understood.
+pub(in crate::core) fn groups(view: &View<'_>) -> Result<BTreeMap<String, GroupRecord>, VaultError> {
+    let mut groups = BTreeMap::new();
+    for name in view.entries()? {
+        let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
+        groups.insert(name, serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?);
+    }
+    Ok(groups)
+}
+
+/// Name rule of policies: one path segment, lower case.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] naming the rule, never the name.
+pub(in crate::core) fn policy_name(raw: &str) -> Result<String, VaultError> {
+    let name = raw.to_lowercase();
+    let path = Path::parse(&name).ok().filter(|path| !path.is_folder() && path.segments().count() == 1);
+    if path.is_none() {
+        return Err(VaultError::BadRequest("a policy name is one path segment".to_owned()));
+    }
+    Ok(name)
+}
+
+/// The policies that `identity` would have by the records that `tx` sees. Policies that are named but do not exist grant
+/// nothing; a disabled identity counts for nothing.
+fn acl_in(tx: &Tx<'_>, groups: &BTreeMap<String, GroupRecord>, identity: &str) -> Result<Option<Acl>, VaultError> {
+    let Some(record) = read(&tx.view(IDENTITIES), identity)?.filter(|record| record.disabled.is_none()) else {
+        return Ok(None);
+    };
+    let policies = tx.view(POLICIES);
+    let mut parsed = Vec::new();
+    for name in names_of(&record, groups, identity) {
+        if let Some(text) = policies.entry(&name)? {
+            let text = std::str::from_utf8(text.value.reveal()).map_err(|_| VaultError::Integrity)?;
+            // A text that this program cannot read may hold a deny: its holder counts for nothing.
+            let Ok(policy) = Policy::parse(text) else { return Ok(None) };
+            parsed.push(policy);
+        }
+    }
+    Ok(Some(Acl::merge(parsed.iter())))
+}
+
+/// Names of all policies of an identity: its own, those of its groups, and `default`. Sorted, each once.
+pub(in crate::core) fn names_of(
+    record: &IdentityRecord,
+    groups: &BTreeMap<String, GroupRecord>,
+    path: &str,
+) -> BTreeSet<String> {
+    let grouped = groups.values().filter(|group| group.has(path)).flat_map(|group| group.policies.iter());
+    let own = record.policies.iter();
+    own.chain(grouped).cloned().chain([DEFAULT_POLICY.to_owned()]).collect()
+}
+
+/// An administrator can give rights: change the policies and the identities.
+pub(in crate::core) fn is_administrator(acl: &Acl, identity: &str) -> bool {
+    let may = |path: &str, capability| {
+        Path::parse(path).is_ok_and(|path| {
+            let ask = Ask { path: &path, capability, sudo: false, parameters: None, wrap_ttl: None };
+            matches!(acl.decide(&ask), Decision::Allow { .. })
+        })
+    };
+    may("sys/policies/acl/admin", Capability::Update)
+        && may(&format!("sys/strongroom/identities/{identity}"), Capability::Update)
+}
+
+/// Refuses a change after which nobody could give rights any more: there is no root token to repair it with.
+/// `first` is looked at first, so that the usual change (somebody administers others) costs one lookup.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] when no administrator would be left.
+pub(in crate::core) fn require_administrator(tx: &Tx<'_>, first: &str) -> Result<(), VaultError> {
+    let groups = groups(&tx.view(MountId::GROUPS))?;
+    let holds = |identity: &str| -> Result<bool, VaultError> {
+        Ok(acl_in(tx, &groups, identity)?.is_some_and(|acl| is_administrator(&acl, identity)))
+    };
+    if holds(first)? {
+        return Ok(());
+    }
+    for identity in tx.view(IDENTITIES).entries()? {
+        if holds(&identity)? {
+            return Ok(());
+        }
+    }
+    Err(VaultError::BadRequest("refused: no identity would be left that can change policies and identities".to_owned()))
+}
+
+/// Built-in mount of the policies.
+pub(in crate::core) const POLICIES: MountId = MountId::POLICIES;
+/// Built-in mount of the identities.
+pub(in crate::core) const IDENTITIES: MountId = MountId::IDENTITIES;

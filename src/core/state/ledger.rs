@@ -1,0 +1,370 @@
+//! Every certificate that the own authorities issued, until some time after it has ended.
+//!
+//! Record in built-in mount 10, key = SHA-256 of the certificate in hexadecimal, value = [`Row`] as JSON. The rows say
+//! what no certificate can: who has renewed and must not appear again, what was revoked, and what an authority still
+//! vouches for. A copy of the facts is kept in memory for listings and for the check of each request.
+
+use std::collections::{BTreeSet, HashMap};
+
+use parking_lot::RwLock;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::{Deserialize, Serialize};
+
+use crate::api::spiffe::SpiffeId;
+use crate::barrier::{MountId, Tx, View};
+use crate::pki::{AuthorityId, peer};
+
+use super::identity::IdentityRecord;
+use super::mount::hex;
+use crate::core::error::VaultError;
+
+/// Rows are kept for this long after their certificate has ended: a grace renewal looks at them.
+pub(in crate::core) const KEEP_MS: u64 = 31 * 86_400_000;
+/// A row that is to be removed is marked first, and removed when this much more has passed: a clock that jumps ahead for a
+/// while must not make a revocation forgotten.
+const SECOND_LOOK_MS: u64 = 7 * 86_400_000;
+/// Rows marked or removed along with one that is written.
+const SWEEP: usize = 4;
+
+/// Renewals of one identity in a day that are not looked at, and how many more for each certificate in force. An honest
+/// host makes one or two.
+const FREE_RENEWALS: usize = 64;
+const RENEWALS_EACH: usize = 4;
+/// The day.
+const RENEWALS_IN_MS: u64 = 86_400_000;
+/// Beyond them a certificate is renewed after this part of its life. Hosts renew at two thirds of it.
+const PAUSE_PART: u64 = 6;
+
+/// SHA-256 of a certificate.
+pub(in crate::core) type Fingerprint = [u8; 32];
+
+/// How a certificate came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::core) enum How {
+    /// With the vault.
+    Init,
+    /// By an operator, for a request that came to him.
+    Issued,
+    /// With an enrolment string.
+    Enrolled,
+    /// With the certificate before it.
+    Renewed,
+    /// With the certificate before it, which had ended.
+    Late,
+    /// For a listener of the vault.
+    Server,
+}
+
+/// On-disk form, JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct Row {
+    /// Format, 1.
+    pub v: u8,
+    /// Path of the identity.
+    pub identity: String,
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// SHA-256 of the public key, hexadecimal.
+    pub key: String,
+    /// Id of the authority, hexadecimal.
+    pub authority: String,
+    pub issued_ms: u64,
+    pub not_after_ms: u64,
+    pub how: How,
+    /// The identity's mark (`not_before_ms` of its record) when this was issued. A mark that is higher than this one ends the
+    /// certificate, whatever any clock said. Absent in a row that was made later than its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark_ms: Option<u64>,
+    /// Life that was asked for with it, seconds: no certificate that follows it by renewal is given more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life_s: Option<u64>,
+    /// Fingerprint of the certificate that replaced it, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Revoked>,
+    /// When it was found that nobody needs this row any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent_ms: Option<u64>,
+    /// The certificate, so that a lost reply can be given again.
+    pub pem: String,
+}
+
+/// Why and when a certificate was revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct Revoked {
+    pub at_ms: u64,
+    pub reason: String,
+}
+
+impl Row {
+    /// The row of a certificate that was just made.
+    ///
+    /// # Errors
+    /// [`VaultError::Internal`] when it cannot be read back.
+    pub(in crate::core) fn of(
+        pem: &str,
+        identity: &SpiffeId,
+        authority: AuthorityId,
+        issued_ms: u64,
+        how: How,
+    ) -> Result<(Fingerprint, Self), VaultError> {
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| VaultError::Internal)?;
+        let leaf = peer::facts(&der).map_err(|_| VaultError::Internal)?;
+        let row = Self {
+            v: 1,
+            identity: identity.path().to_owned(),
+            serial: hex(&leaf.serial),
+            key: hex(&leaf.key_fingerprint),
+            authority: authority.hex(),
+            issued_ms,
+            not_after_ms: leaf.not_after_ms,
+            how,
+            mark_ms: Some(0),
+            life_s: None,
+            superseded_by: None,
+            revoked: None,
+            spent_ms: None,
+            pem: pem.to_owned(),
+        };
+        Ok((leaf.fingerprint, row))
+    }
+}
+
+/// The row of a certificate.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when it cannot be understood.
+pub(in crate::core) fn read(view: &View<'_>, fingerprint: &Fingerprint) -> Result<Option<Row>, VaultError> {
+    let Some(entry) = view.entry(&hex(fingerprint))? else { return Ok(None) };
+    let row: Row = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+    if row.v == 1 { Ok(Some(row)) } else { Err(VaultError::Integrity) }
+}
+
+/// Writes a row.
+///
+/// # Errors
+/// Those of the barrier.
+pub(in crate::core) fn put(tx: &mut Tx<'_>, fingerprint: &Fingerprint, row: &Row) -> Result<(), VaultError> {
+    let bytes = serde_json::to_vec(row).map_err(|_| VaultError::Internal)?;
+    tx.put_entry(MountId::CERTIFICATES, &hex(fingerprint), &bytes, 0)?;
+    Ok(())
+}
+
+/// What memory keeps of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::core) struct Facts {
+    pub identity: String,
+    pub serial: String,
+    pub authority: AuthorityId,
+    pub issued_ms: u64,
+    pub not_after_ms: u64,
+    pub how: How,
+    pub mark_ms: Option<u64>,
+    pub superseded: bool,
+    pub revoked: Option<Revoked>,
+    spent_ms: Option<u64>,
+}
+
+impl Facts {
+    /// When the row is to be looked at by [`sweep`].
+    fn sweep_ms(&self) -> u64 {
+        match self.spent_ms {
+            None => self.not_after_ms.saturating_add(KEEP_MS),
+            Some(spent_ms) => spent_ms.saturating_add(SECOND_LOOK_MS),
+        }
+    }
+
+    /// Whether all that its identity had was ended after this was issued.
+    pub(in crate::core) fn is_outlived(&self, standing: &IdentityRecord) -> bool {
+        standing.outlives(self.mark_ms, self.issued_ms)
+    }
+}
+
+/// The rows, in memory.
+#[derive(Default)]
+pub(in crate::core) struct Ledger(RwLock<Held>);
+
+#[derive(Default)]
+struct Held {
+    rows: HashMap<Fingerprint, Facts>,
+    by_identity: HashMap<String, BTreeSet<Fingerprint>>,
+    /// By the time of the next look at them, so that those are found without a search.
+    by_sweep: BTreeSet<(u64, Fingerprint)>,
+    /// Those that are marked, by the time of the mark.
+    marked: BTreeSet<(u64, Fingerprint)>,
+}
+
+impl Held {
+    fn remove(&mut self, fingerprint: &Fingerprint) {
+        let Some(old) = self.rows.remove(fingerprint) else { return };
+        self.by_sweep.remove(&(old.sweep_ms(), *fingerprint));
+        self.marked.remove(&(old.spent_ms.unwrap_or_default(), *fingerprint));
+        if let Some(all) = self.by_identity.get_mut(&old.identity) {
+            all.remove(fingerprint);
+            if all.is_empty() {
+                self.by_identity.remove(&old.identity);
+            }
+        }
+    }
+
+    fn insert(&mut self, fingerprint: Fingerprint, facts: Facts) {
+        self.remove(&fingerprint);
+        self.by_sweep.insert((facts.sweep_ms(), fingerprint));
+        self.marked.extend(facts.spent_ms.map(|spent_ms| (spent_ms, fingerprint)));
+        self.by_identity.entry(facts.identity.clone()).or_default().insert(fingerprint);
+        self.rows.insert(fingerprint, facts);
+    }
+}
+
+impl Ledger {
+    /// Reads every row.
+    ///
+    /// # Errors
+    /// [`VaultError::Integrity`] for one that cannot be understood.
+    pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
+        let ledger = Self::default();
+        for name in view.entries()? {
+            let fingerprint = parse_fingerprint(&name).ok_or(VaultError::Integrity)?;
+            ledger.reread(view, &fingerprint)?;
+        }
+        Ok(ledger)
+    }
+
+    /// Takes over one row as it stands in the store.
+    ///
+    /// # Errors
+    /// As [`Ledger::load`].
+    pub(in crate::core) fn reread(&self, view: &View<'_>, fingerprint: &Fingerprint) -> Result<(), VaultError> {
+        let row = read(view, fingerprint)?;
+        let mut held = self.0.write();
+        let Some(row) = row else {
+            held.remove(fingerprint);
+            return Ok(());
+        };
+        let facts = Facts {
+            authority: AuthorityId::parse(&row.authority).ok_or(VaultError::Integrity)?,
+            identity: row.identity,
+            serial: row.serial,
+            issued_ms: row.issued_ms,
+            not_after_ms: row.not_after_ms,
+            how: row.how,
+            mark_ms: row.mark_ms,
+            superseded: row.superseded_by.is_some(),
+            revoked: row.revoked,
+            spent_ms: row.spent_ms,
+        };
+        held.insert(*fingerprint, facts);
+        Ok(())
+    }
+
+    /// Whether a certificate was revoked.
+    pub(in crate::core) fn is_revoked(&self, fingerprint: &Fingerprint) -> bool {
+        self.0.read().rows.get(fingerprint).is_some_and(|facts| facts.revoked.is_some())
+    }
+
+    /// Whether a certificate was revoked, and the mark that it was issued under.
+    pub(in crate::core) fn standing(&self, fingerprint: &Fingerprint) -> (bool, Option<u64>) {
+        let held = self.0.read();
+        held.rows.get(fingerprint).map_or((false, None), |facts| (facts.revoked.is_some(), facts.mark_ms))
+    }
+
+    /// The certificates of an identity, newest first.
+    pub(in crate::core) fn of(&self, identity: &str) -> Vec<(Fingerprint, Facts)> {
+        let held = self.0.read();
+        let all = held.by_identity.get(identity).into_iter().flatten();
+        let mut found: Vec<_> =
+            all.filter_map(|fingerprint| Some((*fingerprint, held.rows.get(fingerprint)?.clone()))).collect();
+        found.sort_by_key(|(_, facts)| std::cmp::Reverse(facts.issued_ms));
+        found
+    }
+
+    /// Every certificate of an authority that has not ended.
+    pub(in crate::core) fn issued_by(&self, authority: AuthorityId, now_ms: u64) -> Vec<Facts> {
+        let held = self.0.read();
+        let rows = held.rows.values().filter(|facts| facts.authority == authority && facts.not_after_ms > now_ms);
+        rows.cloned().collect()
+    }
+
+    /// Every certificate that has not ended, was not renewed and not revoked.
+    pub(in crate::core) fn living(&self, now_ms: u64) -> Vec<Facts> {
+        let held = self.0.read();
+        let rows = held.rows.values().filter(|facts| facts.not_after_ms > now_ms);
+        rows.filter(|facts| !facts.superseded && facts.revoked.is_none()).cloned().collect()
+    }
+
+    /// Whether a certificate may be renewed now. One that is young may not when its identity has had many renewals lately:
+    /// each leaves a row that is kept for weeks, so somebody who renews in a loop would fill the store. Others who share
+    /// the identity are not held up, because theirs are older.
+    ///
+    /// # Errors
+    /// [`VaultError::RenewedTooOften`].
+    pub(in crate::core) fn may_be_renewed(&self, row: &Row, now_ms: u64) -> Result<(), VaultError> {
+        let life_ms = row.not_after_ms.saturating_sub(row.issued_ms);
+        let from_ms = row.issued_ms.saturating_add(life_ms / PAUSE_PART);
+        if now_ms >= from_ms {
+            return Ok(());
+        }
+        let held = self.0.read();
+        let rows = held.by_identity.get(&row.identity).into_iter().flatten();
+        let (mut renewals, mut in_force) = (0_usize, 0_usize);
+        for facts in rows.filter_map(|fingerprint| held.rows.get(fingerprint)) {
+            let lately = facts.issued_ms.saturating_add(RENEWALS_IN_MS) > now_ms;
+            renewals += usize::from(matches!(facts.how, How::Renewed | How::Late) && lately);
+            in_force += usize::from(!facts.superseded && facts.revoked.is_none() && facts.not_after_ms > now_ms);
+        }
+        if renewals < FREE_RENEWALS.saturating_add(in_force.saturating_mul(RENEWALS_EACH)) {
+            return Ok(());
+        }
+        // Not longer than the pause itself, whatever the clock did.
+        let wait_ms = (from_ms - now_ms).min(life_ms / PAUSE_PART);
+        Err(VaultError::RenewedTooOften { retry_after_s: wait_ms.div_ceil(1_000).max(1) })
+    }
+
+    /// A few rows that nobody needs any more, and a few with a mark from the future.
+    fn stale(&self, now_ms: u64) -> Vec<Fingerprint> {
+        let held = self.0.read();
+        let due = held.by_sweep.iter().take_while(|(sweep_ms, _)| *sweep_ms < now_ms).take(SWEEP);
+        let wrong = held.marked.iter().rev().take_while(|(spent_ms, _)| *spent_ms > now_ms).take(SWEEP);
+        due.chain(wrong).map(|(_, fingerprint)| *fingerprint).collect()
+    }
+}
+
+/// Marks a few rows that nobody needs any more, or removes them if they were marked long ago. A mark that a clock made which
+/// was ahead is taken back. Returns what the memory must read anew.
+///
+/// # Errors
+/// Those of the barrier; [`VaultError::Integrity`].
+pub(in crate::core) fn sweep(tx: &mut Tx<'_>, ledger: &Ledger, now_ms: u64) -> Result<Vec<Fingerprint>, VaultError> {
+    let stale = ledger.stale(now_ms);
+    for fingerprint in &stale {
+        let Some(mut row) = read(&tx.view(MountId::CERTIFICATES), fingerprint)? else { continue };
+        match row.spent_ms {
+            Some(spent_ms) if spent_ms.saturating_add(SECOND_LOOK_MS) < now_ms => {
+                tx.remove_entry(MountId::CERTIFICATES, &hex(fingerprint))?;
+            }
+            Some(spent_ms) if spent_ms <= now_ms => {}
+            wrong_or_none => {
+                row.spent_ms = wrong_or_none.is_none().then_some(now_ms);
+                put(tx, fingerprint, &row)?;
+            }
+        }
+    }
+    Ok(stale)
+}
+
+/// 64 hexadecimal digits.
+pub(in crate::core) fn parse_fingerprint(text: &str) -> Option<Fingerprint> {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+        return None;
+    }
+    let mut fingerprint = [0; 32];
+    for (byte, pair) in fingerprint.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(fingerprint)
+}

@@ -1,0 +1,202 @@
+//! Limits of requests: the stored objects, and the place in the pipeline where an identity's account is charged.
+//!
+//! Refusals are audited at most once a second per identity and class. A flood costs its sender one line a second and
+//! not one line each: the audit log is durable and hashed, and whoever could make it grow at will could fill the disk
+//! and stop the vault. Nothing of the store was looked at for such a request, and how many were left out stands in the
+//! next line and in `sys/metrics`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::path::Path;
+use crate::barrier::View;
+use crate::limits::{Accounts, Bill, Class, Defaults, Identities, Over, Paths, Per, Quota, Rate, Table, Who};
+
+use crate::core::caller::Caller;
+use crate::core::error::VaultError;
+use crate::core::request::{Operation, Reply};
+
+/// Name of the object that changes what holds without any.
+pub(in crate::core) const DEFAULT: &str = "default";
+
+/// On-disk form of one object, JSON. Unknown fields are an error.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    /// Layout of this record; 1.
+    format: u8,
+    /// `*`, `app/*`, `app/web`.
+    identity: String,
+    /// As on the wire.
+    path: String,
+    class: String,
+    per: String,
+    /// Thousandths of a token per interval.
+    milli: u64,
+    interval_ms: u64,
+    burst: u64,
+    block_ms: u64,
+    /// Kept for clients; there are no namespaces to inherit in.
+    inheritable: bool,
+}
+
+/// On-disk form of the object `default`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DefaultRecord {
+    /// Layout of this record; 1.
+    format: u8,
+    defaults: Defaults,
+}
+
+/// One object and what is kept beside it.
+pub(in crate::core) struct Stored {
+    pub quota: Quota,
+    pub inheritable: bool,
+}
+
+impl Stored {
+    /// For the store.
+    ///
+    /// # Errors
+    /// [`VaultError::Internal`].
+    pub(in crate::core) fn bytes(&self) -> Result<Vec<u8>, VaultError> {
+        let Quota { identities, paths, class, per, rate, .. } = &self.quota;
+        let record = Record {
+            format: 1,
+            identity: identities.text(),
+            path: paths.text(),
+            class: class.as_str().to_owned(),
+            per: per.as_str().to_owned(),
+            milli: rate.milli,
+            interval_ms: rate.interval_ms,
+            burst: rate.burst,
+            block_ms: rate.block_ms,
+            inheritable: self.inheritable,
+        };
+        serde_json::to_vec(&record).map_err(|_| VaultError::Internal)
+    }
+}
+
+/// The object `default`, for the store.
+///
+/// # Errors
+/// [`VaultError::Internal`].
+pub(in crate::core) fn default_bytes(defaults: Defaults) -> Result<Vec<u8>, VaultError> {
+    serde_json::to_vec(&DefaultRecord { format: 1, defaults }).map_err(|_| VaultError::Internal)
+}
+
+/// One object.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when it cannot be understood: a limit that is not known must not be taken for none.
+pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<Stored>, VaultError> {
+    let Some(entry) = view.entry(name)? else { return Ok(None) };
+    let stored = || {
+        let record: Record = serde_json::from_slice(entry.value.reveal()).ok()?;
+        let quota = Quota {
+            name: name.to_owned(),
+            identities: Identities::parse(&record.identity).ok()?,
+            paths: Paths::parse(&record.path).ok()?,
+            class: Class::parse(&record.class)?,
+            per: Per::parse(&record.per)?,
+            rate: Rate {
+                milli: record.milli,
+                interval_ms: record.interval_ms,
+                burst: record.burst,
+                block_ms: record.block_ms,
+            },
+        };
+        (record.format == 1).then_some(Stored { quota, inheritable: record.inheritable })
+    };
+    stored().map(Some).ok_or(VaultError::Integrity)
+}
+
+/// The object `default`.
+///
+/// # Errors
+/// As [`read`].
+pub(in crate::core) fn read_default(view: &View<'_>) -> Result<Option<Defaults>, VaultError> {
+    let Some(entry) = view.entry(DEFAULT)? else { return Ok(None) };
+    let record: DefaultRecord = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+    if record.format == 1 { Ok(Some(record.defaults)) } else { Err(VaultError::Integrity) }
+}
+
+/// Every object but `default`.
+///
+/// # Errors
+/// As [`read`].
+pub(in crate::core) fn all(view: &View<'_>) -> Result<Vec<Quota>, VaultError> {
+    let names = view.entries()?;
+    let names = names.iter().filter(|name| *name != DEFAULT);
+    names.map(|name| read(view, name)?.map(|stored| stored.quota).ok_or(VaultError::Integrity)).collect()
+}
+
+/// Everything, compiled.
+///
+/// # Errors
+/// As [`read`].
+pub(in crate::core) fn table(view: &View<'_>, previous: &Table) -> Result<Table, VaultError> {
+    let defaults = read_default(view)?.unwrap_or_default();
+    Ok(Table::compile(all(view)?, &defaults, previous))
+}
+
+/// A request before anything was decided on it.
+pub(in crate::core) struct Asked<'a> {
+    pub caller: &'a Caller,
+    /// Whether the certificate counts.
+    pub admitted: bool,
+    pub operation: Operation,
+    pub path: &'a Path,
+    pub now_ms: u64,
+}
+
+/// A request over its limit.
+pub(in crate::core) struct Refused {
+    /// What the audit log shall say; `None` when it has had its line for this second.
+    pub rule: Option<String>,
+    /// What the caller learns.
+    pub outcome: VaultError,
+}
+
+/// Charges a request; the bill is for the size of the answer.
+///
+/// # Errors
+/// [`Refused`].
+pub(in crate::core) fn admit(accounts: &Accounts, table: &Table, asked: &Asked<'_>) -> Result<Option<Bill>, Refused> {
+    let identity = &asked.caller.identity;
+    let who = match asked.admitted {
+        true => Who::Admitted { uri: identity.uri(), path: identity.path() },
+        false => Who::Refused(&asked.caller.fingerprint),
+    };
+    let class = match asked.operation {
+        Operation::Read => Class::Read,
+        Operation::List => Class::List,
+        Operation::Write | Operation::Patch | Operation::Delete => Class::Write,
+    };
+    let path = asked.path.as_str();
+    let outcome = if leads_out(path) {
+        accounts.admit_reserved(table, who, class, asked.now_ms).map(|()| None)
+    } else {
+        accounts.admit(table, who, class, path, asked.now_ms).map(Some)
+    };
+    outcome.map_err(|Over { class, wait_ms, line }| Refused {
+        rule: line.map(|(quota, unwritten)| match unwritten {
+            0 => format!("quota {quota} ({})", class.as_str()),
+            more => format!("quota {quota} ({}); {more} more refused since the last line", class.as_str()),
+        }),
+        outcome: VaultError::RateLimited { path: path.to_owned(), retry_after_s: wait_ms.div_ceil(1_000) },
+    })
+}
+
+/// Paths that no object limits: with these an operator gets out of a limit that was set wrongly, or stops the vault.
+fn leads_out(path: &str) -> bool {
+    path == "sys/seal" || path.starts_with("sys/quotas/")
+}
+
+/// Charges the size of an answer.
+pub(in crate::core) fn settle(bill: Option<Bill>, reply: &Reply) {
+    if let Some(bill) = bill {
+        let bytes = reply.data.as_ref().map_or(0, |data| data.len());
+        bill.settle(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+}

@@ -1,0 +1,118 @@
+//! Revocation lists of outside PKIs: which of their certificates count no more.
+//!
+//! Record in built-in mount 12, beside the roles, key = `crl/` and the name of the list; no name of a role has a slash.
+//! Whoever put the list there had it proved against an authority that a role names. From then on it counts by itself:
+//! also when that role is gone, and also when there should be a newer list long since.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::auth::cert::{Kind, Role, decode_list};
+use crate::barrier::View;
+use crate::pki::outside::{CertificateName, OutsideFacts, RevocationList};
+
+use super::roles::Roles;
+use crate::core::error::VaultError;
+
+/// Most lists.
+pub(in crate::core) const MAX_LISTS: usize = 64;
+/// In front of a list's name, to tell its record from that of a role.
+const PREFIX: &str = "crl/";
+
+/// The key of a list's record.
+pub(in crate::core) fn key_of(name: &str) -> String {
+    format!("{PREFIX}{name}")
+}
+
+/// Whether a record in the mount is a role's.
+pub(in crate::core) fn is_role(key: &str) -> bool {
+    !key.starts_with(PREFIX)
+}
+
+/// The names of all lists, sorted.
+///
+/// # Errors
+/// Those of the barrier.
+pub(in crate::core) fn names(view: &View<'_>) -> Result<Vec<String>, VaultError> {
+    let keys = view.entries()?;
+    Ok(keys.iter().filter_map(|key| key.strip_prefix(PREFIX)).map(str::to_owned).collect())
+}
+
+/// One list, and its DER; `None` when there is none of that name.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when it cannot be understood; those of the barrier.
+pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<(RevocationList, Vec<u8>)>, VaultError> {
+    let Some(entry) = view.entry(&key_of(name))? else { return Ok(None) };
+    decode_list(entry.value.reveal()).map(|(list, der)| Some((list, der.to_vec()))).map_err(|_| VaultError::Integrity)
+}
+
+/// All lists, by name; `None` is one that cannot be read.
+#[derive(Clone, Debug, Default)]
+pub(in crate::core) struct Lists(BTreeMap<String, Option<Arc<RevocationList>>>);
+
+impl Lists {
+    /// Reads them all.
+    ///
+    /// # Errors
+    /// Those of the barrier.
+    pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
+        let mut all = Self::default();
+        for name in names(view)? {
+            all.reread(view, &name)?;
+        }
+        Ok(all)
+    }
+
+    /// Takes over one list as it stands in the store. Nobody knows whom a list names that cannot be read, so nobody with
+    /// an outside certificate is let in until it is deleted.
+    ///
+    /// # Errors
+    /// Those of the barrier.
+    pub(in crate::core) fn reread(&mut self, view: &View<'_>, name: &str) -> Result<(), VaultError> {
+        match read(view, name) {
+            Ok(Some((list, _))) => {
+                self.0.insert(name.to_owned(), Some(Arc::new(list)));
+            }
+            Ok(None) => {
+                self.0.remove(name);
+            }
+            Err(VaultError::Integrity) if view.entry(&key_of(name))?.is_some() => {
+                tracing::error!(list = name, "a stored revocation list cannot be read; no outside certificate counts");
+                self.0.insert(name.to_owned(), None);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Whether there is none, so that nothing has to be looked up.
+    pub(in crate::core) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a certificate is on a list of its issuer. One that has no name that a list could use counts as listed.
+    pub(in crate::core) fn has(&self, certificate: Option<&CertificateName>) -> bool {
+        let Some(CertificateName { issuer, serial }) = certificate else { return !self.is_empty() };
+        self.0.values().any(|list| list.as_ref().is_none_or(|list| list.issuer == *issuer && list.names(serial)))
+    }
+
+    /// Whether a certificate that a role names is on a list.
+    fn has_any_of(&self, role: &Role) -> bool {
+        matches!(role.kind, Kind::Authorities(_))
+            && role.certificates().any(|der| self.has(CertificateName::of(der).as_ref()))
+    }
+
+    /// Whether an authority that some role names is on a list.
+    pub(in crate::core) fn has_authority(&self, roles: &Roles) -> bool {
+        !self.is_empty() && roles.iter().any(|role| self.has_any_of(role))
+    }
+
+    /// The facts of a peer without the certificates of its chain that are on a list: what cannot be proved without them
+    /// is not proved.
+    pub(in crate::core) fn purge(&self, facts: &OutsideFacts) -> OutsideFacts {
+        let mut facts = facts.clone();
+        facts.chain.retain(|der| !self.has(CertificateName::of(der).as_ref()));
+        facts
+    }
+}

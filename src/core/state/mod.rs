@@ -1,0 +1,13 @@
+//! What is known while the vault is open, by record family: each file owns one kind of record and its form in memory;
+//! [`snapshot`] is all of them at one generation.
+
+pub(super) mod authorities;
+pub(super) mod identity;
+pub(super) mod ledger;
+pub(super) mod limits;
+pub(super) mod listening;
+pub(super) mod lists;
+pub(super) mod mount;
+pub(super) mod roles;
+pub(super) mod snapshot;
+pub(super) mod tokens;

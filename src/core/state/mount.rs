@@ -1,0 +1,188 @@
+//! The mount table: which engine answers below which folder.
+//!
+//! A record lives in the built-in mount table under the mount's path (`secret/`); a mount's data hangs on its random
+//! [`MountId`], never on the path, so that moving a mount touches this record only (amendment M9).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::path::Path;
+use crate::barrier::MountId;
+use crate::engine::{Engine, kv};
+
+use crate::core::error::VaultError;
+
+/// On-disk form of one mount, JSON. Unknown fields are an error: an older program must not drop what it cannot read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct MountRecord {
+    /// Layout of this record; 1.
+    pub format: u8,
+    /// Mount id, 32 hex digits.
+    pub id: String,
+    /// Engine: `kv`.
+    pub kind: String,
+    /// Engine options as the wire shows them; `version` = `2`.
+    pub options: BTreeMap<String, String>,
+    /// Text for people.
+    pub description: String,
+    /// Handle that clients print; derived from the id.
+    pub accessor: String,
+}
+
+impl MountRecord {
+    /// A KV version 2 mount.
+    pub(in crate::core) fn kv2(id: &MountId, description: &str) -> Self {
+        let id = hex(&id.0);
+        let accessor = format!("kv_{}", &id[..8]);
+        Self {
+            format: 1,
+            id,
+            kind: "kv".to_owned(),
+            options: BTreeMap::from([("version".to_owned(), "2".to_owned())]),
+            description: description.to_owned(),
+            accessor,
+        }
+    }
+
+    /// The id in the dashed form that clients know as `uuid`.
+    pub(in crate::core) fn uuid(&self) -> String {
+        let parts = [0..8, 8..12, 12..16, 16..20, 20..32];
+        parts.map(|range| self.id.get(range).unwrap_or_default().to_owned()).join("-")
+    }
+}
+
+/// One mount, ready to be asked.
+pub(in crate::core) struct Mount {
+    /// Where: a folder, for example `secret/`.
+    pub path: Path,
+    /// Whose data.
+    pub id: MountId,
+    /// The code behind it.
+    pub engine: Arc<dyn Engine>,
+    /// Its type, for the audit log.
+    pub kind: &'static str,
+    /// Its record.
+    pub record: MountRecord,
+}
+
+impl Mount {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`VaultError::Integrity`] when it cannot be understood: the bytes were authentic, so this is a defect or a
+    /// newer program's work, and guessing would route secrets to the wrong place.
+    pub(in crate::core) fn from_record(key: &str, value: &[u8]) -> Result<Self, VaultError> {
+        let record: MountRecord = serde_json::from_slice(value).map_err(|_| VaultError::Integrity)?;
+        let path = Path::parse(key).map_err(|_| VaultError::Integrity)?;
+        let id = unhex(&record.id).ok_or(VaultError::Integrity)?;
+        let version = record.options.get("version").map(String::as_str);
+        let (engine, kind): (Arc<dyn Engine>, _) = match (record.format, record.kind.as_str(), version) {
+            (1, "kv", Some("2")) => (Arc::new(kv::Kv::new()), "kv"),
+            _ => return Err(VaultError::Integrity),
+        };
+        if !path.is_folder() || path.is_root() {
+            return Err(VaultError::Integrity);
+        }
+        Ok(Self { path, id: MountId(id), engine, kind, record })
+    }
+}
+
+/// All mounts, longest path first.
+#[derive(Default)]
+pub(in crate::core) struct MountTable(Vec<Arc<Mount>>);
+
+impl MountTable {
+    pub(in crate::core) fn new(mut mounts: Vec<Arc<Mount>>) -> Self {
+        mounts.sort_by(|a, b| {
+            let length = |mount: &Mount| mount.path.as_str().len();
+            length(b).cmp(&length(a)).then_with(|| a.path.cmp(&b.path))
+        });
+        Self(mounts)
+    }
+
+    /// The mount with the longest path that holds `path`, and the rest of the path.
+    pub(in crate::core) fn route(&self, path: &Path) -> Option<(&Arc<Mount>, Path)> {
+        self.0.iter().find_map(|mount| path.strip_prefix(&mount.path).map(|rest| (mount, rest)))
+    }
+
+    /// Every mount, in the order of their paths.
+    /// Identifiers of all mounts.
+    pub(in crate::core) fn ids(&self) -> impl Iterator<Item = MountId> + '_ {
+        self.sorted().into_iter().map(|mount| mount.id)
+    }
+
+    pub(in crate::core) fn sorted(&self) -> Vec<&Arc<Mount>> {
+        let mut mounts: Vec<_> = self.0.iter().collect();
+        mounts.sort_by(|a, b| a.path.cmp(&b.path));
+        mounts
+    }
+}
+
+/// Lower-case hex.
+pub(in crate::core) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<[u8; 16]> {
+    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(path: &str, n: u8) -> Arc<Mount> {
+        let record = MountRecord::kv2(&MountId([n; 16]), "");
+        let value = serde_json::to_vec(&record).expect("a record serialises");
+        Arc::new(Mount::from_record(path, &value).expect("a fresh record reads back"))
+    }
+
+    #[test]
+    fn the_longest_path_answers() {
+        let table = MountTable::new(vec![mount("a/", 1), mount("a/b/", 2), mount("ab/", 3)]);
+        let check = |path: &str, want: Option<(u8, &str)>| {
+            let path = Path::parse(path).expect("valid path");
+            let got = table.route(&path).map(|(mount, rest)| (mount.id.0[0], rest.as_str().to_owned()));
+            assert_eq!(got, want.map(|(n, rest)| (n, rest.to_owned())), "{path}");
+        };
+        check("a/x", Some((1, "x")));
+        check("a/b/x/y", Some((2, "x/y")));
+        check("a/bc/x", Some((1, "bc/x")));
+        check("ab/x/", Some((3, "x/")));
+        check("abc/x", None);
+        check("b/x", None);
+    }
+
+    #[test]
+    fn a_record_with_unknown_parts_is_refused() {
+        for text in [
+            r#"{"format":2,"id":"00000000000000000000000000000001","kind":"kv","options":{"version":"2"},"description":"","accessor":""}"#,
+            r#"{"format":1,"id":"0001","kind":"kv","options":{"version":"2"},"description":"","accessor":""}"#,
+            r#"{"format":1,"id":"00000000000000000000000000000001","kind":"pki","options":{"version":"2"},"description":"","accessor":""}"#,
+            r#"{"format":1,"id":"00000000000000000000000000000001","kind":"kv","options":{"version":"2"},"description":"","accessor":"","x":1}"#,
+        ] {
+            assert!(Mount::from_record("secret/", text.as_bytes()).is_err(), "{text}");
+        }
+        let good = serde_json::to_vec(&MountRecord::kv2(&MountId([7; 16]), "")).expect("serialises");
+        assert!(Mount::from_record("secret", &good).is_err(), "a mount path is a folder");
+        assert!(Mount::from_record("secret/", &good).is_ok());
+    }
+
+    #[test]
+    fn the_id_shows_as_uuid() {
+        let record = MountRecord::kv2(&MountId([0xab; 16]), "");
+        assert_eq!(record.uuid(), "abababab-abab-abab-abab-abababababab");
+        assert_eq!(record.accessor, "kv_abababab");
+    }
+}

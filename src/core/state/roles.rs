@@ -1,0 +1,266 @@
+//! Roles of `auth/cert`: which certificates of outside PKIs are somebody here.
+//!
+//! Record in built-in mount 12, key = name of the role. A peer with an outside certificate has the policies of the role
+//! that admits it, on every request and without a login. Which one that is costs a proof over signatures, so each
+//! connection remembers the answer; it is forgotten with the first change of any role or revocation list, and after a
+//! minute at the latest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::auth::cert::{Kind, Role, RoleRecord, find, proved_anchors};
+use crate::barrier::{MountId, Tx, View};
+use crate::crypto::hash::sha256;
+use crate::pki::Trust;
+use crate::pki::outside::{CertificateName, OutsideFacts};
+
+use super::lists::{self, Lists};
+use super::mount::hex;
+use crate::core::caller::Caller;
+use crate::core::error::VaultError;
+
+/// Most roles.
+pub(in crate::core) const MAX_ROLES: usize = 1_024;
+/// Most certificates in all roles together: the listener tells each client the names of all authorities.
+pub(in crate::core) const MAX_CERTIFICATES: usize = 256;
+/// How long a proof is taken for granted: the authorities and whatever is between them and the client have dates, too.
+const PROOF_MS: u64 = 60_000;
+
+/// A peer with a certificate of an outside PKI, for as long as its connection.
+pub struct Outside {
+    facts: OutsideFacts,
+    /// What a revocation list calls its certificate and those that it sent along.
+    names: Vec<Option<CertificateName>>,
+    known: Mutex<Known>,
+}
+
+/// Which role admits the peer, as it was found out.
+#[derive(Default)]
+struct Known {
+    /// The roles and lists that were asked, so that others are asked anew.
+    roles: Weak<Roles>,
+    lists: Weak<Lists>,
+    at_ms: u64,
+    /// Whether a list is about the peer, its chain or an authority of a role.
+    touched: bool,
+    /// Whether that is why it is nobody.
+    barred: Option<bool>,
+    /// By the role that was asked for, if any.
+    answers: BTreeMap<Option<String>, Option<String>>,
+}
+
+impl Outside {
+    /// Nothing is proved yet.
+    #[must_use]
+    pub(in crate::core) fn new(facts: OutsideFacts) -> Self {
+        let ders = std::iter::once(&facts.der).chain(&facts.chain);
+        let names = ders.map(|der| CertificateName::of(der)).collect();
+        Self { facts, names, known: Mutex::default() }
+    }
+
+    /// Whether its own certificate is on one of `lists`.
+    fn is_on(&self, lists: &Lists) -> bool {
+        lists.has(self.names.first().and_then(Option::as_ref))
+    }
+
+    /// What the certificate says.
+    #[must_use]
+    pub fn facts(&self) -> &OutsideFacts {
+        &self.facts
+    }
+}
+
+impl fmt::Debug for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outside({})", hex(&self.facts.fingerprint))
+    }
+}
+
+impl PartialEq for Outside {
+    fn eq(&self, other: &Self) -> bool {
+        self.facts == other.facts
+    }
+}
+
+impl Eq for Outside {}
+
+/// All roles, by name.
+#[derive(Debug, Default)]
+pub(in crate::core) struct Roles(BTreeMap<String, Role>);
+
+impl Roles {
+    /// Reads them all. One that this program cannot read admits nobody, and can be written anew or deleted.
+    ///
+    /// # Errors
+    /// Those of the barrier.
+    pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
+        let mut all = BTreeMap::new();
+        for name in view.entries()?.into_iter().filter(|key| lists::is_role(key)) {
+            let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
+            match RoleRecord::decode(entry.value.reveal()).and_then(|record| Role::load(&name, record)) {
+                Ok(role) => {
+                    all.insert(name, role);
+                }
+                Err(error) => tracing::error!(role = name, %error, "a stored role cannot be read; it admits nobody"),
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// One by its name.
+    pub(in crate::core) fn get(&self, name: &str) -> Option<&Role> {
+        self.0.get(name)
+    }
+
+    /// Every role.
+    pub(in crate::core) fn iter(&self) -> impl Iterator<Item = &Role> {
+        self.0.values()
+    }
+
+    /// How many there are, and how many certificates they name, without the role `name`.
+    pub(in crate::core) fn size_without(&self, name: &str) -> (usize, usize) {
+        let others = || self.iter().filter(|role| role.name != name);
+        (others().count(), others().map(|role| role.certificates().count()).sum())
+    }
+
+    /// Adds to `trust` what the listener must take for the roles.
+    pub(in crate::core) fn add_to(&self, trust: &mut Trust) {
+        let (mut outside, mut pinned) = (BTreeSet::new(), BTreeSet::new());
+        for role in self.iter() {
+            match &role.kind {
+                Kind::Pinned(der) => {
+                    pinned.insert(sha256(&[der]));
+                }
+                Kind::Authorities(ders) => outside.extend(ders.iter().cloned()),
+            }
+        }
+        trust.outside = outside.into_iter().collect();
+        trust.pinned = pinned.into_iter().collect();
+    }
+
+    /// The role that admits `caller`, a peer with the certificate `outside`, where it is now; with `wanted`, only if it
+    /// is the role of that name. None admits a certificate that is on a list, or that is not proved without one that is.
+    pub(in crate::core) fn admitting(
+        self: &Arc<Self>,
+        lists: &Arc<Lists>,
+        outside: &Outside,
+        caller: &Caller,
+        wanted: Option<&str>,
+        now_ms: u64,
+    ) -> Option<&Role> {
+        // Names of roles only, so that nobody fills the memory of a connection with others.
+        if wanted.is_some_and(|name| self.get(name).is_none()) {
+            return None;
+        }
+        let key = wanted.map(str::to_owned);
+        let mut known = outside.known.lock();
+        known.renew(self, lists, outside, now_ms);
+        let counting = known.touched.then_some(&**lists);
+        let prove = || self.prove(counting, outside, caller, wanted, now_ms);
+        let answer = known.answers.entry(key).or_insert_with(prove);
+        answer.as_deref().and_then(|name| self.get(name))
+    }
+
+    /// Whether the peer's connection may stay: no role and no list has changed since it was last asked for one, or a role
+    /// admits it. A change of something else must not wait for proofs.
+    pub(in crate::core) fn keeps(
+        self: &Arc<Self>,
+        lists: &Arc<Lists>,
+        outside: &Outside,
+        caller: &Caller,
+        now_ms: u64,
+    ) -> bool {
+        let same = {
+            let known = outside.known.lock();
+            // Without an answer it has not asked: the facts alone may have been renewed by another question.
+            known.is_of(self, lists) && !known.answers.is_empty()
+        };
+        same || self.admitting(lists, outside, caller, None, now_ms).is_some()
+    }
+
+    /// Whether `caller` is nobody here for the sake of a revocation list: it is on one, or a role would admit it but for
+    /// one.
+    pub(in crate::core) fn bars(
+        self: &Arc<Self>,
+        lists: &Arc<Lists>,
+        outside: &Outside,
+        caller: &Caller,
+        now_ms: u64,
+    ) -> bool {
+        if lists.is_empty() {
+            return false;
+        }
+        let mut known = outside.known.lock();
+        known.renew(self, lists, outside, now_ms);
+        if !known.touched {
+            return false;
+        }
+        *known.barred.get_or_insert_with(|| {
+            let prove = |lists| self.prove(lists, outside, caller, None, now_ms);
+            outside.is_on(lists) || (prove(Some(lists)).is_none() && prove(None).is_some())
+        })
+    }
+
+    /// The name of the role that admits the peer; no certificate on one of `lists` counts for anything.
+    fn prove(
+        &self,
+        lists: Option<&Lists>,
+        outside: &Outside,
+        caller: &Caller,
+        wanted: Option<&str>,
+        now_ms: u64,
+    ) -> Option<String> {
+        let address = caller.address();
+        // A role for another network is no role for this peer.
+        let here = || self.iter().filter(|role| role.admits_from(address));
+        let Some(lists) = lists else {
+            let anchors = proved_anchors(&outside.facts, here(), wanted, now_ms);
+            return find(&outside.facts, &anchors, here(), wanted, now_ms).map(|role| role.name.clone());
+        };
+        if outside.is_on(lists) {
+            return None;
+        }
+        let facts = lists.purge(&outside.facts);
+        let mut anchors = proved_anchors(&facts, here(), wanted, now_ms);
+        anchors.retain(|anchor| !lists.has(CertificateName::of(anchor).as_ref()));
+        find(&facts, &anchors, here(), wanted, now_ms).map(|role| role.name.clone())
+    }
+}
+
+impl Known {
+    /// Whether it was found out on these facts.
+    fn is_of(&self, roles: &Arc<Roles>, lists: &Arc<Lists>) -> bool {
+        std::ptr::eq(self.roles.as_ptr(), Arc::as_ptr(roles)) && std::ptr::eq(self.lists.as_ptr(), Arc::as_ptr(lists))
+    }
+
+    /// Forgets what was found out on other facts, or long ago.
+    fn renew(&mut self, roles: &Arc<Roles>, lists: &Arc<Lists>, outside: &Outside, now_ms: u64) {
+        if self.is_of(roles, lists) && now_ms.abs_diff(self.at_ms) < PROOF_MS {
+            return;
+        }
+        *self = Self {
+            roles: Arc::downgrade(roles),
+            lists: Arc::downgrade(lists),
+            at_ms: now_ms,
+            touched: !lists.is_empty()
+                && (outside.names.iter().any(|name| lists.has(name.as_ref())) || lists.has_authority(roles)),
+            barred: None,
+            answers: BTreeMap::new(),
+        };
+    }
+}
+
+/// Refuses an authority of this vault, DER, that looks like one that a role names.
+///
+/// # Errors
+/// [`VaultError::BadRequest`]; those of the barrier.
+pub(in crate::core) fn refuse_authority(tx: &Tx<'_>, der: &[u8]) -> Result<(), VaultError> {
+    let roles = Roles::load(&tx.view(MountId::CERT_ROLES))?;
+    if roles.iter().any(|role| role.refuse_own(&[der]).is_err()) {
+        return Err(VaultError::BadRequest("a role of auth/cert names an authority like this one".to_owned()));
+    }
+    Ok(())
+}
