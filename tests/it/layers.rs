@@ -1,7 +1,12 @@
 //! The house's rules, read off the source: which module may use which, and how long a file may be.
 
+#[path = "layers/imports.rs"]
+mod imports;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use imports::{Imports, circles, shipped};
 
 /// For each module of the library, the modules of the library it may name. `docs/ARCHITECTURE.md` explains the arrows.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -58,6 +63,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 ];
 
 const LONGEST_FILE_LINES: usize = 600;
+
+/// Files that need each other are read together, so there may be a few of them.
+const LARGEST_CIRCLE_FILES: usize = 41;
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -123,14 +131,14 @@ fn modules_use_only_what_the_table_allows() {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();
-        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for name in names_after(shipped, "crate::") {
+        let shipped = shipped(&text);
+        for name in names_after(&shipped, "crate::") {
             if modules.contains(&name.as_str()) && name != module && !allowed.contains(&name.as_str()) {
                 wrong.push(format!("{}: {module} must not use {name}", file.display()));
             }
         }
         for (library, homes) in ONLY_IN {
-            let used = names_after(shipped, "use ").iter().any(|name| name == library)
+            let used = names_after(&shipped, "use ").iter().any(|name| name == library)
                 || shipped.contains(&format!(" {library}::")) && !shipped.contains(&format!("crate::{library}::"));
             if used && !homes.contains(&module.as_str()) {
                 wrong.push(format!("{}: only {homes:?} may use {library}", file.display()));
@@ -165,4 +173,23 @@ fn unsafe_code_stands_in_one_file() {
 fn the_reader_of_names_sees_through_groups_and_comments() {
     let text = "use crate::{api, core::x};\n// crate::hidden\nlet a = crate::store::open();";
     assert_eq!(names_after(text, "crate::"), ["api", "core", "store"]);
+}
+
+#[test]
+fn no_circle_is_large() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let imports = Imports::read(&[("strongroom", root.join("src")), ("cli", root.join("cli/src"))]);
+    let arrows = imports.arrows();
+    assert!(arrows.len() > 200, "the source is not where this test looks: {} files", arrows.len());
+    let mut wrong = String::new();
+    for circle in circles(&arrows).into_iter().filter(|circle| circle.len() > LARGEST_CIRCLE_FILES) {
+        wrong.push_str(&format!("a circle of {} files:\n", circle.len()));
+        for file in &circle {
+            let short = |file: &Path| file.strip_prefix(root).unwrap_or(file).display().to_string();
+            let onward: Vec<String> =
+                arrows[file].iter().filter(|next| circle.contains(next)).map(|next| short(next)).collect();
+            wrong.push_str(&format!("  {} -> {}\n", short(file), onward.join(", ")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
 }
