@@ -12,6 +12,7 @@ mod certificates;
 mod commit;
 mod decide;
 mod error;
+mod fields;
 pub mod lifecycle;
 mod live;
 mod pipeline;
@@ -20,24 +21,20 @@ mod request;
 mod rotation;
 mod routes;
 mod state;
+mod vault;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::{CertificateReply, Health, Leader, Mark, SealStatus};
-use crate::audit::{AuditError, Broker};
-use crate::barrier::Barrier;
-use crate::limits::Accounts;
 use crate::pki::{AuthorityId, Bundle, Trust};
 
 pub use caller::{Caller, IdentityPattern, Opener, Origin};
@@ -51,56 +48,11 @@ pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, Syst
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
 pub use state::listening::{Listener, Pin};
 pub use state::roles::Outside;
+pub use vault::Vault;
 
-use certificates::revocations::Revocations;
-use commit::committer::Committer;
+use lifecycle::gate::Gate;
 use lifecycle::shares::Shares;
-use lifecycle::unseal::Gate;
-use live::feed::Feed;
-use live::sightings::Sightings;
-use rotation::{Keeper, Rotator};
-use state::listening::Listening;
-use state::snapshot::Snapshot;
-
-/// One vault: sealed at first, serving after [`Vault::unseal`], sealed again after [`Vault::seal`] or a fatal fault.
-///
-/// Every method may be called from any thread. All but [`Vault::handle`] block for as long as their I/O takes.
-pub struct Vault {
-    ports: Ports,
-    settings: Arc<Settings>,
-    /// Present exactly while unsealed. Nothing holds the inner `Arc` across an await, so that [`Vault::seal`] can
-    /// wait for the last reader.
-    live: ArcSwapOption<Live>,
-    /// Recent changes; outlives a seal, so that waiting clients hold nothing of the open vault.
-    feed: Arc<Feed>,
-    /// Open connections.
-    sessions: Arc<Sessions>,
-    /// What TLS accepts; kept while sealed.
-    trust: watch::Sender<Arc<Trust>>,
-    /// What clients need to verify the listener; kept while sealed.
-    listening: Arc<Listening>,
-    /// Shares that were typed so far.
-    shares: Mutex<Shares>,
-    /// One unseal or seal at a time; also counts failed attempts.
-    gate: Mutex<Gate>,
-    /// A sync failed: this process must not write again, only end.
-    dead: AtomicBool,
-    /// For the committer thread, which seals the vault when the disk can no longer be trusted.
-    me: Weak<Vault>,
-}
-
-/// What exists only while unsealed.
-struct Live {
-    barrier: Arc<Barrier>,
-    audit: Arc<Broker>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    sightings: Arc<Sightings>,
-    revocations: Revocations,
-    accounts: Accounts,
-    committer: Arc<Committer>,
-    keeper: Keeper,
-    rotator: Rotator,
-}
+use lifecycle::{status, unseal};
 
 impl Vault {
     /// A sealed vault. Touches nothing.
@@ -136,7 +88,7 @@ impl Vault {
     /// Whether a vault header exists.
     #[must_use]
     pub fn initialised(&self) -> bool {
-        routes::sys::health::initialised(self)
+        status::initialised(self)
     }
 
     /// Whether requests are refused with [`VaultError::Sealed`].
@@ -148,25 +100,25 @@ impl Vault {
     /// `GET sys/seal-status`.
     #[must_use]
     pub fn seal_status(&self) -> SealStatus {
-        routes::sys::health::seal_status(self)
+        status::seal_status(self)
     }
 
     /// `GET sys/health`, without the status code, which depends on query parameters.
     #[must_use]
     pub fn health(&self) -> Health {
-        routes::sys::health::health(self)
+        status::health(self)
     }
 
     /// `GET sys/leader`.
     #[must_use]
     pub fn leader(&self) -> Leader {
-        routes::sys::health::leader(self)
+        status::leader(self)
     }
 
     /// Epoch, incarnation and generation for the reply headers; `None` while sealed.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
-        self.live().map(|live| routes::sys::health::mark(&live))
+        self.live().map(|live| status::mark(&live))
     }
 
     /// Opens the vault. Blocking: key derivation takes a second by design. Already unsealed: the status, and the
@@ -178,7 +130,7 @@ impl Vault {
     /// [`VaultError::NotInitialised`]; [`VaultError::Integrity`] when stored data fails its checks;
     /// [`VaultError::AuditUnavailable`] when no audit device opens. The vault stays sealed after each.
     pub fn unseal(&self, opener: Opener<'_>, key: &UnsealKey<'_>) -> Result<SealStatus, VaultError> {
-        lifecycle::unseal::unseal(self, opener, key)
+        unseal::unseal(self, opener, key)
     }
 
     /// The registry of open connections.
@@ -214,13 +166,13 @@ impl Vault {
     /// [`VaultError::Forbidden`] for whoever may not type one, as in [`Vault::unseal`], and for a caller that an open vault
     /// does not admit.
     pub fn reset_unseal(&self, opener: Opener<'_>) -> Result<(), VaultError> {
-        lifecycle::unseal::reset(self, opener)
+        unseal::reset(self, opener)
     }
 
     /// Closes the vault: waits for the group in work and for running reads, then wipes every key. Requests that wait
     /// are answered [`VaultError::Sealed`]. Does nothing when sealed.
     pub fn seal(&self) {
-        self.close(None);
+        unseal::close(self, None);
     }
 
     /// Opens the audit devices' files anew, after a rotation by rename.
@@ -319,61 +271,4 @@ impl Vault {
     pub fn rescue(&self, key: &UnsealKey<'_>, identity: &str, csr: &str) -> Result<CertificateReply, VaultError> {
         certificates::rescue::certificate(self, key, identity, csr)
     }
-
-    /// Tells the listener what to accept from now on.
-    fn publish_trust(&self, snapshot: &Snapshot) {
-        let trust = snapshot.trust();
-        self.trust.send_if_modified(|current| {
-            let changed = **current != trust;
-            if changed {
-                *current = Arc::new(trust);
-            }
-            changed
-        });
-    }
-
-    fn live(&self) -> Option<Arc<Live>> {
-        self.live.load_full()
-    }
-
-    /// Takes the vault out of service and waits until nobody can write an audit line or read a record any more; a
-    /// later unseal goes on with the same files.
-    fn close(&self, by: Option<&SpiffeId>) {
-        let _gate = self.gate.lock();
-        let Some(live) = self.live.swap(None) else { return };
-        self.feed.close();
-        // These first: they may be waiting for a commit.
-        live.rotator.stop();
-        live.keeper.stop();
-        live.committer.stop();
-        // Readers hold the `Arc` only inside synchronous code, so this ends within the time of one read.
-        while Arc::strong_count(&live) > 1 {
-            std::thread::sleep(Duration::from_micros(50));
-        }
-        lifecycle::unseal::note_seal(&live, self.ports.clock.now_ms(), by);
-    }
-
-    /// What a caller learns when the audit log fails. An unknown state of the log ends the process like an unknown
-    /// state of the store.
-    fn audit_failed(&self, error: &AuditError) -> VaultError {
-        if *error == AuditError::Sync {
-            self.fatal("an audit device could not make entries durable");
-        }
-        VaultError::AuditUnavailable
-    }
-
-    /// Takes the vault out of service for good, without waiting, and tells the daemon. Once.
-    fn fatal(&self, why: &'static str) {
-        if !self.dead.swap(true, Ordering::SeqCst) {
-            self.live.store(None);
-            self.feed.close();
-            (self.ports.on_fatal)(why);
-        }
-    }
-}
-
-/// Passphrases are compared and derived in one normal form only.
-fn normalised(passphrase: &SecretText) -> Result<crate::crypto::secret::SecretBytes, VaultError> {
-    crate::crypto::password::normalise(passphrase.reveal())
-        .map_err(|_| VaultError::BadRequest("the passphrase holds characters that have no stable form".to_owned()))
 }

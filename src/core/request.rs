@@ -1,7 +1,12 @@
 //! What is asked and what is answered, free of HTTP.
 
+use serde::Serialize;
+use zeroize::Zeroizing;
+
 use crate::api::path::Path;
 use crate::api::secret::SecretText;
+
+use super::error::VaultError;
 
 pub use crate::engine::{Body, Operation, Reply, ReplyStatus};
 
@@ -35,4 +40,19 @@ pub enum UnsealKey<'a> {
     /// What a person typed or pasted: a passphrase, a printed recovery code (`srr1-…`), or one of several shares
     /// (`srs1-…`), which are kept until there are enough.
     Typed(&'a SecretText),
+}
+
+/// 200 with `data`.
+pub(super) fn data<T: Serialize>(value: &T) -> Result<Reply, VaultError> {
+    let bytes = serde_json::to_vec(value).map_err(|_| VaultError::Internal)?;
+    Ok(Reply::data(Zeroizing::new(bytes)))
+}
+
+/// A listing.
+pub(super) fn keys_of(keys: &[String]) -> Result<Reply, VaultError> {
+    #[derive(Serialize)]
+    struct Keys<'a> {
+        keys: &'a [String],
+    }
+    Ok(Reply { lists_keys: true, ..data(&Keys { keys })? })
 }

@@ -25,11 +25,13 @@ use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::ports::Settings;
 use crate::core::request::Reply;
+use crate::core::request::data;
 use crate::core::state::identity;
 use crate::core::state::ledger::{self, How};
 use crate::core::state::mount::hex;
 use crate::core::state::snapshot::{Snapshot, Touch};
-use crate::core::{Caller, Origin, Vault};
+use crate::core::vault::Vault;
+use crate::core::{Caller, Origin};
 
 /// For how long a lost reply can be asked for again, milliseconds.
 const AGAIN_MS: u64 = 5 * 60_000;
@@ -228,7 +230,7 @@ impl Outcome {
             addresses: places.addresses,
             enroll: places.enroll,
         };
-        let reply = crate::core::routes::sys::data(&enrolled)?;
+        let reply = data(&enrolled)?;
         let done = Done { remarks: issued.remarks, ..Done::touching(reply, issued.touched) };
         Ok(Self { enrolled, done })
     }
@@ -250,7 +252,7 @@ impl Outcome {
             addresses: places.addresses,
             enroll: places.enroll,
         };
-        let reply = crate::core::routes::sys::data(&enrolled)?;
+        let reply = data(&enrolled)?;
         Ok(Self { enrolled, done: Done::of(reply) })
     }
 }

@@ -7,3 +7,4 @@ pub(super) mod own;
 pub(super) mod renewal;
 pub(super) mod rescue;
 pub(super) mod revocations;
+pub(super) mod succession;

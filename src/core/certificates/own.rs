@@ -16,7 +16,9 @@ use crate::core::request::Reply;
 use crate::core::state::identity::{self, LISTENER};
 use crate::core::state::ledger::How;
 use crate::core::state::snapshot::Snapshot;
-use crate::core::{Live, Vault};
+
+use crate::core::vault::Live;
+use crate::core::vault::Vault;
 
 /// Runs `work` in the committer and waits for it. Blocking; not from the committer itself.
 pub(in crate::core) fn perform<T: Send + 'static>(

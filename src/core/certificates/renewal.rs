@@ -15,7 +15,8 @@ use crate::core::state::identity;
 use crate::core::state::ledger::{self, How};
 use crate::core::state::mount::hex;
 use crate::core::state::snapshot::{Snapshot, Touch};
-use crate::core::{Caller, Origin, Vault};
+use crate::core::vault::Vault;
+use crate::core::{Caller, Origin};
 
 /// What a client with an expired certificate sends.
 pub struct GraceAttempt {

@@ -13,17 +13,16 @@ use crate::api::sys::CertificateReply;
 use super::endings;
 use super::issue::{self, Order as IssueOrder, Remark};
 use super::own;
-use crate::core::Vault;
 use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
-use crate::core::lifecycle::unseal;
+use crate::core::lifecycle::secret::secret as secret_of;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::UnsealKey;
-use crate::core::rotation::keys::slots::{Key, SlotOrder};
-use crate::core::rotation::{Errand, Order};
+use crate::core::rotation::orders::{Errand, Key, Order, SlotOrder};
 use crate::core::state::identity;
 use crate::core::state::ledger::How;
 use crate::core::state::snapshot::Touch;
+use crate::core::vault::Vault;
 
 /// Name under which failures are counted.
 const OPENER: &str = "rescue";
@@ -45,8 +44,7 @@ pub(in crate::core) fn certificate(
     let identity =
         SpiffeId::new(trust_domain, path).map_err(|_| bad("the identity is written as in operator/alice"))?;
     vault.gate.lock().check(OPENER, vault.ports.clock.now_ms())?;
-    let secret =
-        unseal::secret(vault, key)?.ok_or_else(|| bad("shares are typed one after the other: more are needed"))?;
+    let secret = secret_of(vault, key)?.ok_or_else(|| bad("shares are typed one after the other: more are needed"))?;
     let answer = {
         let live = vault.live().ok_or(VaultError::Sealed)?;
         let now_ms = vault.ports.clock.now_ms();

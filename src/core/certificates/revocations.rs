@@ -1,42 +1,24 @@
-//! Revocation lists for peers without a certificate, and the numbers of all lists.
+//! Revocation lists for peers without a certificate.
 //!
 //! Making one opens the authority's key, goes through every living certificate and signs. A stranger may ask as often as
 //! his handshakes allow, so what he gets is up to a minute old.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use crate::pki::AuthorityId;
+use crate::barrier::MountId;
+use crate::pki::{AuthorityId, Revocation};
 
-use crate::core::Vault;
+use super::issue::refusal;
 use crate::core::error::VaultError;
-use crate::core::routes::sys::ca::list_of;
+use crate::core::state::authorities::{self, AuthorityFacts};
+use crate::core::state::snapshot::Snapshot;
+use crate::core::vault::{Live, Vault};
 
+/// Time until the next revocation list, milliseconds.
+const CRL_LIFE_MS: u64 = 3_600_000;
 /// For how long a list is given out again, milliseconds.
 const FRESH_MS: u64 = 60_000;
-
-/// What is kept while the vault is open.
-#[derive(Default)]
-pub(in crate::core) struct Revocations {
-    /// The last number given to a list.
-    number: AtomicU64,
-    /// When it was made, and the list, DER.
-    lists: Mutex<HashMap<AuthorityId, (u64, Vec<u8>)>>,
-}
-
-impl Revocations {
-    /// The number of the next list: the time, so that it grows over a restart as well, and always more than the one before
-    /// (RFC 5280 section 5.2.3), also when two are made in one millisecond or the clock goes back.
-    pub(in crate::core) fn number(&self, now_ms: u64) -> u64 {
-        let next = |last: u64| now_ms.max(last.saturating_add(1));
-        let last = self.number.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(next(last)));
-        next(last.unwrap_or_else(|last| last))
-    }
-}
 
 /// The list of one authority that is accepted, or of the one that signs, DER (RFC 5280 section 5).
 ///
@@ -63,4 +45,21 @@ pub(in crate::core) fn list(vault: &Vault, authority: Option<AuthorityId>) -> Re
     let der = CertificateRevocationListDer::from_pem_slice(pem.as_bytes()).map_err(|_| VaultError::Internal)?;
     lists.insert(facts.id, (now_ms, der.to_vec()));
     Ok(der.to_vec())
+}
+
+/// The list of one authority, PEM.
+///
+/// # Errors
+/// [`VaultError::Integrity`], [`VaultError::Internal`].
+pub(in crate::core) fn list_of(
+    live: &Live,
+    snapshot: &Snapshot,
+    facts: &AuthorityFacts,
+    now_ms: u64,
+) -> Result<String, VaultError> {
+    let revoked = snapshot.revoked_by(facts.id, now_ms);
+    let revoked: Vec<Revocation> = revoked.into_iter().map(|(serial, at_ms)| Revocation { serial, at_ms }).collect();
+    let authority = authorities::with_key(&live.barrier.view(MountId::CA), facts)?;
+    let number = live.revocations.number(now_ms);
+    authority.revocation_list(&revoked, number, now_ms, now_ms.saturating_add(CRL_LIFE_MS)).map_err(refusal)
 }

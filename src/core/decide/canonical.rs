@@ -4,9 +4,8 @@
 
 use crate::api::path::Path;
 
+use crate::core::pipeline::route::Tables;
 use crate::core::request::Operation;
-use crate::core::routes::auth;
-use crate::core::routes::sys::{self, Route};
 
 /// The form in which a path is decided on, audited and routed. A list names a folder; whatever else is asked of the
 /// vault's own routes names none, with or without a slash. Below a mount a folder stays one: there it names something
@@ -23,15 +22,11 @@ pub fn canonical(operation: Operation, path: Path) -> Path {
 }
 
 /// A canonical path that names something in capitals, in the one spelling under which it is kept.
-pub(in crate::core) fn in_lower_case(path: &Path) -> Option<Path> {
+pub(in crate::core) fn in_lower_case(tables: &Tables, path: &Path) -> Option<Path> {
     if !path.as_str().bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;
     }
-    let routes: &[Route] = match path.segments().next() {
-        Some("sys") => sys::ROUTES,
-        Some("auth") => auth::ROUTES,
-        _ => return None,
-    };
+    let routes = tables.of(path)?;
     // What matches is in lower case but for the name.
     let named = routes.iter().any(|route| route.lower && route.matches(path));
     named.then(|| Path::parse(&path.as_str().to_ascii_lowercase()).ok())?

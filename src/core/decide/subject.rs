@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::api::path::Path;
-use crate::policy::{Acl, Ask, Decision};
+use crate::policy::{Acl, Ask, Capability, Decision};
 
+use crate::core::state::mount::MountTable;
 use crate::core::state::tokens::Held;
 
 /// Who asks, in terms of rights.
@@ -59,6 +60,20 @@ impl Subject {
             Some(Decision::Deny { reason }) => Decision::Deny { reason },
             _ => self.acl.decide(ask),
         }
+    }
+
+    /// Whether `capability` on the data of the secret with this full path is granted. What is done with a secret in
+    /// another way than by reading or writing it needs that, too, or it would be a way around.
+    pub(in crate::core) fn may(&self, mounts: &MountTable, full: &str, capability: Capability) -> bool {
+        let Ok(path) = Path::parse(full) else { return false };
+        // Where nothing is mounted the path itself is asked for: only those who might see it learn that there is nothing.
+        let data = match mounts.route(&path) {
+            Some((mount, relative)) => format!("{}data/{}", mount.path, relative.as_str()),
+            None => full.to_owned(),
+        };
+        let Ok(path) = Path::parse(&data) else { return false };
+        let ask = Ask { path: &path, capability, sudo: false, parameters: None, wrap_ttl: None };
+        matches!(self.decide(&ask), Decision::Allow { .. })
     }
 
     /// The verbs granted on `path`; `deny` alone when there are none.

@@ -12,9 +12,8 @@ use crate::policy::{Ask, Capability, Decision};
 
 use super::subject::Subject;
 use crate::core::error::VaultError;
+use crate::core::pipeline::route::{Guard, Route, Tables, find_in};
 use crate::core::request::{Body, Operation};
-use crate::core::routes::auth;
-use crate::core::routes::sys::{self, Guard, Route};
 use crate::core::state::mount::Mount;
 use crate::core::state::snapshot::Snapshot;
 
@@ -34,14 +33,9 @@ pub(in crate::core) enum Target {
 }
 
 impl Target {
-    /// Looks the path up in the route table or the mount table.
-    pub(in crate::core) fn of(snapshot: &Snapshot, operation: Operation, path: &Path) -> Self {
-        let own = match path.segments().next() {
-            Some("sys") => Some(sys::find(operation, path)),
-            Some("auth") => Some(auth::find(operation, path)),
-            _ => None,
-        };
-        match own {
+    /// Looks the path up in the route tables or the mount table.
+    pub(in crate::core) fn of(tables: &Tables, snapshot: &Snapshot, operation: Operation, path: &Path) -> Self {
+        match tables.of(path).map(|routes| find_in(routes, operation, path)) {
             Some(Ok(route)) => return Self::Sys(route),
             Some(Err(error)) => return Self::Nowhere(error),
             None => {}

@@ -4,86 +4,33 @@
 //! memory of a sealed node. After a failure the same opener waits, twice as long each time, up to a minute. Only the
 //! identities of the configuration may try at all, so nobody else can hold them up.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 
-use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::SealStatus;
 use crate::audit::{AuditHead, AuditKeys, Broker, LogKey, Note};
 use crate::barrier::{Barrier, BarrierError, MountId};
-use crate::crypto::recovery::{self, RecoveryCode};
-use crate::crypto::secret::SecretBytes;
-use crate::keys::{HeaderError, share};
+use crate::keys::HeaderError;
 use crate::limits::Accounts;
 
+use super::secret::secret;
 use super::shares::Shares;
+use super::status;
+use crate::core::Settings;
 use crate::core::caller::Opener;
-use crate::core::certificates::revocations::Revocations;
 use crate::core::commit::committer::{Bench, Committer};
 use crate::core::decide::approvals;
 use crate::core::error::VaultError;
+use crate::core::live::lists::Revocations;
 use crate::core::live::sightings::Sightings;
 use crate::core::request::UnsealKey;
-use crate::core::rotation::keys::slots::Secret;
+use crate::core::rotation::orders::Secret;
 use crate::core::rotation::{Desk, Keeper, Rotator};
-use crate::core::routes::sys;
 use crate::core::state::snapshot::Snapshot;
-use crate::core::{Live, Settings, Vault, normalised};
-
-/// First delay after a failure; doubles with each further one.
-const FIRST_DELAY_MS: u64 = 1_000;
-/// Longest delay.
-const MAX_DELAY_MS: u64 = 60_000;
-/// Openers whose failures are remembered. They are all configured identities, so more than this is not expected; the
-/// one that may try soonest is forgotten first.
-const MAX_REMEMBERED: usize = 256;
-
-/// Failed attempts.
-#[derive(Default)]
-pub(in crate::core) struct Gate {
-    by_opener: HashMap<String, Failures>,
-    /// Some attempt was refused or failed since the last unseal. While sealed there is no key to audit with, so the
-    /// fact is noted after the next success.
-    refused: bool,
-}
-
-struct Failures {
-    count: u32,
-    not_before_ms: u64,
-}
-
-impl Gate {
-    /// # Errors
-    /// [`VaultError::TooMany`] while `key` has to wait.
-    pub(in crate::core) fn check(&self, key: &str, now_ms: u64) -> Result<(), VaultError> {
-        match self.by_opener.get(key) {
-            // Nobody is made to wait for longer than the longest delay: more is left only when the clock was set back, and
-            // may be years.
-            Some(failures) => match failures.not_before_ms.saturating_sub(now_ms) {
-                wait_ms @ 1..=MAX_DELAY_MS => Err(VaultError::TooMany { retry_after_s: wait_ms.div_ceil(1_000) }),
-                _ => Ok(()),
-            },
-            None => Ok(()),
-        }
-    }
-
-    pub(in crate::core) fn failed(&mut self, key: &str, now_ms: u64) {
-        if self.by_opener.len() >= MAX_REMEMBERED && !self.by_opener.contains_key(key) {
-            let soonest = self.by_opener.iter().min_by_key(|(_, failures)| failures.not_before_ms);
-            if let Some(soonest) = soonest.map(|(key, _)| key.clone()) {
-                self.by_opener.remove(&soonest);
-            }
-        }
-        let failures = self.by_opener.entry(key.to_owned()).or_insert(Failures { count: 0, not_before_ms: 0 });
-        let delay_ms = FIRST_DELAY_MS.saturating_mul(1 << failures.count.min(16)).min(MAX_DELAY_MS);
-        failures.count = failures.count.saturating_add(1);
-        failures.not_before_ms = now_ms.saturating_add(delay_ms);
-    }
-}
+use crate::core::vault::{Live, Vault};
 
 /// Whether `opener` may give a secret at all. Whoever tries without is noted after the next unseal.
 fn may_try(vault: &Vault, opener: Opener<'_>) -> Result<(), VaultError> {
@@ -119,29 +66,29 @@ pub(in crate::core) fn unseal(
     may_try(vault, opener)?;
     let Some(mut gate) = vault.gate.try_lock() else { return Err(VaultError::TooMany { retry_after_s: 1 }) };
     if !vault.is_sealed() {
-        return Ok(sys::health::seal_status(vault));
+        return Ok(status::seal_status(vault));
     }
     // After the check above: a fatal fault marks the process dead before it seals.
     if vault.dead.load(Ordering::SeqCst) {
         return Err(VaultError::Unavailable("the state on disk is unknown: the vault is restarting"));
     }
-    if !sys::health::initialised(vault) {
+    if !status::initialised(vault) {
         return Err(VaultError::NotInitialised);
     }
     gate.check(opener.key(), vault.ports.clock.now_ms())?;
     let secret = match secret(vault, key)? {
         Some(secret) => secret,
         // A good share, and not yet enough of them.
-        None => return Ok(sys::health::seal_status(vault)),
+        None => return Ok(status::seal_status(vault)),
     };
     match open(vault, opener, secret, gate.refused) {
         Ok(live) => {
             gate.refused = false;
-            gate.by_opener.remove(opener.key());
+            gate.succeeded(opener.key());
             vault.live.store(Some(Arc::new(live)));
             // While sealed nobody knew who is revoked.
             vault.sessions.review(|caller| vault.admits(caller));
-            Ok(sys::health::seal_status(vault))
+            Ok(status::seal_status(vault))
         }
         Err(error) => {
             if matches!(error, VaultError::WrongKey) {
@@ -153,29 +100,6 @@ pub(in crate::core) fn unseal(
             Err(error)
         }
     }
-}
-
-/// The secret as the slots take it; `None` while more shares are needed.
-pub(in crate::core) fn secret(vault: &Vault, key: &UnsealKey<'_>) -> Result<Option<Secret>, VaultError> {
-    let starts = |text: &SecretText, prefix: &str| {
-        text.reveal().trim_start().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
-    Ok(Some(match key {
-        UnsealKey::Passphrase(text) => Secret::Passphrase(normalised(text)?),
-        UnsealKey::KeyFile(bytes) => Secret::KeyFile(SecretBytes::from_vec(bytes.to_vec())),
-        UnsealKey::Both { passphrase, file } => {
-            Secret::Both { passphrase: normalised(passphrase)?, file: SecretBytes::from_vec(file.to_vec()) }
-        }
-        UnsealKey::Typed(text) if starts(text, recovery::PREFIX) => {
-            let code = RecoveryCode::parse(text.reveal());
-            Secret::Recovery(code.map_err(|error| VaultError::BadRequest(error.to_string()))?)
-        }
-        UnsealKey::Typed(text) if starts(text, share::PREFIX) => {
-            let Some(shares) = vault.shares.lock().take(&vault.ports, text)? else { return Ok(None) };
-            Secret::Shares(shares)
-        }
-        UnsealKey::Typed(text) => Secret::Passphrase(normalised(text)?),
-    }))
 }
 
 /// Opens everything that a serving vault needs; on an error all of it is dropped, and with it every key.
@@ -241,7 +165,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     let keeper = Keeper::spawn(desk())?;
     let rotator = Rotator::spawn(desk())?;
     if vault.settings.kdf.is_some() && matches!(secret, Secret::Passphrase(_) | Secret::Both { .. }) {
-        keeper.raise_cost(vault, secret)?;
+        keeper.raise_cost(&vault.ports, &vault.settings, secret)?;
     }
     let (accounts, revocations) = (Accounts::default(), Revocations::default());
     Ok(Live { barrier, audit, snapshot, sightings, revocations, accounts, committer, keeper, rotator })
@@ -306,59 +230,28 @@ fn open_audit(vault: &Vault, barrier: &Barrier, now_ms: u64) -> Result<Broker, V
     Ok(broker)
 }
 
+/// Takes the vault out of service and waits until nobody can write an audit line or read a record any more; a
+/// later unseal goes on with the same files.
+pub(in crate::core) fn close(vault: &Vault, by: Option<&SpiffeId>) {
+    let _gate = vault.gate.lock();
+    let Some(live) = vault.live.swap(None) else { return };
+    vault.feed.close();
+    // These first: they may be waiting for a commit.
+    live.rotator.stop();
+    live.keeper.stop();
+    live.committer.stop();
+    // Readers hold the `Arc` only inside synchronous code, so this ends within the time of one read.
+    while Arc::strong_count(&live) > 1 {
+        std::thread::sleep(std::time::Duration::from_micros(50));
+    }
+    note_seal(&live, vault.ports.clock.now_ms(), by);
+}
+
 /// The last lines of an unsealed time: who closed it, and a checkpoint over everything, for the file may be moved away
 /// before the next start. The vault closes whether they are taken or not.
-pub(in crate::core) fn note_seal(live: &Live, now_ms: u64, by: Option<&SpiffeId>) {
+fn note_seal(live: &Live, now_ms: u64, by: Option<&SpiffeId>) {
     let noted = live.audit.note(now_ms, &Note::Sealed { identity: by });
     if let Err(error) = noted.and_then(|()| live.audit.checkpoint(now_ms)) {
         tracing::error!(%error, "audit log did not take the seal note");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_double_and_end_at_a_minute() {
-        let mut gate = Gate::default();
-        let mut now_ms = 1_000_000;
-        for want_s in [1, 2, 4, 8, 16, 32, 60, 60] {
-            assert!(gate.check("local", now_ms).is_ok());
-            gate.failed("local", now_ms);
-            match gate.check("local", now_ms) {
-                Err(VaultError::TooMany { retry_after_s }) => assert_eq!(retry_after_s, want_s),
-                other => panic!("expected a delay, got {other:?}"),
-            }
-            assert!(gate.check("other", now_ms).is_ok(), "one opener must not hold up another");
-            now_ms += want_s * 1_000;
-        }
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_locks_nobody_out() {
-        let mut gate = Gate::default();
-        let far_ms = 4_000_000_000_000;
-        for _ in 0..12 {
-            gate.failed("local", far_ms);
-        }
-        assert!(gate.check("local", far_ms).is_err());
-        assert!(gate.check("local", far_ms - 1).is_ok(), "longer than anybody is ever made to wait");
-        let mut now_ms = 1_750_000_000_000;
-        assert!(gate.check("local", now_ms).is_ok());
-        // From then on it is counted by the clock as it is now, and the delay is as long as before.
-        gate.failed("local", now_ms);
-        assert!(matches!(gate.check("local", now_ms), Err(VaultError::TooMany { retry_after_s: 60 })));
-        now_ms += MAX_DELAY_MS;
-        assert!(gate.check("local", now_ms).is_ok());
-    }
-
-    #[test]
-    fn the_memory_of_failures_is_bounded() {
-        let mut gate = Gate::default();
-        for n in 0..MAX_REMEMBERED * 2 {
-            gate.failed(&n.to_string(), 0);
-        }
-        assert_eq!(gate.by_opener.len(), MAX_REMEMBERED);
     }
 }

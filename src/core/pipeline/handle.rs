@@ -17,21 +17,25 @@ use crate::engine;
 use crate::limits::Bill;
 
 use super::audited::Facts;
+use super::route::{Change, Effect, Inquiry, Route, Run};
+use super::waiting;
 use crate::core::commit::committer::{Done, Job, Work};
 use crate::core::decide::approvals::{self, Gate};
 use crate::core::decide::canonical;
 use crate::core::decide::subject::Subject;
 use crate::core::decide::target::{Question, Target, Verdict};
 use crate::core::error::VaultError;
-use crate::core::live::events::{self, Poll};
+use crate::core::lifecycle::unseal;
+use crate::core::live::poll::Poll;
 use crate::core::live::sightings::Sightings;
 use crate::core::request::{Operation, Reply, Request};
 use crate::core::rotation::{Errand, Order, ValueErrand};
-use crate::core::routes::sys::{Change, Effect, Inquiry, Route, Run};
+use crate::core::routes::TABLES;
 use crate::core::state::limits::{self, Asked, Refused};
 use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::state::tokens::{self, Held};
-use crate::core::{Caller, Live, Origin, Settings, Vault};
+use crate::core::vault::{Live, Vault};
+use crate::core::{Caller, Origin, Settings};
 
 pub(in crate::core) async fn handle(vault: &Vault, caller: &Caller, request: Request) -> Result<Reply, VaultError> {
     let (mut bill, remark) = (None, remark(&request));
@@ -44,7 +48,7 @@ pub(in crate::core) async fn handle(vault: &Vault, caller: &Caller, request: Req
         Step::Answered(reply) => reply,
         // A dropped answer means that the committer stopped before it took the job: nothing was done.
         Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
-        Step::Polling(facts, poll) => events::wait(vault, facts, poll).await?,
+        Step::Polling(facts, poll) => waiting::wait(vault, facts, poll).await?,
         Step::Guarded(permit, facts, route) => {
             permit.await.unwrap_or(Err(VaultError::Sealed))?;
             match permitted(vault, facts, route)? {
@@ -84,7 +88,7 @@ fn enter(
     let Request { operation, path, body, wrap_ttl, if_none_match } = canonical(request); // canonical path
     let now_ms = vault.ports.clock.now_ms();
     let snapshot = live.snapshot.load_full();
-    let mut target = Target::of(&snapshot, operation, &path);
+    let mut target = Target::of(&TABLES, &snapshot, operation, &path);
     let bare = target.logs_in().then(|| Caller { token: None, ..caller.clone() });
     let caller = bare.as_ref().unwrap_or(caller);
     let admitted = snapshot.admits(&vault.settings, caller, now_ms); // identify
@@ -166,7 +170,7 @@ fn enter(
     if effect == Effect::Seal {
         live.audit.sync().map_err(|error| vault.audit_failed(&error))?;
         drop(live);
-        vault.close(Some(&caller.identity));
+        unseal::close(vault, Some(&caller.identity));
     }
     Ok(Step::Answered(reply)) // answer
 }
@@ -241,7 +245,7 @@ fn permitted(vault: &Vault, facts: Arc<Facts>, route: &'static Route) -> Result<
 /// The one form of the path, for policies, for routing and for the log.
 fn canonical(request: Request) -> Request {
     let path = canonical::canonical(request.operation, request.path);
-    let path = canonical::in_lower_case(&path).unwrap_or(path);
+    let path = canonical::in_lower_case(&TABLES, &path).unwrap_or(path);
     Request { path, ..request }
 }
 
@@ -251,7 +255,7 @@ fn remark(request: &Request) -> Option<&'static str> {
         return None;
     }
     let path = canonical::canonical(request.operation, request.path.clone());
-    canonical::in_lower_case(&path).map(|_| "policy name was converted to lower case")
+    canonical::in_lower_case(&TABLES, &path).map(|_| "policy name was converted to lower case")
 }
 
 /// Whoever is not admitted is a stranger. A token makes less of an admitted caller; a bad one makes nobody of it.
@@ -338,6 +342,7 @@ fn inquiry<'a>(
         sessions: &vault.sessions,
         settings: &vault.settings,
         live,
+        tables: &TABLES,
         now_ms,
     }
 }

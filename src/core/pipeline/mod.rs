@@ -2,3 +2,5 @@
 
 pub(super) mod audited;
 pub(super) mod handle;
+pub(super) mod route;
+pub(super) mod waiting;

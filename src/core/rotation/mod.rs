@@ -4,8 +4,13 @@
 //! Both only prepare; what changes is changed by the committer, one commit together with its audit entry per transition.
 //! Both read how far they are from the records themselves, so a kill needs no repair: the next unseal goes on.
 
+pub(super) mod desk;
 pub(super) mod keys;
+pub(super) mod orders;
 pub(super) mod values;
+mod worker;
 
-pub(super) use keys::{Compromised, Desk, Errand, Keeper, Order};
-pub(super) use values::{Phase, Rotator, ValueErrand, ValueOrder, ValueRow};
+pub(super) use desk::Desk;
+pub(super) use keys::Keeper;
+pub(super) use orders::{Errand, Order, ValueErrand};
+pub(super) use values::{Phase, Rotator};

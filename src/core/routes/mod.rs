@@ -2,3 +2,8 @@
 
 pub(super) mod auth;
 pub(super) mod sys;
+
+use super::pipeline::route::Tables;
+
+/// Every route of the vault itself.
+pub(super) static TABLES: Tables = Tables { sys: sys::ROUTES, auth: auth::ROUTES };

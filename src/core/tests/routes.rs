@@ -1,7 +1,8 @@
 //! Every route, with everybody.
 
 use super::support::{Rig, json};
-use crate::core::routes::sys::{Guard, ROUTES};
+use crate::core::pipeline::route::Guard;
+use crate::core::routes::sys::ROUTES;
 use crate::core::{Operation, VaultError};
 
 /// A path for a pattern.

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::support::Rig;
+use crate::core::pipeline::route::{Guard, Route};
 use crate::core::routes::auth;
-use crate::core::routes::sys::{Guard, ROUTES, Route};
+use crate::core::routes::sys::ROUTES;
 use crate::core::{Caller, Operation, VaultError};
 
 const EVERYTHING: &str = r#"["create", "read", "update", "patch", "delete", "list", "sudo"]"#;

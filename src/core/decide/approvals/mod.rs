@@ -28,9 +28,10 @@ use super::target::Target;
 use crate::core::Settings;
 use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
+use crate::core::fields::{flag_field, text_field};
 use crate::core::pipeline::audited::Facts;
+use crate::core::pipeline::route::{Guard, Route, Run};
 use crate::core::request::{Body, Operation, Reply};
-use crate::core::routes::sys::{self, Guard, Route, Run};
 use crate::core::state::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE};
 use crate::core::state::ledger;
 use crate::core::state::mount::hex;
@@ -192,11 +193,11 @@ impl Gate<'_> {
         let (tail, object) = (route.tail(&self.facts.full), self.facts.inner.body.object()?);
         let named = match route.pattern {
             "sys/strongroom/ca/+/+" => {
-                let cuts = tail.ends_with("/revoke") || sys::flag_field(&object, "force")?;
+                let cuts = tail.ends_with("/revoke") || flag_field(&object, "force")?;
                 return Ok(if cuts { Concern::Class(Guarded::CaCompromise) } else { Concern::Nothing });
             }
             "sys/strongroom/enrollments/*" | "sys/strongroom/revoke/*" => Some(tail),
-            "sys/strongroom/certificates" => sys::text_field(&object, "identity")?,
+            "sys/strongroom/certificates" => text_field(&object, "identity")?,
             // Without its list a revoked certificate counts again; more lists only take away.
             "auth/cert/crls/+" if route.operation == Operation::Delete => Some(OUTSIDE.to_owned()),
             _ => None,

@@ -2,69 +2,25 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use crate::audit::{Broker, LogKey};
-use crate::barrier::{Barrier, Group, MountId, Tx};
-use crate::crypto::random::Random;
-
-use super::slots::{Key, Secret, SlotOrder};
-use super::terms::{self, Background, TermOrder};
-use super::worker::{Errand, Message, Post, Worker};
-use crate::core::commit::committer::{Committer, Done, Job, Work};
+use super::terms::{self, Background};
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
-use crate::core::request::Reply;
-use crate::core::rotation::values::ValueOrder;
-use crate::core::state::snapshot::Snapshot;
-use crate::core::{Clock, Settings, Vault};
+use crate::core::rotation::desk::{Desk, Outcome};
+use crate::core::rotation::orders::{Errand, Key, Order, Secret, SlotOrder};
+use crate::core::rotation::worker::{Message, Post, Worker};
+use crate::core::{Ports, Settings};
 
 /// Orders that may wait.
 const MAX_WAITING: usize = 16;
 
-/// What the keeper can be asked to do. Secrets inside are wiped with it.
-pub(in crate::core) enum Order {
-    /// A change of key slots or of the root key.
-    Slot(SlotOrder),
-    /// A change of terms, or of a run.
-    Term(TermOrder),
-    /// A value: for the rotator, not for the keeper.
-    Value(ValueOrder),
-}
-
 /// Handle of the thread. It has no helpers that tell it anything.
 pub(in crate::core) type Keeper = Worker<Order, Infallible>;
-
-/// What the thread works with.
-pub(in crate::core) struct Desk {
-    pub barrier: Arc<Barrier>,
-    pub audit: Arc<Broker>,
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    pub committer: Arc<Committer>,
-    pub clock: Arc<dyn Clock>,
-    pub random: Arc<dyn Random>,
-    pub settings: Arc<Settings>,
-    pub stopping: Arc<AtomicBool>,
-}
-
-/// How an order ended.
-pub(in crate::core) struct Outcome {
-    pub result: Result<Reply, VaultError>,
-    /// The committer has written the audit entries.
-    pub audited: bool,
-}
-
-impl Outcome {
-    /// Ended before anything was submitted.
-    pub(in crate::core) fn refused(error: VaultError) -> Self {
-        Self { result: Err(error), audited: false }
-    }
-}
 
 impl Keeper {
     /// Starts the thread.
@@ -81,10 +37,15 @@ impl Keeper {
     ///
     /// # Errors
     /// [`VaultError::Internal`] without randomness.
-    pub(in crate::core) fn raise_cost(&self, vault: &Vault, secret: Secret) -> Result<(), VaultError> {
-        let (domain, now_ms) = (&vault.settings.trust_domain, vault.ports.clock.now_ms());
+    pub(in crate::core) fn raise_cost(
+        &self,
+        ports: &Ports,
+        settings: &Settings,
+        secret: Secret,
+    ) -> Result<(), VaultError> {
         let rule = "raising the cost of the key derivation".to_owned();
-        let facts = Facts::own(domain, "sys/strongroom/slots/change", rule, now_ms, &*vault.ports.random)?;
+        let (path, now_ms) = ("sys/strongroom/slots/change", ports.clock.now_ms());
+        let facts = Facts::own(&settings.trust_domain, path, rule, now_ms, &*ports.random)?;
         let order = Order::Slot(SlotOrder::Upgrade(Key { slot: None, secret }));
         self.submit(Errand { facts: Arc::new(facts), order, answer: oneshot::channel().0 })
     }
@@ -127,94 +88,4 @@ fn perform(desk: &Desk, background: &mut Background, errand: Errand) {
     let result = if audited { result } else { desk.log(&facts, result) };
     // A caller that went away is no fault.
     let _ = answer.send(result);
-}
-
-impl Desk {
-    /// Submits work on records in the name of `facts` and waits until it is durable.
-    ///
-    /// # Errors
-    /// That of the work; [`VaultError::Sealed`] when the vault closes.
-    pub(in crate::core) fn records(
-        &self,
-        facts: &Arc<Facts>,
-        work: impl FnOnce(&mut Tx<'_>, u64) -> Result<Reply, VaultError> + Send + 'static,
-    ) -> Result<Reply, VaultError> {
-        self.submit(facts, Work::Records(Box::new(move |tx, _, now_ms| Ok(Done::of(work(tx, now_ms)?)))))
-    }
-
-    /// As [`Desk::records`], with the snapshot that it is decided on.
-    ///
-    /// # Errors
-    /// As [`Desk::records`].
-    pub(in crate::core) fn decided(
-        &self,
-        facts: &Arc<Facts>,
-        work: impl FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Done, VaultError> + Send + 'static,
-    ) -> Result<Reply, VaultError> {
-        self.submit(facts, Work::Records(Box::new(work)))
-    }
-
-    /// As [`Desk::records`], with a commit of its own.
-    ///
-    /// # Errors
-    /// As [`Desk::records`].
-    pub(in crate::core) fn alone(
-        &self,
-        facts: &Arc<Facts>,
-        work: impl FnOnce(&mut Group<'_>, u64) -> Result<Reply, VaultError> + Send + 'static,
-    ) -> Result<Reply, VaultError> {
-        self.alone_touching(facts, move |group, now_ms| Ok(Done::of(work(group, now_ms)?)))
-    }
-
-    /// As [`Desk::alone`], for work that changes what is decided on.
-    ///
-    /// # Errors
-    /// As [`Desk::records`].
-    pub(in crate::core) fn alone_touching(
-        &self,
-        facts: &Arc<Facts>,
-        work: impl FnOnce(&mut Group<'_>, u64) -> Result<Done, VaultError> + Send + 'static,
-    ) -> Result<Reply, VaultError> {
-        self.submit(facts, Work::Alone(Box::new(work)))
-    }
-
-    fn submit(&self, facts: &Arc<Facts>, work: Work) -> Result<Reply, VaultError> {
-        let (sender, answer) = oneshot::channel();
-        self.committer.submit(Job { facts: Arc::clone(facts), work, answer: sender })?;
-        answer.blocking_recv().unwrap_or(Err(VaultError::Sealed))
-    }
-
-    /// Puts everything so far under a signature.
-    pub(in crate::core) fn checkpoint(&self) -> Result<(), VaultError> {
-        self.audit.checkpoint(self.clock.now_ms()).map_err(|_| VaultError::AuditUnavailable)
-    }
-
-    /// Lets the audit log go over to the active audit key.
-    pub(in crate::core) fn follow_audit_key(&self) -> Result<(), VaultError> {
-        let Some(key) = self.barrier.audit_keys().pop() else { return Ok(()) };
-        let key = LogKey { id: key.id, mac: key.mac, sign: key.sign };
-        self.audit.switch_key(self.clock.now_ms(), key).map_err(|_| VaultError::AuditUnavailable)
-    }
-
-    /// Facts of something that the vault does by itself. `rule` is what the audit log shows.
-    pub(in crate::core) fn own(&self, path: &str, rule: String) -> Result<Arc<Facts>, VaultError> {
-        Facts::own(&self.settings.trust_domain, path, rule, self.clock.now_ms(), &*self.random).map(Arc::new)
-    }
-
-    /// Every mount that holds records.
-    pub(in crate::core) fn mounts(&self) -> Vec<MountId> {
-        let snapshot = self.snapshot.load();
-        MountId::builtins().chain(snapshot.mounts.ids()).collect()
-    }
-
-    /// One audit line with request and outcome; when it is not taken, the outcome must not leave.
-    pub(in crate::core) fn log(&self, facts: &Facts, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
-        match facts.exchange(&self.audit, self.barrier.mark().2, &result) {
-            Ok(()) => result,
-            Err(error) => {
-                tracing::error!(%error, "audit log");
-                Err(VaultError::AuditUnavailable)
-            }
-        }
-    }
 }

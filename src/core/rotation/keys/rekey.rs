@@ -8,17 +8,18 @@ use std::sync::Arc;
 use crate::barrier::{HeaderChange, MountId};
 use crate::keys::{RootKey, Slot};
 
-use super::keeper::{Desk, Outcome};
 use super::record::{self, Kind, Run, State};
 use super::sets;
-use super::slots::{Key, bad, find, guard, named, open, refused};
+use super::slots::{bad, find, guard, named, open, refused};
 use super::terms;
+use super::view;
+use crate::core::certificates::succession::{World, replace_all};
 use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;
-use crate::core::routes::sys::ca::{World, replace_all};
-use crate::core::routes::sys::rotation as wire;
+use crate::core::rotation::desk::{Desk, Outcome};
+use crate::core::rotation::orders::{Compromised, Key};
 
 /// A new root key and a new integrity set; with a compromised slot also a new term and a new audit key.
 pub(in crate::core::rotation) fn rekey(
@@ -38,14 +39,6 @@ pub(in crate::core::rotation) fn rekey(
         }
         Err(error) => Outcome::refused(error),
     }
-}
-
-/// A slot in wrong hands, and what the operator's next certificate is made for.
-pub(in crate::core) struct Compromised {
-    /// Number or label.
-    pub slot: String,
-    /// PEM request; only its key counts.
-    pub csr: String,
 }
 
 struct Rekey {
@@ -166,11 +159,11 @@ fn commit_rekey(
                 }
             }
             run.put(tx)?;
-            let Some(csr) = csr else { return Ok(Done::of(wire::reply(&run)?)) };
+            let Some(csr) = csr else { return Ok(Done::of(view::reply(&run)?)) };
             let snapshot = snapshot.load();
             let world = World { snapshot: &snapshot, settings: &settings, random: &random };
             let (certified, done) = replace_all(tx, &world, &caller, &csr, now_ms)?;
-            Ok(Done { reply: wire::reply_with(&run, certified)?, ..done })
+            Ok(Done { reply: view::reply_with(&run, certified)?, ..done })
         })
     })?;
     desk.follow_audit_key()?;

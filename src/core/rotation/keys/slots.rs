@@ -16,86 +16,16 @@ use crate::crypto::password::{Params, WRITE_FLOOR};
 use crate::crypto::recovery::RecoveryCode;
 use crate::crypto::secret::SecretBytes;
 use crate::keys::share::Share;
-use crate::keys::{Header, HeaderError, NewSlot, RootKey, Slot, Unlock, WeakKdf};
+use crate::keys::{Header, HeaderError, NewSlot, RootKey, Slot, WeakKdf};
 
-use super::keeper::{Desk, Outcome};
 use super::record::{Kind, Run, State};
-use super::rekey::Compromised;
 use super::sets;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;
+use crate::core::rotation::desk::{Desk, Outcome};
+use crate::core::rotation::orders::{Key, Making, Secret, SlotOrder};
 use crate::core::state::mount::hex;
-
-/// A secret in its own memory.
-pub(in crate::core) enum Secret {
-    Passphrase(SecretBytes),
-    KeyFile(SecretBytes),
-    Both { passphrase: SecretBytes, file: SecretBytes },
-    Recovery(RecoveryCode),
-    Shares(Vec<Share>),
-    Hybrid(SecretBytes),
-}
-
-impl Secret {
-    pub(in crate::core) fn unlock(&self) -> Unlock<'_> {
-        match self {
-            Self::Passphrase(text) => Unlock::Passphrase(text.reveal()),
-            Self::KeyFile(bytes) => Unlock::KeyFile(bytes.reveal()),
-            Self::Both { passphrase, file } => {
-                Unlock::PassphraseAndFile { passphrase: passphrase.reveal(), file: file.reveal() }
-            }
-            Self::Recovery(code) => Unlock::Recovery(code.reveal()),
-            Self::Shares(shares) => Unlock::Shares(shares),
-            Self::Hybrid(text) => Unlock::Hybrid(text.reveal()),
-        }
-    }
-}
-
-/// A secret, and the slot that it is meant for.
-pub(in crate::core) struct Key {
-    /// Number or label.
-    pub slot: Option<String>,
-    pub secret: Secret,
-}
-
-/// What a new slot is made of.
-pub(in crate::core) enum Making {
-    /// Of a secret that was sent.
-    Sent(Secret),
-    /// Of a recovery code that is made here.
-    RecoveryCode,
-    /// Of shares that are made here.
-    Shares { threshold: u8, total: u8 },
-}
-
-/// What can be asked.
-pub(in crate::core) enum SlotOrder {
-    Test(Key),
-    Add {
-        unlock: Key,
-        label: String,
-        making: Making,
-    },
-    Change {
-        unlock: Key,
-        making: Making,
-    },
-    /// The shares of a new set, typed in: the set that it replaces goes.
-    Confirm(Key),
-    Remove {
-        unlock: Key,
-        slot: String,
-    },
-    Rekey {
-        keep: Vec<Key>,
-        drop_absent: bool,
-        compromised: Option<Compromised>,
-        deep: bool,
-    },
-    /// Raises the cost of a passphrase slot that is below the configured one.
-    Upgrade(Key),
-}
 
 /// What was made here and leaves once.
 #[derive(Default)]

@@ -10,12 +10,13 @@ use std::time::Duration;
 use crate::barrier::{Depth, HeaderChange, MountId, Stale, TermStatus, Walk};
 use crate::keys::TermState;
 
-use super::keeper::{Desk, Outcome};
 use super::record::{self, Kind, Proof, Run, State};
+use super::view;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;
-use crate::core::routes::sys::rotation as wire;
+use crate::core::rotation::desk::{Desk, Outcome};
+use crate::core::rotation::orders::TermOrder;
 
 /// Records in one commit at full speed.
 const FULL_BATCH: usize = 2_048;
@@ -23,26 +24,6 @@ const FULL_BATCH: usize = 2_048;
 const SMALL_BATCH: usize = 64;
 /// Walks that may end with records left before somebody has to look.
 const MAX_PASSES: u32 = 3;
-/// Where the configuration of automatic rotation is kept.
-pub(in crate::core) const CONFIG: &str = "config/data-key";
-
-/// What can be asked.
-pub(in crate::core) enum TermOrder {
-    /// A new term.
-    Rotate {
-        /// New keys for all versions too.
-        deep: bool,
-        /// Not throttled.
-        full_speed: bool,
-    },
-    /// Stop for now.
-    Pause(String),
-    /// Go on, perhaps faster.
-    Resume { id: String, full_speed: Option<bool> },
-    /// Leave it as it is: both terms stay.
-    Abort(String),
-}
-
 /// What the thread remembers between steps; lost without harm.
 #[derive(Default)]
 pub(in crate::core) struct Background {
@@ -109,7 +90,7 @@ fn change(
         }
         edit(&mut run, now_ms)?;
         run.put(tx)?;
-        wire::reply(&run)
+        view::reply(&run)
     })
 }
 
@@ -140,7 +121,7 @@ fn rotate(desk: &Desk, facts: &Arc<Facts>, deep: bool, full_speed: bool) -> Resu
             }
             run.advance(State::Draining, now_ms);
             run.put(tx)?;
-            wire::reply(&run)
+            view::reply(&run)
         })
     })
 }
@@ -225,7 +206,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
         })?;
         return Ok(Some(Duration::ZERO));
     }
-    let config = wire::config(&desk.barrier.view(MountId::ROTATION))?;
+    let config = view::config(&desk.barrier.view(MountId::ROTATION))?;
     let age_ms = desk.clock.now_ms().saturating_sub(active.created_ms);
     let aged = config.interval_s > 0 && age_ms >= config.interval_s.saturating_mul(1_000);
     if config.enabled && (aged || active.seals >= config.max_operations) {

@@ -15,7 +15,7 @@ use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;
-use crate::core::rotation::keys::keeper::Desk;
+use crate::core::rotation::desk::Desk;
 use crate::core::state::authorities;
 use crate::core::state::snapshot::{Snapshot, Touch};
 

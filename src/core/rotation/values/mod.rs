@@ -10,6 +10,7 @@ mod fields;
 mod machine;
 pub(in crate::core) mod record;
 mod rotator;
+pub(in crate::core) mod view;
 
-pub(in crate::core) use record::{Phase, ValueRow};
-pub(in crate::core) use rotator::{Rotator, ValueErrand, ValueOrder};
+pub(in crate::core) use record::Phase;
+pub(in crate::core) use rotator::Rotator;

@@ -14,12 +14,13 @@ use crate::rotate::policy::{Mode, Policy};
 use super::effect::Ended;
 use super::machine::{self, Next};
 use super::record::{self, Phase, ValueRow};
+use super::view;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;
-use crate::core::rotation::keys::keeper::Desk;
-use crate::core::rotation::keys::worker::{self, Errand, Post, Worker};
-use crate::core::routes::sys::values as wire;
+use crate::core::rotation::desk::Desk;
+use crate::core::rotation::orders::{ValueErrand, ValueOrder};
+use crate::core::rotation::worker::{self, Post, Worker};
 
 /// Orders and ends of steps that may wait.
 const MAX_WAITING: usize = 256;
@@ -29,25 +30,6 @@ const MAX_EFFECTS: usize = 8;
 const LAST_WAIT: Duration = Duration::from_secs(3);
 /// How often expiry dates are looked at.
 const REMIND_EVERY_MS: u64 = 60_000;
-
-/// What can be asked.
-pub(in crate::core) enum ValueOrder {
-    /// Stores a policy for one key; a new one starts without a rotation.
-    Set { path: String, key: String, policy: Box<Policy> },
-    /// Forgets the policy; the secret stays.
-    Forget { path: String, key: String },
-    /// Rotates now.
-    Rotate { path: String, key: String },
-    /// Goes back.
-    Abort { path: String, key: String },
-    /// Stops between two steps.
-    Pause { path: String, key: String },
-    /// Goes on.
-    Resume { path: String, key: String },
-}
-
-/// An order on its way.
-pub(in crate::core) type ValueErrand = Errand<ValueOrder>;
 
 /// Handle of the thread; steps at targets tell it their end.
 pub(in crate::core) type Rotator = Worker<ValueOrder, Box<Ended>>;
@@ -199,7 +181,7 @@ impl Thread {
         let ValueErrand { facts, order, answer } = errand;
         let result = self.carry_out(&facts, order);
         let result = match result {
-            Ok(row) => wire::reply(&row, self.desk.clock.now_ms()),
+            Ok(row) => view::reply(&row, self.desk.clock.now_ms()),
             // Refused before anything was submitted: nobody has audited it yet.
             Err(Refused { error, audited: false }) => self.desk.log(&facts, Err(error)),
             Err(Refused { error, .. }) => Err(error),

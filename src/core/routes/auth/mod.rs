@@ -4,14 +4,12 @@ mod certs;
 mod crls;
 mod tokens;
 
-use crate::api::path::Path;
 use crate::auth::cert::RoleError;
 use crate::auth::token::TokenError;
 use crate::crypto::CryptoError;
-use crate::engine::Operation;
 
-use super::sys::{self, Effect, Route, delete, list, read, write, write_as_read};
 use crate::core::error::VaultError;
+use crate::core::pipeline::route::{Effect, Route, delete, list, read, write, write_as_read};
 
 /// Every route.
 pub(in crate::core) static ROUTES: &[Route] = &[
@@ -44,14 +42,6 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     read("auth/token/accessors", tokens::accessors).sudo(),
 ];
 
-/// The row for a request.
-///
-/// # Errors
-/// As [`sys::find_in`].
-pub(in crate::core) fn find(operation: Operation, path: &Path) -> Result<&'static Route, VaultError> {
-    sys::find_in(ROUTES, operation, path)
-}
-
 /// What a caller learns of a role that is refused.
 fn role_refused(error: RoleError) -> VaultError {
     match error {
@@ -76,13 +66,14 @@ fn no_random(_: CryptoError) -> VaultError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::routes::sys::Guard;
+    use crate::api::path::Path;
+    use crate::core::pipeline::route::{Guard, find_in};
 
     #[test]
     fn rows_are_reachable_and_few_need_no_policy() {
         for route in ROUTES {
             let path = Path::parse(&route.pattern.replace('+', "a")).expect("canonical");
-            let Ok(found) = find(route.operation, &path) else { panic!("{} is not found", route.pattern) };
+            let Ok(found) = find_in(ROUTES, route.operation, &path) else { panic!("{} is not found", route.pattern) };
             assert!(std::ptr::eq(found, route), "{} is hidden by {}", route.pattern, found.pattern);
         }
         assert!(ROUTES.iter().all(|route| route.guard != Guard::Open));

@@ -13,7 +13,8 @@ use super::{no_random, token_refused};
 use crate::core::commit::committer::Done;
 use crate::core::decide::subject::Subject;
 use crate::core::error::VaultError;
-use crate::core::routes::sys::{Change, Inquiry, keys_of};
+use crate::core::pipeline::route::{Change, Inquiry};
+use crate::core::request::keys_of;
 use crate::core::state::tokens::{self, Held};
 
 /// Most records removed by one `tidy`: other changes wait for it.

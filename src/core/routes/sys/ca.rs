@@ -3,39 +3,31 @@
 //! Each step looks at facts first. What clients trust is known from the bundle id that they send with every request, and
 //! what an authority still vouches for is counted in the ledger; who holds a step up is named.
 
-use std::sync::Arc;
-
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
 
-use crate::api::spiffe::SpiffeId;
-use crate::api::sys::CertificateReply;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
-use crate::crypto::random::Random;
 use crate::engine::Reply;
-use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId, Revocation};
+use crate::pki::{AUTHORITY_LIFE_S, AuthorityId};
 
 use super::certificates::{required, seconds};
 use super::{Change, Inquiry, data, enrollments, flag_field, only_fields};
-use crate::core::certificates::issue::{self, Order, Remark, refusal};
+use crate::core::Origin;
+use crate::core::certificates::issue::Remark;
+use crate::core::certificates::revocations::list_of;
+use crate::core::certificates::succession::{World, create, replace_all};
 use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
-use crate::core::state::authorities::{self, Authorities, AuthorityFacts, AuthorityRecord, Stage};
-use crate::core::state::identity::{self, OUTSIDE};
-use crate::core::state::ledger::How;
+use crate::core::state::authorities::{self, AuthorityFacts, Stage};
+use crate::core::state::identity::{self};
 use crate::core::state::mount::hex;
 use crate::core::state::snapshot::{Snapshot, Touch};
-use crate::core::{Caller, Live, Origin, Settings};
 
 /// Names shown of those who hold a step up.
 const MAX_NAMED: usize = 20;
 /// An identity that was not seen for this long does not hold up a rotation: its certificates have ended or will, and it
 /// gets today's bundle with the next one.
 const FORGOTTEN_MS: u64 = 7 * 86_400_000;
-/// Time until the next revocation list, milliseconds.
-const CRL_LIFE_MS: u64 = 3_600_000;
 
 /// What clients shall trust, and where each authority stands. Public to every peer.
 pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
@@ -198,54 +190,6 @@ pub(super) fn compromise(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, V
     Ok(Done { reply: data(&reply)?, ..done })
 }
 
-/// What making an authority takes.
-pub(in crate::core) struct World<'a> {
-    pub snapshot: &'a Snapshot,
-    pub settings: &'a Settings,
-    pub random: &'a Arc<dyn Random>,
-}
-
-/// A new authority, the end of all others, and a certificate of the new one for `caller`. The reply in [`Done`] is empty.
-///
-/// # Errors
-/// Those of [`authorities::current`] and of [`issue::certify`].
-pub(in crate::core) fn replace_all(
-    tx: &mut Tx<'_>,
-    world: &World<'_>,
-    caller: &Caller,
-    csr: &str,
-    now_ms: u64,
-) -> Result<(CertificateReply, Done), VaultError> {
-    let identity: &SpiffeId = &caller.identity;
-    if identity.path().starts_with(OUTSIDE) {
-        return Err(bad("your certificate is of an outside PKI: call as an identity of this vault"));
-    }
-    let known = authorities::current(tx, &caller.origin)?;
-    let id = create(tx, &known, world, AUTHORITY_LIFE_S, Stage::Active, now_ms)?;
-    for facts in known.0.iter().filter(|facts| !facts.record.stage.ended()) {
-        authorities::advance(tx, facts.id, Stage::Revoked, true, now_ms)?;
-    }
-    for name in tx.view(MountId::ENROLMENTS).entries()? {
-        tx.remove_entry(MountId::ENROLMENTS, &name)?;
-    }
-    let tokens = crate::core::state::tokens::remove_all(tx)?;
-    let longest_s = world.settings.max_certificate_life_s;
-    let order = Order { identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
-    let issued = issue::certify(tx, world.snapshot, &order, csr)?;
-    let reply = CertificateReply {
-        identity: identity.uri().to_owned(),
-        not_after: issued.not_after(),
-        certificate: issued.row.pem,
-        ca: issued.bundle.pem,
-    };
-    let mut touched = issued.touched;
-    touched.extend([Touch::Authorities, tokens]);
-    let mut remarks = issued.remarks;
-    remarks.push(Remark::Alarm("authority-compromised"));
-    tracing::warn!(authority = id.hex(), "every earlier authority is revoked");
-    Ok((reply, Done { remarks, restricts: true, ..Done::touching(Reply::none(), touched) }))
-}
-
 /// The revocation lists of all authorities that still have a key, PEM.
 pub(super) fn crl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
@@ -256,49 +200,6 @@ pub(super) fn crl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let all = snapshot.authorities.0.iter().filter(|facts| facts.record.stage.verifies());
     let lists = all.map(|facts| list_of(live, snapshot, facts, inquiry.now_ms));
     data(&Lists { crl: lists.collect::<Result<String, VaultError>>()? })
-}
-
-/// The list of one authority, PEM.
-///
-/// # Errors
-/// [`VaultError::Integrity`], [`VaultError::Internal`].
-pub(in crate::core) fn list_of(
-    live: &Live,
-    snapshot: &Snapshot,
-    facts: &AuthorityFacts,
-    now_ms: u64,
-) -> Result<String, VaultError> {
-    let revoked = snapshot.revoked_by(facts.id, now_ms);
-    let revoked: Vec<Revocation> = revoked.into_iter().map(|(serial, at_ms)| Revocation { serial, at_ms }).collect();
-    let authority = authorities::with_key(&live.barrier.view(MountId::CA), facts)?;
-    let number = live.revocations.number(now_ms);
-    authority.revocation_list(&revoked, number, now_ms, now_ms.saturating_add(CRL_LIFE_MS)).map_err(refusal)
-}
-
-fn create(
-    tx: &mut Tx<'_>,
-    known: &Authorities,
-    world: &World<'_>,
-    life_s: u64,
-    stage: Stage,
-    now_ms: u64,
-) -> Result<AuthorityId, VaultError> {
-    authorities::forget_old(tx, known, now_ms)?;
-    let random = Arc::clone(world.random);
-    let authority = Authority::create(&world.settings.trust_domain, random, now_ms, life_s).map_err(refusal)?;
-    let der = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).map_err(|_| VaultError::Internal)?;
-    crate::core::state::roles::refuse_authority(tx, &der)?;
-    let record = AuthorityRecord {
-        v: 1,
-        stage,
-        tainted: false,
-        certificate: authority.cert_pem().to_owned(),
-        chain: String::new(),
-        domain: None,
-        created_ms: now_ms,
-        changed_ms: now_ms,
-    };
-    authorities::put(tx, &authority, &record)
 }
 
 fn named(id: AuthorityId) -> Result<Reply, VaultError> {

@@ -30,7 +30,7 @@ pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         let path = Path::parse(raw.trim_start_matches('/'))
             .map_err(|_| VaultError::BadRequest("field \"paths\" holds a path that is not canonical".to_owned()))?;
         // As a request for it would be decided; with a slash it may be a list.
-        let path = canonical::in_lower_case(&path).unwrap_or(path);
+        let path = canonical::in_lower_case(inquiry.tables, &path).unwrap_or(path);
         let verbs = inquiry.subject.capabilities(&path).into_iter().map(str::to_owned).collect();
         all.insert(raw.clone(), verbs);
     }

@@ -4,31 +4,28 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
-use zeroize::Zeroizing;
 
 use crate::api::rotation::{
-    NewSlotBody, ProofInfo, RekeyBody, RotateBody, RotateConfig, RotationInfo, RotationList, SlotChange, SlotList,
-    SlotRemove, SlotTest, SlotWrite, StepInfo, TermInfo, TermList, UnlockBody,
+    NewSlotBody, RekeyBody, RotateBody, RotateConfig, RotationList, SlotChange, SlotList, SlotRemove, SlotTest,
+    SlotWrite, TermInfo, TermList, UnlockBody,
 };
 use crate::api::secret::SecretText;
-use crate::api::sys::CertificateReply;
 use crate::api::time::rfc3339_nano;
-use crate::barrier::{MountId, Tx, View};
+use crate::barrier::{MountId, Tx};
 use crate::crypto::recovery::RecoveryCode;
 use crate::crypto::secret::SecretBytes;
 use crate::engine::{Body, Reply};
 use crate::keys::TermState;
 use crate::keys::share::Share;
 
-use super::{Change, Inquiry, data};
+use super::{Change, Inquiry, data, only_fields};
 use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
-use crate::core::normalised;
-use crate::core::rotation::Compromised;
-use crate::core::rotation::Order;
-use crate::core::rotation::keys::record::{self, Run};
-use crate::core::rotation::keys::slots::{Key, Making, Secret, SlotOrder, info};
-use crate::core::rotation::keys::terms::{CONFIG, TermOrder};
+use crate::core::lifecycle::secret::normalised;
+use crate::core::rotation::keys::record;
+use crate::core::rotation::keys::slots::info;
+use crate::core::rotation::keys::view::{CONFIG, config, reply, shown};
+use crate::core::rotation::orders::{Compromised, Key, Making, Order, Secret, SlotOrder, TermOrder};
 
 /// Shortest passphrase for a new slot, in characters.
 const MIN_PASSPHRASE: usize = 12;
@@ -233,7 +230,7 @@ pub(super) fn read_config(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 /// `POST sys/rotate/config`: fields that are not given stay.
 pub(super) fn write_config(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let object = change.body.object()?;
-    super::only_fields(&object, &["enabled", "max_operations", "interval"])?;
+    only_fields(&object, &["enabled", "max_operations", "interval"])?;
     let mut config = config(&tx.view(MountId::ROTATION))?;
     if let Some(raw) = object.get("enabled") {
         let wrong = |_| VaultError::BadRequest("field \"enabled\" must be true or false".to_owned());
@@ -257,54 +254,4 @@ pub(super) fn write_config(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done,
     let bytes = serde_json::to_vec(&config).map_err(|_| VaultError::Internal)?;
     tx.put_entry(MountId::ROTATION, CONFIG, &bytes, 0)?;
     Ok(Done::of(Reply::none()))
-}
-
-/// The configuration of automatic rotation, or its defaults.
-pub(in crate::core) fn config(view: &View<'_>) -> Result<RotateConfig, VaultError> {
-    match view.entry(CONFIG)? {
-        Some(entry) => serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity),
-        None => Ok(RotateConfig::default()),
-    }
-}
-
-/// 200 with one rotation.
-pub(in crate::core) fn reply(run: &Run) -> Result<Reply, VaultError> {
-    let bytes = serde_json::to_vec(&shown(run)).map_err(|_| VaultError::Internal)?;
-    Ok(Reply::data(Zeroizing::new(bytes)))
-}
-
-/// 200 with one rotation and the certificate that goes with it.
-pub(in crate::core) fn reply_with(run: &Run, certified: CertificateReply) -> Result<Reply, VaultError> {
-    data(&RotationInfo { certified: Some(certified), ..shown(run) })
-}
-
-fn shown(run: &Run) -> RotationInfo {
-    let word = |value: serde_json::Result<String>| value.unwrap_or_default().trim_matches('"').to_owned();
-    RotationInfo {
-        id: run.id.clone(),
-        kind: word(serde_json::to_string(&run.kind)),
-        target: run.target.clone(),
-        state: word(serde_json::to_string(&run.state)),
-        paused: run.paused,
-        full_speed: run.full_speed,
-        total: run.total,
-        done: run.done,
-        started: rfc3339_nano(run.started_ms),
-        updated: rfc3339_nano(run.updated_ms),
-        finished: run.finished_ms.map(rfc3339_nano).unwrap_or_default(),
-        due: String::new(),
-        error: run.error.clone(),
-        proofs: run
-            .proofs
-            .iter()
-            .map(|proof| ProofInfo {
-                term: proof.term,
-                generation: proof.generation,
-                records: proof.records,
-                opened: proof.opened,
-            })
-            .collect(),
-        steps: run.steps.iter().map(|step| StepInfo { step: step.step.clone(), result: step.result.clone() }).collect(),
-        certified: None,
-    }
 }

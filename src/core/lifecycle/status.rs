@@ -3,7 +3,9 @@
 use crate::api::sys::{Health, Leader, Mark, SealStatus};
 
 use crate::core::state::mount::hex;
-use crate::core::{Live, Vault};
+
+use crate::core::vault::Live;
+use crate::core::vault::Vault;
 
 /// Whether a vault header exists. An unreadable directory counts as "yes": nobody may initialise over it.
 pub(in crate::core) fn initialised(vault: &Vault) -> bool {

@@ -6,19 +6,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
-use super::keeper::Order;
+use super::orders::Errand;
 use crate::core::error::VaultError;
-use crate::core::pipeline::audited::Facts;
-use crate::core::request::Reply;
-
-/// An order on its way. Secrets inside are wiped with it.
-pub(in crate::core) struct Errand<O = Order> {
-    pub facts: Arc<Facts>,
-    pub order: O,
-    pub answer: oneshot::Sender<Result<Reply, VaultError>>,
-}
 
 /// What such a thread waits for.
 pub(in crate::core::rotation) enum Message<O, N> {

@@ -1,0 +1,99 @@
+//! A new authority after another, and after all others.
+
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use crate::api::spiffe::SpiffeId;
+use crate::api::sys::CertificateReply;
+use crate::barrier::{MountId, Tx};
+use crate::crypto::random::Random;
+use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId};
+
+use super::issue::{self, Order, Remark, refusal};
+use crate::core::commit::committer::Done;
+use crate::core::error::VaultError;
+use crate::core::request::Reply;
+use crate::core::state::authorities::{self, Authorities, AuthorityRecord, Stage};
+use crate::core::state::identity::OUTSIDE;
+use crate::core::state::ledger::How;
+use crate::core::state::snapshot::{Snapshot, Touch};
+use crate::core::{Caller, Settings};
+
+/// What making an authority takes.
+pub(in crate::core) struct World<'a> {
+    pub snapshot: &'a Snapshot,
+    pub settings: &'a Settings,
+    pub random: &'a Arc<dyn Random>,
+}
+
+/// A new authority, the end of all others, and a certificate of the new one for `caller`. The reply in [`Done`] is empty.
+///
+/// # Errors
+/// Those of [`authorities::current`] and of [`issue::certify`].
+pub(in crate::core) fn replace_all(
+    tx: &mut Tx<'_>,
+    world: &World<'_>,
+    caller: &Caller,
+    csr: &str,
+    now_ms: u64,
+) -> Result<(CertificateReply, Done), VaultError> {
+    let identity: &SpiffeId = &caller.identity;
+    if identity.path().starts_with(OUTSIDE) {
+        return Err(VaultError::BadRequest(
+            "your certificate is of an outside PKI: call as an identity of this vault".to_owned(),
+        ));
+    }
+    let known = authorities::current(tx, &caller.origin)?;
+    let id = create(tx, &known, world, AUTHORITY_LIFE_S, Stage::Active, now_ms)?;
+    for facts in known.0.iter().filter(|facts| !facts.record.stage.ended()) {
+        authorities::advance(tx, facts.id, Stage::Revoked, true, now_ms)?;
+    }
+    for name in tx.view(MountId::ENROLMENTS).entries()? {
+        tx.remove_entry(MountId::ENROLMENTS, &name)?;
+    }
+    let tokens = crate::core::state::tokens::remove_all(tx)?;
+    let longest_s = world.settings.max_certificate_life_s;
+    let order = Order { identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
+    let issued = issue::certify(tx, world.snapshot, &order, csr)?;
+    let reply = CertificateReply {
+        identity: identity.uri().to_owned(),
+        not_after: issued.not_after(),
+        certificate: issued.row.pem,
+        ca: issued.bundle.pem,
+    };
+    let mut touched = issued.touched;
+    touched.extend([Touch::Authorities, tokens]);
+    let mut remarks = issued.remarks;
+    remarks.push(Remark::Alarm("authority-compromised"));
+    tracing::warn!(authority = id.hex(), "every earlier authority is revoked");
+    Ok((reply, Done { remarks, restricts: true, ..Done::touching(Reply::none(), touched) }))
+}
+
+/// A new authority in this stage.
+pub(in crate::core) fn create(
+    tx: &mut Tx<'_>,
+    known: &Authorities,
+    world: &World<'_>,
+    life_s: u64,
+    stage: Stage,
+    now_ms: u64,
+) -> Result<AuthorityId, VaultError> {
+    authorities::forget_old(tx, known, now_ms)?;
+    let random = Arc::clone(world.random);
+    let authority = Authority::create(&world.settings.trust_domain, random, now_ms, life_s).map_err(refusal)?;
+    let der = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).map_err(|_| VaultError::Internal)?;
+    crate::core::state::roles::refuse_authority(tx, &der)?;
+    let record = AuthorityRecord {
+        v: 1,
+        stage,
+        tainted: false,
+        certificate: authority.cert_pem().to_owned(),
+        chain: String::new(),
+        domain: None,
+        created_ms: now_ms,
+        changed_ms: now_ms,
+    };
+    authorities::put(tx, &authority, &record)
+}

@@ -1,0 +1,129 @@
+//! A question for changes of some secrets, and what there is to tell at one moment.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::api::path::Path;
+use crate::policy::Capability;
+
+use super::feed::{Feed, Missed};
+use crate::core::decide::subject::Subject;
+use crate::core::error::VaultError;
+use crate::core::fields::{only_fields, text_field, texts_field};
+use crate::core::request::{Body, Reply};
+use crate::core::state::mount::{MountTable, hex};
+
+/// Longest wait.
+const MAX_WAIT_S: u64 = 60;
+/// Secrets in one question.
+const MAX_NAMES: usize = 64;
+
+/// What is waited for.
+pub(in crate::core) struct Poll {
+    /// Full paths, as asked.
+    names: Vec<String>,
+    /// `None`: from now on.
+    after: Option<Cursor>,
+    pub wait: Duration,
+}
+
+/// What a question is looked at with.
+pub(in crate::core) struct Moment<'a> {
+    pub feed: &'a Feed,
+    pub mounts: &'a MountTable,
+    pub subject: &'a Subject,
+    /// The history, and the generation before anything else was read: a change in between is told twice rather than
+    /// never.
+    pub incarnation: [u8; 16],
+    pub generation: u64,
+}
+
+/// A history and a generation.
+struct Cursor {
+    incarnation: String,
+    generation: u64,
+}
+
+/// What is in force when the question is looked at.
+pub(in crate::core) enum Look {
+    Answer(Reply),
+    Wait,
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Option<Self> {
+        let (incarnation, generation) = text.split_once('-')?;
+        let sound = incarnation.len() == 32 && incarnation.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let generation = generation.parse().ok().filter(|_| sound && generation.len() <= 20)?;
+        Some(Self { incarnation: incarnation.to_owned(), generation })
+    }
+
+    fn render(&self) -> String {
+        format!("{}-{}", self.incarnation, self.generation)
+    }
+}
+
+impl Poll {
+    /// Reads `path` (with commas), `after` and `wait`.
+    ///
+    /// # Errors
+    /// [`VaultError::BadRequest`].
+    pub(in crate::core) fn parse(body: &Body) -> Result<Self, VaultError> {
+        let bad = |text: &str| VaultError::BadRequest(text.to_owned());
+        let object = body.object()?;
+        only_fields(&object, &["path", "after", "wait"])?;
+        let names = texts_field(&object, "path")?.unwrap_or_default();
+        if names.is_empty() || names.len() > MAX_NAMES {
+            return Err(bad("parameter \"path\" names 1 to 64 secrets with their mounts, separated by commas"));
+        }
+        if names.iter().any(|name| Path::parse(name).is_err()) {
+            return Err(bad("parameter \"path\" holds something that is no path"));
+        }
+        let after = text_field(&object, "after")?.filter(|text| !text.is_empty());
+        let after = after
+            .map(|text| Cursor::parse(&text).ok_or_else(|| bad("parameter \"after\" is no cursor")))
+            .transpose()?;
+        let wait_s = match text_field(&object, "wait")? {
+            None => 0,
+            Some(text) => text.parse().map_err(|_| bad("parameter \"wait\" is a number of seconds up to 60"))?,
+        };
+        if wait_s > MAX_WAIT_S {
+            return Err(bad("parameter \"wait\" is a number of seconds up to 60"));
+        }
+        Ok(Self { names, after, wait: Duration::from_secs(wait_s) })
+    }
+
+    /// Answers when there is something to tell, or when `last`.
+    ///
+    /// # Errors
+    /// [`VaultError::Forbidden`] when one of the secrets may not be read, or no more.
+    pub(in crate::core) fn look(&mut self, moment: &Moment<'_>, last: bool) -> Result<Look, VaultError> {
+        if self.names.iter().any(|name| !moment.subject.may(moment.mounts, name, Capability::Read)) {
+            return Err(VaultError::Forbidden);
+        }
+        let now = Cursor { incarnation: hex(&moment.incarnation), generation: moment.generation };
+        let after =
+            self.after.get_or_insert(Cursor { incarnation: now.incarnation.clone(), generation: now.generation });
+        let missed = if after.incarnation == now.incarnation && after.generation <= now.generation {
+            moment.feed.missed(&self.names, after.generation)
+        } else {
+            Missed::TooMuch
+        };
+        let (changed, resync) = match missed {
+            Missed::Nothing if !last => return Ok(Look::Wait),
+            Missed::Nothing => (Vec::new(), false),
+            Missed::Names(names) => (names, false),
+            Missed::TooMuch => (self.names.clone(), true),
+        };
+        #[derive(Serialize)]
+        struct Events {
+            cursor: String,
+            changed: Vec<String>,
+            resync: bool,
+        }
+        let bytes = serde_json::to_vec(&Events { cursor: now.render(), changed, resync });
+        Ok(Look::Answer(Reply::data(Zeroizing::new(bytes.map_err(|_| VaultError::Internal)?))))
+    }
+}

@@ -1,0 +1,246 @@
+//! A route: a verb on a path pattern, who may use it, and what it runs. The tables stand in `routes`.
+
+use std::sync::Arc;
+
+use crate::api::path::Path;
+use crate::barrier::Tx;
+use crate::core::commit::committer::Done;
+use crate::core::decide::subject::Subject;
+use crate::core::error::VaultError;
+use crate::core::live::poll::Poll;
+use crate::core::live::sightings::Sightings;
+use crate::core::request::{Body, Operation, Reply};
+use crate::core::rotation::Order;
+use crate::core::state::snapshot::Snapshot;
+use crate::core::vault::Live;
+use crate::core::{Caller, Sessions, Settings};
+use crate::crypto::random::Random;
+
+use Guard::{Login, Open, Own, Policy};
+use Operation::{Delete, List, Read, Write};
+
+/// The tables of the vault's own routes, each for the paths below its name.
+pub(in crate::core) struct Tables {
+    pub sys: &'static [Route],
+    pub auth: &'static [Route],
+}
+
+impl Tables {
+    /// The table that a path belongs to; `None` for the path of a mount.
+    pub(in crate::core) fn of(&self, path: &Path) -> Option<&'static [Route]> {
+        match path.segments().next() {
+            Some("sys") => Some(self.sys),
+            Some("auth") => Some(self.auth),
+            _ => None,
+        }
+    }
+}
+
+/// One row: a verb on a path pattern, who may use it, what it runs.
+pub(in crate::core) struct Route {
+    /// The verb.
+    pub operation: Operation,
+    /// Segments; `+` stands for one segment, `*` at the end for one or more.
+    pub pattern: &'static str,
+    /// Who may use it.
+    pub guard: Guard,
+    /// Needs `sudo` besides the capability of the verb.
+    pub sudo: bool,
+    /// The body holds secrets of the vault itself: not even a keyed hash of its fields goes into the audit log, for a
+    /// passphrase can be guessed.
+    pub secret_body: bool,
+    /// Its last segment is a name that is kept in lower case, so it is decided on in lower case, too.
+    pub lower: bool,
+    /// What it runs.
+    pub run: Run,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::core) enum Guard {
+    /// Whoever the policies allow: the capability of the verb on the full path.
+    Policy,
+    /// Every peer with a certificate; the handler shows only what the caller's policies reach.
+    Open,
+    /// Every registered identity that is admitted, about itself.
+    Own,
+    /// As `Own`, by the certificate alone: whatever token comes along is not looked at.
+    Login,
+}
+
+impl Guard {
+    /// Whether being admitted is enough.
+    pub(in crate::core) fn is_own(self) -> bool {
+        matches!(self, Self::Own | Self::Login)
+    }
+}
+
+/// What a route runs.
+pub(in crate::core) enum Run {
+    /// On the published state, then perhaps an effect on the vault itself.
+    Read(fn(&Inquiry<'_>) -> Result<Reply, VaultError>, Effect),
+    /// In the committer.
+    Write(fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>),
+    /// In the keeper, which derives keys and has the committer write the header.
+    Order(fn(&Inquiry<'_>) -> Result<Order, VaultError>),
+    /// Until something changes.
+    Poll(fn(&Inquiry<'_>) -> Result<Poll, VaultError>),
+}
+
+/// What happens after a read was audited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::core) enum Effect {
+    None,
+    Seal,
+}
+
+/// What a reading handler gets.
+pub(in crate::core) struct Inquiry<'a> {
+    /// The part of the path that the pattern leaves open.
+    pub tail: String,
+    pub body: &'a Body,
+    pub caller: &'a Caller,
+    pub subject: &'a Subject,
+    pub snapshot: &'a Snapshot,
+    pub sessions: &'a Sessions,
+    pub settings: &'a Settings,
+    pub live: &'a Live,
+    /// Every route, for questions about paths.
+    pub tables: &'static Tables,
+    pub now_ms: u64,
+}
+
+/// What a changing handler gets.
+pub(in crate::core) struct Change<'a> {
+    pub tail: String,
+    pub body: &'a Body,
+    /// The full path.
+    pub path: &'a Path,
+    pub caller: &'a Caller,
+    pub subject: &'a Subject,
+    pub settings: &'a Settings,
+    pub snapshot: &'a Snapshot,
+    pub sightings: &'a Sightings,
+    pub random: &'a Arc<dyn Random>,
+    pub now_ms: u64,
+}
+
+pub(in crate::core) const fn read(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
+    Route::new(Read, pattern, Run::Read(run, Effect::None))
+}
+
+pub(in crate::core) const fn list(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>) -> Route {
+    Route::new(List, pattern, Run::Read(run, Effect::None))
+}
+
+pub(in crate::core) const fn write(
+    pattern: &'static str,
+    run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>,
+) -> Route {
+    Route::new(Write, pattern, Run::Write(run))
+}
+
+pub(in crate::core) const fn poll(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Poll, VaultError>) -> Route {
+    Route::new(Read, pattern, Run::Poll(run))
+}
+
+pub(in crate::core) const fn order(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Order, VaultError>) -> Route {
+    Route::new(Write, pattern, Run::Order(run)).sudo()
+}
+
+pub(in crate::core) const fn delete(
+    pattern: &'static str,
+    run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>,
+) -> Route {
+    Route::new(Delete, pattern, Run::Write(run))
+}
+
+impl Route {
+    /// A row that policies decide on, with nothing special about it.
+    pub(in crate::core) const fn new(operation: Operation, pattern: &'static str, run: Run) -> Self {
+        Self { operation, pattern, guard: Policy, sudo: false, secret_body: false, lower: false, run }
+    }
+
+    pub(in crate::core) const fn open(mut self) -> Self {
+        self.guard = Open;
+        self
+    }
+
+    pub(in crate::core) const fn own(mut self) -> Self {
+        self.guard = Own;
+        self
+    }
+
+    pub(in crate::core) const fn login(mut self) -> Self {
+        self.guard = Login;
+        self
+    }
+
+    pub(in crate::core) const fn secret(mut self) -> Self {
+        self.secret_body = true;
+        self
+    }
+
+    pub(in crate::core) const fn sudo(mut self) -> Self {
+        self.sudo = true;
+        self
+    }
+
+    pub(in crate::core) const fn lower(mut self) -> Self {
+        self.lower = true;
+        self
+    }
+
+    /// Whether it runs in the committer.
+    pub(in crate::core) fn mutates(&self) -> bool {
+        matches!(self.run, Run::Write(_) | Run::Order(_))
+    }
+
+    /// The segments of `path` from the first wildcard of the pattern on, joined; empty without wildcard.
+    pub(in crate::core) fn tail(&self, path: &Path) -> String {
+        let fixed = self.pattern.split('/').take_while(|segment| !matches!(*segment, "+" | "*")).count();
+        path.segments().skip(fixed).collect::<Vec<_>>().join("/")
+    }
+
+    /// By segments: a slash at the end makes no difference, so paths come here in the form of [`crate::core::canonical`].
+    pub(in crate::core) fn matches(&self, path: &Path) -> bool {
+        let mut segments = path.segments();
+        for want in self.pattern.split('/') {
+            match (want, segments.next()) {
+                ("*", Some(_)) => return true,
+                ("+", Some(_)) => {}
+                (want, Some(segment)) if want == segment => {}
+                _ => return false,
+            }
+        }
+        segments.next().is_none()
+    }
+}
+
+/// A `POST` that changes no record.
+pub(in crate::core) const fn write_as_read(
+    pattern: &'static str,
+    run: fn(&Inquiry<'_>) -> Result<Reply, VaultError>,
+    effect: Effect,
+) -> Route {
+    Route::new(Write, pattern, Run::Read(run, effect))
+}
+
+/// The row of a table for a request.
+///
+/// # Errors
+/// [`VaultError::Unsupported`] when the path exists with another verb, else [`VaultError::NoRoute`].
+pub(in crate::core) fn find_in(
+    routes: &'static [Route],
+    operation: Operation,
+    path: &Path,
+) -> Result<&'static Route, VaultError> {
+    let mut known = false;
+    for route in routes.iter().filter(|route| route.matches(path)) {
+        if route.operation == operation {
+            return Ok(route);
+        }
+        known = true;
+    }
+    Err(if known { VaultError::Unsupported } else { VaultError::NoRoute(path.as_str().to_owned()) })
+}

@@ -1,0 +1,55 @@
+//! `GET sys/strongroom/events`: waits until one of some secrets changes.
+//!
+//! The one request that takes long on purpose. While it waits it holds nothing of the open vault, so that sealing does
+//! not wait for it; when it wakes, everything is decided again on the state of that moment.
+
+use std::sync::Arc;
+
+use super::audited::Facts;
+use super::handle::{answered, identify};
+use crate::core::error::VaultError;
+use crate::core::live::poll::{Look, Moment, Poll};
+use crate::core::request::{Operation, Reply};
+use crate::core::vault::Vault;
+
+/// Waits and answers; `facts` are those of the request.
+///
+/// # Errors
+/// [`VaultError::Sealed`] when the vault closes meanwhile; those of [`Poll::look`].
+pub(in crate::core) async fn wait(vault: &Vault, facts: Arc<Facts>, mut poll: Poll) -> Result<Reply, VaultError> {
+    let mut changes = vault.feed.subscribe();
+    let deadline = tokio::time::Instant::now() + poll.wait;
+    let mut last = poll.wait.is_zero();
+    let mut place = None;
+    loop {
+        changes.mark_unchanged();
+        if let Some(answer) = attempt(vault, &facts, &mut poll, last) {
+            return answer;
+        }
+        if place.is_none() {
+            place = Some(match vault.feed.enter(facts.caller.identity.uri()) {
+                Ok(place) => place,
+                Err(error) => return answered(vault, &facts, Err(error)),
+            });
+        }
+        last = tokio::time::timeout_at(deadline, changes.changed()).await.is_err();
+    }
+}
+
+/// One look, without awaiting: the open vault is held only here.
+fn attempt(vault: &Vault, facts: &Facts, poll: &mut Poll, last: bool) -> Option<Result<Reply, VaultError>> {
+    let Some(live) = vault.live() else { return Some(Err(VaultError::Sealed)) };
+    let snapshot = live.snapshot.load_full();
+    let now_ms = vault.ports.clock.now_ms();
+    let subject = identify(&snapshot, &vault.settings, &facts.caller, now_ms);
+    let (_, incarnation, generation) = live.barrier.mark();
+    let moment = Moment { feed: &vault.feed, mounts: &snapshot.mounts, subject: &subject, incarnation, generation };
+    debug_assert_eq!(facts.inner.operation, Operation::Read);
+    let result = match poll.look(&moment, last) {
+        Ok(Look::Wait) => return None,
+        Ok(Look::Answer(reply)) => Ok(reply),
+        Err(error) => Err(error),
+    };
+    drop(live);
+    Some(answered(vault, facts, result))
+}

@@ -1,0 +1,134 @@
+//! What both threads work with: they prepare, and the committer changes.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+
+use crate::audit::{Broker, LogKey};
+use crate::barrier::{Barrier, Group, MountId, Tx};
+use crate::crypto::random::Random;
+
+use crate::core::commit::committer::{Committer, Done, Job, Work};
+use crate::core::error::VaultError;
+use crate::core::pipeline::audited::Facts;
+use crate::core::request::Reply;
+use crate::core::state::snapshot::Snapshot;
+use crate::core::{Clock, Settings};
+
+/// What the thread works with.
+pub(in crate::core) struct Desk {
+    pub barrier: Arc<Barrier>,
+    pub audit: Arc<Broker>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub committer: Arc<Committer>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub settings: Arc<Settings>,
+    pub stopping: Arc<AtomicBool>,
+}
+
+/// How an order ended.
+pub(in crate::core) struct Outcome {
+    pub result: Result<Reply, VaultError>,
+    /// The committer has written the audit entries.
+    pub audited: bool,
+}
+
+impl Outcome {
+    /// Ended before anything was submitted.
+    pub(in crate::core) fn refused(error: VaultError) -> Self {
+        Self { result: Err(error), audited: false }
+    }
+}
+
+impl Desk {
+    /// Submits work on records in the name of `facts` and waits until it is durable.
+    ///
+    /// # Errors
+    /// That of the work; [`VaultError::Sealed`] when the vault closes.
+    pub(in crate::core) fn records(
+        &self,
+        facts: &Arc<Facts>,
+        work: impl FnOnce(&mut Tx<'_>, u64) -> Result<Reply, VaultError> + Send + 'static,
+    ) -> Result<Reply, VaultError> {
+        self.submit(facts, Work::Records(Box::new(move |tx, _, now_ms| Ok(Done::of(work(tx, now_ms)?)))))
+    }
+
+    /// As [`Desk::records`], with the snapshot that it is decided on.
+    ///
+    /// # Errors
+    /// As [`Desk::records`].
+    pub(in crate::core) fn decided(
+        &self,
+        facts: &Arc<Facts>,
+        work: impl FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Done, VaultError> + Send + 'static,
+    ) -> Result<Reply, VaultError> {
+        self.submit(facts, Work::Records(Box::new(work)))
+    }
+
+    /// As [`Desk::records`], with a commit of its own.
+    ///
+    /// # Errors
+    /// As [`Desk::records`].
+    pub(in crate::core) fn alone(
+        &self,
+        facts: &Arc<Facts>,
+        work: impl FnOnce(&mut Group<'_>, u64) -> Result<Reply, VaultError> + Send + 'static,
+    ) -> Result<Reply, VaultError> {
+        self.alone_touching(facts, move |group, now_ms| Ok(Done::of(work(group, now_ms)?)))
+    }
+
+    /// As [`Desk::alone`], for work that changes what is decided on.
+    ///
+    /// # Errors
+    /// As [`Desk::records`].
+    pub(in crate::core) fn alone_touching(
+        &self,
+        facts: &Arc<Facts>,
+        work: impl FnOnce(&mut Group<'_>, u64) -> Result<Done, VaultError> + Send + 'static,
+    ) -> Result<Reply, VaultError> {
+        self.submit(facts, Work::Alone(Box::new(work)))
+    }
+
+    fn submit(&self, facts: &Arc<Facts>, work: Work) -> Result<Reply, VaultError> {
+        let (sender, answer) = oneshot::channel();
+        self.committer.submit(Job { facts: Arc::clone(facts), work, answer: sender })?;
+        answer.blocking_recv().unwrap_or(Err(VaultError::Sealed))
+    }
+
+    /// Puts everything so far under a signature.
+    pub(in crate::core) fn checkpoint(&self) -> Result<(), VaultError> {
+        self.audit.checkpoint(self.clock.now_ms()).map_err(|_| VaultError::AuditUnavailable)
+    }
+
+    /// Lets the audit log go over to the active audit key.
+    pub(in crate::core) fn follow_audit_key(&self) -> Result<(), VaultError> {
+        let Some(key) = self.barrier.audit_keys().pop() else { return Ok(()) };
+        let key = LogKey { id: key.id, mac: key.mac, sign: key.sign };
+        self.audit.switch_key(self.clock.now_ms(), key).map_err(|_| VaultError::AuditUnavailable)
+    }
+
+    /// Facts of something that the vault does by itself. `rule` is what the audit log shows.
+    pub(in crate::core) fn own(&self, path: &str, rule: String) -> Result<Arc<Facts>, VaultError> {
+        Facts::own(&self.settings.trust_domain, path, rule, self.clock.now_ms(), &*self.random).map(Arc::new)
+    }
+
+    /// Every mount that holds records.
+    pub(in crate::core) fn mounts(&self) -> Vec<MountId> {
+        let snapshot = self.snapshot.load();
+        MountId::builtins().chain(snapshot.mounts.ids()).collect()
+    }
+
+    /// One audit line with request and outcome; when it is not taken, the outcome must not leave.
+    pub(in crate::core) fn log(&self, facts: &Facts, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
+        match facts.exchange(&self.audit, self.barrier.mark().2, &result) {
+            Ok(()) => result,
+            Err(error) => {
+                tracing::error!(%error, "audit log");
+                Err(VaultError::AuditUnavailable)
+            }
+        }
+    }
+}

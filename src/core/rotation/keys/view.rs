@@ -1,0 +1,66 @@
+//! What is shown of a rotation of keys.
+
+use zeroize::Zeroizing;
+
+use crate::api::rotation::{ProofInfo, RotateConfig, RotationInfo, StepInfo};
+use crate::api::sys::CertificateReply;
+use crate::api::time::rfc3339_nano;
+use crate::barrier::View;
+
+use super::record::Run;
+use crate::core::error::VaultError;
+use crate::core::request::{Reply, data};
+
+/// Where the configuration of automatic rotation is kept.
+pub(in crate::core) const CONFIG: &str = "config/data-key";
+
+/// The configuration of automatic rotation, or its defaults.
+pub(in crate::core) fn config(view: &View<'_>) -> Result<RotateConfig, VaultError> {
+    match view.entry(CONFIG)? {
+        Some(entry) => serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity),
+        None => Ok(RotateConfig::default()),
+    }
+}
+
+/// 200 with one rotation.
+pub(in crate::core) fn reply(run: &Run) -> Result<Reply, VaultError> {
+    let bytes = serde_json::to_vec(&shown(run)).map_err(|_| VaultError::Internal)?;
+    Ok(Reply::data(Zeroizing::new(bytes)))
+}
+
+/// 200 with one rotation and the certificate that goes with it.
+pub(in crate::core) fn reply_with(run: &Run, certified: CertificateReply) -> Result<Reply, VaultError> {
+    data(&RotationInfo { certified: Some(certified), ..shown(run) })
+}
+
+/// One rotation.
+pub(in crate::core) fn shown(run: &Run) -> RotationInfo {
+    let word = |value: serde_json::Result<String>| value.unwrap_or_default().trim_matches('"').to_owned();
+    RotationInfo {
+        id: run.id.clone(),
+        kind: word(serde_json::to_string(&run.kind)),
+        target: run.target.clone(),
+        state: word(serde_json::to_string(&run.state)),
+        paused: run.paused,
+        full_speed: run.full_speed,
+        total: run.total,
+        done: run.done,
+        started: rfc3339_nano(run.started_ms),
+        updated: rfc3339_nano(run.updated_ms),
+        finished: run.finished_ms.map(rfc3339_nano).unwrap_or_default(),
+        due: String::new(),
+        error: run.error.clone(),
+        proofs: run
+            .proofs
+            .iter()
+            .map(|proof| ProofInfo {
+                term: proof.term,
+                generation: proof.generation,
+                records: proof.records,
+                opened: proof.opened,
+            })
+            .collect(),
+        steps: run.steps.iter().map(|step| StepInfo { step: step.step.clone(), result: step.result.clone() }).collect(),
+        certified: None,
+    }
+}

@@ -1,0 +1,102 @@
+//! The vault as a thing: what it holds, sealed and open. What it does stands in the folders beside.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::audit::{AuditError, Broker};
+use crate::barrier::Barrier;
+use crate::limits::Accounts;
+use crate::pki::Trust;
+
+use super::commit::committer::Committer;
+use super::error::VaultError;
+use super::lifecycle::gate::Gate;
+use super::lifecycle::shares::Shares;
+use super::live::feed::Feed;
+use super::live::lists::Revocations;
+use super::live::sessions::Sessions;
+use super::live::sightings::Sightings;
+use super::ports::{Ports, Settings};
+use super::rotation::{Keeper, Rotator};
+use super::state::listening::Listening;
+use super::state::snapshot::Snapshot;
+
+/// One vault: sealed at first, serving after [`Vault::unseal`], sealed again after [`Vault::seal`] or a fatal fault.
+///
+/// Every method may be called from any thread. All but [`Vault::handle`] block for as long as their I/O takes.
+pub struct Vault {
+    pub(super) ports: Ports,
+    pub(super) settings: Arc<Settings>,
+    /// Present exactly while unsealed. Nothing holds the inner `Arc` across an await, so that [`Vault::seal`] can
+    /// wait for the last reader.
+    pub(super) live: ArcSwapOption<Live>,
+    /// Recent changes; outlives a seal, so that waiting clients hold nothing of the open vault.
+    pub(super) feed: Arc<Feed>,
+    /// Open connections.
+    pub(super) sessions: Arc<Sessions>,
+    /// What TLS accepts; kept while sealed.
+    pub(super) trust: watch::Sender<Arc<Trust>>,
+    /// What clients need to verify the listener; kept while sealed.
+    pub(super) listening: Arc<Listening>,
+    /// Shares that were typed so far.
+    pub(super) shares: Mutex<Shares>,
+    /// One unseal or seal at a time; also counts failed attempts.
+    pub(super) gate: Mutex<Gate>,
+    /// A sync failed: this process must not write again, only end.
+    pub(super) dead: AtomicBool,
+    /// For the committer thread, which seals the vault when the disk can no longer be trusted.
+    pub(super) me: Weak<Vault>,
+}
+
+/// What exists only while unsealed.
+pub(super) struct Live {
+    pub(super) barrier: Arc<Barrier>,
+    pub(super) audit: Arc<Broker>,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) sightings: Arc<Sightings>,
+    pub(super) revocations: Revocations,
+    pub(super) accounts: Accounts,
+    pub(super) committer: Arc<Committer>,
+    pub(super) keeper: Keeper,
+    pub(super) rotator: Rotator,
+}
+
+impl Vault {
+    /// Tells the listener what to accept from now on.
+    pub(super) fn publish_trust(&self, snapshot: &Snapshot) {
+        let trust = snapshot.trust();
+        self.trust.send_if_modified(|current| {
+            let changed = **current != trust;
+            if changed {
+                *current = Arc::new(trust);
+            }
+            changed
+        });
+    }
+
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        self.live.load_full()
+    }
+
+    /// What a caller learns when the audit log fails. An unknown state of the log ends the process like an unknown
+    /// state of the store.
+    pub(super) fn audit_failed(&self, error: &AuditError) -> VaultError {
+        if *error == AuditError::Sync {
+            self.fatal("an audit device could not make entries durable");
+        }
+        VaultError::AuditUnavailable
+    }
+
+    /// Takes the vault out of service for good, without waiting, and tells the daemon. Once.
+    pub(super) fn fatal(&self, why: &'static str) {
+        if !self.dead.swap(true, Ordering::SeqCst) {
+            self.live.store(None);
+            self.feed.close();
+            (self.ports.on_fatal)(why);
+        }
+    }
+}
