@@ -151,17 +151,32 @@ impl<'a> View<'a> {
     /// # Errors
     /// As [`View::node`].
     pub fn entries(&self) -> Result<Vec<String>, BarrierError> {
-        let (first, last) = StoreKey::entries_of(&self.root);
         let mut names = Vec::new();
-        for key in self.keys(first, last) {
-            let Some((name, _)) = self.named_entry(&key)? else { continue };
-            if self.entry_key(&name) != key {
-                return Err(self.barrier.degrade("an entry has another name than its place says"));
-            }
-            names.push(name);
-        }
+        self.each_entry(|name, _| {
+            names.push(name.to_owned());
+            Ok::<(), BarrierError>(())
+        })?;
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// Shows every entry with its key, unordered, each opened once.
+    ///
+    /// # Errors
+    /// As [`View::node`]; the first one that `look` gives.
+    pub fn each_entry<E: From<BarrierError>>(
+        &self,
+        mut look: impl FnMut(&str, EntryValue) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (first, last) = StoreKey::entries_of(&self.root);
+        for key in self.keys(first, last) {
+            let Some((name, entry)) = self.named_entry(&key)? else { continue };
+            if self.entry_key(&name) != key {
+                return Err(self.barrier.degrade("an entry has another name than its place says").into());
+            }
+            look(&name, entry)?;
+        }
+        Ok(())
     }
 
     /// The keys of the entries that the group of this view has written so far, sorted: what readers do not know yet. Those
@@ -179,6 +194,13 @@ impl<'a> View<'a> {
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// Whether the group of this view has changed an entry.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        let (first, last) = StoreKey::entries_of(&self.root);
+        self.overlay.is_some_and(|overlay| overlay.range(first, last).next().is_some())
     }
 
     /// Store key of the entry `key`.

@@ -14,6 +14,7 @@ mod lifecycle;
 mod limits;
 mod listening;
 mod lists;
+mod many;
 mod outsiders;
 mod pipeline;
 mod renewals;

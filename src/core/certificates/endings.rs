@@ -14,6 +14,7 @@ use crate::core::error::VaultError;
 use crate::core::state::identity::MAX_GRACE_S;
 use crate::core::state::ledger::{self, Fingerprint, Ledger, Revoked};
 use crate::core::state::snapshot::Touch;
+use crate::core::state::strings::Strings;
 use crate::core::state::tokens::{self, Tokens};
 
 /// Longest time after its end in which a certificate may be renewed, milliseconds.
@@ -68,12 +69,16 @@ pub(in crate::core) fn tokens(tx: &mut Tx<'_>, tokens: &Tokens, identity: &Spiff
 ///
 /// # Errors
 /// Those of the barrier; [`VaultError::Integrity`].
-pub(in crate::core) fn strings(tx: &mut Tx<'_>, path: &str) -> Result<(), VaultError> {
-    for name in tx.view(MountId::ENROLMENTS).entries()? {
-        let record = enroll::read(&tx.view(MountId::ENROLMENTS), &name)?;
+pub(in crate::core) fn strings(tx: &mut Tx<'_>, strings: &Strings, path: &str) -> Result<Vec<Touch>, VaultError> {
+    let mut all: BTreeSet<String> = strings.of(path).into_iter().collect();
+    all.extend(tx.view(MountId::ENROLMENTS).written()?);
+    let mut ended = Vec::new();
+    for id in all {
+        let record = enroll::read(&tx.view(MountId::ENROLMENTS), &id)?;
         if record.is_some_and(|record| record.identity == path && !record.is_used_up()) {
-            tx.remove_entry(MountId::ENROLMENTS, &name)?;
+            tx.remove_entry(MountId::ENROLMENTS, &id)?;
+            ended.push(Touch::Enrolment(id));
         }
     }
-    Ok(())
+    Ok(ended)
 }

@@ -81,7 +81,8 @@ pub(in crate::core) fn replace(
     }
     let grace_ms = standing.grace_s.saturating_mul(1_000);
     let is_over = |row: &ledger::Row| now_ms > row.not_after_ms.saturating_add(grace_ms);
-    if how == How::Late && row.as_ref().is_some_and(is_over) {
+    // Without a row nobody knows whether it was renewed before: the row of one that was is not kept for long.
+    if how == How::Late && row.as_ref().is_none_or(is_over) {
         return Err(VaultError::Forbidden);
     }
     // The life that the first of the row was asked for with is a bound, and so is the identity's own.

@@ -72,7 +72,7 @@ pub(in crate::core) fn certificate(
             standing.end_all(now_ms);
             identity::put(tx, identity.path(), &standing)?;
             touched = endings::tokens(tx, &snapshot.tokens, &identity)?;
-            endings::strings(tx, identity.path())?;
+            touched.extend(endings::strings(tx, &snapshot.strings, identity.path())?);
             touched.push(Touch::Identity(identity.path().to_owned()));
         }
         let order =

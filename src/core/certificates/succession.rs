@@ -50,8 +50,9 @@ pub(in crate::core) fn replace_all(
     for facts in known.0.iter().filter(|facts| !facts.record.stage.ended()) {
         authorities::advance(tx, facts.id, Stage::Revoked, true, now_ms)?;
     }
-    for name in tx.view(MountId::ENROLMENTS).entries()? {
-        tx.remove_entry(MountId::ENROLMENTS, &name)?;
+    let strings = tx.view(MountId::ENROLMENTS).entries()?;
+    for id in &strings {
+        tx.remove_entry(MountId::ENROLMENTS, id)?;
     }
     let tokens = crate::core::state::tokens::remove_all(tx)?;
     let longest_s = world.settings.max_certificate_life_s;
@@ -65,6 +66,7 @@ pub(in crate::core) fn replace_all(
     };
     let mut touched = issued.touched;
     touched.extend([Touch::Authorities, tokens]);
+    touched.extend(strings.into_iter().map(Touch::Enrolment));
     let mut remarks = issued.remarks;
     remarks.push(Remark::Alarm("authority-compromised"));
     tracing::warn!(authority = id.hex(), "every earlier authority is revoked");

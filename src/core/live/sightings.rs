@@ -52,11 +52,11 @@ impl Sightings {
     /// [`VaultError::Integrity`] for a record that cannot be understood.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let mut all = HashMap::new();
-        for name in view.entries()? {
-            let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
+        view.each_entry(|name, entry| {
             let now: Sighting = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
-            all.insert(name, Seen { written: now.clone(), now });
-        }
+            all.insert(name.to_owned(), Seen { written: now.clone(), now });
+            Ok::<(), VaultError>(())
+        })?;
         Ok(Self(RwLock::new(all)))
     }
 

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::api::path::Path;
-use crate::barrier::{MountId, Tx, View};
-use crate::policy::{Acl, Ask, Capability, Decision, Policy};
+use crate::barrier::{EntryValue, MountId, Tx, View};
+use crate::policy::{Ask, Capability, Decision};
 
 use crate::core::error::VaultError;
 
@@ -107,17 +107,18 @@ pub(in crate::core) struct Disabled {
 pub(in crate::core) struct GroupRecord {
     /// Policy names, lower case, sorted.
     pub policies: Vec<String>,
-    /// Identity paths, or folders with `/*` at the end. Only registered identities are members.
+    /// Identity paths, or folders with `/*` at the end, sorted. Only registered identities are members.
     pub members: Vec<String>,
 }
 
 impl GroupRecord {
     /// Whether the identity with this path is a member.
     pub(in crate::core) fn has(&self, path: &str) -> bool {
-        self.members.iter().any(|member| match member.strip_suffix("/*") {
-            Some(folder) => path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')),
-            None => member == path,
-        })
+        let lists = |folder: &str, end: &[u8]| {
+            let compare = |member: &String| member.bytes().cmp(folder.bytes().chain(end.iter().copied()));
+            self.members.binary_search_by(compare).is_ok()
+        };
+        lists(path, b"") || path.match_indices('/').any(|(end, _)| lists(path.get(..end).unwrap_or(path), b"/*"))
     }
 }
 
@@ -126,8 +127,15 @@ impl GroupRecord {
 /// # Errors
 /// [`VaultError::Integrity`] when it cannot be understood.
 pub(in crate::core) fn read(view: &View<'_>, path: &str) -> Result<Option<IdentityRecord>, VaultError> {
-    let Some(entry) = view.entry(path)? else { return Ok(None) };
-    serde_json::from_slice(entry.value.reveal()).map(Some).map_err(|_| VaultError::Integrity)
+    view.entry(path)?.map(|entry| decode(&entry)).transpose()
+}
+
+/// The record in an entry.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn decode(entry: &EntryValue) -> Result<IdentityRecord, VaultError> {
+    serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)
 }
 
 /// Writes the record of an identity.
@@ -146,10 +154,12 @@ pub(in crate::core) fn put(tx: &mut Tx<'_>, path: &str, record: &IdentityRecord)
 /// [`VaultError::Integrity`] for one that cannot be understood.
 pub(in crate::core) fn groups(view: &View<'_>) -> Result<BTreeMap<String, GroupRecord>, VaultError> {
     let mut groups = BTreeMap::new();
-    for name in view.entries()? {
-        let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
-        groups.insert(name, serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?);
-    }
+    view.each_entry(|name, entry| {
+        let mut group: GroupRecord = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+        group.members.sort_unstable();
+        groups.insert(name.to_owned(), group);
+        Ok::<(), VaultError>(())
+    })?;
     Ok(groups)
 }
 
@@ -166,25 +176,6 @@ pub(in crate::core) fn policy_name(raw: &str) -> Result<String, VaultError> {
     Ok(name)
 }
 
-/// The policies that `identity` would have by the records that `tx` sees. Policies that are named but do not exist grant
-/// nothing; a disabled identity counts for nothing.
-fn acl_in(tx: &Tx<'_>, groups: &BTreeMap<String, GroupRecord>, identity: &str) -> Result<Option<Acl>, VaultError> {
-    let Some(record) = read(&tx.view(IDENTITIES), identity)?.filter(|record| record.disabled.is_none()) else {
-        return Ok(None);
-    };
-    let policies = tx.view(POLICIES);
-    let mut parsed = Vec::new();
-    for name in names_of(&record, groups, identity) {
-        if let Some(text) = policies.entry(&name)? {
-            let text = std::str::from_utf8(text.value.reveal()).map_err(|_| VaultError::Integrity)?;
-            // A text that this program cannot read may hold a deny: its holder counts for nothing.
-            let Ok(policy) = Policy::parse(text) else { return Ok(None) };
-            parsed.push(policy);
-        }
-    }
-    Ok(Some(Acl::merge(parsed.iter())))
-}
-
 /// Names of all policies of an identity: its own, those of its groups, and `default`. Sorted, each once.
 pub(in crate::core) fn names_of(
     record: &IdentityRecord,
@@ -197,36 +188,15 @@ pub(in crate::core) fn names_of(
 }
 
 /// An administrator can give rights: change the policies and the identities.
-pub(in crate::core) fn is_administrator(acl: &Acl, identity: &str) -> bool {
+pub(in crate::core) fn is_administrator(decide: impl Fn(&Ask<'_>) -> Decision, identity: &str) -> bool {
     let may = |path: &str, capability| {
         Path::parse(path).is_ok_and(|path| {
             let ask = Ask { path: &path, capability, sudo: false, parameters: None, wrap_ttl: None };
-            matches!(acl.decide(&ask), Decision::Allow { .. })
+            matches!(decide(&ask), Decision::Allow { .. })
         })
     };
     may("sys/policies/acl/admin", Capability::Update)
         && may(&format!("sys/strongroom/identities/{identity}"), Capability::Update)
-}
-
-/// Refuses a change after which nobody could give rights any more: there is no root token to repair it with.
-/// `first` is looked at first, so that the usual change (somebody administers others) costs one lookup.
-///
-/// # Errors
-/// [`VaultError::BadRequest`] when no administrator would be left.
-pub(in crate::core) fn require_administrator(tx: &Tx<'_>, first: &str) -> Result<(), VaultError> {
-    let groups = groups(&tx.view(MountId::GROUPS))?;
-    let holds = |identity: &str| -> Result<bool, VaultError> {
-        Ok(acl_in(tx, &groups, identity)?.is_some_and(|acl| is_administrator(&acl, identity)))
-    };
-    if holds(first)? {
-        return Ok(());
-    }
-    for identity in tx.view(IDENTITIES).entries()? {
-        if holds(&identity)? {
-            return Ok(());
-        }
-    }
-    Err(VaultError::BadRequest("refused: no identity would be left that can change policies and identities".to_owned()))
 }
 
 /// Built-in mount of the policies.

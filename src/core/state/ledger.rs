@@ -4,7 +4,8 @@
 //! what no certificate can: who has renewed and must not appear again, what was revoked, and what an authority still
 //! vouches for. A copy of the facts is kept in memory for listings and for the check of each request.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use parking_lot::RwLock;
 use rustls_pki_types::CertificateDer;
@@ -12,7 +13,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 
 use crate::api::spiffe::SpiffeId;
-use crate::barrier::{MountId, Tx, View};
+use crate::barrier::{EntryValue, MountId, Tx, View};
 use crate::pki::{AuthorityId, peer};
 
 use super::identity::IdentityRecord;
@@ -20,10 +21,15 @@ use super::mount::hex;
 use crate::core::error::VaultError;
 
 /// Rows are kept for this long after their certificate has ended: a grace renewal looks at them.
-pub(in crate::core) const KEEP_MS: u64 = 31 * 86_400_000;
+const KEEP_MS: u64 = 31 * 86_400_000;
 /// A row that is to be removed is marked first, and removed when this much more has passed: a clock that jumps ahead for a
 /// while must not make a revocation forgotten.
 const SECOND_LOOK_MS: u64 = 7 * 86_400_000;
+/// The same two for a certificate that was renewed and not revoked. Nothing can be had for it after its end, with a row or
+/// without, so only the copy that is noticed by it counts. A fleet whose certificates live for a day has 60 times as many
+/// of these as hosts if they are kept like the others.
+const KEEP_RENEWED_MS: u64 = 86_400_000;
+const SECOND_LOOK_RENEWED_MS: u64 = 86_400_000;
 /// Rows marked or removed along with one that is written.
 const SWEEP: usize = 4;
 
@@ -35,6 +41,9 @@ const RENEWALS_EACH: usize = 4;
 const RENEWALS_IN_MS: u64 = 86_400_000;
 /// Beyond them a certificate is renewed after this part of its life. Hosts renew at two thirds of it.
 const PAUSE_PART: u64 = 6;
+
+/// Identities whose rows are looked at under one lock.
+const AT_ONCE: usize = 64;
 
 /// SHA-256 of a certificate.
 pub(in crate::core) type Fingerprint = [u8; 32];
@@ -140,9 +149,12 @@ impl Row {
 /// # Errors
 /// [`VaultError::Integrity`] when it cannot be understood.
 pub(in crate::core) fn read(view: &View<'_>, fingerprint: &Fingerprint) -> Result<Option<Row>, VaultError> {
-    let Some(entry) = view.entry(&hex(fingerprint))? else { return Ok(None) };
+    view.entry(&hex(fingerprint))?.map(|entry| decode(&entry)).transpose()
+}
+
+fn decode(entry: &EntryValue) -> Result<Row, VaultError> {
     let row: Row = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
-    if row.v == 1 { Ok(Some(row)) } else { Err(VaultError::Integrity) }
+    if row.v == 1 { Ok(row) } else { Err(VaultError::Integrity) }
 }
 
 /// Writes a row.
@@ -171,18 +183,44 @@ pub(in crate::core) struct Facts {
 }
 
 impl Facts {
+    fn of(row: Row) -> Result<Self, VaultError> {
+        Ok(Self {
+            authority: AuthorityId::parse(&row.authority).ok_or(VaultError::Integrity)?,
+            identity: row.identity,
+            serial: row.serial,
+            issued_ms: row.issued_ms,
+            not_after_ms: row.not_after_ms,
+            how: row.how,
+            mark_ms: row.mark_ms,
+            superseded: row.superseded_by.is_some(),
+            revoked: row.revoked,
+            spent_ms: row.spent_ms,
+        })
+    }
+
     /// When the row is to be looked at by [`sweep`].
     fn sweep_ms(&self) -> u64 {
+        let (keep_ms, second_ms) = spans(self.superseded && self.revoked.is_none());
         match self.spent_ms {
-            None => self.not_after_ms.saturating_add(KEEP_MS),
-            Some(spent_ms) => spent_ms.saturating_add(SECOND_LOOK_MS),
+            None => self.not_after_ms.saturating_add(keep_ms),
+            Some(spent_ms) => spent_ms.saturating_add(second_ms),
         }
+    }
+
+    /// Whether it has not ended and was neither renewed nor revoked.
+    pub(in crate::core) fn is_living(&self, now_ms: u64) -> bool {
+        self.not_after_ms > now_ms && !self.superseded && self.revoked.is_none()
     }
 
     /// Whether all that its identity had was ended after this was issued.
     pub(in crate::core) fn is_outlived(&self, standing: &IdentityRecord) -> bool {
         standing.outlives(self.mark_ms, self.issued_ms)
     }
+}
+
+/// For how long a row is kept after its certificate has ended, and after it was marked, milliseconds.
+fn spans(only_renewed: bool) -> (u64, u64) {
+    if only_renewed { (KEEP_RENEWED_MS, SECOND_LOOK_RENEWED_MS) } else { (KEEP_MS, SECOND_LOOK_MS) }
 }
 
 /// The rows, in memory.
@@ -192,7 +230,8 @@ pub(in crate::core) struct Ledger(RwLock<Held>);
 #[derive(Default)]
 struct Held {
     rows: HashMap<Fingerprint, Facts>,
-    by_identity: HashMap<String, BTreeSet<Fingerprint>>,
+    /// In an order, so that a look at all of them can be taken up where it was left.
+    by_identity: BTreeMap<String, BTreeSet<Fingerprint>>,
     /// By the time of the next look at them, so that those are found without a search.
     by_sweep: BTreeSet<(u64, Fingerprint)>,
     /// Those that are marked, by the time of the mark.
@@ -227,12 +266,13 @@ impl Ledger {
     /// # Errors
     /// [`VaultError::Integrity`] for one that cannot be understood.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
-        let ledger = Self::default();
-        for name in view.entries()? {
-            let fingerprint = parse_fingerprint(&name).ok_or(VaultError::Integrity)?;
-            ledger.reread(view, &fingerprint)?;
-        }
-        Ok(ledger)
+        let mut held = Held::default();
+        view.each_entry(|name, entry| {
+            let fingerprint = parse_fingerprint(name).ok_or(VaultError::Integrity)?;
+            held.insert(fingerprint, Facts::of(decode(&entry)?)?);
+            Ok::<(), VaultError>(())
+        })?;
+        Ok(Self(RwLock::new(held)))
     }
 
     /// Takes over one row as it stands in the store.
@@ -246,19 +286,7 @@ impl Ledger {
             held.remove(fingerprint);
             return Ok(());
         };
-        let facts = Facts {
-            authority: AuthorityId::parse(&row.authority).ok_or(VaultError::Integrity)?,
-            identity: row.identity,
-            serial: row.serial,
-            issued_ms: row.issued_ms,
-            not_after_ms: row.not_after_ms,
-            how: row.how,
-            mark_ms: row.mark_ms,
-            superseded: row.superseded_by.is_some(),
-            revoked: row.revoked,
-            spent_ms: row.spent_ms,
-        };
-        held.insert(*fingerprint, facts);
+        held.insert(*fingerprint, Facts::of(row)?);
         Ok(())
     }
 
@@ -283,18 +311,23 @@ impl Ledger {
         found
     }
 
-    /// Every certificate of an authority that has not ended.
-    pub(in crate::core) fn issued_by(&self, authority: AuthorityId, now_ms: u64) -> Vec<Facts> {
-        let held = self.0.read();
-        let rows = held.rows.values().filter(|facts| facts.authority == authority && facts.not_after_ms > now_ms);
-        rows.cloned().collect()
-    }
-
-    /// Every certificate that has not ended, was not renewed and not revoked.
-    pub(in crate::core) fn living(&self, now_ms: u64) -> Vec<Facts> {
-        let held = self.0.read();
-        let rows = held.rows.values().filter(|facts| facts.not_after_ms > now_ms);
-        rows.filter(|facts| !facts.superseded && facts.revoked.is_none()).cloned().collect()
+    /// Shows every row, by identity. The rows are locked for a few identities at a time: each request looks at its own row
+    /// and must not wait for a report. What changes meanwhile may be seen as it was or as it is.
+    pub(in crate::core) fn visit(&self, mut look: impl FnMut(&Facts)) {
+        let mut last: Option<String> = None;
+        loop {
+            let held = self.0.read();
+            let from = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let batch = held.by_identity.range::<str, _>((from, Bound::Unbounded)).take(AT_ONCE);
+            let mut next = None;
+            for (identity, all) in batch {
+                all.iter().filter_map(|fingerprint| held.rows.get(fingerprint)).for_each(&mut look);
+                next = Some(identity);
+            }
+            let Some(next) = next.cloned() else { return };
+            drop(held);
+            last = Some(next);
+        }
     }
 
     /// Whether a certificate may be renewed now. One that is young may not when its identity has had many renewals lately:
@@ -343,8 +376,9 @@ pub(in crate::core) fn sweep(tx: &mut Tx<'_>, ledger: &Ledger, now_ms: u64) -> R
     let stale = ledger.stale(now_ms);
     for fingerprint in &stale {
         let Some(mut row) = read(&tx.view(MountId::CERTIFICATES), fingerprint)? else { continue };
+        let (_, second_ms) = spans(row.superseded_by.is_some() && row.revoked.is_none());
         match row.spent_ms {
-            Some(spent_ms) if spent_ms.saturating_add(SECOND_LOOK_MS) < now_ms => {
+            Some(spent_ms) if spent_ms.saturating_add(second_ms) < now_ms => {
                 tx.remove_entry(MountId::CERTIFICATES, &hex(fingerprint))?;
             }
             Some(spent_ms) if spent_ms <= now_ms => {}

@@ -1,7 +1,9 @@
 //! What is known while the vault is open, by record family: each file owns one kind of record and its form in memory;
 //! [`snapshot`] is all of them at one generation.
 
+pub(super) mod administrators;
 pub(super) mod authorities;
+mod compiled;
 pub(super) mod identity;
 pub(super) mod ledger;
 pub(super) mod limits;
@@ -9,5 +11,7 @@ pub(super) mod listening;
 pub(super) mod lists;
 pub(super) mod mount;
 pub(super) mod roles;
+mod sharded;
 pub(super) mod snapshot;
+pub(super) mod strings;
 pub(super) mod tokens;

@@ -2,23 +2,25 @@
 //!
 //! A reader loads one `Arc` and sees one state. The committer makes the next snapshot after a group that touched one
 //! of the three built-in mounts is published, and before it answers the callers of that group; so a change is in force
-//! for every request that starts after its reply. The compiled policies of an identity are cached in the snapshot
-//! itself: a cache that is thrown away with the facts it was made from cannot be stale.
+//! for every request that starts after its reply. A snapshot shares with the one before it all that was not touched, the
+//! compiled policies of identities included (`compiled.rs`), so that one change costs the same at ten identities and at
+//! 100,000.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::Mutex;
 
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::auth::token::TokenId;
-use crate::barrier::{Barrier, MountId, View};
+use crate::barrier::{Barrier, EntryValue, MountId, View};
 use crate::limits::Table;
 use crate::pki::{AuthorityId, BACKDATE_MS, Trust, key_fingerprint};
-use crate::policy::{Acl, Policy};
+use crate::policy::Policy;
 
 use super::authorities::Authorities;
+use super::compiled::{Compiled, Grants, Parsed};
 use super::identity::{self, DEFAULT_POLICY, GroupRecord, IDENTITIES, IdentityRecord, LISTENER, POLICIES};
 use super::ledger::{self, Fingerprint, Ledger};
 use super::limits;
@@ -26,14 +28,13 @@ use super::listening::{Listening, Pin, Told};
 use super::lists::Lists;
 use super::mount::{Mount, MountTable};
 use super::roles::Roles;
+use super::sharded::Sharded;
+use super::strings::Strings;
 use super::tokens::Tokens;
 use crate::core::caller::{Caller, Origin};
 use crate::core::decide::subject::Subject;
 use crate::core::error::VaultError;
 use crate::core::ports::Settings;
-
-/// Most compiled sets of policies kept for roles and tokens.
-const MAX_SETS: usize = 4_096;
 
 /// Something that a committed change made stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,22 +57,20 @@ pub(in crate::core) enum Touch {
     Token(TokenId),
     /// All tokens.
     Tokens,
+    /// One enrolment string, by id.
+    Enrolment(String),
     /// The limits.
     Limits,
     /// One secret, by full path. Nothing is decided on it; clients may be waiting for it.
     Secret(String),
 }
 
-/// A policy as stored; `None` when this program cannot read its text.
-type Parsed = Option<Arc<Policy>>;
-
 /// What a snapshot is made from.
 #[derive(Clone)]
 struct Facts {
     mounts: Arc<MountTable>,
-    policies: Arc<BTreeMap<String, Parsed>>,
-    identities: Arc<HashMap<String, Arc<IdentityRecord>>>,
-    groups: Arc<BTreeMap<String, GroupRecord>>,
+    grants: Grants,
+    identities: Sharded<Arc<IdentityRecord>>,
     authorities: Authorities,
     limits: Arc<Table>,
     /// Shared by all snapshots: what was revoked stays so, and everything else in it is for listings.
@@ -80,6 +79,8 @@ struct Facts {
     lists: Arc<Lists>,
     /// Shared by all snapshots, as the ledger: what was revoked is gone for every one of them.
     tokens: Arc<Tokens>,
+    /// Shared by all snapshots: it says where to look, and the records decide.
+    strings: Arc<Strings>,
     /// Shared by all snapshots: it decides nothing, it is told.
     listening: Arc<Listening>,
 }
@@ -92,12 +93,19 @@ pub(in crate::core) struct Snapshot {
     pub roles: Arc<Roles>,
     pub lists: Arc<Lists>,
     pub tokens: Arc<Tokens>,
+    pub strings: Arc<Strings>,
     pub limits: Arc<Table>,
     facts: Facts,
-    subjects: Arc<RwLock<HashMap<String, Arc<Subject>>>>,
-    /// Compiled sets of policies of roles and tokens, by their names.
-    sets: Arc<RwLock<HashMap<BTreeSet<String>, Arc<Subject>>>>,
+    shared: Shared,
     stranger: Arc<Subject>,
+}
+
+/// What all snapshots of an open vault share besides facts.
+#[derive(Clone, Default)]
+struct Shared {
+    compiled: Arc<Compiled>,
+    /// An identity that was found to be an administrator. Proved again at each use.
+    administrator: Arc<Mutex<Option<String>>>,
 }
 
 impl Snapshot {
@@ -114,35 +122,34 @@ impl Snapshot {
             mounts.push(Arc::new(Mount::from_record(&key, entry.value.reveal())?));
         }
         let mut policies = BTreeMap::new();
-        let view = barrier.view(POLICIES);
-        for name in view.entries()? {
-            let policy = read_policy(&view, &name)?.ok_or(VaultError::Integrity)?;
-            policies.insert(name, policy);
-        }
-        let mut identities = HashMap::new();
-        let view = barrier.view(IDENTITIES);
-        for name in view.entries()? {
-            let record = identity::read(&view, &name)?.ok_or(VaultError::Integrity)?;
-            identities.insert(name, Arc::new(record));
-        }
+        barrier.view(POLICIES).each_entry(|name, entry| {
+            policies.insert(name.to_owned(), parse_policy(name, &entry));
+            Ok::<(), VaultError>(())
+        })?;
+        let mut identities = Sharded::default();
+        barrier.view(IDENTITIES).each_entry(|name, entry| {
+            identities.set(name, Some(Arc::new(identity::decode(&entry)?)));
+            Ok::<(), VaultError>(())
+        })?;
         if mounts.is_empty() || !policies.contains_key(DEFAULT_POLICY) {
             return Err(VaultError::Unavailable(
                 "initialisation was interrupted: remove the data directory and initialise again",
             ));
         }
-        Ok(Self::build(Facts {
+        let facts = Facts {
             mounts: Arc::new(MountTable::new(mounts)),
-            policies: Arc::new(policies),
-            identities: Arc::new(identities),
-            groups: Arc::new(identity::groups(&barrier.view(MountId::GROUPS))?),
+            grants: Grants::new(policies, identity::groups(&barrier.view(MountId::GROUPS))?),
+            identities,
             authorities: Authorities::load(&barrier.view(MountId::CA))?,
             limits: Arc::new(limits::table(&barrier.view(MountId::LIMITS), &Table::default())?),
             ledger: Arc::new(Ledger::load(&barrier.view(MountId::CERTIFICATES))?),
             roles: Arc::new(Roles::load(&barrier.view(MountId::CERT_ROLES))?),
             lists: Arc::new(Lists::load(&barrier.view(MountId::CERT_ROLES))?),
             tokens: Arc::new(Tokens::load(&barrier.view(MountId::TOKENS))?),
+            strings: Arc::new(Strings::load(&barrier.view(MountId::ENROLMENTS))?),
             listening: Arc::clone(listening),
-        }))
+        };
+        Ok(Self::build(facts, Shared::default()))
     }
 
     /// The snapshot after a published group. Reads only what the group touched.
@@ -153,46 +160,33 @@ impl Snapshot {
         let mut facts = self.facts.clone();
         for touch in touched {
             match touch {
-                Touch::Policy(name) => {
-                    let map = Arc::make_mut(&mut facts.policies);
-                    match read_policy(&barrier.view(POLICIES), name)? {
-                        Some(policy) => map.insert(name.clone(), policy),
-                        None => map.remove(name),
-                    };
-                }
+                Touch::Policy(name) => facts.grants.set_policy(name, read_policy(&barrier.view(POLICIES), name)?),
                 Touch::Identity(name) => {
-                    let map = Arc::make_mut(&mut facts.identities);
-                    match identity::read(&barrier.view(IDENTITIES), name)? {
-                        Some(record) => map.insert(name.clone(), Arc::new(record)),
-                        None => map.remove(name),
-                    };
+                    facts.identities.set(name, identity::read(&barrier.view(IDENTITIES), name)?.map(Arc::new));
+                    self.shared.compiled.forget(name);
                 }
                 Touch::Certificate(fingerprint) => {
                     facts.ledger.reread(&barrier.view(MountId::CERTIFICATES), fingerprint)?;
                 }
                 Touch::Authorities => facts.authorities = Authorities::load(&barrier.view(MountId::CA))?,
-                Touch::Groups => facts.groups = Arc::new(identity::groups(&barrier.view(MountId::GROUPS))?),
+                Touch::Groups => facts.grants.set_groups(identity::groups(&barrier.view(MountId::GROUPS))?),
                 Touch::Roles => facts.roles = Arc::new(Roles::load(&barrier.view(MountId::CERT_ROLES))?),
                 Touch::List(name) => {
                     Arc::make_mut(&mut facts.lists).reread(&barrier.view(MountId::CERT_ROLES), name)?;
                 }
                 Touch::Token(id) => facts.tokens.reread(&barrier.view(MountId::TOKENS), *id)?,
                 Touch::Tokens => facts.tokens = Arc::new(Tokens::load(&barrier.view(MountId::TOKENS))?),
+                Touch::Enrolment(id) => facts.strings.reread(&barrier.view(MountId::ENROLMENTS), id)?,
                 Touch::Limits => {
                     facts.limits = Arc::new(limits::table(&barrier.view(MountId::LIMITS), &facts.limits)?);
                 }
                 Touch::Secret(_) => {}
             }
         }
-        let mut next = Self::build(facts);
-        // Compiled policies know nothing of tokens and certificates, which change often.
-        if touched.iter().all(|touch| matches!(touch, Touch::Token(_) | Touch::Certificate(_) | Touch::Secret(_))) {
-            (next.subjects, next.sets) = (Arc::clone(&self.subjects), Arc::clone(&self.sets));
-        }
-        Ok(next)
+        Ok(Self::build(facts, self.shared.clone()))
     }
 
-    fn build(facts: Facts) -> Self {
+    fn build(facts: Facts, shared: Shared) -> Self {
         let stranger = Arc::new(Subject::stranger());
         Self {
             mounts: Arc::clone(&facts.mounts),
@@ -201,17 +195,17 @@ impl Snapshot {
             roles: Arc::clone(&facts.roles),
             lists: Arc::clone(&facts.lists),
             tokens: Arc::clone(&facts.tokens),
+            strings: Arc::clone(&facts.strings),
             limits: Arc::clone(&facts.limits),
             facts,
-            subjects: Arc::default(),
-            sets: Arc::default(),
+            shared,
             stranger,
         }
     }
 
     /// This state with other authorities; for a change that makes some and issues under them at once.
     pub(in crate::core) fn with_authorities(&self, authorities: Authorities) -> Self {
-        Self::build(Facts { authorities, ..self.facts.clone() })
+        Self::build(Facts { authorities, ..self.facts.clone() }, self.shared.clone())
     }
 
     /// Serial numbers of the certificates of `authority` that have not ended and count for nothing, and since when.
@@ -224,8 +218,16 @@ impl Snapshot {
             let disabled = record.disabled.as_ref().map(|disabled| disabled.at_ms);
             disabled.or(facts.is_outlived(record).then_some(record.not_before_ms))
         };
-        let living = self.ledger.issued_by(authority, now_ms).into_iter();
-        living.filter_map(|facts| Some((facts.serial.clone(), since(&facts)?.min(now_ms)))).collect()
+        let mut revoked = Vec::new();
+        self.ledger.visit(|facts| {
+            if facts.authority == authority
+                && facts.not_after_ms > now_ms
+                && let Some(since_ms) = since(facts)
+            {
+                revoked.push((facts.serial.clone(), since_ms.min(now_ms)));
+            }
+        });
+        revoked
     }
 
     /// Paths of those who hold a certificate that counts, of one authority or of any: not ended, renewed or revoked, of an
@@ -249,7 +251,13 @@ impl Snapshot {
                     .is_some_and(|record| record.disabled.is_none() && !facts.is_outlived(record));
             accepted && wanted && standing
         };
-        self.ledger.living(now_ms).into_iter().filter(counts).map(|facts| facts.identity).collect()
+        let mut holders = BTreeSet::new();
+        self.ledger.visit(|facts| {
+            if facts.is_living(now_ms) && !holders.contains(&facts.identity) && counts(facts) {
+                holders.insert(facts.identity.clone());
+            }
+        });
+        holders
     }
 
     /// As [`Snapshot::holders`] of any authority, without the listener.
@@ -265,13 +273,18 @@ impl Snapshot {
     }
 
     /// Every registered identity with its record, unordered.
-    pub(in crate::core) fn identities(&self) -> impl Iterator<Item = (&String, &Arc<IdentityRecord>)> {
+    pub(in crate::core) fn identities(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<IdentityRecord>)> {
         self.facts.identities.iter()
+    }
+
+    /// How many identities are registered.
+    pub(in crate::core) fn identity_count(&self) -> usize {
+        self.facts.identities.len()
     }
 
     /// Every group, by name.
     pub(in crate::core) fn groups(&self) -> &BTreeMap<String, GroupRecord> {
-        &self.facts.groups
+        self.facts.grants.groups()
     }
 
     /// What clients shall trust.
@@ -307,7 +320,7 @@ impl Snapshot {
         match &caller.origin {
             Origin::Outside(outside) => {
                 let role = self.roles.admitting(&self.lists, outside, caller, role, now_ms)?;
-                Some(self.set(role.record.token.effective_policies().into_iter().collect()))
+                Some(self.named(role.record.token.effective_policies().into_iter().collect()))
             }
             Origin::Own(_) | Origin::Internal => Some(self.registered(&caller.identity)),
         }
@@ -316,13 +329,29 @@ impl Snapshot {
     /// As [`Snapshot::subject`], for an identity of our own. The trust domain was checked with the certificate; the map is
     /// keyed by path. Strangers are not cached: an attacker with many certificates must not fill the memory.
     pub(in crate::core) fn registered(&self, identity: &SpiffeId) -> Arc<Subject> {
-        if let Some(subject) = self.subjects.read().get(identity.path()) {
-            return Arc::clone(subject);
+        match self.facts.identities.get(identity.path()) {
+            Some(record) => self.shared.compiled.of_identity(&self.facts.grants, identity.path(), record),
+            None => self.stranger(),
         }
-        let Some(record) = self.facts.identities.get(identity.path()) else { return self.stranger() };
-        let subject = Arc::new(self.compile(identity::names_of(record, &self.facts.groups, identity.path())));
-        self.subjects.write().insert(identity.path().to_owned(), Arc::clone(&subject));
-        subject
+    }
+
+    /// The identities that may be administrators: one that was found to be before, then all that were so when this snapshot
+    /// was made. Whoever asks proves it on the records.
+    pub(in crate::core) fn administrators(&self) -> impl Iterator<Item = String> {
+        let hint = self.shared.administrator.lock().clone();
+        let all = self.facts.identities.iter().filter(|(path, record)| {
+            let subject = self.shared.compiled.of_identity(&self.facts.grants, path, record);
+            record.disabled.is_none() && identity::is_administrator(|ask| subject.decide(ask), path)
+        });
+        hint.into_iter().chain(all.map(|(path, _)| path.to_string()))
+    }
+
+    /// Remembers an identity that was found to be an administrator.
+    pub(in crate::core) fn note_administrator(&self, path: &str) {
+        let mut noted = self.shared.administrator.lock();
+        if noted.as_deref() != Some(path) {
+            *noted = Some(path.to_owned());
+        }
     }
 
     /// As [`Snapshot::subject`], with the token that the caller shows: it keeps those of its policies that the token
@@ -336,20 +365,11 @@ impl Snapshot {
             return Subject::refused("token-without-role");
         };
         let both = subject.policies.iter().filter(|name| token.record.policies.contains(name));
-        subject.with_token(&self.set(both.cloned().collect()), token)
+        subject.with_token(&self.named(both.cloned().collect()), token)
     }
 
-    fn set(&self, names: BTreeSet<String>) -> Arc<Subject> {
-        if let Some(subject) = self.sets.read().get(&names) {
-            return Arc::clone(subject);
-        }
-        let subject = Arc::new(self.compile(names.clone()));
-        let mut sets = self.sets.write();
-        if sets.len() >= MAX_SETS {
-            sets.clear();
-        }
-        sets.insert(names, Arc::clone(&subject));
-        subject
+    fn named(&self, names: BTreeSet<String>) -> Arc<Subject> {
+        self.shared.compiled.of_names(&self.facts.grants, names)
     }
 
     /// Whether the certificate of `caller` counts at all.
@@ -438,25 +458,16 @@ impl Snapshot {
     pub(in crate::core) fn stranger(&self) -> Arc<Subject> {
         Arc::clone(&self.stranger)
     }
-
-    fn compile(&self, names: BTreeSet<String>) -> Subject {
-        let all: Vec<String> = names.into_iter().collect();
-        let known: Vec<&Parsed> = all.iter().filter_map(|name| self.facts.policies.get(name)).collect();
-        // A text that cannot be read may hold a deny. Leaving it out would grant more, so its holders get nothing.
-        let acl = if known.iter().any(|policy| policy.is_none()) {
-            Acl::merge([])
-        } else {
-            Acl::merge(known.into_iter().flatten().map(Arc::as_ref))
-        };
-        Subject::new(all, acl)
-    }
 }
 
 fn read_policy(view: &View<'_>, name: &str) -> Result<Option<Parsed>, VaultError> {
-    let Some(entry) = view.entry(name)? else { return Ok(None) };
+    Ok(view.entry(name)?.map(|entry| parse_policy(name, &entry)))
+}
+
+fn parse_policy(name: &str, entry: &EntryValue) -> Parsed {
     let parsed = std::str::from_utf8(entry.value.reveal()).ok().and_then(|text| Policy::parse(text).ok());
     if parsed.is_none() {
         tracing::error!(policy = name, "a stored policy cannot be read; identities that have it are refused");
     }
-    Ok(Some(parsed.map(Arc::new)))
+    parsed.map(Arc::new)
 }

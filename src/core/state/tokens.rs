@@ -96,12 +96,13 @@ impl Tokens {
     /// # Errors
     /// [`VaultError::Integrity`] for one that cannot be understood.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
-        let tokens = Self::default();
-        for name in view.entries()? {
-            let id = parse_fingerprint(&name).map(TokenId::from_bytes).ok_or(VaultError::Integrity)?;
-            tokens.reread(view, id)?;
-        }
-        Ok(tokens)
+        let mut index = Index::default();
+        view.each_entry(|name, entry| {
+            let id = parse_fingerprint(name).map(TokenId::from_bytes).ok_or(VaultError::Integrity)?;
+            index.insert(id, TokenRecord::decode(entry.value.reveal()).map_err(|_| VaultError::Integrity)?);
+            Ok::<(), VaultError>(())
+        })?;
+        Ok(Self(RwLock::new(index)))
     }
 
     /// Takes over one record as it stands in the store.

@@ -461,3 +461,28 @@ fn a_clock_that_was_ahead_brings_nothing_revoked_back() {
     let shown = rig.read(&operator, "sys/strongroom/identities/app/web").expect("there");
     assert_eq!(shown["certificates"], object!([]));
 }
+
+#[test]
+fn rows_of_renewed_certificates_go_early_and_nothing_can_be_had_for_them() {
+    let rig = Rig::new();
+    let operator = Caller { not_after_ms: u64::MAX, ..rig.operator() };
+    let (key, first) = enrolled(&rig, "app/laptop");
+    rig.clock.advance(16 * HOUR_MS);
+    renew(&rig, &holder(&rig, &first.certificate)).expect("in time");
+    register(&rig, "app/laptop", r#","grace":"30d""#);
+    register(&rig, "app/busy", "");
+    let issue = || {
+        let body = object!({ "csr": Key::new().csr, "identity": "app/busy" }).to_string();
+        rig.write(&operator, "sys/strongroom/certificates", &body).expect("signed");
+    };
+    // A day after its end it is marked, and a day after that it goes.
+    for (hours, left) in [(30, 2), (4, 2), (25, 1)] {
+        rig.clock.advance(hours * HOUR_MS);
+        issue();
+        assert_eq!(serials(&rig, "app/laptop").len(), left, "after {hours} hours more");
+    }
+    let late = renew_late(&rig, &first.certificate, &key, &Key::new());
+    assert!(is_refused(&late), "nobody knows that it was renewed, so it is worth nothing");
+    let shown = rig.read(&operator, "sys/strongroom/identities/app/laptop").expect("there");
+    assert_eq!((&shown["disabled"], serials(&rig, "app/laptop").len()), (&object!(false), 1));
+}

@@ -56,6 +56,7 @@ pub(super) struct Spy {
     state: Mutex<State>,
     moved: Condvar,
     watch: Mutex<Option<Watch>>,
+    reads: AtomicU64,
 }
 
 struct State {
@@ -68,7 +69,12 @@ struct State {
 impl Spy {
     fn new() -> Arc<Self> {
         let state = State { events: Vec::new(), fault: Fault::None, hold_anchor: false, held: false };
-        Arc::new(Self { state: Mutex::new(state), moved: Condvar::new(), watch: Mutex::new(None) })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            moved: Condvar::new(),
+            watch: Mutex::new(None),
+            reads: AtomicU64::new(0),
+        })
     }
 
     /// Calls `watch` before and after every operation on the disk.
@@ -87,6 +93,11 @@ impl Spy {
         let result = operation();
         tell();
         result
+    }
+
+    /// How many records were read from the store so far.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::SeqCst)
     }
 
     fn see(&self, event: &str) -> Fault {
@@ -146,6 +157,7 @@ impl Store for SpyStore {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        self.1.reads.fetch_add(1, Ordering::SeqCst);
         self.0.get(key)
     }
 

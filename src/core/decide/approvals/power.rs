@@ -54,7 +54,7 @@ impl Power {
                 known.insert(names.clone(), granted(tx, &names)?);
             }
             let granted = known.get(&names).ok_or(VaultError::Internal)?;
-            let administers = granted.acl.as_ref().is_some_and(|acl| is_administrator(acl, &path));
+            let administers = granted.acl.as_ref().is_some_and(|acl| is_administrator(|ask| acl.decide(ask), &path));
             if administers || rules.names_path(trust_domain, &path) {
                 power.insert(path, standing(&record, &names, &granted.digest)?);
             }
@@ -70,7 +70,7 @@ impl Power {
             }
             let granted = known.get(&names).ok_or(VaultError::Internal)?;
             let path = format!("{OUTSIDE}{name}");
-            if granted.acl.as_ref().is_some_and(|acl| is_administrator(acl, &path)) {
+            if granted.acl.as_ref().is_some_and(|acl| is_administrator(|ask| acl.decide(ask), &path)) {
                 let all = sha256(&[entry.value.reveal(), &granted.digest]);
                 power.insert(path, Standing { exact: all, lasting: all });
             }

@@ -20,6 +20,8 @@ use crate::core::error::VaultError;
 use crate::core::state::identity;
 use crate::core::state::listening::Pin;
 use crate::core::state::mount::hex;
+use crate::core::state::snapshot::Touch;
+use crate::core::state::strings::Strings;
 
 /// Life of a string when none is asked for, seconds.
 const DEFAULT_TTL_S: u64 = 600;
@@ -27,6 +29,8 @@ const DEFAULT_TTL_S: u64 = 600;
 const MAX_TTL_S: u64 = 7 * 86_400;
 /// Most uses of one string. Each adds some 180 bytes to its record, which must stay below a MiB.
 const MAX_USES: u64 = 5_000;
+/// Strings removed along with one that is made.
+const SWEEP: usize = 8;
 /// Most networks of one string.
 const MAX_NETWORKS: usize = 32;
 
@@ -77,7 +81,7 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
                 .to_owned(),
         ));
     }
-    sweep(tx, change.now_ms)?;
+    let mut touched = sweep(tx, &change.snapshot.strings, change.now_ms)?;
 
     let (pin, authority) = match change.snapshot.pin() {
         Pin::Key(pin) => (pin, None),
@@ -111,27 +115,23 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     enroll::put(tx, &id, &record)?;
     let text = string.print();
     let expires = rfc3339_nano(record.expires_ms);
-    Ok(Done::of(data(&Made { string: text.reveal(), id, identity: identity.uri(), expires, uses })?))
+    touched.push(Touch::Enrolment(id.clone()));
+    let reply = data(&Made { string: text.reveal(), id, identity: identity.uri(), expires, uses })?;
+    Ok(Done::touching(reply, touched))
 }
 
-/// Removes strings that ended long ago.
-fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<(), VaultError> {
-    let names = tx.view(MountId::ENROLMENTS).entries()?;
-    let mut left = names.len();
-    // Looking at all of them each time would make the thousandth string slow; a handful keeps up.
-    let start = usize::try_from(now_ms % (left.max(1) as u64)).unwrap_or_default();
-    for name in names.iter().cycle().skip(start).take(left.min(8)) {
-        let ended = enroll::read(&tx.view(MountId::ENROLMENTS), name)?
-            .is_some_and(|record| record.expires_ms.saturating_add(KEEP_MS) < now_ms);
-        if ended {
-            tx.remove_entry(MountId::ENROLMENTS, name)?;
-            left -= 1;
-        }
+/// Removes a few strings that ended long ago. Returns what the index must read anew.
+fn sweep(tx: &mut Tx<'_>, strings: &Strings, now_ms: u64) -> Result<Vec<Touch>, VaultError> {
+    let mut touched = Vec::new();
+    for id in strings.ended(now_ms.saturating_sub(KEEP_MS), SWEEP) {
+        tx.remove_entry(MountId::ENROLMENTS, &id)?;
+        touched.push(Touch::Enrolment(id));
     }
-    if left >= MAX_STRINGS {
+    // Others may have been made in this commit: the bound is exact to a group of commits.
+    if strings.len().saturating_sub(touched.len()) >= MAX_STRINGS {
         return Err(VaultError::BadRequest(format!("there are {MAX_STRINGS} enrolment strings: delete some")));
     }
-    Ok(())
+    Ok(touched)
 }
 
 /// Every string on record, without its secret.
@@ -194,5 +194,5 @@ pub(super) fn open_under(
 /// Makes a string useless, by its id.
 pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     tx.remove_entry(MountId::ENROLMENTS, &change.tail)?;
-    Ok(Done::of(Reply::none()))
+    Ok(Done::touching(Reply::none(), vec![Touch::Enrolment(change.tail.clone())]))
 }

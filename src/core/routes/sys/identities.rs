@@ -15,9 +15,10 @@ use super::{Change, Inquiry, data, keys_of, only_fields, text_field, texts_field
 use crate::core::certificates::endings;
 use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
+use crate::core::state::administrators::require_administrator;
 use crate::core::state::identity::{
     self, DEFAULT_POLICY, Disabled, GroupRecord, IDENTITIES, IdentityRecord, MAX_GRACE_S, MAX_POLICIES, POLICIES,
-    ROOT_POLICY, policy_name, require_administrator,
+    ROOT_POLICY, policy_name,
 };
 use crate::core::state::ledger::{self, Revoked};
 use crate::core::state::mount::hex;
@@ -37,7 +38,7 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     }
     let mut names = BTreeSet::new();
     for (key, _) in inquiry.snapshot.identities() {
-        if let Some(rest) = key.strip_prefix(&prefix) {
+        if let Some(rest) = key.strip_prefix(prefix.as_str()) {
             names.insert(match rest.split_once('/') {
                 Some((folder, _)) => format!("{folder}/"),
                 None => rest.to_owned(),
@@ -73,7 +74,7 @@ pub(super) fn report(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
             bundle_current: seen.as_ref().filter(|seen| !seen.bundle.is_empty()).map(|seen| seen.bundle == bundle),
             connections: inquiry.sessions.count(path),
         };
-        identities.insert(path.clone(), line);
+        identities.insert(path.to_string(), line);
     }
     data(&Report { bundle, identities })
 }
@@ -185,9 +186,10 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     let ended =
         endings::certificates(tx, &change.snapshot.ledger, &change.tail, change.now_ms, "its identity was removed")?;
     let tokens = end_tokens(tx, change)?;
-    endings::strings(tx, &change.tail)?;
+    let strings = endings::strings(tx, &change.snapshot.strings, &change.tail)?;
     let mut done = finish(tx, change, Reply::none(), Touch::Identity(change.tail.clone()))?;
     done.touched.extend(tokens);
+    done.touched.extend(strings);
     done.restricts = true;
     done.touched.extend(ended);
     Ok(done)
@@ -228,12 +230,13 @@ pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     let reason = reason(text_field(&object, "reason")?)?;
     let Some(named) = text_field(&object, "certificate")? else {
         let tokens = end_tokens(tx, change)?;
-        endings::strings(tx, &change.tail)?;
+        let strings = endings::strings(tx, &change.snapshot.strings, &change.tail)?;
         let mut done = steer(tx, change, |record| {
             record.end_all(change.now_ms);
             Ok(())
         })?;
         done.touched.extend(tokens);
+        done.touched.extend(strings);
         return Ok(done);
     };
     let wanted: String = named.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
@@ -317,6 +320,6 @@ pub(super) fn delete_group(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done,
 }
 
 fn finish(tx: &mut Tx<'_>, change: &Change<'_>, reply: Reply, touch: Touch) -> Result<Done, VaultError> {
-    require_administrator(tx, change.caller.identity.path())?;
+    require_administrator(tx, change.snapshot, change.caller.identity.path())?;
     Ok(Done::touching(reply, vec![touch]))
 }

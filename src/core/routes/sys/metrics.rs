@@ -58,7 +58,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         ("strongroom_values_rotating", of_rows(&|row| !matches!(row.phase, Phase::Idle | Phase::Promoted))),
         ("strongroom_values_stuck", of_rows(&|row| row.phase == Phase::NeedsOperator)),
         ("strongroom_values_overdue", of_rows(&|row| row.next_ms.is_some_and(|next| next <= now_ms))),
-        ("strongroom_identities", count(inquiry.snapshot.identities().count())),
+        ("strongroom_identities", count(inquiry.snapshot.identity_count())),
         (
             "strongroom_identities_disabled",
             count(inquiry.snapshot.identities().filter(|(_, r)| r.disabled.is_some()).count()),

@@ -11,7 +11,8 @@ use crate::policy;
 use super::{Change, Inquiry, data, keys_of, only_fields, text_field};
 use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
-use crate::core::state::identity::{DEFAULT_POLICY, POLICIES, ROOT_POLICY, policy_name, require_administrator};
+use crate::core::state::administrators::require_administrator;
+use crate::core::state::identity::{DEFAULT_POLICY, POLICIES, ROOT_POLICY, policy_name};
 use crate::core::state::snapshot::Touch;
 
 pub(super) fn list_acl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
@@ -98,6 +99,6 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 fn finish(tx: &mut Tx<'_>, change: &Change<'_>, name: String, reply: Reply) -> Result<Done, VaultError> {
-    require_administrator(tx, change.caller.identity.path())?;
+    require_administrator(tx, change.snapshot, change.caller.identity.path())?;
     Ok(Done::touching(reply, vec![Touch::Policy(name)]))
 }

@@ -1,0 +1,58 @@
+//! That somebody can always give rights.
+
+use std::collections::BTreeMap;
+
+use super::identity::{GroupRecord, IDENTITIES, POLICIES, groups, is_administrator, names_of, read};
+use super::snapshot::Snapshot;
+use crate::barrier::{MountId, Tx};
+use crate::core::error::VaultError;
+use crate::policy::{Acl, Policy};
+
+/// Refuses a change after which nobody could give rights any more: there is no root token to repair it with.
+/// `first` is looked at first, so that the usual change (somebody administers others) costs one lookup; then one that was
+/// found before, so that the usual change of somebody who may only register others costs two.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] when no administrator would be left.
+pub(in crate::core) fn require_administrator(tx: &Tx<'_>, snapshot: &Snapshot, first: &str) -> Result<(), VaultError> {
+    let changed = tx.view(MountId::GROUPS).is_changed().then(|| groups(&tx.view(MountId::GROUPS))).transpose()?;
+    let groups = changed.as_ref().unwrap_or(snapshot.groups());
+    let holds = |identity: &str| -> Result<bool, VaultError> {
+        Ok(acl_in(tx, groups, identity)?.is_some_and(|acl| is_administrator(|ask| acl.decide(ask), identity)))
+    };
+    if holds(first)? {
+        return Ok(());
+    }
+    for identity in snapshot.administrators() {
+        if holds(&identity)? {
+            snapshot.note_administrator(&identity);
+            return Ok(());
+        }
+    }
+    // What this commit changes may have made one.
+    for identity in tx.view(IDENTITIES).entries()? {
+        if holds(&identity)? {
+            return Ok(());
+        }
+    }
+    Err(VaultError::BadRequest("refused: no identity would be left that can change policies and identities".to_owned()))
+}
+
+/// The policies that `identity` would have by the records that `tx` sees. Policies that are named but do not exist grant
+/// nothing; a disabled identity counts for nothing.
+fn acl_in(tx: &Tx<'_>, groups: &BTreeMap<String, GroupRecord>, identity: &str) -> Result<Option<Acl>, VaultError> {
+    let Some(record) = read(&tx.view(IDENTITIES), identity)?.filter(|record| record.disabled.is_none()) else {
+        return Ok(None);
+    };
+    let policies = tx.view(POLICIES);
+    let mut parsed = Vec::new();
+    for name in names_of(&record, groups, identity) {
+        if let Some(text) = policies.entry(&name)? {
+            let text = std::str::from_utf8(text.value.reveal()).map_err(|_| VaultError::Integrity)?;
+            // A text that this program cannot read may hold a deny: its holder counts for nothing.
+            let Ok(policy) = Policy::parse(text) else { return Ok(None) };
+            parsed.push(policy);
+        }
+    }
+    Ok(Some(Acl::merge(parsed.iter())))
+}

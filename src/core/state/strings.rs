@@ -1,0 +1,101 @@
+//! Which enrolment strings are on record, and whose they are.
+//!
+//! The records stand in built-in mount 11 and belong to `certificates::enroll`; here is only what finds them again
+//! without opening all of them: by identity, and by the end of their life.
+
+use std::collections::{BTreeSet, HashMap};
+
+use parking_lot::RwLock;
+use serde::Deserialize;
+
+use crate::barrier::View;
+use crate::core::error::VaultError;
+
+/// The part of a record that is looked for.
+#[derive(Deserialize)]
+struct Named {
+    identity: String,
+    expires_ms: u64,
+}
+
+impl Named {
+    fn read(bytes: &[u8]) -> Result<Self, VaultError> {
+        serde_json::from_slice(bytes).map_err(|_| VaultError::Integrity)
+    }
+}
+
+/// The index, in memory. Shared by all snapshots: it says where to look, and the records decide.
+#[derive(Default)]
+pub(in crate::core) struct Strings(RwLock<Index>);
+
+#[derive(Default)]
+struct Index {
+    known: HashMap<String, Named>,
+    by_identity: HashMap<String, BTreeSet<String>>,
+    by_end: BTreeSet<(u64, String)>,
+}
+
+impl Index {
+    fn remove(&mut self, id: &str) {
+        let Some(old) = self.known.remove(id) else { return };
+        self.by_end.remove(&(old.expires_ms, id.to_owned()));
+        if let Some(all) = self.by_identity.get_mut(&old.identity) {
+            all.remove(id);
+            if all.is_empty() {
+                self.by_identity.remove(&old.identity);
+            }
+        }
+    }
+
+    fn insert(&mut self, id: &str, named: Named) {
+        self.remove(id);
+        self.by_end.insert((named.expires_ms, id.to_owned()));
+        self.by_identity.entry(named.identity.clone()).or_default().insert(id.to_owned());
+        self.known.insert(id.to_owned(), named);
+    }
+}
+
+impl Strings {
+    /// Reads every record.
+    ///
+    /// # Errors
+    /// [`VaultError::Integrity`] for one that cannot be understood.
+    pub(super) fn load(view: &View<'_>) -> Result<Self, VaultError> {
+        let mut index = Index::default();
+        view.each_entry(|id, entry| {
+            index.insert(id, Named::read(entry.value.reveal())?);
+            Ok::<(), VaultError>(())
+        })?;
+        Ok(Self(RwLock::new(index)))
+    }
+
+    /// Takes over one record as it stands in the store.
+    ///
+    /// # Errors
+    /// As [`Strings::load`].
+    pub(super) fn reread(&self, view: &View<'_>, id: &str) -> Result<(), VaultError> {
+        let named = view.entry(id)?.map(|entry| Named::read(entry.value.reveal())).transpose()?;
+        let mut index = self.0.write();
+        match named {
+            Some(named) => index.insert(id, named),
+            None => index.remove(id),
+        }
+        Ok(())
+    }
+
+    /// How many there are.
+    pub(in crate::core) fn len(&self) -> usize {
+        self.0.read().known.len()
+    }
+
+    /// Ids of the strings of the identity with this path.
+    pub(in crate::core) fn of(&self, identity: &str) -> Vec<String> {
+        self.0.read().by_identity.get(identity).into_iter().flatten().cloned().collect()
+    }
+
+    /// At most `most` strings that ended before `before_ms`, the oldest first.
+    pub(in crate::core) fn ended(&self, before_ms: u64, most: usize) -> Vec<String> {
+        let index = self.0.read();
+        index.by_end.iter().take_while(|(end_ms, _)| *end_ms < before_ms).take(most).map(|(_, id)| id.clone()).collect()
+    }
+}
