@@ -1,10 +1,9 @@
 //! What can be typed. The clap tree is the table of contents; every flag has help, or clap refuses to build it.
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::cmd;
+use crate::connection::Connection;
 
 /// Fetch, set and import secrets, and run programs with them.
 #[derive(Debug, Parser)]
@@ -28,32 +27,6 @@ const EXAMPLES: &str = "Examples:
   strongroom run app/prod -- ./server                start a program with its secrets
 
 Settings come from flags, then STRONGROOM_* variables, then the profile. Exit codes: docs/cli.md";
-
-/// Where the vault is and who you are; all of it can be in a profile.
-#[derive(Debug, Clone, Args)]
-pub struct Connection {
-    /// Profile to use [env: STRONGROOM_PROFILE].
-    #[arg(long, global = true, value_name = "NAME")]
-    pub profile: Option<String>,
-    /// Address of the vault, https://host:port [env: STRONGROOM_ADDR, VAULT_ADDR].
-    #[arg(long, global = true, value_name = "URL")]
-    pub addr: Option<String>,
-    /// CA certificate of the vault, PEM file [env: STRONGROOM_CACERT, VAULT_CACERT].
-    #[arg(long, global = true, value_name = "FILE")]
-    pub ca_cert: Option<PathBuf>,
-    /// Your certificate, PEM file [env: STRONGROOM_CLIENT_CERT, VAULT_CLIENT_CERT].
-    #[arg(long, global = true, value_name = "FILE")]
-    pub client_cert: Option<PathBuf>,
-    /// Your private key, PEM file with mode 0600 [env: STRONGROOM_CLIENT_KEY, VAULT_CLIENT_KEY].
-    #[arg(long, global = true, value_name = "FILE")]
-    pub client_key: Option<PathBuf>,
-    /// Mount of the KV engine that paths are in.
-    #[arg(long, global = true, value_name = "MOUNT", default_value = "secret")]
-    pub mount: String,
-    /// Longest time for one request, in seconds.
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub timeout: u64,
-}
 
 /// The commands.
 #[derive(Debug, Subcommand)]

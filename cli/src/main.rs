@@ -3,15 +3,18 @@
 mod args;
 mod bundle;
 mod cmd;
+mod connection;
+mod environment;
 mod exit;
+mod files;
 mod mark;
 mod opening;
 mod output;
+mod paths;
 mod profile;
 mod progress;
 mod prompt;
 mod renewal;
-mod settings;
 mod table;
 mod watch;
 
@@ -20,8 +23,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Arguments, Command};
+use connection::Session;
+use environment::environment;
 use exit::Failure;
-use settings::{Session, environment};
 
 fn main() -> ExitCode {
     if let Some(code) = watch::stage::enter(std::env::args_os()) {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use strongroom::api::sys::Mark;
 
-use crate::settings::Lookup;
+use crate::environment::Lookup;
 
 /// Where the mark of one vault is kept; nowhere when there is no home folder.
 pub struct MarkFile(Option<PathBuf>);

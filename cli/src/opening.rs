@@ -10,8 +10,8 @@ use strongroom::api::secret::SecretText;
 use strongroom::client::{ClientError, Rotation, key_file_text, shares_so_far};
 
 use crate::exit::{Code, Failure};
+use crate::files::read_file;
 use crate::prompt::{self, Descriptors};
-use crate::settings::read_file;
 
 /// What to do without a terminal.
 const NO_TERMINAL: &str = "give it with --passphrase-fd N, for example: --passphrase-fd 3 3< FILE";

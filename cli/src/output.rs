@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::environment::Lookup;
 use crate::exit::{Code, Failure};
-use crate::settings::Lookup;
 
 /// How to print.
 pub struct Output {

@@ -9,8 +9,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::bundle::{Files, Folder, profile_text};
+use crate::environment::Lookup;
 use crate::exit::{Code, Failure};
-use crate::settings::{Lookup, read_file};
+use crate::files::read_file;
 
 /// The folder with all profiles.
 pub struct Profiles(PathBuf);

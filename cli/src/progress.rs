@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use strongroom::api::rotation::RotationInfo;
 
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
-use crate::settings::Session;
 
 /// Between two questions to the vault.
 const POLL: Duration = Duration::from_millis(200);

@@ -10,7 +10,7 @@ use strongroom::api::secret::SecretText;
 use zeroize::Zeroizing;
 
 use crate::exit::{Code, Failure};
-use crate::settings::read_file;
+use crate::files::read_file;
 
 /// Largest value read, in bytes.
 const MAX_VALUE_BYTES: usize = 1024 * 1024;

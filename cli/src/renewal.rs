@@ -10,11 +10,13 @@ use strongroom::enroll::schedule;
 use strongroom::enroll::string::MAX_ADDRESSES;
 use strongroom::pki::{self, KeyType, Leaf};
 
-use crate::args::Connection;
 use crate::bundle::{Content, Files, Folder, Held, Pending, hex};
+use crate::connection::Connection;
+use crate::connection::{Session, Target};
+use crate::environment::{Lookup, now_ms};
 use crate::exit::{Code, Failure};
+use crate::files::{read_file, read_key};
 use crate::mark::MarkFile;
-use crate::settings::{Lookup, Session, Target, now_ms, read_file, read_key};
 
 /// What is left when a certificate cannot be renewed.
 const NEW_STRING: &str = "ask for a new enrolment string, then: strongroom enroll - --replace";

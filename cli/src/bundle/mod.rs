@@ -21,7 +21,7 @@ use serde::Deserialize;
 use strongroom::api::secret::SecretText;
 
 use crate::exit::{Code, Failure};
-use crate::settings::read_file;
+use crate::files::read_file;
 use disk::{Disk, aside};
 
 pub use pending::{Pending, hex, write_new};

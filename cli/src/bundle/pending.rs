@@ -10,7 +10,7 @@ use strongroom::pki::{self, KeyType, Request};
 use super::disk::{Disk, aside};
 use super::failed;
 use crate::exit::{Code, Failure};
-use crate::settings::read_file;
+use crate::files::read_file;
 
 /// File beside a key that is in use and waits for its next certificate: fingerprint of the one that it has.
 const KEPT: &str = "kept";

@@ -3,10 +3,10 @@
 use clap::Subcommand;
 use strongroom::api::approvals::Approval;
 
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::prompt;
-use crate::settings::Session;
 
 /// `strongroom approvals …`
 #[derive(Debug, Subcommand)]

@@ -11,9 +11,10 @@ use strongroom::audit::verify::{HeadCheck, Report, verify};
 use strongroom::audit::{AuditHead, AuditKeys};
 use strongroom::crypto::Key;
 
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
+use crate::files::read_file;
 use crate::output::Output;
-use crate::settings::{Session, read_file};
 
 /// `strongroom audit …`
 #[derive(Debug, Subcommand)]

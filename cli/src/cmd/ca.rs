@@ -8,14 +8,16 @@ use strongroom::api::identities::{AuthorityInfo, AuthorityList};
 
 use super::compromise::CompromiseArgs;
 use super::identity::span;
-use crate::args::Connection;
 use crate::bundle::write_new;
+use crate::connection::Connection;
+use crate::connection::{Session, Target};
+use crate::environment::{environment, now_ms};
 use crate::exit::{Code, Failure};
+use crate::files::read_file;
 use crate::output::Output;
 use crate::profile::Profiles;
 use crate::prompt;
 use crate::renewal;
-use crate::settings::{Session, Target, environment, now_ms, read_file};
 use crate::table;
 
 /// What the missing can do.

@@ -10,9 +10,10 @@ use strongroom::pki;
 
 use super::enroll::KeyKind;
 use crate::bundle::write_new;
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
+use crate::files::read_file;
 use crate::output::Output;
-use crate::settings::{Session, read_file};
 
 /// `strongroom client …`
 #[derive(Debug, Subcommand)]

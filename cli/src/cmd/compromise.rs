@@ -9,14 +9,15 @@ use strongroom::api::sys::CertificateReply;
 use strongroom::client::{self, Client};
 use strongroom::pki::{self, KeyType, Request};
 
-use crate::args::Connection;
 use crate::bundle::{Content, Folder, Pending};
+use crate::connection::Connection;
+use crate::connection::{Session, Target};
+use crate::environment::environment;
 use crate::exit::{Code, Failure};
 use crate::mark::MarkFile;
 use crate::output::Output;
 use crate::profile::Profiles;
 use crate::prompt;
-use crate::settings::{Session, Target, environment};
 
 /// `strongroom ca compromise`
 #[derive(Debug, Args)]

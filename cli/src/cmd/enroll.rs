@@ -12,14 +12,14 @@ use strongroom::enroll::string::split_address;
 use strongroom::pki::KeyType;
 
 use super::enrollments::EnrollCommand;
-use crate::args::Connection;
 use crate::bundle::{Content, Folder, Pending};
+use crate::connection::Connection;
+use crate::environment::environment;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::profile::Profiles;
 use crate::prompt;
 use crate::renewal::{self, Terms, due_ms, leaf_of};
-use crate::settings::environment;
 
 /// Name of the profile when none is given.
 const DEFAULT_PROFILE: &str = "default";

@@ -8,9 +8,10 @@ use strongroom::api::identities::{EnrollmentInfo, EnrollmentMade, EnrollmentOrde
 use zeroize::Zeroizing;
 
 use super::identity::{span, warn};
+use crate::connection::Session;
+use crate::environment::now_ms;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::settings::{Session, now_ms};
 use crate::table;
 
 /// `strongroom enroll create|list|delete`

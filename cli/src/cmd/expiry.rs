@@ -2,9 +2,9 @@
 
 use clap::Args;
 
+use crate::connection::Session;
 use crate::exit::Failure;
 use crate::output::Output;
-use crate::settings::Session;
 
 /// `strongroom expiry`
 #[derive(Debug, Args)]

@@ -9,9 +9,10 @@ use clap::{Args, ValueEnum};
 use strongroom::dotenv;
 
 use super::fetch;
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::settings::{Session, secret_path};
+use crate::paths::secret_path;
 
 /// `strongroom export PATH`
 #[derive(Debug, Args)]

@@ -7,9 +7,10 @@ use strongroom::client::pairs_of;
 use zeroize::Zeroizing;
 
 use super::{fetch, no_secret};
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::settings::{Session, secret_path};
+use crate::paths::secret_path;
 
 /// `strongroom get PATH [KEY]`
 #[derive(Debug, Args)]

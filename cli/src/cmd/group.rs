@@ -4,10 +4,10 @@ use clap::Subcommand;
 use strongroom::api::identities::{Group, GroupChange};
 
 use super::identity::warn;
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::prompt;
-use crate::settings::Session;
 use crate::table::NOTHING;
 
 /// `strongroom identity group …`

@@ -8,10 +8,11 @@ use strongroom::api::sys::{CertificateInfo, Identity, IdentityLine};
 use strongroom::api::time;
 
 use super::{group, revoke};
+use crate::connection::Session;
+use crate::environment::now_ms;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::prompt;
-use crate::settings::{Session, now_ms};
 use crate::table::{self, NOTHING};
 
 /// `strongroom identity …`

@@ -8,10 +8,12 @@ use serde::Serialize;
 use strongroom::api::secret::SecretText;
 use strongroom::dotenv;
 
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
+use crate::files::read_file;
 use crate::output::Output;
+use crate::paths::secret_path;
 use crate::prompt;
-use crate::settings::{Session, read_file, secret_path};
 
 /// `strongroom import FILE… PATH`
 #[derive(Debug, Args)]

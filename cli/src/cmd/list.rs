@@ -4,10 +4,11 @@ use clap::Args;
 use strongroom::api::path::Path;
 
 use super::no_secret;
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
+use crate::paths::{folder_path, secret_path};
 use crate::prompt;
-use crate::settings::{Session, folder_path, secret_path};
 
 /// `strongroom list [FOLDER]`
 #[derive(Debug, Args)]

@@ -30,8 +30,8 @@ pub mod value;
 use strongroom::api::path::Path;
 use strongroom::api::secret::SecretText;
 
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
-use crate::settings::Session;
 
 /// The current keys and values of a secret.
 ///

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
+use crate::files::read_file;
 use crate::output::Output;
+use crate::paths::folder_path;
 use crate::prompt;
-use crate::settings::{Session, folder_path, read_file};
 
 /// `strongroom policy …`
 #[derive(Debug, Subcommand)]

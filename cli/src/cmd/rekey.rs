@@ -6,12 +6,12 @@ use clap::Args;
 use serde::Serialize;
 use strongroom::api::rotation::{RekeyBody, SlotInfo, UnlockBody};
 
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::opening::{Keepers, find, named_file, title, wrong};
 use crate::output::Output;
 use crate::progress;
 use crate::prompt;
-use crate::settings::Session;
 
 /// Which slots stay when the root key is replaced, and where their secrets come from.
 #[derive(Debug, Args)]

@@ -8,10 +8,11 @@ use strongroom::api::sys::{CertificateInfo, Identity};
 use strongroom::api::time;
 
 use super::identity::{find, unknown};
+use crate::connection::Session;
+use crate::environment::now_ms;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::prompt;
-use crate::settings::{Session, now_ms};
 
 /// Between two looks at the connections.
 const POLL: Duration = Duration::from_millis(20);

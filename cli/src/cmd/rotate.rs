@@ -5,10 +5,10 @@ use strongroom::api::rotation::{RotateBody, RotationInfo, ValueInfo};
 
 use super::value;
 
+use crate::connection::Session;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::progress;
-use crate::settings::Session;
 
 /// Target that is no path.
 const DATA_KEY: &str = "data-key";

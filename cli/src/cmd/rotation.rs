@@ -6,11 +6,11 @@ use strongroom::api::rotation::{RotateConfig, RotationInfo, TermInfo};
 use strongroom::client::RotateConfigChange;
 
 use super::value;
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::progress;
 use crate::prompt;
-use crate::settings::Session;
 
 /// `strongroom rotation …`
 #[derive(Debug, Subcommand)]

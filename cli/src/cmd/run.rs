@@ -11,9 +11,11 @@ use strongroom::api::secret::SecretText;
 use strongroom::exec::{ChildEnv, ExecPolicy};
 
 use super::fetch;
-use crate::args::Connection;
+use crate::connection::Connection;
+use crate::connection::Session;
+use crate::environment::environment;
 use crate::exit::{Code, Failure};
-use crate::settings::{Session, environment, secret_path};
+use crate::paths::secret_path;
 use crate::watch::{self, OnChange, Plan, Renewed, Renewer, Vault};
 
 /// Most secrets that one question for changes may name.

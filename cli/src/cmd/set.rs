@@ -7,10 +7,11 @@ use strongroom::api::secret::SecretText;
 use zeroize::Zeroizing;
 
 use super::no_secret;
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
+use crate::paths::secret_path;
 use crate::prompt;
-use crate::settings::{Session, secret_path};
 
 /// `strongroom set PATH KEY`
 #[derive(Debug, Args)]

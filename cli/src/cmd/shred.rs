@@ -3,11 +3,12 @@
 use clap::Args;
 use strongroom::api::rotation::RotateBody;
 
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
+use crate::paths::secret_path;
 use crate::progress;
 use crate::prompt;
-use crate::settings::{Session, secret_path};
 
 /// `strongroom shred PATH`
 #[derive(Debug, Args)]

@@ -9,13 +9,14 @@ use strongroom::api::secret::SecretText;
 use zeroize::Zeroizing;
 
 use super::compromise::{Fresh, lost, what_now};
-use crate::args::Connection;
+use crate::connection::Connection;
+use crate::connection::Session;
+use crate::environment::environment;
 use crate::exit::{Code, Failure};
 use crate::opening::{OpeningArgs, find, key_file, title, wrong};
 use crate::output::Output;
 use crate::progress;
 use crate::prompt::{self, Descriptors};
-use crate::settings::{Session, environment};
 
 use super::rekey::{KeepArgs, Plan};
 

@@ -8,11 +8,11 @@ use serde::Serialize;
 use strongroom::api::secret::SecretText;
 use strongroom::client::ClientError;
 
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::opening::key_file;
 use crate::output::Output;
 use crate::prompt::{self, Descriptors};
-use crate::settings::Session;
 
 /// `strongroom status`
 #[derive(Debug, Args)]

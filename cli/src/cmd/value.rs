@@ -5,10 +5,11 @@ use std::time::Duration;
 use clap::Args;
 use strongroom::api::rotation::ValueInfo;
 
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
+use crate::paths::secret_path;
 use crate::prompt;
-use crate::settings::{Session, secret_path};
 
 /// Between two questions to the vault.
 const POLL: Duration = Duration::from_millis(200);

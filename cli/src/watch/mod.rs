@@ -87,7 +87,7 @@ pub fn supervise<C: Changes + Send + 'static>(
         let renew = move || {
             let mut cycle = renewer::Cycle::default();
             loop {
-                std::thread::sleep(cycle.step(crate::settings::now_ms(), random_byte(), &mut renewer));
+                std::thread::sleep(cycle.step(crate::environment::now_ms(), random_byte(), &mut renewer));
             }
         };
         std::thread::Builder::new().name("renewer".to_owned()).spawn(renew).map_err(broken)?;

@@ -8,8 +8,8 @@ use strongroom::exec::ChildEnv;
 
 use super::changes::Changes;
 use super::renewer::Renewed;
+use crate::connection::Session;
 use crate::exit::{Code, Failure};
-use crate::settings::Session;
 
 /// Longest wait for one answer, in seconds: shorter than the idle time after which common proxies hang up.
 const LONGEST_WAIT_S: u64 = 25;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use strongroom::enroll::schedule::{LONGEST_PAUSE_MS, pause_ms};
 use strongroom::pki::Leaf;
 
-use crate::args::Connection;
 use crate::bundle::Folder;
+use crate::connection::Connection;
+use crate::environment::environment;
 use crate::exit::Failure;
 use crate::renewal::{self, Outcome, Terms, due_ms};
-use crate::settings::environment;
 
 /// Longest time between two looks at the certificate: the clock may jump, and others may renew it as well.
 const LONGEST_LOOK_MS: u64 = 600_000;

@@ -1,31 +1,44 @@
-//! What was typed, the environment and the profile, turned into a client that is ready to use. The only place that reads
-//! the environment.
+//! What was typed, the environment and the profile, turned into a client that is ready to use.
 
 use std::ffi::OsString;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use strongroom::api::path::Path as SecretPath;
-use strongroom::api::secret::SecretText;
+use clap::Args;
 use strongroom::client::{self, Client};
-use zeroize::Zeroizing;
 
-use crate::args::Connection;
 use crate::bundle::{Files, Folder};
-use crate::exit::{Code, Failure};
+use crate::environment::{Lookup, environment, now_ms};
+use crate::exit::Failure;
+use crate::files::{read_file, read_key};
 use crate::mark::MarkFile;
 use crate::profile::Profiles;
 use crate::renewal;
 
-/// Looks a variable up; a map stands in for it in tests.
-pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
-
-/// The process's own environment.
-#[must_use]
-pub fn environment(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
+/// Where the vault is and who you are; all of it can be in a profile.
+#[derive(Debug, Clone, Args)]
+pub struct Connection {
+    /// Profile to use [env: STRONGROOM_PROFILE].
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Address of the vault, https://host:port [env: STRONGROOM_ADDR, VAULT_ADDR].
+    #[arg(long, global = true, value_name = "URL")]
+    pub addr: Option<String>,
+    /// CA certificate of the vault, PEM file [env: STRONGROOM_CACERT, VAULT_CACERT].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+    /// Your certificate, PEM file [env: STRONGROOM_CLIENT_CERT, VAULT_CLIENT_CERT].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub client_cert: Option<PathBuf>,
+    /// Your private key, PEM file with mode 0600 [env: STRONGROOM_CLIENT_KEY, VAULT_CLIENT_KEY].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub client_key: Option<PathBuf>,
+    /// Mount of the KV engine that paths are in.
+    #[arg(long, global = true, value_name = "MOUNT", default_value = "secret")]
+    pub mount: String,
+    /// Longest time for one request, in seconds.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
 }
 
 /// Everything needed to reach a vault, not yet read from disk.
@@ -182,35 +195,6 @@ impl Drop for Session {
     }
 }
 
-/// A secret's path as typed. `secret/app/prod` and `secret/data/app/prod`, written out of habit, mean `app/prod`.
-///
-/// # Errors
-/// Not a path.
-pub fn secret_path(typed: &str, mount: &str) -> Result<SecretPath, Failure> {
-    let path = folder_path(typed, mount)?;
-    if path.is_root() {
-        return Err(Failure::usage("a secret needs a name", "for example: app/prod"));
-    }
-    Ok(path.to_leaf())
-}
-
-/// As [`secret_path`], but a folder, and the root is one.
-///
-/// # Errors
-/// Not a path.
-pub fn folder_path(typed: &str, mount: &str) -> Result<SecretPath, Failure> {
-    let inside = typed.trim_start_matches('/');
-    let inside = match inside.strip_prefix(mount) {
-        Some("") => "",
-        Some(rest) if rest.starts_with('/') => {
-            let rest = rest.trim_start_matches('/');
-            rest.strip_prefix("data/").unwrap_or(rest)
-        }
-        _ => inside,
-    };
-    SecretPath::parse(inside).map_err(|error| Failure::usage(error.to_string(), "for example: app/prod"))
-}
-
 fn variable(env: Lookup<'_>, names: &[&str]) -> Option<OsString> {
     names.iter().find_map(|name| env(name))
 }
@@ -218,51 +202,6 @@ fn variable(env: Lookup<'_>, names: &[&str]) -> Option<OsString> {
 fn text(env: Lookup<'_>, names: &[&str]) -> Option<String> {
     variable(env, names).and_then(|value| value.into_string().ok())
 }
-
-/// Reads a file of at most 1 MiB into memory that is wiped.
-///
-/// # Errors
-/// Unreadable or larger.
-pub fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::usage(format!("{}: {error}", path.display()), "check the path, and who may read it")
-    };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    if length > MAX_FILE_BYTES {
-        return Err(Failure::usage(format!("{} is larger than 1 MiB", path.display()), ""));
-    }
-    // Full capacity at once: a buffer that grows leaves copies of its beginning behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 4096));
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
-}
-
-/// Reads a private key, if nobody else can.
-///
-/// # Errors
-/// Unreadable, or readable by others.
-pub fn read_key(path: &Path) -> Result<SecretText, Failure> {
-    let mode = std::fs::metadata(path).map(|metadata| metadata.mode());
-    if let Ok(mode) = mode
-        && mode & 0o077 != 0
-    {
-        let message = format!("{} can be read by others", path.display());
-        return Err(Failure::new(Code::Usage, message, format!("run: chmod 600 {}", path.display())));
-    }
-    Ok(SecretText::from_utf8_lossy(read_file(path)?.as_slice()))
-}
-
-/// The real time, Unix milliseconds.
-#[must_use]
-pub fn now_ms() -> u64 {
-    #[allow(clippy::disallowed_methods)] // the real process, not the library
-    let now = std::time::SystemTime::now();
-    let since = now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -298,17 +237,5 @@ mod tests {
         let target = Target::resolve(&flags, &env, &profiles).unwrap();
         assert_eq!(target.addr, "https://typed:1");
         assert_eq!((target.ca, target.cert, target.key), ("/ca".into(), "/cert".into(), "/key".into()));
-    }
-
-    #[test]
-    fn paths_typed_by_habit_mean_the_same_secret() {
-        for text in ["app/prod", "/app/prod", "secret/app/prod", "secret/data/app/prod", "app/prod/"] {
-            assert_eq!(secret_path(text, "secret").unwrap().as_str(), "app/prod", "{text}");
-        }
-        assert_eq!(secret_path("secrets/x", "secret").unwrap().as_str(), "secrets/x");
-        assert!(secret_path("", "secret").is_err());
-        assert!(secret_path("secret", "secret").is_err());
-        assert!(secret_path("a/../b", "secret").is_err());
-        assert!(folder_path("secret/", "secret").unwrap().is_root());
     }
 }

@@ -1,0 +1,46 @@
+//! Reading files: bounded, into memory that is wiped, and keys only when nobody else can read them.
+
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use strongroom::api::secret::SecretText;
+use zeroize::Zeroizing;
+
+use crate::exit::{Code, Failure};
+
+/// Reads a file of at most 1 MiB into memory that is wiped.
+///
+/// # Errors
+/// Unreadable or larger.
+pub fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::usage(format!("{}: {error}", path.display()), "check the path, and who may read it")
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    if length > MAX_FILE_BYTES {
+        return Err(Failure::usage(format!("{} is larger than 1 MiB", path.display()), ""));
+    }
+    // Full capacity at once: a buffer that grows leaves copies of its beginning behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 4096));
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Reads a private key, if nobody else can.
+///
+/// # Errors
+/// Unreadable, or readable by others.
+pub fn read_key(path: &Path) -> Result<SecretText, Failure> {
+    let mode = std::fs::metadata(path).map(|metadata| metadata.mode());
+    if let Ok(mode) = mode
+        && mode & 0o077 != 0
+    {
+        let message = format!("{} can be read by others", path.display());
+        return Err(Failure::new(Code::Usage, message, format!("run: chmod 600 {}", path.display())));
+    }
+    Ok(SecretText::from_utf8_lossy(read_file(path)?.as_slice()))
+}
+
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
