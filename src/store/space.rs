@@ -10,14 +10,22 @@ const RESERVE: u64 = 4 * 1024 * 1024;
 /// Bytes an engine may write per byte of a batch: pages of a copy-on-write tree, a log and its rewriting.
 const FACTOR: u64 = 4;
 
-/// `Ok` when the file system of `folder` has four times the batch and 4 MiB free.
+/// `Ok` when the file system of `folder` has four times the batch and 4 MiB free, or reports no size: some network and
+/// user-space file systems do not know how large they are, and unknown is not full.
 ///
 /// # Errors
 /// [`StoreError::Full`] when it has not; [`StoreError::Unavailable`] when the system does not say.
 pub(super) fn require(folder: &Path, batch: &Batch) -> Result<(), StoreError> {
     let system = rustix::fs::statvfs(folder).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    let free = system.f_bavail.saturating_mul(system.f_frsize);
-    if free < needed(batch) { Err(StoreError::Full) } else { Ok(()) }
+    match free(system.f_blocks, system.f_bavail, system.f_frsize) {
+        Some(free) if free < needed(batch) => Err(StoreError::Full),
+        _ => Ok(()),
+    }
+}
+
+/// Free bytes: `available` blocks of `block` bytes, of `blocks` in all. `None` when the file system reports no size.
+fn free(blocks: u64, available: u64, block: u64) -> Option<u64> {
+    (blocks != 0 && block != 0).then(|| available.saturating_mul(block))
 }
 
 fn needed(batch: &Batch) -> u64 {
@@ -39,6 +47,17 @@ mod tests {
         assert_eq!(needed(&batch), RESERVE);
         batch.put("key", vec![0; 97]).delete("other");
         assert_eq!(needed(&batch), RESERVE + 4 * 105);
+    }
+
+    #[test]
+    fn a_system_without_a_size_is_not_full() {
+        assert_eq!(free(0, 0, 4096), None);
+        assert_eq!(free(0, 0, 0), None);
+        assert_eq!(free(100, 50, 0), None);
+        assert_eq!(free(100, 0, 4096), Some(0));
+        assert_eq!(free(100, 50, 4096), Some(50 * 4096));
+        // A real one: it has no blocks at all.
+        require(Path::new("/proc"), &Batch::default()).expect("unknown is not full");
     }
 
     #[test]
