@@ -36,16 +36,36 @@ pub(super) struct Found {
     pub best: Option<Slot>,
     /// A slot that is neither blank nor good: a torn write, if the other one is good.
     pub torn: bool,
-    /// Both slots are blank: the file was made and never written.
-    pub blank: bool,
+    /// Which slots are blank. Both: the file was made and never written.
+    pub blank: [bool; 2],
     /// Two good slots of one epoch counter with different incarnations.
     pub forked: bool,
+    /// Generations between two good slots of one epoch. The committer leaves neighbours; more shows that the anchor was
+    /// far behind, and that nothing has been committed since.
+    pub gap: u64,
+}
+
+impl Found {
+    /// A slot was emptied. Generation 1 is the first that is anchored and 2 fills the other slot before 3 can begin, so
+    /// a blank slot is right beside generation 1 and beside no other.
+    pub(super) fn emptied(&self) -> bool {
+        self.blank.contains(&true) && self.best.as_ref().is_some_and(|best| best.mark.generation >= 2)
+    }
 }
 
 impl Mark {
     /// Number of the slot that this generation goes to.
     pub(super) fn slot(&self) -> usize {
         usize::from(self.generation % 2 == 1)
+    }
+
+    /// The slots to write at a start, in this order, when the file has these blank ones. A blank neighbour is filled
+    /// first: the state's own slot alone would look like a file that somebody has emptied ([`Found::emptied`]).
+    pub(super) fn slots_at_start(&self, blank: [bool; 2]) -> impl Iterator<Item = usize> {
+        let (own, [first, second]) = (self.slot(), blank);
+        let neighbour = 1 - own;
+        let fill = self.generation >= 2 && if neighbour == 0 { first } else { second };
+        fill.then_some(neighbour).into_iter().chain([own])
     }
 
     /// The whole slot, padded with zeros. `state` is the commitment of the state record.
@@ -72,17 +92,16 @@ impl Slot {
 
 /// Reads a file. Total: anything but a slot of this vault with a good tag counts as no slot.
 pub(super) fn read(file: &[u8], vault: &VaultId, keyring: &Keyring) -> Found {
-    let mut found = Found { best: None, torn: false, blank: true, forked: false };
+    let mut found = Found { best: None, torn: false, blank: [false; 2], forked: false, gap: 0 };
     if file.len() != FILE_BYTES {
-        found.blank = false;
         found.torn = true;
         return found;
     }
-    for bytes in file.chunks(SLOT_BYTES) {
+    for (bytes, blank) in file.chunks(SLOT_BYTES).zip(&mut found.blank) {
         if bytes.iter().all(|byte| *byte == 0) {
+            *blank = true;
             continue;
         }
-        found.blank = false;
         let Some(slot) = parse(bytes, vault, keyring) else {
             found.torn = true;
             continue;
@@ -90,7 +109,10 @@ pub(super) fn read(file: &[u8], vault: &VaultId, keyring: &Keyring) -> Found {
         let rank = |mark: &Mark| (mark.epoch, mark.generation);
         match &found.best {
             Some(best) => {
-                found.forked |= best.mark.epoch == slot.mark.epoch && best.mark.incarnation != slot.mark.incarnation;
+                if best.mark.epoch == slot.mark.epoch {
+                    found.forked |= best.mark.incarnation != slot.mark.incarnation;
+                    found.gap = best.mark.generation.abs_diff(slot.mark.generation);
+                }
                 if rank(&slot.mark) > rank(&best.mark) {
                     found.best = Some(slot);
                 }

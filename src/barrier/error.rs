@@ -42,6 +42,10 @@ pub enum BarrierError {
     /// The anchor file holds no slot that verifies with a key of this vault.
     #[error("the anchor is damaged, or belongs to another vault or an older key")]
     AnchorDamaged,
+    /// One slot of the anchor is blank although both have been written: the file was altered, and with it a newer
+    /// generation may be gone.
+    #[error("a slot of the anchor was emptied: the newest acknowledged writes may be missing")]
+    AnchorEmptied,
     /// The anchor vouches for another state of the same generation, or another incarnation of the same epoch.
     #[error("the anchor vouches for another history of this vault")]
     AnchorOther,

@@ -28,10 +28,14 @@ pub struct Report {
     pub header_rolled_forward: bool,
     /// One copy of the header was missing, damaged or older, and was written anew.
     pub header_repaired: bool,
-    /// Generations between the anchor and the store: 1 after a crash, more is an alarm.
+    /// Generations between the anchor and the store: 1 after a crash, more is an alarm. Also more than 1 when an earlier
+    /// start found it so and nothing was committed since: that start may have ended before it told anybody.
     pub anchor_behind: u64,
-    /// One anchor slot was neither blank nor good: torn by a crash.
+    /// One anchor slot was neither blank nor good: torn by a crash, or damaged.
     pub anchor_torn: bool,
+    /// One slot was neither blank nor good, and no crash explains it: a torn slot leaves the store one generation ahead
+    /// of the other slot. The damaged slot may have named a newer generation: an alarm.
+    pub anchor_damaged: bool,
 }
 
 /// The stored state record, opened.
@@ -95,6 +99,8 @@ impl Barrier {
         let anchored = anchor.best.as_ref().map_or(0, |slot| slot.mark.generation);
         let same_epoch = anchor.best.as_ref().is_some_and(|slot| slot.mark.epoch == stored.state.epoch);
         let behind = if same_epoch { stored.state.generation.saturating_sub(anchored) } else { 0 };
+        // At a start without a fault the slots are neighbours. See `Found::gap`.
+        let behind = if anchor.gap > 1 { behind.max(anchor.gap) } else { behind };
 
         let differ = copies.iter().any(|copy| copy.as_deref() != Some(bytes.as_slice()));
         if successor || differ {
@@ -103,7 +109,7 @@ impl Barrier {
         }
         let newest = keyring.newest_integrity().id;
         // Before anything is committed on top: the next generation must not begin while this one is not anchored.
-        anchor_now(&parts, &header, &keyring, &stored)?;
+        anchor_now(&parts, &header, &keyring, &stored, anchor.blank)?;
         let mut state = stored.state;
         (state.epoch, state.incarnation) = (header.epoch, header.incarnation);
         if stored.iks_id != newest {
@@ -123,6 +129,7 @@ impl Barrier {
             header_repaired: differ,
             anchor_behind: behind,
             anchor_torn: anchor.torn,
+            anchor_damaged: anchor.torn && same_epoch && behind == 0,
         };
         Ok((barrier, report))
     }
@@ -300,13 +307,17 @@ fn check_anchor(
         return Err(BarrierError::AnchorOther);
     }
     let Some(slot) = &found.best else {
-        return Err(if found.blank { BarrierError::AnchorMissing } else { BarrierError::AnchorDamaged });
+        return Err(if found.blank == [true; 2] { BarrierError::AnchorMissing } else { BarrierError::AnchorDamaged });
     };
     let (mark, state) = (&slot.mark, &stored.state);
     if mark.epoch == state.epoch && mark.incarnation != state.incarnation {
         return Err(BarrierError::AnchorOther);
     }
-    match (state.epoch, state.generation).cmp(&(mark.epoch, mark.generation)) {
+    let order = (state.epoch, state.generation).cmp(&(mark.epoch, mark.generation));
+    if order.is_ge() && found.emptied() {
+        return Err(BarrierError::AnchorEmptied);
+    }
+    match order {
         std::cmp::Ordering::Less => {
             Err(BarrierError::Missing { generations: mark.generation.saturating_sub(state.generation) })
         }
@@ -319,13 +330,22 @@ fn check_anchor(
     }
 }
 
-/// Writes the anchor slot of the state as it is stored.
-fn anchor_now(parts: &Parts, header: &Header, keyring: &Keyring, stored: &StoredState) -> Result<(), BarrierError> {
+/// Anchors the state as it is stored; `blank` slots of the file are filled.
+fn anchor_now(
+    parts: &Parts,
+    header: &Header,
+    keyring: &Keyring,
+    stored: &StoredState,
+    blank: [bool; 2],
+) -> Result<(), BarrierError> {
     let set = keyring.integrity(stored.iks_id).ok_or(BarrierError::StateDamaged("the header has no key for it"))?;
     let State { epoch, incarnation, generation, .. } = stored.state;
     let mark = Mark { epoch, incarnation, generation, iks_id: set.id };
     let slot = mark.encode(&header.vault_id, &MacKey::new(&set.anchor), &stored.commitment);
-    Ok(parts.anchor.write_slot(mark.slot(), &slot)?)
+    for number in mark.slots_at_start(blank) {
+        parts.anchor.write_slot(number, &slot)?;
+    }
+    Ok(())
 }
 
 /// Reads the head of every record, and compares sum and counts with the state.

@@ -1,5 +1,6 @@
 //! Round trips, a model, attacks and crashes, on the memory engine.
 
+mod anchors;
 mod attacks;
 mod faults;
 mod rotation;
@@ -16,7 +17,7 @@ use crate::store::sidecar::{MemAnchor, MemHeader};
 use crate::store::{MemoryStore, Stored};
 
 pub(super) const MOUNT: MountId = MountId([9; 16]);
-const SECRET: &[u8] = &[7; 64];
+pub(super) const SECRET: &[u8] = &[7; 64];
 
 /// Everything that survives the process.
 pub(super) struct Disk {
@@ -28,12 +29,7 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn new() -> (Self, Barrier) {
         let disk = Self { store: Arc::default(), header: Arc::default(), anchor: Arc::default() };
-        let random = SeededRandom::new(1);
-        let slot =
-            NewSlot { label: "file", secret: Unlock::KeyFile(SECRET), params: crate::crypto::password::WRITE_FLOOR };
-        let made = Header::create(VaultId([3; 16]), &[slot], &random, 5, crate::crypto::envelope::Suite::Aes256Gcm);
-        let (bytes, opened) = made.unwrap();
-        let barrier = Barrier::create(disk.parts(2), &bytes, opened, 5).unwrap();
+        let barrier = create(disk.parts(2));
         (disk, barrier)
     }
 
@@ -68,6 +64,15 @@ impl Disk {
         self.store.tamper(|records| all = records.clone());
         all
     }
+}
+
+/// A new vault.
+pub(super) fn create(parts: Parts) -> Barrier {
+    let random = SeededRandom::new(1);
+    let slot = NewSlot { label: "file", secret: Unlock::KeyFile(SECRET), params: crate::crypto::password::WRITE_FLOOR };
+    let made = Header::create(VaultId([3; 16]), &[slot], &random, 5, crate::crypto::envelope::Suite::Aes256Gcm);
+    let (bytes, opened) = made.unwrap();
+    Barrier::create(parts, &bytes, opened, 5).unwrap()
 }
 
 pub(super) fn finish(group: Group<'_>) {

@@ -46,9 +46,11 @@ fn io_error(step: &'static str) -> impl FnOnce(io::Error) -> SidecarError {
 /// The two copies of the vault header.
 pub trait HeaderFiles: Send + Sync {
     /// Both copies, as they are on disk; a copy longer than 64 KiB comes one byte longer than that, which no parser takes.
+    /// An absent copy is `None`, and so is one that cannot be read while the other one can: two copies are kept so that a
+    /// bad sector in one does not stop a start.
     ///
     /// # Errors
-    /// [`SidecarError::Io`]; an absent copy is `None`.
+    /// [`SidecarError::Io`] when a copy cannot be read and the other one does not stand in for it.
     fn read(&self) -> Result<[Option<Vec<u8>>; 2], SidecarError>;
 
     /// Replaces copy 0 or 1 and reads it back. `Ok` means durable; after a crash the copy is the old or the new one.
@@ -103,7 +105,17 @@ impl HeaderFiles for DiskHeader {
     fn read(&self) -> Result<[Option<Vec<u8>>; 2], SidecarError> {
         let copy = |name| self.0.read(name, MAX_HEADER_BYTES + 1).map_err(io_error("reading the header"));
         let [first, second] = COPIES;
-        Ok([copy(first)?, copy(second)?])
+        match (copy(first), copy(second)) {
+            (Ok(Some(bytes)), Err(error)) => {
+                tracing::warn!(%error, "{second} counts as absent");
+                Ok([Some(bytes), None])
+            }
+            (Err(error), Ok(Some(bytes))) => {
+                tracing::warn!(%error, "{first} counts as absent");
+                Ok([None, Some(bytes)])
+            }
+            (first, second) => Ok([first?, second?]),
+        }
     }
 
     fn write(&self, copy: usize, bytes: &[u8]) -> Result<(), SidecarError> {
@@ -271,8 +283,36 @@ impl DirLock {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn an_unreadable_copy_counts_as_absent_beside_a_good_one_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = DiskHeader::new(folder.path());
+        let spoil = |copy: usize| {
+            let path = folder.path().join(COPIES[copy]);
+            std::fs::remove_file(&path).unwrap();
+            // The system refuses to read it; so it does with a bad sector.
+            symlink(&path, &path).unwrap();
+        };
+        for copy in [0, 1] {
+            header.write(0, b"header").unwrap();
+            header.write(1, b"header").unwrap();
+            spoil(copy);
+            let found = header.read().unwrap();
+            assert!(found[copy].is_none());
+            assert_eq!(found[1 - copy].as_deref(), Some(&b"header"[..]));
+            header.write(copy, b"header").unwrap();
+            assert_eq!(header.read().unwrap(), [Some(b"header".to_vec()), Some(b"header".to_vec())]);
+        }
+        spoil(0);
+        spoil(1);
+        assert!(matches!(header.read(), Err(SidecarError::Io { .. })));
+        std::fs::remove_file(folder.path().join(COPIES[1])).unwrap();
+        assert!(matches!(header.read(), Err(SidecarError::Io { .. })), "not a vault without a header");
+    }
 
     #[test]
     fn a_replaced_header_is_overwritten_where_it_lay() {

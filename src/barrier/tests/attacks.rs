@@ -184,7 +184,11 @@ fn an_older_anchor_serves_with_an_alarm_and_a_torn_slot_is_noted() {
     drop(barrier);
     let behind = Disk { anchor: old.anchor, ..disk.copy() };
     assert_eq!(behind.open().unwrap().1.anchor_behind, 3);
-    assert_eq!(behind.open().unwrap().1.anchor_behind, 0, "opening writes the anchor");
+    let (barrier, report) = behind.open().unwrap();
+    assert_eq!(report.anchor_behind, 3, "opening has written the anchor, and tells it again until a commit");
+    put(&barrier, "x", b"2");
+    drop(barrier);
+    assert_eq!(behind.open().unwrap().1.anchor_behind, 0);
     // Generation 4 is in slot 0; the torn slot is that of generation 3.
     let mut bytes = disk.anchor.read().unwrap().unwrap();
     bytes[4096 + 40] ^= 1;

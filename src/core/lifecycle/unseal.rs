@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::SealStatus;
 use crate::audit::{AuditHead, AuditKeys, Broker, LogKey, Note};
-use crate::barrier::{Barrier, BarrierError, MountId};
+use crate::barrier::{Barrier, BarrierError, MountId, Report};
 use crate::keys::HeaderError;
 use crate::limits::Accounts;
 
@@ -114,10 +114,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         Opener::Local => None,
         Opener::Remote(caller) => Some(&*caller.identity),
     };
-    if refused {
-        let alarm = Note::Alarm { code: "unseal-attempts-refused" };
-        audit.note(now_ms, &alarm).map_err(|_| VaultError::AuditUnavailable)?;
-    }
+    alarm(&barrier, &audit, &report, refused, now_ms)?;
     audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
     vault.listening.load(&barrier.view(MountId::CA))?;
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::load(&barrier, &vault.listening)?));
@@ -169,6 +166,31 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     }
     let (accounts, revocations) = (Accounts::default(), Revocations::default());
     Ok(Live { barrier, audit, snapshot, sightings, revocations, accounts, committer, keeper, rotator })
+}
+
+/// What the start found and what was tried while sealed, for the audit log and for the daemon's own.
+fn alarm(barrier: &Barrier, audit: &Broker, report: &Report, refused: bool, now_ms: u64) -> Result<(), VaultError> {
+    let behind = report.anchor_behind > 1;
+    let raise =
+        |code: &'static str| audit.note(now_ms, &Note::Alarm { code }).map_err(|_| VaultError::AuditUnavailable);
+    if behind {
+        tracing::error!(
+            generations = report.anchor_behind,
+            "the anchor was behind the store: an older anchor was put back, or its disk lost writes"
+        );
+        raise("anchor-behind")?;
+    }
+    if report.anchor_damaged {
+        tracing::error!(
+            "a slot of the anchor was damaged, and no crash explains it: a newer generation may be missing"
+        );
+        raise("anchor-damaged")?;
+    }
+    if refused {
+        raise("unseal-attempts-refused")?;
+    }
+    // Told and durable: the slots of the anchor may be neighbours again, so that the next start does not repeat it.
+    if behind { barrier.roll(now_ms).map_err(|error| failed_open(&error)) } else { Ok(()) }
 }
 
 /// Says so when the configuration asks for more operators than there are: nothing that is guarded can be done, and only

@@ -193,3 +193,35 @@ fn sealing_under_load_answers_everybody() {
     let numbers: Vec<_> = report.iter().filter_map(|line| line["seq"].as_u64()).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "one unbroken chain");
 }
+
+#[test]
+fn an_anchor_that_is_behind_or_damaged_is_an_alarm_once() {
+    let alarms = |rig: &Rig| -> Vec<String> {
+        let alarm = |line: &serde_json::Value| line["code"].as_str().map(str::to_owned);
+        rig.log().iter().filter(|line| line["kind"] == "alarm").filter_map(alarm).collect()
+    };
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let old = rig.disk.anchor();
+    for n in 0..4 {
+        rig.write(&operator, "secret/data/x", &format!(r#"{{"data":{{"n":{n}}}}}"#)).expect("written");
+    }
+    let mut disk = rig.end();
+    disk.set_anchor(old);
+    let rig = Rig::sealed(disk);
+    rig.unseal().expect("the anchor being behind costs nothing but an alarm");
+    assert_eq!(alarms(&rig), ["anchor-behind"]);
+    let rig = rig.restart();
+    rig.unseal().expect("opens");
+    assert_eq!(alarms(&rig), ["anchor-behind"], "told once");
+
+    // The slot of the generation before: nobody can tell it from the newest of a store that was put back.
+    let newest = usize::from(rig.vault.mark().expect("open").generation % 2 == 1);
+    let mut disk = rig.end();
+    let mut bytes = disk.anchor().expect("there");
+    bytes[(1 - newest) * 4_096 + 60] ^= 1;
+    disk.set_anchor(Some(bytes));
+    let rig = Rig::sealed(disk);
+    rig.unseal().expect("opens");
+    assert_eq!(alarms(&rig), ["anchor-behind", "anchor-damaged"]);
+}

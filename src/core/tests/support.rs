@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::crypto::envelope::Suite;
 use crate::crypto::password::WRITE_FLOOR;
 use crate::crypto::random::{Random, SeededRandom};
 use crate::store::sidecar::{AnchorFile, HeaderFiles, MemAnchor, MemHeader, SidecarError};
-use crate::store::{Batch, CommitSeq, MemoryStore, Store, StoreError, Stored};
+use crate::store::{Batch, CommitSeq, MemoryStore, Op, Store, StoreError, Stored};
 
 pub(super) const START_MS: u64 = 1_750_000_000_000;
 pub(super) const PASSPHRASE: &str = "correct horse battery staple";
@@ -57,6 +57,8 @@ pub(super) struct Spy {
     moved: Condvar,
     watch: Mutex<Option<Watch>>,
     reads: AtomicU64,
+    /// Bytes of values in the largest commit.
+    largest: AtomicUsize,
 }
 
 struct State {
@@ -74,6 +76,7 @@ impl Spy {
             moved: Condvar::new(),
             watch: Mutex::new(None),
             reads: AtomicU64::new(0),
+            largest: AtomicUsize::new(0),
         })
     }
 
@@ -120,6 +123,11 @@ impl Spy {
 
     pub(super) fn count(&self, event: &str) -> usize {
         self.events().iter().filter(|seen| *seen == event).count()
+    }
+
+    /// Bytes of values in the largest commit since the last call.
+    pub(super) fn largest_commit(&self) -> usize {
+        self.largest.swap(0, Ordering::SeqCst)
     }
 
     /// The next anchor write waits until [`Spy::release`].
@@ -174,6 +182,8 @@ impl Store for SpyStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
+        let bytes = |op: &Op| if let Op::Put { value, .. } = op { value.len() } else { 0 };
+        self.1.largest.fetch_max(batch.ops.iter().map(bytes).sum(), Ordering::SeqCst);
         match self.1.see("commit") {
             Fault::Commit => Err(StoreError::Sync("injected".into())),
             Fault::Full => Err(StoreError::Full),
@@ -285,6 +295,16 @@ impl Disk {
         });
     }
 
+    /// The bytes of the anchor.
+    pub(super) fn anchor(&self) -> Option<Vec<u8>> {
+        self.anchor.read().expect("memory")
+    }
+
+    /// Puts other bytes in the place of the anchor.
+    pub(super) fn set_anchor(&mut self, bytes: Option<Vec<u8>>) {
+        self.anchor = Arc::new(MemAnchor::with(bytes));
+    }
+
     /// How many records there are.
     pub(super) fn records(&self) -> usize {
         let mut count = 0;
@@ -367,13 +387,18 @@ impl Rig {
 
     /// A new process on the same disk.
     pub(super) fn restart(self) -> Self {
+        Self::sealed(self.end())
+    }
+
+    /// The end of the process.
+    pub(super) fn end(self) -> Disk {
         let Self { disk, vault, spy, .. } = self;
         drop(vault);
         // The committer thread of a vault that sealed itself ends on its own; its log must be closed before.
         while Arc::strong_count(&spy) > 1 {
             std::thread::yield_now();
         }
-        Self::sealed(disk)
+        disk
     }
 
     pub(super) fn sealed(disk: Disk) -> Self {
