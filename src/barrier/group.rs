@@ -65,6 +65,13 @@ impl<'b> Group<'b> {
         self.overlay.is_empty() && self.next.is_none()
     }
 
+    /// Bytes that the group holds in memory: the new contents, and the old ones that readers may still need. Storing it
+    /// takes about as much again for the sealed records.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.overlay.bytes()
+    }
+
     /// The generation that the group has or would have.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -111,7 +118,7 @@ impl<'b> Group<'b> {
         if let Some(next) = next {
             barrier.write_header(next)?;
         }
-        barrier.published.write().shadow = std::mem::take(&mut self.overlay.old);
+        barrier.published.write().shadow = self.overlay.take_old();
         match barrier.store.commit(&batch) {
             Ok(revision) => {
                 self.writer.state = state;

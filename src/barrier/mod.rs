@@ -37,7 +37,7 @@ pub use group::{Durable, Group};
 pub use lifecycle::Report;
 pub use names::{MAX_PATH_BYTES, MAX_SEGMENTS, MountId};
 pub use node::{MAX_VERSIONS, Node, SecretMeta, VersionMeta};
-pub use rewrap::{Depth, Drained, Stale, Walk};
+pub use rewrap::{Depth, Drained, Resealed, Stale, Walk};
 pub use ring::{HeaderChange, HeaderCheck, KeyringEdit};
 pub use tx::{Point, Tx};
 pub use view::{Child, EntryValue, View};

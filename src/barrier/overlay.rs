@@ -25,16 +25,44 @@ pub(super) enum Change {
     Delete,
 }
 
+impl Change {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put(pending) => pending.body.len(),
+            Self::Delete => 0,
+        }
+    }
+}
+
 /// All changes so far, and what undoes them.
 #[derive(Default)]
 pub(super) struct Overlay {
     changes: BTreeMap<StoreKey, Change>,
     undo: Vec<(StoreKey, Option<Change>)>,
     /// Stored bytes of what is overwritten or deleted; kept for readers between engine commit and publish.
-    pub old: Shadow,
+    old: Shadow,
+    /// Bytes of the bodies in `changes` and of the records in `old`.
+    bytes: usize,
 }
 
 impl Overlay {
+    /// Bytes that the group holds in memory: new bodies, and what readers may still need of the old ones. The sealed
+    /// records, made when the group closes, are about as large as the bodies again.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Puts `change`, or nothing, in the place of what was there, and gives that back.
+    fn exchange(&mut self, key: StoreKey, change: Option<Change>) -> Option<Change> {
+        self.bytes = self.bytes.saturating_add(change.as_ref().map_or(0, Change::bytes));
+        let before = match change {
+            Some(change) => self.changes.insert(key, change),
+            None => self.changes.remove(&key),
+        };
+        self.bytes = self.bytes.saturating_sub(before.as_ref().map_or(0, Change::bytes));
+        before
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
@@ -44,13 +72,13 @@ impl Overlay {
     }
 
     pub(super) fn set(&mut self, key: StoreKey, change: Change) {
-        let before = self.changes.insert(key, change);
+        let before = self.exchange(key, Some(change));
         self.undo.push((key, before));
     }
 
     /// Takes a change back although its closure goes on: the record was made in this group and never stored.
     pub(super) fn forget(&mut self, key: StoreKey) {
-        if let Some(before) = self.changes.remove(&key) {
+        if let Some(before) = self.exchange(key, None) {
             self.undo.push((key, Some(before)));
         }
     }
@@ -83,14 +111,25 @@ impl Overlay {
         while self.undo.len() > steps
             && let Some((key, before)) = self.undo.pop()
         {
-            match before {
-                Some(change) => self.changes.insert(key, change),
-                None => self.changes.remove(&key),
-            };
+            self.exchange(key, before);
         }
     }
 
     pub(super) fn keep_old(&mut self, key: StoreKey, bytes: Arc<Vec<u8>>) {
-        self.old.insert(key, bytes);
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if let Some(before) = self.old.insert(key, bytes) {
+            self.bytes = self.bytes.saturating_sub(before.len());
+        }
+    }
+
+    /// Whether the stored bytes of a record are kept already.
+    pub(super) fn keeps_old(&self, key: &StoreKey) -> bool {
+        self.old.contains_key(key)
+    }
+
+    /// Hands the stored bytes over to the readers.
+    pub(super) fn take_old(&mut self) -> Shadow {
+        self.bytes = self.changes.values().map(Change::bytes).sum();
+        std::mem::take(&mut self.old)
     }
 }

@@ -42,6 +42,15 @@ pub enum Stale {
     Values(Secret),
 }
 
+/// What came of a find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resealed {
+    /// Records that were sealed anew.
+    pub records: u64,
+    /// Nothing of the find is left. Otherwise the group had no more room, and the rest belongs in the next one.
+    pub complete: bool,
+}
+
 /// A record and the path that it is bound to.
 pub struct Place {
     key: StoreKey,
@@ -206,46 +215,57 @@ impl Level {
 }
 
 impl Tx<'_> {
-    /// Seals a find anew, unless it has been already or is gone. Returns how many records that were.
+    /// Seals a find anew, unless it has been already or is gone. Stops before the record that comes after the group has
+    /// reached `room` bytes ([`Group::bytes`]): in an empty group at least one record is sealed, and a group goes beyond
+    /// `room` by one record at most. A secret whose versions do not fit is left with some of them under new keys, which
+    /// is sound: the node names the key of each.
     ///
     /// # Errors
     /// Errors of reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
-    pub fn reseal(&mut self, stale: &Stale) -> Result<u64, BarrierError> {
+    pub fn reseal(&mut self, stale: &Stale, room: usize) -> Result<Resealed, BarrierError> {
         self.barrier.check_writable()?;
         match stale {
-            Stale::Record(place) => self.reseal_record(place),
-            Stale::Values(secret) => self.reseal_values(secret),
+            Stale::Record(place) => self.reseal_record(place, room),
+            Stale::Values(secret) => self.reseal_values(secret, room),
         }
     }
 
-    fn reseal_record(&mut self, Place { key, path }: &Place) -> Result<u64, BarrierError> {
-        if self.overlay.get(key).is_some() {
-            return Ok(0);
+    fn reseal_record(&mut self, Place { key, path }: &Place, room: usize) -> Result<Resealed, BarrierError> {
+        if self.overlay.bytes() >= room {
+            return Ok(Resealed { records: 0, complete: false });
         }
-        let Some(record) = self.barrier.fetch(key)? else { return Ok(0) };
+        let nothing = Resealed { records: 0, complete: true };
+        if self.overlay.get(key).is_some() {
+            return Ok(nothing);
+        }
+        let Some(record) = self.barrier.fetch(key)? else { return Ok(nothing) };
         if record.stamp.head()?.term == self.barrier.ring.load().keyring.active_term().id {
-            return Ok(0);
+            return Ok(nothing);
         }
         let opened = self.barrier.open(key, path, None, &record);
         let body = opened.map_err(|_| self.barrier.degrade("a record does not open"))?;
         let kind = if key.letter() == b'd' { Kind::Node } else { Kind::Entry };
         self.overlay.keep_old(*key, record.bytes);
         self.overlay.set(*key, super::overlay::Change::Put(Pending { kind, path: path.clone(), body, version: None }));
-        Ok(1)
+        Ok(Resealed { records: 1, complete: true })
     }
 
     /// Gives the versions of a secret new keys and seals their content under them.
-    fn reseal_values(&mut self, secret: &Secret) -> Result<u64, BarrierError> {
+    fn reseal_values(&mut self, secret: &Secret, room: usize) -> Result<Resealed, BarrierError> {
         let Secret { mount, path, before } = secret;
-        let Some(mut node) = self.secret(*mount, path)? else { return Ok(0) };
+        let mut resealed = Resealed { records: 0, complete: true };
+        let Some(mut node) = self.secret(*mount, path)? else { return Ok(resealed) };
         let id = self.key_of(*mount, path)?.last_id();
         let bound_path = bound(mount, path);
-        let mut done = 0;
         let versions: Vec<u64> = node.keys.keys().copied().collect();
         for version in versions {
             let key = StoreKey::value(&id, version);
             if self.overlay.get(&key).is_some() || !self.barrier.is_older(&id, version, *before) {
                 continue;
+            }
+            if self.overlay.bytes() >= room {
+                resealed.complete = false;
+                break;
             }
             let missing = "a value is missing or does not open";
             let record = self.barrier.fetch(&key)?.ok_or_else(|| self.barrier.degrade(missing))?;
@@ -255,12 +275,12 @@ impl Tx<'_> {
             let version_key = Some((version, fresh.duplicate()));
             self.put(key, Pending { kind: Kind::Value, path: bound_path.clone(), body, version: version_key })?;
             node.keys.insert(version, fresh);
-            done += 1;
+            resealed.records += 1;
         }
-        if done > 0 {
+        if resealed.records > 0 {
             self.put_node(*mount, path, &node)?;
         }
-        Ok(done)
+        Ok(resealed)
     }
 }
 

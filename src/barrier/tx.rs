@@ -211,7 +211,7 @@ impl Tx<'_> {
 
     /// Keeps the stored bytes of a record that the group changes; `false` when it is not stored.
     fn remember(&mut self, key: StoreKey) -> Result<bool, BarrierError> {
-        if self.overlay.old.contains_key(&key) {
+        if self.overlay.keeps_old(&key) {
             return Ok(true);
         }
         match self.barrier.fetch(&key)? {

@@ -5,6 +5,7 @@
 mod approval_classes;
 mod approvals;
 mod authorities;
+mod bytes;
 mod delivery;
 mod endings;
 mod generated;

@@ -39,7 +39,7 @@ fn rewrap(barrier: &Barrier, limit: usize) -> u64 {
         }
         let mut group = barrier.begin();
         for stale in &found {
-            done += group.run(|tx| tx.reseal(stale)).unwrap();
+            done += group.run(|tx| tx.reseal(stale, usize::MAX)).unwrap().records;
         }
         finish(group);
     }
@@ -125,7 +125,7 @@ fn a_deep_walk_gives_every_version_a_new_key_once() {
         }
         let mut group = barrier.begin();
         for stale in &found {
-            resealed += group.run(|tx| tx.reseal(stale)).unwrap();
+            resealed += group.run(|tx| tx.reseal(stale, usize::MAX)).unwrap().records;
         }
         finish(group);
     }

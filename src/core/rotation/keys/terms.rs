@@ -4,14 +4,16 @@
 //! What is left to do is read off the records; the entry only says that it is wanted. So a run that was killed, or
 //! whose start was killed between header and entry, is found again at the next unseal.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::barrier::{Depth, HeaderChange, MountId, Stale, TermStatus, Walk};
+use crate::barrier::{Depth, HeaderChange, MountId, Resealed, Stale, TermStatus, Walk};
 use crate::keys::TermState;
 
 use super::record::{self, Kind, Proof, Run, State};
 use super::view;
+use crate::core::commit::committer::GROUP_BYTES;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;
@@ -30,6 +32,8 @@ pub(in crate::core) struct Background {
     run: Option<Run>,
     loaded: bool,
     walk: Option<Walk>,
+    /// Found by the walk, and without room in the last commit.
+    left: VecDeque<Stale>,
     passes: u32,
 }
 
@@ -223,34 +227,44 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
 fn reseal(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) -> Result<Duration, VaultError> {
     let batch = if run.full_speed { FULL_BATCH } else { SMALL_BATCH };
     let walk = background.walk.get_or_insert_with(|| Walk::new(depth, desk.mounts()));
-    let found = walk.next(&desk.barrier, batch)?;
+    let mut found = std::mem::take(&mut background.left);
+    if found.is_empty() {
+        found = walk.next(&desk.barrier, batch)?.into();
+    }
     if found.is_empty() {
         return walked(desk, background, run, depth);
     }
     let count = found.len();
-    let facts = desk.own(&path(&run), format!("{}: {count} records of {}", state_name(&run), run.target))?;
+    let facts = desk.own(&path(&run), format!("{}: up to {count} records of {}", state_name(&run), run.target))?;
     let own = run.clone();
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     desk.records(&facts, move |tx, now_ms| {
         let mut run = own;
         let mut done = 0u64;
-        for stale in &found {
-            done = done.saturating_add(tx.reseal(stale)?);
+        // By number and by bytes: a thousand values may be a gibibyte.
+        while let Some(stale) = found.front() {
+            let Resealed { records, complete } = tx.reseal(stale, GROUP_BYTES)?;
+            done = done.saturating_add(records);
+            if !complete {
+                break;
+            }
+            found.pop_front();
         }
-        drop::<Vec<Stale>>(found);
         run.done = run.done.saturating_add(done);
         run.total = run.total.max(run.done);
         run.updated_ms = now_ms;
         run.put(tx)?;
-        let _ = sender.send(done);
+        let _ = sender.send((done, found));
         Ok(Reply::none())
     })?;
-    run.done = run.done.saturating_add(receiver.try_recv().unwrap_or(0));
+    let (done, left) = receiver.try_recv().unwrap_or_default();
+    run.done = run.done.saturating_add(done);
     run.total = run.total.max(run.done);
     let full_speed = run.full_speed;
     background.run = Some(run);
-    let rate = desk.settings.rewrap_per_second.max(1);
-    let pause_us = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(1_000_000) / rate;
+    let passed = u64::try_from(count.saturating_sub(left.len())).unwrap_or(u64::MAX).max(done);
+    background.left = left;
+    let pause_us = passed.saturating_mul(1_000_000) / desk.settings.rewrap_per_second.max(1);
     Ok(if full_speed { Duration::ZERO } else { Duration::from_micros(pause_us) })
 }
 
