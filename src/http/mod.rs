@@ -9,6 +9,7 @@ mod browser;
 mod chain;
 mod connection;
 pub mod enroll;
+mod error;
 mod identity;
 mod limits;
 mod listener;
@@ -29,6 +30,7 @@ use zeroize::Zeroizing;
 
 use crate::core::Vault;
 
+pub use error::ServeError;
 pub use limits::Limits;
 pub use tls::{Tls, check_pair, server_roots, trust_from_pem};
 
@@ -46,18 +48,6 @@ pub struct ServerConfig {
     pub trust_domain: String,
     /// Limits.
     pub limits: Limits,
-}
-
-/// Why the server cannot run.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// A certificate or key cannot be used.
-    #[error("{0}")]
-    Tls(&'static str),
-    /// The listener failed.
-    #[error("listening for connections")]
-    Listener(#[from] std::io::Error),
 }
 
 /// Checks that certificate, key and authorities can be used for serving, and belong together; `roots` are those of

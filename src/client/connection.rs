@@ -1,0 +1,253 @@
+//! One connection to one server: requests, replies, and the mark that both carry.
+
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+
+use ::http::{HeaderMap, Method};
+use serde::de::DeserializeOwned;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, TcpConnector};
+use zeroize::Zeroizing;
+
+use crate::api::reply::{Envelope, ErrorBody};
+use crate::api::sys::Mark;
+
+#[cfg(feature = "enroll")]
+use super::renew::{BUNDLE_HEADER, bundle_header};
+use super::settings::{self, Settings};
+use super::{ClientError, error, mark, tls};
+
+/// Largest reply, in bytes; listings of a large folder are the only ones that come near.
+pub const MAX_REPLY_BYTES: u64 = 32 * 1024 * 1024;
+/// Largest head of a reply, in bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// A connection to one server as one identity. May be shared between threads; they take turns on the connection.
+pub struct Client {
+    agent: ureq::Agent,
+    /// `https://host:port`, no slash at the end.
+    base: String,
+    /// Which authorities are trusted, for the server to see.
+    #[cfg(feature = "enroll")]
+    bundle: String,
+    mark: Mutex<Option<Mark>>,
+}
+
+/// What came back, whatever its status.
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Body; wiped on drop.
+    pub body: Zeroizing<Vec<u8>>,
+    /// Where the server's history stands; `None` from a sealed server and from other servers.
+    pub mark: Option<Mark>,
+    /// Entity tag of what came, with its quotes.
+    pub etag: Option<String>,
+}
+
+impl Client {
+    /// Prepares a client. The connection is opened by the first request.
+    ///
+    /// # Errors
+    /// [`ClientError::Settings`] when the address is not `https://host[:port]` or a certificate or key cannot be read.
+    pub fn connect(settings: Settings) -> Result<Self, ClientError> {
+        let base = settings.base()?;
+        let connector = ().chain(TcpConnector::default()).chain(tls::TlsConnector::new(&settings)?);
+        let config = ureq::Agent::config_builder()
+            .allow_non_standard_methods(true) // LIST
+            .http_status_as_error(false)
+            .https_only(true)
+            .max_redirects(0) // a redirect would carry secrets to another place
+            .max_redirects_will_error(false)
+            .proxy(None) // nor does the environment choose who sees the connection
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .max_response_header_size(MAX_HEAD_BYTES)
+            .timeout_connect(Some(settings.timeout.min(settings::CONNECT_TIMEOUT)))
+            .timeout_global(Some(settings.timeout))
+            .user_agent(concat!("strongroom/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let agent = ureq::Agent::with_parts(config, connector, DefaultResolver::default());
+        Ok(Self {
+            agent,
+            base,
+            #[cfg(feature = "enroll")]
+            bundle: bundle_header(&settings.ca_pem)?,
+            mark: Mutex::new(None),
+        })
+    }
+
+    /// The address this client talks to.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.base
+    }
+
+    /// The latest mark seen or set; store it for [`set_mark`](Self::set_mark) of the next process.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.mark.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes up a mark seen earlier. An older one than the held one is ignored.
+    pub fn set_mark(&self, mark: Mark) {
+        mark::raise(&mut self.mark.lock().unwrap_or_else(PoisonError::into_inner), mark);
+    }
+
+    /// Sends one request. `path` is what follows `/v1/`, with the query if any; characters that are not legal in a
+    /// request target must be percent-encoded already. A body is sent as JSON, with `PATCH` as a merge patch. Statuses
+    /// of failure are not errors here.
+    ///
+    /// # Errors
+    /// [`ClientError::Transport`] when there is no answer, [`ClientError::Malformed`] when it is not HTTP or larger than
+    /// [`MAX_REPLY_BYTES`], [`ClientError::RolledBack`], [`ClientError::Settings`] for a path that is no request target.
+    pub fn request(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<Response, ClientError> {
+        self.request_unless(method, path, body, None)
+    }
+
+    /// As [`request`](Self::request); with the tag of an earlier reply, status 304 says that nothing has changed.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn request_unless(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+        etag: Option<&str>,
+    ) -> Result<Response, ClientError> {
+        let held = self.mark();
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| ClientError::Settings("not a method"))?;
+        let media = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+        let builder = ::http::Request::builder()
+            .method(method)
+            .uri(format!("{}/v1/{path}", self.base))
+            .header("X-Vault-Request", "true");
+        #[cfg(feature = "enroll")]
+        let builder = builder.header(BUNDLE_HEADER, &self.bundle);
+        let builder = match etag {
+            Some(etag) => builder.header("If-None-Match", etag),
+            None => builder,
+        };
+        let illegal = |_| ClientError::Settings("the path holds characters that a request cannot carry");
+        let sent = match body {
+            None => self.agent.run(builder.body(()).map_err(illegal)?),
+            Some(bytes) => self.agent.run(builder.header("Content-Type", media).body(bytes).map_err(illegal)?),
+        };
+        let mut reply = sent.map_err(|error| error::transport(error, &self.base))?;
+        let status = reply.status().as_u16();
+        let mark = mark::from_headers(reply.headers())?;
+        let etag = reply.headers().get("etag").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let body = read_body(&mut reply, &self.base)?;
+        if let Some(mark) = &mark {
+            mark::check(held.as_ref(), mark)?;
+            self.set_mark(mark.clone());
+        }
+        Ok(Response { status, body, mark, etag })
+    }
+
+    /// Content of a 200; `None` for 404 without content.
+    pub(super) fn find<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+    ) -> Result<Option<T>, ClientError> {
+        let reply = self.request(method, path, body)?;
+        match reply.status {
+            404 => Ok(None),
+            _ => reply.content().map(Some),
+        }
+    }
+
+    /// Content of a 200.
+    pub(super) fn ask<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+    ) -> Result<T, ClientError> {
+        self.request(method, path, body)?.content()
+    }
+
+    /// Any success.
+    pub(super) fn tell(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<(), ClientError> {
+        self.request(method, path, body)?.success().map(drop)
+    }
+}
+
+impl Client {
+    /// Any success; the server's warnings.
+    pub(super) fn warned(&self, method: &str, path: &str, body: &[u8]) -> Result<Vec<String>, ClientError> {
+        let reply = self.request(method, path, Some(body))?.success()?;
+        if reply.body.is_empty() {
+            return Ok(Vec::new());
+        }
+        let envelope: Envelope<serde::de::IgnoredAny> = reply.raw()?;
+        Ok(envelope.warnings.unwrap_or_default())
+    }
+}
+
+impl Response {
+    /// The reply itself when it is a success.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the server's texts.
+    pub fn success(self) -> Result<Self, ClientError> {
+        if (200..300).contains(&self.status) { Ok(self) } else { Err(self.refusal()) }
+    }
+
+    /// `data` of the envelope of a successful reply.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] for a failure, [`ClientError::Malformed`] when the body is not the expected one.
+    pub fn content<T: DeserializeOwned>(self) -> Result<T, ClientError> {
+        self.success()?.envelope()
+    }
+
+    /// `data` of the envelope, whatever the status.
+    pub(super) fn envelope<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        let envelope: Envelope<T> = serde_json::from_slice(&self.body)
+            .map_err(|_| ClientError::Malformed("the reply is not the expected JSON"))?;
+        envelope.data.ok_or(ClientError::Malformed("the reply has no data"))
+    }
+
+    /// A body without an envelope, whatever the status.
+    pub(super) fn raw<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        serde_json::from_slice(&self.body).map_err(|_| ClientError::Malformed("the reply is not the expected JSON"))
+    }
+
+    /// The error that this reply of failure stands for.
+    #[must_use]
+    pub fn refusal(&self) -> ClientError {
+        let errors = serde_json::from_slice::<ErrorBody>(&self.body).map(|body| body.errors).unwrap_or_default();
+        ClientError::Refused { status: self.status, errors }
+    }
+}
+
+/// Reads the body into a buffer that never leaves unwiped copies behind by growing.
+fn read_body(reply: &mut ::http::Response<ureq::Body>, base: &str) -> Result<Zeroizing<Vec<u8>>, ClientError> {
+    const TOO_LARGE: ClientError = ClientError::Malformed("the reply is larger than 32 MiB");
+    let announced = content_length(reply.headers());
+    if announced.is_some_and(|length| length > MAX_REPLY_BYTES) {
+        return Err(TOO_LARGE);
+    }
+    let first = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(4096).min(1 << 20);
+    let mut body = Zeroizing::new(Vec::with_capacity(first + 1));
+    let mut reader = reply.body_mut().with_config().limit(MAX_REPLY_BYTES).reader();
+    let mut chunk = Zeroizing::new([0_u8; 8192]);
+    loop {
+        let read = reader.read(chunk.as_mut_slice()).map_err(|error| error::transport(error.into(), base))?;
+        let Some(new) = chunk.get(..read).filter(|new| !new.is_empty()) else { return Ok(body) };
+        if body.capacity() - body.len() < new.len() {
+            let mut larger = Zeroizing::new(Vec::with_capacity((body.capacity() * 2).max(body.len() + new.len())));
+            larger.extend_from_slice(&body);
+            body = larger;
+        }
+        body.extend_from_slice(new);
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(::http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
