@@ -35,7 +35,7 @@ pub enum Command {
     Status(cmd::status::StatusArgs),
     /// Open a sealed vault.
     Unseal(cmd::status::UnsealArgs),
-    /// Close the vault: nothing is served until it is unsealed again.
+    /// Seal the vault: it serves nothing until it is unsealed again.
     Seal(cmd::status::SealArgs),
     /// Set one key of a secret, leaving the others as they are.
     Set(cmd::set::SetArgs),
@@ -51,47 +51,47 @@ pub enum Command {
     Import(cmd::import::ImportArgs),
     /// Write a secret out as a .env file, JSON, or shell lines.
     Export(cmd::export::ExportArgs),
-    /// Replace this command by a program that has secrets in its environment.
+    /// Run a program with secrets in its environment; it takes the place of this command.
     Run(cmd::run::RunArgs),
-    /// Add, change, try and remove the ways to open the vault.
+    /// Add, change, test and remove key slots, the ways to unseal the vault.
     #[command(subcommand)]
     Slot(cmd::slot::SlotCommand),
-    /// Replace the root key.
+    /// Replace the root key, keeping the key slots whose secrets you give.
     Rekey(cmd::rekey::RekeyArgs),
-    /// Replace the key that seals the data, or values by their policies.
+    /// Rotate the data key, or values that have a rotation policy.
     Rotate(cmd::rotate::RotateArgs),
-    /// See and steer rotations, and say when the data key is rotated by itself.
+    /// Show, pause, resume or abort rotations, and set when the data key rotates automatically.
     #[command(subcommand)]
     Rotation(cmd::rotation::RotationCommand),
     /// Destroy a secret for good, with the key that sealed it.
     Shred(cmd::shred::ShredArgs),
-    /// List values that end to be valid, and when.
+    /// List values that have an expiry date, soonest first.
     Expiry(cmd::expiry::ExpiryArgs),
     /// Read and write policies.
     #[command(subcommand)]
     Policy(cmd::policy::PolicyCommand),
-    /// Say who may be here, with which policies, and stop it.
+    /// Register, list, disable and revoke identities, and set their policies.
     #[command(subcommand)]
     Identity(cmd::identity::IdentityCommand),
-    /// Change the authority that signs certificates, step by step or at once.
+    /// Show and rotate the certificate authorities (CAs).
     #[command(subcommand)]
     Ca(cmd::ca::CaCommand),
-    /// Say what this certificate may do on a path, for example: strongroom can-i read app/prod.
+    /// Check whether your certificate may do something, for example: strongroom can-i read app/prod.
     CanI(cmd::policy::CanIArgs),
-    /// See and decide what waits for a second operator.
+    /// List, approve or reject requests that wait for a second operator.
     #[command(subcommand)]
     Approvals(cmd::approvals::ApprovalsCommand),
-    /// Check the audit trail, and show the key that signs it.
+    /// Verify the audit trail, and print the public key that signs it.
     #[command(subcommand)]
     Audit(cmd::audit::AuditCommand),
-    /// Get the first certificate with an enrolment string; make such strings for others.
+    /// Get your first certificate with an enrolment string, or create such strings for other hosts.
     Enroll(cmd::enroll::EnrollArgs),
     /// Renew the certificate of a profile.
     Renew(cmd::enroll::RenewArgs),
-    /// Make signing requests, and sign them, for machines without a connection.
+    /// Create and sign certificate requests by file, for machines that cannot reach the vault.
     #[command(subcommand)]
     Client(cmd::client::ClientCommand),
-    /// Remember addresses and certificates.
+    /// Manage profiles: saved addresses and certificates.
     #[command(subcommand)]
     Profile(cmd::profile::ProfileCommand),
 }

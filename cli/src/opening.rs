@@ -308,7 +308,7 @@ pub fn names(slot: &SlotInfo, name: &str) -> bool {
 pub fn find<'s>(slots: &'s [SlotInfo], name: &str) -> Result<&'s SlotInfo, Failure> {
     let found = slots.iter().find(|slot| slot.id.to_string() == name);
     found.or_else(|| slots.iter().find(|slot| slot.label == name)).ok_or_else(|| {
-        Failure::new(Code::NotFound, format!("there is no slot {name}"), "see what there is: strongroom slot list")
+        Failure::new(Code::NotFound, format!("there is no slot {name}"), "list the slots: strongroom slot list")
     })
 }
 

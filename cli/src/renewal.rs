@@ -77,14 +77,18 @@ pub fn warning(cert_pem: &[u8], now_ms: u64) -> Option<String> {
     let left = leaf.not_after_ms.saturating_sub(now_ms) / 1000;
     Some(match left {
         0 => format!("your certificate has expired ({end}): strongroom renew, or ask for a new enrolment string"),
-        _ => format!("your certificate ends in {} ({end}): strongroom renew", span(left)),
+        _ => format!("your certificate expires in {} ({end}): strongroom renew", span(left)),
     })
 }
 
 /// Seconds in the largest unit of which there are at least two.
 fn span(seconds: u64) -> String {
     let unit = [(86_400, "days"), (3600, "hours"), (60, "minutes")].into_iter().find(|(unit, _)| seconds / unit >= 2);
-    unit.map_or_else(|| format!("{seconds} seconds"), |(unit, name)| format!("{} {name}", seconds / unit))
+    match unit {
+        Some((unit, name)) => format!("{} {name}", seconds / unit),
+        None if seconds == 1 => "1 second".to_owned(),
+        None => format!("{seconds} seconds"),
+    }
 }
 
 /// Renews the certificate in `folder`, or only learns which authorities to trust from now on when it is not due. One process
@@ -234,10 +238,10 @@ pub fn refused(error: ClientError) -> Failure {
     match error.status() {
         Some(403) => Failure::new(
             Code::Denied,
-            "the vault refuses: the string is used up, expired or not for this place, or the certificate ended too long ago",
+            "rejected: the enrolment string is used up, expired or not valid from this network, or the certificate expired too long ago",
             NEW_STRING,
         ),
-        Some(429) => Failure::new(Code::Refused, "the vault has had too many tries", "wait a minute, then try again"),
+        Some(429) => Failure::new(Code::Refused, "too many attempts", "wait a minute, then try again"),
         _ => error.into(),
     }
 }
@@ -262,7 +266,7 @@ mod tests {
         assert_eq!(at(0), None);
         assert_eq!(at(19), None);
         let text = at(21).unwrap();
-        assert!(text.starts_with("your certificate ends in 9 days (2027-"), "{text}");
+        assert!(text.starts_with("your certificate expires in 9 days (2027-"), "{text}");
         assert!(at(30).unwrap().starts_with("your certificate has expired"));
         assert_eq!(warning(b"", start), None);
         // A short life is a life: what it is dated back by does not count.
@@ -291,7 +295,7 @@ mod tests {
 
     #[test]
     fn spans_are_readable() {
-        for (seconds, text) in [(1, "1 seconds"), (119, "119 seconds"), (120, "2 minutes"), (7200, "2 hours")] {
+        for (seconds, text) in [(1, "1 second"), (119, "119 seconds"), (120, "2 minutes"), (7200, "2 hours")] {
             assert_eq!(span(seconds), text);
         }
         assert_eq!(span(86_400), "24 hours");

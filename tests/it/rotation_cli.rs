@@ -508,7 +508,7 @@ fn values_are_rotated_by_their_policies() {
     assert!(text(&paused.stderr).contains("paused"), "{}", text(&paused.stderr));
     desk.ok(&["rotation", "resume", "app/prod", "API_KEY"]);
     desk.ok(&["rotation", "forget", "app/prod", "API_KEY"]);
-    assert_eq!(desk.ok(&["expiry"]).trim(), "nothing with a date of expiry");
+    assert_eq!(desk.ok(&["expiry"]).trim(), "no value has an expiry date");
 }
 
 #[test]

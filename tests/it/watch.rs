@@ -338,7 +338,7 @@ fn values_that_are_gone_leave_the_program_alone() {
                 the program keeps the values it has";
     bench.wait_for("said", &[gone]);
     bench.set("one");
-    bench.wait_for("said", &[gone, "strongroom: the values can be read again"]);
+    bench.wait_for("said", &[gone, "strongroom: the vault answers again"]);
     assert_eq!(watched.children(), before);
     bench.set("two");
     bench.wait_for("values", &["one", "two"]);

@@ -13,28 +13,28 @@ use crate::prompt;
 #[command(after_help = "Who asked repeats the same command when enough have approved; it is done once.
 Which operations need that is in the daemon's configuration: docs/operations.md")]
 pub enum ApprovalsCommand {
-    /// List the requests that wait for other operators; with --all also those that are done or over.
+    /// List requests that wait for approval; with --all also those that are finished.
     List {
-        /// Also those that were used, rejected or have expired.
+        /// Include requests that were used, rejected or have expired.
         #[arg(long)]
         all: bool,
     },
-    /// Show what exactly is asked, by whom and until when; never its values.
+    /// Show what is requested, by whom, and when the request expires. Values are never shown.
     Show {
-        /// Its id.
+        /// Request id, as `approvals list` shows it.
         id: String,
     },
-    /// Agree to a request of another operator.
+    /// Approve another operator's request.
     Approve {
-        /// Its id.
+        /// Request id, as `approvals list` shows it.
         id: String,
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(short = 'y', long)]
         yes: bool,
     },
-    /// Refuse a request of another operator, or withdraw your own.
+    /// Reject another operator's request, or withdraw your own.
     Reject {
-        /// Its id.
+        /// Request id, as `approvals list` shows it.
         id: String,
     },
 }

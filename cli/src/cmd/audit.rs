@@ -19,7 +19,7 @@ use crate::output::Output;
 /// `strongroom audit …`
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Check files of an audit trail; finds any edited, deleted, reordered or cut-off entry.
+    /// Verify the files of an audit trail; finds entries that were edited, deleted, reordered or cut off.
     #[command(after_help = "The key and the newest entry are asked from the vault (the policy needs sudo on
 sys/strongroom/audit-key and sys/strongroom/audit-head). With --structure no vault is asked: this finds accidents, but whoever
 can edit the file can also make its links fit again.
@@ -34,7 +34,7 @@ last checkpoint are counted as unsigned; whether the file was cut there, only th
         /// Files of one trail, oldest first.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Check only how the entries are linked, without asking the vault.
+        /// Check only that the entries are chained; does not contact the vault.
         #[arg(long)]
         structure: bool,
         /// Check signatures with this public key, without asking the vault: what `audit public-key` printed
@@ -42,7 +42,7 @@ last checkpoint are counted as unsigned; whether the file was cut there, only th
         #[arg(long, value_name = "HEX|FILE", conflicts_with = "structure")]
         public_key: Option<String>,
     },
-    /// Print the public half of the key that signs the trail. Keep it apart: whoever has it checks a trail without the vault.
+    /// Print the public key that signs the trail. With a copy of it, anyone can verify the trail without the vault.
     #[command(after_help = "  strongroom audit public-key > audit.pub")]
     PublicKey,
 }

@@ -27,48 +27,48 @@ const MISSING: &str = "each learns of it with its next renewal, or at once with:
 /// `strongroom ca …`
 #[derive(Debug, Subcommand)]
 pub enum CaCommand {
-    /// List the authorities and where each stands.
+    /// List the authorities and the stage each is in.
     List,
-    /// Make the next authority. Clients learn of it; nothing is signed with it yet.
+    /// Create the next authority. Clients learn of it, but it signs nothing yet.
     Prepare {
-        /// Life of its certificate, such as 3650d.
+        /// Lifetime of its certificate, such as 3650d.
         #[arg(long, value_name = "SPAN", value_parser = span)]
         ttl: Option<Ttl>,
     },
-    /// Begin an authority under a root of your own house: print the request for the root's owner to sign.
+    /// Start an authority under your organisation's own root: print the request for the root's owner to sign.
     Request {
-        /// Write it to this new file instead.
+        /// Write it to this new file instead of standard output.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Take the chain that the root's owner made of the request; the authority is prepared then.
+    /// Import the chain that the root's owner signed; the authority is then prepared.
     Import {
         /// PEM file: the authority's certificate first, then intermediates, the root last.
         #[arg(value_name = "FILE")]
         chain: PathBuf,
     },
-    /// Accept what a prepared authority signs. Needs everybody to know it.
+    /// Accept certificates of a prepared authority. Refused until every client trusts it.
     Trust(StepArgs),
-    /// Sign with a trusted authority from now on; the one before retires. Needs everybody to know it.
+    /// Sign with a trusted authority from now on; the previous one retires. Refused until every client trusts it.
     Activate(StepArgs),
-    /// Destroy the key of a retired authority. Needs its last certificate to have ended.
+    /// Destroy the key of a retired authority. Refused until its last certificate has expired.
     Remove(FinalArgs),
-    /// Mark an authority as one to be replaced soon; nothing else changes.
+    /// Mark an authority as tainted: its clients renew early, nothing is cut off.
     Taint {
         /// Its identifier, or the beginning of it.
         id: String,
     },
-    /// Destroy the key of an authority at once, with every certificate it has signed.
+    /// Destroy an authority's key at once and revoke every certificate it signed.
     Revoke(FinalArgs),
-    /// Name the identities that do not trust today's authorities yet.
+    /// List the identities that do not trust the current authorities yet.
     Stragglers,
-    /// Show where a change of authority stands, and do the step that is due; else name who is missing.
+    /// Rotate the authority: do the next step, or list the clients it waits for.
     Rotate(RotateArgs),
-    /// The key of an authority may be in wrong hands: sign with a new one at once, and revoke everything else.
+    /// Respond to a stolen CA key: switch to a new authority at once and revoke everything issued before.
     Compromise(CompromiseArgs),
-    /// Print the revocation lists of all authorities, PEM.
+    /// Print the certificate revocation lists (CRLs) of all authorities, PEM.
     Crl {
-        /// Write them to this new file instead.
+        /// Write them to this new file instead of standard output.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
@@ -79,7 +79,7 @@ pub enum CaCommand {
 pub struct StepArgs {
     /// Identifier of the authority, or the beginning of it.
     id: String,
-    /// Go on without those who are missing: they are cut off.
+    /// Continue even though some clients are not ready; they lose access.
     #[arg(long)]
     force: bool,
 }
@@ -89,19 +89,21 @@ pub struct StepArgs {
 pub struct FinalArgs {
     #[command(flatten)]
     step: StepArgs,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short = 'y', long)]
     yes: bool,
 }
 
 /// `strongroom ca rotate`
 #[derive(Debug, Args)]
-#[command(after_help = "Repeat it until it says that the change is complete: prepare, trust, activate, remove.")]
+#[command(
+    after_help = "Repeat this command until it reports that the change is complete: prepare, trust, activate, remove."
+)]
 pub struct RotateArgs {
-    /// Go on without those who are missing: they are cut off.
+    /// Continue even though some clients are not ready; they lose access.
     #[arg(long)]
     force: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short = 'y', long)]
     yes: bool,
 }
@@ -186,7 +188,7 @@ impl CaCommand {
             Self::Stragglers => {
                 let found = identities.stragglers()?;
                 out.either(&found, || match found.identities.as_slice() {
-                    [] => "nobody: all who were seen lately trust today's authorities".to_owned(),
+                    [] => "none: every identity that was seen lately trusts the current authorities".to_owned(),
                     names => names.join("\n"),
                 })
             }
@@ -243,13 +245,13 @@ impl RotateArgs {
         let ask = |question: String| if self.yes { Ok(()) } else { prompt::confirm(&question) };
         match due {
             Due::Prepare => {
-                ask("No change of authority is under way. Begin one?".to_owned())?;
+                ask("No CA rotation is in progress. Start one?".to_owned())?;
                 prepare(session, connection, out, None)
             }
             Due::Trust(id) | Due::Activate(id) => {
                 let missing = identities.stragglers()?.identities;
                 if !missing.is_empty() && !self.force {
-                    let what = format!("{} {id} is due, and waits for: {}", due.word(), missing.join(", "));
+                    let what = format!("{} {id} is next, and waits for: {}", due.word(), missing.join(", "));
                     return Err(Failure::new(Code::Refused, what, MISSING));
                 }
                 for name in &missing {
@@ -262,7 +264,7 @@ impl RotateArgs {
                 report(session, out, id, due.word())
             }
             Due::Remove(id) => {
-                ask(format!("Remove {id}, if nothing that it signed is in use? Its key is destroyed."))?;
+                ask(format!("Remove {id} if nothing that it signed is in use? Its key will be destroyed."))?;
                 step(session, connection, id, "remove", self.force)?;
                 report(session, out, id, "remove")
             }
@@ -341,7 +343,7 @@ fn report(session: &Session, out: &Output, id: &str, verb: &str) -> Result<(), F
 fn pick<'a>(authorities: &'a [AuthorityInfo], typed: &str) -> Result<&'a AuthorityInfo, Failure> {
     let wanted = typed.to_ascii_lowercase();
     let mut found = authorities.iter().filter(|facts| !wanted.is_empty() && facts.id.starts_with(&wanted));
-    let hint = "see which there are: strongroom ca list";
+    let hint = "list them: strongroom ca list";
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
         (None, _) => Err(Failure::new(Code::NotFound, format!("there is no authority {typed:?}"), hint)),

@@ -22,16 +22,16 @@ use crate::output::Output;
   strongroom client issue --csr web/csr.pem --identity app/web --out web/cert.pem --ca-out web/ca.pem
   strongroom profile add prod --bundle ./web --address https://vault.example:8200")]
 pub enum ClientCommand {
-    /// Make a private key and a signing request. Needs no vault.
+    /// Create a private key and a certificate request. Does not contact the vault.
     Csr {
-        /// Folder for key.pem and csr.pem; made if it is not there.
+        /// Folder for key.pem and csr.pem; created if it does not exist.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// Kind of the key.
+        /// Key type.
         #[arg(long, value_enum, default_value_t = KeyKind::P256)]
         key_type: KeyKind,
     },
-    /// Have a signing request signed, as an operator.
+    /// Sign a certificate request, as an operator.
     Issue {
         /// The request, PEM; only its key counts.
         #[arg(long, value_name = "FILE")]
@@ -39,14 +39,14 @@ pub enum ClientCommand {
         /// Path of the holder, such as app/web for spiffe://DOMAIN/app/web.
         #[arg(long, value_name = "PATH")]
         identity: String,
-        /// Life of the certificate, such as 12h, which its renewals do not exceed. Without it: what the identity says, or
+        /// Lifetime of the certificate, such as 12h; renewals do not exceed it. Default: what the identity's settings say, or
         /// 8 h below operator/ and 24 h elsewhere.
         #[arg(long, value_name = "TIME", value_parser = ttl)]
         ttl: Option<String>,
         /// New file for the certificate.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// New file for the CA certificates, which the holder needs too.
+        /// New file for the CA certificates, which the holder also needs.
         #[arg(long, value_name = "FILE")]
         ca_out: Option<PathBuf>,
     },

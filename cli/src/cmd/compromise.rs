@@ -22,10 +22,10 @@ use crate::prompt;
 /// `strongroom ca compromise`
 #[derive(Debug, Args)]
 pub struct CompromiseArgs {
-    /// Write your new certificate to this new folder instead of your profile.
+    /// Write your new certificate to this new folder instead of into your profile.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short = 'y', long)]
     yes: bool,
 }

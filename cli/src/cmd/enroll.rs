@@ -61,16 +61,16 @@ pub struct EnrollArgs {
     /// The operator's side.
     #[command(subcommand)]
     pub command: Option<EnrollCommand>,
-    /// The enrolment string; - reads it from standard input. As an argument, other users of this machine can see it.
+    /// Enrolment string; - reads it from standard input. Given as an argument, other users of this machine can see it.
     #[arg(value_name = "STRING")]
     string: Option<String>,
-    /// Kind of the key.
+    /// Key type.
     #[arg(long, value_enum, default_value_t = KeyKind::P256)]
     key_type: KeyKind,
-    /// Write the bundle to this folder instead of a profile; it must be new or empty.
+    /// Write the certificate bundle to this folder instead of a profile; it must be new or empty.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Put the new bundle in the place of the one that is there. The old one stays in effect until then.
+    /// Replace the existing bundle. The old one stays in use until the new one is complete.
     #[arg(long)]
     replace: bool,
 }
@@ -191,13 +191,13 @@ Examples:
   strongroom renew --bundle /etc/app/vault"
 )]
 pub struct RenewArgs {
-    /// Before it is due, after about two thirds of its life, only learn of new authorities to trust.
+    /// Renew only if it is due (after about two thirds of its lifetime); otherwise only fetch new authorities to trust.
     #[arg(long)]
     if_due: bool,
-    /// Keep the private key instead of making a new one.
+    /// Keep the private key instead of creating a new one.
     #[arg(long)]
     reuse_key: bool,
-    /// Kind of the new key; as the old one when left out.
+    /// Type of the new key. Default: the type of the old one.
     #[arg(long, value_enum, conflicts_with = "reuse_key")]
     key_type: Option<KeyKind>,
     /// Renew the bundle in this folder instead of a profile's.

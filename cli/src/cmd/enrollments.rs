@@ -17,13 +17,13 @@ use crate::table;
 /// `strongroom enroll create|list|delete`
 #[derive(Debug, Subcommand)]
 pub enum EnrollCommand {
-    /// Make the string with which a host gets its first certificate; alone on standard output, and only now.
+    /// Create an enrolment string for a host's first certificate. It is printed once, to standard output, and not stored.
     Create(CreateArgs),
-    /// List the strings on record, without their secrets.
+    /// List enrolment strings, without their secrets.
     List,
-    /// Make a string useless.
+    /// Delete an enrolment string, so that it can no longer be used.
     Delete {
-        /// Its identifier, from the list, or the beginning of it.
+        /// Identifier as shown by the list; a unique prefix is enough.
         id: String,
     },
 }
@@ -33,24 +33,24 @@ pub enum EnrollCommand {
 #[command(after_help = "Example:
   strongroom enroll create app/web --policy web --cidr 192.0.2.0/24 | ssh web strongroom enroll -")]
 pub struct CreateArgs {
-    /// Path of the identity that the host gets, such as app/web.
+    /// Identity path for the host, such as app/web.
     identity: String,
-    /// Name of a policy of a new identity; repeat for several. An identity that is registered must have just these.
+    /// Policy for a new identity; repeat for several. If the identity is already registered, its policies must match.
     #[arg(long = "policy", value_name = "POLICY", value_delimiter = ',')]
     policies: Vec<String>,
-    /// Life of the string, such as 10m; at most 7d.
+    /// Lifetime of the string, such as 10m; at most 7d.
     #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = span)]
     ttl: Ttl,
-    /// How many hosts can use it, at most 5000.
+    /// How many hosts may use it, at most 5000.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     uses: u32,
-    /// Network from which it can be used; repeat for several. From anywhere when left out.
+    /// Network (CIDR) it may be used from; repeat for several. Default: anywhere.
     #[arg(long = "cidr", value_name = "NETWORK", value_delimiter = ',')]
     cidrs: Vec<String>,
-    /// Life of the certificates that it gives, such as 24h.
+    /// Lifetime of the certificates it issues, such as 24h.
     #[arg(long, value_name = "SPAN", value_parser = span)]
     certificate_ttl: Option<Ttl>,
-    /// Where hosts reach the enrolment listener, if it is not what the vault's configuration says; repeat for several.
+    /// Address (host:port) of the enrolment listener, if hosts need another than the configured one; repeat for several.
     #[arg(long = "address", value_name = "HOST:PORT", value_delimiter = ',')]
     addresses: Vec<String>,
 }
@@ -199,7 +199,7 @@ fn delete(session: &Session, out: &Output, typed: &str) -> Result<(), Failure> {
 fn pick<'a>(known: &'a [String], typed: &str) -> Result<&'a str, Failure> {
     let wanted = typed.to_ascii_lowercase();
     let mut found = known.iter().filter(|id| !wanted.is_empty() && id.starts_with(&wanted));
-    let hint = "see which there are: strongroom enroll list";
+    let hint = "list them: strongroom enroll list";
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
         // Not what was typed: who mistook the string for its identifier must not find it in a log.

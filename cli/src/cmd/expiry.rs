@@ -11,7 +11,7 @@ use crate::output::Output;
 #[command(after_help = "A date is set with: strongroom rotation set PATH KEY ... --expires 2027-03-31
 Reminders go to the daemon's log 30, 7 and 1 days before, and `strongroom status` names what ends within 30 days.")]
 pub struct ExpiryArgs {
-    /// Only what ends within this many days.
+    /// Only values that expire within this many days.
     #[arg(long, value_name = "DAYS")]
     within: Option<i64>,
 }
@@ -26,7 +26,7 @@ impl ExpiryArgs {
         values.sort_by_key(|value| value.expires_in_days);
         out.either(&values, || {
             if values.is_empty() {
-                return "nothing with a date of expiry".to_owned();
+                return "no value has an expiry date".to_owned();
             }
             let line = |value: &strongroom::api::rotation::ValueInfo| {
                 format!("{} {} {}", value.path, value.key, in_words(value.expires_in_days.unwrap_or(0)))

@@ -26,14 +26,14 @@ pub struct ExportArgs {
     /// Write to this new file (mode 0600) instead of standard output.
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Print values although standard output is a terminal.
+    /// Print values even though standard output is a terminal.
     #[arg(long)]
     show: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
-    /// A .env file that all programs read the same.
+    /// A .env file that every common parser reads the same way.
     Dotenv,
     /// A JSON object.
     Json,

@@ -21,9 +21,9 @@ names and values\n  strongroom get app/prod API_KEY | wc -c  the bare value, bec
 pub struct GetArgs {
     /// Path of the secret, for example app/prod.
     path: String,
-    /// Only this key, as its bare value without a line end.
+    /// Print only this key's value, without a trailing newline.
     key: Option<String>,
-    /// Show values although standard output is a terminal.
+    /// Show values even though standard output is a terminal.
     #[arg(long)]
     show: bool,
     /// Read this version instead of the newest.

@@ -24,18 +24,18 @@ pub enum GroupCommand {
     Set {
         /// Name of the group.
         name: String,
-        /// Name of a policy; repeat for several. They replace the ones that it has.
+        /// Policy; repeat for several. Replaces the current policies.
         #[arg(long = "policy", value_name = "POLICY", value_delimiter = ',')]
         policies: Option<Vec<String>>,
-        /// Path of an identity, or a folder such as 'ci/*'; repeat for several. They replace the ones that it has.
+        /// Identity path, or a folder such as 'ci/*'; repeat for several. Replaces the current members.
         #[arg(long = "member", value_name = "PATH", value_delimiter = ',')]
         members: Option<Vec<String>>,
     },
-    /// Remove one: its members keep their own policies.
+    /// Remove a group; its members keep their own policies.
     Remove {
         /// Name of the group.
         name: String,
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(short = 'y', long)]
         yes: bool,
     },
@@ -92,7 +92,7 @@ fn find(session: &Session, name: &str) -> Result<Group, Failure> {
         Failure::new(
             Code::NotFound,
             format!("there is no group {name}"),
-            "see what there is: strongroom identity group list",
+            "list the groups: strongroom identity group list",
         )
     })
 }

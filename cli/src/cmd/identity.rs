@@ -18,49 +18,49 @@ use crate::table::{self, NOTHING};
 /// `strongroom identity …`
 #[derive(Debug, Subcommand)]
 pub enum IdentityCommand {
-    /// List the registered identities, with their certificates and when they were last seen.
+    /// List registered identities, their certificates, and when each was last seen.
     List(ListArgs),
-    /// Show one: policies, groups, certificates, connections.
+    /// Show an identity: policies, groups, certificates, open connections.
     Show {
-        /// Its path, such as app/web for spiffe://DOMAIN/app/web.
+        /// Identity path, such as app/web for spiffe://DOMAIN/app/web.
         identity: String,
     },
-    /// Register one, or replace its policies; in force with the next request. Without policies: show them.
+    /// Register an identity or replace its policies, effective with its next request. Without policies: show them.
     Policies {
-        /// Its path, such as app/web.
+        /// Identity path, such as app/web.
         identity: String,
-        /// Names of policies.
+        /// Policy names.
         policies: Vec<String>,
     },
-    /// Register one, or change what is named.
+    /// Register an identity, or change only the given settings.
     Set(SetArgs),
-    /// Refuse everything that one asks from now on, and close its connections.
+    /// Disable an identity: reject all its requests and close its connections.
     Disable {
-        /// Its path.
+        /// Identity path.
         identity: String,
-        /// Why, for whoever looks at it later.
+        /// Reason, recorded with the change.
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// Admit one again that was disabled or frozen.
+    /// Re-enable an identity that was disabled or frozen.
     Enable {
-        /// Its path.
+        /// Identity path.
         identity: String,
-        /// Do not ask, also when it was frozen and its certificates still count.
+        /// Do not ask for confirmation, even if it was frozen and its certificates are still valid.
         #[arg(short = 'y', long)]
         yes: bool,
     },
-    /// End one certificate of an identity, or all that it has.
+    /// Revoke one certificate of an identity, or all of them.
     Revoke(revoke::RevokeArgs),
-    /// Remove one: its certificates are worth nothing from then on.
+    /// Remove an identity; its certificates stop working at once.
     Remove {
-        /// Its path.
+        /// Identity path.
         identity: String,
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(short = 'y', long)]
         yes: bool,
     },
-    /// Give policies to many at once.
+    /// Manage groups, which give policies to many identities at once.
     #[command(subcommand)]
     Group(group::GroupCommand),
 }
@@ -68,12 +68,12 @@ pub enum IdentityCommand {
 /// `strongroom identity list`
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only those below this folder.
+    /// Only identities below this folder.
     folder: Option<String>,
-    /// Only those that do not trust today's authorities yet, and hold up a change of authority.
+    /// Only identities that do not trust the current authorities yet and so hold up a CA rotation.
     #[arg(long)]
     stragglers: bool,
-    /// Only those whose last certificate ends within this time, such as 7d, and those whose certificates have ended.
+    /// Only identities whose last certificate expires within this time, such as 7d, or has already expired.
     #[arg(long, value_name = "SPAN", value_parser = span)]
     expiring: Option<Ttl>,
 }
@@ -81,15 +81,15 @@ pub struct ListArgs {
 /// `strongroom identity set`
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// Its path.
+    /// Identity path.
     identity: String,
-    /// Name of a policy; repeat for several. They replace the ones that it has.
+    /// Policy; repeat for several. Replaces the current policies.
     #[arg(long = "policy", value_name = "POLICY", value_delimiter = ',')]
     policies: Option<Vec<String>>,
-    /// Life of its certificates, such as 24h; 0 is the vault's own.
+    /// Lifetime of its certificates, such as 24h; 0 means the vault's default.
     #[arg(long, value_name = "SPAN", value_parser = span)]
     certificate_ttl: Option<Ttl>,
-    /// How long after its end a certificate can still be renewed, such as 3d; 0 is not at all.
+    /// How long after expiry a certificate can still be renewed, such as 3d; 0 means not at all.
     #[arg(long, value_name = "SPAN", value_parser = span)]
     grace: Option<Ttl>,
 }
@@ -132,14 +132,14 @@ impl IdentityCommand {
                 let done = session.client.identities().disable(identity, reason.as_deref());
                 done.map_err(|error| unknown(error.into(), identity))?;
                 out.either(&serde_json::json!({"identity": identity, "disabled": true}), || {
-                    format!("{identity} is disabled\nadmit it again: strongroom identity enable {identity}")
+                    format!("{identity} is disabled\nre-enable it: strongroom identity enable {identity}")
                 })
             }
             Self::Enable { identity, yes } => enable(session, out, identity, *yes),
             Self::Revoke(args) => args.run(session, out),
             Self::Remove { identity, yes } => {
                 if !yes {
-                    prompt::confirm(&format!("Remove the identity {identity}? Its programs get nothing from now on."))?;
+                    prompt::confirm(&format!("Remove the identity {identity}? Its programs lose access at once."))?;
                 }
                 session.client.sys().delete_identity(identity)?;
                 out.either(&serde_json::json!({"identity": identity}), || format!("{identity} removed"))

@@ -20,27 +20,27 @@ use crate::prompt;
 #[command(after_help = "The plan shows names only. Keys of the secret that are in no file stay as they are.
 Where programs disagree on how a line is read, the file is refused with line and column; docs/cli.md has the grammar.")]
 pub struct ImportArgs {
-    /// Files to read; a later one wins over an earlier one.
+    /// Files to read; later files override earlier ones.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Path of the secret, for example app/prod; created if it is not there.
+    /// Path of the secret, for example app/prod; created if it does not exist.
     path: String,
     /// Show the plan and change nothing.
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short = 'y', long)]
     yes: bool,
-    /// Take values with $ or backticks as they stand.
+    /// Take values that contain $ or backticks literally.
     #[arg(long)]
     literal: bool,
-    /// Whose rules the file follows where programs disagree.
+    /// Which program's rules to follow where parsers disagree.
     #[arg(long, value_enum, default_value_t = Dialect::Strict)]
     dialect: Dialect,
-    /// When a name is assigned twice in one file: refuse, or take the first or the last.
+    /// When a name is assigned twice in one file: reject the file, or take the first or the last.
     #[arg(long, value_enum, default_value_t = Duplicates::Refuse)]
     duplicates: Duplicates,
-    /// Carriage returns inside quotes: refuse, make them line feeds, or keep them.
+    /// Carriage returns inside quotes: reject the file, convert to line feeds, or keep them.
     #[arg(long, value_enum, default_value_t = Crlf::Refuse)]
     crlf: Crlf,
 }

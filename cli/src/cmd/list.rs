@@ -13,10 +13,10 @@ use crate::prompt;
 /// `strongroom list [FOLDER]`
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Folder to list; everything at the top when left out.
+    /// Folder to list. Default: the top of the mount.
     #[arg(default_value = "")]
     folder: String,
-    /// Also list the folders below it.
+    /// List subfolders too.
     #[arg(short = 'r', long)]
     recursive: bool,
 }
@@ -63,19 +63,19 @@ impl ListArgs {
 pub struct DeleteArgs {
     /// Path of the secret.
     path: String,
-    /// These versions instead of the newest, for example 3,4.
+    /// Delete these versions instead of the newest, for example 3,4.
     #[arg(long, value_delimiter = ',', value_name = "N,…", conflicts_with = "all")]
     versions: Vec<u64>,
-    /// Remove the content of --versions for good.
+    /// Destroy the content of --versions permanently.
     #[arg(long, requires = "versions")]
     destroy: bool,
-    /// Take the deletion of --versions back.
+    /// Undelete --versions.
     #[arg(long, requires = "versions", conflicts_with = "destroy")]
     undelete: bool,
-    /// Remove the secret with all versions and its name, for good.
+    /// Remove the secret with all versions and metadata, permanently.
     #[arg(long)]
     all: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short = 'y', long)]
     yes: bool,
 }

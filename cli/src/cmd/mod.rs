@@ -44,5 +44,5 @@ pub fn fetch(session: &Session, path: &Path) -> Result<Vec<(String, SecretText)>
 /// The failure for a secret that is not there.
 pub fn no_secret(session: &Session, path: &Path) -> Failure {
     let message = format!("there is no secret {path} in {}/ (or its newest version is deleted)", session.mount);
-    Failure::new(Code::NotFound, message, "see what there is: strongroom list")
+    Failure::new(Code::NotFound, message, "list what exists: strongroom list")
 }

@@ -22,7 +22,7 @@ pub enum PolicyCommand {
         /// Name of the policy.
         name: String,
     },
-    /// Create or replace a policy; it is in force with the next request.
+    /// Create or replace a policy, effective with the next request.
     Write {
         /// Name of the policy.
         name: String,
@@ -33,7 +33,7 @@ pub enum PolicyCommand {
     Delete {
         /// Name of the policy.
         name: String,
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(short = 'y', long)]
         yes: bool,
     },

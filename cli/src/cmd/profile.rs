@@ -22,16 +22,16 @@ pub enum ProfileCommand {
         #[arg(long = "address", value_name = "URL")]
         address: Option<String>,
     },
-    /// List profiles; the one in use has a star.
+    /// List profiles; * marks the current one.
     List,
-    /// Use a profile from now on.
+    /// Make a profile the current one.
     Use {
         /// Name of the profile.
         name: String,
     },
     /// Show a profile's address and files.
     Show {
-        /// Name of the profile; the one in use when left out.
+        /// Name of the profile. Default: the current one.
         name: Option<String>,
     },
     /// Remove a profile with its certificate and key.

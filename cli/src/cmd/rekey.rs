@@ -16,10 +16,10 @@ use crate::prompt;
 /// Which slots stay when the root key is replaced, and where their secrets come from.
 #[derive(Debug, Args)]
 pub struct KeepArgs {
-    /// Slots that no secret is given for are dropped, except hybrid ones, which need none.
+    /// Drop slots whose secret is not given (hybrid slots need none and are kept).
     #[arg(long)]
     pub drop_absent: bool,
-    /// Ask for the secrets of these slots only (numbers or labels); the holders of the others are absent.
+    /// Ask for the secrets of these slots only (numbers or labels); treat the other holders as absent.
     #[arg(long, value_name = "SLOT", value_delimiter = ',')]
     keep: Vec<String>,
     /// Read secrets from this open descriptor: one flag for each slot, in their order; a descriptor named again gives its
@@ -139,7 +139,7 @@ If a secret is in wrong hands: strongroom slot remove SLOT --compromised
 pub struct RekeyArgs {
     #[command(flatten)]
     keep: KeepArgs,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short = 'y', long)]
     yes: bool,
 }

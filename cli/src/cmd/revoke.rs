@@ -32,10 +32,10 @@ pub struct RevokeArgs {
     /// that fits only one is enough.
     #[arg(long, value_name = "SERIAL|FINGERPRINT")]
     certificate: Option<String>,
-    /// Why, for whoever looks at it later.
+    /// Reason, recorded with the change.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short = 'y', long)]
     yes: bool,
 }
@@ -83,10 +83,10 @@ impl RevokeArgs {
         }
         out.either(&done, || match named {
             Some(_) => format!(
-                "effective: the certificate opens nothing any more, 0 connections, seen after {elapsed_ms} ms"
+                "effective: the certificate is rejected, 0 connections left, checked after {elapsed_ms} ms"
             ),
             None => format!(
-                "effective: no certificate of {identity} opens anything any more, 0 connections, seen after {elapsed_ms} ms"
+                "effective: every certificate of {identity} is rejected, 0 connections left, checked after {elapsed_ms} ms"
             ),
         })
     }
@@ -130,7 +130,7 @@ fn pick<'a>(identity: &str, certificates: &'a [CertificateInfo], typed: &str) ->
     let fits = |facts: &&CertificateInfo| {
         !wanted.is_empty() && (facts.serial.starts_with(&wanted) || facts.fingerprint.starts_with(&wanted))
     };
-    let hint = format!("see which there are: strongroom identity show {identity}");
+    let hint = format!("list them: strongroom identity show {identity}");
     let mut found = certificates.iter().filter(fits);
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),

@@ -36,13 +36,13 @@ pub struct RotateArgs {
     /// Rotate every value with a policy below this folder.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["target", "deep", "full_speed"])]
     all: Option<String>,
-    /// Values get new keys too; without it only the keys of their records are sealed anew.
+    /// Give every value a new key too; otherwise only the keys of the records are re-wrapped.
     #[arg(long)]
     deep: bool,
-    /// As fast as possible, at the cost of other requests.
+    /// Run at full speed; other requests become slower.
     #[arg(long)]
     full_speed: bool,
-    /// Start it and do not wait for its end.
+    /// Start the rotation and do not wait for it to finish.
     #[arg(long)]
     no_wait: bool,
 }

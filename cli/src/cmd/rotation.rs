@@ -15,61 +15,61 @@ use crate::prompt;
 /// `strongroom rotation …`
 #[derive(Debug, Subcommand)]
 pub enum RotationCommand {
-    /// List the rotations of keys, oldest first, the authorities and certificates, when they are due and who is late, and
-    /// the values with a policy: next, overdue, stuck.
+    /// List key rotations (oldest first), authorities and certificates with their due dates, and values with a rotation
+    /// policy: next, overdue, stuck.
     List,
-    /// Say how one key of a secret is rotated.
+    /// Set the rotation policy of one key of a secret.
     Set(value::SetArgs),
-    /// Forget how one key of a secret is rotated; the secret stays.
+    /// Remove the rotation policy of one key of a secret; the secret stays.
     Forget {
         /// Path of the secret.
         path: String,
         /// Key within it.
         key: String,
     },
-    /// Show one: how far it is, its steps, and what was proved.
+    /// Show a rotation: progress, steps, and what was proved.
     Show {
-        /// Its identifier, from the list; or the path of a secret.
+        /// Rotation identifier from the list, or the path of a secret.
         id: String,
         /// Key of the secret.
         key: Option<String>,
     },
-    /// Stop one for now.
+    /// Pause a rotation.
     Pause {
-        /// Its identifier; or the path of a secret.
+        /// Rotation identifier, or the path of a secret.
         id: String,
         /// Key of the secret.
         key: Option<String>,
     },
-    /// Go on with one that is paused, or that needed somebody.
+    /// Resume a rotation that was paused or that needed an operator.
     Resume {
-        /// Its identifier; or the path of a secret.
+        /// Rotation identifier, or the path of a secret.
         id: String,
         /// Key of the secret.
         key: Option<String>,
-        /// As fast as possible, at the cost of other requests.
+        /// Run at full speed; other requests become slower.
         #[arg(long)]
         full_speed: bool,
     },
-    /// Leave one half done: the older keys stay until the next rotation.
+    /// Abort a rotation; the old keys stay until the next one.
     Abort {
-        /// Its identifier; or the path of a secret.
+        /// Rotation identifier, or the path of a secret.
         id: String,
         /// Key of the secret.
         key: Option<String>,
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(short = 'y', long)]
         yes: bool,
     },
-    /// Show when the data key is rotated by itself, or change it.
+    /// Show or set when the data key rotates automatically.
     Config {
-        /// After this time, such as 90d or 12h; 0 is never.
+        /// Rotate after this time, such as 90d or 12h; 0 means never.
         #[arg(long, value_name = "SPAN", value_parser = span)]
         interval: Option<Ttl>,
-        /// After this many records were sealed, 1000 to 1073741824.
+        /// Rotate after this many records were sealed, 1000 to 1073741824.
         #[arg(long, value_name = "N")]
         max_operations: Option<u64>,
-        /// Whether it is rotated by itself at all.
+        /// Whether the data key rotates automatically at all.
         #[arg(long, value_name = "BOOL")]
         enabled: Option<bool>,
     },

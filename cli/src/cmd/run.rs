@@ -33,31 +33,31 @@ Examples:
   strongroom run app/prod --map DATABASE_URL=DB -- ./old-program
   strongroom run app/prod --watch -- ./server          started again when a value changes")]
 pub struct RunArgs {
-    /// Secrets to fetch; keys of a later one win.
+    /// Secrets to fetch; keys of later ones override earlier ones.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,
-    /// Give only these keys; each must be there.
+    /// Pass only these keys; each must exist.
     #[arg(long, value_delimiter = ',', value_name = "KEY,…")]
     only: Vec<String>,
-    /// Give a key under another name, for example DATABASE_URL=DB; repeat for several.
+    /// Pass a key under another name, for example DATABASE_URL=DB; repeat for several.
     #[arg(long, value_name = "KEY=NAME")]
     map: Vec<String>,
-    /// Put this before every name.
+    /// Prefix for every name.
     #[arg(long, value_name = "TEXT", default_value = "")]
     prefix: String,
-    /// Names for which the current environment wins over the vault.
+    /// Names for which the current environment overrides the vault.
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     keep: Vec<String>,
-    /// Start from an empty environment (but for PATH, HOME, USER, LOGNAME, TERM, LANG, TZ).
+    /// Start from an empty environment (except PATH, HOME, USER, LOGNAME, TERM, LANG, TZ).
     #[arg(long)]
     pristine: bool,
     /// Allow a name that changes how programs load code, such as NODE_OPTIONS; repeat for several.
     #[arg(long, value_name = "NAME")]
     allow: Vec<String>,
-    /// Stay beside the program, and restart or signal it when a value that it uses changes.
+    /// Supervise the program, and restart or signal it when one of its values changes.
     #[arg(long)]
     watch: bool,
-    /// What a change does: restart, signal (HUP), or signal=NAME.
+    /// What to do when a value changes: restart, signal (HUP), or signal=NAME.
     #[arg(long, requires = "watch", value_name = "ACTION", default_value = "restart", value_parser = on_change)]
     on_change: OnChange,
     /// Time from SIGTERM to SIGKILL when the program is restarted.

@@ -21,17 +21,17 @@ use crate::prompt;
   strongroom set app/prod TLS_KEY --from-file key.pem
   strongroom set app/prod SESSION_SECRET --generate 48  a random value that nobody sees")]
 pub struct SetArgs {
-    /// Path of the secret, for example app/prod; created if it is not there.
+    /// Path of the secret, for example app/prod; created if it does not exist.
     path: String,
     /// Key to set.
     key: String,
-    /// Write - here to take the value from standard input, byte for byte.
+    /// Write - to read the value from standard input, byte for byte.
     #[arg(value_name = "-", group = "source", value_parser = ["-"])]
     standard_input: Option<String>,
-    /// Take the value from this file, byte for byte.
+    /// Read the value from this file, byte for byte.
     #[arg(long, value_name = "FILE", group = "source")]
     from_file: Option<PathBuf>,
-    /// Make a random value of this many characters; it is not printed.
+    /// Generate a random value of this many characters; it is not printed.
     #[arg(long, value_name = "LENGTH", group = "source", num_args = 0..=1, default_missing_value = "32",
           value_parser = clap::value_parser!(u16).range(8..=4096))]
     generate: Option<u16>,

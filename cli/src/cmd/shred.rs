@@ -27,10 +27,10 @@ pub struct ShredArgs {
     /// Only destroy it; the data key stays.
     #[arg(long)]
     destroy: bool,
-    /// As fast as possible, at the cost of other requests.
+    /// Run at full speed; other requests become slower.
     #[arg(long)]
     full_speed: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short = 'y', long)]
     yes: bool,
 }
@@ -42,7 +42,7 @@ impl ShredArgs {
         let kv = session.kv();
         let path = &secret_path(&self.path, &session.mount)?;
         let metadata = kv.metadata(path)?.ok_or_else(|| {
-            Failure::new(Code::NotFound, format!("there is no secret {path}"), "see what there is: strongroom list")
+            Failure::new(Code::NotFound, format!("there is no secret {path}"), "list what exists: strongroom list")
         })?;
         let versions = metadata.versions.len();
         let and =

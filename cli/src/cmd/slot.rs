@@ -200,7 +200,7 @@ pub struct RemoveArgs {
     /// Without --compromised: the slot that the secret is for.
     #[arg(long = "slot", value_name = "SLOT", conflicts_with = "compromised")]
     stays: Option<String>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short = 'y', long)]
     yes: bool,
 }

@@ -174,7 +174,7 @@ fn refused(error: ClientError) -> Failure {
 /// `strongroom seal`
 #[derive(Debug, Args)]
 pub struct SealArgs {
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short = 'y', long)]
     yes: bool,
 }

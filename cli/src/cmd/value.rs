@@ -171,7 +171,7 @@ pub fn report(value: &ValueInfo) -> String {
         text.push_str(
             match &value.target {
                 Some(target) => format!("; then {target} is told to end it"),
-                None => "; whoever accepts it has to be told by you".to_owned(),
+                None => "; tell the systems that accept it yourself".to_owned(),
             }
             .as_str(),
         );

@@ -63,7 +63,7 @@ pub fn supervise<C: Changes + Send + 'static>(
     let broken = |error: std::io::Error| Failure::new(Code::Exec(125), format!("starting to watch: {error}"), "");
     if ignores_sigchld() {
         let message = "SIGCHLD is ignored here, so the end of the program could not be seen";
-        return Err(Failure::new(Code::Exec(125), message, "have whoever starts strongroom take that back"));
+        return Err(Failure::new(Code::Exec(125), message, "start strongroom with SIGCHLD set to its default"));
     }
     // This process holds a key and secrets for as long as the program runs: no core dumps, no debugger of the same user.
     process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| broken(error.into()))?;
@@ -165,7 +165,7 @@ impl Run {
                 self.send(signal);
             }
             Action::Stop => {
-                eprintln!("strongroom: values changed; the program is started again");
+                eprintln!("strongroom: values changed; restarting the program");
                 self.send(Signal::TERM);
                 self.send(Signal::CONT); // a stopped program cannot end
             }

@@ -130,14 +130,17 @@ impl<C: Changes, R: FnMut() -> u8, S: FnMut(&str)> Watcher<C, R, S> {
 
     fn readable(&mut self, not_heard: Option<Failure>) {
         if self.told.take().is_some() {
-            (self.say)("the values can be read again");
+            (self.say)("the vault answers again");
         }
         match not_heard {
             None => self.backoff.reset(),
             Some(failure) if !is_away(&failure) && !self.told_of_polling => {
                 self.told_of_polling = true;
                 let seconds = PAUSES.1.as_secs();
-                (self.say)(&format!("no word of changes ({}); looking every {seconds} seconds", failure.message));
+                (self.say)(&format!(
+                    "change notifications failed ({}); checking every {seconds} seconds instead",
+                    failure.message
+                ));
             }
             Some(_) => {}
         }

@@ -83,7 +83,7 @@ fn a_vault_that_is_away_is_asked_again_later_and_later_and_mentioned_once() {
         vec![Err(refused()), Err(refused()), Err(sealed()), Ok("two"), Ok("two"), Ok("three")],
     );
     assert_eq!(seen.found, [false, false, false, true, false, true], "what changed meanwhile counts");
-    assert_eq!(seen.said, ["connection refused; the program keeps the values it has", "the values can be read again"]);
+    assert_eq!(seen.said, ["connection refused; the program keeps the values it has", "the vault answers again"]);
     assert_eq!(seen.slept.iter().map(Duration::as_millis).collect::<Vec<_>>(), [500, 1_000, 2_000, 4_000, 500]);
     assert_eq!(seen.script.borrow().reconnects, 5);
 }
@@ -107,7 +107,7 @@ fn values_that_may_not_be_read_are_mentioned_once_and_looked_for() {
     let expected = [
         format!("permission denied{keeps}"),
         format!("there is no secret app{keeps}"),
-        "the values can be read again".to_owned(),
+        "the vault answers again".to_owned(),
     ];
     assert_eq!(seen.said, expected);
     assert_eq!(seen.script.borrow().reads, 4, "once all is well it is looked at hints only");
