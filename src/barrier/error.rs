@@ -84,6 +84,9 @@ pub enum BarrierError {
     /// A vault is to be created where one is already.
     #[error("the store is not empty")]
     NotEmpty,
+    /// Nobody waits for the answer any more, so it was not looked for.
+    #[error("nobody waits for the answer any more")]
+    Abandoned,
     /// The store could not be read.
     #[error("reading the store")]
     Store(#[source] StoreError),

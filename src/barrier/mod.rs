@@ -16,6 +16,7 @@ mod read;
 mod rewrap;
 mod ring;
 mod state;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod tx;
@@ -39,6 +40,7 @@ pub use names::{MAX_PATH_BYTES, MAX_SEGMENTS, MountId};
 pub use node::{MAX_VERSIONS, Node, SecretMeta, VersionMeta};
 pub use rewrap::{Depth, Drained, Resealed, Stale, Walk};
 pub use ring::{HeaderChange, HeaderCheck, KeyringEdit};
+pub use tally::Tally;
 pub use tx::{Point, Tx};
 pub use view::{Child, EntryValue, View};
 

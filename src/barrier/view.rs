@@ -1,6 +1,7 @@
 //! Reading one mount, either as published or with the changes of a group on top.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use crate::crypto::derive::label;
 use crate::crypto::{CryptoError, SecretBytes};
@@ -8,7 +9,10 @@ use crate::crypto::{CryptoError, SecretBytes};
 use super::names::{Id, MAX_PATH_BYTES, MountId, StoreKey, bound, parent_of, segments};
 use super::node::{Node, decode_entry, decode_value};
 use super::overlay::{Change, Overlay};
-use super::{Barrier, BarrierError};
+use super::{Barrier, BarrierError, Tally};
+
+/// Keys that are taken from the index under one lock.
+const AT_ONCE: usize = 512;
 
 /// A look at one mount. Paths are relative to it, without slashes at the ends; `""` is its root folder.
 #[derive(Clone, Copy)]
@@ -17,6 +21,7 @@ pub struct View<'a> {
     overlay: Option<&'a Overlay>,
     mount: MountId,
     root: Id,
+    tally: Option<&'a Tally>,
 }
 
 /// One line of a listing.
@@ -40,7 +45,13 @@ pub struct EntryValue {
 
 impl<'a> View<'a> {
     pub(super) fn new(barrier: &'a Barrier, overlay: Option<&'a Overlay>, mount: MountId) -> Self {
-        Self { barrier, overlay, mount, root: barrier.names.root(&mount) }
+        Self { barrier, overlay, mount, root: barrier.names.root(&mount), tally: None }
+    }
+
+    /// The same, with what is opened for listings counted, and stopped when nobody waits for it any more.
+    #[must_use]
+    pub fn counted(self, tally: &'a Tally) -> Self {
+        Self { tally: Some(tally), ..self }
     }
 
     /// The node at `path`, if there is one; a path that the format does not take names nothing.
@@ -119,16 +130,33 @@ impl<'a> View<'a> {
         let Some(id) = self.folder_id(folder) else { return Ok(Vec::new()) };
         let (first, last) = StoreKey::nodes_of(&id);
         let mut children = Vec::new();
-        for key in self.keys(first, last) {
+        self.each_key(first, last, |key| {
             // A node can go away between the look at the index and now.
-            let Some((name, node)) = self.named_node(&key, folder)? else { continue };
+            let Some((name, node)) = self.named_node(&key, folder)? else { return Ok(()) };
             if self.barrier.names.child(&id, &name) != key.last_id() {
                 return Err(self.barrier.degrade("a node has another name than its place says"));
             }
             children.push(Child { name, has_secret: node.meta.is_some(), is_folder: node.child_count > 0 });
-        }
+            Ok::<(), BarrierError>(())
+        })?;
         children.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(children)
+    }
+
+    /// Whether more than `few` children are directly in `folder`, by the index.
+    #[must_use]
+    pub fn has_more_children(&self, folder: &str, few: usize) -> bool {
+        self.folder_id(folder).is_some_and(|id| self.has_more(StoreKey::nodes_of(&id), few))
+    }
+
+    /// Whether there are more than `few` entries, by the index.
+    #[must_use]
+    pub fn has_more_entries(&self, few: usize) -> bool {
+        self.has_more(StoreKey::entries_of(&self.root), few)
+    }
+
+    fn has_more(&self, (first, last): (StoreKey, StoreKey), few: usize) -> bool {
+        self.barrier.published.read().index.range(first..=last).nth(few).is_some()
     }
 
     /// The entry `key`.
@@ -169,14 +197,13 @@ impl<'a> View<'a> {
         mut look: impl FnMut(&str, EntryValue) -> Result<(), E>,
     ) -> Result<(), E> {
         let (first, last) = StoreKey::entries_of(&self.root);
-        for key in self.keys(first, last) {
-            let Some((name, entry)) = self.named_entry(&key)? else { continue };
+        self.each_key(first, last, |key| {
+            let Some((name, entry)) = self.named_entry(&key)? else { return Ok(()) };
             if self.entry_key(&name) != key {
                 return Err(self.barrier.degrade("an entry has another name than its place says").into());
             }
-            look(&name, entry)?;
-        }
-        Ok(())
+            look(&name, entry)
+        })
     }
 
     /// The keys of the entries that the group of this view has written so far, sorted: what readers do not know yet. Those
@@ -218,6 +245,33 @@ impl<'a> View<'a> {
 
     fn folder_id(&self, folder: &str) -> Option<Id> {
         if folder.is_empty() { Some(self.root) } else { self.locate(folder).map(|(key, _)| key.last_id()) }
+    }
+
+    /// Shows the keys of a range. Those that are published are taken from the index in small batches, so that nobody waits
+    /// for a long listing: of a group that is published meanwhile some keys may be seen and others not.
+    fn each_key<E: From<BarrierError>>(
+        &self,
+        first: StoreKey,
+        last: StoreKey,
+        mut look: impl FnMut(StoreKey) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut look = |key| {
+            self.tally.map_or(Ok(()), |tally| tally.look_at(1))?;
+            look(key)
+        };
+        if self.overlay.is_some() {
+            return self.keys(first, last).into_iter().try_for_each(look);
+        }
+        let mut from = Bound::Included(first);
+        loop {
+            let batch: Vec<StoreKey> = {
+                let published = self.barrier.published.read();
+                published.index.range((from, Bound::Included(last))).take(AT_ONCE).map(|(key, _)| *key).collect()
+            };
+            let Some(end) = batch.last().copied() else { return Ok(()) };
+            batch.into_iter().try_for_each(&mut look)?;
+            from = Bound::Excluded(end);
+        }
     }
 
     fn keys(&self, first: StoreKey, last: StoreKey) -> BTreeSet<StoreKey> {

@@ -160,6 +160,20 @@ impl<'a> Kv<'a> {
         Ok(found.map(|found| found.keys).unwrap_or_default())
     }
 
+    /// A page of [`Kv::list`]: at most `limit` names (0: all) after `after`, which need not be there (empty: from the start).
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an `after` that no name can be.
+    pub fn list_page(&self, folder: &Path, after: &str, limit: u64) -> Result<Vec<String>, ClientError> {
+        let mut target = format!("{}?limit={limit}", self.target("metadata", &folder.to_folder()));
+        if !after.is_empty() {
+            let after = Path::parse(after).map_err(|_| ClientError::Settings("no name can be before the page"))?;
+            target.push_str(&format!("&after={after}"));
+        }
+        let found: Option<Keys> = self.client.find("LIST", &target, None)?;
+        Ok(found.map(|found| found.keys).unwrap_or_default())
+    }
+
     /// What is known about a secret and its versions.
     ///
     /// # Errors

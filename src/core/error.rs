@@ -148,6 +148,7 @@ impl VaultError {
             BarrierError::Degraded => Self::Unavailable("writes are stopped after an integrity error, reads go on"),
             BarrierError::Fatal(_) => Self::Unavailable("the state on disk is unknown: the vault is restarting"),
             BarrierError::Store(_) | BarrierError::Sidecar(_) => Self::Unavailable("the storage is not available"),
+            BarrierError::Abandoned => Self::Unavailable("nobody waits for the answer any more"),
             BarrierError::NotEmpty => Self::BadRequest("the store is not empty".to_owned()),
             BarrierError::Versions(_) | BarrierError::Crypto(_) => Self::Internal,
             // Everything else says that stored bytes are not the ones that were written; the operator's log and
@@ -159,7 +160,9 @@ impl VaultError {
 
 impl From<BarrierError> for VaultError {
     fn from(error: BarrierError) -> Self {
-        tracing::error!(%error, "barrier");
+        if !matches!(error, BarrierError::Abandoned) {
+            tracing::error!(%error, "barrier");
+        }
         Self::from_barrier(&error)
     }
 }

@@ -53,6 +53,7 @@ pub use vault::Vault;
 use lifecycle::gate::Gate;
 use lifecycle::shares::Shares;
 use lifecycle::{status, unseal};
+use live::places::Places;
 
 impl Vault {
     /// A sealed vault. Touches nothing.
@@ -69,6 +70,7 @@ impl Vault {
             shares: Mutex::new(Shares::default()),
             gate: Mutex::new(Gate::default()),
             dead: AtomicBool::new(false),
+            places: Places::default(),
             me: Weak::clone(me),
         })
     }

@@ -7,6 +7,7 @@ use crate::api::path::Path;
 use crate::api::secret::SecretText;
 
 use super::error::VaultError;
+use crate::engine::Page;
 
 pub use crate::engine::{Body, Operation, Reply, ReplyStatus};
 
@@ -48,11 +49,12 @@ pub(super) fn data<T: Serialize>(value: &T) -> Result<Reply, VaultError> {
     Ok(Reply::data(Zeroizing::new(bytes)))
 }
 
-/// A listing.
-pub(super) fn keys_of(keys: &[String]) -> Result<Reply, VaultError> {
+/// A listing of names, which are sorted, or the page of it that `asked` wants.
+pub(super) fn keys_of(asked: &Body, keys: &[String]) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Keys<'a> {
         keys: &'a [String],
     }
+    let keys = Page::of(asked)?.cut(keys);
     Ok(Reply { lists_keys: true, ..data(&Keys { keys })? })
 }

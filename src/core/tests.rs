@@ -14,6 +14,7 @@ mod identities;
 mod lifecycle;
 mod limits;
 mod listening;
+mod listings;
 mod lists;
 mod many;
 mod outsiders;

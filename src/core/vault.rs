@@ -18,6 +18,7 @@ use super::lifecycle::gate::Gate;
 use super::lifecycle::shares::Shares;
 use super::live::feed::Feed;
 use super::live::lists::Revocations;
+use super::live::places::Places;
 use super::live::sessions::Sessions;
 use super::live::sightings::Sightings;
 use super::ports::{Ports, Settings};
@@ -48,12 +49,16 @@ pub struct Vault {
     pub(super) gate: Mutex<Gate>,
     /// A sync failed: this process must not write again, only end.
     pub(super) dead: AtomicBool,
+    /// For work that grows with what is stored.
+    pub(super) places: Places,
     /// For the committer thread, which seals the vault when the disk can no longer be trusted.
     pub(super) me: Weak<Vault>,
 }
 
 /// What exists only while unsealed.
 pub(super) struct Live {
+    /// Set when the vault closes: nobody starts work that takes long, or goes on with it.
+    pub(super) closing: Arc<AtomicBool>,
     pub(super) barrier: Arc<Barrier>,
     pub(super) audit: Arc<Broker>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
@@ -94,7 +99,9 @@ impl Vault {
     /// Takes the vault out of service for good, without waiting, and tells the daemon. Once.
     pub(super) fn fatal(&self, why: &'static str) {
         if !self.dead.swap(true, Ordering::SeqCst) {
-            self.live.store(None);
+            if let Some(live) = self.live.swap(None) {
+                live.closing.store(true, Ordering::SeqCst);
+            }
             self.feed.close();
             (self.ports.on_fatal)(why);
         }

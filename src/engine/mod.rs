@@ -6,12 +6,18 @@
 //! named by the path exists ([`Engine::exists`], which separates create from update), and to run it.
 
 pub mod kv;
+mod page;
 
 use zeroize::Zeroizing;
 
 use crate::api::json::{self, JsonError, Limits};
 use crate::api::path::Path;
 use crate::barrier::{BarrierError, MountId, Tx, View};
+
+pub use page::Page;
+
+/// So many records are looked at on the thread that took the request. What may look at more goes to threads of its own.
+pub const FEW: usize = 256;
 
 /// Code behind a mount. Every method is a function of its arguments: no clock, no randomness, no memory between calls.
 pub trait Engine: Send + Sync {
@@ -44,6 +50,12 @@ pub trait Engine: Send + Sync {
     fn destroys(&self, view: &View<'_>, request: &Request) -> Result<bool, EngineError> {
         let _ = (view, request);
         Ok(false)
+    }
+
+    /// Whether a request whose plan does not mutate may look at more than [`FEW`] records; told from the index.
+    fn is_long(&self, view: &View<'_>, request: &Request) -> bool {
+        let _ = (view, request);
+        false
     }
 
     /// Runs a request whose plan does not mutate.

@@ -9,7 +9,7 @@ mod bucket;
 mod quota;
 mod table;
 
-pub use accounts::{Accounts, Bill, Counts, MAX_ACCOUNTS, Over, Totals, Who};
+pub use accounts::{Accounts, Bill, Counts, MAX_ACCOUNTS, Over, RECORDS_OF_A_LIST, Totals, Who};
 pub use bucket::{Bucket, Rate};
 pub use quota::{Defaults, Identities, MAX_QUOTAS, Paths, Per, Quota, QuotaError, milli, milli_text};
 pub use table::{Rule, Table};

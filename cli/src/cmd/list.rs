@@ -17,8 +17,14 @@ pub struct ListArgs {
     #[arg(default_value = "")]
     folder: String,
     /// List subfolders too.
-    #[arg(short = 'r', long)]
+    #[arg(short = 'r', long, conflicts_with_all = ["after", "limit"])]
     recursive: bool,
+    /// List only names that sort after this one. It need not exist.
+    #[arg(long, value_name = "NAME")]
+    after: Option<String>,
+    /// List at most this many names.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
 }
 
 impl ListArgs {
@@ -27,8 +33,15 @@ impl ListArgs {
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let folder = folder_path(&self.folder, &session.mount)?.to_folder();
         let mut found = Vec::new();
-        self.collect(session, &folder, "", &mut found)?;
-        if found.is_empty() {
+        let page = self.after.is_some() || self.limit.is_some();
+        if page {
+            let after = self.after.as_deref().unwrap_or_default();
+            found = session.kv().list_page(&folder, after, self.limit.unwrap_or_default())?;
+        } else {
+            self.collect(session, &folder, "", &mut found)?;
+        }
+        // The page after the last one is empty, and that is no fault.
+        if found.is_empty() && self.after.is_none() {
             let hint = "folders you may not list look the same";
             return Err(Failure::new(
                 Code::NotFound,

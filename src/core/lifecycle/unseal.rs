@@ -165,7 +165,18 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         keeper.raise_cost(&vault.ports, &vault.settings, secret)?;
     }
     let (accounts, revocations) = (Accounts::default(), Revocations::default());
-    Ok(Live { barrier, audit, snapshot, sightings, revocations, accounts, committer, keeper, rotator })
+    Ok(Live {
+        closing: Arc::default(),
+        barrier,
+        audit,
+        snapshot,
+        sightings,
+        revocations,
+        accounts,
+        committer,
+        keeper,
+        rotator,
+    })
 }
 
 /// What the start found and what was tried while sealed, for the audit log and for the daemon's own.
@@ -257,6 +268,7 @@ fn open_audit(vault: &Vault, barrier: &Barrier, now_ms: u64) -> Result<Broker, V
 pub(in crate::core) fn close(vault: &Vault, by: Option<&SpiffeId>) {
     let _gate = vault.gate.lock();
     let Some(live) = vault.live.swap(None) else { return };
+    live.closing.store(true, Ordering::SeqCst);
     vault.feed.close();
     // These first: they may be waiting for a commit.
     live.rotator.stop();

@@ -3,7 +3,7 @@
 //! A cursor is the history and the generation that a client has seen. What lies before the oldest change in memory is
 //! answered with "look at everything again", never with silence.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -89,9 +89,9 @@ impl Feed {
             return Missed::TooMuch;
         }
         // Ascending by generation: only the end is looked at.
-        let later: Vec<&str> =
-            recent.changes.iter().rev().take_while(|(at, _)| *at > generation).map(|(_, path)| path.as_str()).collect();
-        let names: Vec<String> = names.iter().filter(|name| later.contains(&name.as_str())).cloned().collect();
+        let later = recent.changes.iter().rev().take_while(|(at, _)| *at > generation);
+        let later: HashSet<&str> = later.map(|(_, path)| path.as_str()).collect();
+        let names: Vec<String> = names.iter().filter(|name| later.contains(name.as_str())).cloned().collect();
         if names.is_empty() { Missed::Nothing } else { Missed::Names(names) }
     }
 

@@ -2,6 +2,7 @@
 
 pub(super) mod feed;
 pub(super) mod lists;
+pub(super) mod places;
 pub(super) mod poll;
 pub(super) mod sessions;
 pub(super) mod sightings;

@@ -70,10 +70,16 @@ impl Sessions {
         self.open.lock().sessions.len()
     }
 
-    /// Open connections with the certificate of this fingerprint.
+    /// Open connections of the identity with this path, by the fingerprint of their certificate.
     #[must_use]
-    pub fn count_with(&self, fingerprint: &[u8; 32]) -> usize {
-        self.open.lock().sessions.values().filter(|entry| entry.caller.fingerprint == *fingerprint).count()
+    pub fn by_certificate(&self, path: &str) -> HashMap<[u8; 32], usize> {
+        let mut counts = HashMap::new();
+        let open = self.open.lock();
+        for caller in open.sessions.values().map(|entry| &entry.caller).filter(|caller| caller.identity.path() == path)
+        {
+            *counts.entry(caller.fingerprint).or_default() += 1;
+        }
+        counts
     }
 
     /// Open connections of the identity with this path.

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::api::path::Path;
-use crate::barrier::Tx;
+use crate::barrier::{Tally, Tx};
 use crate::crypto::random::Random;
 use crate::engine;
 use crate::limits::Bill;
 
 use super::audited::Facts;
 use super::route::{Change, Effect, Inquiry, Route, Run};
-use super::waiting;
+use super::{long, waiting};
 use crate::core::commit::committer::{Done, Job, Work};
 use crate::core::decide::approvals::{self, Gate};
 use crate::core::decide::canonical;
@@ -49,18 +49,21 @@ pub(in crate::core) async fn handle(vault: &Vault, caller: &Caller, request: Req
         // A dropped answer means that the committer stopped before it took the job: nothing was done.
         Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
         Step::Polling(facts, poll) => waiting::wait(vault, facts, poll).await?,
+        Step::Long(facts, target) => long::run(vault, facts, target, bill.take()).await?,
         Step::Guarded(permit, facts, route) => {
             permit.await.unwrap_or(Err(VaultError::Sealed))?;
             match permitted(vault, facts, route)? {
                 Step::Answered(reply) => reply,
                 Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
-                Step::Polling(..) | Step::Guarded(..) | Step::Spending(..) => return Err(VaultError::Internal),
+                Step::Polling(..) | Step::Long(..) | Step::Guarded(..) | Step::Spending(..) => {
+                    return Err(VaultError::Internal);
+                }
             }
         }
         Step::Spending(..) => return Err(VaultError::Internal),
     };
     reply.warnings.extend(remark.map(str::to_owned));
-    limits::settle(bill, &reply);
+    limits::settle(bill, Some(&reply));
     Ok(reply)
 }
 
@@ -69,6 +72,8 @@ enum Step {
     Waiting(oneshot::Receiver<Result<Reply, VaultError>>),
     /// Until something changes; decided already, and decided again when it wakes.
     Polling(Arc<Facts>, Poll),
+    /// When it is its turn; decided already, and decided again then.
+    Long(Arc<Facts>, Target),
     /// Until a use of the token is taken away for good; then the request is looked at again.
     Spending(oneshot::Receiver<Result<Reply, VaultError>>, Box<Request>),
     /// Until the approval of the request is used up; then it is done.
@@ -141,7 +146,7 @@ fn enter(
         _ => None,
     };
     if let Target::Sys(Route { run: Run::Order(order), .. }) = &target {
-        let order = order(&inquiry(vault, &live, &snapshot, &subject, &facts, &target));
+        let order = order(&inquiry(vault, &live, &snapshot, &subject, &facts, &target, &Tally::default()));
         if guarded.is_none() || order.is_err() {
             return keep(vault, &live, Arc::new(facts), order).map(Step::Waiting);
         }
@@ -152,7 +157,7 @@ fn enter(
         return Ok(Step::Guarded(permit, facts, route));
     }
     if let Target::Sys(Route { run: Run::Poll(parse), .. }) = &target {
-        return match parse(&inquiry(vault, &live, &snapshot, &subject, &facts, &target)) {
+        return match parse(&inquiry(vault, &live, &snapshot, &subject, &facts, &target, &Tally::default())) {
             Ok(poll) => Ok(Step::Polling(Arc::new(facts), poll)),
             Err(error) => {
                 let refused = Err(error);
@@ -164,7 +169,14 @@ fn enter(
     if target.mutates() {
         return submit(vault, &live, Arc::new(facts), target).map(Step::Waiting); // (same order there)
     }
-    let (result, effect) = run(vault, &live, &snapshot, &subject, &facts, &target); // run
+    if long::is_long(&live, &facts, &target) {
+        return Ok(Step::Long(Arc::new(facts), target)); // (same order there)
+    }
+    let tally = Tally::new(&live.closing);
+    let (result, effect) = run(vault, &live, &snapshot, &subject, &facts, &target, &tally); // run
+    if let Some(bill) = bill {
+        bill.looked_at(tally.looked_at());
+    }
     audit(vault, &live, &facts, &result)?; // audit both
     let reply = result?;
     if effect == Effect::Seal {
@@ -226,7 +238,8 @@ fn permitted(vault: &Vault, facts: Arc<Facts>, route: &'static Route) -> Result<
     let (operation, path, body) = (facts.inner.operation, &facts.full, &facts.inner.body);
     let question = Question { subject: &subject, operation, path, body, wrap_ttl: None };
     let result = question.settle(&target, None).and_then(|()| {
-        let inquiry = inquiry(vault, &live, &snapshot, &subject, &facts, &target);
+        let tally = Tally::new(&live.closing);
+        let inquiry = inquiry(vault, &live, &snapshot, &subject, &facts, &target, &tally);
         match &route.run {
             Run::Order(order) => order(&inquiry).map(Ok),
             Run::Read(read, _) => read(&inquiry).map(Err),
@@ -282,7 +295,12 @@ fn relative(target: &Target, path: &Path) -> Path {
 }
 
 /// One line with request and outcome; when it is not taken, the outcome must not leave.
-fn audit(vault: &Vault, live: &Live, facts: &Facts, result: &Result<Reply, VaultError>) -> Result<(), VaultError> {
+pub(super) fn audit(
+    vault: &Vault,
+    live: &Live,
+    facts: &Facts,
+    result: &Result<Reply, VaultError>,
+) -> Result<(), VaultError> {
     facts.exchange(&live.audit, live.barrier.mark().2, result).map_err(|error| vault.audit_failed(&error))
 }
 
@@ -298,22 +316,23 @@ pub(in crate::core) fn answered(
 }
 
 /// Runs what does not mutate, on the published state.
-fn run(
+pub(super) fn run(
     vault: &Vault,
     live: &Live,
     snapshot: &Snapshot,
     subject: &Subject,
     facts: &Facts,
     target: &Target,
+    tally: &Tally,
 ) -> (Result<Reply, VaultError>, Effect) {
     match target {
         Target::Mount { mount, .. } => {
-            let view = live.barrier.view(mount.id);
+            let view = live.barrier.view(mount.id).counted(tally);
             (mount.engine.read(&view, &facts.inner, facts.time_ms).map_err(VaultError::from), Effect::None)
         }
         Target::Sys(route) => {
             let Run::Read(read, effect) = &route.run else { return (Err(VaultError::Internal), Effect::None) };
-            (read(&inquiry(vault, live, snapshot, subject, facts, target)), *effect)
+            (read(&inquiry(vault, live, snapshot, subject, facts, target, tally)), *effect)
         }
         Target::Nowhere(_) => (Err(VaultError::Internal), Effect::None),
     }
@@ -326,6 +345,7 @@ fn inquiry<'a>(
     subject: &'a Subject,
     facts: &'a Facts,
     target: &Target,
+    tally: &'a Tally,
 ) -> Inquiry<'a> {
     let tail = match target {
         Target::Sys(route) => route.tail(&facts.full),
@@ -342,6 +362,7 @@ fn inquiry<'a>(
         sessions: &vault.sessions,
         settings: &vault.settings,
         live,
+        tally,
         tables: &TABLES,
         now_ms,
     }

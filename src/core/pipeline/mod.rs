@@ -2,5 +2,6 @@
 
 pub(super) mod audited;
 pub(super) mod handle;
+mod long;
 pub(super) mod route;
 pub(super) mod waiting;

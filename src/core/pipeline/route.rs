@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::path::Path;
-use crate::barrier::Tx;
+use crate::barrier::{MountId, Tally, Tx, View};
 use crate::core::commit::committer::Done;
 use crate::core::decide::subject::Subject;
 use crate::core::error::VaultError;
@@ -51,6 +51,9 @@ pub(in crate::core) struct Route {
     pub secret_body: bool,
     /// Its last segment is a name that is kept in lower case, so it is decided on in lower case, too.
     pub lower: bool,
+    /// All records of these built-in mounts are looked at, or their forms in memory: with many of them it runs apart from
+    /// the threads that serve connections.
+    pub grows_with: &'static [MountId],
     /// What it runs.
     pub run: Run,
 }
@@ -105,9 +108,26 @@ pub(in crate::core) struct Inquiry<'a> {
     pub sessions: &'a Sessions,
     pub settings: &'a Settings,
     pub live: &'a Live,
+    /// Counts what is looked at.
+    pub tally: &'a Tally,
     /// Every route, for questions about paths.
     pub tables: &'static Tables,
     pub now_ms: u64,
+}
+
+impl<'a> Inquiry<'a> {
+    /// The published records of a mount. What is opened for a listing is counted.
+    pub(in crate::core) fn view(&self, mount: MountId) -> View<'a> {
+        self.live.barrier.view(mount).counted(self.tally)
+    }
+
+    /// Counts things in memory that are about to be looked at, and stops when nobody waits for the answer any more.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] then.
+    pub(in crate::core) fn looks_at(&self, things: usize) -> Result<(), VaultError> {
+        Ok(self.tally.look_at(u64::try_from(things).unwrap_or(u64::MAX))?)
+    }
 }
 
 /// What a changing handler gets.
@@ -158,7 +178,7 @@ pub(in crate::core) const fn delete(
 impl Route {
     /// A row that policies decide on, with nothing special about it.
     pub(in crate::core) const fn new(operation: Operation, pattern: &'static str, run: Run) -> Self {
-        Self { operation, pattern, guard: Policy, sudo: false, secret_body: false, lower: false, run }
+        Self { operation, pattern, guard: Policy, sudo: false, secret_body: false, lower: false, grows_with: &[], run }
     }
 
     pub(in crate::core) const fn open(mut self) -> Self {
@@ -178,6 +198,11 @@ impl Route {
 
     pub(in crate::core) const fn secret(mut self) -> Self {
         self.secret_body = true;
+        self
+    }
+
+    pub(in crate::core) const fn over(mut self, mounts: &'static [MountId]) -> Self {
+        self.grows_with = mounts;
         self
     }
 

@@ -193,10 +193,10 @@ fn leads_out(path: &str) -> bool {
     path == "sys/seal" || path.starts_with("sys/quotas/")
 }
 
-/// Charges the size of an answer.
-pub(in crate::core) fn settle(bill: Option<Bill>, reply: &Reply) {
+/// Charges the size of an answer, if there is one, and what was looked at for it.
+pub(in crate::core) fn settle(bill: Option<Bill>, reply: Option<&Reply>) {
     if let Some(bill) = bill {
-        let bytes = reply.data.as_ref().map_or(0, |data| data.len());
+        let bytes = reply.and_then(|reply| reply.data.as_ref()).map_or(0, |data| data.len());
         bill.settle(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 }

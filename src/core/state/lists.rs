@@ -86,6 +86,11 @@ impl Lists {
         Ok(())
     }
 
+    /// The names of all lists, sorted; also of those that cannot be read.
+    pub(in crate::core) fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
     /// Whether there is none, so that nothing has to be looked up.
     pub(in crate::core) fn is_empty(&self) -> bool {
         self.0.is_empty()

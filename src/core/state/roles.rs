@@ -87,9 +87,9 @@ impl PartialEq for Outside {
 
 impl Eq for Outside {}
 
-/// All roles, by name.
+/// All roles, by name; and the names of all, those included that cannot be read.
 #[derive(Debug, Default)]
-pub(in crate::core) struct Roles(BTreeMap<String, Role>);
+pub(in crate::core) struct Roles(BTreeMap<String, Role>, BTreeSet<String>);
 
 impl Roles {
     /// Reads them all. One that this program cannot read admits nobody, and can be written anew or deleted.
@@ -97,9 +97,10 @@ impl Roles {
     /// # Errors
     /// Those of the barrier.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
-        let mut all = BTreeMap::new();
+        let (mut all, mut names) = (BTreeMap::new(), BTreeSet::new());
         for name in view.entries()?.into_iter().filter(|key| lists::is_role(key)) {
             let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
+            names.insert(name.clone());
             match RoleRecord::decode(entry.value.reveal()).and_then(|record| Role::load(&name, record)) {
                 Ok(role) => {
                     all.insert(name, role);
@@ -107,7 +108,12 @@ impl Roles {
                 Err(error) => tracing::error!(role = name, %error, "a stored role cannot be read; it admits nobody"),
             }
         }
-        Ok(Self(all))
+        Ok(Self(all, names))
+    }
+
+    /// The names of all, sorted; also of those that cannot be read.
+    pub(in crate::core) fn names(&self) -> Vec<String> {
+        self.1.iter().cloned().collect()
     }
 
     /// One by its name.

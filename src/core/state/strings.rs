@@ -88,6 +88,13 @@ impl Strings {
         self.0.read().known.len()
     }
 
+    /// Ids of all strings, sorted.
+    pub(in crate::core) fn ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self.0.read().known.keys().cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Ids of the strings of the identity with this path.
     pub(in crate::core) fn of(&self, identity: &str) -> Vec<String> {
         self.0.read().by_identity.get(identity).into_iter().flatten().cloned().collect()

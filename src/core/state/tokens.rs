@@ -156,6 +156,11 @@ impl Tokens {
         now_ms < record.expires_ms && record.uses_left != Some(0) && self.0.read().ancestors(record, now_ms).is_some()
     }
 
+    /// How many tokens are on record.
+    pub(in crate::core) fn len(&self) -> usize {
+        self.0.read().records.len()
+    }
+
     /// Accessors of all tokens that count at `now_ms`, sorted.
     pub(in crate::core) fn accessors(&self, now_ms: u64) -> Vec<String> {
         let index = self.0.read();

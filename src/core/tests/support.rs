@@ -66,11 +66,20 @@ struct State {
     fault: Fault,
     hold_anchor: bool,
     held: bool,
+    hold_reads: bool,
+    reading: bool,
 }
 
 impl Spy {
     fn new() -> Arc<Self> {
-        let state = State { events: Vec::new(), fault: Fault::None, hold_anchor: false, held: false };
+        let state = State {
+            events: Vec::new(),
+            fault: Fault::None,
+            hold_anchor: false,
+            held: false,
+            hold_reads: false,
+            reading: false,
+        };
         Arc::new(Self {
             state: Mutex::new(state),
             moved: Condvar::new(),
@@ -135,6 +144,29 @@ impl Spy {
         self.state.lock().expect("no panic while held").hold_anchor = true;
     }
 
+    /// Reads of records wait, or go on.
+    pub(super) fn hold_reads(&self, hold: bool) {
+        self.state.lock().expect("no panic while held").hold_reads = hold;
+        self.moved.notify_all();
+    }
+
+    /// Blocks until somebody waits at a read.
+    pub(super) fn await_read(&self) {
+        let state = self.state.lock().expect("no panic while held");
+        drop(self.moved.wait_while(state, |state| !state.reading).expect("no panic while held"));
+    }
+
+    fn at_read(&self) {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let mut state = self.state.lock().expect("no panic while held");
+        if state.hold_reads {
+            state.reading = true;
+            self.moved.notify_all();
+            state = self.moved.wait_while(state, |state| state.hold_reads).expect("no panic while held");
+            state.reading = false;
+        }
+    }
+
     /// Blocks until somebody waits at the anchor.
     pub(super) fn await_held(&self) {
         let state = self.state.lock().expect("no panic while held");
@@ -165,7 +197,7 @@ impl Store for SpyStore {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
-        self.1.reads.fetch_add(1, Ordering::SeqCst);
+        self.1.at_read();
         self.0.get(key)
     }
 

@@ -7,7 +7,7 @@ use crate::api::json::Object;
 use crate::api::path::Path;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, SecretMeta, Tx, View};
-use crate::engine::{EngineError, Reply, Request};
+use crate::engine::{EngineError, Page, Reply, Request};
 
 use super::config::{Config, max_versions};
 use super::fields::{Field, bad, boolean, check_labels, field, labels, span};
@@ -32,8 +32,8 @@ pub(super) fn read(view: &View<'_>, path: &Path) -> Result<Reply, EngineError> {
     Ok(Reply::data(out.finish()))
 }
 
-/// The names directly below a folder, sorted. A name that is a secret and a folder comes twice.
-pub(super) fn list(view: &View<'_>, folder: &Path) -> Result<Reply, EngineError> {
+/// The names directly below a folder, sorted, or a page of them. A name that is a secret and a folder comes twice.
+pub(super) fn list(view: &View<'_>, folder: &Path, page: &Page) -> Result<Reply, EngineError> {
     let mut names = Vec::new();
     for child in view.children(folder.leaf_str())? {
         if child.is_folder {
@@ -44,6 +44,7 @@ pub(super) fn list(view: &View<'_>, folder: &Path) -> Result<Reply, EngineError>
         }
     }
     names.sort_unstable();
+    let names = page.cut(&names);
     let mut out = Render::with_capacity(16 + names.iter().map(|name| name.len() + 3).sum::<usize>());
     out.text("{\"keys\":[");
     for (index, name) in names.iter().enumerate() {

@@ -12,7 +12,7 @@ mod route;
 
 use crate::api::path::Path;
 use crate::barrier::{MountId, Tx, View};
-use crate::engine::{Engine, EngineError, Operation, Plan, Reply, Request};
+use crate::engine::{Engine, EngineError, FEW, Operation, Page, Plan, Reply, Request};
 
 use route::Route;
 
@@ -66,13 +66,20 @@ impl Engine for Kv {
         })
     }
 
+    fn is_long(&self, view: &View<'_>, request: &Request) -> bool {
+        match (Route::parse(&request.path), request.operation) {
+            (Ok(Route::Folder(folder)), Operation::List) => view.has_more_children(folder.leaf_str(), FEW),
+            _ => false,
+        }
+    }
+
     fn read(&self, view: &View<'_>, request: &Request, now_ms: u64) -> Result<Reply, EngineError> {
         match (Route::parse(&request.path)?, request.operation) {
             (Route::Config, Operation::Read) => config::read(view),
             (Route::Data(path), Operation::Read) => data::read(view, &path, request, now_ms),
             (Route::Subkeys(path), Operation::Read) => data::subkeys(view, &path, request, now_ms),
             (Route::Metadata(path), Operation::Read) => metadata::read(view, &path),
-            (Route::Folder(folder), Operation::List) => metadata::list(view, &folder),
+            (Route::Folder(folder), Operation::List) => metadata::list(view, &folder, &Page::of(&request.body)?),
             _ => Err(EngineError::Unsupported),
         }
     }

@@ -15,7 +15,6 @@ use crate::core::pipeline::route::{Change, Inquiry};
 use crate::core::request::{data, keys_of};
 use crate::core::state::authorities::Authorities;
 use crate::core::state::identity::POLICIES;
-use crate::core::state::lists;
 use crate::core::state::mount::hex;
 use crate::core::state::roles::{self, MAX_CERTIFICATES, MAX_ROLES};
 use crate::core::state::snapshot::Touch;
@@ -26,9 +25,7 @@ fn named(tail: &str) -> Result<String, VaultError> {
 }
 
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let mut names = inquiry.live.barrier.view(MountId::CERT_ROLES).entries()?;
-    names.retain(|key| lists::is_role(key));
-    keys_of(&names)
+    keys_of(inquiry.body, &inquiry.snapshot.roles.names())
 }
 
 pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {

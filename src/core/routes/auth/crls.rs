@@ -31,7 +31,7 @@ fn named(tail: &str) -> Result<String, VaultError> {
 }
 
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    keys_of(&lists::names(&inquiry.live.barrier.view(MountId::CERT_ROLES))?)
+    keys_of(inquiry.body, &inquiry.snapshot.lists.names())
 }
 
 pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {

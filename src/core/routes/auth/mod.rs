@@ -6,6 +6,7 @@ mod tokens;
 
 use crate::auth::cert::RoleError;
 use crate::auth::token::TokenError;
+use crate::barrier::MountId;
 use crate::crypto::CryptoError;
 
 use crate::core::error::VaultError;
@@ -38,8 +39,8 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     write("auth/token/revoke-accessor", tokens::revoke_accessor),
     write("auth/token/revoke-orphan", tokens::revoke_orphan).sudo(),
     write("auth/token/tidy", tokens::tidy),
-    list("auth/token/accessors", tokens::accessors).sudo(),
-    read("auth/token/accessors", tokens::accessors).sudo(),
+    list("auth/token/accessors", tokens::accessors).sudo().over(&[MountId::TOKENS]),
+    read("auth/token/accessors", tokens::accessors).sudo().over(&[MountId::TOKENS]),
 ];
 
 /// What a caller learns of a role that is refused.

@@ -104,7 +104,9 @@ pub(super) fn lookup_accessor(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError
 }
 
 pub(super) fn accessors(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    keys_of(&inquiry.snapshot.tokens.accessors(inquiry.now_ms))
+    let tokens = &inquiry.snapshot.tokens;
+    inquiry.looks_at(tokens.len())?;
+    keys_of(inquiry.body, &tokens.accessors(inquiry.now_ms))
 }
 
 pub(super) fn renew_self(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {

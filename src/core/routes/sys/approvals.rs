@@ -17,7 +17,7 @@ use crate::core::state::mount::hex;
 
 /// Every request on record.
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let mut records = record::all(&inquiry.live.barrier.view(MountId::APPROVALS))?;
+    let mut records = record::all(&inquiry.view(MountId::APPROVALS))?;
     records.sort_by(|(a, x), (b, y)| y.asked_ms.cmp(&x.asked_ms).then_with(|| a.cmp(b)));
     let mut listing = Approvals { keys: Vec::new(), key_info: BTreeMap::new() };
     for (id, record) in records {

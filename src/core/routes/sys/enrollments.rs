@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx, View};
-use crate::engine::Reply;
+use crate::engine::{Page, Reply};
 use crate::enroll::EnrollString;
 use crate::pki::{self, AuthorityId};
 
@@ -152,11 +152,13 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         keys: Vec<String>,
         key_info: BTreeMap<String, Shown>,
     }
-    let view = inquiry.live.barrier.view(MountId::ENROLMENTS);
+    let view = inquiry.view(MountId::ENROLMENTS);
     let active = inquiry.snapshot.authorities.active().map(|facts| facts.id);
     let mut found = BTreeMap::new();
-    for name in view.entries()? {
-        let Some(record) = enroll::read(&view, &name)? else { continue };
+    let all = inquiry.snapshot.strings.ids();
+    for name in Page::of(inquiry.body)?.cut(&all) {
+        inquiry.looks_at(1)?;
+        let Some(record) = enroll::read(&view, name)? else { continue };
         let shown = Shown {
             identity: record.identity.clone(),
             created: rfc3339_nano(record.created_ms),
@@ -167,7 +169,7 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
             cidr: record.cidrs.clone(),
             state: record.state(active, inquiry.now_ms).as_str(),
         };
-        found.insert(name, shown);
+        found.insert(name.clone(), shown);
     }
     let keys = found.keys().cloned().collect();
     Ok(Reply { lists_keys: true, ..data(&Listing { keys, key_info: found })? })

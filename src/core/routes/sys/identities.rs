@@ -36,6 +36,7 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     if !prefix.is_empty() {
         prefix.push('/');
     }
+    inquiry.looks_at(inquiry.snapshot.identity_count())?;
     let mut names = BTreeSet::new();
     for (key, _) in inquiry.snapshot.identities() {
         if let Some(rest) = key.strip_prefix(prefix.as_str()) {
@@ -45,7 +46,7 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
             });
         }
     }
-    keys_of(&names.into_iter().collect::<Vec<_>>())
+    keys_of(inquiry.body, &names.into_iter().collect::<Vec<_>>())
 }
 
 /// Every identity in one line: what an operator looks at.
@@ -58,6 +59,7 @@ pub(super) fn report(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let bundle = hex(&inquiry.snapshot.bundle().id);
     let mut identities = BTreeMap::new();
     for (path, record) in inquiry.snapshot.identities() {
+        inquiry.looks_at(1)?;
         let certificates = inquiry.snapshot.ledger.of(path);
         let living = certificates
             .iter()
@@ -84,6 +86,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let record = snapshot.identity(&inquiry.tail).ok_or(VaultError::NotFound)?;
     let groups = snapshot.groups().iter().filter(|(_, group)| group.has(&inquiry.tail));
     let seen = inquiry.live.sightings.of(&inquiry.tail);
+    let connections = inquiry.sessions.by_certificate(&inquiry.tail);
     let certificates = snapshot.ledger.of(&inquiry.tail).into_iter().map(|(fingerprint, facts)| CertificateInfo {
         fingerprint: hex(&fingerprint),
         serial: facts.serial,
@@ -93,7 +96,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         superseded: facts.superseded,
         revoked: facts.revoked.as_ref().map(|revoked| rfc3339_nano(revoked.at_ms)),
         reason: facts.revoked.map(|revoked| revoked.reason),
-        connections: inquiry.sessions.count_with(&fingerprint),
+        connections: connections.get(&fingerprint).copied().unwrap_or_default(),
     });
     data(&Identity {
         policies: record.policies.clone(),
@@ -275,7 +278,7 @@ fn steer(
 
 /// Names of groups.
 pub(super) fn list_groups(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    keys_of(&inquiry.snapshot.groups().keys().cloned().collect::<Vec<_>>())
+    keys_of(inquiry.body, &inquiry.snapshot.groups().keys().cloned().collect::<Vec<_>>())
 }
 
 pub(super) fn read_group(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {

@@ -28,8 +28,9 @@ struct Gauges {
 
 /// Everything that can be counted without looking at a secret.
 pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
+    inquiry.looks_at(inquiry.snapshot.identity_count())?;
     let barrier = &inquiry.live.barrier;
-    let view = barrier.view(MountId::ROTATION);
+    let view = inquiry.view(MountId::ROTATION);
     let (terms, runs, rows) = (barrier.terms(), record::all(&view)?, values::all(&view)?);
     let key = barrier.key_status();
     let now_ms = inquiry.now_ms;

@@ -16,6 +16,7 @@ mod quotas;
 pub(in crate::core) mod rotation;
 pub(in crate::core) mod values;
 
+use crate::barrier::MountId;
 use crate::core::fields::{flag_field, number_field, only_fields, text_field, texts_field};
 use crate::core::live::poll::Poll;
 use crate::core::pipeline::route::{
@@ -23,16 +24,21 @@ use crate::core::pipeline::route::{
 };
 use crate::core::request::{data, keys_of};
 
+/// What reports on identities look at: who is registered, and the ledger.
+const IDENTITIES: &[MountId] = &[MountId::IDENTITIES, MountId::CERTIFICATES];
+/// What reports on rotations look at: runs, values, and the certificates of everybody.
+const ROTATIONS: &[MountId] = &[MountId::ROTATION, MountId::IDENTITIES, MountId::CERTIFICATES];
+
 /// Every route. The raw ones (`health`, `init`, `leader`, `seal-status`, `unseal`) answer while sealed and are methods
 /// of [`crate::core::Vault`]; behind them stands no data.
 pub(in crate::core) static ROUTES: &[Route] = &[
-    list("sys/policies/acl", policies::list_acl),
-    read("sys/policies/acl", policies::list_acl),
+    list("sys/policies/acl", policies::list_acl).over(&[MountId::POLICIES]),
+    read("sys/policies/acl", policies::list_acl).over(&[MountId::POLICIES]),
     read("sys/policies/acl/+", policies::read_acl).lower(),
     write("sys/policies/acl/+", policies::write_acl).lower(),
     delete("sys/policies/acl/+", policies::delete_acl).lower(),
-    list("sys/policy", policies::list_legacy),
-    read("sys/policy", policies::list_legacy),
+    list("sys/policy", policies::list_legacy).over(&[MountId::POLICIES]),
+    read("sys/policy", policies::list_legacy).over(&[MountId::POLICIES]),
     read("sys/policy/+", policies::read_legacy).lower(),
     write("sys/policy/+", policies::write_acl).lower(),
     delete("sys/policy/+", policies::delete_acl).lower(),
@@ -44,19 +50,19 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     read("sys/audit", mounts::audit).sudo(),
     write_as_read("sys/capabilities-self", capabilities::of_caller, Effect::None),
     read("sys/key-status", keys::status),
-    read("sys/metrics", metrics::read),
+    read("sys/metrics", metrics::read).over(ROTATIONS),
     order("sys/rotate", rotation::rotate),
     read("sys/rotate/config", rotation::read_config),
     write("sys/rotate/config", rotation::write_config).sudo(),
     read("sys/strongroom/terms", rotation::terms),
-    list("sys/strongroom/rotations", rotation::list),
-    read("sys/strongroom/rotations", rotation::list),
-    read("sys/strongroom/rotations/+", rotation::one),
+    list("sys/strongroom/rotations", rotation::list).over(ROTATIONS),
+    read("sys/strongroom/rotations", rotation::list).over(ROTATIONS),
+    read("sys/strongroom/rotations/+", rotation::one).over(ROTATIONS),
     order("sys/strongroom/rotations/+/+", rotation::steer),
     poll("sys/strongroom/events", |inquiry| Poll::parse(inquiry.body)),
-    list("sys/strongroom/values", values::list),
-    read("sys/strongroom/values", values::list),
-    read("sys/strongroom/values/*", values::one),
+    list("sys/strongroom/values", values::list).over(&[MountId::ROTATION]),
+    read("sys/strongroom/values", values::list).over(&[MountId::ROTATION]),
+    read("sys/strongroom/values/*", values::one).over(&[MountId::ROTATION]),
     Route { sudo: false, ..order("sys/strongroom/values/*", values::order) },
     read("sys/strongroom/slots", rotation::slots).sudo(),
     order("sys/strongroom/slots/test", rotation::test).secret(),
@@ -65,12 +71,12 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     order("sys/strongroom/slots/remove", rotation::remove).secret(),
     order("sys/strongroom/rekey", rotation::rekey).secret(),
     write_as_read("sys/seal", keys::seal, Effect::Seal).sudo(),
-    list("sys/strongroom/identities", identities::list),
-    list("sys/strongroom/identities/*", identities::list),
+    list("sys/strongroom/identities", identities::list).over(&[MountId::IDENTITIES]),
+    list("sys/strongroom/identities/*", identities::list).over(&[MountId::IDENTITIES]),
     read("sys/strongroom/identities/*", identities::read),
     write("sys/strongroom/identities/*", identities::write),
     delete("sys/strongroom/identities/*", identities::delete),
-    read("sys/strongroom/identity-report", identities::report),
+    read("sys/strongroom/identity-report", identities::report).over(IDENTITIES),
     write("sys/strongroom/disable/*", identities::disable),
     write("sys/strongroom/enable/*", identities::enable),
     write("sys/strongroom/revoke/*", identities::revoke),
@@ -79,22 +85,22 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     read("sys/strongroom/groups/+", identities::read_group),
     write("sys/strongroom/groups/+", identities::write_group),
     delete("sys/strongroom/groups/+", identities::delete_group),
-    list("sys/strongroom/enrollments", enrollments::list),
-    read("sys/strongroom/enrollments", enrollments::list),
+    list("sys/strongroom/enrollments", enrollments::list).over(&[MountId::ENROLMENTS]),
+    read("sys/strongroom/enrollments", enrollments::list).over(&[MountId::ENROLMENTS]),
     write("sys/strongroom/enrollments/*", enrollments::create).sudo(),
     delete("sys/strongroom/enrollments/+", enrollments::delete),
     write("sys/strongroom/renew", certificates::renew).own(),
     read("sys/strongroom/ca", ca::read).open(),
-    read("sys/strongroom/ca/stragglers", ca::stragglers),
+    read("sys/strongroom/ca/stragglers", ca::stragglers).over(IDENTITIES),
     write("sys/strongroom/ca/prepare", ca::prepare).sudo(),
     write("sys/strongroom/ca/compromise", ca::compromise).sudo(),
     write("sys/strongroom/ca/request", ca::request).sudo(),
     write("sys/strongroom/ca/import", ca::import).sudo(),
     write("sys/strongroom/ca/+/+", ca::step).sudo(),
-    read("sys/strongroom/crl", ca::crl).open(),
+    read("sys/strongroom/crl", ca::crl).open().over(IDENTITIES),
     write("sys/strongroom/certificates", certificates::sign).sudo(),
-    list("sys/strongroom/approvals", approvals::list),
-    read("sys/strongroom/approvals", approvals::list),
+    list("sys/strongroom/approvals", approvals::list).over(&[MountId::APPROVALS]),
+    read("sys/strongroom/approvals", approvals::list).over(&[MountId::APPROVALS]),
     read("sys/strongroom/approvals/+", approvals::read),
     write("sys/strongroom/approvals/+/+", approvals::decide),
     list("sys/quotas/rate-limit", quotas::list),

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::api::sys::PolicyReply;
 use crate::barrier::Tx;
-use crate::engine::Reply;
+use crate::engine::{Page, Reply};
 use crate::policy;
 
 use super::{Change, Inquiry, data, keys_of, only_fields, text_field};
@@ -16,7 +16,7 @@ use crate::core::state::identity::{DEFAULT_POLICY, POLICIES, ROOT_POLICY, policy
 use crate::core::state::snapshot::Touch;
 
 pub(super) fn list_acl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    keys_of(&inquiry.live.barrier.view(POLICIES).entries()?)
+    keys_of(inquiry.body, &inquiry.view(POLICIES).entries()?)
 }
 
 pub(super) fn list_legacy(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
@@ -25,8 +25,9 @@ pub(super) fn list_legacy(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         keys: &'a [String],
         policies: &'a [String],
     }
-    let names = inquiry.live.barrier.view(POLICIES).entries()?;
-    Ok(Reply { lists_keys: true, ..data(&Names { keys: &names, policies: &names })? })
+    let names = inquiry.view(POLICIES).entries()?;
+    let names = Page::of(inquiry.body)?.cut(&names);
+    Ok(Reply { lists_keys: true, ..data(&Names { keys: names, policies: names })? })
 }
 
 pub(super) fn read_acl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {

@@ -81,7 +81,7 @@ pub(super) fn config(_: &Inquiry<'_>) -> Result<Reply, VaultError> {
 }
 
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    keys_of(&inquiry.live.barrier.view(MountId::LIMITS).entries()?)
+    keys_of(inquiry.body, &inquiry.view(MountId::LIMITS).entries()?)
 }
 
 pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {

@@ -210,7 +210,7 @@ pub(super) fn terms(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 
 /// All rotations, oldest first.
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let runs = record::all(&inquiry.live.barrier.view(MountId::ROTATION))?;
+    let runs = record::all(&inquiry.view(MountId::ROTATION))?;
     data(&RotationList { rotations: runs.iter().map(shown).collect(), certificates: super::certs::rows(inquiry) })
 }
 

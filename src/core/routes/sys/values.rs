@@ -60,7 +60,7 @@ pub(super) fn order(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
 
 /// All rotating values that the caller may read.
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let rows = record::all(&inquiry.live.barrier.view(MountId::ROTATION))?;
+    let rows = record::all(&inquiry.view(MountId::ROTATION))?;
     let seen = rows.iter().filter(|row| may(inquiry, &row.path, Capability::Read));
     data(&ValueList { values: seen.map(|row| shown(row, inquiry.now_ms)).collect() })
 }
@@ -70,7 +70,7 @@ pub(super) fn one(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     if !may(inquiry, &inquiry.tail, Capability::Read) {
         return Err(VaultError::Forbidden);
     }
-    let rows = record::all(&inquiry.live.barrier.view(MountId::ROTATION))?;
+    let rows = record::all(&inquiry.view(MountId::ROTATION))?;
     let values: Vec<ValueInfo> =
         rows.iter().filter(|row| row.path == inquiry.tail).map(|row| shown(row, inquiry.now_ms)).collect();
     if values.is_empty() {

@@ -1,0 +1,91 @@
+//! Work that grows with what is stored: listings of large folders, and reports.
+//!
+//! The threads that serve connections do only what is done in a moment. What may look at more than a few records
+//! ([`FEW`]) runs here, on threads of its own and on at most half of the processors, so that reads beside it go on. Whoever
+//! asks waits for a place without holding anything of the open vault, and is decided on again when it is his turn. When he
+//! goes away, or the vault closes, the work stops at the next record. What was looked at is charged in any case.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::audited::Facts;
+use super::handle::{answered, audit, identify, run as run_now};
+use super::route::Guard;
+use crate::barrier::Tally;
+use crate::core::decide::target::{Question, Target};
+use crate::core::error::VaultError;
+use crate::core::request::Reply;
+use crate::core::state::limits;
+use crate::core::vault::{Live, Vault};
+use crate::engine::FEW;
+use crate::limits::Bill;
+
+/// Stops the work when its request is dropped.
+struct Asker(Arc<Tally>);
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+/// Whether a request that changes nothing belongs here; told from the index, without opening a record.
+pub(super) fn is_long(live: &Live, facts: &Facts, target: &Target) -> bool {
+    match target {
+        Target::Mount { mount, .. } => mount.engine.is_long(&live.barrier.view(mount.id), &facts.inner),
+        Target::Sys(route) => route.grows_with.iter().any(|mount| live.barrier.view(*mount).has_more_entries(FEW)),
+        Target::Nowhere(_) => false,
+    }
+}
+
+/// Waits for a place, then decides once more, runs and audits.
+pub(super) async fn run(
+    vault: &Vault,
+    facts: Arc<Facts>,
+    target: Target,
+    bill: Option<Bill>,
+) -> Result<Reply, VaultError> {
+    let Some(turn) = vault.places.enter(facts.caller.identity.uri()) else {
+        let path = facts.full.as_str().to_owned();
+        return answered(vault, &facts, Err(VaultError::RateLimited { path, retry_after_s: 1 }));
+    };
+    let place = turn.come().await.ok_or(VaultError::Internal)?;
+    let tally = Arc::new(Tally::new(&vault.live().ok_or(VaultError::Sealed)?.closing));
+    let asker = Asker(Arc::clone(&tally));
+    let vault = vault.me.upgrade().ok_or(VaultError::Sealed)?;
+    let done = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        work(&vault, &facts, &target, &tally, bill)
+    });
+    let result = done.await.unwrap_or(Err(VaultError::Internal));
+    drop(asker);
+    result
+}
+
+fn work(
+    vault: &Vault,
+    facts: &Facts,
+    target: &Target,
+    tally: &Tally,
+    mut bill: Option<Bill>,
+) -> Result<Reply, VaultError> {
+    let live = vault.live().ok_or(VaultError::Sealed)?;
+    let snapshot = live.snapshot.load_full();
+    let subject = identify(&snapshot, &vault.settings, &facts.caller, vault.ports.clock.now_ms());
+    let (operation, path, body) = (facts.inner.operation, &facts.full, &facts.inner.body);
+    let question = Question { subject: &subject, operation, path, body, wrap_ttl: None };
+    let settled = match target {
+        Target::Mount { mount, .. } => question.settle(target, Some(&live.barrier.view(mount.id))),
+        Target::Sys(route) if route.guard == Guard::Open => Ok(()),
+        _ => question.settle(target, None),
+    };
+    let result = settled.and_then(|()| run_now(vault, &live, &snapshot, &subject, facts, target, tally).0);
+    let closing = live.closing.load(Ordering::SeqCst);
+    let result = if result.is_err() && closing { Err(VaultError::Sealed) } else { result };
+    if let Some(bill) = &mut bill {
+        bill.looked_at(tally.looked_at());
+    }
+    limits::settle(bill, result.as_ref().ok());
+    audit(vault, &live, facts, &result)?;
+    result
+}

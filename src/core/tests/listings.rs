@@ -1,0 +1,181 @@
+//! Listings: pages, what they are charged, and large ones apart from the threads that serve connections.
+
+use std::task::{Context, Waker};
+
+use super::support::*;
+use crate::core::{Caller, Operation, VaultError};
+
+/// More than is looked at on the thread of the request.
+const MANY: usize = 300;
+
+/// A vault with a large folder.
+fn with_folder() -> (Rig, Vec<String>) {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    // As many at a time as fit into a commit.
+    let names: Vec<String> = (0..MANY).map(|n| format!("n{n:04}")).collect();
+    for name in &names {
+        rig.write(&operator, &format!("secret/data/big/{name}"), r#"{"data":{"A":"1"}}"#).expect("written");
+    }
+    (rig, names)
+}
+
+fn keys(rig: &Rig, caller: &Caller, path: &str, body: &str) -> Result<Vec<String>, VaultError> {
+    let reply = rig.ask(caller, Operation::List, path, body)?;
+    let keys = json(&reply)["keys"].as_array().expect("keys").clone();
+    Ok(keys.iter().map(|key| key.as_str().expect("a name").to_owned()).collect())
+}
+
+#[test]
+fn a_folder_comes_in_pages_that_make_up_the_whole() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    for path in ["a", "a/x", "a-b", "b/y", "c"] {
+        rig.write(&operator, &format!("secret/data/f/{path}"), r#"{"data":{"A":"1"}}"#).expect("written");
+    }
+    let list = |body: &str| keys(&rig, &operator, "secret/metadata/f/", body).expect("listed");
+    // By bytes: a folder's slash comes after a dash.
+    let all = ["a", "a-b", "a/", "b/", "c"];
+    assert_eq!(list("{}"), all);
+    assert_eq!(list(r#"{"limit":"0"}"#), all);
+    assert_eq!(list(r#"{"limit":"2"}"#), ["a", "a-b"]);
+    assert_eq!(list(r#"{"after":"a-b","limit":"2"}"#), ["a/", "b/"]);
+    assert_eq!(list(r#"{"after":"aa"}"#), ["b/", "c"], "it need not be there");
+    assert_eq!(list(r#"{"after":"c"}"#), Vec::<String>::new());
+    let wrong = keys(&rig, &operator, "secret/metadata/f/", r#"{"limit":"many"}"#);
+    assert!(matches!(wrong, Err(VaultError::BadRequest(_))), "{wrong:?}");
+}
+
+#[test]
+fn names_of_the_system_come_in_pages_too() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    for name in ["a", "b", "c"] {
+        rig.admit(&format!("app/{name}"), name, r#"path "x" { capabilities = ["read"] }"#);
+        let group = format!(r#"{{"policies":["{name}"],"members":[]}}"#);
+        rig.write(&operator, &format!("sys/strongroom/groups/{name}"), &group).expect("taken");
+        let limit = format!(r#"{{"rate":5,"path":"secret/{name}"}}"#);
+        rig.write(&operator, &format!("sys/quotas/rate-limit/{name}"), &limit).expect("taken");
+    }
+    for (path, page, expected) in [
+        ("sys/policies/acl/", r#"{"after":"a","limit":"2"}"#, vec!["admin", "b"]),
+        ("sys/policy/", r#"{"after":"a","limit":"1"}"#, vec!["admin"]),
+        ("sys/strongroom/identities/app/", r#"{"after":"a","limit":"1"}"#, vec!["b"]),
+        ("sys/strongroom/groups/", r#"{"after":"b"}"#, vec!["c"]),
+        ("sys/quotas/rate-limit/", r#"{"limit":"2"}"#, vec!["a", "b"]),
+    ] {
+        assert_eq!(keys(&rig, &operator, path, page).expect("listed"), expected, "{path}");
+    }
+}
+
+#[test]
+fn a_large_folder_is_listed_apart_from_the_thread_that_asks() {
+    let (rig, names) = with_folder();
+    let operator = rig.operator();
+    let small = rig.vault.handle(&operator, request(Operation::List, "secret/metadata/", ""));
+    at_once(small).expect("a small folder is listed at once");
+    assert_eq!(keys(&rig, &operator, "secret/metadata/big/", "").expect("listed"), names);
+    // The audit log has it like any other.
+    let line = rig.log().pop().expect("a line");
+    assert_eq!((&line["operation"], &line["path"]), (&"list".into(), &"secret/metadata/big/".into()));
+
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let guard = runtime.enter();
+    let mut large = Box::pin(rig.vault.handle(&operator, request(Operation::List, "secret/metadata/big/", "")));
+    assert!(large.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(), "the thread that asks goes on");
+    drop(guard);
+    assert!(runtime.block_on(large).is_ok());
+}
+
+#[test]
+fn who_goes_away_ends_the_work_and_is_charged_for_it() {
+    let (rig, names) = with_folder();
+    let lister = rig.admit("app/lister", "lister", r#"path "secret/metadata/big/*" { capabilities = ["list"] }"#);
+    let before = rig.log().len();
+    let reads = rig.spy.reads();
+    rig.spy.hold_reads(true);
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let _guard = runtime.enter();
+        let mut asked = Box::pin(rig.vault.handle(&lister, request(Operation::List, "secret/metadata/big/", "")));
+        assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        rig.spy.await_read();
+        drop(asked);
+        rig.spy.hold_reads(false);
+        // The runtime waits for the thread.
+    }
+    assert!(rig.spy.reads() - reads < names.len() as u64 / 2, "it went on with nobody there");
+    let lines = rig.log().split_off(before);
+    assert_eq!(lines.len(), 1, "the request is in the log all the same");
+    assert_eq!(lines[0]["error"], "unavailable");
+}
+
+#[test]
+fn a_seal_does_not_wait_for_a_listing() {
+    let (rig, names) = with_folder();
+    let operator = rig.operator();
+    let reads = rig.spy.reads();
+    rig.spy.hold_reads(true);
+    let outcome = std::thread::scope(|scope| {
+        let listing = scope.spawn(|| keys(&rig, &operator, "secret/metadata/big/", ""));
+        rig.spy.await_read();
+        let sealing = scope.spawn(|| rig.vault.seal());
+        while !rig.vault.is_sealed() {
+            std::thread::yield_now();
+        }
+        rig.spy.hold_reads(false);
+        sealing.join().expect("seals");
+        listing.join().expect("answered")
+    });
+    assert!(matches!(outcome, Err(VaultError::Sealed)), "{outcome:?}");
+    assert!(rig.spy.reads() - reads < names.len() as u64 / 2);
+}
+
+#[test]
+fn lists_in_a_loop_are_slowed_by_what_they_look_at() {
+    let (rig, _) = with_folder();
+    let operator = rig.operator();
+    let lister = rig.admit("app/lister", "lister", r#"path "secret/*" { capabilities = ["list", "read"] }"#);
+    let limit = r#"{"identity":"app/lister","class":"list","rate":1,"burst":10}"#;
+    rig.write(&operator, "sys/quotas/rate-limit/slow", limit).expect("taken");
+    // Each costs one for itself and three for the 300 names.
+    let mut listed = 0;
+    while keys(&rig, &lister, "secret/metadata/big/", r#"{"limit":"1"}"#).is_ok() {
+        listed += 1;
+        assert!(listed < 10, "as if they were free");
+    }
+    assert_eq!(listed, 3, "ten are given at once, and each takes four");
+    assert!(rig.read(&lister, "secret/data/big/n0001").is_ok(), "reads have an account of their own");
+    rig.clock.advance(2_000);
+    assert!(matches!(keys(&rig, &lister, "secret/metadata/", ""), Err(VaultError::RateLimited { .. })));
+    rig.clock.advance(2_000);
+    keys(&rig, &lister, "secret/metadata/", "").expect("the debt is paid");
+}
+
+#[test]
+fn a_right_that_ends_while_a_listing_waits_is_noticed() {
+    let (rig, _) = with_folder();
+    let operator = rig.operator();
+    let lister = rig.admit("app/lister", "lister", r#"path "secret/metadata/big/*" { capabilities = ["list"] }"#);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let guard = runtime.enter();
+    // All places are taken by somebody who waits at the store.
+    rig.spy.hold_reads(true);
+    let places = std::thread::available_parallelism().map_or(1, usize::from).div_euclid(2).clamp(1, 8);
+    let mut others: Vec<_> = (0..places)
+        .map(|_| Box::pin(rig.vault.handle(&operator, request(Operation::List, "secret/metadata/big/", ""))))
+        .collect();
+    for other in &mut others {
+        assert!(other.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    rig.spy.await_read();
+    let mut waits = Box::pin(rig.vault.handle(&lister, request(Operation::List, "secret/metadata/big/", "")));
+    assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(guard);
+    rig.spy.hold_reads(false);
+    rig.write(&operator, "sys/strongroom/disable/app/lister", "{}").expect("disabled");
+    for other in others {
+        assert!(runtime.block_on(other).is_ok());
+    }
+    assert!(matches!(runtime.block_on(waits), Err(VaultError::Forbidden)));
+}

@@ -1,0 +1,88 @@
+//! One page of a listing: the fields `after` and `limit`, as OpenBao has them.
+
+use super::{Body, EngineError};
+
+/// Which part of a sorted listing is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Names up to and with this one are left out. It need not be there. Empty: none.
+    pub after: String,
+    /// At most so many names; `None`: all.
+    pub limit: Option<usize>,
+}
+
+impl Page {
+    /// Reads `after` and `limit` of a request. A limit of 0 or less is none.
+    ///
+    /// # Errors
+    /// [`EngineError::BadRequest`] for an `after` that is no text and a `limit` that is no whole number.
+    pub fn of(body: &Body) -> Result<Self, EngineError> {
+        let object = body.object()?;
+        let given = |name: &str| object.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null");
+        let wrong = |text: &str| EngineError::BadRequest(text.to_owned());
+        let after = match given("after") {
+            None => String::new(),
+            Some(raw) => serde_json::from_str(raw).map_err(|_| wrong("parameter \"after\" must be a string"))?,
+        };
+        let limit = match given("limit").map(|raw| raw.trim_matches('"')) {
+            None | Some("") => 0,
+            Some(raw) => raw.parse::<i64>().map_err(|_| wrong("parameter \"limit\" must be a whole number"))?,
+        };
+        Ok(Self { after, limit: usize::try_from(limit).ok().filter(|limit| *limit > 0) })
+    }
+
+    /// The names of this page out of all names, which are sorted by their bytes.
+    #[must_use]
+    pub fn cut<'n>(&self, sorted: &'n [String]) -> &'n [String] {
+        let first = match self.after.as_str() {
+            "" => 0,
+            after => sorted.partition_point(|name| name.as_str() <= after),
+        };
+        let left = sorted.get(first..).unwrap_or_default();
+        left.get(..self.limit.unwrap_or(left.len())).unwrap_or(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::api::json::Limits;
+
+    fn page(body: &str) -> Result<Page, EngineError> {
+        Page::of(&Body::from_json(Zeroizing::new(body.as_bytes().to_vec()), &Limits::default()).expect("an object"))
+    }
+
+    #[test]
+    fn pages_are_cut_as_openbao_cuts_them() {
+        // The table of OpenBao's own description of the feature.
+        let names = ["abcd", "efgh", "ijkl", "mnop", "qrst", "uwxy"].map(str::to_owned);
+        let cut = |body: &str| page(body).expect("legal").cut(&names).join(" ");
+        let all = names.join(" ");
+        for whole in [
+            "{}",
+            r#"{"limit":"-1"}"#,
+            r#"{"limit":0}"#,
+            r#"{"limit":"6"}"#,
+            r#"{"limit":1000}"#,
+            r#"{"after":"a","limit":-1}"#,
+            r#"{"after":"","limit":""}"#,
+            r#"{"after":null,"limit":null}"#,
+        ] {
+            assert_eq!(cut(whole), all, "{whole}");
+        }
+        assert_eq!(cut(r#"{"after":"b","limit":"-1"}"#), "efgh ijkl mnop qrst uwxy");
+        assert_eq!(cut(r#"{"after":"b","limit":"2"}"#), "efgh ijkl");
+        assert_eq!(cut(r#"{"after":"ijkl","limit":1}"#), "mnop");
+        assert_eq!(cut(r#"{"after":"z"}"#), "");
+    }
+
+    #[test]
+    fn what_is_no_page_is_refused() {
+        for bad in [r#"{"limit":"x"}"#, r#"{"limit":1.5}"#, r#"{"limit":true}"#, r#"{"after":3}"#, r#"{"limit":[1]}"#] {
+            assert!(matches!(page(bad), Err(EngineError::BadRequest(_))), "{bad}");
+        }
+        assert!(page(r#"{"limit":"99999999999999999999"}"#).is_err());
+    }
+}
