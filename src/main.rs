@@ -11,6 +11,7 @@ static ALLOCATOR: os::WipingAllocator = os::WipingAllocator;
 
 fn main() -> ExitCode {
     let key_memory = os::harden();
+    os::let_through(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP]);
     log::quiet_panics();
     daemon::run(Arguments::parse(), key_memory)
 }

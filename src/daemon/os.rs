@@ -53,6 +53,21 @@ pub fn harden() -> KeyMemory {
     kind
 }
 
+/// Lets `signals` through in this thread and in those that it starts from now on, although they may have been blocked
+/// already when the process was started: a daemon that inherits a blocked SIGTERM could be ended by SIGKILL only.
+pub fn let_through(signals: &[libc::c_int]) {
+    // SAFETY: `set` is initialised by sigemptyset before its first use and outlives the calls; the old mask is not asked
+    // for. A number that is no signal is refused by sigaddset, and the set stays as it was.
+    unsafe {
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
 /// True when the effective user is root; the daemon then warns, because a vault needs no privilege.
 #[must_use]
 pub fn is_root() -> bool {

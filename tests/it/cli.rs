@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::support::process::{DAEMON, Init, PASSPHRASE, Running, client, text, with_input};
+use crate::support::process::{DAEMON, Init, PASSPHRASE, Running, block_only, client, text, with_input};
 
 /// A value that occurs nowhere by accident.
 const CANARY: &str = "canary-value-91d2";
@@ -162,6 +162,7 @@ fn run_replaces_itself_by_the_program() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(text(&output.stdout), format!("{pid} value\n0\n"), "same process, own credentials stripped");
     assert_eq!(desk.run(&["run", "app/prod", "--", "sh", "-c", "exit 9"]).status.code(), Some(9));
+    block_only(&[]);
     assert_eq!(desk.run(&["run", "app/prod", "--", "sh", "-c", "kill -TERM $$"]).status.signal(), Some(libc::SIGTERM));
     let renamed = ["run", "app/prod", "--map", "KEY=OTHER", "--", "sh", "-c", "printf %s $OTHER$KEY"];
     assert_eq!(desk.ok(&renamed), "value");

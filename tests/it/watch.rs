@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use strongroom::api::kv::MetadataUpdate;
 use strongroom::api::path::Path as SecretPath;
 use strongroom::client::Client;
 use strongroom::daemon::os::send_signal;
 
-use crate::support::process::{DAEMON, Init, PASSPHRASE, Running, client, text};
+use crate::support::process::{DAEMON, Init, PASSPHRASE, Running, block_only, client, text};
 
 /// Longest wait for anything; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -26,6 +27,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        block_only(&[]);
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let listen = format!("127.0.0.1:{port}");
@@ -208,11 +210,25 @@ fn a_program_that_ends_by_itself_is_not_started_again() {
     }
     let output = bench.command().args(["run", "--grace", "1s", "app/prod", "--", "true"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "--grace without --watch");
-    // The program's arguments, environment and signals are its own: nothing of the stage before it is left.
+}
+
+#[test]
+fn the_program_gets_its_own_arguments_and_environment_and_the_signals_that_came_with_the_command() {
+    let bench = Bench::new();
     let script = "tr '\\0' ' ' < /proc/$$/cmdline > seen; env | grep -c STRONGROOM_ >> seen; \
-                  grep SigBlk /proc/$$/status >> seen";
-    assert_eq!(bench.watch(&[], script).end(), 0);
-    assert_eq!(bench.lines("seen"), [format!("sh -c {script} 0"), "SigBlk:\t0000000000000000".to_owned()]);
+                  grep SigBlk /proc/self/status >> seen";
+    // Taken by the supervisor: INT and TERM. Not taken: ALRM. What a program of the plain `run` gets is the measure.
+    for blocked in [&[][..], &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGALRM]] {
+        block_only(blocked);
+        let plain = bench.command().args(["run", "app/prod", "--", "grep", "SigBlk", "/proc/self/status"]).output();
+        let plain = text(&plain.unwrap().stdout);
+        assert_eq!(
+            plain.trim_end(),
+            if blocked.is_empty() { "SigBlk:\t0000000000000000" } else { "SigBlk:\t0000000000006002" }
+        );
+        assert_eq!(bench.watch(&[], script).end(), 0);
+        assert_eq!(bench.lines("seen"), [format!("sh -c {script} 0"), plain.trim_end().to_owned()]);
+    }
 }
 
 #[test]

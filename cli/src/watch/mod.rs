@@ -24,7 +24,7 @@ use strongroom::exec::{ChildEnv, ExecError};
 
 use crate::exit::{Code, Failure};
 use changes::{Changes, Watcher};
-use signals::Received;
+use signals::{Inherited, Received};
 use supervisor::{Action, Ended, Supervisor};
 
 pub use renewer::{Renewed, Renewer};
@@ -68,10 +68,10 @@ pub fn supervise<C: Changes + Send + 'static>(
     // This process holds a key and secrets for as long as the program runs: no core dumps, no debugger of the same user.
     process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| broken(error.into()))?;
     let (sender, events) = channel();
-    signals::deliver(sender.clone(), Event::Signal).map_err(broken)?;
+    let inherited = signals::deliver(sender.clone(), Event::Signal).map_err(broken)?;
     let renewer = plan.renewer.take();
     let first = Arc::new(first);
-    let mut run = Run::start(plan, Arc::clone(&first))?;
+    let mut run = Run::start(plan, inherited, Arc::clone(&first))?;
     let mut watcher = Watcher::new(changes, first, random_byte, |text: &str| eprintln!("strongroom: {text}"));
     let watch = move || {
         loop {
@@ -106,6 +106,8 @@ pub fn supervise<C: Changes + Send + 'static>(
 /// The program, and what it has.
 struct Run {
     plan: Plan,
+    /// Signals that this process was started with blocked.
+    inherited: Inherited,
     clock: Instant,
     supervisor: Supervisor,
     program: Pid,
@@ -115,13 +117,14 @@ struct Run {
 }
 
 impl Run {
-    fn start(plan: Plan, environment: Arc<ChildEnv>) -> Result<Self, Failure> {
+    fn start(plan: Plan, inherited: Inherited, environment: Arc<ChildEnv>) -> Result<Self, Failure> {
         // The clock of a supervisor of real processes.
         #[allow(clippy::disallowed_methods)]
         let clock = Instant::now();
-        let program = spawn(&plan, &environment)?;
+        let program = spawn(&plan, inherited, &environment)?;
         let supervisor = Supervisor::new(plan.on_change, plan.grace, clock.elapsed());
-        Ok(Self { plan, clock, supervisor, program, in_effect: Arc::clone(&environment), newest: environment })
+        let in_effect = Arc::clone(&environment);
+        Ok(Self { plan, inherited, clock, supervisor, program, in_effect, newest: environment })
     }
 
     fn until_end(&mut self, events: &Receiver<Event>) -> Result<Ended, Failure> {
@@ -173,7 +176,7 @@ impl Run {
             Action::Start => {
                 self.in_effect = Arc::clone(&self.newest);
                 take_back_terminal();
-                self.program = spawn(&self.plan, &self.in_effect)?;
+                self.program = spawn(&self.plan, self.inherited, &self.in_effect)?;
             }
             Action::End(_) => {}
         }
@@ -202,8 +205,8 @@ impl Run {
     }
 }
 
-fn spawn(plan: &Plan, environment: &ChildEnv) -> Result<Pid, Failure> {
-    let child = environment.spawn(&stage::tied(&plan.command, plan.json)).map_err(|error| match error {
+fn spawn(plan: &Plan, inherited: Inherited, environment: &ChildEnv) -> Result<Pid, Failure> {
+    let child = environment.spawn(&stage::tied(&plan.command, inherited, plan.json)).map_err(|error| match error {
         // The stage is what was not found; the program's own failures are the stage's to report.
         ExecError::NotFound(_) | ExecError::NotExecutable(_) => {
             Failure::new(Code::Exec(125), format!("{error}"), "is /proc mounted?")

@@ -3,14 +3,17 @@
 //!
 //! The program shares the process group with its supervisor. What the terminal sends (Ctrl-C, Ctrl-\, Ctrl-Z, hang-up,
 //! a new window size) reaches both; what a process sends to the supervisor alone does not. The origin tells them apart:
-//! the kernel's own signals have a positive `si_code` (sigaction(2)), those of `kill` have zero or less. A disposition of
-//! "ignore" that came with this process (`nohup`) is left alone, and the program inherits it.
+//! the kernel's own signals have a positive `si_code` (sigaction(2)), those of `kill` have zero or less. What came with this
+//! process is left alone, and the program inherits it: a disposition of "ignore" (`nohup`), and signals that were blocked.
 
+use std::fmt;
 use std::io;
+use std::num::ParseIntError;
+use std::str::FromStr;
 use std::sync::mpsc::Sender;
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal as Name, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as Name, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::Signal;
 
@@ -55,14 +58,48 @@ pub fn parse(text: &str) -> Result<Signal, String> {
         .ok_or_else(|| format!("not one of {}", FOR_CHANGES.join(", ")))
 }
 
+/// Those of the taken signals that were blocked before this process took them: its program gets them blocked, as it would
+/// without a supervisor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inherited(u64);
+
+impl Inherited {
+    fn of(before: &SigSet) -> Self {
+        let kept = TAKEN.iter().filter(|(_, signal)| before.contains(*signal));
+        Self(kept.fold(0, |bits, (_, signal)| bits | 1 << (*signal as i32 - 1)))
+    }
+
+    fn holds(self, signal: Name) -> bool {
+        self.0 & 1 << (signal as i32 - 1) != 0
+    }
+}
+
+/// The signals as `/proc/PID/status` writes them.
+impl fmt::Display for Inherited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Inherited {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(text, 16).map(Self)
+    }
+}
+
 /// Blocks the signals in this thread and all that it starts from now on, and hands them to `deliver` from a thread of
-/// their own. That thread ends when nobody listens any more.
+/// their own. That thread ends when nobody listens any more. Returns which of them were blocked already.
 ///
 /// # Errors
 /// The system refuses a descriptor or a thread.
-pub fn deliver<E: Send + 'static>(to: Sender<E>, event: impl Fn(Received) -> E + Send + 'static) -> io::Result<()> {
+pub fn deliver<E: Send + 'static>(
+    to: Sender<E>,
+    event: impl Fn(Received) -> E + Send + 'static,
+) -> io::Result<Inherited> {
     let set = taken();
-    set.thread_block()?;
+    let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?;
     let listen = move || {
         loop {
@@ -78,19 +115,22 @@ pub fn deliver<E: Send + 'static>(to: Sender<E>, event: impl Fn(Received) -> E +
             }
         }
     };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map(drop)
+    std::thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
+    Ok(Inherited::of(&before))
 }
 
 fn taken() -> SigSet {
     TAKEN.iter().map(|(_, signal)| *signal).collect()
 }
 
-/// Lets the signals through again, in a process that [`deliver`]'s started: a program inherits what is blocked.
+/// Lets the signals through again but for `inherited`, in a process that [`deliver`]'s started: a program inherits what is
+/// blocked.
 ///
 /// # Errors
 /// The system refuses.
-pub fn let_through() -> io::Result<()> {
-    Ok(taken().thread_unblock()?)
+pub fn let_through(inherited: Inherited) -> io::Result<()> {
+    let free: SigSet = taken().iter().filter(|signal| !inherited.holds(*signal)).collect();
+    Ok(free.thread_unblock()?)
 }
 
 /// Stops this process as Ctrl-Z does, and returns when it is continued. Nothing happens where no shell could continue it:
@@ -122,6 +162,16 @@ pub fn end_self(number: i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_blocked_before_travels_as_text() {
+        let before: SigSet = [Name::SIGINT, Name::SIGTERM, Name::SIGALRM, Name::SIGCHLD].into_iter().collect();
+        let inherited = Inherited::of(&before);
+        assert_eq!(inherited.to_string(), "0000000000014002", "SIGALRM is not taken, so it need not be remembered");
+        assert_eq!(inherited.to_string().parse(), Ok(inherited));
+        assert!(inherited.holds(Name::SIGTERM) && !inherited.holds(Name::SIGHUP) && !inherited.holds(Name::SIGALRM));
+        assert!("".parse::<Inherited>().is_err() && "x".parse::<Inherited>().is_err());
+    }
 
     #[test]
     fn reads_names_of_signals() {

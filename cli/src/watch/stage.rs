@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use strongroom::exec::exec_as_is;
 
-use super::signals;
+use super::signals::{self, Inherited};
 use crate::exit::{Code, Failure};
 
 /// First argument of a process that is a stage. No command is called so, and none can be: commands have no underscores.
@@ -19,12 +19,14 @@ const MARK: &str = "__become";
 /// The running binary, even if the file was replaced or removed meanwhile.
 const THIS_BINARY: &str = "/proc/self/exe";
 
-/// What to start so that `command` runs and ends with the calling process. The calling thread must live as long as the
-/// process: the kernel takes the end of the thread that forked for the end of the parent.
-pub fn tied(command: &[OsString], json: bool) -> Vec<OsString> {
+/// What to start so that `command` runs, with the signals blocked that were `inherited`, and ends with the calling process.
+/// The calling thread must live as long as the process: the kernel takes the end of the thread that forked for the end of
+/// the parent.
+pub fn tied(command: &[OsString], inherited: Inherited, json: bool) -> Vec<OsString> {
     let form = if json { "json" } else { "text" };
     let parent = getpid().as_raw_nonzero().to_string();
-    let mut argv: Vec<OsString> = vec![THIS_BINARY.into(), MARK.into(), parent.into(), form.into()];
+    let blocked = inherited.to_string();
+    let mut argv: Vec<OsString> = vec![THIS_BINARY.into(), MARK.into(), parent.into(), blocked.into(), form.into()];
     argv.extend_from_slice(command);
     argv
 }
@@ -36,17 +38,18 @@ pub fn enter(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> 
         return None;
     }
     let parent = arguments.next().and_then(|text| text.to_str()?.parse().ok()).and_then(Pid::from_raw);
+    let inherited = arguments.next().and_then(|text| text.to_str()?.parse().ok());
     let json = arguments.next().as_deref() == Some(OsStr::new("json"));
     let command: Vec<OsString> = arguments.collect();
-    let failure = match parent {
-        Some(parent) => become_program(parent, &command),
-        None => Failure::usage("this first argument is internal", "").before_exec(),
+    let failure = match (parent, inherited) {
+        (Some(parent), Some(inherited)) => become_program(parent, inherited, &command),
+        _ => Failure::usage("this first argument is internal", "").before_exec(),
     };
     failure.report(json);
     Some(ExitCode::from(failure.code.number()))
 }
 
-fn become_program(parent: Pid, command: &[OsString]) -> Failure {
+fn become_program(parent: Pid, inherited: Inherited, command: &[OsString]) -> Failure {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return Failure::new(Code::Exec(125), format!("tying the program to its supervisor: {error}"), "");
     }
@@ -54,7 +57,7 @@ fn become_program(parent: Pid, command: &[OsString]) -> Failure {
     if getppid() != Some(parent) {
         return Failure::new(Code::Exec(125), "the supervisor ended before the program was started", "");
     }
-    if let Err(error) = signals::let_through() {
+    if let Err(error) = signals::let_through(inherited) {
         return Failure::new(Code::Exec(125), format!("unblocking signals for the program: {error}"), "");
     }
     exec_as_is(command).into()
@@ -70,13 +73,15 @@ mod tests {
         assert!(enter(words(&[])).is_none());
         assert!(enter(words(&["strongroom"])).is_none());
         assert!(enter(words(&["strongroom", "run", MARK])).is_none());
-        assert_eq!(enter(words(&["strongroom", MARK, "x", "text", "true"])), Some(ExitCode::from(125)));
+        assert_eq!(enter(words(&["strongroom", MARK, "x", "0", "text", "true"])), Some(ExitCode::from(125)));
+        assert_eq!(enter(words(&["strongroom", MARK, "1", "x", "text", "true"])), Some(ExitCode::from(125)));
     }
 
     #[test]
     fn a_tied_command_names_this_process_and_keeps_its_arguments() {
-        let argv = tied(&["a b".into(), "--json".into()], false);
-        let expected = [THIS_BINARY, MARK, &std::process::id().to_string(), "text", "a b", "--json"];
+        let argv = tied(&["a b".into(), "--json".into()], Inherited::default(), false);
+        let parent = std::process::id().to_string();
+        let expected = [THIS_BINARY, MARK, &parent, "0000000000000000", "text", "a b", "--json"];
         assert_eq!(argv, expected.map(OsString::from));
     }
 }

@@ -54,6 +54,13 @@ impl<'a> Init<'a> {
     }
 }
 
+/// Blocks `signals` and no others in this thread: what it starts from now on inherits that, whatever the tests themselves were
+/// started with.
+pub fn block_only(signals: &[nix::sys::signal::Signal]) {
+    let set: nix::sys::signal::SigSet = signals.iter().copied().collect();
+    set.thread_set_mask().unwrap();
+}
+
 /// Runs `command` with `input` on its standard input.
 pub fn with_input(mut command: Command, input: &[u8]) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
