@@ -1,4 +1,4 @@
-//! Networks that a token may be used from.
+//! Networks that a role, a token or an enrolment string may be used from: the one reader of their texts.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -45,6 +45,12 @@ impl Cidr {
             bits = bits.checked_sub(96).ok_or(CidrError)?;
         }
         if masked(base, bits) == base { Ok(Self { base, bits }) } else { Err(CidrError) }
+    }
+
+    /// Whether it is a network of IPv4 addresses.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.base.is_ipv4()
     }
 
     /// Whether `address` lies within. IPv4 addresses in IPv6 clothing count as IPv4.

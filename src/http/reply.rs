@@ -119,6 +119,11 @@ pub(super) fn errors(status: StatusCode, text: Option<&str>) -> Response {
     finish(status, Some(out))
 }
 
+/// A status alone.
+pub(super) fn empty(status: StatusCode) -> Response {
+    finish(status, None)
+}
+
 /// A body without an envelope.
 pub(super) fn raw<T: Serialize>(status: StatusCode, body: &T) -> Response {
     match serde_json::to_vec(body) {

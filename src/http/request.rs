@@ -103,7 +103,7 @@ fn decode(text: &str) -> Result<String, Refusal> {
 pub(super) fn operation(method: &Method, query: &Query) -> Result<Operation, Refusal> {
     match method.as_str() {
         "GET" if query.lists()? => Ok(Operation::List),
-        "GET" | "HEAD" => Ok(Operation::Read),
+        "GET" => Ok(Operation::Read),
         "LIST" => Ok(Operation::List),
         "POST" | "PUT" => Ok(Operation::Write),
         "PATCH" => Ok(Operation::Patch),

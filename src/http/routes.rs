@@ -23,7 +23,7 @@ use crate::api::json;
 use crate::api::path::Path;
 use crate::api::secret::SecretText;
 use crate::api::sys::UnsealRequest;
-use crate::core::{Caller, Clock, Opener, Request, SystemClock, UnsealKey, Vault, VaultError, canonical};
+use crate::core::{Caller, Clock, Opener, Operation, Request, SystemClock, UnsealKey, Vault, VaultError, canonical};
 
 /// What every request needs.
 pub(super) struct App {
@@ -232,12 +232,15 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
     let (request, legacy) = translate(&parts.method, &parts.uri, &parts.headers, body, &app.limits).await?;
     let metrics =
         request.path.as_str() == "sys/metrics" && Query::parse(parts.uri.query())?.get("format") == Some("prometheus");
+    let patches = request.operation == Operation::Patch;
     // All but the one request that waits on purpose: those are done in a moment, and had better be answered.
     let waits = request.path.as_str() == WAITING;
     let _deciding = parts.extensions.get::<Arc<Pace>>().filter(|_| !waits).map(Pace::decide);
     Ok(match app.vault.handle(&caller, request).await {
         Ok(reply) if metrics => reply::prometheus(&reply),
         Ok(reply) => reply::success(&reply, &caller.request_id, legacy),
+        // As Vault has it; every other verb says `{"errors":[]}`.
+        Err(VaultError::NotFound) if patches => reply::empty(StatusCode::NOT_FOUND),
         Err(error) => {
             if matches!(error, VaultError::RateLimited { .. }) {
                 tokio::time::sleep(SLOWED).await;

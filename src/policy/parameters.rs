@@ -12,14 +12,20 @@ use super::rules::Permissions;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Values(pub Vec<Value>);
 
-/// The spelling in which names are compared.
+/// The spelling in which a policy's names are kept, and in which those of a request are looked up among the allowed and the
+/// denied ones.
 pub(super) fn fold(name: &str) -> String {
-    name.chars().flat_map(char::to_lowercase).collect()
+    name.chars().flat_map(lower).collect()
+}
+
+/// One character for one, as OpenBao does it: the one letter whose small form is two characters becomes a plain i.
+fn lower(character: char) -> impl Iterator<Item = char> {
+    if character == '\u{130}' { 'I' } else { character }.to_lowercase()
 }
 
 /// Whether `name` folds to `folded`, without allocating.
 fn folds_to(name: &str, folded: &str) -> bool {
-    name.chars().flat_map(char::to_lowercase).eq(folded.chars())
+    name.chars().flat_map(lower).eq(folded.chars())
 }
 
 fn lookup<'a>(map: &'a BTreeMap<String, Values>, name: &str) -> Option<&'a Values> {
@@ -65,7 +71,8 @@ pub(super) fn permit(permissions: &Permissions, ask: &Ask<'_>) -> bool {
         return true;
     }
     let fields = ask.parameters.unwrap_or_default();
-    let present = |wanted: &String| fields.iter().any(|(name, _)| folds_to(name, wanted));
+    // In exactly this spelling: a backend that knows `ttl` does not take `TTL` for it, so that would be no `ttl` at all.
+    let present = |wanted: &String| fields.iter().any(|(name, _)| name == wanted);
     if !permissions.required.iter().all(present) {
         return false;
     }

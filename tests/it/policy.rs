@@ -1,5 +1,7 @@
 //! The policy language: one table per rule, a naive model written from the rules' text, and what must never change.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use strongroom::api::path::Path;
 use strongroom::policy::{Acl, Ask, Capability, Decision, DenyReason, Policy};
@@ -223,7 +225,10 @@ fn parameters_are_checked_by_name_and_value() {
     let cases: &[(&str, &[(&str, &str)], bool)] = &[
         ("required_parameters = [\"Ttl\"]", &[], false),
         ("required_parameters = [\"Ttl\"]", &[("ttl", "1")], true),
-        ("required_parameters = [\"ttl\"]", &[("TTL", "1")], true),
+        ("required_parameters = [\"TTL\"]", &[("TTL", "1")], false),
+        ("required_parameters = [\"max_versions\"]", &[("MAX_versions", "5")], false),
+        ("required_parameters = [\"max_versions\"]", &[("MAX_versions", "5"), ("max_versions", "5")], true),
+        ("denied_parameters = { i = [] }", &[("\u{130}", "1")], false),
         ("denied_parameters = { \"*\" = [] }", &[], true),
         ("denied_parameters = { \"*\" = [] }", &[("x", "1")], false),
         ("denied_parameters = { X = [] }", &[("x", "1")], false),
@@ -364,6 +369,90 @@ mod model {
         let found = exact(path).or(bare.and_then(exact)).or(best(path)).or(bare.and_then(best));
         let words: Vec<_> = rules.iter().filter(|r| Some(r.pattern.as_str()) == found).flat_map(|r| &r.words).collect();
         words.contains(&&verb) && !words.contains(&&"deny")
+    }
+}
+
+/// The rules about fields once more, as OpenBao's `internal/vault/policy/acl.go` has them: names of a policy are put in lower
+/// case, also the required ones; a field of a request is looked up in lower case among the denied and the allowed ones, but
+/// must be there under exactly the required name.
+#[derive(Clone, Debug)]
+struct Fields {
+    required: Vec<&'static str>,
+    denied: BTreeMap<&'static str, Vec<u8>>,
+    allowed: BTreeMap<&'static str, Vec<u8>>,
+}
+
+impl Fields {
+    fn permit(&self, request: &BTreeMap<&str, u8>) -> bool {
+        let own = |map: &BTreeMap<&str, Vec<u8>>, name: &str| {
+            map.iter().find(|(own, _)| own.to_lowercase() == name.to_lowercase()).map(|(_, values)| values.clone())
+        };
+        let holds = |values: &[u8], value: &u8| values.is_empty() || values.contains(value);
+        if self.required.iter().any(|name| !request.contains_key(&*name.to_lowercase())) {
+            return false;
+        }
+        if request.is_empty() {
+            return true;
+        }
+        if self.denied.contains_key("*")
+            || request.iter().any(|(name, value)| own(&self.denied, name).is_some_and(|values| holds(&values, value)))
+        {
+            return false;
+        }
+        let all = self.allowed.contains_key("*");
+        self.allowed.is_empty()
+            || (all && self.allowed.len() == 1)
+            || request.iter().all(|(name, value)| own(&self.allowed, name).map_or(all, |values| holds(&values, value)))
+    }
+
+    fn text(&self) -> String {
+        let map = |name: &str, map: &BTreeMap<&str, Vec<u8>>| match map.is_empty() {
+            true => String::new(),
+            false => format!("{name} = {{ {} }}\n", {
+                map.iter().map(|(name, values)| format!("\"{name}\" = {values:?}")).collect::<Vec<_>>().join(", ")
+            }),
+        };
+        let (denied, allowed) = (map("denied_parameters", &self.denied), map("allowed_parameters", &self.allowed));
+        format!(
+            "path \"a\" {{ capabilities = [\"update\"]\n{denied}{allowed}required_parameters = {:?}\n}}",
+            self.required
+        )
+    }
+}
+
+/// Names that differ by more than case: a policy says nothing twice.
+fn any_names(most: usize) -> impl Strategy<Value = Vec<&'static str>> {
+    let spelled =
+        [["ttl", "TTL", "Ttl"], ["max_versions", "MAX_versions", "max_VERSIONS"], ["\u{e9}", "\u{c9}", "\u{c9}"]];
+    let names: Vec<_> = spelled.into_iter().map(|names| prop::sample::select(names.to_vec())).collect();
+    (names, 0..=most).prop_map(|(names, most)| names.into_iter().take(most).collect())
+}
+
+fn any_values() -> impl Strategy<Value = BTreeMap<&'static str, Vec<u8>>> {
+    let values = prop::collection::vec(prop::collection::vec(0..3_u8, 0..2), 4);
+    (any_names(3), any::<bool>(), values)
+        .prop_map(|(names, star, values)| names.into_iter().chain(star.then_some("*")).zip(values).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn fields_are_decided_as_the_model_does(
+        required in any_names(2),
+        denied in prop_oneof![Just(BTreeMap::new()), any_values()],
+        allowed in any_values(),
+        (names, more) in (any_names(3), any_names(3)),
+        values in prop::collection::vec(0..3_u8, 6),
+    ) {
+        let fields = Fields { required, denied, allowed };
+        let request: BTreeMap<_, _> = names.into_iter().chain(more).zip(values).collect();
+        let raw: Vec<_> = request.iter().map(|(name, value)| (*name, value.to_string())).collect();
+        let raw: Vec<_> = raw.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let (acl, path) = (acl(&[&fields.text()]), path("a"));
+        let ask = Ask { path: &path, capability: Capability::Update, sudo: false, parameters: Some(&raw), wrap_ttl: None };
+        let may = matches!(acl.decide(&ask), Decision::Allow { .. });
+        prop_assert_eq!(may, fields.permit(&request), "{} {:?}", fields.text(), request);
     }
 }
 

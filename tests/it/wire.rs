@@ -1,5 +1,7 @@
 //! The v1 protocol on the wire: exact statuses, headers and bodies, against a running server.
 
+use std::io::Read;
+
 use strongroom::http::Limits;
 use strongroom::pki::Bundle;
 
@@ -210,6 +212,10 @@ fn requests_that_are_not_the_protocol_are_refused() {
         ("PATCH", "/v1/secret/data/a", JSON, r#"{"data":{}}"#, 415),
         ("PATCH", "/v1/secret/data/a", "", r#"{"data":{}}"#, 400),
         ("BREW", "/v1/secret/data/a", "", "", 405),
+        ("PATCH", "/v1/secret/data/none", MERGE, r#"{"data":"text"}"#, 400),
+        ("PATCH", "/v1/secret/data/none", MERGE, r#"{"data":{},"options":{"cas":"x"}}"#, 400),
+        ("PATCH", "/v1/secret/metadata/none", MERGE, r#"{"max_versions":"many"}"#, 400),
+        ("PATCH", "/v1/secret/metadata/none", MERGE, r#"{"custom_metadata":{"":"x"}}"#, 400),
         ("OPTIONS", "/v1/secret/data/a", "", "", 405),
         ("GET", "/v1/sys/auth", "X-Vault-Token: s.abc\r\n", "", 403),
         ("GET", "/v1/sys/auth", "Authorization: Bearer s.abc\r\n", "", 403),
@@ -223,6 +229,25 @@ fn requests_that_are_not_the_protocol_are_refused() {
         let reply = operator.send(verb, path, headers, body);
         assert_eq!(reply.status, status, "{verb} {path} {headers}: {reply:?}");
         assert!(status == 200 || reply.body.starts_with(r#"{"errors":["#), "{reply:?}");
+    }
+    for (path, body) in [("data/none", r#"{"data":{"x":"y"}}"#), ("metadata/none", r#"{"max_versions":1}"#)] {
+        let reply = operator.send("PATCH", &format!("/v1/secret/{path}"), MERGE, body);
+        assert_eq!((reply.status, &*reply.body), (404, ""), "{path}: a status alone, as Vault answers");
+    }
+    operator.send("POST", "/v1/secret/data/a", JSON, r#"{"data":{"k":"v"}}"#);
+    for (path, status) in [
+        ("secret/data/a", 405),
+        ("secret/data/none", 405),
+        ("secret/metadata/a", 405),
+        ("sys/policies/acl/default", 405),
+        ("sys/health", 200),
+    ] {
+        let mut raw = Raw::connect(operator.0, operator.1);
+        raw.send(format!("HEAD /v1/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+            .unwrap();
+        let mut reply = String::new();
+        let _ = raw.0.read_to_string(&mut reply);
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")) && reply.ends_with("\r\n\r\n"), "{path}: {reply}");
     }
     for path in ["/", "/ui/", "/v2/secret", "/v1"] {
         let reply = operator.send("GET", path, "", "");

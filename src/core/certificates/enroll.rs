@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::api::spiffe::SpiffeId;
+use crate::auth::cidr::Cidr;
 use crate::barrier::{MountId, Tx, View};
 use crate::crypto::Key;
 use crate::enroll::ProofKey;
@@ -147,6 +148,15 @@ impl EnrollRecord {
         } else {
             State::Open
         }
+    }
+
+    /// Whether a host at `address` may use it. A text of an older version that is no network by now admits nobody, and so
+    /// does an IPv4 network written as IPv6, which admitted nobody then: a string never admits more than it did.
+    pub(in crate::core) fn admits(&self, address: IpAddr) -> bool {
+        let covers = |text: &String| {
+            Cidr::parse(text).is_ok_and(|network| network.is_ipv4() != text.contains(':') && network.contains(address))
+        };
+        self.cidrs.is_empty() || self.cidrs.iter().any(covers)
     }
 
     /// Whether no other key can be enrolled with it.
@@ -320,7 +330,7 @@ fn use_string(
         return Ok(Outcome::refused(Vec::new(), "enrolment-proof-wrong"));
     }
     // From here on the asker knows the secret.
-    if !record.cidrs.is_empty() && !record.cidrs.iter().any(|cidr| covers(cidr, attempt.remote.ip())) {
+    if !record.admits(attempt.remote.ip()) {
         return Ok(Outcome::refused(Vec::new(), "enrolment-from-foreign-network"));
     }
     let identity = SpiffeId::new(&settings.trust_domain, &record.identity).map_err(|_| VaultError::Integrity)?;
@@ -362,33 +372,4 @@ fn use_string(
     record.used.push(Use { at_ms: now_ms, key: public_key, certificate: hex(&issued.fingerprint) });
     put(tx, &id, &record)?;
     Outcome::of(issued, &identity, Places { addresses: record.addresses.clone(), ..Places::default() })
-}
-
-/// Whether an address is in a network, written `192.0.2.0/24`, `2001:db8::/32` or as one address. `false` for a text
-/// that is no network.
-pub(in crate::core) fn covers(cidr: &str, address: IpAddr) -> bool {
-    let (network, bits) = match cidr.split_once('/') {
-        Some((network, bits)) => (network, bits.parse::<u32>().ok()),
-        None => (cidr, Some(128)),
-    };
-    let (Ok(network), Some(bits)) = (network.parse::<IpAddr>(), bits) else { return false };
-    let same = |a: u128, b: u128, width: u32| {
-        let bits = bits.min(width);
-        bits == 0 || (a ^ b) >> (width - bits) == 0
-    };
-    match (network, address.to_canonical()) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            same(u128::from(u32::from(network)), u128::from(u32::from(address)), 32)
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => same(u128::from(network), u128::from(address), 128),
-        _ => false,
-    }
-}
-
-/// Whether a text is a network as [`covers`] reads it, with a prefix that fits.
-pub(in crate::core) fn is_network(cidr: &str) -> bool {
-    let (network, bits) = cidr.split_once('/').map_or((cidr, None), |(network, bits)| (network, Some(bits)));
-    let Ok(network) = network.parse::<IpAddr>() else { return false };
-    let width = if network.is_ipv4() { 32 } else { 128 };
-    bits.is_none_or(|bits| bits.parse::<u32>().is_ok_and(|bits| bits <= width))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::api::path::Path;
 use crate::barrier::{MountId, Tally, Tx, View};
 use crate::core::commit::committer::Done;
+use crate::core::decide::approvals::rules::Guarded;
 use crate::core::decide::subject::Subject;
 use crate::core::error::VaultError;
 use crate::core::live::poll::Poll;
@@ -54,6 +55,8 @@ pub(in crate::core) struct Route {
     /// All records of these built-in mounts are looked at, or their forms in memory: with many of them it runs apart from
     /// the threads that serve connections.
     pub grows_with: &'static [MountId],
+    /// What several operators may have to agree to.
+    pub concern: Concern,
     /// What it runs.
     pub run: Run,
 }
@@ -76,6 +79,35 @@ impl Guard {
     pub(in crate::core) fn is_own(self) -> bool {
         matches!(self, Self::Own | Self::Login)
     }
+}
+
+/// What makes a request for a route one that several operators may have to agree to. Each row of a table of routes has
+/// one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::core) enum Concern {
+    /// It changes nobody's power over the vault.
+    Nothing,
+    /// It is of this class, whatever the state is.
+    Class(Guarded),
+    /// A new root key: ways to open the vault go away, and with a compromised slot all authorities as well.
+    Rekey,
+    /// A step of an authority: certificates stop counting when it revokes, or is forced.
+    AuthorityStep,
+    /// Whether it changes the power of an administrator or approver is found by doing it.
+    Power(Named),
+}
+
+/// Whom a request is about besides, so that its power counts although it stays as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::core) enum Named {
+    /// Nobody.
+    Nobody,
+    /// The identity that the path ends with.
+    Tail,
+    /// The identity in this field.
+    Field(&'static str),
+    /// The identities of outside PKIs.
+    Outside,
 }
 
 /// What a route runs.
@@ -178,7 +210,18 @@ pub(in crate::core) const fn delete(
 impl Route {
     /// A row that policies decide on, with nothing special about it.
     pub(in crate::core) const fn new(operation: Operation, pattern: &'static str, run: Run) -> Self {
-        Self { operation, pattern, guard: Policy, sudo: false, secret_body: false, lower: false, grows_with: &[], run }
+        let concern = Concern::Power(Named::Nobody);
+        Self {
+            operation,
+            pattern,
+            guard: Policy,
+            sudo: false,
+            secret_body: false,
+            lower: false,
+            grows_with: &[],
+            concern,
+            run,
+        }
     }
 
     pub(in crate::core) const fn open(mut self) -> Self {
@@ -208,6 +251,11 @@ impl Route {
 
     pub(in crate::core) const fn sudo(mut self) -> Self {
         self.sudo = true;
+        self
+    }
+
+    pub(in crate::core) const fn concerns(mut self, concern: Concern) -> Self {
+        self.concern = concern;
         self
     }
 

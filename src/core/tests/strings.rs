@@ -60,6 +60,47 @@ fn a_string_works_as_often_as_it_says() {
 }
 
 #[test]
+fn networks_that_an_older_version_took_admit_nobody_new() {
+    let rig = Rig::new();
+    rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#);
+    // The host asks from 192.0.2.7.
+    for (stored, may) in [
+        ("192.0.2.0/24", true),
+        ("192.0.2.7", true),
+        ("192.0.2.7/32", true),
+        ("192.0.2.1/24", false),
+        ("192.0.2.0/+24", false),
+        ("::ffff:192.0.2.0/120", false),
+        ("/8", false),
+        ("", false),
+    ] {
+        let made = string(&rig, "app/web", "");
+        let (id, cidrs) = (hex(made.id()), vec!["198.51.100.0/24".to_owned(), stored.to_owned()]);
+        change(&rig, move |tx| {
+            let mut record = strings::read(&tx.view(crate::barrier::MountId::ENROLMENTS), &id)?.expect("there");
+            record.cidrs = cidrs;
+            strings::put(tx, &id, &record)
+        });
+        rig.read(&rig.operator(), "sys/strongroom/enrollments").expect("the record opens");
+        assert_eq!(enroll(&rig, &made, &Key::new()).is_ok(), may, "{stored}");
+    }
+    let make = |network: &str| string_of(&rig, network);
+    for network in ["192.0.2.1/24", "192.0.2.0/+24", "10.0.0.0/8/8", "/8", ""] {
+        assert!(matches!(make(network), Err(VaultError::BadRequest(_))), "{network}");
+    }
+    let made = json(&make("::ffff:192.0.2.0/120").expect("the same network"));
+    let shown = rig.read(&rig.operator(), "sys/strongroom/enrollments").expect("listed");
+    assert_eq!(shown["key_info"][made["id"].as_str().expect("text")]["cidr"], serde_json::json!(["192.0.2.0/24"]));
+    let open = EnrollString::parse(made["string"].as_str().expect("text")).expect("legal");
+    enroll(&rig, &open, &Key::new()).expect("from the network");
+}
+
+fn string_of(rig: &Rig, network: &str) -> Result<Reply, VaultError> {
+    let body = serde_json::json!({ "addresses": ["vault.example:8201"], "cidr": [network] });
+    rig.write(&rig.operator(), "sys/strongroom/enrollments/app/web", &body.to_string())
+}
+
+#[test]
 fn open_strings_hold_up_the_next_authority_and_are_marked_when_it_signs() {
     let rig = Rig::new();
     let operator = rig.operator();

@@ -120,15 +120,19 @@ fn payload<'a>(body: &Object<'a>) -> Result<&'a [u8], EngineError> {
     Ok(raw.get().as_bytes())
 }
 
-fn check_cas(body: &Object<'_>, config: &Config, meta: &SecretMeta) -> Result<(), EngineError> {
-    let cas = match body.get("options").filter(|raw| raw.get() != "null") {
-        None => Field::Absent,
+/// The version that a write expects to be the newest.
+fn cas(body: &Object<'_>) -> Result<Field<i64>, EngineError> {
+    match body.get("options").filter(|raw| raw.get() != "null") {
+        None => Ok(Field::Absent),
         Some(raw) => match Object::parse(raw.get().as_bytes()) {
-            Ok(options) => field(&options, "cas", integer)?,
-            Err(_) => return bad("options must be an object"),
+            Ok(options) => field(&options, "cas", integer),
+            Err(_) => bad("options must be an object"),
         },
-    };
-    match cas {
+    }
+}
+
+fn check_cas(cas: &Field<i64>, config: &Config, meta: &SecretMeta) -> Result<(), EngineError> {
+    match *cas {
         Field::Value(cas) if u64::try_from(cas) == Ok(meta.current) => Ok(()),
         Field::Value(_) => bad(CAS_MISMATCH),
         _ if config.cas_required(meta) => bad(CAS_MISSING),
@@ -147,7 +151,7 @@ pub(super) fn write(
     let data = payload(&body)?;
     let config = Config::load(&tx.view(mount))?;
     let meta = tx.secret(mount, path.as_str())?.and_then(|node| node.meta).unwrap_or_default();
-    check_cas(&body, &config, &meta)?;
+    check_cas(&cas(&body)?, &config, &meta)?;
     add_version(tx, mount, path, &config, meta, data, now_ms)
 }
 
@@ -160,12 +164,14 @@ pub(super) fn patch(
 ) -> Result<Reply, EngineError> {
     let body = request.body.object()?;
     let patch = payload(&body)?;
+    // A wrong body is named whether or not there is something that it could change.
+    let cas = cas(&body)?;
     let config = Config::load(&tx.view(mount))?;
     let node = tx.secret(mount, path.as_str())?.ok_or(EngineError::NotFound)?;
     let meta = node.meta.clone().ok_or(EngineError::NotFound)?;
     let current = meta.versions.iter().find(|version| version.version == meta.current);
     let current = current.ok_or(EngineError::NotFound)?;
-    check_cas(&body, &config, &meta)?;
+    check_cas(&cas, &config, &meta)?;
     if is_gone(current, now_ms) {
         let data = reply::version(current, &meta);
         return Ok(Reply { status: ReplyStatus::NotFoundWithBody, ..Reply::data(data) });

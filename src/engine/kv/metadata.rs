@@ -96,10 +96,17 @@ pub(super) fn patch(
     now_ms: u64,
 ) -> Result<Reply, EngineError> {
     let body = request.body.object()?;
+    let changes = field(&body, "custom_metadata", labels)?;
+    // A wrong body is named whether or not there is something that it could change.
+    plain_fields(&body, &mut SecretMeta::default(), true)?;
+    if let Field::Value(changes) = &changes {
+        let set = changes.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        check_labels(&set.collect())?;
+    }
     let node = tx.secret(mount, path.as_str())?.ok_or(EngineError::NotFound)?;
     let mut meta = node.meta.ok_or(EngineError::NotFound)?;
     let mut named = plain_fields(&body, &mut meta, true)?;
-    match field(&body, "custom_metadata", labels)? {
+    match changes {
         Field::Absent => {}
         Field::Null => {
             meta.custom.clear();

@@ -13,7 +13,7 @@
 
 mod power;
 pub(in crate::core) mod record;
-mod rules;
+pub(in crate::core) mod rules;
 
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
 use crate::core::fields::{flag_field, text_field};
 use crate::core::pipeline::audited::Facts;
-use crate::core::pipeline::route::{Guard, Route, Run};
-use crate::core::request::{Body, Operation, Reply};
+use crate::core::pipeline::route::{Concern, Guard, Named, Route, Run};
+use crate::core::request::{Body, Reply};
 use crate::core::state::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE};
 use crate::core::state::ledger;
 use crate::core::state::mount::hex;
@@ -63,7 +63,7 @@ pub(in crate::core) struct Gate<'a> {
 }
 
 /// What is to be looked at in a request.
-enum Concern {
+enum Looked {
     Nothing,
     /// It is of this class.
     Class(Guarded),
@@ -95,18 +95,16 @@ pub(in crate::core) fn comes_before(settings: &Settings, route: &Route, body: &B
     }
 }
 
-/// The classes that a route has whatever the state is, the gravest first: one that is guarded is enough.
-fn fixed(route: &Route, body: &Body) -> &'static [Guarded] {
-    match route.pattern {
-        "sys/strongroom/slots/remove" => &[Guarded::SlotRemove],
+/// The classes that a request has whatever the state is, the gravest first: one that is guarded is enough.
+fn fixed<'r>(route: &'r Route, body: &Body) -> &'r [Guarded] {
+    match &route.concern {
+        Concern::Class(class) => std::slice::from_ref(class),
         // With a compromised slot all authorities go, too. What cannot be read is no order.
-        "sys/strongroom/rekey" if body.object().is_ok_and(|fields| fields.get("compromised").is_some()) => {
+        Concern::Rekey if body.object().is_ok_and(|fields| fields.get("compromised").is_some()) => {
             &[Guarded::CaCompromise, Guarded::SlotRemove]
         }
-        "sys/strongroom/rekey" => &[Guarded::SlotRemove],
-        "sys/strongroom/ca/compromise" => &[Guarded::CaCompromise],
-        "sys/strongroom/audit-key" => &[Guarded::Export],
-        _ => &[],
+        Concern::Rekey => &[Guarded::SlotRemove],
+        Concern::Nothing | Concern::AuthorityStep | Concern::Power(_) => &[],
     }
 }
 
@@ -126,10 +124,10 @@ impl Gate<'_> {
         let Some(rules) = self.settings.approvals.as_deref() else { return change(tx) };
         let domain = &self.settings.trust_domain;
         let (class, before, named) = match self.concern(rules, tx, target)? {
-            Concern::Nothing => return change(tx),
-            Concern::Class(class) if !rules.guards(class) => return change(tx),
-            Concern::Class(class) => (Some(class), None, None),
-            Concern::Power(named) => (None, Some(Power::of(tx, rules, domain)?), named),
+            Looked::Nothing => return change(tx),
+            Looked::Class(class) if !rules.guards(class) => return change(tx),
+            Looked::Class(class) => (Some(class), None, None),
+            Looked::Power(named) => (None, Some(Power::of(tx, rules, domain)?), named),
         };
         // Before the change, which may be about those who agreed to it.
         let known = self.matches(rules, tx)?;
@@ -169,41 +167,39 @@ impl Gate<'_> {
         }
     }
 
-    fn concern(&self, rules: &ApprovalRules, tx: &Tx<'_>, target: &Target) -> Result<Concern, VaultError> {
+    fn concern(&self, rules: &ApprovalRules, tx: &Tx<'_>, target: &Target) -> Result<Looked, VaultError> {
         let route: &Route = match target {
             Target::Mount { mount, .. } => {
                 let destroys =
                     rules.guards(Guarded::Destroy) && mount.engine.destroys(&tx.view(mount.id), &self.facts.inner)?;
-                return Ok(if destroys { Concern::Class(Guarded::Destroy) } else { Concern::Nothing });
+                return Ok(if destroys { Looked::Class(Guarded::Destroy) } else { Looked::Nothing });
             }
             Target::Sys(route) => route,
-            Target::Nowhere(_) => return Ok(Concern::Nothing),
+            Target::Nowhere(_) => return Ok(Looked::Nothing),
         };
         let classes = fixed(route, &self.facts.inner.body);
         if let Some(gravest) = classes.first() {
             let guarded = classes.iter().find(|class| rules.guards(**class));
-            return Ok(Concern::Class(*guarded.unwrap_or(gravest)));
+            return Ok(Looked::Class(*guarded.unwrap_or(gravest)));
         }
-        // Everybody renews what it has, and that is no power; looking at all identities each time would cost it. A token
-        // gives less than its identity has.
-        let powerless = ["sys/strongroom/approvals/", "auth/token/"];
-        if route.guard != Guard::Policy || powerless.iter().any(|folder| route.pattern.starts_with(folder)) {
-            return Ok(Concern::Nothing);
+        // Everybody renews what it has, and that is no power; looking at all identities each time would cost it.
+        if route.guard != Guard::Policy {
+            return Ok(Looked::Nothing);
         }
-        let (tail, object) = (route.tail(&self.facts.full), self.facts.inner.body.object()?);
-        let named = match route.pattern {
-            "sys/strongroom/ca/+/+" => {
-                let cuts = tail.ends_with("/revoke") || flag_field(&object, "force")?;
-                return Ok(if cuts { Concern::Class(Guarded::CaCompromise) } else { Concern::Nothing });
+        let (tail, body) = (route.tail(&self.facts.full), &self.facts.inner.body);
+        let named = match route.concern {
+            Concern::AuthorityStep => {
+                let cuts = tail.ends_with("/revoke") || flag_field(&body.object()?, "force")?;
+                return Ok(if cuts { Looked::Class(Guarded::CaCompromise) } else { Looked::Nothing });
             }
-            "sys/strongroom/enrollments/*" | "sys/strongroom/revoke/*" => Some(tail),
-            "sys/strongroom/certificates" => text_field(&object, "identity")?,
-            // Without its list a revoked certificate counts again; more lists only take away.
-            "auth/cert/crls/+" if route.operation == Operation::Delete => Some(OUTSIDE.to_owned()),
-            _ => None,
+            Concern::Power(Named::Nobody) => None,
+            Concern::Power(Named::Tail) => Some(tail),
+            Concern::Power(Named::Field(name)) => text_field(&body.object()?, name)?,
+            Concern::Power(Named::Outside) => Some(OUTSIDE.to_owned()),
+            Concern::Nothing | Concern::Class(_) | Concern::Rekey => return Ok(Looked::Nothing),
         };
         let path = |text: String| SpiffeId::parse(&text).map(|identity| identity.path().to_owned()).unwrap_or(text);
-        Ok(Concern::Power(named.map(path)))
+        Ok(Looked::Power(named.map(path)))
     }
 
     /// Records of the same request that have not ended.

@@ -6,11 +6,12 @@ mod tokens;
 
 use crate::auth::cert::RoleError;
 use crate::auth::token::TokenError;
-use crate::barrier::MountId;
+use crate::barrier::{MountId, Tx};
 use crate::crypto::CryptoError;
 
+use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
-use crate::core::pipeline::route::{Effect, Route, delete, list, read, write, write_as_read};
+use crate::core::pipeline::route::{Change, Concern, Effect, Named, Route, delete, list, read, write, write_as_read};
 
 /// Every route.
 pub(in crate::core) static ROUTES: &[Route] = &[
@@ -23,25 +24,31 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     read("auth/cert/crls", crls::list),
     read("auth/cert/crls/+", crls::read).lower(),
     write("auth/cert/crls/+", crls::write).lower(),
-    delete("auth/cert/crls/+", crls::delete).lower(),
+    // Without its list a revoked certificate counts again; more lists only take away.
+    delete("auth/cert/crls/+", crls::delete).lower().concerns(Concern::Power(Named::Outside)),
     write("auth/cert/login", certs::login).login(),
-    write("auth/token/create", tokens::create),
-    write("auth/token/create-orphan", tokens::create_orphan).sudo(),
+    less_power("auth/token/create", tokens::create),
+    less_power("auth/token/create-orphan", tokens::create_orphan).sudo(),
     read("auth/token/lookup-self", tokens::lookup_self).own(),
     write_as_read("auth/token/lookup-self", tokens::lookup_self, Effect::None).own(),
     write_as_read("auth/token/lookup", tokens::lookup, Effect::None),
     write_as_read("auth/token/lookup-accessor", tokens::lookup_accessor, Effect::None),
-    write("auth/token/renew-self", tokens::renew_self).own(),
-    write("auth/token/renew", tokens::renew),
-    write("auth/token/renew-accessor", tokens::renew_accessor),
-    write("auth/token/revoke-self", tokens::revoke_self).own(),
-    write("auth/token/revoke", tokens::revoke),
-    write("auth/token/revoke-accessor", tokens::revoke_accessor),
-    write("auth/token/revoke-orphan", tokens::revoke_orphan).sudo(),
-    write("auth/token/tidy", tokens::tidy),
+    less_power("auth/token/renew-self", tokens::renew_self).own(),
+    less_power("auth/token/renew", tokens::renew),
+    less_power("auth/token/renew-accessor", tokens::renew_accessor),
+    less_power("auth/token/revoke-self", tokens::revoke_self).own(),
+    less_power("auth/token/revoke", tokens::revoke),
+    less_power("auth/token/revoke-accessor", tokens::revoke_accessor),
+    less_power("auth/token/revoke-orphan", tokens::revoke_orphan).sudo(),
+    less_power("auth/token/tidy", tokens::tidy),
     list("auth/token/accessors", tokens::accessors).sudo().over(&[MountId::TOKENS]),
     read("auth/token/accessors", tokens::accessors).sudo().over(&[MountId::TOKENS]),
 ];
+
+/// A change of tokens: a token gives less than its identity has.
+const fn less_power(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
+    write(pattern, run).concerns(Concern::Nothing)
+}
 
 /// What a caller learns of a role that is refused.
 fn role_refused(error: RoleError) -> VaultError {
@@ -69,6 +76,7 @@ mod tests {
     use super::*;
     use crate::api::path::Path;
     use crate::core::pipeline::route::{Guard, find_in};
+    use crate::core::request::Operation;
 
     #[test]
     fn rows_are_reachable_and_few_need_no_policy() {
@@ -78,6 +86,15 @@ mod tests {
             assert!(std::ptr::eq(found, route), "{} is hidden by {}", route.pattern, found.pattern);
         }
         assert!(ROUTES.iter().all(|route| route.guard != Guard::Open));
+        // Whoever deletes a list makes certificates count again; tokens only narrow.
+        for route in ROUTES.iter().filter(|route| route.mutates()) {
+            let want = match route.pattern {
+                "auth/cert/crls/+" if route.operation == Operation::Delete => Concern::Power(Named::Outside),
+                pattern if pattern.starts_with("auth/token/") => Concern::Nothing,
+                _ => Concern::Power(Named::Nobody),
+            };
+            assert_eq!(route.concern, want, "{}", route.pattern);
+        }
         let mut own: Vec<_> = ROUTES.iter().filter(|route| route.guard.is_own()).map(|route| route.pattern).collect();
         own.dedup();
         let about_oneself = ["cert/login", "token/lookup-self", "token/renew-self", "token/revoke-self"];

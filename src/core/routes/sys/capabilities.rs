@@ -27,12 +27,13 @@ pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     }
     let mut all = BTreeMap::new();
     for raw in &paths {
-        let path = Path::parse(raw.trim_start_matches('/'))
-            .map_err(|_| VaultError::BadRequest("field \"paths\" holds a path that is not canonical".to_owned()))?;
-        // As a request for it would be decided; with a slash it may be a list.
-        let path = canonical::in_lower_case(inquiry.tables, &path).unwrap_or(path);
-        let verbs = inquiry.subject.capabilities(&path).into_iter().map(str::to_owned).collect();
-        all.insert(raw.clone(), verbs);
+        let verbs = match Path::parse(raw.trim_start_matches('/')) {
+            // As a request for it would be decided; with a slash it may be a list.
+            Ok(path) => inquiry.subject.capabilities(&canonical::in_lower_case(inquiry.tables, &path).unwrap_or(path)),
+            // No request for such a path gets as far as the policies.
+            Err(_) => vec!["deny"],
+        };
+        all.insert(raw.clone(), verbs.into_iter().map(str::to_owned).collect());
     }
     // Older clients read the answer to a single path at the top.
     let capabilities = paths.first().filter(|_| paths.len() == 1).and_then(|only| all.get(only).cloned());

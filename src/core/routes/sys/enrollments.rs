@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::api::time::rfc3339_nano;
+use crate::auth::cidr::Cidr;
 use crate::barrier::{MountId, Tx, View};
 use crate::engine::{Page, Reply};
 use crate::enroll::EnrollString;
@@ -14,7 +15,7 @@ use crate::pki::{self, AuthorityId};
 
 use super::certificates::{identity_of, seconds};
 use super::{Change, Inquiry, data, number_field, only_fields, texts_field};
-use crate::core::certificates::enroll::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, State, is_network};
+use crate::core::certificates::enroll::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, State};
 use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
 use crate::core::state::identity;
@@ -70,9 +71,12 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
         return Err(bad(format!("field \"certificate_ttl\" must be at most {longest_s} seconds")));
     }
     let cidrs = texts_field(&object, "cidr")?.unwrap_or_default();
-    if cidrs.len() > MAX_NETWORKS || !cidrs.iter().all(|cidr| is_network(cidr)) {
-        return Err(bad(format!("field \"cidr\" takes up to {MAX_NETWORKS} networks such as 192.0.2.0/24")));
-    }
+    let cidrs: Result<Vec<String>, _> = cidrs.iter().map(|text| Cidr::parse(text).map(String::from)).collect();
+    let cidrs = cidrs.ok().filter(|cidrs| cidrs.len() <= MAX_NETWORKS).ok_or_else(|| {
+        bad(format!(
+            "field \"cidr\" takes up to {MAX_NETWORKS} networks such as 192.0.2.0/24, with no bits set behind the prefix"
+        ))
+    })?;
     let addresses = texts_field(&object, "addresses")?.unwrap_or_else(|| change.settings.enroll_addresses.clone());
     if addresses.is_empty() {
         return Err(bad(

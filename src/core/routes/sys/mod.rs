@@ -17,10 +17,11 @@ pub(in crate::core) mod rotation;
 pub(in crate::core) mod values;
 
 use crate::barrier::MountId;
+use crate::core::decide::approvals::rules::Guarded;
 use crate::core::fields::{flag_field, number_field, only_fields, text_field, texts_field};
 use crate::core::live::poll::Poll;
 use crate::core::pipeline::route::{
-    Change, Effect, Inquiry, Route, delete, list, order, poll, read, write, write_as_read,
+    Change, Concern, Effect, Inquiry, Named, Route, delete, list, order, poll, read, write, write_as_read,
 };
 use crate::core::request::{data, keys_of};
 
@@ -68,8 +69,8 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     order("sys/strongroom/slots/test", rotation::test).secret(),
     order("sys/strongroom/slots/add", rotation::add).secret(),
     order("sys/strongroom/slots/change", rotation::change).secret(),
-    order("sys/strongroom/slots/remove", rotation::remove).secret(),
-    order("sys/strongroom/rekey", rotation::rekey).secret(),
+    order("sys/strongroom/slots/remove", rotation::remove).secret().concerns(Concern::Class(Guarded::SlotRemove)),
+    order("sys/strongroom/rekey", rotation::rekey).secret().concerns(Concern::Rekey),
     write_as_read("sys/seal", keys::seal, Effect::Seal).sudo(),
     list("sys/strongroom/identities", identities::list).over(&[MountId::IDENTITIES]),
     list("sys/strongroom/identities/*", identities::list).over(&[MountId::IDENTITIES]),
@@ -79,7 +80,7 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     read("sys/strongroom/identity-report", identities::report).over(IDENTITIES),
     write("sys/strongroom/disable/*", identities::disable),
     write("sys/strongroom/enable/*", identities::enable),
-    write("sys/strongroom/revoke/*", identities::revoke),
+    write("sys/strongroom/revoke/*", identities::revoke).concerns(Concern::Power(Named::Tail)),
     list("sys/strongroom/groups", identities::list_groups),
     read("sys/strongroom/groups", identities::list_groups),
     read("sys/strongroom/groups/+", identities::read_group),
@@ -87,22 +88,22 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     delete("sys/strongroom/groups/+", identities::delete_group),
     list("sys/strongroom/enrollments", enrollments::list).over(&[MountId::ENROLMENTS]),
     read("sys/strongroom/enrollments", enrollments::list).over(&[MountId::ENROLMENTS]),
-    write("sys/strongroom/enrollments/*", enrollments::create).sudo(),
+    write("sys/strongroom/enrollments/*", enrollments::create).sudo().concerns(Concern::Power(Named::Tail)),
     delete("sys/strongroom/enrollments/+", enrollments::delete),
     write("sys/strongroom/renew", certificates::renew).own(),
     read("sys/strongroom/ca", ca::read).open(),
     read("sys/strongroom/ca/stragglers", ca::stragglers).over(IDENTITIES),
     write("sys/strongroom/ca/prepare", ca::prepare).sudo(),
-    write("sys/strongroom/ca/compromise", ca::compromise).sudo(),
+    write("sys/strongroom/ca/compromise", ca::compromise).sudo().concerns(Concern::Class(Guarded::CaCompromise)),
     write("sys/strongroom/ca/request", ca::request).sudo(),
     write("sys/strongroom/ca/import", ca::import).sudo(),
-    write("sys/strongroom/ca/+/+", ca::step).sudo(),
+    write("sys/strongroom/ca/+/+", ca::step).sudo().concerns(Concern::AuthorityStep),
     read("sys/strongroom/crl", ca::crl).open().over(IDENTITIES),
-    write("sys/strongroom/certificates", certificates::sign).sudo(),
+    write("sys/strongroom/certificates", certificates::sign).sudo().concerns(Concern::Power(Named::Field("identity"))),
     list("sys/strongroom/approvals", approvals::list).over(&[MountId::APPROVALS]),
     read("sys/strongroom/approvals", approvals::list).over(&[MountId::APPROVALS]),
     read("sys/strongroom/approvals/+", approvals::read),
-    write("sys/strongroom/approvals/+/+", approvals::decide),
+    write("sys/strongroom/approvals/+/+", approvals::decide).concerns(Concern::Nothing),
     list("sys/quotas/rate-limit", quotas::list),
     read("sys/quotas/rate-limit", quotas::list),
     read("sys/quotas/rate-limit/+", quotas::read),
@@ -110,7 +111,7 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     delete("sys/quotas/rate-limit/+", quotas::delete),
     read("sys/quotas/config", quotas::config),
     read("sys/strongroom/audit-head", keys::audit_head).sudo(),
-    read("sys/strongroom/audit-key", keys::audit_key).sudo(),
+    read("sys/strongroom/audit-key", keys::audit_key).sudo().concerns(Concern::Class(Guarded::Export)),
     read("sys/strongroom/audit-public-key", keys::audit_public_key),
 ];
 
@@ -120,11 +121,16 @@ mod tests {
 
     use super::*;
     use crate::api::path::Path;
+    use crate::barrier::Tx;
+    use crate::core::commit::committer::Done;
+    use crate::core::error::VaultError;
     use crate::core::pipeline::route::Guard::{Open, Own};
+    use crate::core::pipeline::route::Run;
     use crate::core::pipeline::route::find_in;
-    use crate::core::request::Operation;
+    use crate::core::request::{Operation, Reply};
+    use crate::core::rotation::Order;
 
-    fn find(operation: Operation, path: &Path) -> Result<&'static Route, crate::core::error::VaultError> {
+    fn find(operation: Operation, path: &Path) -> Result<&'static Route, VaultError> {
         find_in(ROUTES, operation, path)
     }
 
@@ -149,6 +155,44 @@ mod tests {
         assert!(ROUTES.iter().all(|route| route.guard != Open || !route.mutates()));
         let own: Vec<_> = ROUTES.iter().filter(|route| route.guard == Own).map(|route| route.pattern).collect();
         assert_eq!(own, ["sys/strongroom/renew"]);
+    }
+
+    /// Whatever a row is called: who gets at these handlers is looked at.
+    #[test]
+    fn every_row_of_a_guarded_class_says_so() {
+        let class = Concern::Class;
+        type Ordered = fn(&Inquiry<'_>) -> Result<Order, VaultError>;
+        type Written = fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>;
+        type Shown = fn(&Inquiry<'_>) -> Result<Reply, VaultError>;
+        let orders: [(Ordered, Concern); 2] =
+            [(rotation::remove, class(Guarded::SlotRemove)), (rotation::rekey, Concern::Rekey)];
+        let writes: [(Written, Concern); 6] = [
+            (ca::compromise, class(Guarded::CaCompromise)),
+            (ca::step, Concern::AuthorityStep),
+            (identities::revoke, Concern::Power(Named::Tail)),
+            (enrollments::create, Concern::Power(Named::Tail)),
+            (certificates::sign, Concern::Power(Named::Field("identity"))),
+            (approvals::decide, Concern::Nothing),
+        ];
+        let shown: [(Shown, Concern); 1] = [(keys::audit_key, class(Guarded::Export))];
+        let mut rows = 0;
+        for route in ROUTES {
+            let want = match route.run {
+                Run::Order(run) => {
+                    orders.iter().find(|(own, _)| std::ptr::fn_addr_eq(*own, run)).map(|(_, want)| *want)
+                }
+                Run::Write(run) => {
+                    writes.iter().find(|(own, _)| std::ptr::fn_addr_eq(*own, run)).map(|(_, want)| *want)
+                }
+                Run::Read(run, _) => {
+                    shown.iter().find(|(own, _)| std::ptr::fn_addr_eq(*own, run)).map(|(_, want)| *want)
+                }
+                Run::Poll(_) => None,
+            };
+            rows += usize::from(want.is_some());
+            assert_eq!(route.concern, want.unwrap_or(Concern::Power(Named::Nobody)), "{}", route.pattern);
+        }
+        assert_eq!(rows, 9, "each handler has its row");
     }
 
     proptest! {
