@@ -8,8 +8,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::admit::identify;
 use super::audited::Facts;
-use super::handle::{answered, audit, identify, run as run_now};
+use super::read::{answered, audit, run as run_now};
 use super::route::Guard;
 use crate::barrier::Tally;
 use crate::core::decide::target::{Question, Target};

@@ -1,7 +1,10 @@
 //! The order in which every request is handled, and what the audit log learns of it.
 
+mod admit;
 pub(super) mod audited;
+mod change;
 pub(super) mod handle;
 mod long;
+mod read;
 pub(super) mod route;
 pub(super) mod waiting;

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use super::admit::identify;
 use super::audited::Facts;
-use super::handle::{answered, identify};
+use super::read::answered;
 use crate::core::error::VaultError;
 use crate::core::live::poll::{Look, Moment, Poll};
 use crate::core::request::{Operation, Reply};

@@ -1,0 +1,153 @@
+//! From a request as it comes to one that is decided on: sealed? canonical path, identify, within limits, decide.
+
+use std::sync::Arc;
+
+use crate::api::path::Path;
+use crate::engine;
+use crate::limits::Bill;
+
+use super::audited::Facts;
+use crate::core::decide::canonical;
+use crate::core::decide::subject::Subject;
+use crate::core::decide::target::{Question, Target, Verdict};
+use crate::core::error::VaultError;
+use crate::core::request::{Operation, Request};
+use crate::core::routes::TABLES;
+use crate::core::state::limits::{self, Asked, Refused};
+use crate::core::state::snapshot::Snapshot;
+use crate::core::vault::{Live, Vault};
+use crate::core::{Caller, Origin, Settings};
+
+/// A request with the state of the moment in which it is looked at. Holds the open vault: never across an await.
+pub(super) struct Visit {
+    pub live: Arc<Live>,
+    pub snapshot: Arc<Snapshot>,
+    pub subject: Arc<Subject>,
+    /// Without its token where the certificate alone counts.
+    pub caller: Caller,
+    /// Why the certificate is not accepted, if it is not.
+    pub stranger: Option<&'static str>,
+    pub target: Target,
+    /// In its canonical form.
+    pub request: Request,
+    pub now_ms: u64,
+    /// What is settled when the answer is known.
+    pub bill: Option<Bill>,
+}
+
+/// A request that was decided on.
+pub(super) struct Decided {
+    pub live: Arc<Live>,
+    pub snapshot: Arc<Snapshot>,
+    pub subject: Arc<Subject>,
+    pub target: Target,
+    pub facts: Facts,
+    /// `Ok`: go on.
+    pub outcome: Result<(), VaultError>,
+    pub bill: Option<Bill>,
+}
+
+/// Sealed? Canonical path, target, identity.
+///
+/// # Errors
+/// [`VaultError::Sealed`].
+pub(super) fn admit(vault: &Vault, caller: &Caller, request: Request) -> Result<Visit, VaultError> {
+    let live = vault.live().ok_or(VaultError::Sealed)?;
+    let request = canonical(request);
+    let now_ms = vault.ports.clock.now_ms();
+    let snapshot = live.snapshot.load_full();
+    let target = Target::of(&TABLES, &snapshot, request.operation, &request.path);
+    let mut caller = caller.clone();
+    if target.logs_in() {
+        caller.token = None;
+    }
+    let stranger = snapshot.admits(&vault.settings, &caller, now_ms).err();
+    let subject = identify(&snapshot, &vault.settings, &caller, now_ms);
+    // Certificates of outside PKIs come and go without end: who they are is in the audit log.
+    if subject.known && !matches!(caller.origin, Origin::Outside(_)) {
+        live.sightings.saw(&caller, now_ms);
+    }
+    Ok(Visit { live, snapshot, subject, caller, stranger, target, request, now_ms, bill: None })
+}
+
+/// Charges the identity. `Some` is over a limit, and gets a line in the audit log.
+///
+/// # Errors
+/// [`VaultError::RateLimited`] for a request that gets none: `state/limits.rs` says why.
+pub(super) fn charge(visit: &mut Visit) -> Result<Option<Refused>, VaultError> {
+    let Visit { caller, request, now_ms, .. } = &*visit;
+    let (operation, path) = (request.operation, &request.path);
+    let asked = Asked { caller, admitted: visit.stranger.is_none(), operation, path, now_ms: *now_ms };
+    match limits::admit(&visit.live.accounts, &visit.snapshot.limits, &asked) {
+        Ok(bill) => {
+            visit.bill = bill;
+            Ok(None)
+        }
+        Err(over) if over.rule.is_none() => Err(over.outcome),
+        Err(over) => Ok(Some(over)),
+    }
+}
+
+/// Decides, unless a limit has decided already, and puts down what the audit log may learn.
+pub(super) fn decide(visit: Visit, over: Option<Refused>) -> Decided {
+    let Visit { live, snapshot, subject, caller, stranger, mut target, request, now_ms, bill } = visit;
+    let Request { operation, path, body, wrap_ttl, if_none_match } = request;
+    let mount_kind = target.kind();
+    let verdict = match over {
+        Some(Refused { rule, outcome }) => Verdict { decision: "limit", rule, outcome: Err(outcome) },
+        None => Question { subject: &subject, operation, path: &path, body: &body, wrap_ttl }.decide(&mut target),
+    };
+    let facts = Facts {
+        caller,
+        inner: engine::Request { operation, path: relative(&target, &path), body, if_none_match },
+        full: path,
+        mount_kind,
+        policies: Arc::clone(&subject.policies),
+        decision: verdict.decision,
+        rule: with_token(verdict.rule.or(stranger.map(str::to_owned)), &subject),
+        time_ms: now_ms,
+        secret_body: matches!(target, Target::Sys(route) if route.secret_body),
+    };
+    Decided { live, snapshot, subject, target, facts, outcome: verdict.outcome, bill }
+}
+
+/// The rule for the audit log, and the token that was shown, by its accessor.
+fn with_token(rule: Option<String>, subject: &Subject) -> Option<String> {
+    let Some(token) = &subject.token else { return rule };
+    let accessor = &token.record.accessor;
+    Some(rule.map_or_else(|| format!("token:{accessor}"), |rule| format!("{rule} token:{accessor}")))
+}
+
+/// The one form of the path, for policies, for routing and for the log.
+fn canonical(request: Request) -> Request {
+    let path = canonical::canonical(request.operation, request.path);
+    let path = canonical::in_lower_case(&TABLES, &path).unwrap_or(path);
+    Request { path, ..request }
+}
+
+/// What somebody who changes a policy by a name in capitals is told, as in Vault.
+pub(super) fn remark(request: &Request) -> Option<&'static str> {
+    if !matches!(request.operation, Operation::Write | Operation::Delete) || !request.path.starts_with_segment("sys") {
+        return None;
+    }
+    let path = canonical::canonical(request.operation, request.path.clone());
+    canonical::in_lower_case(&TABLES, &path).map(|_| "policy name was converted to lower case")
+}
+
+/// Whoever is not admitted is a stranger. A token makes less of an admitted caller; a bad one makes nobody of it.
+pub(super) fn identify(snapshot: &Snapshot, settings: &Settings, caller: &Caller, now_ms: u64) -> Arc<Subject> {
+    if snapshot.admits(settings, caller, now_ms).is_err() {
+        return snapshot.stranger();
+    }
+    match caller.token.as_ref().filter(|text| !text.reveal().is_empty()) {
+        None => snapshot.subject(caller, now_ms),
+        Some(text) => Arc::new(snapshot.narrowed(caller, text, now_ms)),
+    }
+}
+
+fn relative(target: &Target, path: &Path) -> Path {
+    match target {
+        Target::Mount { relative, .. } => relative.clone(),
+        _ => path.clone(),
+    }
+}

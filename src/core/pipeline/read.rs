@@ -1,0 +1,84 @@
+//! Requests that change nothing: run on the published state, and audited with their outcome in one line.
+
+use crate::barrier::Tally;
+
+use super::audited::Facts;
+use super::route::{Effect, Inquiry, Run};
+use crate::core::decide::subject::Subject;
+use crate::core::decide::target::Target;
+use crate::core::error::VaultError;
+use crate::core::request::Reply;
+use crate::core::routes::TABLES;
+use crate::core::state::snapshot::Snapshot;
+use crate::core::vault::{Live, Vault};
+
+/// One line with request and outcome; when it is not taken, the outcome must not leave.
+pub(super) fn audit(
+    vault: &Vault,
+    live: &Live,
+    facts: &Facts,
+    result: &Result<Reply, VaultError>,
+) -> Result<(), VaultError> {
+    facts.exchange(&live.audit, live.barrier.mark().2, result).map_err(|error| vault.audit_failed(&error))
+}
+
+/// As [`audit`], for an answer that took long: the vault may have closed meanwhile.
+pub(super) fn answered(vault: &Vault, facts: &Facts, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
+    let live = vault.live().ok_or(VaultError::Sealed)?;
+    audit(vault, &live, facts, &result)?;
+    result
+}
+
+/// Runs what does not mutate, on the published state.
+pub(super) fn run(
+    vault: &Vault,
+    live: &Live,
+    snapshot: &Snapshot,
+    subject: &Subject,
+    facts: &Facts,
+    target: &Target,
+    tally: &Tally,
+) -> (Result<Reply, VaultError>, Effect) {
+    match target {
+        Target::Mount { mount, .. } => {
+            let view = live.barrier.view(mount.id).counted(tally);
+            (mount.engine.read(&view, &facts.inner, facts.time_ms).map_err(VaultError::from), Effect::None)
+        }
+        Target::Sys(route) => {
+            let Run::Read(read, effect) = &route.run else { return (Err(VaultError::Internal), Effect::None) };
+            (read(&inquiry(vault, live, snapshot, subject, facts, target, tally)), *effect)
+        }
+        Target::Nowhere(_) => (Err(VaultError::Internal), Effect::None),
+    }
+}
+
+/// What a reading handler gets.
+pub(super) fn inquiry<'a>(
+    vault: &'a Vault,
+    live: &'a Live,
+    snapshot: &'a Snapshot,
+    subject: &'a Subject,
+    facts: &'a Facts,
+    target: &Target,
+    tally: &'a Tally,
+) -> Inquiry<'a> {
+    let tail = match target {
+        Target::Sys(route) => route.tail(&facts.full),
+        _ => String::new(),
+    };
+    let (body, now_ms) = (&facts.inner.body, facts.time_ms);
+    let caller = &facts.caller;
+    Inquiry {
+        tail,
+        body,
+        caller,
+        subject,
+        snapshot,
+        sessions: &vault.sessions,
+        settings: &vault.settings,
+        live,
+        tally,
+        tables: &TABLES,
+        now_ms,
+    }
+}
