@@ -293,6 +293,31 @@ fn bad_policies_and_orders_are_refused_by_name() {
 }
 
 #[test]
+fn a_target_needs_a_right_of_its_own() {
+    let database = Database::default();
+    let rig = fresh(&database);
+    let own = r#"path "sys/strongroom/values/secret/ci/*" { capabilities = ["read", "update"] }
+                 path "secret/data/ci/*" { capabilities = ["create", "read", "update"] }"#;
+    let clerk = rig.admit("ci/clerk", "clerk", own);
+    let body = json!({ "data": { "DB_USER": "app_a", "DB_PASSWORD": "guess" } });
+    rig.write(&clerk, "secret/data/ci/own", &body.to_string()).expect("his own secret");
+    let path = "sys/strongroom/values/secret/ci/own";
+    let by_command = json!({
+        "key": "DB_PASSWORD", "policy": { "generator": { "type": "command", "target": "db" } },
+    });
+    for policy in [with_target(), by_command] {
+        let refused = rig.write(&clerk, path, &policy.to_string());
+        assert!(matches!(refused, Err(VaultError::Forbidden)), "the database of somebody else");
+        assert!(matches!(rig.read(&clerk, path), Err(VaultError::NotFound)), "nothing is stored");
+    }
+    let plain = json!({ "key": "DB_PASSWORD", "policy": { "generator": { "type": "password", "length": 20 } } });
+    rig.write(&clerk, path, &plain.to_string()).expect("without a target");
+    let more = format!(r#"{own} path "sys/strongroom/targets/db" {{ capabilities = ["update"] }}"#);
+    let clerk = rig.admit("ci/clerk", "clerk", &more);
+    rig.write(&clerk, path, &with_target().to_string()).expect("he may now");
+}
+
+#[test]
 fn a_pair_of_logins_takes_turns() {
     let database = Database::default();
     let rig = fresh(&database);

@@ -2,10 +2,12 @@
 
 use serde::Deserialize;
 
+use crate::api::path::Path;
 use crate::api::rotation::{ValueInfo, ValueList};
 use crate::barrier::MountId;
 use crate::engine::Reply;
-use crate::policy::Capability;
+use crate::policy::{Ask, Capability, Decision};
+use crate::rotate::generate::Generator;
 use crate::rotate::policy::Policy;
 
 use super::{Inquiry, data, rotation::parse};
@@ -17,6 +19,21 @@ use crate::core::rotation::values::view::shown;
 /// Whether the caller may do `capability` to the data of a secret.
 fn may(inquiry: &Inquiry<'_>, full: &str, capability: Capability) -> bool {
     inquiry.subject.may(&inquiry.snapshot.mounts, full, capability)
+}
+
+/// Whether the caller may use every target that the policy names. A target acts with rights of its own, of which the
+/// caller has none: whoever could name any would set the password of somebody else's database to a value that he reads.
+fn may_use_targets(inquiry: &Inquiry<'_>, policy: &Policy) -> bool {
+    let maker = match &policy.generator {
+        Generator::Command(command) => Some(&command.target),
+        _ => None,
+    };
+    let may = |name: &String| {
+        let Ok(path) = Path::parse(&format!("sys/strongroom/targets/{name}")) else { return false };
+        let ask = Ask { path: &path, capability: Capability::Update, sudo: false, parameters: None, wrap_ttl: None };
+        matches!(inquiry.subject.decide(&ask), Decision::Allow { .. })
+    };
+    maker.into_iter().chain(&policy.target).all(may)
 }
 
 /// `POST values/<path>`: `{key, policy}` stores a policy, `{key, action}` gives an order.
@@ -42,6 +59,9 @@ pub(super) fn order(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
         (Some(policy), None) => {
             let text = serde_json::to_string(&policy).map_err(|_| VaultError::Internal)?;
             let policy = Policy::parse(text.as_bytes()).map_err(|error| VaultError::BadRequest(error.to_string()))?;
+            if !may_use_targets(inquiry, &policy) {
+                return Err(VaultError::Forbidden);
+            }
             ValueOrder::Set { path, key, policy: Box::new(policy) }
         }
         (None, Some("rotate")) => ValueOrder::Rotate { path, key },
