@@ -1,5 +1,16 @@
 //! `strongroom`, the command: parse, run, report, exit code.
 
+/// As the macro of the standard library, which has this name: what is said to a person may hold text from elsewhere.
+macro_rules! eprintln {
+    () => { std::eprintln!() };
+    ($($part:tt)*) => { std::eprintln!("{}", crate::visible::visible(&std::format!($($part)*))) };
+}
+
+/// As [`eprintln!`], without the end of the line.
+macro_rules! eprint {
+    ($($part:tt)*) => { std::eprint!("{}", crate::visible::visible(&std::format!($($part)*))) };
+}
+
 mod args;
 mod bundle;
 mod cmd;
@@ -16,6 +27,7 @@ mod progress;
 mod prompt;
 mod renewal;
 mod table;
+mod visible;
 mod watch;
 
 use std::process::ExitCode;

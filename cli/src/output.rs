@@ -1,5 +1,6 @@
 //! Standard output: data only, as text or JSON. A closed pipe ends the command quietly.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
@@ -7,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::environment::Lookup;
 use crate::exit::{Code, Failure};
+use crate::visible::visible;
 
 /// How to print.
 pub struct Output {
@@ -39,7 +41,21 @@ impl Output {
     /// # Errors
     /// Standard output is full or gone.
     pub fn line(&self, text: &str) -> Result<(), Failure> {
-        self.bytes(format!("{text}\n").as_bytes())
+        self.text(&Zeroizing::new(format!("{text}\n")))
+    }
+
+    /// Prints text: as it is, but on a terminal without anything that one would obey.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn text(&self, text: &str) -> Result<(), Failure> {
+        if !self.terminal {
+            return self.bytes(text.as_bytes());
+        }
+        match visible(text) {
+            Cow::Borrowed(text) => self.bytes(text.as_bytes()),
+            Cow::Owned(text) => self.bytes(Zeroizing::new(text).as_bytes()),
+        }
     }
 
     /// Prints bytes as they are.

@@ -7,6 +7,7 @@ use strongroom::api::rotation::RotationInfo;
 
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
+use crate::visible::visible;
 
 /// Between two questions to the vault.
 const POLL: Duration = Duration::from_millis(200);
@@ -142,7 +143,8 @@ impl Line {
         let text = progress(run, run.done.saturating_sub(self.first_done), self.began.elapsed());
         if self.terminal {
             let width = text.chars().count();
-            eprint!("\r{text}{}", " ".repeat(self.width.saturating_sub(width)));
+            // The standard library's: the return to the beginning of the line is ours.
+            std::eprint!("\r{}{}", visible(&text), " ".repeat(self.width.saturating_sub(width)));
             let _ = io::stderr().flush();
             self.width = width;
             return;

@@ -97,6 +97,43 @@ fn set_and_unset_change_one_key_and_never_its_siblings() {
     desk.fails(2, "insecure", &["set", "app/prod", "D", "--value", "x"]);
 }
 
+/// What a person sees who runs the command at a terminal.
+fn at_a_terminal(desk: &Desk, arguments: &[&str]) -> String {
+    let quoted = |word: &str| format!("'{word}'");
+    let line: Vec<String> = [binary().to_str().unwrap()].iter().chain(arguments).map(|word| quoted(word)).collect();
+    let mut command = Command::new("script");
+    command.args(["-qec", &line.join(" "), "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin");
+    command.env("SHELL", "/bin/sh").env("TERM", "xterm").env("HOME", desk.folder.path());
+    let output = command.stdin(Stdio::null()).output().expect("script, of util-linux");
+    text(&output.stdout)
+}
+
+#[test]
+fn a_terminal_gets_nothing_that_it_would_obey() {
+    // The clipboard, the screen, and a name that is read from right to left.
+    const HOSTILE: &str = "a\u{1b}]52;c;Y3VybA==\u{7}\u{9b}2J\u{202e}b";
+    let desk = Desk::new();
+    desk.set("app/prod", "A", HOSTILE);
+    desk.set("app/prod", HOSTILE, "value");
+    let no_bold = |seen: String| seen.replace("\u{1b}[1m", "").replace("\u{1b}[0m", "");
+    let harmless = |seen: &str| !seen.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}']);
+    for arguments in [
+        &["get", "app/prod", "--show"][..],
+        &["get", "app/prod", "A", "--show"],
+        &["get", "app/prod"],
+        &["get", "app/prod", "missing"],
+        &["get", "app/prod", "--show", "--json"],
+        &["export", "app/prod", "--format", "json", "--show"],
+    ] {
+        let seen = no_bold(at_a_terminal(&desk, arguments));
+        assert!(harmless(&seen) && seen.contains("\\u001b]52;c;"), "{arguments:?}: {seen:?}");
+    }
+    let refused = desk.run(&["get", "app/prod", "missing"]);
+    assert!(harmless(&text(&refused.stderr)), "{:?}", text(&refused.stderr));
+    // A program gets what is there.
+    assert_eq!(desk.ok(&["get", "app/prod", "A"]), HOSTILE);
+}
+
 #[test]
 fn two_writers_at_once_both_survive() {
     let desk = Desk::new();

@@ -61,7 +61,7 @@ impl ExportArgs {
         };
         let text = dotenv::write(&pairs, format)?;
         match &self.output {
-            None => out.bytes(&text),
+            None => out.text(&String::from_utf8_lossy(&text)),
             Some(file) => {
                 write_new(file, &text)?;
                 eprintln!("{} keys in {} (plaintext, mode 0600)", pairs.len(), file.display());

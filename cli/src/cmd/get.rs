@@ -54,13 +54,16 @@ impl GetArgs {
             return self.one(&name, &value, hidden, out);
         }
         if out.json {
-            return out.bytes(&json(&pairs, hidden));
+            return out.text(&json(&pairs, hidden));
         }
         for (name, value) in &pairs {
-            let mut line = Zeroizing::new(format!("{}=", out.strong(name)));
-            line.push_str(if hidden { HIDDEN } else { value.reveal() });
+            let value = if hidden { HIDDEN } else { value.reveal() };
+            let mut line = Zeroizing::new(String::with_capacity(name.len() + value.len() + 16));
+            line.push_str(&out.strong(name));
+            line.push('=');
+            line.push_str(value);
             line.push('\n');
-            out.bytes(line.as_bytes())?;
+            out.text(&line)?;
         }
         if hidden {
             eprintln!("values are hidden on a terminal; add --show to see them");
@@ -84,20 +87,20 @@ impl GetArgs {
     fn one(&self, name: &str, value: &SecretText, hidden: bool, out: &Output) -> Result<(), Failure> {
         if out.json {
             let pair = [(name.to_owned(), SecretText::from(value.reveal()))];
-            return out.bytes(&json(&pair, hidden));
+            return out.text(&json(&pair, hidden));
         }
         if hidden {
             eprintln!("{name} has {} bytes; add --show to see it on a terminal", value.reveal().len());
             return Ok(());
         }
-        out.bytes(value.reveal().as_bytes())?;
+        out.text(value.reveal())?;
         if out.is_terminal() { out.line("") } else { Ok(()) }
     }
 }
 
 const HIDDEN: &str = "********";
 
-fn json(pairs: &[(String, SecretText)], hidden: bool) -> Zeroizing<Vec<u8>> {
+fn json(pairs: &[(String, SecretText)], hidden: bool) -> Zeroizing<String> {
     let worst: usize = pairs.iter().map(|(name, value)| 6 * (name.len() + value.reveal().len()) + 16).sum();
     let mut text = Zeroizing::new(Vec::with_capacity(worst + 8));
     text.push(b'{');
@@ -110,5 +113,6 @@ fn json(pairs: &[(String, SecretText)], hidden: bool) -> Zeroizing<Vec<u8>> {
         write_str(&mut text, if hidden { HIDDEN } else { value.reveal() });
     }
     text.extend_from_slice(b"}\n");
-    text
+    // Written by `write_str`, so that it is text; the bytes are handed over and not copied.
+    Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).unwrap_or_default())
 }
