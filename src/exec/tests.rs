@@ -87,8 +87,40 @@ fn the_table_is_sorted_for_its_search() {
     for name in ["BASH_ENV", "PATH", "_JAVA_OPTIONS", "LD_AUDIT", "GIT_CONFIG_COUNT"] {
         assert!(danger(name).is_some(), "{name}");
     }
-    for name in ["DATABASE_URL", "PATHS", "ENVIRONMENT", "LDAP_URL"] {
+    for name in ["DATABASE_URL", "PATHS", "ENVIRONMENT", "LDAP_URL", "DOTNET_ENVIRONMENT", "GIT_TOKEN", "AWS_REGION"] {
         assert!(danger(name).is_none(), "{name}");
+    }
+    assert!(names::DANGEROUS.is_sorted_by_key(|(name, _)| name), "a name out of order is not found");
+}
+
+#[test]
+fn names_that_run_code_in_each_language_are_refused() {
+    let run_code = [
+        "PERLLIB",
+        "PYTHONWARNINGS",
+        "PYTHONUSERBASE",
+        "DOTNET_STARTUP_HOOKS",
+        "CORECLR_PROFILER_PATH",
+        "CLASSPATH",
+        "LUA_INIT",
+        "LUA_INIT_5_4",
+        "ERL_FLAGS",
+        "GEM_PATH",
+        "PHP_INI_SCAN_DIR",
+        "R_PROFILE_USER",
+        "OPENSSL_CONF",
+        "GIT_EXTERNAL_DIFF",
+        "EDITOR",
+        "LESSOPEN",
+        "SHELL",
+        "HOME",
+        "XDG_CONFIG_HOME",
+        "KUBECONFIG",
+        "PS4",
+    ];
+    let elsewhere = ["HTTPS_PROXY", "https_proxy", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "STRONGROOM_ADDR"];
+    for name in run_code.into_iter().chain(elsewhere) {
+        assert!(danger(name).is_some(), "{name}");
     }
 }
 
