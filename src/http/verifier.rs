@@ -93,7 +93,11 @@ impl Verifier {
     pub(super) fn origin_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Proof {
         let found = chain.first().and_then(|leaf| self.own(leaf, now).ok());
         found.map_or_else(
-            || Proof::Outside(chain.iter().take(MAX_CHAIN).map(|der| der.clone().into_owned()).collect()),
+            || {
+                let (leaf, above) = chain.split_at(chain.len().min(1));
+                let above = few_of_a_name(above).into_iter().take(MAX_CHAIN.saturating_sub(1));
+                Proof::Outside(leaf.iter().cloned().chain(above).map(CertificateDer::into_owned).collect())
+            },
             Proof::Own,
         )
     }
@@ -154,6 +158,20 @@ fn roots<'a>(
     Ok(verifier)
 }
 
+/// At most two certificates of each name: that many has an authority whose certificate two others have signed. The library
+/// tries every way from one name to the next, so that seven certificates that all have one name, which anybody can make,
+/// are thousands of ways, before anything is proved.
+fn few_of_a_name<'a>(certificates: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
+    let mut names: HashMap<Vec<u8>, usize> = HashMap::new();
+    let few = certificates.iter().filter(|der| {
+        let Ok((_, parsed)) = X509Certificate::from_der(der) else { return false };
+        let seen = names.entry(parsed.subject().as_raw().to_vec()).or_default();
+        *seen += 1;
+        *seen <= 2
+    });
+    few.cloned().collect()
+}
+
 /// # Errors
 /// The certificate is not readable, or not valid at `now`.
 fn check_dates(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
@@ -194,7 +212,7 @@ impl ClientCertVerifier for Verifier {
             return check_dates(leaf, now).map(|()| ClientCertVerified::assertion());
         }
         match &self.outside {
-            Some(outside) => outside.verify_client_cert(leaf, intermediates, now),
+            Some(outside) => outside.verify_client_cert(leaf, &few_of_a_name(intermediates), now),
             None => Err(reason),
         }
     }
@@ -283,6 +301,47 @@ mod tests {
         let mut changed = leaf.to_vec();
         *changed.last_mut().expect("not empty") ^= 1;
         assert!(!takes(&CertificateDer::from(changed), START_MS), "another signature is another certificate");
+    }
+
+    /// A client's certificate and as many authorities' as it may send along, of which each could have signed every other
+    /// one by its name.
+    fn tangle(count: usize) -> (CertificateDer<'static>, Vec<CertificateDer<'static>>) {
+        use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+        let params = |name: &str| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params
+        };
+        let authority = || {
+            let mut params = params("everybody's");
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            (params, KeyPair::generate().expect("a key"))
+        };
+        let all: Vec<_> = (0..count).map(|_| authority()).collect();
+        let between = all.iter().map(|(params, key)| params.self_signed(key).expect("signed").der().clone()).collect();
+        let mut leaf = params("leaf");
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let (above, key) = authority();
+        let signed = leaf.signed_by(&KeyPair::generate().expect("a key"), &Issuer::from_params(&above, &key));
+        (signed.expect("signed").der().clone(), between)
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // measures real work
+    fn a_chain_that_leads_everywhere_is_given_up_soon() {
+        let (ours, root) = (authority(86_400), authority(86_400));
+        let der = |authority: &Authority| {
+            CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).expect("PEM").to_vec()
+        };
+        let trust = Trust { own: vec![Anchor::new(der(&ours))], outside: vec![der(&root)], ..Trust::default() };
+        let verifier = Verifier::new(&trust, tls_provider()).expect("usable");
+        let (leaf, between) = tangle(MAX_CHAIN - 1);
+        let begun = std::time::Instant::now();
+        assert!(verifier.verify_client_cert(&leaf, &between, at(START_MS)).is_err());
+        assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+        // What would be proved by itself is proved among others, and two of one name are enough for a cross certificate.
+        assert_eq!(few_of_a_name(&between).len(), 2);
     }
 
     #[test]
