@@ -56,6 +56,12 @@ impl Caller {
         })
     }
 
+    /// Whether its certificate is of an outside PKI. One person can have any number of those.
+    #[must_use]
+    pub fn is_outsider(&self) -> bool {
+        matches!(self.origin, Origin::Outside(_))
+    }
+
     /// The peer's network address, if it came over a network.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.remote.parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical())

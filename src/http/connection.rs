@@ -22,6 +22,7 @@ use super::identity::Peer;
 use super::limits::Limits;
 use super::listener::{Shared, stopped};
 use super::pace::{Pace, Paced};
+use super::source::Admission;
 use crate::core::{Clock, Session, SystemClock, Vault};
 
 /// What a connection over the limit of its identity is told.
@@ -53,6 +54,7 @@ pub(super) async fn serve(
     shared: &Arc<Shared>,
     stream: TlsStream<TcpStream>,
     remote: SocketAddr,
+    admission: Admission,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let limits = shared.app.limits;
@@ -62,7 +64,7 @@ pub(super) async fn serve(
     let mut session = None;
     if let Some(peer) = &peer {
         let sessions = shared.app.vault.sessions();
-        session = sessions.enter(Arc::clone(peer.facts()), limits.connections_per_identity);
+        session = sessions.enter(Arc::clone(peer.facts()), limits.connections_per_identity, limits.outsiders());
         if session.is_none() {
             tracing::warn!(%remote, identity = %peer.identity(), "too many connections of one identity");
             let _ = timeout(limits.handshake, turn_away(stream)).await;
@@ -98,10 +100,15 @@ pub(super) async fn serve(
     let barred = session
         .as_ref()
         .is_none_or(|session| SystemClock.now_ms() < session.caller().not_after_ms && !vault.admits(session.caller()));
-    if barred {
+    // No limit of an identity holds who is nobody, so that the limit of its address does, as during the handshake.
+    let _held = if barred {
         // It is no connection of the identity: nobody who waits for the last one to close shall wait for this one.
         session = None;
-    }
+        Some(admission)
+    } else {
+        drop(admission);
+        None
+    };
     let end = tokio::select! {
         // In this order, so that nothing is answered over a certificate that has run out.
         biased;

@@ -11,7 +11,8 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one identity; more are closed after the handshake.
     pub connections_per_identity: usize,
-    /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time; more are closed unread. By default at
+    /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time, together with its connections that
+    /// are only told that they may not be here; more are closed unread. By default at
     /// most an eighth of all connections: eight sources must work together before others wait.
     pub handshakes_per_source: usize,
     /// Handshakes of one source a second, sustained; five times as many in a burst.
@@ -70,6 +71,12 @@ impl Limits {
             body: Duration::from_secs(10),
             ..Self::default()
         }
+    }
+
+    /// Open connections of all certificates of outside PKIs together: one person can have many of those, each an identity
+    /// of its own, and must leave room for the identities of the vault.
+    pub(super) fn outsiders(&self) -> usize {
+        self.connections / 2
     }
 
     /// What one source may do before it is known.

@@ -161,9 +161,8 @@ async fn connection(
         opened = timeout(limits.handshake, handshake(shared.tls.mutual(), stream, remote)) => opened,
         () = stopped(&mut shutdown) => return,
     };
-    drop(admission);
     let Ok(Some(stream)) = opened else { return };
-    connection::serve(shared, stream, remote, shutdown).await;
+    connection::serve(shared, stream, remote, admission, shutdown).await;
 }
 
 /// A TLS connection; `None` when the peer does not speak TLS, or not ours.

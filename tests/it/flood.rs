@@ -1,6 +1,6 @@
 //! Many peers that begin a handshake and do not go on, against the daemon as a process.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -113,6 +113,36 @@ fn handshakes_a_second_are_limited_by_source() {
     assert!((10..15).contains(&served), "{served} of 20");
     std::thread::sleep(Duration::from_millis(1_200));
     assert!(Raw::connect(&server, &server.operator).get("sys/health").is_ok());
+}
+
+#[test]
+fn connections_that_are_only_turned_away_count_for_their_source() {
+    let server = Server::with(Limits { handshakes_per_source: 4, ..Limits::default() });
+    server.application("app/out", r#"path "secret/data/*" { capabilities = ["read"] }"#);
+    server.operator().identities().disable("app/out", None).unwrap();
+    let bundle = server.certificate("app/out");
+    // Each may ask once and hears that it may not; until then it is there.
+    let open = (0..12).filter_map(|_| {
+        let mut connection = Raw::connect(&server, &bundle);
+        while connection.0.conn.is_handshaking() {
+            connection.0.conn.complete_io(&mut connection.0.sock).ok()?;
+        }
+        std::thread::sleep(Duration::from_millis(30));
+        Some(connection)
+    });
+    let mut open: Vec<Raw> = open.collect();
+    let is_there = |connection: &mut Raw| {
+        connection.0.sock.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        let read = connection.0.read(&mut [0; 1]);
+        read.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    };
+    let there = open.iter_mut().filter_map(|connection| is_there(connection).then_some(())).count();
+    assert!((1..=4).contains(&there), "{there} places for a certificate that counts for nothing");
+    drop(open);
+    std::thread::sleep(Duration::from_millis(500));
+    let mut told = Raw::connect(&server, &bundle);
+    assert_eq!(told.get("secret/data/a").unwrap().status, 403, "it is told why");
+    assert_eq!(Raw::connect(&server, &server.operator).get("sys/health").unwrap().status, 200);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! A cursor is the history and the generation that a client has seen. What lies before the oldest change in memory is
 //! answered with "look at everything again", never with silence.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -12,8 +13,9 @@ use crate::core::error::VaultError;
 
 /// Changes that are remembered.
 const REMEMBERED: usize = 16 * 1024;
-/// Clients that may wait at the same time, in all and for one identity.
+/// Clients that may wait at the same time: in all, with certificates of outside PKIs together, and for one identity.
 const MAX_WAITING: usize = 4_096;
+const MAX_WAITING_OUTSIDERS: usize = MAX_WAITING / 2;
 const MAX_WAITING_EACH: usize = 64;
 
 /// Recent changes, and who waits for the next.
@@ -21,14 +23,42 @@ pub(in crate::core) struct Feed {
     recent: Mutex<Recent>,
     /// The generation up to which the ring is complete.
     changed: watch::Sender<u64>,
-    waiting: Mutex<HashMap<String, usize>>,
+    waiting: Mutex<Places>,
+}
+
+/// Who waits.
+#[derive(Default)]
+struct Places {
+    all: usize,
+    outsiders: usize,
+    each: HashMap<String, usize>,
 }
 
 #[derive(Default)]
 struct Recent {
-    changes: VecDeque<(u64, String)>,
+    /// In the order of their generations; the oldest is forgotten first.
+    changes: VecDeque<(u64, Arc<str>)>,
+    /// The generation of the last change that is remembered, by path: a question must not cost more the further back
+    /// it goes, for whoever asks chooses how far that is.
+    newest: HashMap<Arc<str>, u64>,
     /// Changes of generations up to this one are not remembered.
     forgotten: u64,
+}
+
+impl Recent {
+    fn push(&mut self, generation: u64, path: Arc<str>) {
+        if self.changes.len() >= REMEMBERED
+            && let Some((oldest, path)) = self.changes.pop_front()
+        {
+            self.forgotten = self.forgotten.max(oldest);
+            // A later change of the same path keeps its place.
+            if self.newest.get(&path) == Some(&oldest) {
+                self.newest.remove(&path);
+            }
+        }
+        self.newest.insert(Arc::clone(&path), generation);
+        self.changes.push_back((generation, path));
+    }
 }
 
 /// What a client that has seen a generation has missed.
@@ -46,6 +76,7 @@ pub(in crate::core) enum Missed {
 pub(in crate::core) struct Waiting<'a> {
     feed: &'a Feed,
     identity: String,
+    outsider: bool,
 }
 
 impl Default for Feed {
@@ -57,7 +88,7 @@ impl Default for Feed {
 impl Feed {
     /// A vault was opened at `generation`: what was before is not known.
     pub(in crate::core) fn reset(&self, generation: u64) {
-        *self.recent.lock() = Recent { changes: VecDeque::new(), forgotten: generation };
+        *self.recent.lock() = Recent { forgotten: generation, ..Recent::default() };
         self.changed.send_replace(generation);
     }
 
@@ -71,12 +102,7 @@ impl Feed {
         {
             let mut recent = self.recent.lock();
             for path in secrets {
-                if recent.changes.len() >= REMEMBERED
-                    && let Some((oldest, _)) = recent.changes.pop_front()
-                {
-                    recent.forgotten = recent.forgotten.max(oldest);
-                }
-                recent.changes.push_back((generation, path));
+                recent.push(generation, path.into());
             }
         }
         self.changed.send_replace(generation);
@@ -88,10 +114,8 @@ impl Feed {
         if generation < recent.forgotten {
             return Missed::TooMuch;
         }
-        // Ascending by generation: only the end is looked at.
-        let later = recent.changes.iter().rev().take_while(|(at, _)| *at > generation);
-        let later: HashSet<&str> = later.map(|(_, path)| path.as_str()).collect();
-        let names: Vec<String> = names.iter().filter(|name| later.contains(name.as_str())).cloned().collect();
+        let later = |name: &&String| recent.newest.get(name.as_str()).is_some_and(|at| *at > generation);
+        let names: Vec<String> = names.iter().filter(later).cloned().collect();
         if names.is_empty() { Missed::Nothing } else { Missed::Names(names) }
     }
 
@@ -100,31 +124,37 @@ impl Feed {
         self.changed.subscribe()
     }
 
-    /// A place to wait in.
+    /// A place to wait in. An `outsider` comes with a certificate of an outside PKI: one person can have many of those,
+    /// each an identity of its own, so that together they get at most half of the places.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when too many wait, in all or of this identity.
-    pub(in crate::core) fn enter(&self, identity: &str) -> Result<Waiting<'_>, VaultError> {
+    /// [`VaultError::Unavailable`] when too many wait, in all, of outsiders or of this identity.
+    pub(in crate::core) fn enter(&self, identity: &str, outsider: bool) -> Result<Waiting<'_>, VaultError> {
         let mut waiting = self.waiting.lock();
-        if waiting.values().sum::<usize>() >= MAX_WAITING {
+        if waiting.all >= MAX_WAITING || (outsider && waiting.outsiders >= MAX_WAITING_OUTSIDERS) {
             return Err(VaultError::Unavailable("too many clients are waiting for changes, ask without wait"));
         }
-        let own = waiting.entry(identity.to_owned()).or_default();
+        let own = waiting.each.entry(identity.to_owned()).or_default();
         if *own >= MAX_WAITING_EACH {
             return Err(VaultError::Unavailable("this identity waits for changes too many times, ask without wait"));
         }
         *own += 1;
-        Ok(Waiting { feed: self, identity: identity.to_owned() })
+        waiting.all += 1;
+        waiting.outsiders += usize::from(outsider);
+        Ok(Waiting { feed: self, identity: identity.to_owned(), outsider })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut waiting = self.feed.waiting.lock();
-        if let Some(own) = waiting.get_mut(&self.identity) {
+        let waiting = &mut *waiting;
+        waiting.all -= 1;
+        waiting.outsiders -= usize::from(self.outsider);
+        if let Some(own) = waiting.each.get_mut(&self.identity) {
             *own -= 1;
             if *own == 0 {
-                waiting.remove(&self.identity);
+                waiting.each.remove(&self.identity);
             }
         }
     }
@@ -160,10 +190,62 @@ mod tests {
     #[test]
     fn the_places_to_wait_are_bounded_and_given_back() {
         let feed = Feed::default();
-        let all: Vec<_> = (0..MAX_WAITING_EACH).filter_map(|_| feed.enter("a").ok()).collect();
+        let all: Vec<_> = (0..MAX_WAITING_EACH).filter_map(|_| feed.enter("a", false).ok()).collect();
         assert_eq!(all.len(), MAX_WAITING_EACH);
-        assert!(feed.enter("a").is_err() && feed.enter("b").is_ok());
+        assert!(feed.enter("a", false).is_err() && feed.enter("b", false).is_ok());
         drop(all);
-        assert!(feed.enter("a").is_ok() && feed.waiting.lock().is_empty());
+        assert!(feed.enter("a", false).is_ok() && feed.waiting.lock().each.is_empty());
+    }
+
+    #[test]
+    fn outsiders_leave_half_of_the_places_to_identities() {
+        let feed = Feed::default();
+        let mut held: Vec<_> = (0..MAX_WAITING).filter_map(|n| feed.enter(&format!("cert/{n}"), true).ok()).collect();
+        assert_eq!(held.len(), MAX_WAITING / 2, "one person with many certificates has taken every place");
+        assert!(feed.enter("a", false).is_ok());
+        held.pop();
+        assert!(feed.enter("cert/x", true).is_ok());
+        drop(held);
+        let waiting = feed.waiting.lock();
+        assert_eq!((waiting.all, waiting.outsiders), (0, 0));
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // measures real work
+    fn a_question_far_back_costs_no_more_than_one_of_now() {
+        let feed = Feed::default();
+        feed.reset(1);
+        let path = |kind: &str, n: usize| format!("secret/a/folder/that/many/secrets/share/{kind}{n:06}");
+        feed.publish(2, (0..REMEMBERED).map(|n| path("x", n)));
+        let asked: Vec<String> = (0..64).map(|n| path("y", n)).collect();
+        let begun = std::time::Instant::now();
+        for _ in 0..200 {
+            assert_eq!(feed.missed(&asked, 1), Missed::Nothing);
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_millis(500), "{:?}", begun.elapsed());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_was_missed_is_what_the_list_of_changes_says(
+            changes in proptest::collection::vec((0_u64..3, 0_usize..6), 0..60), from in 0_u64..60,
+        ) {
+            let (feed, mut generation, mut all) = (Feed::default(), 1, Vec::new());
+            feed.reset(1);
+            for (step, name) in changes {
+                generation += step;
+                feed.publish(generation, std::iter::once(format!("n{name}")));
+                all.push((generation, format!("n{name}")));
+            }
+            let asked: Vec<String> = (0..6).map(|name| format!("n{name}")).collect();
+            let later = |name: &&String| all.iter().any(|(at, path)| *at > from && path == *name);
+            let want: Vec<String> = asked.iter().filter(later).cloned().collect();
+            let want = match want.is_empty() {
+                _ if from < 1 => Missed::TooMuch,
+                true => Missed::Nothing,
+                false => Missed::Names(want),
+            };
+            proptest::prop_assert_eq!(feed.missed(&asked, from), want);
+        }
     }
 }

@@ -25,6 +25,8 @@ struct Open {
     sessions: HashMap<u64, Entry>,
     /// How many each identity has, by its path.
     counts: HashMap<String, usize>,
+    /// How many come with certificates of outside PKIs.
+    outsiders: usize,
 }
 
 struct Entry {
@@ -41,17 +43,19 @@ pub struct Session {
 }
 
 impl Sessions {
-    /// Registers a connection; `None` when its identity has `limit` already. `caller` stands for all its requests; its
-    /// request id is not used.
-    pub fn enter(self: &Arc<Self>, caller: Arc<Caller>, limit: usize) -> Option<Session> {
+    /// Registers a connection; `None` when its identity has `limit` already, or when it comes with a certificate of an
+    /// outside PKI and `outsiders` of those are open: one person can have many such certificates, each an identity of
+    /// its own. `caller` stands for all its requests; its request id is not used.
+    pub fn enter(self: &Arc<Self>, caller: Arc<Caller>, limit: usize, outsiders: usize) -> Option<Session> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (close, closing) = watch::channel(false);
         let mut open = self.open.lock();
-        let count = open.counts.entry(caller.identity.path().to_owned()).or_default();
-        if *count >= limit {
+        let count = open.counts.get(caller.identity.path()).copied().unwrap_or_default();
+        if count >= limit || (caller.is_outsider() && open.outsiders >= outsiders) {
             return None;
         }
-        *count += 1;
+        open.counts.insert(caller.identity.path().to_owned(), count + 1);
+        open.outsiders += usize::from(caller.is_outsider());
         open.sessions.insert(number, Entry { caller: Arc::clone(&caller), close });
         drop(open);
         Some(Session { sessions: Arc::clone(self), number, caller, closing })
@@ -107,6 +111,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         let mut open = self.sessions.open.lock();
         open.sessions.remove(&self.number);
+        open.outsiders -= usize::from(self.caller.is_outsider());
         let path = self.caller.identity.path();
         if let Some(count) = open.counts.get_mut(path) {
             *count -= 1;
@@ -141,23 +146,45 @@ mod tests {
     fn counts_connections_by_identity() {
         let sessions = Arc::new(Sessions::default());
         let (a, b) = (caller("a"), caller("b"));
-        let first = sessions.enter(Arc::clone(&a), 2);
-        let second = sessions.enter(Arc::clone(&a), 2);
+        let first = sessions.enter(Arc::clone(&a), 2, 9);
+        let second = sessions.enter(Arc::clone(&a), 2, 9);
         assert!(first.is_some() && second.is_some());
-        assert!(sessions.enter(Arc::clone(&a), 2).is_none());
-        assert!(sessions.enter(Arc::clone(&b), 2).is_some());
+        assert!(sessions.enter(Arc::clone(&a), 2, 9).is_none());
+        assert!(sessions.enter(Arc::clone(&b), 2, 9).is_some());
         drop(first);
-        assert!(sessions.enter(Arc::clone(&a), 2).is_some());
+        assert!(sessions.enter(Arc::clone(&a), 2, 9).is_some());
         assert_eq!(sessions.count("a"), 1);
         drop(second);
         assert!(sessions.open.lock().sessions.is_empty() && sessions.open.lock().counts.is_empty());
     }
 
     #[test]
+    fn outsiders_leave_room_for_identities() {
+        use crate::core::state::roles::Outside;
+        let authority = rcgen::KeyPair::generate().expect("a key");
+        let sessions = Arc::new(Sessions::default());
+        let outsider = |n: usize| {
+            let params = rcgen::CertificateParams::default();
+            let der = params.self_signed(&authority).expect("signed").der().to_vec();
+            let facts = crate::pki::outside::OutsideFacts::read(&der, &[]).expect("a client's certificate");
+            let origin = Origin::Outside(Arc::new(Outside::new(facts)));
+            Arc::new(Caller { origin, ..Caller::clone(&caller(&format!("cert/{n}"))) })
+        };
+        let mut held: Vec<_> = (0..8).filter_map(|n| sessions.enter(outsider(n), 64, 4)).collect();
+        assert_eq!(held.len(), 4, "one person with many certificates has every place");
+        assert!(sessions.enter(caller("a"), 64, 4).is_some());
+        held.pop();
+        let again = sessions.enter(outsider(9), 64, 4);
+        assert!(again.is_some());
+        drop((held, again));
+        assert_eq!(sessions.open.lock().outsiders, 0);
+    }
+
+    #[test]
     fn a_review_closes_who_is_not_admitted_once() {
         let sessions = Arc::new(Sessions::default());
-        let kept = sessions.enter(caller("kept"), 9).expect("room");
-        let gone = sessions.enter(caller("gone"), 9).expect("room");
+        let kept = sessions.enter(caller("kept"), 9, 9).expect("room");
+        let gone = sessions.enter(caller("gone"), 9, 9).expect("room");
         let admitted = |caller: &Caller| caller.identity.path() == "kept";
         assert_eq!((sessions.review(admitted), sessions.review(admitted)), (1, 0));
         assert!(*gone.closing.borrow() && !*kept.closing.borrow());

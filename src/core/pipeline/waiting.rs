@@ -28,7 +28,7 @@ pub(in crate::core) async fn wait(vault: &Vault, facts: Arc<Facts>, mut poll: Po
             return answer;
         }
         if place.is_none() {
-            place = Some(match vault.feed.enter(facts.caller.identity.uri()) {
+            place = Some(match vault.feed.enter(facts.caller.identity.uri(), facts.caller.is_outsider()) {
                 Ok(place) => place,
                 Err(error) => return answered(vault, &facts, Err(error)),
             });

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::api::secret::SecretText;
+use crate::api::spiffe::SpiffeId;
 use crate::auth::token::{Peer, TokenId, TokenRecord, Unusable, family, usable};
 use crate::barrier::{MountId, Tx, View};
 
+use super::identity::OUTSIDE;
 use super::ledger::parse_fingerprint;
 use super::snapshot::Touch;
 use crate::core::caller::Caller;
@@ -22,6 +24,9 @@ use crate::core::error::VaultError;
 pub(in crate::core) const MAX_OF_IDENTITY: usize = 4_096;
 /// Most tokens in all.
 pub(in crate::core) const MAX_TOKENS: usize = 100_000;
+/// Most tokens of certificates of outside PKIs together: one person can have many of those, each an identity of its own,
+/// and must not keep the identities of the vault from having tokens.
+const MAX_OF_OUTSIDERS: usize = MAX_TOKENS / 2;
 /// Most tokens above one another.
 pub(in crate::core) const MAX_DEPTH: usize = 32;
 /// Ended tokens removed along with one that is written.
@@ -48,6 +53,13 @@ struct Index {
     by_identity: HashMap<String, BTreeSet<TokenId>>,
     /// By end, so that the oldest are found without a search.
     by_end: BTreeSet<(u64, TokenId)>,
+    /// How many are of certificates of outside PKIs.
+    outsiders: usize,
+}
+
+/// Whether the identity with this URI stands for a certificate of an outside PKI.
+fn is_outsider(identity: &str) -> bool {
+    SpiffeId::parse(identity).is_ok_and(|identity| identity.path().starts_with(OUTSIDE))
 }
 
 impl Index {
@@ -55,6 +67,7 @@ impl Index {
         let Some(old) = self.records.remove(&id) else { return };
         self.by_accessor.remove(&old.accessor);
         self.by_end.remove(&(old.expires_ms, id));
+        self.outsiders -= usize::from(is_outsider(&old.identity));
         if let Some(all) = self.by_identity.get_mut(&old.identity) {
             all.remove(&id);
             if all.is_empty() {
@@ -67,6 +80,7 @@ impl Index {
         self.remove(id);
         self.by_accessor.insert(record.accessor.clone(), id);
         self.by_end.insert((record.expires_ms, id));
+        self.outsiders += usize::from(is_outsider(&record.identity));
         self.by_identity.entry(record.identity.clone()).or_default().insert(id);
         self.records.insert(id, Arc::new(record));
     }
@@ -188,7 +202,7 @@ impl Tokens {
                 "the identity has {MAX_OF_IDENTITY} tokens: revoke some, or give them a shorter life"
             )));
         }
-        if index.records.len() >= MAX_TOKENS {
+        if index.records.len() >= MAX_TOKENS || (is_outsider(identity) && index.outsiders >= MAX_OF_OUTSIDERS) {
             return Err(VaultError::Unavailable("there are too many tokens: wait until some end, or revoke some"));
         }
         let depth = parent.map_or(Some(0), |parent| index.ancestors(parent, now_ms).map(|above| above + 1));
@@ -306,4 +320,36 @@ pub(in crate::core) fn spend(
         record.expires_ms = record.expires_ms.min(now_ms.saturating_add(LAST_USE_MS));
     }
     put(tx, tokens, id, &record, now_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::auth::token::{CreateBody, Creator, Limits, create};
+
+    use super::*;
+
+    #[test]
+    fn outsiders_leave_half_of_the_tokens_to_identities() {
+        let tokens = Tokens::default();
+        let uri = |path: &str| SpiffeId::new("example.org", path).expect("legal");
+        let record = |n: usize| {
+            let identity = uri(&format!("cert/{n}"));
+            let creator = Creator { identity: &identity, policies: &[], sudo: false, parent: None };
+            let made = create(&CreateBody::default(), &creator, format!("a{n}"), &Limits::default(), 0);
+            made.expect("made").record
+        };
+        let id = |n: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&n.to_be_bytes());
+            TokenId::from_bytes(bytes)
+        };
+        for n in 0..MAX_TOKENS / 2 {
+            tokens.0.write().insert(id(n), record(n));
+        }
+        let room = |path: &str| tokens.make_room(uri(path).uri(), None, 0);
+        assert!(room("cert/another").is_err(), "one person with many certificates can take every token");
+        assert!(room("app/web").is_ok());
+        tokens.0.write().remove(id(0));
+        assert!(room("cert/another").is_ok());
+    }
 }

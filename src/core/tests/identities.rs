@@ -265,8 +265,8 @@ fn revoking_is_in_force_with_its_answer_and_after_a_restart() {
     let (_, other) = enrolled(&rig, "app/other");
     let (one, other) = (holder(&rig, &first.certificate), holder(&rig, &other.certificate));
     let sessions = rig.vault.sessions();
-    let mut idle = sessions.enter(std::sync::Arc::new(one.clone()), 9).expect("room");
-    let mut kept = sessions.enter(std::sync::Arc::new(other.clone()), 9).expect("room");
+    let mut idle = sessions.enter(std::sync::Arc::new(one.clone()), 9, 9).expect("room");
+    let mut kept = sessions.enter(std::sync::Arc::new(other.clone()), 9, 9).expect("room");
     let shown = rig.read(&operator, "sys/strongroom/identities/app/web").expect("there");
     assert_eq!(shown["connections"], 1);
     let serial = shown["certificates"][0]["serial"].as_str().expect("text").to_owned();

@@ -210,7 +210,7 @@ fn open_connections_of_the_listed_are_closed_and_no_others() {
         (client(&rig, &root, "db-1", 7, &[]), true),
         (rig.admit("app/own", "app", super::roles::APP), false),
     ];
-    let enter = |caller: &Caller| rig.vault.sessions().enter(Arc::new(caller.clone()), 9).expect("room");
+    let enter = |caller: &Caller| rig.vault.sessions().enter(Arc::new(caller.clone()), 9, 9).expect("room");
     let mut open: Vec<_> = callers.iter().map(|(caller, ends)| (enter(caller), *ends)).collect();
     upload(&rig, "root", &list(&root, 6, &[2, 5])).expect("taken");
     for (session, ends) in &mut open {

@@ -12,7 +12,7 @@ use super::roles::{authority, client, for_ca, role, works};
 use super::support::{Rig, json as body_of, wait};
 
 fn idle(rig: &Rig, caller: &Caller) -> Session {
-    rig.vault.sessions().enter(Arc::new(caller.clone()), 9).expect("room")
+    rig.vault.sessions().enter(Arc::new(caller.clone()), 9, 9).expect("room")
 }
 
 fn is_closed(session: &mut Session) -> bool {
