@@ -204,9 +204,13 @@ pub(in crate::core) fn put(tx: &mut Tx<'_>, id: &str, record: &EnrollRecord) -> 
 pub(in crate::core) async fn enroll(vault: &Vault, attempt: EnrollAttempt) -> Result<Enrolled, VaultError> {
     let remote = attempt.remote;
     let settings = Arc::clone(&vault.settings);
-    drop(vault.live().ok_or(VaultError::Sealed)?);
-    // Before anything is written down of it.
+    // Before anything is written down of it. Nor does a string that is not on record cost a commit or a line of the audit
+    // log: whoever has no string must not be able to fill either, from however many addresses.
     let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
+    {
+        let live = vault.live().ok_or(VaultError::Sealed)?;
+        read(&live.barrier.view(MountId::ENROLMENTS), &hex(&attempt.id))?.ok_or(VaultError::Forbidden)?;
+    }
     run(vault, "sys/strongroom/enroll", remote, move |tx, snapshot, now_ms| {
         use_string(tx, snapshot, &attempt, &request, &settings, now_ms)
     })

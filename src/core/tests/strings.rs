@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::identities::{Key, alarms, bundle, enroll, string};
+use super::identities::{Key, alarms, attempt, bundle, enroll, string};
 use super::support::{Rig, json, wait};
 use crate::core::certificates::enroll::{self as strings, Use};
 use crate::core::commit::committer::{Done, Job, Work};
 use crate::core::pipeline::audited::Facts;
-use crate::core::{Caller, Reply, VaultError};
+use crate::core::{Caller, EnrollAttempt, Reply, VaultError};
 use crate::enroll::EnrollString;
 
 /// Changes records as the vault itself.
@@ -23,6 +23,21 @@ fn change(rig: &Rig, work: impl FnOnce(&mut crate::barrier::Tx<'_>) -> Result<()
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn strings_that_nobody_made_cost_no_commit_and_no_line() {
+    let rig = Rig::new();
+    rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#);
+    let (made, key) = (string(&rig, "app/web", ""), Key::new());
+    let before = (rig.log().len(), rig.vault.mark().expect("open").generation);
+    for n in 0..32 {
+        let unknown = EnrollAttempt { id: [n; 16], ..attempt(&made, &key) };
+        assert!(matches!(wait(rig.vault.enroll(unknown)), Err(VaultError::Forbidden)));
+    }
+    assert_eq!((rig.log().len(), rig.vault.mark().expect("open").generation), before);
+    enroll(&rig, &made, &key).expect("the one that was made");
+    assert!(rig.log().len() > before.0);
 }
 
 #[test]
