@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use strongroom::api::json::Limits;
 use strongroom::api::path;
 use strongroom::api::spiffe::SpiffeId;
-use strongroom::audit;
+use strongroom::audit::FileDevice;
 use strongroom::core::lifecycle::init::{InitPlan, InitPorts, initialise};
 use strongroom::core::{
     Body, Caller, Clock, Opener, Operation, Origin, Ports, Request, Settings, SystemClock, UnsealKey, Vault,
@@ -190,14 +190,14 @@ fn vault(dir: &Path) -> Arc<Vault> {
         operator_life_s: 86_400,
     };
     initialise(ports, &plan, SystemClock.now_ms()).unwrap();
-    let log = [dir.join("audit.log")];
+    let log = dir.join("audit.log");
     let ports = Ports {
         store,
         header: Arc::new(DiskHeader::new(dir)),
         anchor: Arc::new(DiskAnchor::new(&dir.join("anchor"))),
         random: Arc::new(SystemRandom),
         clock: Arc::new(SystemClock),
-        audit: Box::new(move |keys, head, now_ms| audit::recover_all(&log, keys, head, now_ms)),
+        audit: Box::new(FileDevice::opener(log)),
         on_fatal: Box::new(|why| panic!("{why}")),
     };
     let vault = Vault::new(ports, Settings::new(DOMAIN));

@@ -16,7 +16,7 @@ use strongroom::api::json::Limits;
 use strongroom::api::path;
 use strongroom::api::secret::SecretText;
 use strongroom::api::spiffe::SpiffeId;
-use strongroom::audit;
+use strongroom::audit::FileDevice;
 use strongroom::barrier::{Barrier, BarrierError, MountId, Parts, SecretMeta, VersionMeta};
 use strongroom::core::lifecycle::init::{InitPlan, InitPorts, initialise};
 use strongroom::core::{
@@ -248,14 +248,14 @@ fn fill(dir: &Path, secrets: u64) {
 }
 
 fn open(dir: &Path) -> Arc<Vault> {
-    let log = [dir.join("audit.log")];
+    let log = dir.join("audit.log");
     let ports = Ports {
         store: store::open("redb", &dir.join("store"), false).unwrap(),
         header: Arc::new(DiskHeader::new(dir)),
         anchor: Arc::new(DiskAnchor::new(&dir.join("anchor"))),
         random: Arc::new(SystemRandom),
         clock: Arc::new(SystemClock),
-        audit: Box::new(move |keys, head, now_ms| audit::recover_all(&log, keys, head, now_ms)),
+        audit: Box::new(FileDevice::opener(log)),
         on_fatal: Box::new(|why| panic!("{why}")),
     };
     let vault = Vault::new(ports, Settings::new(DOMAIN));

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use strongroom::api::spiffe::SpiffeId;
-use strongroom::audit;
+use strongroom::audit::FileDevice;
 use strongroom::core::lifecycle::init::{InitOutcome, InitPlan, InitPorts, initialise};
 use strongroom::core::{Clock, Opener, Ports, Settings, SystemClock, UnsealKey, Vault};
 use strongroom::crypto::envelope::Suite;
@@ -68,14 +68,14 @@ pub fn make(folder: &Path) -> (Arc<Vault>, InitOutcome) {
         random: Arc::clone(&random),
     };
     let made = initialise(ports, &plan, SystemClock.now_ms()).unwrap();
-    let paths = [folder.join("audit.log")];
+    let log = folder.join("audit.log");
     let ports = Ports {
         store,
         header,
         anchor,
         random,
         clock: Arc::new(SystemClock),
-        audit: Box::new(move |keys, head, now_ms| audit::recover_all(&paths, keys, head, now_ms)),
+        audit: Box::new(FileDevice::opener(log)),
         on_fatal: Box::new(|why| panic!("fatal: {why}")),
     };
     let vault = Vault::new(ports, Settings::new("example.org"));

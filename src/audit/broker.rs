@@ -1,12 +1,10 @@
-//! The broker: one chain, several devices, fail closed.
+//! The broker: one chain, one device, fail closed.
 //!
-//! An entry counts when at least one device has taken it. A device that fails is left out, reported in
-//! [`Broker::health`], and tried again with later entries, at most once a second while another device works. When it
-//! takes part again its first entry is a note that says from where on it missed entries. If no device takes an
-//! entry, the entry does not exist and the request must fail.
+//! An entry exists when the device has taken it. If the device refuses, the entry does not exist and the request must
+//! fail; the next entry tries the device again and takes the same number. So a log has no holes, and a sync covers
+//! every entry that exists (`docs/decisions/0007-audit-devices.md`).
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -17,10 +15,10 @@ use super::checkpoint::{self, Coverage, KeyChange};
 use super::entry::{EntryWriter, Inner, Note, PathMode, ReplyFacts, RequestFacts};
 use super::error::AuditError;
 use super::recover::Resume;
-use super::{Device, Syncer};
+use super::{CUT_ALARM, Device};
 use crate::crypto::sign;
 
-/// Milliseconds between two tries of a failed device, and between two looks at where devices point.
+/// Milliseconds between two looks at where the device points.
 const INTERVAL_MS: u64 = 1000;
 
 /// When exchanges become durable.
@@ -33,30 +31,28 @@ pub enum SyncMode {
     Always,
 }
 
-/// How a device is doing.
+/// How the device is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceHealth {
     /// Name from the configuration.
     pub name: String,
     /// False while the device takes no entries.
     pub working: bool,
-    /// First entry that the device missed, while it is not working.
-    pub missed_from: Option<u64>,
     /// What an operator should look at, even if the device works: the file was removed, for example.
     pub complaint: Option<&'static str>,
 }
 
-struct Slot {
-    device: Box<dyn Device>,
-    /// First entry that is not (surely) on the device.
-    missed_from: Option<u64>,
-    retry_ms: u64,
-    complaint: Option<&'static str>,
-}
-
 struct State {
     head: AuditHead,
-    slots: Vec<Slot>,
+    device: Box<dyn Device>,
+    /// The device refused the last entry.
+    refused: bool,
+    /// Entries that were written are no longer on the device; stays until it is a new file.
+    cut: bool,
+    /// That has no entry yet.
+    alarm_due: bool,
+    /// What the last look at the device found.
+    complaint: Option<&'static str>,
     /// Lines under construction; kept to save the allocation.
     lines: Vec<u8>,
     /// Request entries without reply.
@@ -70,6 +66,20 @@ struct State {
     dead: bool,
     /// What the next checkpoint covers.
     coverage: Coverage,
+}
+
+impl State {
+    /// Looks whether the device still holds what it was given.
+    fn look(&mut self) {
+        if self.device.shrank() {
+            tracing::error!(
+                "the audit file was cut from outside: entries are missing in it, and the next start will refuse it. \
+                 Keep every copy, rename the file and send SIGHUP before the next restart (docs/operations.md, \
+                 \"Rotate the audit file\")"
+            );
+            (self.cut, self.alarm_due) = (true, true);
+        }
+    }
 }
 
 /// Bodies of one batch, one behind the other.
@@ -96,6 +106,8 @@ pub struct Broker {
     paths: PathMode,
     mode: SyncMode,
     state: Mutex<State>,
+    /// One sync at a time: the system reports a failed one once, to one caller, and who comes next must learn of it.
+    syncing: Mutex<()>,
 }
 
 impl Broker {
@@ -104,23 +116,15 @@ impl Broker {
     /// answers each with [`Note::Unfinished`].
     ///
     /// # Errors
-    /// [`AuditError::NoDevice`], [`AuditError::Refused`], [`AuditError::Sync`].
-    pub fn open(devices: Vec<Box<dyn Device>>, key: LogKey, resume: Resume) -> Result<Self, AuditError> {
-        if devices.is_empty() {
-            return Err(AuditError::NoDevice);
-        }
-        let mut slots: Vec<Slot> = devices
-            .into_iter()
-            .map(|device| Slot { device, missed_from: None, retry_ms: 0, complaint: None })
-            .collect();
-        for (at, from) in &resume.behind {
-            if let Some(slot) = slots.get_mut(*at) {
-                slot.missed_from = Some(*from);
-            }
-        }
+    /// [`AuditError::Refused`], [`AuditError::Sync`].
+    pub fn open(device: Box<dyn Device>, key: LogKey, resume: Resume) -> Result<Self, AuditError> {
         let state = State {
             head: resume.head,
-            slots,
+            device,
+            refused: false,
+            cut: false,
+            alarm_due: false,
+            complaint: None,
             lines: Vec::with_capacity(4096),
             pending: resume.pending.iter().copied().collect(),
             last_ms: resume.time_ms,
@@ -134,6 +138,7 @@ impl Broker {
             paths: PathMode::default(),
             mode: SyncMode::default(),
             state: Mutex::new(state),
+            syncing: Mutex::default(),
         };
         let keys = broker.keys.load_full();
         let mut bodies = Bodies::default();
@@ -201,8 +206,7 @@ impl Broker {
             if requests.is_empty() {
                 return if state.dead { Err(AuditError::Sync) } else { Ok(state.head) };
             }
-            self.append(&mut state, &keys, time_ms, &bodies)?;
-            let head = state.head;
+            let head = self.append(&mut state, &keys, time_ms, &bodies)?;
             let count = u64::try_from(requests.len()).expect("a length fits");
             state.pending.extend(head.seq - count + 1..=head.seq);
             head
@@ -267,17 +271,27 @@ impl Broker {
     /// # Errors
     /// [`AuditError::Sync`]: what is on the disk is unknown. The process must stop; from now on every call fails.
     pub fn sync(&self) -> Result<(), AuditError> {
-        let (seq, handles) = {
-            let mut state = self.state.lock();
-            if state.dead {
-                return Err(AuditError::Sync);
-            }
-            if state.synced == state.head.seq {
+        let durable = |state: &State, seq: u64| match (state.dead, state.synced >= seq) {
+            (true, _) => Err(AuditError::Sync),
+            (false, done) => Ok(done),
+        };
+        let wanted = {
+            let state = self.state.lock();
+            if durable(&state, state.head.seq)? {
                 return Ok(());
             }
-            (state.head.seq, sync_slots(&mut state)?)
+            state.head.seq
         };
-        let result = handles.iter().try_for_each(|handle| handle.sync());
+        let _turn = self.syncing.lock();
+        let (seq, syncer) = {
+            let state = self.state.lock();
+            if durable(&state, wanted)? {
+                // Whoever had the turn before took these entries along.
+                return Ok(());
+            }
+            (state.head.seq, state.device.syncer())
+        };
+        let result = syncer.sync();
         let mut state = self.state.lock();
         if result.is_err() {
             state.dead = true;
@@ -287,11 +301,11 @@ impl Broker {
         Ok(())
     }
 
-    /// Opens all devices again, after their files were renamed. The chain goes on in the new files, whose first
-    /// entry is a note that carries it over. The time written is the latest that was seen.
+    /// Opens the device again, after its file was renamed. The chain goes on in the new file, whose first entry is a
+    /// note that carries it over. The time written is the latest that was seen.
     ///
     /// # Errors
-    /// [`AuditError::File`] if a device could not be reopened (it goes on where it was), [`AuditError::Refused`],
+    /// [`AuditError::File`] if the device could not be reopened (it goes on where it was), [`AuditError::Refused`],
     /// [`AuditError::Sync`].
     pub fn reopen(&self) -> Result<(), AuditError> {
         self.reopen_at(0)
@@ -310,28 +324,22 @@ impl Broker {
             }
             let time_ms = time_ms.max(state.last_ms);
             self.sign_open(&mut state, time_ms)?;
-            // The old files are finished before the new ones begin: a tail can only be torn in the last file.
-            for handle in sync_slots(&mut state)? {
-                if handle.sync().is_err() {
-                    state.dead = true;
-                    return Err(AuditError::Sync);
-                }
+            // The old file is finished before the new one begins: a tail can only be torn in the last file.
+            if state.device.syncer().sync().is_err() {
+                state.dead = true;
+                return Err(AuditError::Sync);
             }
-            let mut new = false;
-            for slot in &mut state.slots {
-                match slot.device.reopen() {
-                    Ok(true) => {
-                        new = true;
-                        slot.missed_from = None;
-                        slot.complaint = None;
-                    }
-                    Ok(false) => {}
-                    Err(error) => failed = Some(error.kind()),
+            let new = match state.device.reopen() {
+                Ok(new) => new,
+                Err(error) => {
+                    failed = Some(error.kind());
+                    false
                 }
-            }
+            };
             let pending: Vec<u64> = state.pending.iter().copied().collect();
             let keys = self.keys.load_full();
             if new {
+                (state.cut, state.alarm_due, state.complaint) = (false, false, None);
                 state.coverage = Coverage::default();
             }
             let mut bodies = Bodies::default();
@@ -386,13 +394,14 @@ impl Broker {
         (keys.id, sign::public(&keys.sign))
     }
 
-    /// Appends a checkpoint over everything that none covers.
+    /// Appends a checkpoint over everything that none covers, and the alarm of a file that was cut.
     fn sign_open(&self, state: &mut State, time_ms: u64) -> Result<(), AuditError> {
-        if state.coverage.open == 0 {
+        state.look();
+        if state.coverage.open == 0 && !state.alarm_due {
             return Ok(());
         }
         let (keys, time_ms) = (self.keys.load_full(), time_ms.max(state.last_ms));
-        self.append_and(state, &keys, time_ms, &Bodies::default(), 1)
+        self.append_and(state, &keys, time_ms, &Bodies::default(), 1).map(|_| ())
     }
 
     /// The keyed hash under which a value or path appears in entries: `hmac-sha256:<hex>`.
@@ -412,16 +421,19 @@ impl Broker {
         self.state.lock().pending.iter().copied().collect()
     }
 
-    /// How each device is doing, in the order of the configuration.
-    pub fn health(&self) -> Vec<DeviceHealth> {
+    /// How the device is doing.
+    pub fn health(&self) -> DeviceHealth {
         let state = self.state.lock();
-        let describe = |slot: &Slot| DeviceHealth {
-            name: slot.device.name().to_owned(),
-            working: slot.missed_from.is_none() && !state.dead,
-            missed_from: slot.missed_from,
-            complaint: if state.dead { Some("sync failed") } else { slot.complaint },
-        };
-        state.slots.iter().map(describe).collect()
+        DeviceHealth {
+            name: state.device.name().to_owned(),
+            working: !state.refused && !state.dead,
+            complaint: match (state.dead, state.refused, state.cut) {
+                (true, ..) => Some("sync failed"),
+                (_, true, _) => Some("device refused an entry"),
+                (.., true) => Some("file was cut: entries are missing"),
+                _ => state.complaint,
+            },
+        }
     }
 
     /// Writes one body, and takes the lock.
@@ -469,8 +481,8 @@ impl Broker {
         EntryWriter { out, keys: &keys.chain, paths: self.paths }
     }
 
-    /// Chains `bodies` to the head and hands them to all devices; on `Ok` at least one has them.
-    fn append(&self, state: &mut State, keys: &KeySet, time_ms: u64, bodies: &Bodies) -> Result<(), AuditError> {
+    /// Chains `bodies` to the head and hands them to the device. Returns the head after the last of them.
+    fn append(&self, state: &mut State, keys: &KeySet, time_ms: u64, bodies: &Bodies) -> Result<AuditHead, AuditError> {
         self.append_and(state, keys, time_ms, bodies, checkpoint::EVERY)
     }
 
@@ -482,65 +494,39 @@ impl Broker {
         time_ms: u64,
         bodies: &Bodies,
         due: u64,
-    ) -> Result<(), AuditError> {
+    ) -> Result<AuditHead, AuditError> {
         if state.dead {
             return Err(AuditError::Sync);
         }
-        let State { head, slots, lines, coverage, .. } = state;
-        let alone = slots.iter().all(|slot| slot.missed_from.is_some());
-        // A clock that went backwards by more than the interval must not put a retry off.
-        let ready = |slot: &Slot| alone || time_ms >= slot.retry_ms || slot.retry_ms - time_ms > INTERVAL_MS;
-
+        state.look();
+        let State { head, device, lines, coverage, .. } = state;
         lines.clear();
         let mut next = *head;
         let mut covered = coverage.clone();
-        for slot in slots.iter().filter(|slot| ready(slot)) {
-            if let Some(from) = slot.missed_from.filter(|from| *from <= head.seq) {
-                let mut body = Vec::with_capacity(128);
-                let note = Inner::Rejoined { device: slot.device.name(), from };
-                self.writer(keys, &mut body).inner(time_ms, &note);
-                next = seal_covered(lines, &mut covered, &next, keys, &body);
-            }
+        if state.alarm_due {
+            let mut body = Vec::with_capacity(128);
+            self.writer(keys, &mut body).note(time_ms, &Note::Alarm { code: CUT_ALARM });
+            next = seal_covered(lines, &mut covered, &next, keys, &body);
         }
         for body in bodies.iter() {
             next = seal_covered(lines, &mut covered, &next, keys, body);
         }
-
+        let last = next;
         if covered.open >= due {
             next = seal_checkpoint(lines, &mut covered, &next, keys, time_ms);
         }
 
-        let (mut accepted, mut unsure) = (false, false);
-        for slot in slots.iter_mut() {
-            if slot.missed_from.is_some() && !ready(slot) {
-                continue;
-            }
-            match slot.device.append(lines) {
-                Ok(()) => {
-                    accepted = true;
-                    slot.missed_from = None;
-                    slot.complaint = None;
-                }
-                Err(error) => {
-                    unsure |= error.kind() == io::ErrorKind::TimedOut;
-                    slot.missed_from.get_or_insert(head.seq + 1);
-                    slot.retry_ms = time_ms.saturating_add(INTERVAL_MS);
-                    slot.complaint = Some("device refused an entry");
-                }
-            }
-        }
-        // A device that did not answer in time may still write these lines: their numbers are used up.
-        if accepted || unsure {
+        state.refused = device.append(lines).is_err();
+        if !state.refused {
             (*head, *coverage) = (next, covered);
+            state.alarm_due = false;
         }
         state.last_ms = state.last_ms.max(time_ms);
         if time_ms.abs_diff(state.checked_ms) >= INTERVAL_MS {
             state.checked_ms = time_ms;
-            for slot in state.slots.iter_mut().filter(|slot| slot.missed_from.is_none()) {
-                slot.complaint = slot.device.check().err();
-            }
+            state.complaint = state.device.check().err();
         }
-        if accepted { Ok(()) } else { Err(AuditError::Refused) }
+        if state.refused { Err(AuditError::Refused) } else { Ok(last) }
     }
 }
 
@@ -576,20 +562,4 @@ fn seal_checkpoint(
 /// The last line without its line feed.
 fn line_from(lines: &[u8], start: usize) -> &[u8] {
     lines.get(start..lines.len().saturating_sub(1)).unwrap_or_default()
-}
-
-/// Syncs the working devices that must be synced under the lock and returns the handles of the others.
-fn sync_slots(state: &mut State) -> Result<Vec<Arc<dyn Syncer>>, AuditError> {
-    let mut handles = Vec::with_capacity(state.slots.len());
-    for slot in state.slots.iter_mut().filter(|slot| slot.missed_from.is_none()) {
-        match slot.device.syncer() {
-            Some(handle) => handles.push(handle),
-            None if slot.device.sync().is_err() => {
-                state.dead = true;
-                return Err(AuditError::Sync);
-            }
-            None => {}
-        }
-    }
-    Ok(handles)
 }

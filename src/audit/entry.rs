@@ -147,8 +147,6 @@ pub enum Note<'a> {
 pub(super) enum Inner<'a> {
     /// First entry of a file (`new`) or a mere reopening; requests that have no reply yet.
     Reopened { new: bool, pending: &'a [u64] },
-    /// A device that missed entries from `from` on takes part again.
-    Rejoined { device: &'a str, from: u64 },
     /// Bytes behind the last genuine entry were cut.
     TornTail { bytes: u64, digest: &'a [u8; 32] },
 }
@@ -228,11 +226,6 @@ impl EntryWriter<'_, '_> {
                     json::number(self.out, *request);
                 }
                 self.out.push(b']');
-            }
-            Inner::Rejoined { device, from } => {
-                self.raw("kind", "rejoined");
-                self.number("from", from);
-                self.text("device", device, MAX_TEXT);
             }
             Inner::TornTail { bytes, digest } => {
                 self.raw("kind", "torn_tail");
@@ -380,8 +373,6 @@ pub(super) enum Role<'a> {
     Closes(u64),
     /// Starts a file (`new`), with the requests that are open.
     Reopened { new: bool, pending: &'a [u8] },
-    /// Takes a device back that missed entries from this one on.
-    Rejoined(u64),
     /// Signs the lines before it.
     Checkpoint(Checkpoint),
     /// Names the next audit key.
@@ -421,9 +412,6 @@ impl<'a> Role<'a> {
             let rest = rest.strip_prefix(b",\"pending\":[")?;
             let end = rest.iter().position(|byte| *byte == b']')?;
             return Some(Self::Reopened { new, pending: rest.get(..end)? });
-        }
-        if let Some(rest) = rest.strip_prefix(b"rejoined\",\"from\":") {
-            return json::take_number(rest).map(|(from, _)| Self::Rejoined(from));
         }
         if let Some(rest) = rest.strip_prefix(b"unfinished\",\"request\":") {
             return json::take_number(rest).map(|(seq, _)| Self::Closes(seq));

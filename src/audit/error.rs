@@ -6,16 +6,13 @@ use std::io;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuditError {
-    /// No device accepted the entry: the request must not be answered.
-    #[error("no audit device accepted the entry")]
+    /// The device did not accept the entry: the request must not be answered.
+    #[error("the audit device did not accept the entry")]
     Refused,
-    /// A device could not make entries durable. What reached the disk is unknown: the process must stop, and
+    /// The device could not make entries durable. What reached the disk is unknown: the process must stop, and
     /// nothing may be retried.
     #[error("audit device could not be synced")]
     Sync,
-    /// No device is configured.
-    #[error("no audit device")]
-    NoDevice,
     /// The log ends before the entry that the sealed state vouches for.
     #[error("audit log was cut: entry {expected} must exist, the last one is {found}")]
     Cut {

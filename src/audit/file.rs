@@ -13,7 +13,7 @@ pub struct FileDevice {
     path: PathBuf,
     name: String,
     file: Arc<Handle>,
-    /// Length of what was appended with success.
+    /// Length of what was appended with success and is still there.
     len: u64,
     /// A failed append may have left a piece of a line behind `len`.
     dirty: bool,
@@ -49,7 +49,9 @@ impl FileDevice {
     /// Cuts the file back to what was appended with success.
     fn clean(&mut self) -> io::Result<()> {
         if self.dirty {
-            self.file.0.set_len(self.len)?;
+            // Never longer than it is: somebody else may have cut the file meanwhile.
+            let len = self.file.0.metadata()?.len().min(self.len);
+            self.file.0.set_len(len)?;
             self.dirty = false;
         }
         Ok(())
@@ -67,18 +69,14 @@ impl Device for FileDevice {
             self.dirty = true;
             // If this fails too, the next append tries again before it writes anything.
             let _ = self.clean();
-            return Err(match error.kind() {
-                // Only a wait that was given up leaves the outcome open; here it is known.
-                io::ErrorKind::TimedOut => io::ErrorKind::Other.into(),
-                _ => error,
-            });
+            return Err(error);
         }
         self.len += u64::try_from(lines.len()).expect("a length fits");
         Ok(())
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync()
+    fn syncer(&self) -> Arc<dyn Syncer> {
+        self.file.clone()
     }
 
     fn reopen(&mut self) -> io::Result<bool> {
@@ -92,17 +90,22 @@ impl Device for FileDevice {
         Ok(self.len == 0)
     }
 
+    fn shrank(&mut self) -> bool {
+        match self.file.0.metadata() {
+            Ok(meta) if meta.len() < self.len => {
+                self.len = meta.len();
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn check(&mut self) -> Result<(), &'static str> {
         match points_to(&self.path, &self.file.0) {
-            Ok(true) if self.file.0.metadata().is_ok_and(|meta| meta.len() < self.len) => Err("file was cut"),
             Ok(true) => Ok(()),
             Ok(false) => Err("file was replaced"),
             Err(_) => Err("file was removed"),
         }
-    }
-
-    fn syncer(&self) -> Option<Arc<dyn Syncer>> {
-        Some(self.file.clone())
     }
 }
 

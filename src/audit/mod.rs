@@ -1,14 +1,14 @@
-//! The audit trail: typed entries, hash chain, devices, fail-closed broker.
+//! The audit trail: typed entries, hash chain, device, fail-closed broker.
 //!
 //! Nothing leaves the vault unaudited. [`Broker::requests`] makes the intent of a change durable before it happens,
 //! [`Broker::replies`] records how it ended, [`Broker::exchange`] writes a read with its answer in one line before
-//! the answer leaves. At least one device must accept an entry, else the request fails.
+//! the answer leaves. The device must accept an entry, else the request fails.
 //!
 //! Entries are built from [`RequestFacts`] and [`ReplyFacts`] only: there is no way to hand over a body, a header or
 //! a value as text. Values appear as keyed hashes. `chain` has the exact bytes, [`verify`] proves a log, and
 //! [`FileDevice::recover`] joins it to the sealed state at start.
 //!
-//! Devices come from the configuration file only. An interface that can name a file is a way to run code
+//! The device comes from the configuration file only. An interface that can name a file is a way to run code
 //! (CVE-2025-6000).
 
 #[cfg(feature = "server")]
@@ -27,8 +27,6 @@ mod file;
 mod json;
 #[cfg(feature = "server")]
 mod recover;
-#[cfg(feature = "server")]
-mod timed;
 pub mod verify;
 
 #[cfg(test)]
@@ -46,31 +44,28 @@ pub use error::AuditError;
 #[cfg(feature = "server")]
 pub use file::FileDevice;
 #[cfg(feature = "server")]
-pub use recover::{Resume, Torn, recover_all};
-#[cfg(feature = "server")]
-pub use timed::TimedDevice;
+pub use recover::{Resume, Torn};
 
 use std::io;
 use std::sync::Arc;
 
+/// Alarm entry of a file that became shorter by another hand.
+const CUT_ALARM: &str = "audit-file-cut";
+
 /// A place that audit entries go to.
 pub trait Device: Send {
-    /// Name for health reports and notes; from the configuration, never from a request.
+    /// Name for health reports; from the configuration, never from a request.
     fn name(&self) -> &str;
 
     /// Hands complete lines to the operating system. After `Ok` they survive the end of the process, not yet a
     /// power cut.
     ///
     /// # Errors
-    /// After an error nothing of `lines` remains on the device, except after [`io::ErrorKind::TimedOut`]: then the
-    /// outcome is unknown.
+    /// After an error nothing of `lines` remains on the device, or it is removed before anything else is written.
     fn append(&mut self, lines: &[u8]) -> io::Result<()>;
 
-    /// Makes everything appended so far durable.
-    ///
-    /// # Errors
-    /// Any error means that the state of the device is unknown; it must not be tried again.
-    fn sync(&mut self) -> io::Result<()>;
+    /// A handle that makes durable what was appended so far, without holding up further appends.
+    fn syncer(&self) -> Arc<dyn Syncer>;
 
     /// Opens the device again, after a rename from outside or a failure. `Ok(true)` if it is now a new, empty file,
     /// whose first entry will be a note that carries the chain on.
@@ -79,6 +74,11 @@ pub trait Device: Send {
     /// The device stays as it was.
     fn reopen(&mut self) -> io::Result<bool>;
 
+    /// True, once each time, when something that was appended is no longer there. Asked before every append.
+    fn shrank(&mut self) -> bool {
+        false
+    }
+
     /// Looks whether what is written still arrives where it is looked for; called at most once a second.
     ///
     /// # Errors
@@ -86,18 +86,13 @@ pub trait Device: Send {
     fn check(&mut self) -> Result<(), &'static str> {
         Ok(())
     }
-
-    /// A handle that syncs what was appended so far without holding up further appends, if there can be one.
-    fn syncer(&self) -> Option<Arc<dyn Syncer>> {
-        None
-    }
 }
 
 /// Makes a device durable from outside the broker's lock.
 pub trait Syncer: Send + Sync {
-    /// As [`Device::sync`].
+    /// Makes everything durable that was appended before the call.
     ///
     /// # Errors
-    /// As [`Device::sync`].
+    /// Any error means that the state of the device is unknown; it must not be tried again.
     fn sync(&self) -> io::Result<()>;
 }

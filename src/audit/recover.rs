@@ -43,10 +43,8 @@ pub struct Resume {
     pub pending: Vec<u64>,
     /// What was cut.
     pub torn: Vec<Torn>,
-    /// True if a file is empty although the chain has begun: its first entry carries the chain over.
+    /// True if the file is empty although the chain has begun: its first entry carries the chain over.
     pub new_file: bool,
-    /// Devices that lack entries, with the first one they lack.
-    pub behind: Vec<(usize, u64)>,
     /// Time for the entries that record the start, Unix milliseconds.
     pub time_ms: u64,
     /// Lines that no checkpoint covers yet.
@@ -90,44 +88,17 @@ impl FileDevice {
         let device = survey.take_up(path, &mut resume)?;
         Ok((device, resume))
     }
-}
 
-/// [`FileDevice::recover`] for all files of the configuration. One of them must contain `expected`; one that ends
-/// earlier is a device that had failed, and takes part again with a note.
-///
-/// # Errors
-/// As [`FileDevice::recover`]; a file that is damaged or replaced is an error even if another one is good.
-pub fn recover_all(
-    paths: &[PathBuf],
-    keys: &AuditKeys,
-    expected: AuditHead,
-    now_ms: u64,
-) -> Result<(Vec<Box<dyn Device>>, Resume), AuditError> {
-    let surveys = paths.iter().map(|path| Survey::of(path, keys, expected)).collect::<Result<Vec<_>, _>>()?;
-    let best = surveys.iter().max_by_key(|survey| survey.head.seq).ok_or(AuditError::NoDevice)?;
-    best.contains(expected)?;
-    let mut resume = Resume {
-        head: best.head,
-        pending: best.pending.iter().copied().collect(),
-        time_ms: now_ms,
-        coverage: best.coverage.clone(),
-        last_key: best.last_key,
-        ..Resume::default()
-    };
-    for survey in &surveys {
-        match survey.contains(expected) {
-            Ok(()) | Err(AuditError::Cut { .. }) => {}
-            Err(error) => return Err(error),
+    /// [`FileDevice::recover`] for `path`, whenever it is called.
+    pub fn opener(
+        path: PathBuf,
+    ) -> impl Fn(&AuditKeys, AuditHead, u64) -> Result<(Box<dyn Device>, Resume), AuditError> + Send + Sync {
+        move |keys, expected, now_ms| {
+            let (device, resume) = Self::recover(&path, keys, expected, now_ms)?;
+            let device: Box<dyn Device> = Box::new(device);
+            Ok((device, resume))
         }
     }
-    let mut devices: Vec<Box<dyn Device>> = Vec::with_capacity(paths.len());
-    for (at, (survey, path)) in surveys.into_iter().zip(paths).enumerate() {
-        if survey.head.seq < resume.head.seq && !survey.starts_file() {
-            resume.behind.push((at, survey.head.seq + 1));
-        }
-        devices.push(Box::new(survey.take_up(path, &mut resume)?));
-    }
-    Ok((devices, resume))
 }
 
 /// What one log holds.

@@ -71,7 +71,7 @@ pub enum Fault {
         /// Last one.
         to: u64,
     },
-    /// Entries that end a file, or a gap that is claimed, without a checkpoint that covers them.
+    /// Entries that end a file without a checkpoint that covers them, or stand beside missing ones.
     #[error("entries {from} to {to} are covered by no checkpoint although the log goes on")]
     Unproven {
         /// First such entry.
@@ -119,8 +119,6 @@ pub enum HeadCheck {
     Found,
     /// The log begins after that entry; give the earlier files too.
     BeforeStart,
-    /// The entry is one that this device is known to have missed.
-    Missed,
     /// The log ends before it or has another entry in its place; there is a finding.
     Failed,
 }
@@ -144,8 +142,6 @@ pub struct Report {
     pub signed_to: u64,
     /// Entries that no good checkpoint covers.
     pub unsigned: u64,
-    /// Ranges that the device is known to have missed while it failed; other devices have them.
-    pub gaps: Vec<(u64, u64)>,
     /// Request entries without reply, counted.
     pub open_requests: u64,
     /// The expected head.
@@ -161,7 +157,7 @@ impl Report {
     /// checkpoint at all.
     pub fn is_good(&self) -> bool {
         let proven = self.authenticated || !self.signed || self.checkpoints > 0;
-        let expected = matches!(self.head, HeadCheck::NotAsked | HeadCheck::Found | HeadCheck::Missed);
+        let expected = matches!(self.head, HeadCheck::NotAsked | HeadCheck::Found);
         self.findings.is_empty() && proven && expected
     }
 
@@ -190,7 +186,6 @@ pub fn verify<'n, R: Read>(
         checkpoints: 0,
         signed_to: 0,
         unsigned: 0,
-        gaps: Vec::new(),
         open_requests: 0,
         head: HeadCheck::NotAsked,
         findings: Vec::new(),
@@ -206,9 +201,6 @@ pub fn verify<'n, R: Read>(
                     Ok(step) => {
                         report.entries += 1;
                         report.first.get_or_insert(step.seq);
-                        if let Some((from, to)) = step.gap.filter(|_| report.gaps.len() < MAX_FINDINGS) {
-                            report.gaps.push((from, to));
-                        }
                         match step.role {
                             Role::Request => report.open_requests += 1,
                             Role::Closes(_) => report.open_requests = report.open_requests.saturating_sub(1),
@@ -251,8 +243,6 @@ pub fn verify<'n, R: Read>(
 pub(super) struct Step<'a> {
     pub(super) seq: u64,
     pub(super) role: Role<'a>,
-    /// Entries that the device is known to have missed before this one.
-    pub(super) gap: Option<(u64, u64)>,
 }
 
 /// Follows a chain line by line; used by the verifier and by recovery.
@@ -263,8 +253,6 @@ pub(super) struct Walker<'k> {
     pub(super) head: Option<AuditHead>,
     /// Hash that the log shows for the expected entry.
     seen: Option<[u8; 32]>,
-    /// The expected entry lies in a known gap.
-    missed: bool,
     /// Public keys by id: the given ones, and those that they signed.
     publics: Vec<(u32, [u8; 32])>,
     /// What the next checkpoint must cover.
@@ -286,7 +274,6 @@ impl<'k> Walker<'k> {
             expected,
             head: None,
             seen: None,
-            missed: false,
             publics: keys.publics().to_vec(),
             coverage: Coverage::default(),
             last_key: None,
@@ -310,7 +297,6 @@ impl<'k> Walker<'k> {
                 return Err(Fault::Forged);
             }
         }
-        let mut gap = None;
         match self.head {
             None if line.seq == 1 => {
                 if line.prev != [0; 32] {
@@ -330,30 +316,20 @@ impl<'k> Walker<'k> {
                     return Err(Fault::Broken);
                 }
             }
-            Some(head) => {
-                let missing = (head.seq + 1, line.seq - 1);
-                match role {
-                    Role::Rejoined(from) if from <= missing.0 => {
-                        gap = Some(missing);
-                        let range = missing.0..=missing.1;
-                        self.missed |= self.expected.is_some_and(|expected| range.contains(&expected.seq));
-                    }
-                    _ => return Err(Fault::Missing { from: missing.0, to: missing.1 }),
-                }
-            }
+            Some(head) => return Err(Fault::Missing { from: head.seq + 1, to: line.seq - 1 }),
         }
         self.moved(&line);
         let fault = self.cover(&line, &role, bytes);
         match fault {
             Some(fault) => Err(fault),
-            None => Ok(Step { seq: line.seq, role, gap }),
+            None => Ok(Step { seq: line.seq, role }),
         }
     }
 
     /// Follows what checkpoints cover; with public keys, checks them.
     fn cover(&mut self, line: &Line<'_>, role: &Role<'_>, bytes: &[u8]) -> Option<Fault> {
         let public = self.publics.iter().find(|(id, _)| *id == line.key).map(|(_, public)| *public);
-        // Without the secret key nothing says that a note about missing entries is the vault's own.
+        // Without the secret key nothing says that the lines between two checkpoints are the vault's own.
         let only_public = self.keys.is_empty() && !self.publics.is_empty();
         self.last_key = Some(line.key);
         match role {
@@ -436,7 +412,6 @@ impl<'k> Walker<'k> {
         match self.seen {
             Some(hash) if hash == expected.hash => HeadCheck::Found,
             Some(_) => HeadCheck::Failed,
-            None if self.missed => HeadCheck::Missed,
             None if first.is_some_and(|first| first > expected.seq) => HeadCheck::BeforeStart,
             None => HeadCheck::Failed,
         }

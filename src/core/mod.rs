@@ -130,7 +130,7 @@ impl Vault {
     /// [`VaultError::Forbidden`] when the caller matches none of [`Settings::unseal_identities`];
     /// [`VaultError::TooMany`] during the delay after failures; [`VaultError::WrongKey`];
     /// [`VaultError::NotInitialised`]; [`VaultError::Integrity`] when stored data fails its checks;
-    /// [`VaultError::AuditUnavailable`] when no audit device opens. The vault stays sealed after each.
+    /// [`VaultError::AuditUnavailable`] when the audit device does not open. The vault stays sealed after each.
     pub fn unseal(&self, opener: Opener<'_>, key: &UnsealKey<'_>) -> Result<SealStatus, VaultError> {
         unseal::unseal(self, opener, key)
     }
@@ -177,7 +177,7 @@ impl Vault {
         unseal::close(self, None);
     }
 
-    /// Opens the audit devices' files anew, after a rotation by rename.
+    /// Opens the audit file anew, after a rotation by rename.
     ///
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::AuditUnavailable`].

@@ -62,11 +62,11 @@ impl Clock for FixedClock {
     }
 }
 
-/// Opens the audit devices after an unseal: gets the keys of the log, the last entry that the durable state refers to
-/// and the time, gives the devices, positioned at their end, and where their chain goes on
-/// ([`crate::audit::recover_all`] for files). Called once per unseal.
+/// Opens the audit device after an unseal: gets the keys of the log, the last entry that the durable state refers to
+/// and the time, gives the device, positioned at its end, and where its chain goes on ([`crate::audit::FileDevice::opener`] for a file).
+/// Called once per unseal.
 pub type AuditOpener =
-    Box<dyn Fn(&AuditKeys, AuditHead, u64) -> Result<(Vec<Box<dyn Device>>, Resume), AuditError> + Send + Sync>;
+    Box<dyn Fn(&AuditKeys, AuditHead, u64) -> Result<(Box<dyn Device>, Resume), AuditError> + Send + Sync>;
 
 /// Told once, when the state on disk is no longer known (a failed sync). The vault has sealed itself; the process must
 /// end and start anew, which rolls forward or back to the durable state. Must not block and must not call the vault.
@@ -84,7 +84,7 @@ pub struct Ports {
     pub random: Arc<dyn Random>,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Audit devices.
+    /// Audit device.
     pub audit: AuditOpener,
     /// What to do when the process must end.
     pub on_fatal: FatalHook,

@@ -91,7 +91,7 @@ impl Vault {
     /// state of the store.
     pub(super) fn audit_failed(&self, error: &AuditError) -> VaultError {
         if *error == AuditError::Sync {
-            self.fatal("an audit device could not make entries durable");
+            self.fatal("the audit device could not make entries durable");
         }
         VaultError::AuditUnavailable
     }

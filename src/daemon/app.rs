@@ -22,7 +22,7 @@ use super::os::{self, KeyMemory};
 use super::targets;
 use super::{EXIT_NOT_DURABLE, init, log, migrate, notify};
 use crate::api::secret::SecretText;
-use crate::audit::{self, PathMode, SyncMode};
+use crate::audit::{FileDevice, PathMode, SyncMode};
 use crate::core::{IdentityPattern, Opener, Ports, Settings, SystemClock, UnsealKey, Vault, VaultError};
 use crate::crypto::password::Params;
 use crate::crypto::random::SystemRandom;
@@ -152,7 +152,7 @@ impl App {
             anchor: Arc::new(DiskAnchor::new(&config.anchor)),
             random: Arc::new(SystemRandom),
             clock: Arc::new(SystemClock),
-            audit: audit_opener(&config),
+            audit: Box::new(FileDevice::opener(config.audit_file.clone())),
             on_fatal: Box::new(move |why| {
                 tracing::error!("{why}; the daemon stops, and a restart continues from the durable state");
                 flag.store(true, Ordering::SeqCst);
@@ -400,11 +400,6 @@ fn settings(config: &Config) -> Result<Settings, AppError> {
     settings.approvals = config.approvals.clone().map(Arc::new);
     settings.targets = targets::open(&config.targets, &config.folder)?;
     Ok(settings)
-}
-
-fn audit_opener(config: &Config) -> crate::core::AuditOpener {
-    let paths = [config.audit_file.clone()];
-    Box::new(move |keys, expected, now_ms| audit::recover_all(&paths, keys, expected, now_ms))
 }
 
 fn notify_socket() -> Option<String> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use strongroom::audit::verify::{Report, verify};
 use strongroom::audit::{
     AuditError, AuditHead, AuditKeys, Broker, Device, FileDevice, LogKey, Note, Outcome, ReplyFacts, RequestFacts,
-    Resume, recover_all,
+    Resume, Syncer,
 };
 use strongroom::crypto::secret::Key;
 
@@ -68,7 +68,7 @@ impl Place {
 
     fn start(&self, expected: AuditHead) -> Result<(Broker, Resume), AuditError> {
         let (device, resume) = FileDevice::recover(&self.log(), &keys(), expected, T0)?;
-        Ok((Broker::open(vec![Box::new(device)], log_key(1, &key()), resume.clone())?, resume))
+        Ok((Broker::open(Box::new(device), log_key(1, &key()), resume.clone())?, resume))
     }
 }
 
@@ -124,12 +124,18 @@ impl Device for Journal {
         self.0.lock().unwrap().push(Some(lines.to_vec()));
         Ok(())
     }
-    fn sync(&mut self) -> io::Result<()> {
-        self.0.lock().unwrap().push(None);
-        Ok(())
+    fn syncer(&self) -> Arc<dyn Syncer> {
+        Arc::new(self.clone())
     }
     fn reopen(&mut self) -> io::Result<bool> {
         Ok(false)
+    }
+}
+
+impl Syncer for Journal {
+    fn sync(&self) -> io::Result<()> {
+        self.0.lock().unwrap().push(None);
+        Ok(())
     }
 }
 
@@ -159,7 +165,7 @@ fn images(all: &[u8], synced: usize) -> Vec<Vec<u8>> {
 #[test]
 fn every_legal_crash_image_is_recovered() {
     let journal = Journal::default();
-    let broker = Broker::open(vec![Box::new(journal.clone())], log_key(1, &key()), Resume::default()).unwrap();
+    let broker = Broker::open(Box::new(journal.clone()), log_key(1, &key()), Resume::default()).unwrap();
     // For each head that a sealed state may hold: from which event on it may.
     let mut heads = vec![(0, AuditHead::default())];
     for round in 0..4 {
@@ -310,15 +316,84 @@ fn a_removed_or_replaced_file_is_reported_and_reopening_heals_it() {
     broker.exchange(&request(T0), &REPLY).unwrap();
     fs::remove_file(place.log()).unwrap();
     broker.exchange(&request(T0 + 1000), &REPLY).unwrap();
-    assert_eq!(broker.health()[0].complaint, Some("file was removed"));
+    assert_eq!(broker.health().complaint, Some("file was removed"));
     fs::write(place.log(), b"").unwrap();
     broker.exchange(&request(T0 + 2000), &REPLY).unwrap();
-    assert_eq!(broker.health()[0].complaint, Some("file was replaced"));
+    assert_eq!(broker.health().complaint, Some("file was replaced"));
     fs::set_permissions(place.log(), fs::Permissions::from_mode(0o600)).unwrap();
     broker.reopen_at(T0 + 3000).unwrap();
     broker.exchange(&request(T0 + 4000), &REPLY).unwrap();
-    assert_eq!(broker.health()[0].complaint, None);
+    assert_eq!(broker.health().complaint, None);
     good(&[place.log()], broker.head());
+}
+
+/// What `copytruncate` of a log rotation does: copies the file, then cuts the one that is open.
+fn copytruncate(place: &Place) {
+    fs::copy(place.log(), place.path("audit.log.1")).unwrap();
+    fs::OpenOptions::new().write(true).open(place.log()).unwrap().set_len(0).unwrap();
+}
+
+#[test]
+fn a_file_that_shrank_is_alarmed_with_the_next_entry_and_a_rename_heals_it() {
+    let place = Place::new();
+    let (broker, _) = place.start(AuditHead::default()).unwrap();
+    work(&broker, 3);
+    copytruncate(&place);
+    // Within the same second as the entry before: nothing waits for the look once a second.
+    broker.exchange(&request(T0), &REPLY).unwrap();
+    let text = fs::read_to_string(place.log()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains("\"kind\":\"alarm\",\"code\":\"audit-file-cut\""), "{text}");
+    assert!(lines.len() == 2 && lines[1].contains("\"type\":\"exchange\""), "{text}");
+    assert_eq!(broker.health().complaint, Some("file was cut: entries are missing"));
+    broker.exchange(&request(T0 + 5_000), &REPLY).unwrap();
+    assert!(broker.health().working && broker.health().complaint.is_some(), "it stays until there is a new file");
+    assert_eq!(fs::read_to_string(place.log()).unwrap().matches("audit-file-cut").count(), 1);
+
+    // What the manual says: rename, then reopen. Copy, rest and new file are one good trail, and the vault starts.
+    let rest = place.path("audit.log.2");
+    fs::rename(place.log(), &rest).unwrap();
+    broker.reopen().unwrap();
+    assert_eq!(broker.health().complaint, None);
+    let head = work(&broker, 1);
+    drop(broker);
+    assert_eq!(good(&[place.path("audit.log.1"), rest, place.log()], head), 15);
+    place.start(head).unwrap();
+}
+
+#[test]
+fn a_file_that_shrank_is_alarmed_without_an_entry_too() {
+    let place = Place::new();
+    let (broker, _) = place.start(AuditHead::default()).unwrap();
+    let head = work(&broker, 3);
+    broker.checkpoint(T0).unwrap();
+    copytruncate(&place);
+    broker.checkpoint(T0).unwrap();
+    let text = fs::read_to_string(place.log()).unwrap();
+    assert!(text.lines().next().unwrap().contains("audit-file-cut"), "{text}");
+    assert!(broker.head().seq > head.seq);
+    let head = work(&broker, 1);
+    drop(broker);
+    // Left alone, the next start refuses. The copy and the rest, joined, are the log again.
+    assert!(matches!(place.start(head).map(|_| ()), Err(AuditError::Cut { .. })));
+    let text = fs::read_to_string(place.log()).unwrap();
+    let joined = [fs::read(place.path("audit.log.1")).unwrap(), text.into_bytes()].concat();
+    fs::write(place.log(), joined).unwrap();
+    place.start(head).unwrap();
+}
+
+#[test]
+fn a_cut_file_is_told_of_once_and_goes_on_at_its_end() {
+    let place = Place::new();
+    let mut device = FileDevice::open(&place.log()).unwrap();
+    device.append(b"0123456789\n").unwrap();
+    assert!(!device.shrank());
+    fs::OpenOptions::new().write(true).open(place.log()).unwrap().set_len(4).unwrap();
+    assert!(device.shrank());
+    assert!(!device.shrank(), "told once");
+    device.append(b"x\n").unwrap();
+    assert_eq!(fs::read(place.log()).unwrap(), b"0123x\n");
+    assert!(!device.shrank());
 }
 
 #[test]
@@ -332,38 +407,4 @@ fn links_pipes_and_files_of_others_are_not_opened() {
     fs::set_permissions(place.path("target"), fs::Permissions::from_mode(0o620)).unwrap();
     assert_eq!(open(&place.path("target")), Err(io::ErrorKind::InvalidInput));
     assert!(open(Path::new("/dev/null")).is_err());
-}
-
-#[test]
-fn of_two_files_the_shorter_takes_part_again() {
-    let place = Place::new();
-    let paths = [place.path("a.log"), place.path("b.log")];
-    let start = |expected| {
-        let (devices, resume) = recover_all(&paths, &keys(), expected, T0)?;
-        Broker::open(devices, log_key(1, &key()), resume)
-    };
-    let broker = start(AuditHead::default()).unwrap();
-    let head = work(&broker, 4);
-    drop(broker);
-    let whole = fs::read(&paths[1]).unwrap();
-    let half: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').take(3).collect();
-    fs::write(&paths[1], half.concat()).unwrap();
-    let broker = start(head).unwrap();
-    broker.exchange(&request(T0 + 1), &REPLY).unwrap();
-    let end = broker.head();
-    drop(broker);
-    assert!(prove(&paths[..1], end).gaps.is_empty());
-    good(&paths[..1], end);
-    let report = prove(&paths[1..], end);
-    assert!(report.is_good(), "{:?}", report.findings);
-    assert_eq!(report.gaps, [(4, 7)]);
-    // A second file that is new begins with the note that carries the chain over.
-    fs::remove_file(&paths[1]).unwrap();
-    let broker = start(end).unwrap();
-    good(&paths[1..], broker.head());
-    drop(broker);
-    for path in &paths {
-        fs::write(path, b"").unwrap();
-    }
-    assert!(matches!(start(end).map(|_| ()), Err(AuditError::Cut { .. })));
 }

@@ -183,7 +183,6 @@ fn print(report: &Report, out: &Output) -> Result<(), Failure> {
         "signed_to": report.signed_to,
         "unsigned": report.unsigned,
         "open_requests": report.open_requests,
-        "gaps": report.gaps,
         "findings": findings,
         "more_findings": report.more_findings,
     });
@@ -208,9 +207,6 @@ fn print(report: &Report, out: &Output) -> Result<(), Failure> {
                 "\n{} signed checkpoints prove the entries to {}; {} entries are in none",
                 report.checkpoints, report.signed_to, report.unsigned
             ));
-        }
-        for (from, to) in &report.gaps {
-            text.push_str(&format!("\nentries {from} to {to} are on other devices: this one had failed"));
         }
         if report.open_requests > 0 {
             text.push_str(&format!("\n{} requests have no recorded outcome", report.open_requests));

@@ -15,7 +15,7 @@ fn check_public(bytes: &[u8]) -> Report {
 #[test]
 fn a_log_goes_on_under_a_new_key_that_the_old_one_signs() {
     let tape = Tape::default();
-    let broker = broker(&[&tape]);
+    let broker = broker(&tape);
     read(&broker, 0).unwrap();
     let newer = Key::fill_with(|bytes| bytes.copy_from_slice(&[9; 32]));
     broker.switch_key(5, log_key(2, &newer)).unwrap();
@@ -43,7 +43,7 @@ fn a_log_goes_on_under_a_new_key_that_the_old_one_signs() {
 #[test]
 fn checkpoints_are_written_every_thousand_entries_and_on_demand() {
     let tape = Tape::default();
-    let broker = broker(&[&tape]);
+    let broker = broker(&tape);
     for n in 0..2_100 {
         read(&broker, n).unwrap();
     }
@@ -60,7 +60,7 @@ fn checkpoints_are_written_every_thousand_entries_and_on_demand() {
 #[test]
 fn a_signed_log_does_not_bear_a_cut_a_swap_or_an_insertion() {
     let tape = Tape::default();
-    let broker = broker(&[&tape]);
+    let broker = broker(&tape);
     for n in 0..20 {
         read(&broker, n).unwrap();
     }
@@ -84,7 +84,7 @@ fn a_signed_log_does_not_bear_a_cut_a_swap_or_an_insertion() {
     }
     // A genuine checkpoint of the same key, over another log.
     let other = Tape::default();
-    let second = self::broker(&[&other]);
+    let second = self::broker(&other);
     for n in 0..20 {
         read(&second, n + 50).unwrap();
     }
@@ -123,7 +123,7 @@ fn a_made_up_gap_hides_nothing() {
 #[test]
 fn a_file_without_a_checkpoint_at_its_end_proves_nothing() {
     let tape = Tape::default();
-    let broker = broker(&[&tape]);
+    let broker = broker(&tape);
     for n in 0..5 {
         read(&broker, n).unwrap();
     }
@@ -145,7 +145,7 @@ fn a_file_without_a_checkpoint_at_its_end_proves_nothing() {
 #[test]
 fn a_replaced_key_signs_nothing_any_more() {
     let tape = Tape::default();
-    let broker = broker(&[&tape]);
+    let broker = broker(&tape);
     read(&broker, 0).unwrap();
     let newer = Key::fill_with(|bytes| *bytes = [9; 32]);
     broker.switch_key(5, log_key(2, &newer)).unwrap();
@@ -168,7 +168,7 @@ fn signed_log() -> &'static Vec<u8> {
     static LOG: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     LOG.get_or_init(|| {
         let tape = Tape::default();
-        let broker = broker(&[&tape]);
+        let broker = broker(&tape);
         for n in 0..60 {
             read(&broker, n).unwrap();
             if n % 25 == 24 || n == 59 {

@@ -451,7 +451,7 @@ fn log_replies(bench: &Bench, first: u64, ends: &[End], committed: Option<u64>) 
 
 fn fate_of(error: &AuditError) -> Fate {
     match error {
-        AuditError::Sync => Fate::Stop("an audit device could not make entries durable"),
+        AuditError::Sync => Fate::Stop("the audit device could not make entries durable"),
         _ => Fate::Serve,
     }
 }

@@ -243,12 +243,12 @@ fn open_audit(vault: &Vault, barrier: &Barrier, now_ms: u64) -> Result<Broker, V
         active = Some(key.id);
         log_keys.push(LogKey { id: key.id, mac: key.mac, sign: key.sign });
     }
-    let (devices, resume) = (vault.ports.audit)(&keys, expected, now_ms).map_err(unavailable)?;
+    let (device, resume) = (vault.ports.audit)(&keys, expected, now_ms).map_err(unavailable)?;
     // The log goes on with the key that it ended with; a newer one is named there before it is used.
     let last = resume.last_key().or(active);
     let at = log_keys.iter().position(|key| Some(key.id) == last).ok_or(VaultError::AuditUnavailable)?;
     let current = log_keys.swap_remove(at);
-    let broker = Broker::open(devices, current, resume)
+    let broker = Broker::open(device, current, resume)
         .map_err(unavailable)?
         .with_path_mode(vault.settings.audit_paths)
         .with_sync_mode(vault.settings.audit_sync);

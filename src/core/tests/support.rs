@@ -15,7 +15,7 @@ use crate::api::json::Limits;
 use crate::api::path::Path;
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
-use crate::audit::{Device, FileDevice};
+use crate::audit::{Device, FileDevice, Syncer};
 use crate::core::lifecycle::init::{InitOutcome, InitPlan, InitPorts, initialise};
 use crate::core::{
     Body, Caller, Clock, FixedClock, IdentityPattern, Opener, Operation, Origin, Ports, Reply, Request, Settings,
@@ -281,15 +281,23 @@ impl Device for SpyDevice {
         spy.around("log", || device.append(lines))
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        match self.1.see("log sync") {
-            Fault::Sync => Err(io::Error::other("injected")),
-            _ => self.0.sync(),
-        }
+    fn syncer(&self) -> Arc<dyn Syncer> {
+        Arc::new(SpySyncer(self.0.syncer(), Arc::clone(&self.1)))
     }
 
     fn reopen(&mut self) -> io::Result<bool> {
         self.0.reopen()
+    }
+}
+
+struct SpySyncer(Arc<dyn Syncer>, Arc<Spy>);
+
+impl Syncer for SpySyncer {
+    fn sync(&self) -> io::Result<()> {
+        match self.1.see("log sync") {
+            Fault::Sync => Err(io::Error::other("injected")),
+            _ => self.0.sync(),
+        }
     }
 }
 
@@ -457,7 +465,7 @@ impl Rig {
             audit: Box::new(move |keys, expected, now_ms| {
                 let (device, resume) = FileDevice::recover(&path, keys, expected, now_ms)?;
                 let spy = seen.upgrade().expect("the rig lives");
-                Ok((vec![Box::new(SpyDevice(device, spy)) as Box<dyn Device>], resume))
+                Ok((Box::new(SpyDevice(device, spy)) as Box<dyn Device>, resume))
             }),
             on_fatal: Box::new(move |why| told.lock().expect("no panic while held").push(why)),
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use strongroom::api::secret::SecretText;
 use strongroom::api::spiffe::SpiffeId;
-use strongroom::audit;
+use strongroom::audit::FileDevice;
 use strongroom::client::{Client, Settings as ClientSettings};
 use strongroom::core::lifecycle::init::{InitOutcome, InitPlan, InitPorts, initialise};
 use strongroom::core::{Clock, IdentityPattern, Opener, Ports, Settings, SystemClock, UnsealKey, Vault};
@@ -184,7 +184,7 @@ fn vault_with(folder: &Path, named: Vec<strongroom::pki::AuthorityId>) -> (Arc<V
         now_ms(),
     )
     .unwrap();
-    let paths = [folder.join("audit.log")];
+    let log = folder.join("audit.log");
     let mut settings = Settings::new(DOMAIN);
     settings.named_authorities = named;
     settings.unseal_identities = vec![IdentityPattern::parse(OPERATOR, DOMAIN).unwrap()];
@@ -194,7 +194,7 @@ fn vault_with(folder: &Path, named: Vec<strongroom::pki::AuthorityId>) -> (Arc<V
         anchor,
         random,
         clock: Arc::new(SystemClock),
-        audit: Box::new(move |keys, head, now_ms| audit::recover_all(&paths, keys, head, now_ms)),
+        audit: Box::new(FileDevice::opener(log)),
         on_fatal: Box::new(|why| panic!("fatal: {why}")),
     };
     (Vault::new(ports, settings), made)

@@ -107,7 +107,7 @@ pub(super) fn auth(_: &Inquiry<'_>) -> Result<Reply, VaultError> {
     ]))
 }
 
-/// Audit devices come from the configuration file; shown by name and health.
+/// The audit device comes from the configuration file; shown by name and health.
 pub(super) fn audit(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Device<'a> {
@@ -118,20 +118,14 @@ pub(super) fn audit(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         options: BTreeMap<&'static str, String>,
         local: bool,
     }
-    let devices = inquiry.live.audit.health();
-    let all: BTreeMap<String, Device<'_>> = devices
-        .iter()
-        .map(|device| {
-            let path = format!("{}/", device.name);
-            let shown = Device {
-                kind: "file",
-                path: path.clone(),
-                description: device.complaint.unwrap_or(""),
-                options: BTreeMap::from([("working", device.working.to_string())]),
-                local: false,
-            };
-            (path, shown)
-        })
-        .collect();
-    data(&all)
+    let device = inquiry.live.audit.health();
+    let path = format!("{}/", device.name);
+    let shown = Device {
+        kind: "file",
+        path: path.clone(),
+        description: device.complaint.unwrap_or(""),
+        options: BTreeMap::from([("working", device.working.to_string())]),
+        local: false,
+    };
+    data(&BTreeMap::from([(path, shown)]))
 }

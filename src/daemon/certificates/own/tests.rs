@@ -46,14 +46,14 @@ impl Daemon {
             random: Arc::clone(&random),
         };
         let made = initialise(ports, &plan, clock.now_ms()).expect("made");
-        let paths = [folder.path().join("audit.log")];
+        let log = folder.path().join("audit.log");
         let ports = Ports {
             store,
             header,
             anchor,
             random,
             clock: clock.clone(),
-            audit: Box::new(move |keys, head, now_ms| crate::audit::recover_all(&paths, keys, head, now_ms)),
+            audit: Box::new(crate::audit::FileDevice::opener(log)),
             on_fatal: Box::new(|why| panic!("fatal: {why}")),
         };
         let vault = Vault::new(ports, Settings::new("example.org"));
