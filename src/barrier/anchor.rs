@@ -135,6 +135,9 @@ fn parse(bytes: &[u8], vault: &VaultId, keyring: &Keyring) -> Option<Slot> {
     }
     let (epoch, incarnation) = (reader.u32().ok()?, *reader.array().ok()?);
     let (generation, iks_id) = (reader.u64().ok()?, reader.u32().ok()?);
+    if epoch == 0 || generation == 0 {
+        return None;
+    }
     reader.array::<32>().ok()?;
     let tag = *reader.array().ok()?;
     reader.finish().ok()?;

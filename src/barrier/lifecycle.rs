@@ -7,7 +7,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::crypto::envelope::{self, Context, Kind};
 use crate::crypto::hash::{MacKey, SetHash};
-use crate::keys::{Header, HeaderError, HeaderKeys, Keyring, Opened, Unlock, WeakKdf};
+use crate::keys::{Header, HeaderError, HeaderKeys, Keyring, Opened, TermState, Unlock, WeakKdf};
 use crate::store::CommitSeq;
 
 use super::anchor::{self, Found, Mark};
@@ -396,7 +396,7 @@ fn scan(parts: &Parts, header: &Header, keyring: &Keyring, stored: &StoredState)
 }
 
 /// Key and stamp of one stored record; `None` for the state. Errors name what is wrong with it.
-fn stamp_of(
+pub(super) fn stamp_of(
     key: &[u8],
     head: &[u8],
     header: &Header,
@@ -416,8 +416,11 @@ fn stamp_of(
     if fields.kind != kind || !numbered || fields.suite < header.min_suite || fields.generation > state.generation {
         return Err("a record that does not fit its place");
     }
-    if fields.term != 0 && keyring.term(fields.term).is_none() {
-        return Err("a record of an unknown term");
+    if fields.term != 0 {
+        let term = keyring.term(fields.term).ok_or("a record of an unknown term")?;
+        if term.state == TermState::PreActive || term.suite != fields.suite {
+            return Err("a record that its term did not seal");
+        }
     }
     Ok(Some((key, stamp)))
 }

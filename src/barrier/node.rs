@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::crypto::codec::{Reader, Writer};
+use crate::crypto::envelope::{self, Kind};
 use crate::crypto::{CryptoError, Key, SecretBytes};
 
 use super::error::BarrierError;
+use super::names::MAX_PATH_BYTES;
 
 const BODY: u8 = 1;
 /// Most versions that a secret keeps a description of.
@@ -108,12 +110,18 @@ impl Node {
         let mut reader = Reader::new(body);
         version_one(&mut reader)?;
         let segment = text(&mut reader)?;
+        if segment.is_empty() || segment.len() > MAX_PATH_BYTES || segment.contains('/') {
+            return Err(CryptoError::Malformed("segment"));
+        }
         let has_secret = flag(&mut reader)?;
         let child_count = reader.u32()?;
         let (created_ms, updated_ms) = (reader.u64()?, reader.u64()?);
         let mut keys = BTreeMap::new();
         let meta = if has_secret { Some(decode_secret(&mut reader, &mut keys)?) } else { None };
-        reader.finish()?;
+        envelope::finish(Kind::Node, body, reader)?;
+        if meta.is_none() && child_count == 0 {
+            return Err(CryptoError::Malformed("a node without a secret and without children"));
+        }
         Ok((segment, Self { created_ms, updated_ms, meta, keys, child_count }))
     }
 }
@@ -166,7 +174,7 @@ pub(super) fn decode_value(body: &[u8]) -> Result<SecretBytes, CryptoError> {
     version_one(&mut reader)?;
     reader.u64()?;
     let value = SecretBytes::from_vec(reader.lp()?.to_vec());
-    reader.finish()?;
+    envelope::finish(Kind::Value, body, reader)?;
     Ok(value)
 }
 
@@ -182,9 +190,12 @@ pub(super) fn decode_entry(body: &[u8]) -> Result<(String, u64, SecretBytes), Cr
     let mut reader = Reader::new(body);
     version_one(&mut reader)?;
     let key = text(&mut reader)?;
+    if key.is_empty() || key.len() > MAX_PATH_BYTES {
+        return Err(CryptoError::Malformed("view key"));
+    }
     let not_after_ms = reader.u64()?;
     let value = SecretBytes::from_vec(reader.lp()?.to_vec());
-    reader.finish()?;
+    envelope::finish(Kind::Entry, body, reader)?;
     Ok((key, not_after_ms, value))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::crypto::codec::{Reader, Writer};
 use crate::crypto::derive::label;
+use crate::crypto::envelope::{self, Kind};
 use crate::crypto::hash::{MacKey, SetHash};
 use crate::crypto::{CryptoError, SecretBytes};
 
@@ -69,6 +70,9 @@ impl State {
         let (record_count, header_seq, header_mac) = (reader.u64()?, reader.u64()?, *reader.array()?);
         let audit = AuditHead { seq: reader.u64()?, hash: *reader.array()? };
         let (last_ms, flags) = (reader.u64()?, reader.u32()?);
+        if epoch == 0 || header_seq == 0 {
+            return Err(CryptoError::Malformed("epoch or header sequence 0"));
+        }
         if flags & !ANCHORED != 0 {
             return Err(CryptoError::Unsupported("state flags"));
         }
@@ -79,12 +83,15 @@ impl State {
         let mut terms: Vec<TermUse> = Vec::new();
         for _ in 0..count {
             let used = TermUse { term: reader.u32()?, live: reader.u64()?, seals: reader.u64()? };
-            if terms.last().is_some_and(|last| last.term >= used.term) {
-                return Err(CryptoError::Malformed("terms do not ascend"));
+            if terms.last().map_or(0, |last| last.term) >= used.term {
+                return Err(CryptoError::Malformed("terms do not ascend from 1"));
+            }
+            if used.live > used.seals {
+                return Err(CryptoError::Malformed("more records of a term than seals"));
             }
             terms.push(used);
         }
-        reader.finish()?;
+        envelope::finish(Kind::State, body, reader)?;
         Ok(Self {
             epoch,
             incarnation,

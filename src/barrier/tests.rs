@@ -4,6 +4,7 @@ mod anchors;
 mod attacks;
 mod faults;
 mod rotation;
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -264,8 +264,20 @@ pub fn seal(
     Ok(record)
 }
 
+/// Ends the body of a record. `reader` stands behind the last field of `body`; what is left must be zero padding up to
+/// the least bucket and no further, so that one content has one length. A body that is not padded yet is taken too.
+///
+/// # Errors
+/// [`CryptoError::Malformed`] on any other padding.
+pub fn finish(kind: Kind, body: &[u8], reader: Reader<'_>) -> Result<(), CryptoError> {
+    let left = reader.remaining();
+    reader.finish()?;
+    let least = kind.bucket(body.len().saturating_sub(left))?;
+    if left == 0 || least == body.len() { Ok(()) } else { Err(CryptoError::Malformed("padding")) }
+}
+
 /// Opens a record and returns its body, zero padding included: the codec of the body ends with
-/// [`Reader::finish`], which checks the padding. Nothing is released before the tag verifies.
+/// [`finish`], which checks the padding. Nothing is released before the tag verifies.
 ///
 /// # Errors
 /// [`CryptoError::Malformed`] / [`CryptoError::Unsupported`] as [`head`] and for a length that is

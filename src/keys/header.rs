@@ -107,18 +107,27 @@ impl Header {
             return Err(HeaderError::TooNew("flags"));
         }
         let epoch = reader.u32().map_err(parsing)?;
+        if epoch == 0 {
+            return Err(HeaderError::Damaged("epoch"));
+        }
         let count = usize::from(reader.u16().map_err(parsing)?);
-        if count > MAX_SLOTS {
-            return Err(HeaderError::Damaged("more than 32 slots"));
+        if !(1..=MAX_SLOTS).contains(&count) {
+            return Err(HeaderError::Damaged("not 1 to 32 slots"));
         }
         let min_suite = reader.u8().and_then(Suite::try_from).map_err(parsing)?;
         if reader.u8().map_err(parsing)? != 0 {
             return Err(HeaderError::Damaged("reserved byte"));
         }
         let floor_epoch = reader.u32().map_err(parsing)?;
+        if !(1..=epoch).contains(&floor_epoch) {
+            return Err(HeaderError::Damaged("floor epoch"));
+        }
         let floor_generation = reader.u64().map_err(parsing)?;
         let incarnation = *reader.array().map_err(parsing)?;
-        let prev_mac = *reader.array().map_err(parsing)?;
+        let prev_mac: [u8; 32] = *reader.array().map_err(parsing)?;
+        if seq == 1 && prev_mac != [0; 32] {
+            return Err(HeaderError::Damaged("the first header has a predecessor"));
+        }
         let mut slots: Vec<Slot> = Vec::with_capacity(count);
         for _ in 0..count {
             let slot = Slot::parse(reader)?;

@@ -2,7 +2,7 @@
 
 use crate::crypto::codec::{Reader, Writer};
 use crate::crypto::derive::label;
-use crate::crypto::envelope::Suite;
+use crate::crypto::envelope::{self, Kind, Suite};
 use crate::crypto::hash::sha256;
 use crate::crypto::{CryptoError, Key, Random};
 
@@ -381,7 +381,7 @@ impl Keyring {
             };
             terms.push(Term { id, state, suite, created_ms, key });
         }
-        reader.finish()?;
+        envelope::finish(Kind::Keyring, body, reader)?;
         let keyring = Self { name, integrity, audit, terms };
         keyring.check()?;
         Ok(keyring)

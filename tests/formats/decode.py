@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Second decoder of Strongroom format v1, written from format.md alone.  Usage: decode.py DIR (DIR holds v1/suite-*)."""
-import hashlib, hmac, json, pathlib, sys, unicodedata
+import hashlib, hmac, json, pathlib, re, sys, unicodedata
 from argon2.low_level import Type, hash_secret_raw
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
@@ -213,6 +214,20 @@ def shares_ikm(shares, params, vault_id):
 
 
 # ---- Header
+def slot_params(typ, params):
+    """Slot parameters: exact lengths, the ceilings of Argon2id, the numbers of a share set. Type 6 is not read."""
+    if typ in (1, 3, 7):
+        need(len(params) == (44 if typ != 7 else 2504), "params length")
+        m, t, p = (int.from_bytes(params[x:x + 4], "big") for x in (0, 4, 8))
+        need(1 <= p <= 16 and 1 <= t <= 64 and 8 * p <= m <= 1 << 22, "Argon2id ceilings")
+    elif typ in (2, 4):
+        need(params == b"", "params not empty")
+    elif typ == 5:
+        need(len(params) >= 18, "share parameters")
+        k, n = params[16], params[17]
+        need(2 <= k <= n <= 32 and len(params) == 18 + 32 * n, "share parameters")
+
+
 class Header:
     def __init__(self, b):
         need(108 + 32 <= len(b) <= 65536, "header size")
@@ -227,10 +242,11 @@ class Header:
         need(self.flags == b"\0\0", "header flags")
         self.epoch, count, self.min_suite = r.int(4), r.int(2), r.int(1)
         need(self.epoch >= 1, "epoch 0")
-        need(count <= 32, "slot count")
+        need(1 <= count <= 32, "slot count")
         need(self.min_suite in CIPHERS, "min_suite")
         need(r.int(1) == 0, "reserved byte 47")
         self.floor = (r.int(4), r.int(8))
+        need(1 <= self.floor[0] <= self.epoch, "floor epoch")
         self.incarnation, self.prev_mac = r.take(16), r.take(32)
         need(self.seq != 1 or not any(self.prev_mac), "prev_mac of the first header")
         self.slots = []
@@ -240,6 +256,7 @@ class Header:
             need(state == 1, "slot state")
             need(suite in CIPHERS and suite >= self.min_suite, "slot suite")
             params = r.lp(4096)
+            slot_params(typ, params)
             text(r.lp(64), "label")
             self.slots.append((typ, sid, suite, params, r.take(124)))
         need(len({s[1] for s in self.slots}) == count, "slot ids not unique")
@@ -284,7 +301,9 @@ class Header:
         need(vrk is not None, "wrong secret")
         k_hdr, k_ring = (HKDF(self.vault_id, vrk, i) for i in (b"sr1 hdr-mac", b"sr1 keyring"))
         need(hmac.compare_digest(HMAC(k_hdr, self.signed), self.mac), "header MAC")
-        return self.ring.open(k_ring, self.vault_id, b"", b"", Keyring)[0]
+        ring = self.ring.open(k_ring, self.vault_id, b"", b"", Keyring)[0]
+        need(all(t[1] >= self.min_suite for t in ring.terms.values()), "term suite under min_suite")
+        return ring
 
 
 class Keyring:
@@ -306,6 +325,7 @@ class Keyring:
         need(sum(a[4] == 1 for a in audit) == 1, "not exactly one active audit key")
         need(sum(t[1] == 2 for t in terms) == 1, "not exactly one active term")
         self.iks, self.terms = dict(iks), {t[0]: t[1:] for t in terms}
+        self.audit = {a[0]: (a[1], a[3]) for a in audit}               # K_audit, seed of the signing key
 
 
 # ---- Bodies
@@ -314,8 +334,14 @@ def body_state(r):
     b = dict(lane=r.int(2), epoch=r.int(4), incarnation=r.take(16), G=r.int(8), set_hash=r.int(32), count=r.int(8),
              hdr_seq=r.int(8), hdr_mac=r.take(32), audit_seq=r.int(8), audit_head=r.take(32), last_ms=r.int(8), flags=r.int(4))
     need(b["lane"] == 0 and b["flags"] & ~1 == 0, "state lane or flags")
-    b["terms"] = [(r.int(4), r.int(8), r.int(8)) for _ in range(r.int(4))]
+    need(b["epoch"] >= 1, "state epoch 0")
+    need(b["hdr_seq"] >= 1, "state header sequence 0")
+    n = r.int(4)
+    need(n <= 1024, "state term count")
+    b["terms"] = [(r.int(4), r.int(8), r.int(8)) for _ in range(n)]
     ascending([t[0] for t in b["terms"]], "state terms")
+    need(not b["terms"] or b["terms"][0][0] >= 1, "state terms: id 0")
+    need(all(live <= seals for _, live, seals in b["terms"]), "live above seals")
     return b
 
 
@@ -323,34 +349,35 @@ def body_node(r):
     need(r.int(1) == 1, "node body version")
     b = dict(segment=r.lp(), has_secret=r.bool(), children=r.int(4), created=r.int(8), updated=r.int(8), dks={})
     text(b["segment"], "segment")
-    need(b["segment"] and b"/" not in b["segment"], "segment empty or with a slash")
+    need(1 <= len(b["segment"]) <= 1024 and b"/" not in b["segment"], "segment empty, too long or with a slash")
     need(b["has_secret"] or b["children"], "node without secret and children")
     if b["has_secret"]:
         b.update(current=r.int(8), oldest=r.int(8), max_versions=r.int(4), cas=r.bool(), delete_after=r.int(8))
         meta = [(r.lp(), r.lp()) for _ in range(r.int(4))]
         ascending([k for k, _ in meta], "node metadata")
+        for both in meta:
+            text(b"".join(both), "node metadata")
         m = r.int(4)
         need(m <= 1024, "version count")
         vs = [(r.int(8), r.int(8), r.int(8), r.bool(), r.take(32)) for _ in range(m)]
         ascending([v[0] for v in vs], "versions")
         need(all(v[0] >= 1 and bool(v[3]) == (not any(v[4])) for v in vs), "version 0, or DK zeros not iff destroyed")
+        need(all(v[0] <= b["current"] for v in vs), "version above the current one")
         b["dks"] = {v[0]: v[4] for v in vs if not v[3]}
     return b
 
 
 def body_value(r):
     need(r.int(1) == 1, "value body version")
-    b = dict(created=r.int(8), value=r.lp(1 << 20))
-    try:
-        json.loads(text(b["value"], "value"))
-    except ValueError:
-        raise Bad("value is not JSON") from None
-    return b
+    return dict(created=r.int(8), value=r.lp())
 
 
 def body_entry(r):
     need(r.int(1) == 1, "entry body version")
-    return dict(view_key=r.lp(), not_after=r.int(8), value=r.lp(1 << 20))
+    b = dict(view_key=r.lp(), not_after=r.int(8), value=r.lp())
+    text(b["view_key"], "view key")
+    need(1 <= len(b["view_key"]) <= 1024, "view key length")
+    return b
 
 
 # ---- Names
@@ -464,6 +491,7 @@ def suite_dir(d):
 
     # ---- Set hash, and Start: the header the state names
     need(state is not None, "no state record")
+    need(all(r.gen <= state["G"] for r, _ in opened), "record from after the state")
     total = sum(r.leaf(k_set, sk) for r, sk in opened) % (1 << 256)
     need(state["count"] == len(opened), "record_count")
     need(state["set_hash"] == total, "set_hash")
@@ -472,7 +500,7 @@ def suite_dir(d):
     need((state["epoch"], state["G"]) >= hdr.floor, "state under the floor")
     need((state["epoch"], state["incarnation"]) == (hdr.epoch, hdr.incarnation), "epoch or incarnation of state and header")
     for term, live, seals in state["terms"]:
-        need(live == sum(r.kind in (3, 6) and r.term == term for r, _ in opened) and live <= seals, "live counts")
+        need(live == sum(r.kind in (3, 6) and r.term == term for r, _ in opened), "live counts")
     print(f"ok {d.name} set hash over {len(opened)} records, header accepted")
 
 
@@ -503,6 +531,142 @@ def slots_dir(d):
     print(f"ok {d.name}/vault.hdr slots {[s[0] for s in hdr.slots]}")
 
 
+# ---- Anchor
+def anchor_slot(b, hdr, ring):
+    """The good slot in 4,096 bytes, or None."""
+    r = Reader(b)
+    if r.take(8) != b"SRANCH\0\1" or r.take(16) != hdr.vault_id:
+        return None
+    epoch, incarnation, gen, iks = r.int(4), r.take(16), r.int(8), r.int(4)
+    signed, tag1 = b[:r.i], r.take(32)
+    covered, tag2 = b[:r.i], r.take(32)
+    if epoch == 0 or gen == 0 or iks not in ring.iks or any(b[r.i:]):
+        return None
+    if not hmac.compare_digest(HMAC(ring.iks[iks][2], b"sr1 anc1" + signed), tag1):
+        return None
+    return dict(epoch=epoch, incarnation=incarnation, gen=gen, k=ring.iks[iks][2], covered=covered, tag2=tag2)
+
+
+def anchor(b, hdr, ring, state, commitment):
+    """Compares the anchor file with the state record."""
+    need(len(b) == 8192, "anchor length")
+    halves = (b[:4096], b[4096:])
+    slots = [anchor_slot(half, hdr, ring) for half in halves]
+    good = [s for s in slots if s]
+    need(good, "no good slot")
+    best = max(good, key=lambda s: (s["epoch"], s["gen"]))
+    need(len({s["incarnation"] for s in good if s["epoch"] == best["epoch"]}) == 1, "two incarnations of one epoch")
+    need(best["epoch"] != state["epoch"] or best["incarnation"] == state["incarnation"], "another incarnation")
+    mine, its = (state["epoch"], state["G"]), (best["epoch"], best["gen"])
+    need(mine >= its, "acknowledged writes are missing")
+    need(best["gen"] < 2 or all(any(half) for half in halves), "a slot was emptied")
+    tag2 = HMAC(best["k"], b"sr1 anc2" + best["covered"] + commitment)
+    need(mine != its or hmac.compare_digest(tag2, best["tag2"]), "tag2")
+
+
+def anchor_dir(d):
+    hdr, rows = Header((d.parent / "suite-01/vault.hdr").read_bytes()), json.loads((d / "manifest.json").read_text())
+    man = json.loads((d.parent / "suite-01/manifest.json").read_text())
+    ring = hdr.open(2, bytes.fromhex(man["key_file"]))
+    b = (d.parent / "suite-01/state.rec").read_bytes()
+    rec, state, _ = open_record(b, 2, b"s\0\0", b"", hdr, ring, {})
+    for row in rows:
+        try:
+            anchor((d / row["file"]).read_bytes(), hdr, ring, state, rec.commit)
+            got = None
+        except Bad as e:
+            got = str(e)
+        need(got == row["refusal"], f"{row['file']}: {got}")
+    print(f"ok {d.name}: {len(rows)} files")
+
+
+# ---- Audit log
+NUMBER = rb"(0|[1-9][0-9]*)"
+LINE = re.compile(rb'(\{"seq":' + NUMBER + rb',"prev":"([0-9a-f]{64})","key":' + NUMBER
+                  + rb',("type":"[^\n]*))' + rb',"hash":"([0-9a-f]{64})"\}', re.S)
+BODY = re.compile(rb'"type":"(request|reply|exchange|note)","time":("[^"\n]{24}")(.*)', re.S)
+CHECKPOINT = re.compile(rb',"kind":"checkpoint","from":' + NUMBER + rb',"to":' + NUMBER
+                        + rb',"digest":"([0-9a-f]{64})","signature":"([0-9a-f]{128})"')
+
+
+def audit_value(k_audit, value):
+    return "hmac-sha256:" + HMAC(HMAC(k_audit, b"sr1 audit value"), value).hex()
+
+
+def audit_log(data, keys):
+    """Verifies a log that begins with line 1; the number of the first bad line goes before the reason."""
+    need(data.endswith(b"\n"), "the last line is incomplete")
+    prev, covered, first, signed = bytes(32), [], 1, 0
+    for n, line in enumerate(data[:-1].split(b"\n"), 1):
+        def check(cond, why):
+            need(cond, f"{n}: {why}")
+        m = LINE.fullmatch(line)
+        body = m and BODY.fullmatch(m[5])
+        check(body and len(line) <= 1 << 20, "not an entry")
+        seq, key = int(m[2]), int(m[4])
+        check(key in keys, "unknown key")
+        k_audit, seed = keys[key]
+        entry = HMAC(HMAC(k_audit, b"sr1 audit chain"), b"sr1 audit entry" + bytes.fromhex(m[3].decode()) + m[1])
+        check(hmac.compare_digest(entry.hex().encode(), m[6]), "not genuine")
+        check(seq == n, "missing or misplaced")
+        check(bytes.fromhex(m[3].decode()) == prev, "does not continue the one before")
+        prev = entry
+        if body[1] == b"note" and body[3].startswith(b',"kind":"checkpoint"'):
+            c = CHECKPOINT.fullmatch(body[3])
+            check(c, "not an entry")
+            start, to, digest = int(c[1]), int(c[2]), bytes.fromhex(c[3].decode())
+            message = b"sr1 audit checkpoint" + u(key, 4) + u(start, 8) + u(to, 8) + body[2] + digest
+            try:
+                Ed25519PrivateKey.from_private_bytes(seed).public_key().verify(bytes.fromhex(c[4].decode()), message)
+            except InvalidSignature:
+                check(False, "signature")
+            check((start, to) == (first, n - 1) and digest == H(b"".join(covered)), "signed over other lines")
+            covered, first, signed = [], n, signed + 1
+        covered.append(line + b"\n")
+    return n, prev, signed
+
+
+def audit_dir(d):
+    man = json.loads((d.parent / "suite-01/manifest.json").read_text())
+    ring = Header((d.parent / "suite-01/vault.hdr").read_bytes()).open(2, bytes.fromhex(man["key_file"]))
+    rows = json.loads((d / "manifest.json").read_text())
+    for row in rows["files"]:
+        try:
+            lines, head, signed = audit_log((d / row["file"]).read_bytes(), ring.audit)
+            got = None
+            need((lines, head.hex(), signed) == (row["lines"], row["head"], row["checkpoints"]), "head or checkpoints")
+        except Bad as e:
+            got = str(e)
+        need(got == row["refusal"], f"{row['file']}: {got}")
+    need(audit_value(ring.audit[1][0], rows["value"].encode()) == rows["hmac"], "value hash")
+    need(rows["hmac"].encode() in (d / "good.log").read_bytes(), "value hash in the log")
+    print(f"ok {d.name}: {len(rows['files'])} files")
+
+
+def refused_dir(d):
+    """Files that are sealed with the right keys and break one rule each."""
+    rows, key_file = json.loads((d / "manifest.json").read_text()), None
+    key_file = bytes.fromhex(json.loads((d.parent / "suite-01/manifest.json").read_text())["key_file"])
+    node = next(m for m in json.loads((d.parent / "suite-01/manifest.json").read_text())["records"] if m["kind"] == 3)
+    for row in rows:
+        b = (d / row["file"]).read_bytes()
+
+        def attempt():
+            if "kind" not in row:
+                return Header(b).open(2, key_file)
+            hdr = Header((d.parent / row["header"]).read_bytes())
+            dks = {2: bytes.fromhex(node["body"])[-32:]}
+            return open_record(b, row["kind"], bytes.fromhex(row["store_key"]), bytes.fromhex(row["path"]), hdr,
+                               hdr.open(2, key_file), dks)
+        try:
+            attempt()
+        except Bad as e:
+            need(str(e) == row["refusal"], f"{row['file']} is refused for another reason: {e}")
+            continue
+        raise Bad(f"{row['file']} was accepted")
+    print(f"ok {d.name}: {len(rows)} files, each refused for its reason")
+
+
 def main():
     dirs = sorted((pathlib.Path(sys.argv[1]) / "v1").glob("suite-*")) if len(sys.argv) == 2 else []
     if not dirs:
@@ -514,8 +678,10 @@ def main():
             sys.exit(f"FAIL {d.name}: {e}")
     try:
         slots_dir(dirs[0].parent / "slots")
+        for name, read in (("refused", refused_dir), ("anchor", anchor_dir), ("audit", audit_dir)):
+            read(dirs[0].parent / name)
     except Bad as e:
-        sys.exit(f"FAIL slots: {e}")
+        sys.exit(f"FAIL: {e}")
 
 
 if __name__ == "__main__":
