@@ -1,9 +1,12 @@
 //! Format v1 is frozen: the vectors in `tests/formats/v1` are rebuilt byte for byte and opened again.
 //!
-//! `STRONGROOM_REGENERATE=1` writes them anew; a difference is a new format version, never a fix.
+//! `STRONGROOM_REGENERATE=1` writes them anew; a difference is a new format version, never a fix. The files of `audit`,
+//! `anchor` and `refused` come from `tests/formats/make_vectors.py`, which knows the document only.
 
 use std::path::PathBuf;
 
+use strongroom::audit::verify::verify;
+use strongroom::audit::{AuditHead, AuditKeys, Broker, FileDevice, LogKey};
 use strongroom::crypto::codec::Writer;
 use strongroom::crypto::derive::label;
 use strongroom::crypto::envelope::{self, Context, Kind, Suite};
@@ -11,6 +14,7 @@ use strongroom::crypto::hash::{MacKey, SetHash, hmac_sha256};
 use strongroom::crypto::password::OPEN_FLOOR;
 use strongroom::crypto::random::{Random, SeededRandom};
 use strongroom::keys::{Header, NewSlot, Opened, Unlock, VaultId, WeakKdf};
+use strongroom::store::Batch;
 
 const PASSPHRASE: &[u8] = b"seven dull words make one good passphrase";
 const KEY_FILE: &[u8] = b"0123456789abcdef0123456789abcdef-key-file";
@@ -218,4 +222,110 @@ fn v1_opens_with_both_secrets() {
             }
         }
     }
+}
+
+fn frozen(name: &str) -> Vec<u8> {
+    std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/formats/v1").join(name)).unwrap()
+}
+
+/// Keys of the frozen vault as the audit log takes them.
+fn audit_key() -> strongroom::keys::AuditKey {
+    let header = Header::parse(&frozen("suite-01/vault.hdr")).unwrap();
+    let opened = header.open(&Unlock::KeyFile(KEY_FILE), WeakKdf::Refuse).unwrap();
+    opened.keyring.audit[0].duplicate()
+}
+
+#[test]
+fn v1_audit_logs_verify_or_are_refused_where_they_are_bad() {
+    let key = audit_key();
+    let mut keys = AuditKeys::one(key.id, &key.mac);
+    keys.add_public(key.id, strongroom::crypto::sign::public(&key.sign));
+    let manifest: serde_json::Value = serde_json::from_slice(&frozen("audit/manifest.json")).unwrap();
+    for row in manifest["files"].as_array().unwrap() {
+        let name = row["file"].as_str().unwrap();
+        let log = frozen(&format!("audit/{name}"));
+        let report = verify([(name, log.as_slice())], &keys, None);
+        let Some(refusal) = row["refusal"].as_str() else {
+            assert!(report.is_good(), "{name}: {:?}", report.findings);
+            assert_eq!((report.entries, report.checkpoints), (14, 2));
+            assert_eq!(Some(hex(&report.last.hash).as_str()), row["head"].as_str());
+            continue;
+        };
+        // The decoder's words differ; the line must not.
+        let line = refusal.split_once(':').map_or(14, |(line, _)| line.parse().unwrap());
+        assert_eq!(report.findings.first().map(|finding| finding.line), Some(line), "{name}: {:?}", report.findings);
+    }
+}
+
+#[test]
+fn v1_audit_values_are_hashed_as_the_vault_hashes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = audit_key();
+    let keys = AuditKeys::one(key.id, &key.mac);
+    let path = folder.path().join("audit.log");
+    let (device, resume) = FileDevice::recover(&path, &keys, AuditHead::default(), NOW).unwrap();
+    let key = LogKey { id: key.id, mac: key.mac, sign: key.sign };
+    let broker = Broker::open(vec![Box::new(device)], key, resume).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&frozen("audit/manifest.json")).unwrap();
+    assert_eq!(broker.hash(manifest["value"].as_str().unwrap().as_bytes()), manifest["hmac"].as_str().unwrap());
+}
+
+/// The rows of both engines as `docs/format.md` lays them out, read and written past `strongroom::store`.
+#[test]
+fn the_rows_of_a_store_lie_as_documented() {
+    const LONG: usize = 7_000;
+    let (short, long) = ([b"d", &[1; 32][..]].concat(), [b"v", &[2; 24][..]].concat());
+    let (short_record, long_record) = (vec![3; 376], (0..LONG).map(|at| at.to_le_bytes()[0]).collect::<Vec<u8>>());
+    let fill = |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = strongroom::store::open(engine, folder.path(), true).unwrap();
+        store.commit(&Batch::default().put(short.clone(), short_record.clone())).unwrap();
+        store.commit(&Batch::default().put(long.clone(), long_record.clone()).put("gone", "1")).unwrap();
+        store.commit(&Batch::default().delete("gone")).unwrap();
+        folder
+    };
+    let row = |revision: u64, record: &[u8]| [&revision.to_be_bytes()[..], record].concat();
+
+    let folder = fill("redb");
+    let database = redb::Database::open(folder.path().join("strongroom.redb")).unwrap();
+    let transaction = redb::ReadableDatabase::begin_read(&database).unwrap();
+    let read = |table: &str| -> Vec<(Vec<u8>, Vec<u8>)> {
+        let table = redb::TableDefinition::<&[u8], &[u8]>::new(table);
+        let table = transaction.open_table(table).unwrap();
+        let rows = redb::ReadableTable::iter(&table).unwrap();
+        rows.map(|row| row.unwrap()).map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).collect()
+    };
+    let whole = [(short.clone(), row(1, &short_record)), (long.clone(), row(2, &long_record))];
+    assert!(read("records") == whole);
+    let heads = [(short.clone(), short_record[..92].to_vec()), (long.clone(), long_record[..92].to_vec())];
+    assert!(read("heads") == heads);
+    let meta = transaction.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap();
+    assert_eq!(meta.get("sequence").unwrap().map(|row| row.value()), Some(3));
+    let mut tables: Vec<String> =
+        transaction.list_tables().unwrap().map(|table| redb::TableHandle::name(&table).to_owned()).collect();
+    tables.sort();
+    assert_eq!(tables, ["heads", "meta", "records"]);
+
+    let folder = fill("sled");
+    let config = sled::Config::new().path(folder.path().join("strongroom.sled"));
+    // sled gives its lock back from a thread of its own, a moment after the last handle is gone.
+    let database = (0..200)
+        .find_map(|_| config.open().inspect_err(|_| std::thread::sleep(std::time::Duration::from_millis(25))).ok())
+        .unwrap();
+    let rows: Vec<(Vec<u8>, Vec<u8>)> =
+        database.iter().map(|row| row.unwrap()).map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+    let piece = |n: u32| [b"c", &25u16.to_be_bytes()[..], &long, &n.to_be_bytes()].concat();
+    let head = |revision: u64, record: &[u8], first: &[u8]| {
+        let length = u32::try_from(record.len()).unwrap().to_be_bytes();
+        [&revision.to_be_bytes()[..], &length, first].concat()
+    };
+    let documented = [
+        (piece(1), long_record[3_000..6_000].to_vec()),
+        (piece(2), long_record[6_000..].to_vec()),
+        (b"m".to_vec(), 3u64.to_be_bytes().to_vec()),
+        ([b"r", &short[..]].concat(), head(1, &short_record, &short_record)),
+        ([b"r", &long[..]].concat(), head(2, &long_record, &long_record[..3_000])),
+    ];
+    assert!(rows == documented);
+    assert_eq!(database.tree_names(), ["__sled__default"]);
 }
