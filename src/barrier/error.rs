@@ -69,6 +69,9 @@ pub enum BarrierError {
         /// Records under it.
         live: u64,
     },
+    /// More records were changed since a census than it remembers; another one must begin. Nothing has changed by it.
+    #[error("too much was changed since the store was scanned: scan it again")]
+    TooManyChanges,
     /// The header is not the one that the state names, nor its direct successor.
     #[error("the header does not belong to the state of the store: {0}")]
     HeaderOther(&'static str),

@@ -7,6 +7,7 @@ use crate::crypto::CryptoError;
 use crate::crypto::envelope::{self, HEAD_LEN, Head, PREFIX_LEN};
 
 use super::AuditHead;
+use super::drained::Watches;
 use super::names::StoreKey;
 use super::state::{State, TermUse};
 
@@ -54,13 +55,15 @@ pub(super) struct Published {
     pub generation: u64,
     pub audit: AuditHead,
     pub terms: Vec<TermUse>,
+    /// Told what each group changes.
+    pub watches: Watches,
 }
 
 impl Published {
     /// What a state and its records look like to readers.
     pub(super) fn new(index: Index, state: &State) -> Self {
         let (generation, audit, terms) = (state.generation, state.audit, state.terms.clone());
-        Self { index, shadow: Shadow::new(), generation, audit, terms }
+        Self { index, shadow: Shadow::new(), generation, audit, terms, watches: Watches::default() }
     }
 
     /// Shows a group: all its changes at once.
@@ -71,6 +74,7 @@ impl Published {
                 None => self.index.remove(key),
             };
         }
+        self.watches.tell(changes);
         self.shadow.clear();
         self.generation = state.generation;
         self.audit = state.audit;

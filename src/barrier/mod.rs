@@ -5,6 +5,7 @@
 //! one state record, then the anchor, then readers see it (`docs/format.md`, "Commit order").
 
 mod anchor;
+mod drained;
 mod error;
 mod group;
 mod index;
@@ -33,12 +34,13 @@ use crate::keys::{AuditKey, TermState, VaultId};
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
 use crate::store::{CommitSeq, Store};
 
+pub use drained::{Census, Drained};
 pub use error::BarrierError;
 pub use group::{Durable, Group};
 pub use lifecycle::Report;
 pub use names::{MAX_PATH_BYTES, MAX_SEGMENTS, MountId};
 pub use node::{MAX_VERSIONS, Node, SecretMeta, VersionMeta};
-pub use rewrap::{Depth, Drained, Resealed, Stale, Walk};
+pub use rewrap::{Depth, Resealed, Stale, Walk};
 pub use ring::{HeaderChange, HeaderCheck, KeyringEdit};
 pub use tally::Tally;
 pub use tx::{Point, Tx};

@@ -1,21 +1,19 @@
-//! Sealing records anew, so that an old term can be destroyed; and the proof that nothing needs it any more.
+//! Sealing records anew, so that an old term can be destroyed. That nothing needs it any more is proved in `drained`.
 //!
 //! Which records remain is read off the index (a term number in the clear head of each), never off a note of how far a
 //! run came: a run that is killed is continued by starting it again. The walk goes down the tree from the mounts, for
 //! a record opens only together with the path that it is bound to.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
 
 use crate::crypto::Key;
 use crate::crypto::envelope::Kind;
-use crate::keys::TermState;
 
 use super::index::Stamp;
 use super::names::{Id, MountId, StoreKey, bound};
 use super::node::Node;
 use super::overlay::Pending;
-use super::{Barrier, BarrierError, Group, Tx};
+use super::{Barrier, BarrierError, Tx};
 
 /// Index entries looked at under one lock.
 const CHUNK: usize = 256;
@@ -85,17 +83,6 @@ struct Step {
     key: StoreKey,
     stamp: Stamp,
     has_children: bool,
-}
-
-/// A term that nothing refers to, as of one generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drained {
-    /// The term.
-    pub term: u32,
-    /// The last generation before the proof.
-    pub generation: u64,
-    /// Stored records whose heads were read, and equal to the index.
-    pub records: u64,
 }
 
 impl Walk {
@@ -216,7 +203,7 @@ impl Level {
 
 impl Tx<'_> {
     /// Seals a find anew, unless it has been already or is gone. Stops before the record that comes after the group has
-    /// reached `room` bytes ([`Group::bytes`]): in an empty group at least one record is sealed, and a group goes beyond
+    /// reached `room` bytes ([`super::Group::bytes`]): in an empty group at least one record is sealed, and a group goes beyond
     /// `room` by one record at most. A secret whose versions do not fit is left with some of them under new keys, which
     /// is sound: the node names the key of each.
     ///
@@ -292,7 +279,7 @@ impl Barrier {
         stamp.and_then(|stamp| stamp.head().ok()).is_some_and(|head| head.generation < before)
     }
 
-    /// Opens every node and entry of `mounts` once. Together with [`Group::prove_drained`] this is the proof of
+    /// Opens every node and entry of `mounts` once. Together with [`super::Group::prove_drained`] this is the proof of
     /// amendment M4: a record that is under a newer term can never come under an older one again, for the committer
     /// seals under the active term only; so opening may go on beside writers, and only the count needs one generation.
     /// Returns how many were opened.
@@ -303,52 +290,5 @@ impl Barrier {
         let mut walk = Walk::new(Depth::Check, mounts);
         walk.next(self, usize::MAX)?;
         Ok(walk.seen())
-    }
-}
-
-impl Group<'_> {
-    /// Reads the head of every stored record and compares it with the index: none may be under `term`. Nothing can be
-    /// written meanwhile, reads go on.
-    ///
-    /// # Errors
-    /// [`BarrierError::NotDrained`] when something is under the term, or it is the active one;
-    /// [`BarrierError::Integrity`] when store and index differ; [`BarrierError::Store`].
-    pub fn prove_drained(&self, term: u32) -> Result<Drained, BarrierError> {
-        let barrier = self.barrier;
-        let known = barrier.terms().into_iter().find(|status| status.term == term);
-        let live = known.filter(|status| status.state != TermState::Active).map(|status| status.live);
-        if live != Some(0) {
-            return Err(BarrierError::NotDrained { term, live: live.unwrap_or(0) });
-        }
-        let (mut records, mut under, mut differs) = (0u64, 0u64, false);
-        let published = barrier.published.read();
-        barrier.store.scan_heads(&[], &mut |key, head| {
-            let Some(key) = StoreKey::parse(key) else {
-                differs = true;
-                return ControlFlow::Break(());
-            };
-            if key.letter() == b's' {
-                return ControlFlow::Continue(());
-            }
-            let stamp = Stamp::of(head).ok();
-            if stamp.is_none() || published.index.get(&key) != stamp.as_ref() {
-                differs = true;
-                return ControlFlow::Break(());
-            }
-            records += 1;
-            if stamp.and_then(|stamp| stamp.head().ok()).is_some_and(|head| head.term == term) {
-                under += 1;
-            }
-            ControlFlow::Continue(())
-        })?;
-        let counted = u64::try_from(published.index.len()).ok() == Some(records);
-        drop(published);
-        if differs || !counted {
-            return Err(barrier.degrade("the store differs from the index"));
-        }
-        if under > 0 {
-            return Err(BarrierError::NotDrained { term, live: under });
-        }
-        Ok(Drained { term, generation: self.writer.state.generation, records })
     }
 }

@@ -2,6 +2,7 @@
 
 mod anchors;
 mod attacks;
+mod drained;
 mod faults;
 mod rotation;
 mod vectors;
@@ -60,7 +61,7 @@ impl Disk {
         self.open().map(|_| ()).expect_err("this disk must not open")
     }
 
-    fn records(&self) -> BTreeMap<Vec<u8>, Stored> {
+    pub(super) fn records(&self) -> BTreeMap<Vec<u8>, Stored> {
         let mut all = BTreeMap::new();
         self.store.tamper(|records| all = records.clone());
         all

@@ -149,6 +149,7 @@ impl VaultError {
             BarrierError::Fatal(_) => Self::Unavailable("the state on disk is unknown: the vault is restarting"),
             BarrierError::Store(_) | BarrierError::Sidecar(_) => Self::Unavailable("the storage is not available"),
             BarrierError::Abandoned => Self::Unavailable("nobody waits for the answer any more"),
+            BarrierError::TooManyChanges => Self::Unavailable("too much was changed meanwhile, try again"),
             BarrierError::NotEmpty => Self::BadRequest("the store is not empty".to_owned()),
             BarrierError::Versions(_) | BarrierError::Crypto(_) => Self::Internal,
             // Everything else says that stored bytes are not the ones that were written; the operator's log and

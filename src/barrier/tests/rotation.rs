@@ -4,14 +4,14 @@ use super::*;
 use crate::keys::TermState;
 
 /// Puts the next header of `change` and an entry into one group.
-fn turn(barrier: &Barrier, change: HeaderChange<'_>) {
+pub(super) fn turn(barrier: &Barrier, change: HeaderChange<'_>) {
     let mut group = barrier.begin();
     group.change_header(change).unwrap();
     group.run(|tx| tx.put_entry(MountId::ROTATION, "row", b"state", 0)).unwrap();
     finish(group);
 }
 
-fn new_term<'a>() -> HeaderChange<'a> {
+pub(super) fn new_term<'a>() -> HeaderChange<'a> {
     let edit: KeyringEdit<'a> = Box::new(|keyring, random| {
         keyring.add_term(random, 30, false)?;
         Ok(())
@@ -19,7 +19,7 @@ fn new_term<'a>() -> HeaderChange<'a> {
     HeaderChange { keyring: Some(edit), ..HeaderChange::default() }
 }
 
-fn destroy<'a>(term: u32) -> HeaderChange<'a> {
+pub(super) fn destroy<'a>(term: u32) -> HeaderChange<'a> {
     let edit: KeyringEdit<'a> = Box::new(move |keyring, _| {
         assert!(keyring.destroy_term(term));
         Ok(())
@@ -27,9 +27,9 @@ fn destroy<'a>(term: u32) -> HeaderChange<'a> {
     HeaderChange { keyring: Some(edit), ..HeaderChange::default() }
 }
 
-const MOUNTS: [MountId; 3] = [MOUNT, MountId::POLICIES, MountId::ROTATION];
+pub(super) const MOUNTS: [MountId; 3] = [MOUNT, MountId::POLICIES, MountId::ROTATION];
 
-fn rewrap(barrier: &Barrier, limit: usize) -> u64 {
+pub(super) fn rewrap(barrier: &Barrier, limit: usize) -> u64 {
     let mut walk = Walk::new(Depth::Records, MOUNTS);
     let mut done = 0;
     loop {
@@ -45,7 +45,7 @@ fn rewrap(barrier: &Barrier, limit: usize) -> u64 {
     }
 }
 
-fn fill(barrier: &Barrier) {
+pub(super) fn fill(barrier: &Barrier) {
     for n in 0..40 {
         put(barrier, &format!("app/f{}/s{n}", n % 3), format!("value {n}").as_bytes());
     }
@@ -70,8 +70,9 @@ fn a_term_is_replaced_drained_proved_and_destroyed() {
     let (disk, barrier) = Disk::new();
     fill(&barrier);
     let before = barrier.terms();
+    let census = || barrier.census().unwrap();
     assert!(
-        matches!(barrier.begin().prove_drained(1), Err(BarrierError::NotDrained { term: 1, .. })),
+        matches!(barrier.begin().prove_drained(&mut census(), &[1]), Err(BarrierError::NotDrained { term: 1, .. })),
         "the active one"
     );
     turn(&barrier, new_term());
@@ -79,14 +80,14 @@ fn a_term_is_replaced_drained_proved_and_destroyed() {
     put(&barrier, "app/new", b"under the new term");
     let live = |term| barrier.terms().into_iter().find(|status| status.term == term).unwrap().live;
     assert!(live(1) > 40 && live(1) < before[0].live + 1, "writes since then are not under the old term");
-    assert!(matches!(barrier.begin().prove_drained(1), Err(BarrierError::NotDrained { .. })));
+    assert!(matches!(barrier.begin().prove_drained(&mut census(), &[1]), Err(BarrierError::NotDrained { .. })));
     let older = disk.copy();
     assert!(rewrap(&barrier, 7) >= 40);
     assert_eq!(rewrap(&barrier, 7), 0, "a second walk finds nothing");
     assert_eq!(live(1), 0);
     assert!(barrier.open_all(MOUNTS).unwrap() >= 44);
-    let proof = barrier.begin().prove_drained(1).unwrap();
-    assert_eq!(proof.records, barrier.record_count());
+    let proof = barrier.begin().prove_drained(&mut census(), &[1]).unwrap();
+    assert_eq!(proof[0].records, barrier.record_count());
     turn(&barrier, destroy(1));
     assert_eq!(barrier.terms()[0].state, TermState::Destroyed);
     check(&barrier);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::barrier::{Depth, HeaderChange, MountId, Resealed, Stale, TermStatus, Walk};
+use crate::barrier::{Census, Depth, Drained, HeaderChange, MountId, Resealed, Stale, TermStatus, Walk};
 use crate::keys::TermState;
 
 use super::record::{self, Kind, Proof, Run, State};
@@ -34,6 +34,8 @@ pub(in crate::core) struct Background {
     walk: Option<Walk>,
     /// Found by the walk, and without room in the last commit.
     left: VecDeque<Stale>,
+    /// From the proof to the destruction: one scan does for both.
+    census: Option<Census>,
     passes: u32,
 }
 
@@ -166,6 +168,8 @@ pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<
         return adopt(desk, background);
     };
     if run.paused || run.state == State::NeedsOperator {
+        // It remembers every change while it lives.
+        background.census = None;
         return Ok(None);
     }
     let next = match run.state {
@@ -295,7 +299,8 @@ fn live(desk: &Desk, run: &Run) -> u64 {
     desk.barrier.terms().iter().filter(|term| run.terms.contains(&term.term)).map(|term| term.live).sum()
 }
 
-/// Opens every record in pieces; then, at one generation, reads the head of each.
+/// Opens every record in pieces, then scans the whole store once, both beside the writers. What is left for the commit is
+/// to compare the few records that have changed since.
 fn prove(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration, VaultError> {
     let walk = background.walk.get_or_insert_with(|| Walk::new(Depth::Check, desk.mounts()));
     if walk.advance(&desk.barrier)? {
@@ -304,19 +309,21 @@ fn prove(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration,
     let opened = walk.seen();
     background.walk = None;
     let facts = desk.own(&path(&run), format!("proving that nothing is under {}", run.target))?;
+    let mut census = desk.barrier.census()?;
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     desk.alone(&facts, move |group, now_ms| {
         let mut run = run;
         run.proofs.clear();
-        for term in &run.terms {
-            let drained = group.prove_drained(*term)?;
-            let (generation, records) = (drained.generation, drained.records);
-            run.proofs.push(Proof { term: *term, generation, records, opened });
+        for Drained { term, generation, records } in group.prove_drained(&mut census, &run.terms)? {
+            run.proofs.push(Proof { term, generation, records, opened });
         }
         run.advance(State::Drained, now_ms);
         group.run(|tx| run.put(tx))?;
+        let _ = sender.send(census);
         Ok(Reply::none())
     })?;
     background.forget();
+    background.census = receiver.try_recv().ok();
     Ok(Duration::ZERO)
 }
 
@@ -331,13 +338,17 @@ fn destroy(desk: &Desk, background: &mut Background, run: Run) -> Result<Duratio
     }
     desk.checkpoint()?;
     let facts = desk.own(&path(&run), format!("destroying {}", run.target))?;
+    // Of this process: nothing may hang on what an earlier one saw.
+    let mut census = match background.census.take() {
+        Some(census) => census,
+        None => desk.barrier.census()?,
+    };
+    census.catch_up(&desk.barrier)?;
     desk.alone(&facts, move |group, now_ms| {
         let mut run = run;
         let terms = run.terms.clone();
-        // Again, at the generation of the destruction itself: nothing may hang on what an earlier process saw.
-        for term in &terms {
-            group.prove_drained(*term)?;
-        }
+        // Again, at the generation of the destruction itself.
+        group.prove_drained(&mut census, &terms)?;
         group.change_header(HeaderChange {
             keyring: Some(Box::new(move |keyring, _| {
                 for term in &terms {
