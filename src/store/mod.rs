@@ -6,12 +6,15 @@
 //! data is caught, and engines can be chosen for durability and speed alone.
 
 pub mod batch;
+#[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod durable;
 pub mod error;
+#[cfg(any(test, feature = "testing"))]
 pub mod faulty;
 pub mod fs;
 mod guard;
+#[cfg(any(test, feature = "testing"))]
 pub mod journal;
 mod memory;
 pub mod migrate;
