@@ -138,7 +138,8 @@ impl App {
             other => other.map_err(|source| AppError::Store { path: config.data.clone(), source })?,
         };
         let folder = layout::store_folder(&config.data, &config.engine);
-        let store = store::open(&config.engine, &folder, false)
+        let open = || store::open(&config.engine, &folder, false);
+        let store = notify::during(notify_socket().as_deref(), "opening the store", open)
             .map_err(|source| AppError::Store { path: folder.clone(), source })?;
         if config.engine == "sled" {
             tracing::warn!("{}", store::SLED_WARNING);

@@ -2,6 +2,8 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// Tells the service manager `state` (for example `READY=1`). Without a service manager it does nothing; a failure to
 /// send is not an error of the daemon, so it is reported as `false` for the log only.
@@ -19,9 +21,67 @@ pub fn notify(socket: Option<&str>, state: &str) -> bool {
     sent.is_ok()
 }
 
+/// How often the service manager hears that a start goes on, and for how long it shall wait from then on.
+const EVERY: Duration = Duration::from_secs(2);
+const EXTENSION: &str = "EXTEND_TIMEOUT_USEC=60000000";
+/// Every fifth time it is in the log, too.
+const LOGGED: u32 = 5;
+
+/// Runs `work`, the part of a start that may take minutes: an engine that was not closed may have to read its whole file.
+/// While it runs, the service manager is told not to lose patience and the log says that it goes on. The thread that
+/// tells ends with `work`, whichever way that ends; without a thread nobody is told.
+pub fn during<T>(socket: Option<&str>, what: &str, work: impl FnOnce() -> T) -> T {
+    told(EVERY, work, |times| {
+        let seconds = EVERY.as_secs().saturating_mul(times.into());
+        let _ = notify(socket, &format!("{EXTENSION}\nSTATUS={what}, for {seconds} s"));
+        if times % LOGGED == 0 {
+            tracing::warn!("{what}, for {seconds} s: it was not closed the last time");
+        }
+    })
+}
+
+/// Runs `work` and calls `tell` with a growing number every so often until it is done.
+fn told<T>(every: Duration, work: impl FnOnce() -> T, mut tell: impl FnMut(u32) + Send) -> T {
+    let (working, done) = channel::<()>();
+    std::thread::scope(|scope| {
+        let wait = move || {
+            let mut times = 0_u32;
+            while done.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                times = times.saturating_add(1);
+                tell(times);
+            }
+        };
+        let _ = std::thread::Builder::new().name("patience".to_owned()).spawn_scoped(scope, wait);
+        let result = work();
+        drop(working);
+        result
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_start_is_told_until_it_ends_and_a_short_one_is_not() {
+        let (sender, told_times) = channel();
+        let tell = |times| sender.send(times).unwrap();
+        let result = told(Duration::from_millis(1), || [told_times.recv().unwrap(), told_times.recv().unwrap()], tell);
+        assert_eq!(result, [1, 2]);
+        assert_eq!(told(Duration::from_secs(3_600), || 7, |_| panic!("nothing took long")), 7);
+        let failed = std::panic::catch_unwind(|| told::<u8>(Duration::from_millis(1), || panic!("expected"), |_| ()));
+        assert!(failed.is_err(), "a failing start is not held up");
+    }
+
+    #[test]
+    fn patience_is_asked_for_in_the_words_of_the_protocol() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let mut buffer = [0; 128];
+        let length = during(path.to_str(), "opening the store", || receiver.recv(&mut buffer).unwrap());
+        assert_eq!(&buffer[..length], b"EXTEND_TIMEOUT_USEC=60000000\nSTATUS=opening the store, for 2 s");
+    }
 
     #[test]
     fn ready_arrives_on_the_named_socket() {

@@ -3,7 +3,8 @@
 //! Durability: `Durability::Immediate`, so a commit returns after `fdatasync`. Two-phase commit is off: with it redb syncs
 //! twice per commit so that a crash cannot leave a half-written root that happens to pass a non-cryptographic checksum.
 //! We authenticate every record and the state above the store, so such a root is caught and named instead of trusted, and
-//! one sync a commit is enough (`docs/decisions/0001-store.md`).
+//! one sync a commit is enough (`docs/decisions/0001-store.md`). Quick repair is off for what it costs at each commit; after
+//! an unclean end redb reads its whole file once (`docs/decisions/0008-unclean-start.md`).
 //!
 //! `records` holds key -> revision u64 BE ‖ value; `heads` holds key -> first 92 bytes, written in the same transaction, so
 //! that a start reads some 130 bytes per record instead of every value.
@@ -43,6 +44,10 @@ impl RedbStore {
         }
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
+        builder.set_repair_callback(|repair| {
+            let percent = repair.progress() * 100.0;
+            tracing::warn!("the store was not closed the last time: redb reads its whole file, {percent:.0} % done");
+        });
         let database = if create { builder.create(&path) } else { builder.open(&path) }.map_err(opening)?;
         let store = Self { database, folder: dir.to_owned() };
         if create {
