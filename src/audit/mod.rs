@@ -44,7 +44,7 @@ pub use error::AuditError;
 #[cfg(feature = "server")]
 pub use file::FileDevice;
 #[cfg(feature = "server")]
-pub use recover::{Resume, Torn};
+pub use recover::{Opened, Resume, Torn};
 
 use std::io;
 use std::sync::Arc;

@@ -90,9 +90,7 @@ impl FileDevice {
     }
 
     /// [`FileDevice::recover`] for `path`, whenever it is called.
-    pub fn opener(
-        path: PathBuf,
-    ) -> impl Fn(&AuditKeys, AuditHead, u64) -> Result<(Box<dyn Device>, Resume), AuditError> + Send + Sync {
+    pub fn opener(path: PathBuf) -> impl Fn(&AuditKeys, AuditHead, u64) -> Result<Opened, AuditError> + Send + Sync {
         move |keys, expected, now_ms| {
             let (device, resume) = Self::recover(&path, keys, expected, now_ms)?;
             let device: Box<dyn Device> = Box::new(device);
@@ -100,6 +98,9 @@ impl FileDevice {
         }
     }
 }
+
+/// A device at the end of its log, and where its chain goes on.
+pub type Opened = (Box<dyn Device>, Resume);
 
 /// What one log holds.
 struct Survey {
