@@ -265,7 +265,7 @@ fn v1_audit_values_are_hashed_as_the_vault_hashes_them() {
     let path = folder.path().join("audit.log");
     let (device, resume) = FileDevice::recover(&path, &keys, AuditHead::default(), NOW).unwrap();
     let key = LogKey { id: key.id, mac: key.mac, sign: key.sign };
-    let broker = Broker::open(vec![Box::new(device)], key, resume).unwrap();
+    let broker = Broker::open(Box::new(device), key, resume).unwrap();
     let manifest: serde_json::Value = serde_json::from_slice(&frozen("audit/manifest.json")).unwrap();
     assert_eq!(broker.hash(manifest["value"].as_str().unwrap().as_bytes()), manifest["hmac"].as_str().unwrap());
 }

@@ -10,6 +10,9 @@ use crate::store::{Batch, StoreError, Visit};
 /// Called with the number of the record that a scan is at.
 type AtRecord = Box<dyn FnMut(usize) + Send>;
 
+/// Changes a store behind the vault; gets its records of an earlier time.
+type Attack = fn(&MemoryStore, &BTreeMap<Vec<u8>, Stored>);
+
 /// A store whose scans see a snapshot, as those of the real engine do, and call back on the way: what happens then
 /// happens in the middle of the scan.
 struct Interrupted {
@@ -99,13 +102,13 @@ fn writes_at_any_record_of_the_scan_go_through_and_the_proof_holds() {
     group.change_header(destroy(1)).unwrap();
     finish(group);
     drop(barrier);
-    assert_eq!(disk.open().unwrap().0.terms()[0].state, crate::keys::TermState::Destroyed);
+    assert_eq!(disk.open().unwrap().0.terms()[0].state, TermState::Destroyed);
 }
 
 #[test]
 fn what_comes_into_the_store_behind_the_scan_or_before_it_is_found() {
     // A record of the time of term 1, put back at its place or at another, and a record that is taken away.
-    let attacks: [fn(&MemoryStore, &BTreeMap<Vec<u8>, Stored>); 3] = [
+    let attacks: [Attack; 3] = [
         |store, old| {
             store.tamper(|records| {
                 let (key, stored) = old.iter().find(|(key, _)| key[0] == b'd').unwrap();
