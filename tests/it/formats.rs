@@ -279,9 +279,9 @@ fn the_rows_of_a_store_lie_as_documented() {
     let fill = |engine| {
         let folder = tempfile::tempdir().unwrap();
         let store = strongroom::store::open(engine, folder.path(), true).unwrap();
-        store.commit(&Batch::default().put(short.clone(), short_record.clone())).unwrap();
-        store.commit(&Batch::default().put(long.clone(), long_record.clone()).put("gone", "1")).unwrap();
-        store.commit(&Batch::default().delete("gone")).unwrap();
+        store.commit(Batch::default().put(short.clone(), short_record.clone())).unwrap();
+        store.commit(Batch::default().put(long.clone(), long_record.clone()).put("gone", "1")).unwrap();
+        store.commit(Batch::default().delete("gone")).unwrap();
         folder
     };
     let row = |revision: u64, record: &[u8]| [&revision.to_be_bytes()[..], record].concat();
