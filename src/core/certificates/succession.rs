@@ -46,15 +46,7 @@ pub(in crate::core) fn replace_all(
         ));
     }
     let known = authorities::current(tx, &caller.origin)?;
-    let id = create(tx, &known, world, AUTHORITY_LIFE_S, Stage::Active, now_ms)?;
-    for facts in known.0.iter().filter(|facts| !facts.record.stage.ended()) {
-        authorities::advance(tx, facts.id, Stage::Revoked, true, now_ms)?;
-    }
-    let strings = tx.view(MountId::ENROLMENTS).entries()?;
-    for id in &strings {
-        tx.remove_entry(MountId::ENROLMENTS, id)?;
-    }
-    let tokens = crate::core::state::tokens::remove_all(tx)?;
+    let ended = end_all(tx, world, &known, now_ms)?;
     let longest_s = world.settings.max_certificate_life_s;
     let order = Order { identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
     let issued = issue::certify(tx, world.snapshot, &order, csr)?;
@@ -64,13 +56,36 @@ pub(in crate::core) fn replace_all(
         certificate: issued.row.pem,
         ca: issued.bundle.pem,
     };
-    let mut touched = issued.touched;
-    touched.extend([Touch::Authorities, tokens]);
+    let (mut touched, mut remarks) = (issued.touched, issued.remarks);
+    touched.extend(ended.touched);
+    remarks.extend(ended.remarks);
+    Ok((reply, Done { touched, remarks, restricts: true, ..Done::of(Reply::none()) }))
+}
+
+/// A new authority, and the end of all others, of every token and of every enrolment string. Nobody gets a certificate:
+/// without one from [`replace_all`] the way back is `strongroomd admin operator`.
+///
+/// # Errors
+/// Those of [`create`]; nothing is changed unless the transaction is committed.
+pub(in crate::core) fn end_all(
+    tx: &mut Tx<'_>,
+    world: &World<'_>,
+    known: &Authorities,
+    now_ms: u64,
+) -> Result<Done, VaultError> {
+    let id = create(tx, known, world, AUTHORITY_LIFE_S, Stage::Active, now_ms)?;
+    for facts in known.0.iter().filter(|facts| !facts.record.stage.ended()) {
+        authorities::advance(tx, facts.id, Stage::Revoked, true, now_ms)?;
+    }
+    let strings = tx.view(MountId::ENROLMENTS).entries()?;
+    for id in &strings {
+        tx.remove_entry(MountId::ENROLMENTS, id)?;
+    }
+    let mut touched = vec![Touch::Authorities, crate::core::state::tokens::remove_all(tx)?];
     touched.extend(strings.into_iter().map(Touch::Enrolment));
-    let mut remarks = issued.remarks;
-    remarks.push(Remark::Alarm("authority-compromised"));
+    let remarks = vec![Remark::Alarm("authority-compromised")];
     tracing::warn!(authority = id.hex(), "every earlier authority is revoked");
-    Ok((reply, Done { remarks, restricts: true, ..Done::touching(Reply::none(), touched) }))
+    Ok(Done { remarks, restricts: true, ..Done::touching(Reply::none(), touched) })
 }
 
 /// A new authority in this stage.

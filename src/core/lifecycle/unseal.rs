@@ -28,9 +28,12 @@ use crate::core::live::lists::Revocations;
 use crate::core::live::sightings::Sightings;
 use crate::core::request::UnsealKey;
 use crate::core::rotation::orders::Secret;
-use crate::core::rotation::{Desk, Keeper, Rotator};
+use crate::core::rotation::{Debt, Desk, Keeper, Rotator};
 use crate::core::state::snapshot::Snapshot;
 use crate::core::vault::{Live, Vault};
+
+/// After a fatal fault.
+const RESTARTING: &str = "the state on disk is unknown: the vault is restarting";
 
 /// Whether `opener` may give a secret at all. Whoever tries without is noted after the next unseal.
 fn may_try(vault: &Vault, opener: Opener<'_>) -> Result<(), VaultError> {
@@ -70,7 +73,7 @@ pub(in crate::core) fn unseal(
     }
     // After the check above: a fatal fault marks the process dead before it seals.
     if vault.dead.load(Ordering::SeqCst) {
-        return Err(VaultError::Unavailable("the state on disk is unknown: the vault is restarting"));
+        return Err(VaultError::Unavailable(RESTARTING));
     }
     if !status::initialised(vault) {
         return Err(VaultError::NotInitialised);
@@ -159,7 +162,13 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         settings: Arc::clone(&vault.settings),
         stopping: Arc::default(),
     };
-    let keeper = Keeper::spawn(desk())?;
+    // Before anybody is served: what a compromised slot could open must not be good for one more request. When it fails,
+    // a full disk say, the alarm says so and the keeper tries on: a vault that cannot be opened is no help to anybody.
+    let mut debt = Debt::default();
+    if !debt.settle(&desk())? && vault.dead.load(Ordering::SeqCst) {
+        return Err(VaultError::Unavailable(RESTARTING));
+    }
+    let keeper = Keeper::spawn(desk(), debt)?;
     let rotator = Rotator::spawn(desk())?;
     if vault.settings.kdf.is_some() && matches!(secret, Secret::Passphrase(_) | Secret::Both { .. }) {
         keeper.raise_cost(&vault.ports, &vault.settings, secret)?;

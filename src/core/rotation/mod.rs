@@ -11,6 +11,6 @@ pub(super) mod values;
 mod worker;
 
 pub(super) use desk::Desk;
-pub(super) use keys::Keeper;
+pub(super) use keys::{Debt, Keeper};
 pub(super) use orders::{Errand, Order, ValueErrand};
 pub(super) use values::{Phase, Rotator};

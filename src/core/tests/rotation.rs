@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::support::*;
 use crate::api::secret::SecretText;
-use crate::core::{Operation, UnsealKey, VaultError};
+use crate::barrier::MountId;
+use crate::core::{Caller, Operation, UnsealKey, VaultError};
 use crate::crypto::password::Params;
 use crate::keys::TermState;
 
@@ -330,6 +331,127 @@ fn a_rekey_may_be_killed_at_any_moment() {
         settle(rig);
     });
     assert!(cuts >= 24, "{cuts}");
+}
+
+/// What the slot could open, made before the order.
+struct Exposed {
+    web: Caller,
+    token: String,
+    authority: Value,
+}
+
+impl Exposed {
+    fn make(rig: &Rig) -> Self {
+        let web = rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#);
+        let login = rig.write(&web, "auth/cert/login", "").expect("logged in").auth.expect("a token in the reply");
+        let login: Value = serde_json::from_slice(&login).expect("JSON");
+        let token = login["client_token"].as_str().expect("a text").to_owned();
+        super::identities::string(rig, "app/web", "");
+        Self { web, token, authority: authorities(rig)[0]["id"].clone() }
+    }
+
+    /// Either nothing has happened or all of it, and the list of rotations says which.
+    fn check(&self, cut: &Rig, what: &str) -> bool {
+        let slots = cut.read(&cut.operator(), "sys/strongroom/slots").expect("listed")["slots"].to_string();
+        let runs = cut.read(&cut.operator(), "sys/strongroom/rotations").expect("listed")["rotations"].to_string();
+        let after = !slots.contains("passphrase");
+        assert_eq!(runs.contains("\"kind\":\"compromised\""), after, "{what}: {runs}");
+        let old = authorities(cut).into_iter().find(|row| row["id"] == self.authority).expect("still listed");
+        assert_eq!(old["state"], if after { "revoked" } else { "active" }, "{what}");
+        let token = Some(Arc::new(SecretText::from(self.token.as_str())));
+        let own = cut.read(&Caller { token, ..self.web.clone() }, "auth/token/lookup-self");
+        assert_eq!(own.is_err(), after, "{what}: the token");
+        let live = cut.vault.live().expect("open");
+        let strings = live.barrier.view(MountId::ENROLMENTS).entries().expect("listed");
+        assert_eq!(strings.is_empty(), after, "{what}: {strings:?}");
+        let alarmed = super::identities::alarms(cut).contains(&"authority-compromised".to_owned());
+        // The alarm follows the commit. Killed between the two, the log says at the next unseal that the order is done.
+        let told =
+            alarmed || cut.log().iter().any(|line| line["kind"] == "unfinished" && line["outcome"] == "committed");
+        assert!(if after { told } else { !alarmed }, "{what}: the alarm");
+        after
+    }
+}
+
+fn authorities(rig: &Rig) -> Vec<Value> {
+    rig.read(&rig.operator(), "sys/strongroom/ca").expect("shown")["authorities"].as_array().expect("a list").clone()
+}
+
+/// The disk before and after each operation of the answer to a compromised slot.
+fn cut_the_answer(rig: &Rig) -> Vec<(String, Disk)> {
+    let cuts: Arc<Mutex<Vec<(String, Disk)>>> = Arc::default();
+    let (seen, copy) = (Arc::clone(&cuts), rig.disk.watcher());
+    rig.spy.watch(Some(Box::new(move |name| {
+        seen.lock().expect("no panic while held").push((name.to_owned(), copy()));
+    })));
+    let body = json!({ "keep": [by_file(KEY_FILE)], "compromised": "passphrase", "csr": csr() });
+    order(rig, "sys/strongroom/rekey", &body).expect("begins");
+    settle(rig);
+    rig.spy.watch(None);
+    std::mem::take(&mut *cuts.lock().expect("no panic while held"))
+}
+
+#[test]
+fn authority_tokens_and_strings_end_with_a_compromised_slot_wherever_it_is_killed() {
+    let rig = Rig::new();
+    let exposed = Exposed::make(&rig);
+    let cuts = cut_the_answer(&rig);
+    let (number, mut before) = (cuts.len(), 0);
+    for (n, (name, disk)) in cuts.into_iter().enumerate() {
+        let cut = Rig::sealed(disk);
+        cut.unseal().expect("the key file stays");
+        // Before the run has ended, and after.
+        let after = exposed.check(&cut, &format!("cut {n} at {name}, just unsealed"));
+        settle(&cut);
+        assert_eq!(exposed.check(&cut, &format!("cut {n} at {name}, settled")), after);
+        before += usize::from(!after);
+    }
+    assert!(number > 60 && before > 0 && before < number, "{before} of {number}");
+}
+
+#[test]
+fn an_interrupted_removal_that_cannot_be_completed_comes_before_all_orders_and_keeps_its_alarm() {
+    let rig = Rig::new();
+    let exposed = Exposed::make(&rig);
+    let unfinished = |cut: &Rig| {
+        let told = super::identities::alarms(cut);
+        told.iter().filter(|code| *code == "compromised-slot-unfinished").count()
+    };
+    let mut seen = 0;
+    for (n, (_, disk)) in cut_the_answer(&rig).into_iter().enumerate() {
+        let cut = Rig::sealed(disk);
+        cut.spy.fail(Fault::Append("request"));
+        cut.unseal().expect("opens all the same");
+        if unfinished(&cut) == 0 {
+            continue;
+        }
+        seen += 1;
+        let refused = order(&cut, "sys/rotate", &json!({}));
+        assert!(matches!(&refused, Err(VaultError::Unavailable(text)) if text.contains("compromised")), "{refused:?}");
+        // Tried on each tick, told each minute.
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(unfinished(&cut), 1, "cut {n}");
+        cut.clock.advance(60_000);
+        for _ in 0..1_000 {
+            if unfinished(&cut) > 1 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!(unfinished(&cut), 2, "cut {n}");
+        assert_eq!(authorities(&cut).len(), 1, "cut {n}: nothing has changed");
+        cut.spy.fail(Fault::None);
+        for _ in 0..1_000 {
+            if authorities(&cut).len() > 1 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(exposed.check(&cut, &format!("cut {n}, completed late")));
+        settle(&cut);
+        order(&cut, "sys/rotate", &json!({})).expect("orders are taken again");
+    }
+    assert!(seen >= 3, "{seen}");
 }
 
 #[test]

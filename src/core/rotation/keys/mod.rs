@@ -1,5 +1,6 @@
 //! The keeper: changes slots, root key and data keys while the vault serves.
 
+mod compromised;
 mod keeper;
 pub(in crate::core) mod record;
 mod rekey;
@@ -8,4 +9,5 @@ pub(in crate::core) mod slots;
 mod terms;
 pub(in crate::core) mod view;
 
+pub(in crate::core) use compromised::Debt;
 pub(in crate::core) use keeper::Keeper;

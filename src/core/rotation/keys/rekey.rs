@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::barrier::{HeaderChange, MountId};
+use crate::barrier::{HeaderChange, MountId, TermStatus, Tx};
+use crate::crypto::random::Random;
 use crate::keys::{RootKey, Slot};
 
 use super::record::{self, Kind, Run, State};
@@ -129,31 +130,16 @@ fn commit_rekey(
             check: Some(Box::new(move |header| header.slots == expected)),
         })?;
         group.run(|tx| {
-            // A rotation of the data key that is under way goes on inside this one.
-            let open = terms::open_run(&record::all(&tx.view(MountId::ROTATION))?);
-            let kind = if compromised { Kind::Compromised } else { Kind::Rekey };
-            let mut run = Run::new(&*random, kind, "root key".to_owned(), State::Settling, now_ms)?;
-            if let Some(mut open) = open {
-                (run.values_before, run.full_speed, run.terms) =
-                    (open.values_before, open.full_speed, open.terms.clone());
-                open.note("end", format!("goes on as {}", run.id));
-                open.advance(State::Done, now_ms);
-                open.put(tx)?;
-            }
-            run.note("root key and integrity set", "new");
+            let mut run = begin(tx, &*random, compromised, now_ms)?;
             for (step, result) in steps {
                 run.note(step, result);
             }
             if compromised {
-                terms::aim(&mut run, &before, None);
-                run.note("data key", "new term; everything under the older ones is being sealed anew");
-                run.note("audit key", "new; the log names it, signed by the old one");
-                run.note("tokens", "every token is revoked");
+                note_ends(&mut run, &before, None);
                 run.note(
                     "certificate authority",
                     "new; every certificate is revoked but the one that came with this answer: enrol hosts and operators anew",
                 );
-                run.full_speed = true;
                 if deep {
                     run.values_before = Some(generation);
                 }
@@ -168,6 +154,32 @@ fn commit_rekey(
     })?;
     desk.follow_audit_key()?;
     Ok(reply)
+}
+
+/// The entry of a run that begins. A rotation of the data key that is under way goes on inside it; what answers a
+/// compromised slot stays that kind, so that no term it covers is ever without its run.
+pub(super) fn begin(tx: &mut Tx<'_>, random: &dyn Random, compromised: bool, now_ms: u64) -> Result<Run, VaultError> {
+    let open = terms::open_run(&record::all(&tx.view(MountId::ROTATION))?);
+    let compromised = compromised || open.as_ref().is_some_and(|open| open.kind == Kind::Compromised);
+    let kind = if compromised { Kind::Compromised } else { Kind::Rekey };
+    let mut run = Run::new(random, kind, "root key".to_owned(), State::Settling, now_ms)?;
+    if let Some(mut open) = open {
+        (run.values_before, run.full_speed, run.terms) = (open.values_before, open.full_speed, open.terms.clone());
+        open.note("end", format!("goes on as {}", run.id));
+        open.advance(State::Done, now_ms);
+        open.put(tx)?;
+    }
+    run.note("root key and integrity set", "new");
+    Ok(run)
+}
+
+/// Points the run at all older terms, and notes what ends with a compromised slot.
+pub(super) fn note_ends(run: &mut Run, terms: &[TermStatus], active: Option<u32>) {
+    terms::aim(run, terms, active);
+    run.note("data key", "new term; everything under the older ones is being sealed anew");
+    run.note("audit key", "new; the log names it, signed by the old one");
+    run.note("tokens", "every token is revoked");
+    run.full_speed = true;
 }
 
 /// Drops the older integrity set, once the state and both slots of the anchor are under the newest.
