@@ -181,9 +181,16 @@ impl Session {
         Self::open_quietly(&self.typed, &environment).map(Some)
     }
 
-    /// Keeps the newest state seen for the next run. A failure costs only that memory, so it is no error.
+    /// Keeps the newest state seen for the next run, and says once when a new epoch has begun. A failure costs only that memory, so it is no error.
     pub fn remember(&self) {
         if let Some(mark) = self.client.mark() {
+            if let Some(old) = self.mark.read().filter(|old| old.epoch < mark.epoch) {
+                eprintln!(
+                    "strongroom: the vault's operator has declared a restore or a loss since this user's last visit (epoch {}, \
+                     now {}): writes may be missing; strongroom status says which loss, then check what you wrote last",
+                    old.epoch, mark.epoch
+                );
+            }
             self.mark.write(&mark);
         }
     }

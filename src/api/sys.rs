@@ -110,6 +110,26 @@ pub struct Health {
     pub clock_skew_ms: u64,
     /// Always 0.
     pub replication_primary_canary_age_ms: u64,
+    /// Losses that operators have accepted, oldest first; only when open. Without any, the key is absent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<AcceptedLoss>,
+}
+
+/// A loss that an operator has accepted: part of the vault for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedLoss {
+    /// RFC 3339 time.
+    pub time: String,
+    /// What was accepted, one line each.
+    pub accepted: Vec<String>,
+    /// Label of the key slot that opened the vault for it.
+    pub slot: String,
+    /// Epoch that began with it.
+    pub epoch: u32,
+    /// Generation of the state that was accepted.
+    pub generation: u64,
+    /// Last audit entry that this state vouches for.
+    pub audit_seq: u64,
 }
 
 impl Default for Health {
@@ -129,6 +149,7 @@ impl Default for Health {
             echo_duration_ms: 0,
             clock_skew_ms: 0,
             replication_primary_canary_age_ms: 0,
+            losses: Vec::new(),
         }
     }
 }

@@ -14,7 +14,9 @@ pub enum AuditError {
     #[error("audit device could not be synced")]
     Sync,
     /// The log ends before the entry that the sealed state vouches for.
-    #[error("audit log was cut: entry {expected} must exist, the last one is {found}")]
+    #[error(
+        "audit log was cut: entry {expected} must exist, the last one is {found}; to go on without it: strongroomd storage accept-loss"
+    )]
     Cut {
         /// Sequence number that the sealed state expects.
         expected: u64,
@@ -22,7 +24,9 @@ pub enum AuditError {
         found: u64,
     },
     /// The log goes on behind a line that is not a genuine next entry, before the expected entry is reached.
-    #[error("audit log is damaged at line {line}: entry {expected} must exist, the last good one is {found}")]
+    #[error(
+        "audit log is damaged at line {line}: entry {expected} must exist, the last good one is {found}; to go on without it: strongroomd storage accept-loss"
+    )]
     Damaged {
         /// Line in the file, from 1.
         line: u64,
@@ -32,7 +36,9 @@ pub enum AuditError {
         found: u64,
     },
     /// The expected entry exists with other content.
-    #[error("audit log was replaced: entry {seq} is not the one that the vault wrote")]
+    #[error(
+        "audit log was replaced: entry {seq} is not the one that the vault wrote; to go on without it: strongroomd storage accept-loss"
+    )]
     Replaced {
         /// Sequence number of the entry.
         seq: u64,

@@ -97,10 +97,57 @@ impl FileDevice {
             Ok((device, resume))
         }
     }
+
+    /// Whether [`FileDevice::recover`] would find the trail whole. Reads only.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check(path: &Path, keys: &AuditKeys, expected: AuditHead) -> Result<(), AuditError> {
+        Survey::of(path, keys, expected)?.contains(expected)
+    }
+
+    /// As [`FileDevice::opener`], for a trail whose loss an operator has accepted: a file that does not contain the expected
+    /// entry is kept under another name (`<file>.lost-<n>`), and a new one carries the chain on behind that entry, so that
+    /// the gap shows when both are verified. Cut short by a crash, the trail is refused as before, and this can be done
+    /// again.
+    pub fn opener_after_loss(
+        path: PathBuf,
+    ) -> impl Fn(&AuditKeys, AuditHead, u64) -> Result<Opened, AuditError> + Send + Sync {
+        move |keys, expected, now_ms| {
+            let device: Box<dyn Device>;
+            if Survey::of(&path, keys, expected)?.contains(expected).is_ok() {
+                let (found, resume) = Self::recover(&path, keys, expected, now_ms)?;
+                device = Box::new(found);
+                return Ok((device, resume));
+            }
+            if std::fs::symlink_metadata(&path).is_ok() {
+                set_aside(&path).map_err(AuditError::file("setting the lost log aside"))?;
+            }
+            device = Box::new(Self::open(&path).map_err(AuditError::file("opening"))?);
+            Ok((device, Resume { head: expected, new_file: true, time_ms: now_ms, ..Resume::default() }))
+        }
+    }
 }
 
 /// A device at the end of its log, and where its chain goes on.
 pub type Opened = (Box<dyn Device>, Resume);
+
+/// Gives `path` the first free name `<path>.lost-<n>`, durable.
+fn set_aside(path: &Path) -> io::Result<()> {
+    for number in 1..=MAX_LOST {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!("{LOST}{number}"));
+        if std::fs::symlink_metadata(&aside).is_err() {
+            std::fs::rename(path, &aside)?;
+            return sync_folder(path);
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// What follows the name of a log whose loss was accepted.
+const LOST: &str = ".lost-";
+const MAX_LOST: u32 = 1_000;
 
 /// What one log holds.
 struct Survey {
@@ -274,7 +321,7 @@ fn cut(path: &Path, good: u64, seq: u64) -> Result<Torn, AuditError> {
     Ok(Torn { bytes, sha256: digest.finalize().into(), saved })
 }
 
-/// Files beside `path` that may have been the log: its name, a dot or hyphen, and more; no saved tails.
+/// Files beside `path` that may have been the log: its name, a dot or hyphen, and more; no saved tails, no lost logs.
 fn rotated_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(Vec::new()) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -284,7 +331,8 @@ fn rotated_files(path: &Path) -> io::Result<Vec<PathBuf>> {
         let entry = entry?;
         let other = entry.file_name();
         let rest = other.as_encoded_bytes().strip_prefix(name).unwrap_or_default();
-        if matches!(rest.first(), Some(b'.' | b'-')) && !rest.starts_with(b".torn-") && entry.file_type()?.is_file() {
+        let kept = rest.starts_with(b".torn-") || rest.starts_with(LOST.as_bytes());
+        if matches!(rest.first(), Some(b'.' | b'-')) && !kept && entry.file_type()?.is_file() {
             found.push(entry.path());
         }
     }

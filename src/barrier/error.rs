@@ -31,23 +31,26 @@ pub enum BarrierError {
     #[error("the version table is not consistent: {0}")]
     Versions(&'static str),
     /// The store is older than the anchor: data was lost or rolled back.
-    #[error("acknowledged writes are missing: {generations} generations; the store is older than its anchor")]
+    #[error(
+        "acknowledged writes are missing: {generations} generations; the store is older than its anchor; {}",
+        WAY_OUT
+    )]
     Missing {
         /// Generations between the store and the anchor.
         generations: u64,
     },
     /// There is no anchor file, or it is blank. A rollback cannot be told from a first start.
-    #[error("the anchor is missing: a rollback cannot be told from a first start")]
+    #[error("the anchor is missing: a rollback cannot be told from a first start; {}", WAY_OUT)]
     AnchorMissing,
     /// The anchor file holds no slot that verifies with a key of this vault.
-    #[error("the anchor is damaged, or belongs to another vault or an older key")]
+    #[error("the anchor is damaged, or belongs to another vault or an older key; {}", WAY_OUT)]
     AnchorDamaged,
     /// One slot of the anchor is blank although both have been written: the file was altered, and with it a newer
     /// generation may be gone.
-    #[error("a slot of the anchor was emptied: the newest acknowledged writes may be missing")]
+    #[error("a slot of the anchor was emptied: the newest acknowledged writes may be missing; {}", WAY_OUT)]
     AnchorEmptied,
     /// The anchor vouches for another state of the same generation, or another incarnation of the same epoch.
-    #[error("the anchor vouches for another history of this vault")]
+    #[error("the anchor vouches for another history of this vault; {}", WAY_OUT)]
     AnchorOther,
     /// The store holds no state record: it is empty, or not the store of this vault.
     #[error("the store has no state record")]
@@ -73,10 +76,10 @@ pub enum BarrierError {
     #[error("too much was changed since the store was scanned: scan it again")]
     TooManyChanges,
     /// The header is not the one that the state names, nor its direct successor.
-    #[error("the header does not belong to the state of the store: {0}")]
+    #[error("the header does not belong to the state of the store: {}", header_other(.0))]
     HeaderOther(&'static str),
     /// The state is older than the oldest one that the header accepts.
-    #[error("the store is older than the header allows")]
+    #[error("the store is older than the header allows; {}", WAY_OUT)]
     BelowFloor,
     /// Neither copy of the header can be found.
     #[error("the header is missing")]
@@ -100,6 +103,17 @@ pub enum BarrierError {
     #[error(transparent)]
     Crypto(CryptoError),
 }
+
+/// What ends a refusal when the right files are gone for good.
+const WAY_OUT: &str = "to go on without what is lost: strongroomd storage accept-loss";
+
+/// An older store can be accepted; an older header cannot, for with it a removed passphrase would count again.
+fn header_other(what: &str) -> String {
+    if what == STATE_OLDER { format!("{what}; {WAY_OUT}") } else { what.to_owned() }
+}
+
+/// A store that was put back beside a header that was not.
+pub(super) const STATE_OLDER: &str = "the state is older than the header";
 
 /// `docs/operations.md` names damage of either kind by one text.
 fn header_text(error: &HeaderError) -> String {

@@ -99,6 +99,7 @@ impl<'b> Group<'b> {
         let current = barrier.ring.load_full();
         let ring = next.as_ref().map_or(&*current, |next| &next.ring);
         (state.header_seq, state.header_mac) = (ring.header.seq, ring.header.mac);
+        (state.epoch, state.incarnation) = (ring.header.epoch, ring.header.incarnation);
         state.term(ring.keyring.active_term().id);
         // Counters of terms that the keyring has forgotten.
         state.terms.retain(|used| used.live > 0 || ring.keyring.term(used.term).is_some());
@@ -194,7 +195,15 @@ impl Durable<'_> {
     /// # Errors
     /// [`BarrierError::Fatal`]: the process must end; the next start finds the group in the store and anchors it.
     pub fn anchor(&self) -> Result<(), BarrierError> {
-        let written = self.barrier.write_anchor(&self.writer.state, &self.state_commitment)?;
+        self.anchor_filling([false; 2])
+    }
+
+    /// As [`Durable::anchor`], for an anchor file in which these slots are blank: a blank neighbour is filled, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn anchor_filling(&self, blank: [bool; 2]) -> Result<(), BarrierError> {
+        let written = self.barrier.write_anchor(&self.writer.state, &self.state_commitment, blank)?;
         self.anchored.get_or_init(|| written);
         Ok(())
     }
@@ -266,7 +275,12 @@ impl Barrier {
     }
 
     /// Writes the anchor slot of `state`; returns its number and the integrity set that tags it.
-    fn write_anchor(&self, state: &State, commitment: &[u8; 32]) -> Result<(usize, u32), BarrierError> {
+    fn write_anchor(
+        &self,
+        state: &State,
+        commitment: &[u8; 32],
+        blank: [bool; 2],
+    ) -> Result<(usize, u32), BarrierError> {
         let ring = self.ring.load();
         let mark = Mark {
             epoch: state.epoch,
@@ -275,7 +289,9 @@ impl Barrier {
             iks_id: ring.keyring.newest_integrity().id,
         };
         let slot = mark.encode(&self.vault, &ring.anchor, commitment);
-        self.anchor.write_slot(mark.slot(), &slot).map_err(|_| self.fail("the anchor could not be written"))?;
+        for number in mark.slots_at_start(blank) {
+            self.anchor.write_slot(number, &slot).map_err(|_| self.fail("the anchor could not be written"))?;
+        }
         Ok((mark.slot(), mark.iks_id))
     }
 }

@@ -11,6 +11,7 @@ use crate::keys::{Header, HeaderError, HeaderKeys, Keyring, Opened, TermState, U
 use crate::store::CommitSeq;
 
 use super::anchor::{self, Found, Mark};
+use super::error::STATE_OLDER;
 use super::index::{Index, Published, Stamp};
 use super::names::{Names, StoreKey};
 use super::ring::Ring;
@@ -39,11 +40,11 @@ pub struct Report {
 }
 
 /// The stored state record, opened.
-struct StoredState {
-    state: State,
-    iks_id: u32,
-    commitment: [u8; 32],
-    revision: CommitSeq,
+pub(super) struct StoredState {
+    pub state: State,
+    pub iks_id: u32,
+    pub commitment: [u8; 32],
+    pub revision: CommitSeq,
 }
 
 impl Barrier {
@@ -91,8 +92,8 @@ impl Barrier {
     /// older or altered. Nothing has been written then, except by a failed roll-forward, which the next start repeats.
     pub fn unseal(parts: Parts, unlock: &Unlock<'_>, now_ms: u64) -> Result<(Self, Report), BarrierError> {
         let copies = parts.header.read()?;
-        let accepted = accept(&parts, &copies, unlock)?;
-        let Accepted { bytes, opened, stored, successor } = accepted;
+        let accepted = accept(&parts, &copies, unlock, Fit::Exact)?;
+        let Accepted { bytes, opened, stored, successor, .. } = accepted;
         let Opened { header, keyring, root } = opened;
         let anchor = check_anchor(&parts, &header, &keyring, &stored)?;
         let index = scan(&parts, &header, &keyring, &stored)?;
@@ -134,7 +135,7 @@ impl Barrier {
         Ok((barrier, report))
     }
 
-    fn assemble(parts: Parts, opened: (Header, HeaderKeys, Keyring), index: Index, writer: Writer) -> Self {
+    pub(super) fn assemble(parts: Parts, opened: (Header, HeaderKeys, Keyring), index: Index, writer: Writer) -> Self {
         let (header, lock, keyring) = opened;
         Self {
             store: parts.store,
@@ -157,7 +158,15 @@ impl Barrier {
     /// # Errors
     /// As [`super::Group::store`] and [`super::Durable::anchor`].
     pub fn roll(&self, now_ms: u64) -> Result<(), BarrierError> {
-        let durable = self.begin().store(self.audit_head(), now_ms)?;
+        self.roll_to(self.audit_head(), now_ms)
+    }
+
+    /// As [`Barrier::roll`]; the state vouches for `audit` from then on.
+    ///
+    /// # Errors
+    /// As [`Barrier::roll`].
+    pub fn roll_to(&self, audit: AuditHead, now_ms: u64) -> Result<(), BarrierError> {
+        let durable = self.begin().store(audit, now_ms)?;
         durable.anchor()?;
         durable.publish();
         Ok(())
@@ -180,16 +189,34 @@ impl Barrier {
     }
 }
 
-struct Accepted {
+pub(super) struct Accepted {
     bytes: Vec<u8>,
-    opened: Opened,
-    stored: StoredState,
+    pub opened: Opened,
+    pub stored: StoredState,
     /// The header is one ahead of the state.
     successor: bool,
+    /// What [`Fit::Exact`] would refuse.
+    pub misfit: Option<BarrierError>,
+    /// Label of the slot that opened.
+    pub slot: String,
+}
+
+/// How header and state must belong together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// The state names this header, or the one right before it.
+    Exact,
+    /// The state may be any older one: an operator is asked whether that is accepted.
+    OlderState,
 }
 
 /// Finds the header copy that opens and belongs to the state. The higher sequence is tried first.
-fn accept(parts: &Parts, copies: &[Option<Vec<u8>>; 2], unlock: &Unlock<'_>) -> Result<Accepted, BarrierError> {
+pub(super) fn accept(
+    parts: &Parts,
+    copies: &[Option<Vec<u8>>; 2],
+    unlock: &Unlock<'_>,
+    fit: Fit,
+) -> Result<Accepted, BarrierError> {
     let mut first_error = None;
     let mut parsed: Vec<(&Vec<u8>, Header)> = Vec::new();
     for bytes in copies.iter().flatten() {
@@ -201,14 +228,20 @@ fn accept(parts: &Parts, copies: &[Option<Vec<u8>>; 2], unlock: &Unlock<'_>) -> 
     }
     parsed.sort_by_key(|(_, header)| std::cmp::Reverse(header.seq));
     let any = copies.iter().any(Option::is_some);
-    let mut refusals = Vec::new();
+    let (mut refusals, mut older) = (Vec::new(), None);
     for (bytes, header) in parsed {
-        match try_header(parts, &header, unlock) {
-            Ok((opened, stored, successor)) => {
-                return Ok(Accepted { bytes: bytes.clone(), opened, stored, successor });
+        match try_header(parts, bytes, &header, unlock) {
+            Ok(accepted) if accepted.misfit.is_none() => return Ok(accepted),
+            // Another copy may fit exactly.
+            Ok(accepted) if fit == Fit::OlderState && is_older(&accepted) => {
+                older.get_or_insert(accepted);
             }
+            Ok(accepted) => refusals.extend(accepted.misfit),
             Err(error) => refusals.push(error),
         }
+    }
+    if let Some(older) = older {
+        return Ok(older);
     }
     // A copy that opened says more than one that did not.
     let told = refusals.iter().position(|error| !matches!(error, BarrierError::Header(HeaderError::WrongSecret)));
@@ -220,44 +253,56 @@ fn accept(parts: &Parts, copies: &[Option<Vec<u8>>; 2], unlock: &Unlock<'_>) -> 
     })
 }
 
-fn try_header(
-    parts: &Parts,
-    header: &Header,
-    unlock: &Unlock<'_>,
-) -> Result<(Opened, StoredState, bool), BarrierError> {
-    let opened = header.open(unlock, WeakKdf::Refuse)?;
+/// Whether all that does not fit is that the state is older than the header.
+fn is_older(accepted: &Accepted) -> bool {
+    let (header, state) = (&accepted.opened.header, &accepted.stored.state);
+    let newer_header = header.seq > state.header_seq && header.epoch >= state.epoch;
+    match accepted.misfit {
+        Some(BarrierError::BelowFloor) => true,
+        Some(BarrierError::HeaderOther(_)) => newer_header,
+        _ => false,
+    }
+}
+
+fn try_header(parts: &Parts, bytes: &[u8], header: &Header, unlock: &Unlock<'_>) -> Result<Accepted, BarrierError> {
+    let (slot, root) = header.open_slot(None, unlock, WeakKdf::Refuse, None)?;
+    let slot = slot.label().to_owned();
+    let opened = header.authenticate(root)?;
     let Some(stored) = read_state(parts, header, &opened.keyring)? else {
         return Err(no_state(parts, header, &opened.keyring)?);
     };
     let state = &stored.state;
-    let same = header.seq == state.header_seq && header.mac == state.header_mac;
     let successor = state.header_seq.checked_add(1) == Some(header.seq) && header.prev_mac == state.header_mac;
+    let misfit = misfit(header, &opened.keyring, state, successor);
+    Ok(Accepted { bytes: bytes.to_vec(), opened, stored, successor, misfit, slot })
+}
+
+/// Why header and state do not belong together, if so (amendments M5 and M13).
+fn misfit(header: &Header, keyring: &Keyring, state: &State, successor: bool) -> Option<BarrierError> {
+    let same = header.seq == state.header_seq && header.mac == state.header_mac;
     if !same && !successor {
         // The state still counts records under a key that this header has destroyed: nothing opens them again, and the
         // operator is told so rather than that two numbers differ.
-        let gone = |used: &&TermUse| {
-            used.live > 0 && opened.keyring.term(used.term).is_some_and(|term| term.key.live().is_none())
-        };
+        let gone =
+            |used: &&TermUse| used.live > 0 && keyring.term(used.term).is_some_and(|term| term.key.live().is_none());
         if header.seq > state.header_seq
             && let Some(used) = state.terms.iter().find(gone)
         {
-            return Err(BarrierError::TermDestroyed(used.term));
+            return Some(BarrierError::TermDestroyed(used.term));
         }
-        return Err(BarrierError::HeaderOther(match header.seq.cmp(&state.header_seq) {
+        return Some(BarrierError::HeaderOther(match header.seq.cmp(&state.header_seq) {
             std::cmp::Ordering::Less => "the header is older than the state",
             std::cmp::Ordering::Equal => "another header of the same number",
-            std::cmp::Ordering::Greater => "the state is older than the header",
+            std::cmp::Ordering::Greater => STATE_OLDER,
         }));
     }
     let continues = header.epoch == state.epoch && header.incarnation == state.incarnation;
     let raised = successor && state.epoch.checked_add(1) == Some(header.epoch);
     if !continues && !raised {
-        return Err(BarrierError::HeaderOther("another epoch"));
+        return Some(BarrierError::HeaderOther("another epoch"));
     }
-    if (state.epoch, state.generation) < (header.floor_epoch, header.floor_generation) {
-        return Err(BarrierError::BelowFloor);
-    }
-    Ok((opened, stored, successor))
+    let floor = (header.floor_epoch, header.floor_generation);
+    ((state.epoch, state.generation) < floor).then_some(BarrierError::BelowFloor)
 }
 
 /// A store without a state: emptied, if an anchor remembers more; never filled, if none does.
@@ -295,7 +340,7 @@ fn read_state(parts: &Parts, header: &Header, keyring: &Keyring) -> Result<Optio
 }
 
 /// Compares the anchor with the state (amendment M6).
-fn check_anchor(
+pub(super) fn check_anchor(
     parts: &Parts,
     header: &Header,
     keyring: &Keyring,
@@ -349,7 +394,12 @@ fn anchor_now(
 }
 
 /// Reads the head of every record, and compares sum and counts with the state.
-fn scan(parts: &Parts, header: &Header, keyring: &Keyring, stored: &StoredState) -> Result<Index, BarrierError> {
+pub(super) fn scan(
+    parts: &Parts,
+    header: &Header,
+    keyring: &Keyring,
+    stored: &StoredState,
+) -> Result<Index, BarrierError> {
     let mut index = Index::new();
     let (mut wrong, mut destroyed) = (None, None);
     parts.store.scan_heads(&[], &mut |key, head| match stamp_of(key, head, header, keyring, &stored.state) {

@@ -35,6 +35,13 @@ pub type KeyringEdit<'a> = Box<dyn FnOnce(&mut Keyring, &dyn Random) -> Result<(
 /// Looks at the header as it was read back from its first copy. `false` stops everything before the old copy goes.
 pub type HeaderCheck<'a> = Box<dyn Fn(&Header) -> bool + 'a>;
 
+/// A new history of the vault, and the oldest state that its header goes with.
+pub(super) struct Epoch {
+    pub counter: u32,
+    pub incarnation: [u8; 16],
+    pub floor: (u32, u64),
+}
+
 /// What shall be different in the next header.
 #[derive(Default)]
 pub struct HeaderChange<'a> {
@@ -67,6 +74,18 @@ impl<'a> Group<'a> {
     /// [`BarrierError::HeaderOther`] when the header is not `change.base` any more; errors of the edit;
     /// [`BarrierError::Header`] beyond a limit of the format. Nothing has changed then.
     pub fn change_header(&mut self, change: HeaderChange<'a>) -> Result<(), BarrierError> {
+        self.change_header_in(change, None)
+    }
+
+    /// As [`Group::change_header`]; with `epoch`, the group is the first one of a new history.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn change_header_in(
+        &mut self,
+        change: HeaderChange<'a>,
+        epoch: Option<Epoch>,
+    ) -> Result<(), BarrierError> {
         self.barrier.check_writable()?;
         let current = self.barrier.ring.load_full();
         if self.next.is_some() || change.base.is_some_and(|base| base != current.header.seq) {
@@ -77,6 +96,10 @@ impl<'a> Group<'a> {
             edit(&mut keyring, &*self.barrier.random)?;
         }
         let mut header = current.header.clone();
+        if let Some(epoch) = epoch {
+            (header.epoch, header.incarnation) = (epoch.counter, epoch.incarnation);
+            (header.floor_epoch, header.floor_generation) = epoch.floor;
+        }
         if let Some(slots) = change.slots {
             if slots.is_empty() {
                 return Err(BarrierError::HeaderOther("it would have no slot"));

@@ -4,6 +4,7 @@ mod anchors;
 mod attacks;
 mod drained;
 mod faults;
+mod loss;
 mod rotation;
 mod vectors;
 

@@ -43,17 +43,29 @@ pub enum ClientError {
     #[error("{0}")]
     Malformed(&'static str),
     /// The server's history has gone back, or is another than the one met before. The reply was not used.
-    #[error(
-        "the vault's history is not the one seen before (seen epoch {} generation {}, now epoch {} generation {}): \
-         it was rolled back or exchanged; ask its operator before you go on",
-        .held.epoch, .held.generation, .seen.epoch, .seen.generation
-    )]
+    #[error("{}", history(.held, .seen))]
     RolledBack {
         /// Mark held when the request was sent.
         held: Mark,
         /// Mark of the reply.
         seen: Mark,
     },
+}
+
+/// What has happened to the vault, and what to do.
+fn history(held: &Mark, seen: &Mark) -> String {
+    let (was, now) = ((held.epoch, held.generation), (seen.epoch, seen.generation));
+    let what = if held.epoch == seen.epoch && held.incarnation != seen.incarnation {
+        "its data was copied or put back on two machines and went on separately: find out which one is right"
+    } else {
+        "it was rolled back to an older copy without its operator declaring it: put the newest data back, or declare the \
+         loss with strongroomd storage accept-loss"
+    };
+    format!(
+        "the vault's history is not the one seen before (seen epoch {} generation {}, now epoch {} generation {}): {what}; \
+         ask its operator before you go on",
+        was.0, was.1, now.0, now.1
+    )
 }
 
 /// Why a server does not accept a client's certificate (alerts of RFC 8446 section 6.2).

@@ -68,6 +68,8 @@ pub(super) struct Live {
     pub(super) committer: Arc<Committer>,
     pub(super) keeper: Keeper,
     pub(super) rotator: Rotator,
+    /// Losses that were ever accepted, oldest first; they change only while the vault is closed.
+    pub(super) losses: Vec<crate::api::sys::AcceptedLoss>,
 }
 
 impl Vault {

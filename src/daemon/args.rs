@@ -127,6 +127,23 @@ pub struct DevArgs {
 pub enum StorageCommand {
     /// Copy a vault's records to another engine and verify the copy record by record.
     Migrate(MigrateArgs),
+    /// Go on with a vault that refuses to open because its anchor, its audit log or its newest writes are gone for good.
+    AcceptLoss(AcceptLossArgs),
+}
+
+/// Arguments of `strongroomd storage accept-loss`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Says what is lost and asks before anything is written. No daemon may be running on the folder. Put the \
+lost files back instead if you can.\n\nExample:\n  strongroomd storage accept-loss --data /var/lib/strongroom"
+)]
+pub struct AcceptLossArgs {
+    /// The vault, and what opens it. Several shares go on one line, with spaces between.
+    #[command(flatten)]
+    pub unseal: UnsealArgs,
+    /// Accept without asking; for scripts.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Arguments of `strongroomd storage migrate`.

@@ -14,6 +14,7 @@ pub mod init;
 pub mod input;
 pub mod layout;
 pub mod log;
+pub mod loss;
 pub mod migrate;
 pub mod notify;
 pub mod os;
@@ -36,6 +37,9 @@ pub fn run(arguments: Arguments, key_memory: os::KeyMemory) -> ExitCode {
         Command::Server(args) => app::run(&args, key_memory).map_err(|error| error.to_string()),
         Command::Admin(args) => admin::run(&args).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
         Command::Dev(args) => dev::run(args).map_err(|error| error.to_string()),
+        Command::Storage(StorageCommand::AcceptLoss(args)) => {
+            loss::run(&args).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+        }
         Command::Storage(StorageCommand::Migrate(args)) => {
             migrate::run(&args).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }

@@ -20,6 +20,7 @@ mod identities_cli;
 mod kv;
 mod layers;
 mod limits;
+mod loss;
 mod policy;
 mod rotation;
 mod rotation_cli;

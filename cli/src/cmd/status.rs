@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use strongroom::api::secret::SecretText;
+use strongroom::api::sys::AcceptedLoss;
 use strongroom::client::ClientError;
 
 use crate::connection::Session;
@@ -26,6 +27,8 @@ struct Status<'a> {
     initialized: bool,
     version: &'a str,
     storage: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    losses: Vec<AcceptedLoss>,
 }
 
 impl StatusArgs {
@@ -34,12 +37,14 @@ impl StatusArgs {
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let seal = session.client.sys().seal_status()?;
         let address = session.client.address();
+        let losses = if seal.sealed { Vec::new() } else { session.client.sys().health()?.losses };
         let status = Status {
             address,
             sealed: seal.sealed,
             initialized: seal.initialized,
             version: &seal.version,
             storage: &seal.storage_type,
+            losses,
         };
         if !seal.sealed
             && let Some(warning) = super::expiry::warning(session)
@@ -48,7 +53,16 @@ impl StatusArgs {
         }
         out.either(&status, || {
             let state = if seal.sealed { "sealed" } else { "unsealed" };
-            format!("{address}: {}\nversion {}, storage {}", out.strong(state), seal.version, seal.storage_type)
+            let mut text =
+                format!("{address}: {}\nversion {}, storage {}", out.strong(state), seal.version, seal.storage_type);
+            for loss in &status.losses {
+                let AcceptedLoss { time, accepted, slot, epoch, .. } = loss;
+                text.push_str(&format!(
+                    "\nloss accepted {time} with slot {slot:?}, epoch {epoch}: {}",
+                    accepted.join("; ")
+                ));
+            }
+            text
         })?;
         if seal.sealed {
             return Err(Failure::new(Code::Sealed, "the vault is sealed", "open it: strongroom unseal"));

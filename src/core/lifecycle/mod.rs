@@ -1,7 +1,8 @@
-//! From nothing to a vault, and from a sealed one to an open one and back.
+//! From nothing to a vault, from a sealed one to an open one and back, and on after a loss.
 
 pub(super) mod gate;
 pub mod init;
+pub mod losses;
 pub(super) mod secret;
 pub(super) mod shares;
 pub(super) mod status;

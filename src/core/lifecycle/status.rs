@@ -1,4 +1,5 @@
-//! What the vault tells about itself, sealed or not. Nothing here needs a policy: no name, no count, no path.
+//! What the vault tells about itself, sealed or not. Nothing here needs a policy: no count, no path, and no name
+//! but the label of a key slot that accepted a loss.
 
 use crate::api::sys::{Health, Leader, Mark, SealStatus};
 
@@ -51,6 +52,7 @@ pub(in crate::core) fn health(vault: &Vault) -> Health {
         version: vault.settings.version.clone(),
         cluster_name: cluster_id.as_ref().map(|_| vault.settings.cluster_name.clone()),
         cluster_id,
+        losses: vault.live().map(|live| live.losses.clone()).unwrap_or_default(),
         ..Health::default()
     }
 }

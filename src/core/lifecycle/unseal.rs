@@ -16,10 +16,10 @@ use crate::barrier::{Barrier, BarrierError, MountId, Report};
 use crate::keys::HeaderError;
 use crate::limits::Accounts;
 
+use super::losses;
 use super::secret::secret;
 use super::shares::Shares;
 use super::status;
-use crate::core::Settings;
 use crate::core::caller::Opener;
 use crate::core::commit::committer::{Bench, Committer};
 use crate::core::decide::approvals;
@@ -31,6 +31,7 @@ use crate::core::rotation::orders::Secret;
 use crate::core::rotation::{Debt, Desk, Keeper, Rotator};
 use crate::core::state::snapshot::Snapshot;
 use crate::core::vault::{Live, Vault};
+use crate::core::{AuditOpener, Settings};
 
 /// After a fatal fault.
 const RESTARTING: &str = "the state on disk is unknown: the vault is restarting";
@@ -112,13 +113,15 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         Barrier::unseal(vault.ports.parts(), &secret.unlock(), now_ms).map_err(|error| failed_open(&error))?;
     tracing::info!(?report, "vault opened");
     let barrier = Arc::new(barrier);
-    let audit = Arc::new(open_audit(vault, &barrier, now_ms)?);
+    let audit = Arc::new(open_audit(&vault.ports.audit, &vault.settings, &barrier, now_ms)?);
     let identity = match opener {
         Opener::Local => None,
         Opener::Remote(caller) => Some(&*caller.identity),
     };
     alarm(&barrier, &audit, &report, refused, now_ms)?;
     audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
+    let losses = losses::load(&barrier.view(MountId::MISC))?;
+    losses::remind(&losses, &barrier, &audit, now_ms)?;
     vault.listening.load(&barrier.view(MountId::CA))?;
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::load(&barrier, &vault.listening)?));
     let sightings = Arc::new(Sightings::load(&barrier.view(MountId::SIGHTINGS))?);
@@ -185,6 +188,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         committer,
         keeper,
         rotator,
+        losses,
     })
 }
 
@@ -238,7 +242,12 @@ fn failed_open(error: &BarrierError) -> VaultError {
 
 /// Joins the audit log to the state, and notes what became of requests that had no reply when the process ended: those
 /// up to the audit head inside the state record are part of a durable group, later ones never happened.
-fn open_audit(vault: &Vault, barrier: &Barrier, now_ms: u64) -> Result<Broker, VaultError> {
+pub(super) fn open_audit(
+    opener: &AuditOpener,
+    settings: &Settings,
+    barrier: &Barrier,
+    now_ms: u64,
+) -> Result<Broker, VaultError> {
     let unavailable = |error| {
         tracing::error!(%error, "audit log");
         VaultError::AuditUnavailable
@@ -252,15 +261,15 @@ fn open_audit(vault: &Vault, barrier: &Barrier, now_ms: u64) -> Result<Broker, V
         active = Some(key.id);
         log_keys.push(LogKey { id: key.id, mac: key.mac, sign: key.sign });
     }
-    let (device, resume) = (vault.ports.audit)(&keys, expected, now_ms).map_err(unavailable)?;
+    let (device, resume) = opener(&keys, expected, now_ms).map_err(unavailable)?;
     // The log goes on with the key that it ended with; a newer one is named there before it is used.
     let last = resume.last_key().or(active);
     let at = log_keys.iter().position(|key| Some(key.id) == last).ok_or(VaultError::AuditUnavailable)?;
     let current = log_keys.swap_remove(at);
     let broker = Broker::open(device, current, resume)
         .map_err(unavailable)?
-        .with_path_mode(vault.settings.audit_paths)
-        .with_sync_mode(vault.settings.audit_sync);
+        .with_path_mode(settings.audit_paths)
+        .with_sync_mode(settings.audit_sync);
     if let Some(newer) = log_keys.into_iter().find(|key| Some(key.id) == active) {
         broker.switch_key(now_ms, newer).map_err(unavailable)?;
     }

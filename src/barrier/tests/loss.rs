@@ -1,0 +1,248 @@
+//! Ways out of loss: what is accepted, what is refused, and every point at which accepting can be cut.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::store::sidecar::{AnchorFile, HeaderFiles, SidecarError};
+use crate::store::{Batch, CommitSeq, Store, StoreError, Visit};
+
+const NOTES: MountId = MountId::MISC;
+
+fn filled() -> (Disk, Disk) {
+    let (disk, barrier) = Disk::new();
+    put(&barrier, "a/b", b"one");
+    let old = disk.copy();
+    put(&barrier, "a/b", b"two");
+    put(&barrier, "c", b"three");
+    drop(barrier);
+    (disk, old)
+}
+
+/// A disk whose store is older than its header and anchor.
+fn rolled_back() -> Disk {
+    let (disk, old) = filled();
+    Disk { store: old.store, ..disk }
+}
+
+fn without_anchor() -> Disk {
+    Disk { anchor: Arc::new(MemAnchor::with(None)), ..filled().0 }
+}
+
+fn note(tx: &mut Tx<'_>) -> Result<(), BarrierError> {
+    tx.put_entry(NOTES, "loss/2", b"accepted", 0)
+}
+
+fn accept(parts: Parts) -> Result<Barrier, BarrierError> {
+    Loss::examine(parts, &Unlock::KeyFile(SECRET))?.accept(note, 30)
+}
+
+/// Opens `disk` as a start does, and tells the new epoch from the old refusal.
+fn is_new_epoch(disk: &Disk, refusal: fn(&BarrierError) -> bool) -> bool {
+    match disk.open() {
+        Ok((barrier, _)) => {
+            assert!(barrier.mark().0 >= 2, "opened in the old epoch");
+            assert_eq!(barrier.view(NOTES).entry("loss/2").unwrap().unwrap().value.reveal(), b"accepted");
+            true
+        }
+        Err(error) => {
+            assert!(refusal(&error), "{error}");
+            false
+        }
+    }
+}
+
+#[test]
+fn an_accepted_loss_is_a_new_epoch_with_a_note_and_the_rest_of_the_secrets() {
+    for (disk, expected, left) in [
+        (without_anchor(), Misfit::AnchorMissing, &b"two"[..]),
+        (rolled_back(), Misfit::OlderThanAnchor { generations: 2 }, b"one"),
+    ] {
+        disk.error();
+        let before = {
+            let loss = Loss::examine(disk.parts(7), &Unlock::KeyFile(SECRET)).unwrap();
+            assert_eq!((loss.misfits(), loss.slot()), (&[expected][..], "file"));
+            loss.stored()
+        };
+        disk.error();
+        let old = Header::parse(disk.header.read().unwrap()[0].as_ref().unwrap()).unwrap();
+        drop(accept(disk.parts(7)).unwrap());
+        assert!(is_new_epoch(&disk, |_| false));
+        let (barrier, report) = disk.open().unwrap();
+        let header = barrier.header();
+        assert_eq!((header.seq, header.prev_mac, header.epoch), (old.seq + 1, old.mac, 2));
+        assert_eq!((header.floor_epoch, header.floor_generation), before);
+        assert_ne!(header.incarnation, old.incarnation);
+        assert_eq!((report.generation, report.anchor_behind), (before.1 + 1, 0));
+        assert_eq!(get(&barrier.view(MOUNT), "a/b").unwrap().unwrap(), left);
+        put(&barrier, "later", b"4");
+    }
+}
+
+#[test]
+fn a_store_older_than_the_header_is_accepted_and_an_older_header_is_not() {
+    let (disk, old) = filled();
+    let (barrier, _) = disk.open().unwrap();
+    for _ in 0..2 {
+        let mut group = barrier.begin();
+        group.change_header(HeaderChange::default()).unwrap();
+        finish(group);
+    }
+    drop(barrier);
+    let back = Disk { store: old.store.clone(), ..disk.copy() };
+    assert!(matches!(back.error(), BarrierError::HeaderOther(_)));
+    let loss = Loss::examine(back.parts(7), &Unlock::KeyFile(SECRET)).unwrap();
+    assert_eq!(loss.misfits(), [Misfit::OlderThanHeader, Misfit::OlderThanAnchor { generations: 4 }]);
+    drop(loss.accept(note, 30).unwrap());
+    assert!(is_new_epoch(&back, |_| false));
+    // With an older header, a passphrase that was removed would count again.
+    let forward = Disk { header: old.header, ..disk };
+    assert!(matches!(Loss::examine(forward.parts(7), &Unlock::KeyFile(SECRET)), Err(BarrierError::HeaderOther(_))));
+}
+
+#[test]
+fn a_mixture_of_records_is_never_accepted() {
+    let (disk, old) = filled();
+    for (key, stored) in disk.records().into_iter().filter(|(key, _)| key[0] != b's') {
+        for change in 0..3 {
+            let broken = Disk { anchor: Arc::new(MemAnchor::with(None)), ..disk.copy() };
+            broken.store.tamper(|records| match (change, old.records().get(&key)) {
+                (0, _) => drop(records.remove(&key)),
+                (1, Some(older)) if older.value != stored.value => drop(records.insert(key.clone(), older.clone())),
+                _ => records.get_mut(&key).unwrap().value[70] ^= 1,
+            });
+            let before = broken.records();
+            assert!(matches!(accept(broken.parts(7)), Err(BarrierError::SetHash(_))));
+            assert!(broken.records() == before && broken.anchor.read().unwrap().is_none(), "something was written");
+        }
+    }
+}
+
+#[test]
+fn the_store_of_before_an_accepted_loss_does_not_open_under_the_new_header() {
+    let disk = without_anchor();
+    let (before, _) = (disk.copy(), drop(accept(disk.parts(7)).unwrap()));
+    let back = Disk { store: before.store, ..disk };
+    assert!(matches!(back.error(), BarrierError::Missing { .. }));
+    drop(accept(back.parts(8)).unwrap());
+    assert_eq!(back.open().unwrap().0.mark().0, 3);
+}
+
+/// Counts the steps of writing that are still done; every later one fails and leaves nothing.
+struct Cut(Mutex<usize>);
+
+impl Cut {
+    fn step(&self) -> bool {
+        let mut left = self.0.lock().unwrap();
+        let goes = *left > 0;
+        *left = left.saturating_sub(1);
+        goes
+    }
+}
+
+struct CutDisk<T: ?Sized>(Arc<T>, Arc<Cut>);
+
+const STOPPED: SidecarError = SidecarError::NotWritten;
+
+impl HeaderFiles for CutDisk<MemHeader> {
+    fn read(&self) -> Result<[Option<Vec<u8>>; 2], SidecarError> {
+        self.0.read()
+    }
+
+    fn write(&self, copy: usize, bytes: &[u8]) -> Result<(), SidecarError> {
+        if self.1.step() { self.0.write(copy, bytes) } else { Err(STOPPED) }
+    }
+}
+
+impl AnchorFile for CutDisk<MemAnchor> {
+    fn read(&self) -> Result<Option<Vec<u8>>, SidecarError> {
+        self.0.read()
+    }
+
+    fn create(&self) -> Result<(), SidecarError> {
+        if self.1.step() { self.0.create() } else { Err(STOPPED) }
+    }
+
+    fn write_slot(&self, slot: usize, bytes: &[u8]) -> Result<(), SidecarError> {
+        // A slot is written in place, so a cut may leave half of it.
+        if !self.1.step() {
+            self.0.write_slot(slot, &bytes[..40])?;
+            return Err(STOPPED);
+        }
+        self.0.write_slot(slot, bytes)
+    }
+}
+
+impl Store for CutDisk<MemoryStore> {
+    fn engine(&self) -> &'static str {
+        "cut"
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
+        self.0.scan(prefix, visit)
+    }
+
+    fn scan_heads(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
+        self.0.scan_heads(prefix, visit)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
+        if self.1.step() { self.0.commit(batch) } else { Err(StoreError::Sync("cut".to_owned())) }
+    }
+
+    fn sequence(&self) -> Result<CommitSeq, StoreError> {
+        self.0.sequence()
+    }
+}
+
+fn cut_parts(disk: &Disk, steps: usize, seed: u64) -> Parts {
+    let cut = Arc::new(Cut(Mutex::new(steps)));
+    Parts {
+        store: Arc::new(CutDisk(disk.store.clone(), cut.clone())),
+        header: Arc::new(CutDisk(disk.header.clone(), cut.clone())),
+        anchor: Arc::new(CutDisk(disk.anchor.clone(), cut)),
+        random: Arc::new(SeededRandom::new(seed)),
+    }
+}
+
+/// Cuts at every step, and the second attempt at every step again.
+#[test]
+fn cut_at_any_step_it_refuses_as_before_or_is_finished() {
+    let cases: [(fn() -> Disk, fn(&BarrierError) -> bool); 2] = [
+        (without_anchor, |error| {
+            matches!(
+                error,
+                BarrierError::AnchorMissing
+                    | BarrierError::AnchorDamaged
+                    | BarrierError::AnchorEmptied
+                    | BarrierError::HeaderOther(_)
+            )
+        }),
+        (rolled_back, |error| matches!(error, BarrierError::Missing { .. } | BarrierError::HeaderOther(_))),
+    ];
+    for (make, refusal) in cases {
+        let (mut finished, mut refused) = (0, 0);
+        for first in 0..7 {
+            for second in 0..7 {
+                let disk = make();
+                let _ = accept(cut_parts(&disk, first, 7));
+                if is_new_epoch(&disk.copy(), refusal) {
+                    finished += 1;
+                    continue;
+                }
+                let _ = accept(cut_parts(&disk, second, 8));
+                if is_new_epoch(&disk.copy(), refusal) {
+                    finished += 1;
+                    continue;
+                }
+                refused += 1;
+                drop(accept(disk.parts(9)).unwrap());
+                assert!(is_new_epoch(&disk, |_| false));
+            }
+        }
+        assert!(finished > 0 && refused > 0);
+    }
+}

@@ -1,0 +1,244 @@
+//! Losses that an operator accepts: finding out what is lost, going over to the next epoch, and remembering it for ever.
+//!
+//! The record of it is part of the commit that begins the epoch. The alarm in the audit log follows; if a kill comes between,
+//! the next unseal writes it, because the state then still ends at the audit entry that the record names.
+
+use crate::api::secret::SecretText;
+use crate::api::sys::AcceptedLoss;
+use crate::api::time::rfc3339_nano;
+use crate::audit::{AuditError, AuditHead, AuditKeys, Broker, Note};
+use crate::barrier::{Barrier, BarrierError, Loss, Misfit, MountId, Parts, View};
+use crate::crypto::recovery::{self, RecoveryCode};
+use crate::crypto::secret::SecretBytes;
+use crate::keys::share::{self, Share};
+
+use super::init::InitPorts;
+use super::secret::normalised;
+use super::unseal::open_audit;
+use crate::core::error::VaultError;
+use crate::core::ports::{AuditOpener, Settings};
+use crate::core::rotation::orders::Secret;
+
+/// Begins the key of each record.
+const PREFIX: &str = "loss/";
+/// Code of the alarm in the audit log.
+const ALARM: &str = "loss-accepted";
+
+/// Why a loss was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossError {
+    /// What was typed is no passphrase, recovery code or share.
+    #[error("{0}")]
+    Secret(String),
+    /// Header, state or records do not allow it.
+    #[error(transparent)]
+    Barrier(#[from] BarrierError),
+    /// The audit log cannot be read or written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// Another failure; the epoch may have begun already.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// Looks whether the audit log contains what the state vouches for, and changes nothing.
+pub type AuditCheck<'a> = &'a dyn Fn(&AuditKeys, AuditHead) -> Result<(), AuditError>;
+
+/// A vault whose losses are known. Nothing has been written.
+pub struct Examined {
+    loss: Loss,
+    audit: Option<AuditError>,
+}
+
+/// Reads the whole vault with what opens it: `text` is a passphrase, a recovery code, or all shares with spaces between.
+///
+/// # Errors
+/// [`LossError::Secret`]; [`LossError::Barrier`] for a wrong secret and for a store that is not whole in itself;
+/// [`LossError::Audit`] for a log that cannot be read.
+pub fn examine(
+    ports: InitPorts,
+    text: Option<&SecretText>,
+    file: Option<&[u8]>,
+    check: AuditCheck<'_>,
+) -> Result<Examined, LossError> {
+    let secret = secret(text, file)?;
+    let InitPorts { store, header, anchor, random } = ports;
+    let loss = Loss::examine(Parts { store, header, anchor, random }, &secret.unlock())?;
+    let mut keys = AuditKeys::none();
+    for key in loss.audit_keys() {
+        keys.add(key.id, &key.mac);
+    }
+    let head = loss.audit_head();
+    let audit = match check(&keys, AuditHead { seq: head.seq, hash: head.hash }) {
+        Ok(()) => None,
+        Err(lost @ (AuditError::Cut { .. } | AuditError::Damaged { .. } | AuditError::Replaced { .. })) => Some(lost),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Examined { loss, audit })
+}
+
+impl Examined {
+    /// What does not fit, in plain words, one line each. Empty when nothing is lost.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.loss.misfits().iter().map(describe).collect();
+        lines.extend(self.audit.iter().map(describe_audit));
+        lines
+    }
+
+    /// What the vault will be like: the state that is kept.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        let (epoch, generation) = self.loss.stored();
+        Kept {
+            last_write: rfc3339_nano(self.loss.last_ms()),
+            epoch,
+            generation,
+            records: self.loss.records(),
+            next_epoch: self.loss.next_epoch(),
+        }
+    }
+
+    /// Accepts the loss: next epoch, record, anchor, then the audit log through `audit`, which gives up what is lost there
+    /// ([`crate::audit::FileDevice::opener_after_loss`] for a file). Killed at any moment, the vault refuses as before and this can be done
+    /// again, or it opens in the new epoch with its record.
+    ///
+    /// # Errors
+    /// Any [`LossError`] from writing.
+    pub fn accept(self, audit: &AuditOpener, now_ms: u64) -> Result<AcceptedLoss, LossError> {
+        let (_, generation) = self.loss.stored();
+        let record = AcceptedLoss {
+            time: rfc3339_nano(now_ms),
+            accepted: self.lines(),
+            slot: self.loss.slot().to_owned(),
+            epoch: self.loss.next_epoch(),
+            generation,
+            audit_seq: self.loss.audit_head().seq,
+        };
+        let bytes = serde_json::to_vec(&record).map_err(|_| VaultError::Internal)?;
+        let key = format!("{PREFIX}{:010}", record.epoch);
+        let note = |tx: &mut crate::barrier::Tx<'_>| tx.put_entry(MountId::MISC, &key, &bytes, 0);
+        let barrier = self.loss.accept::<BarrierError>(note, now_ms)?;
+        let broker = open_audit(audit, &Settings::new(""), &barrier, now_ms)?;
+        remind(std::slice::from_ref(&record), &barrier, &broker, now_ms)?;
+        Ok(record)
+    }
+}
+
+/// The state that is kept when a loss is accepted.
+#[derive(Debug, serde::Serialize)]
+pub struct Kept {
+    /// RFC 3339 time of its last commit.
+    pub last_write: String,
+    /// Its epoch.
+    pub epoch: u32,
+    /// Its generation.
+    pub generation: u64,
+    /// Stored records.
+    pub records: u64,
+    /// Epoch that would begin.
+    pub next_epoch: u32,
+}
+
+/// Every loss that was accepted, oldest first.
+pub(super) fn load(view: &View<'_>) -> Result<Vec<AcceptedLoss>, VaultError> {
+    let mut losses = Vec::new();
+    view.each_entry(|key, entry| {
+        if key.starts_with(PREFIX) {
+            let record: AcceptedLoss =
+                serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+            losses.push(record);
+        }
+        Ok::<(), VaultError>(())
+    })?;
+    losses.sort_by_key(|loss| loss.epoch);
+    Ok(losses)
+}
+
+/// Writes the alarm of the newest loss, unless the durable state has gone past it.
+pub(super) fn remind(
+    losses: &[AcceptedLoss],
+    barrier: &Barrier,
+    audit: &Broker,
+    now_ms: u64,
+) -> Result<(), VaultError> {
+    let Some(newest) = losses.last() else { return Ok(()) };
+    if newest.epoch != barrier.mark().0 || newest.audit_seq != barrier.audit_head().seq {
+        return Ok(());
+    }
+    let written = audit.note(now_ms, &Note::Alarm { code: ALARM }).and_then(|()| audit.checkpoint(now_ms));
+    written.map_err(|_| VaultError::AuditUnavailable)?;
+    let head = audit.head();
+    Ok(barrier.roll_to(crate::barrier::AuditHead { seq: head.seq, hash: head.hash }, now_ms)?)
+}
+
+fn secret(text: Option<&SecretText>, file: Option<&[u8]>) -> Result<Secret, LossError> {
+    let wrong = |error: &dyn std::fmt::Display| LossError::Secret(error.to_string());
+    let file = file.map(|bytes| SecretBytes::from_vec(bytes.to_vec()));
+    let Some(text) = text else {
+        return file
+            .map(Secret::KeyFile)
+            .ok_or_else(|| LossError::Secret("nothing was given to open the vault".into()));
+    };
+    let starts = |prefix: &str| {
+        let start = text.reveal().trim_start().get(..prefix.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    if starts(share::PREFIX) {
+        let shares: Result<Vec<Share>, _> = text.reveal().split_whitespace().map(Share::parse).collect();
+        return shares.map(Secret::Shares).map_err(|error| wrong(&error));
+    }
+    if starts(recovery::PREFIX) {
+        return RecoveryCode::parse(text.reveal()).map(Secret::Recovery).map_err(|error| wrong(&error));
+    }
+    let passphrase = normalised(text)?;
+    Ok(match file {
+        Some(file) => Secret::Both { passphrase, file },
+        None => Secret::Passphrase(passphrase),
+    })
+}
+
+fn describe(misfit: &Misfit) -> String {
+    match misfit {
+        Misfit::AnchorMissing => {
+            "the anchor is gone: nothing says whether this is the newest state; later writes may be missing".to_owned()
+        }
+        Misfit::AnchorDamaged => {
+            "the anchor is damaged or foreign: nothing says whether this is the newest state; later writes may be missing"
+                .to_owned()
+        }
+        Misfit::AnchorEmptied => "a part of the anchor was emptied: the newest writes may be missing".to_owned(),
+        Misfit::AnchorOther => "the anchor belongs to another history of this vault, whose writes are missing".to_owned(),
+        Misfit::OlderThanAnchor { generations: 0 } => "the store is older than the last accepted loss".to_owned(),
+        Misfit::OlderThanAnchor { generations } => {
+            format!("the store is older than its anchor: {generations} acknowledged generations of writes are missing")
+        }
+        Misfit::OlderThanHeader => {
+            "the store is older than the header: writes from before the last change of a key slot or term are missing"
+                .to_owned()
+        }
+    }
+}
+
+fn describe_audit(error: &AuditError) -> String {
+    match error {
+        AuditError::Cut { expected, found: 0 } => {
+            format!("the audit log is gone: entries 1 to {expected}, or later ones")
+        }
+        AuditError::Cut { expected, found } => {
+            format!(
+                "the audit log was cut: entries {} to {expected} are missing, or later ones",
+                found.saturating_add(1)
+            )
+        }
+        AuditError::Damaged { line, expected, found } => format!(
+            "the audit log is damaged at line {line}: entries {} to {expected} cannot be proved, or later ones",
+            found.saturating_add(1)
+        ),
+        AuditError::Replaced { seq } => {
+            format!("the audit log was replaced: entry {seq} is not the one that was written")
+        }
+        other => other.to_string(),
+    }
+}
