@@ -215,14 +215,19 @@ impl Broker {
         Ok(head)
     }
 
-    /// Records how requests ended, at `time_ms` in Unix milliseconds, and makes that durable with one sync. Each reply
-    /// names the number of its request entry.
+    /// Records how requests ended, at `time_ms` in Unix milliseconds, and before that what else is to be said of them;
+    /// all of it in one write, made durable with one sync. Each reply names the number of its request entry.
     ///
     /// # Errors
-    /// [`AuditError::Refused`]: not recorded; the change itself is durable and stays. [`AuditError::Sync`]: stop the
-    /// process.
-    pub fn replies(&self, time_ms: u64, replies: &[(u64, ReplyFacts<'_>)]) -> Result<(), AuditError> {
-        if replies.is_empty() {
+    /// [`AuditError::Refused`]: nothing is recorded; the change itself is durable and stays. [`AuditError::Sync`]: stop
+    /// the process.
+    pub fn replies(
+        &self,
+        time_ms: u64,
+        notes: &[Note<'_>],
+        replies: &[(u64, ReplyFacts<'_>)],
+    ) -> Result<(), AuditError> {
+        if notes.is_empty() && replies.is_empty() {
             return Ok(());
         }
         {
@@ -230,40 +235,40 @@ impl Broker {
             let time_ms = time_ms.max(state.last_ms);
             let keys = self.keys.load_full();
             let mut bodies = Bodies::default();
+            for note in notes {
+                self.writer(&keys, &mut bodies.bytes).note(time_ms, note);
+                bodies.end();
+            }
             for (request, facts) in replies {
                 self.writer(&keys, &mut bodies.bytes).reply(time_ms, *request, facts);
                 bodies.end();
             }
             self.append(&mut state, &keys, time_ms, &bodies)?;
-            for (request, _) in replies {
+            let noted = notes.iter().filter_map(|note| match note {
+                Note::Unfinished { request, .. } => Some(request),
+                _ => None,
+            });
+            for request in replies.iter().map(|(request, _)| request).chain(noted) {
                 state.pending.remove(request);
             }
         }
         self.sync()
+    }
+
+    /// Records events in one write and makes them durable. `time_ms` is in Unix milliseconds.
+    ///
+    /// # Errors
+    /// [`AuditError::Refused`]: none was recorded. [`AuditError::Sync`].
+    pub fn notes(&self, time_ms: u64, notes: &[Note<'_>]) -> Result<(), AuditError> {
+        self.replies(time_ms, notes, &[])
     }
 
     /// Records an event and makes it durable. `time_ms` is in Unix milliseconds.
     ///
     /// # Errors
-    /// [`AuditError::Refused`], [`AuditError::Sync`].
+    /// As [`notes`](Self::notes).
     pub fn note(&self, time_ms: u64, note: &Note<'_>) -> Result<(), AuditError> {
-        self.notes(time_ms, std::slice::from_ref(note))?;
-        self.sync()
-    }
-
-    /// Records several events without a sync of their own: the replies that follow them bring one.
-    ///
-    /// # Errors
-    /// [`AuditError::Refused`].
-    pub fn notes(&self, time_ms: u64, notes: &[Note<'_>]) -> Result<(), AuditError> {
-        for note in notes {
-            let (mut state, keys, bodies) = self.written(256, |writer| writer.note(time_ms, note));
-            self.append(&mut state, &keys, time_ms, &bodies)?;
-            if let Note::Unfinished { request, .. } = note {
-                state.pending.remove(request);
-            }
-        }
-        Ok(())
+        self.notes(time_ms, std::slice::from_ref(note))
     }
 
     /// Makes all entries so far durable; does nothing if they are. Entries can be appended meanwhile.
@@ -505,7 +510,7 @@ impl Broker {
         let mut covered = coverage.clone();
         if state.alarm_due {
             let mut body = Vec::with_capacity(128);
-            self.writer(keys, &mut body).note(time_ms, &Note::Alarm { code: CUT_ALARM });
+            self.writer(keys, &mut body).note(time_ms, &Note::Alarm { request: None, code: CUT_ALARM });
             next = seal_covered(lines, &mut covered, &next, keys, &body);
         }
         for body in bodies.iter() {

@@ -116,17 +116,19 @@ pub enum Note<'a> {
         /// By whom; `None` on the local console or at shutdown.
         identity: Option<&'a SpiffeId>,
     },
-    /// A request that had no reply when the process ended: what became of it (format amendment M7).
+    /// A request whose reply entry is missing: what became of it (format amendment M7).
     Unfinished {
         /// Sequence number of the request entry.
         request: u64,
-        /// True if its change is in the store.
-        committed: bool,
+        /// How it ended.
+        ended: Ended,
         /// Generation at which that was found.
         generation: u64,
     },
     /// The signing authority issued a certificate.
     Issued {
+        /// Sequence number of the request entry that it was issued for.
+        request: Option<u64>,
         /// For whom.
         identity: &'a SpiffeId,
         /// SHA-256 of the certificate.
@@ -136,9 +138,32 @@ pub enum Note<'a> {
     },
     /// Something that needs an operator's eye, by a fixed code.
     Alarm {
+        /// Sequence number of the request entry whose change it is about, if it is about one.
+        request: Option<u64>,
         /// The code.
-        code: &'static str,
+        code: &'a str,
     },
+}
+
+/// How a request ended whose reply entry is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its change is in the store.
+    Committed,
+    /// It was refused.
+    Refused,
+    /// Nothing of it is in the store.
+    Absent,
+}
+
+impl Ended {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Refused => "refused",
+            Self::Absent => "absent",
+        }
+    }
 }
 
 /// What recovery and the broker write about the log itself; the order of the fields is part of the format, since
@@ -190,21 +215,23 @@ impl EntryWriter<'_, '_> {
                 self.raw("kind", "sealed");
                 self.identity(identity);
             }
-            Note::Unfinished { request, committed, generation } => {
+            Note::Unfinished { request, ended, generation } => {
                 self.raw("kind", "unfinished");
                 self.number("request", request);
-                self.raw("outcome", if committed { "committed" } else { "absent" });
+                self.raw("outcome", ended.text());
                 self.number("generation", generation);
             }
-            Note::Issued { identity, fingerprint, not_after_ms } => {
+            Note::Issued { request, identity, fingerprint, not_after_ms } => {
                 self.raw("kind", "issued");
+                self.request_of(request);
                 self.identity(Some(identity));
                 self.digest("fingerprint", fingerprint);
                 self.name("not_after");
                 json::time(self.out, not_after_ms);
             }
-            Note::Alarm { code } => {
+            Note::Alarm { request, code } => {
                 self.raw("kind", "alarm");
+                self.request_of(request);
                 self.text("code", code, MAX_TEXT);
             }
         }
@@ -334,6 +361,13 @@ impl EntryWriter<'_, '_> {
         json::number(self.out, value);
     }
 
+    /// The request that a note is about: always the first field, for [`Role`].
+    fn request_of(&mut self, request: Option<u64>) {
+        if let Some(request) = request {
+            self.number("request", request);
+        }
+    }
+
     fn digest(&mut self, name: &str, digest: &[u8; 32]) {
         self.name(name);
         self.out.push(b'"');
@@ -373,6 +407,8 @@ pub(super) enum Role<'a> {
     Closes(u64),
     /// Starts a file (`new`), with the requests that are open.
     Reopened { new: bool, pending: &'a [u8] },
+    /// Says more of the request with this number.
+    Remark(u64),
     /// Signs the lines before it.
     Checkpoint(Checkpoint),
     /// Names the next audit key.
@@ -415,6 +451,11 @@ impl<'a> Role<'a> {
         }
         if let Some(rest) = rest.strip_prefix(b"unfinished\",\"request\":") {
             return json::take_number(rest).map(|(seq, _)| Self::Closes(seq));
+        }
+        for prefix in [b"issued\",\"request\":".as_slice(), b"alarm\",\"request\":"] {
+            if let Some(rest) = rest.strip_prefix(prefix) {
+                return json::take_number(rest).map(|(seq, _)| Self::Remark(seq));
+            }
         }
         Some(Self::Plain)
     }

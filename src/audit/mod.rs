@@ -38,7 +38,7 @@ pub use broker::{Broker, DeviceHealth, SyncMode};
 #[cfg(feature = "server")]
 pub use chain::LogKey;
 pub use chain::{AuditHead, AuditKeys};
-pub use entry::{MAX_FIELDS, Note, Outcome, PathMode, ReplyFacts, RequestFacts};
+pub use entry::{Ended, MAX_FIELDS, Note, Outcome, PathMode, ReplyFacts, RequestFacts};
 #[cfg(feature = "server")]
 pub use error::AuditError;
 #[cfg(feature = "server")]

@@ -6,7 +6,7 @@
 //! at least. The bytes that are cut are first saved beside the log (`<file>.torn-<last entry>`), because only a
 //! person can tell a torn write from an altered one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -38,9 +38,11 @@ pub struct Torn {
 pub struct Resume {
     /// Last entry.
     pub head: AuditHead,
-    /// Request entries without reply, ascending. A request is committed iff its number is at most that of the audit
-    /// head in the sealed state.
+    /// Request entries without reply, ascending. Those up to the audit head in the sealed state belong to its group,
+    /// later ones never happened.
     pub pending: Vec<u64>,
+    /// How many notes there are of each of them.
+    pub remarked: BTreeMap<u64, usize>,
     /// What was cut.
     pub torn: Vec<Torn>,
     /// True if the file is empty although the chain has begun: its first entry carries the chain over.
@@ -81,10 +83,15 @@ impl FileDevice {
     ) -> Result<(Self, Resume), AuditError> {
         let survey = Survey::of(path, keys, expected)?;
         survey.contains(expected)?;
-        let pending = survey.pending.iter().copied().collect();
-        let (coverage, last_key) = (survey.coverage.clone(), survey.last_key);
-        let mut resume =
-            Resume { head: survey.head, pending, time_ms: now_ms, coverage, last_key, ..Resume::default() };
+        let mut resume = Resume {
+            head: survey.head,
+            pending: survey.pending.iter().copied().collect(),
+            remarked: survey.remarked.clone(),
+            time_ms: now_ms,
+            coverage: survey.coverage.clone(),
+            last_key: survey.last_key,
+            ..Resume::default()
+        };
         let device = survey.take_up(path, &mut resume)?;
         Ok((device, resume))
     }
@@ -163,6 +170,7 @@ struct Survey {
     /// Line at which the genuine entries end, if anything follows.
     stop: Option<u64>,
     pending: BTreeSet<u64>,
+    remarked: BTreeMap<u64, usize>,
     coverage: Coverage,
     last_key: Option<u32>,
 }
@@ -193,6 +201,7 @@ impl Survey {
             len: 0,
             stop: None,
             pending: BTreeSet::new(),
+            remarked: BTreeMap::new(),
             coverage: Coverage::default(),
             last_key: None,
         }))
@@ -213,7 +222,8 @@ impl Survey {
         }
         let mut walker = Walker::new(keys, Some(expected));
         let mut lines = Lines::new(file);
-        let (mut good, mut stop, mut first, mut pending) = (0, None, None, BTreeSet::new());
+        let (mut good, mut stop, mut first) = (0, None, None);
+        let (mut pending, mut remarked) = (BTreeSet::new(), BTreeMap::new());
         while let Some(line) = lines.next() {
             let bytes = match line {
                 LineRead::Whole(bytes) => bytes,
@@ -228,7 +238,13 @@ impl Survey {
                     first.get_or_insert(step.seq);
                     match step.role {
                         Role::Request => drop(pending.insert(step.seq)),
-                        Role::Closes(request) => drop(pending.remove(&request)),
+                        Role::Remark(request) if pending.contains(&request) => {
+                            *remarked.entry(request).or_insert(0) += 1;
+                        }
+                        Role::Closes(request) => {
+                            pending.remove(&request);
+                            remarked.remove(&request);
+                        }
                         Role::Reopened { pending: open, .. } => pending.extend(Role::pending(open)),
                         _ => {}
                     }
@@ -251,6 +267,7 @@ impl Survey {
             len: meta.len(),
             stop,
             pending,
+            remarked,
             coverage: walker.coverage,
             last_key: walker.last_key,
         }))

@@ -183,10 +183,10 @@ fn every_line_is_json_and_every_entry_good() {
     broker.exchange(&request(T0, &long, &[(&long, b"")]), &reply(&[])).unwrap();
     let head = broker.requests(&[request(T0, "a", &[]), request(T0, "b", &[])]).unwrap();
     assert_eq!((head.seq, broker.pending()), (4, vec![3, 4]));
-    broker.replies(0, &[(3, reply(&[]))]).unwrap();
-    broker.note(T0, &Note::Unfinished { request: 4, committed: true, generation: 9 }).unwrap();
+    broker.replies(0, &[], &[(3, reply(&[]))]).unwrap();
+    broker.note(T0, &Note::Unfinished { request: 4, ended: Ended::Committed, generation: 9 }).unwrap();
     broker.note(T0, &Note::Unsealed { identity: None }).unwrap();
-    broker.note(T0, &Note::Alarm { code: "anchor_behind" }).unwrap();
+    broker.note(T0, &Note::Alarm { request: Some(3), code: "anchor_behind" }).unwrap();
     broker.reopen().unwrap();
     assert!(broker.pending().is_empty());
     for line in tape.text().lines() {
@@ -213,7 +213,7 @@ fn values_never_occur_in_any_encoding() {
         broker.exchange(&request(T0, "secret/data/app", &fields), &reply(&fields)).unwrap();
         broker.requests(&[request(T0, "secret/data/app", &fields)]).unwrap();
         let last = broker.head().seq;
-        broker.replies(0, &[(last, reply(&fields))]).unwrap();
+        broker.replies(0, &[], &[(last, reply(&fields))]).unwrap();
     }
     let log = tape.text();
     assert!(log.contains("data.password") && log.contains("hmac-sha256:"));
@@ -273,7 +273,7 @@ fn a_failed_sync_is_final() {
     let written = tape.text();
     assert_eq!(read(&broker, 1), Err(AuditError::Sync));
     assert_eq!(broker.requests(&[]), Err(AuditError::Sync));
-    assert_eq!(broker.replies(0, &[(1, reply(&[]))]), Err(AuditError::Sync));
+    assert_eq!(broker.replies(0, &[], &[(1, reply(&[]))]), Err(AuditError::Sync));
     assert_eq!(broker.note(T0, &Note::Sealed { identity: None }), Err(AuditError::Sync));
     assert_eq!(broker.sync(), Err(AuditError::Sync));
     assert_eq!(broker.reopen(), Err(AuditError::Sync));
@@ -290,7 +290,7 @@ fn a_batch_is_synced_once_and_a_read_not_at_all() {
     broker.requests(&group).unwrap();
     assert_eq!(tape.0.lock().syncs, 1);
     let replies: Vec<_> = broker.pending().into_iter().map(|seq| (seq, reply(&[]))).collect();
-    broker.replies(0, &replies).unwrap();
+    broker.replies(0, &[], &replies).unwrap();
     broker.sync().unwrap();
     assert_eq!(tape.0.lock().syncs, 2, "nothing new, nothing synced");
     let broker = broker.with_sync_mode(SyncMode::Always);
@@ -323,7 +323,7 @@ fn log(count: usize) -> (Vec<u8>, AuditHead) {
         match at % 4 {
             0 if used + 2 <= count => {
                 let head = broker.requests(&[request(T0 + at, "secret/data/a", &[("data.k", b"v")])]).unwrap();
-                broker.replies(0, &[(head.seq, reply(&[]))]).unwrap();
+                broker.replies(0, &[], &[(head.seq, reply(&[]))]).unwrap();
             }
             1 => broker.note(T0 + at, &Note::Sealed { identity: None }).unwrap(),
             _ => read(&broker, at).unwrap(),

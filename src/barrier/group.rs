@@ -26,6 +26,7 @@ pub struct Group<'b> {
     pub(super) writer: MutexGuard<'b, Writer>,
     pub(super) overlay: Overlay,
     pub(super) next: Option<NextHeader<'b>>,
+    pub(super) outcomes: Vec<u8>,
 }
 
 /// A group that is durable in the store. Must be anchored and then published; dropped before that, the barrier takes
@@ -57,6 +58,13 @@ impl<'b> Group<'b> {
     /// Takes back everything, the header too.
     pub fn clear(&mut self) {
         (self.overlay, self.next) = (Overlay::default(), None);
+    }
+
+    /// Keeps `outcomes` in the state record with the audit head that [`Group::store`] is given: what the audit log must
+    /// still say of this group if the process ends before it is said. At most 600 KiB; [`Barrier::audit_outcomes`] gives
+    /// it back until a group with another audit head is stored.
+    pub fn remember(&mut self, outcomes: Vec<u8>) {
+        self.outcomes = outcomes;
     }
 
     /// Nothing has changed, so nothing needs to be stored.
@@ -93,6 +101,9 @@ impl<'b> Group<'b> {
         }
         let mut state = self.writer.state.clone();
         state.generation = state.generation.checked_add(1).ok_or(BarrierError::Fatal("no generations are left"))?;
+        if state.audit != audit {
+            state.outcomes = std::mem::take(&mut self.outcomes);
+        }
         state.audit = audit;
         state.last_ms = state.last_ms.max(now_ms);
         let next = self.next.take();

@@ -78,6 +78,7 @@ impl Barrier {
             last_ms: now_ms,
             flags: ANCHORED,
             terms: Vec::new(),
+            outcomes: Vec::new(),
         };
         let barrier =
             Self::assemble(parts, (header, root.into_header_keys(), keyring), Index::new(), Writer::new(state, None));

@@ -149,7 +149,13 @@ impl Barrier {
     /// Starts a group; waits for the one before to be published or dropped.
     #[must_use]
     pub fn begin(&self) -> Group<'_> {
-        Group { barrier: self, writer: self.writer.lock(), overlay: Overlay::default(), next: None }
+        Group {
+            barrier: self,
+            writer: self.writer.lock(),
+            overlay: Overlay::default(),
+            next: None,
+            outcomes: Vec::new(),
+        }
     }
 
     /// Epoch, incarnation and generation of the published state: what clients compare to notice a rollback.
@@ -220,6 +226,12 @@ impl Barrier {
     #[must_use]
     pub fn audit_head(&self) -> AuditHead {
         self.published.read().audit
+    }
+
+    /// What [`Group::remember`] left in the durable state.
+    #[must_use]
+    pub fn audit_outcomes(&self) -> Vec<u8> {
+        self.writer.lock().state.outcomes.clone()
     }
 
     /// Stops writes and says why; the first reason stays.

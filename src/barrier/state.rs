@@ -13,6 +13,8 @@ use super::names::StoreKey;
 const BODY: u8 = 1;
 /// The anchor file was written for this vault, so its absence is a loss. Set from the first state on.
 pub(super) const ANCHORED: u32 = 1;
+/// Bytes for the audit log follow the terms. Written and read here only, never kept in [`State::flags`].
+const OUTCOMES: u32 = 2;
 const MAX_TERMS: u32 = 1024;
 
 /// How much one term is used.
@@ -40,6 +42,8 @@ pub(super) struct State {
     pub flags: u32,
     /// Ascending by term.
     pub terms: Vec<TermUse>,
+    /// What the audit log must still say of the group up to `audit`; empty for nothing. The barrier does not look into it.
+    pub outcomes: Vec<u8>,
 }
 
 impl State {
@@ -48,10 +52,14 @@ impl State {
         let mut out = Writer::with_capacity(256);
         out.u8(BODY).u16(0).u32(self.epoch).bytes(&self.incarnation).u64(self.generation);
         out.bytes(self.set_hash.reveal()).u64(self.record_count).u64(self.header_seq).bytes(&self.header_mac);
-        out.u64(self.audit.seq).bytes(&self.audit.hash).u64(self.last_ms).u32(self.flags);
+        out.u64(self.audit.seq).bytes(&self.audit.hash).u64(self.last_ms);
+        out.u32(if self.outcomes.is_empty() { self.flags } else { self.flags | OUTCOMES });
         out.u32(u32::try_from(self.terms.len()).expect("a keyring holds at most 1024 terms"));
         for used in &self.terms {
             out.u32(used.term).u64(used.live).u64(used.seals);
+        }
+        if !self.outcomes.is_empty() {
+            out.lp(&self.outcomes);
         }
         out.into_secret()
     }
@@ -73,7 +81,7 @@ impl State {
         if epoch == 0 || header_seq == 0 {
             return Err(CryptoError::Malformed("epoch or header sequence 0"));
         }
-        if flags & !ANCHORED != 0 {
+        if flags & !(ANCHORED | OUTCOMES) != 0 {
             return Err(CryptoError::Unsupported("state flags"));
         }
         let count = reader.u32()?;
@@ -91,6 +99,10 @@ impl State {
             }
             terms.push(used);
         }
+        let outcomes = if flags & OUTCOMES == 0 { Vec::new() } else { reader.lp()?.to_vec() };
+        if outcomes.is_empty() != (flags & OUTCOMES == 0) {
+            return Err(CryptoError::Malformed("empty outcomes"));
+        }
         envelope::finish(Kind::State, body, reader)?;
         Ok(Self {
             epoch,
@@ -102,8 +114,9 @@ impl State {
             header_mac,
             audit,
             last_ms,
-            flags,
+            flags: flags & !OUTCOMES,
             terms,
+            outcomes,
         })
     }
 
@@ -145,6 +158,7 @@ mod tests {
             last_ms: 10,
             flags: ANCHORED,
             terms: vec![TermUse { term: 1, live: 2, seals: 3 }, TermUse { term: 4, live: 0, seals: 9 }],
+            outcomes: Vec::new(),
         }
     }
 
@@ -153,12 +167,16 @@ mod tests {
         let body = sample().encode();
         let again = State::decode(body.reveal()).unwrap().encode();
         assert_eq!(body.reveal(), again.reveal());
+        let with = State { outcomes: vec![1, 2, 3], ..sample() }.encode();
+        assert_eq!(with.len(), body.len() + 4 + 3, "without outcomes the body is that of earlier versions");
+        let again = State::decode(with.reveal()).unwrap();
+        assert_eq!((again.flags, again.outcomes.as_slice()), (ANCHORED, [1, 2, 3].as_slice()));
     }
 
     proptest! {
         #[test]
-        fn every_accepted_body_is_canonical(at in 0usize..220, bit in 0u8..8, cut in 0usize..220) {
-            let mut body = sample().encode().reveal().to_vec();
+        fn every_accepted_body_is_canonical(at in 0usize..240, bit in 0u8..8, cut in 0usize..240) {
+            let mut body = State { outcomes: vec![5; 9], ..sample() }.encode().reveal().to_vec();
             let at = at % body.len();
             body[at] ^= 1 << bit;
             if let Ok(state) = State::decode(&body) {

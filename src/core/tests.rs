@@ -19,6 +19,7 @@ mod lists;
 mod many;
 mod outsiders;
 mod pipeline;
+mod remarks;
 mod renewals;
 mod revocations;
 mod roles;

@@ -333,7 +333,7 @@ def body_state(r):
     need(r.int(1) == 1, "state body version")
     b = dict(lane=r.int(2), epoch=r.int(4), incarnation=r.take(16), G=r.int(8), set_hash=r.int(32), count=r.int(8),
              hdr_seq=r.int(8), hdr_mac=r.take(32), audit_seq=r.int(8), audit_head=r.take(32), last_ms=r.int(8), flags=r.int(4))
-    need(b["lane"] == 0 and b["flags"] & ~1 == 0, "state lane or flags")
+    need(b["lane"] == 0 and b["flags"] & ~3 == 0, "state lane or flags")
     need(b["epoch"] >= 1, "state epoch 0")
     need(b["hdr_seq"] >= 1, "state header sequence 0")
     n = r.int(4)
@@ -342,7 +342,26 @@ def body_state(r):
     ascending([t[0] for t in b["terms"]], "state terms")
     need(not b["terms"] or b["terms"][0][0] >= 1, "state terms: id 0")
     need(all(live <= seals for _, live, seals in b["terms"]), "live above seals")
+    if b["flags"] & 2:
+        state_outcomes(Reader(r.lp()))
     return b
+
+
+def state_outcomes(r):
+    """What the audit log must say of the last group."""
+    need(r.int(1) == 1, "outcomes version")
+    requests = []
+    for _ in range(r.int(2)):
+        requests.append(r.int(8))
+        r.bool()
+        for _ in range(r.int(1)):
+            kind = r.int(1)
+            need(kind in (1, 2), "kind of remark")
+            text(r.lp(2048 if kind == 1 else 256), "remark")
+            if kind == 1:
+                r.take(32), r.int(8)
+    ascending(requests, "outcomes")
+    need(requests and r.i == len(r.b), "outcomes: none, or bytes after them")
 
 
 def body_node(r):

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use strongroom::audit::verify::{Report, verify};
 use strongroom::audit::{
-    AuditError, AuditHead, AuditKeys, Broker, Device, FileDevice, LogKey, Note, Outcome, ReplyFacts, RequestFacts,
-    Resume, Syncer,
+    AuditError, AuditHead, AuditKeys, Broker, Device, Ended, FileDevice, LogKey, Note, Outcome, ReplyFacts,
+    RequestFacts, Resume, Syncer,
 };
 use strongroom::crypto::secret::Key;
 
@@ -89,7 +89,7 @@ fn work(broker: &Broker, count: u64) -> AuditHead {
         broker.exchange(&request(T0 + at), &REPLY).unwrap();
     }
     let head = broker.requests(&[request(T0), request(T0)]).unwrap();
-    broker.replies(0, &[(head.seq - 1, REPLY)]).unwrap();
+    broker.replies(0, &[], &[(head.seq - 1, REPLY)]).unwrap();
     head
 }
 
@@ -104,7 +104,7 @@ fn a_chain_goes_on_over_a_restart() {
     let (broker, resume) = place.start(head).unwrap();
     assert_eq!((resume.head.seq, resume.pending.as_slice()), (8, [7].as_slice()));
     assert!(resume.torn.is_empty() && !resume.new_file);
-    broker.note(T0, &Note::Unfinished { request: 7, committed: true, generation: 3 }).unwrap();
+    broker.note(T0, &Note::Unfinished { request: 7, ended: Ended::Committed, generation: 3 }).unwrap();
     let end = broker.head();
     drop(broker);
     let (_, resume) = place.start(end).unwrap();
@@ -190,7 +190,8 @@ fn every_legal_crash_image_is_recovered() {
             let (broker, resume) = place.start(expected).unwrap_or_else(|error| panic!("event {at}: {error}"));
             assert!(resume.head.seq >= u64::try_from(durable).unwrap(), "event {at}: a synced entry was lost");
             for request in resume.pending {
-                let note = Note::Unfinished { request, committed: request <= expected.seq, generation: 1 };
+                let ended = if request <= expected.seq { Ended::Committed } else { Ended::Absent };
+                let note = Note::Unfinished { request, ended, generation: 1 };
                 broker.note(T0, &note).unwrap();
             }
             let end = broker.head();

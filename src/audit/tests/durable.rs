@@ -81,7 +81,7 @@ fn a_checkpoint_behind_a_group_does_not_shift_the_numbers_of_its_requests() {
     }
     let head = broker.requests(&[request(T0, "a", &[]), request(T0, "b", &[])]).unwrap();
     assert_eq!((head.seq, broker.pending()), (1000, vec![999, 1000]));
-    broker.replies(T0, &[(999, reply(&[])), (1000, reply(&[]))]).unwrap();
+    broker.replies(T0, &[], &[(999, reply(&[])), (1000, reply(&[]))]).unwrap();
     let report = tape.report(Some(head));
     assert!(report.is_good() && report.checkpoints == 0, "{report:?}");
     assert_eq!(report.open_requests, 0);

@@ -227,7 +227,7 @@ impl Outcome {
     /// Nothing for the asker, and a change all the same.
     pub(in crate::core) fn refused(touched: Vec<Touch>, alarm: &'static str) -> Self {
         let done = Done {
-            remarks: vec![Remark::Alarm(alarm)],
+            remarks: vec![Remark::alarm(alarm)],
             refusal: Some(VaultError::Forbidden),
             ..Done::touching(Reply::none(), touched)
         };

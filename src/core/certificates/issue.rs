@@ -3,6 +3,8 @@
 //! Runs inside a commit: the certificate, its row in the ledger and the mark on the one it replaces become durable
 //! together or not at all. What is issued is noted in the audit log before the answer leaves.
 
+use std::borrow::Cow;
+
 use crate::api::spiffe::SpiffeId;
 use crate::api::time::rfc3339_nano;
 use crate::audit::Note;
@@ -25,17 +27,23 @@ pub(in crate::core) const OPERATOR_LIFE_S: u64 = 8 * 3600;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Remark {
     Issued { identity: SpiffeId, fingerprint: Fingerprint, not_after_ms: u64 },
-    Alarm(&'static str),
+    Alarm(Cow<'static, str>),
 }
 
 impl Remark {
-    /// In the form the audit module takes.
-    pub(in crate::core) fn note(&self) -> Note<'_> {
+    /// An alarm with this code.
+    pub(in crate::core) fn alarm(code: &'static str) -> Self {
+        Self::Alarm(code.into())
+    }
+
+    /// In the form the audit module takes; `request` is the number of the request entry.
+    pub(in crate::core) fn note(&self, request: u64) -> Note<'_> {
+        let request = Some(request);
         match self {
             Self::Issued { identity, fingerprint, not_after_ms } => {
-                Note::Issued { identity, fingerprint, not_after_ms: *not_after_ms }
+                Note::Issued { request, identity, fingerprint, not_after_ms: *not_after_ms }
             }
-            Self::Alarm(code) => Note::Alarm { code },
+            Self::Alarm(code) => Note::Alarm { request, code },
         }
     }
 }

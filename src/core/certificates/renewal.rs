@@ -120,7 +120,7 @@ pub(in crate::core) fn replace(
     let mut issued = issue::certify(tx, snapshot, &order, csr)?;
     if how == How::Late {
         // A certificate that was thought to be dead is good once more: whoever watches shall see it.
-        issued.remarks.push(Remark::Alarm("certificate-renewed-after-its-end"));
+        issued.remarks.push(Remark::alarm("certificate-renewed-after-its-end"));
     }
     Outcome::of(issued, identity, places)
 }

@@ -79,9 +79,9 @@ pub(in crate::core) fn certificate(
             IssueOrder { identity: &identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
         let mut issued = issue::certify(tx, snapshot, &order, &csr)?;
         if was_disabled {
-            issued.remarks.push(Remark::Alarm("identity-enabled-on-the-local-socket"));
+            issued.remarks.push(Remark::alarm("identity-enabled-on-the-local-socket"));
         }
-        issued.remarks.push(Remark::Alarm("certificate-issued-on-the-local-socket"));
+        issued.remarks.push(Remark::alarm("certificate-issued-on-the-local-socket"));
         issued.touched.append(&mut touched);
         let reply = CertificateReply {
             identity: identity.uri().to_owned(),

@@ -83,7 +83,7 @@ pub(in crate::core) fn end_all(
     }
     let mut touched = vec![Touch::Authorities, crate::core::state::tokens::remove_all(tx)?];
     touched.extend(strings.into_iter().map(Touch::Enrolment));
-    let remarks = vec![Remark::Alarm("authority-compromised")];
+    let remarks = vec![Remark::alarm("authority-compromised")];
     tracing::warn!(authority = id.hex(), "every earlier authority is revoked");
     Ok(Done { remarks, restricts: true, ..Done::touching(Reply::none(), touched) })
 }

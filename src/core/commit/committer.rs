@@ -7,7 +7,7 @@
 //! 1. the request entries of those that ran go to the audit log, durable;
 //! 2. one engine transaction makes the group durable, with the audit head of step 1 inside its state record;
 //! 3. the anchor is written, durable;
-//! 4. the reply entries go to the audit log, durable;
+//! 4. the remarks and the reply entries go to the audit log in one write, durable;
 //! 5. readers see the group, then every caller is answered.
 //!
 //! Only running them shows how large the changes are, so 0 comes before 1: a mutation that found no room is neither in
@@ -16,8 +16,10 @@
 //! the other, and a reply entry never speaks of a generation that is not anchored.
 //!
 //! Killed before 2: nothing happened, and the next unseal notes the requests as absent. Killed between 2 and 5: it
-//! happened although nobody was told, and the next unseal notes it as committed. A reader never sees a write that a
-//! crash could still take back. A failed sync leaves the disk unknown: the vault seals itself and the process ends.
+//! happened although nobody was told, and the next unseal notes it as committed. What else the log must say of the
+//! group, refusals and remarks, stands in the state record of the transaction (`outcomes`) and is entered then. A reader
+//! never sees a write that a crash could still take back. A failed sync leaves the disk unknown: the vault seals itself
+//! and the process ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,9 +30,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::audit::{self, AuditError, Broker, Note};
+use crate::audit::{self, AuditError, Broker, Ended, Note};
 use crate::barrier::{AuditHead, Barrier, BarrierError, Durable, Group, Tx};
 
+use super::outcomes;
 use crate::core::Clock;
 use crate::core::certificates::issue::Remark;
 use crate::core::error::VaultError;
@@ -172,14 +175,17 @@ impl Drop for Committer {
 /// The thread's own side.
 struct Worker {
     bench: Bench,
-    /// Request entries whose reply entry could not be written, and the generation that did or did not hold them.
+    /// Requests whose reply entry could not be written, ascending.
     unfinished: Vec<Unfinished>,
 }
 
+/// What the log shall say of a request as soon as it takes entries again.
 struct Unfinished {
     request: u64,
-    committed: bool,
+    ended: Ended,
+    /// Generation of its group.
     generation: u64,
+    remarks: Vec<Remark>,
 }
 
 impl Drop for Worker {
@@ -246,7 +252,7 @@ impl Worker {
                 tried
             }
         };
-        let Tried { group, mut ends, touched, remarks, restricts, left } = tried;
+        let Tried { group, mut ends, touched, restricts, left } = tried;
         // (1)
         let (first, head) = match note_unfinished(bench, unfinished).and_then(|()| log_requests(bench, &ends)) {
             Ok(logged) => logged,
@@ -259,12 +265,19 @@ impl Worker {
         // (2)
         let generation = group.as_ref().map_or_else(|| bench.barrier.mark().2, Group::generation);
         let mut durable = None;
-        if let Some(group) = group.filter(|group| !group.is_empty()) {
+        // A remark is kept by a commit, also when nothing else is to be stored.
+        let remarked = ends.iter().any(|end| !end.remarks.is_empty());
+        if let Some(mut group) = group.filter(|group| remarked || !group.is_empty()) {
+            let told = (first..).zip(&ends).map(|(request, end)| (request, end.result.is_err(), &*end.remarks));
+            group.remember(outcomes::encode(told));
             match group.store(head, bench.clock.now_ms()) {
                 Ok(stored) => durable = Some(stored),
                 Err(BarrierError::Full) => {
-                    for end in ends.iter_mut().filter(|end| end.result.is_ok()) {
-                        end.result = Err(VaultError::Full);
+                    // Nothing of it was done, so nothing may be said of it: neither a remark nor the refusal that names
+                    // a record.
+                    for end in ends.iter_mut().filter(|end| end.made) {
+                        (end.result, end.made) = (Err(VaultError::Full), false);
+                        end.remarks.clear();
                     }
                 }
                 Err(error) => {
@@ -274,7 +287,7 @@ impl Worker {
                 }
             }
         }
-        (finish(bench, unfinished, first, Ran { ends, touched, remarks, restricts, durable, generation }), left)
+        (finish(bench, unfinished, first, Ran { ends, touched, restricts, durable, generation }), left)
     }
 }
 
@@ -284,7 +297,6 @@ struct Tried<'b> {
     group: Option<Group<'b>>,
     ends: Vec<End>,
     touched: Vec<Touch>,
-    remarks: Vec<Remark>,
     restricts: bool,
     left: Vec<Job>,
 }
@@ -292,15 +304,8 @@ struct Tried<'b> {
 impl Tried<'_> {
     /// Nothing was run: everyone gets the same error.
     fn refused(jobs: Vec<Job>, error: impl Fn() -> VaultError) -> Self {
-        let ends = jobs.into_iter().map(|Job { facts, answer, .. }| End { facts, answer, result: Err(error()) });
-        Self {
-            group: None,
-            ends: ends.collect(),
-            touched: Vec::new(),
-            remarks: Vec::new(),
-            restricts: false,
-            left: Vec::new(),
-        }
+        let ends = jobs.into_iter().map(|Job { facts, answer, .. }| End::failed(facts, answer, error()));
+        Self { group: None, ends: ends.collect(), touched: Vec::new(), restricts: false, left: Vec::new() }
     }
 }
 
@@ -309,7 +314,7 @@ fn run(bench: &Bench, jobs: Vec<Job>) -> Tried<'_> {
     let snapshot = bench.snapshot.load_full();
     let mut group = bench.barrier.begin();
     let mut ends = Vec::with_capacity(jobs.len());
-    let (mut touched, mut remarks, mut restricts) = (Vec::new(), Vec::new(), false);
+    let (mut touched, mut restricts) = (Vec::new(), false);
     let mut jobs = jobs.into_iter();
     for Job { facts, work, answer } in jobs.by_ref() {
         let now_ms = bench.clock.now_ms();
@@ -317,28 +322,31 @@ fn run(bench: &Bench, jobs: Vec<Job>) -> Tried<'_> {
             Work::Records(work) => group.run(|tx| work(tx, &snapshot, now_ms)),
             Work::Alone(work) => work(&mut group, now_ms).inspect_err(|_| group.clear()),
         };
-        let result = result.and_then(|done| {
-            touched.extend(done.touched);
-            remarks.extend(done.remarks);
-            restricts |= done.restricts;
-            done.refusal.map_or(Ok(done.reply), Err)
+        ends.push(match result {
+            Ok(Done { reply, touched: more, remarks, refusal, restricts: ends_something }) => {
+                touched.extend(more);
+                restricts |= ends_something;
+                End { facts, answer, result: refusal.map_or(Ok(reply), Err), made: true, remarks }
+            }
+            Err(error) => End::failed(facts, answer, error),
         });
-        ends.push(End { facts, answer, result });
         if group.bytes() >= GROUP_BYTES {
             break;
         }
     }
-    Tried { group: Some(group), ends, touched, remarks, restricts, left: jobs.collect() }
+    Tried { group: Some(group), ends, touched, restricts, left: jobs.collect() }
 }
 
-/// Writes what became of requests whose reply entry could not be written, before anything new is logged.
+/// Writes what became of requests whose reply entry could not be written, before anything new is logged: so the state
+/// record has to remember the outcomes of one group only.
 fn note_unfinished(bench: &Bench, unfinished: &mut Vec<Unfinished>) -> Result<(), AuditError> {
-    let now_ms = bench.clock.now_ms();
-    while let Some(Unfinished { request, committed, generation }) = unfinished.last() {
-        let note = Note::Unfinished { request: *request, committed: *committed, generation: *generation };
-        bench.audit.note(now_ms, &note)?;
-        unfinished.pop();
+    let mut notes = Vec::new();
+    for Unfinished { request, ended, generation, remarks } in unfinished.iter() {
+        notes.extend(remarks.iter().map(|remark| remark.note(*request)));
+        notes.push(Note::Unfinished { request: *request, ended: *ended, generation: *generation });
     }
+    bench.audit.notes(bench.clock.now_ms(), &notes)?;
+    unfinished.clear();
     Ok(())
 }
 
@@ -357,13 +365,31 @@ struct End {
     facts: Arc<Facts>,
     answer: oneshot::Sender<Result<Reply, VaultError>>,
     result: Result<Reply, VaultError>,
+    /// It changed something, whatever the caller is told.
+    made: bool,
+    remarks: Vec<Remark>,
+}
+
+impl End {
+    /// One that changed nothing.
+    fn failed(facts: Arc<Facts>, answer: oneshot::Sender<Result<Reply, VaultError>>, error: VaultError) -> Self {
+        Self { facts, answer, result: Err(error), made: false, remarks: Vec::new() }
+    }
+
+    /// As the log will name it if the reply entry is missing.
+    fn ended(&self, stored: bool) -> Ended {
+        match (&self.result, stored) {
+            (Ok(_), true) => Ended::Committed,
+            (Ok(_), false) | (Err(VaultError::Full), _) => Ended::Absent,
+            (Err(_), _) => Ended::Refused,
+        }
+    }
 }
 
 /// A group that has run.
 struct Ran<'b> {
     ends: Vec<End>,
     touched: Vec<Touch>,
-    remarks: Vec<Remark>,
     restricts: bool,
     /// Present when anything changed.
     durable: Option<Durable<'b>>,
@@ -372,7 +398,7 @@ struct Ran<'b> {
 
 /// Steps 3 to 5.
 fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<'_>) -> Fate {
-    let Ran { mut ends, touched, remarks, restricts, durable, generation } = ran;
+    let Ran { mut ends, touched, restricts, durable, generation } = ran;
     let committed = durable.is_some().then_some(generation);
     // (3)
     if let Some(durable) = &durable
@@ -382,7 +408,7 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
         return give_up(bench, ends, "the anchor could not be written", || VaultError::Unavailable(UNKNOWN));
     }
     // (4)
-    let logged = log_remarks(bench, &remarks).and_then(|()| log_replies(bench, first, &ends, committed));
+    let logged = log_replies(bench, first, &ends, committed);
     // (5)
     if let Some(durable) = durable {
         durable.publish();
@@ -412,8 +438,8 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
     if let Err(error) = logged {
         fate = fate_of(&error);
         for (request, end) in (first..).zip(ends.iter_mut()) {
-            let committed = committed.is_some() && end.result.is_ok();
-            unfinished.push(Unfinished { request, committed, generation });
+            let (ended, remarks) = (end.ended(committed.is_some()), std::mem::take(&mut end.remarks));
+            unfinished.push(Unfinished { request, ended, generation, remarks });
             end.result = Err(VaultError::AuditUnavailable);
         }
     }
@@ -433,11 +459,6 @@ fn make_room(bench: &Bench) -> Result<(), BarrierError> {
 
 const UNKNOWN: &str = "the write may or may not have been done: the vault is restarting";
 
-fn log_remarks(bench: &Bench, remarks: &[Remark]) -> Result<(), AuditError> {
-    let notes: Vec<Note<'_>> = remarks.iter().map(Remark::note).collect();
-    bench.audit.notes(bench.clock.now_ms(), &notes)
-}
-
 fn log_replies(bench: &Bench, first: u64, ends: &[End], committed: Option<u64>) -> Result<(), AuditError> {
     let facts: Vec<_> = (first..)
         .zip(ends)
@@ -446,7 +467,8 @@ fn log_replies(bench: &Bench, first: u64, ends: &[End], committed: Option<u64>) 
             (request, end.facts.reply(&end.result, generation, &[]))
         })
         .collect();
-    bench.audit.replies(bench.clock.now_ms(), &facts)
+    let remarks = (first..).zip(ends).flat_map(|(request, end)| end.remarks.iter().map(move |it| it.note(request)));
+    bench.audit.replies(bench.clock.now_ms(), &remarks.collect::<Vec<_>>(), &facts)
 }
 
 fn fate_of(error: &AuditError) -> Fate {

@@ -4,6 +4,7 @@
 //! memory of a sealed node. After a failure the same opener waits, twice as long each time, up to a minute. Only the
 //! identities of the configuration may try at all, so nobody else can hold them up.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -11,7 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::SealStatus;
-use crate::audit::{AuditHead, AuditKeys, Broker, LogKey, Note};
+use crate::audit::{AuditHead, AuditKeys, Broker, Ended, LogKey, Note};
 use crate::barrier::{Barrier, BarrierError, MountId, Report};
 use crate::keys::HeaderError;
 use crate::limits::Accounts;
@@ -22,6 +23,7 @@ use super::shares::Shares;
 use super::status;
 use crate::core::caller::Opener;
 use crate::core::commit::committer::{Bench, Committer};
+use crate::core::commit::outcomes;
 use crate::core::decide::approvals;
 use crate::core::error::VaultError;
 use crate::core::live::lists::Revocations;
@@ -195,8 +197,9 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
 /// What the start found and what was tried while sealed, for the audit log and for the daemon's own.
 fn alarm(barrier: &Barrier, audit: &Broker, report: &Report, refused: bool, now_ms: u64) -> Result<(), VaultError> {
     let behind = report.anchor_behind > 1;
-    let raise =
-        |code: &'static str| audit.note(now_ms, &Note::Alarm { code }).map_err(|_| VaultError::AuditUnavailable);
+    let raise = |code: &'static str| {
+        audit.note(now_ms, &Note::Alarm { request: None, code }).map_err(|_| VaultError::AuditUnavailable)
+    };
     if behind {
         tracing::error!(
             generations = report.anchor_behind,
@@ -264,6 +267,7 @@ pub(super) fn open_audit(
     let (device, resume) = opener(&keys, expected, now_ms).map_err(unavailable)?;
     // The log goes on with the key that it ended with; a newer one is named there before it is used.
     let last = resume.last_key().or(active);
+    let remarked = resume.remarked.clone();
     let at = log_keys.iter().position(|key| Some(key.id) == last).ok_or(VaultError::AuditUnavailable)?;
     let current = log_keys.swap_remove(at);
     let broker = Broker::open(device, current, resume)
@@ -273,12 +277,41 @@ pub(super) fn open_audit(
     if let Some(newer) = log_keys.into_iter().find(|key| Some(key.id) == active) {
         broker.switch_key(now_ms, newer).map_err(unavailable)?;
     }
+    settle(barrier, &broker, &remarked, expected.seq, now_ms)?;
+    Ok(broker)
+}
+
+/// Enters how requests ended whose reply entry is missing, and before each what else is to be said of it that the log does
+/// not show yet. Killed within, the next unseal goes on.
+fn settle(
+    barrier: &Barrier,
+    broker: &Broker,
+    remarked: &BTreeMap<u64, usize>,
+    stored_to: u64,
+    now_ms: u64,
+) -> Result<(), VaultError> {
+    let kept = outcomes::decode(&barrier.audit_outcomes()).map_err(|error| {
+        tracing::error!(%error, "what the state says for the audit log");
+        VaultError::Integrity
+    })?;
     let generation = barrier.mark().2;
     for request in broker.pending() {
-        let committed = request <= expected.seq;
-        broker.note(now_ms, &Note::Unfinished { request, committed, generation }).map_err(unavailable)?;
+        let outcome = kept.iter().find(|outcome| outcome.request == request);
+        let ended = match outcome {
+            _ if request > stored_to => Ended::Absent,
+            Some(outcome) if outcome.refused => Ended::Refused,
+            _ => Ended::Committed,
+        };
+        let shown = remarked.get(&request).copied().unwrap_or(0);
+        let remarks = outcome.into_iter().flat_map(|outcome| outcome.remarks.iter().skip(shown));
+        let mut notes: Vec<Note<'_>> = remarks.map(|remark| remark.note(request)).collect();
+        notes.push(Note::Unfinished { request, ended, generation });
+        broker.notes(now_ms, &notes).map_err(|error| {
+            tracing::error!(%error, "audit log");
+            VaultError::AuditUnavailable
+        })?;
     }
-    Ok(broker)
+    Ok(())
 }
 
 /// Takes the vault out of service and waits until nobody can write an audit line or read a record any more; a

@@ -379,6 +379,16 @@ impl Disk {
         }
     }
 
+    /// The audit log as it stands.
+    pub(super) fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Puts another audit log in its place.
+    pub(super) fn put_log(&self, text: &str) {
+        std::fs::write(self.log_path(), text).expect("the log is writable");
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("audit.log")
     }

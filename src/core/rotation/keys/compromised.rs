@@ -45,7 +45,7 @@ impl Debt {
                 "the interrupted removal of a compromised slot could not be completed: the old authority is still valid. \
                  It is tried again each second; make room on the disk and mend the audit log"
             );
-            let alarm = Note::Alarm { code: "compromised-slot-unfinished" };
+            let alarm = Note::Alarm { request: None, code: "compromised-slot-unfinished" };
             desk.audit.note(now_ms, &alarm).map_err(|_| VaultError::AuditUnavailable)?;
             self.told_ms = Some(now_ms);
         }

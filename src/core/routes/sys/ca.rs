@@ -174,7 +174,7 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
         _ => return Err(VaultError::NotFound),
     };
     authorities::advance(tx, id, next, tainted, change.now_ms)?;
-    let remarks = (verb == "revoke").then_some(Remark::Alarm("authority-revoked")).into_iter().collect();
+    let remarks = (verb == "revoke").then_some(Remark::alarm("authority-revoked")).into_iter().collect();
     Ok(Done { remarks, restricts: true, ..Done::touching(Reply::none(), vec![Touch::Authorities]) })
 }
 
