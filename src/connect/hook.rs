@@ -348,7 +348,12 @@ impl Connector for Hook {
         Err(permanent("the hook has no revert command; set the current value at the target by hand, and add one"))
     }
 
-    fn revoke_old(&self, step: &Step<'_>) -> Result<(), ConnectError> {
-        self.target.revoke_old.as_ref().map_or(Ok(()), |command| self.run("revoke-old", command, step, step).into())
+    fn revoke_old(&self, step: &Step<'_>) -> Result<Option<String>, ConnectError> {
+        let done: Result<(), ConnectError> = self
+            .target
+            .revoke_old
+            .as_ref()
+            .map_or(Ok(()), |command| self.run("revoke-old", command, step, step).into());
+        done.map(|()| None)
     }
 }

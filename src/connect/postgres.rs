@@ -47,8 +47,8 @@ pub struct PostgresTarget {
     pub connect_timeout_s: u64,
     /// Name of a role that the new login must be a member of, checked after each change.
     pub privilege_check: Option<String>,
-    /// When the grace is over: take the password from the old role of a pair. Without it the old password works until
-    /// the next round.
+    /// When the grace is over: take the password from the role of a pair that the current login does not use. Without it
+    /// the old password works until the next round.
     pub lock_old: bool,
     /// When the grace is over: end the sessions of the old role. With one role this ends all its sessions, and the
     /// applications log in again.
@@ -148,6 +148,17 @@ impl Postgres {
             return Ok(());
         }
         Err(permanent(format!("the role {role:?} is not one of the target's; correct the roles in the configuration")))
+    }
+
+    /// The role whose login is the old one: of a pair the role that the current login does not use. `None` when the
+    /// current login is of neither.
+    fn old_role(&self, step: &Step<'_>) -> Option<&String> {
+        match (&self.roles, step.current) {
+            (Roles::Single(role), _) => Some(role),
+            (Roles::Pair([a, b]), Some(current)) if current.user == *a => Some(b),
+            (Roles::Pair([a, b]), Some(current)) if current.user == *b => Some(a),
+            (Roles::Pair(_), _) => None,
+        }
     }
 
     /// Whether a login works.
@@ -290,25 +301,34 @@ impl Connector for Postgres {
 
     /// Does what the target asks for (`lock_old`, `terminate_old_sessions`), and else nothing: the old password of a
     /// pair then ends with the next round, that of a single role has ended already.
-    fn revoke_old(&self, step: &Step<'_>) -> Result<(), ConnectError> {
-        let Some(previous) = step.previous else { return Ok(()) };
-        // A later round may have staged a value for the role already; it must not be taken away.
-        let in_use = [step.current, step.staged].into_iter().flatten().any(|login| login.user == previous.user);
-        let lock = self.lock_old && !in_use;
-        if !lock && !self.terminate_old_sessions {
-            return Ok(());
+    ///
+    /// The old role of a pair is the one that the current login does not use. The previous version does not decide: it
+    /// may be pruned, deleted or destroyed, and its password would live on.
+    fn revoke_old(&self, step: &Step<'_>) -> Result<Option<String>, ConnectError> {
+        if !self.lock_old && !self.terminate_old_sessions {
+            return Ok(None);
         }
-        self.check_ours(&previous.user)?;
+        let Some(old) = self.old_role(step) else {
+            return Ok(Some(
+                "no old role was locked: the current login is none of the target's roles; lock the role that leaked by \
+                 hand"
+                    .to_owned(),
+            ));
+        };
         let admin = self.administrator()?;
-        if lock {
-            self.remove_password(&admin, &previous.user)?;
+        // A later round may have staged a value for the role already; it must not be taken away.
+        let staged = step.staged.is_some_and(|staged| staged.user == *old);
+        if self.lock_old && !staged && self.overlap() {
+            self.remove_password(&admin, old)?;
         }
         if self.terminate_old_sessions {
             let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                        WHERE usename::text = $1 AND pid <> pg_backend_pid()";
-            let doing = format!("ending the old sessions of the role {:?}", previous.user);
-            admin.rows(sql, &[&previous.user], &doing)?;
+            admin.rows(sql, &[&old], &format!("ending the old sessions of the role {old:?}"))?;
         }
-        Ok(())
+        // A role that the configuration does not list is never touched, and that is said.
+        Ok(step.previous.map(|previous| &previous.user).filter(|user| !self.roles.names().contains(user)).map(|user| {
+            format!("the login before was {user:?}, none of the target's roles: it was left alone; lock it by hand")
+        }))
     }
 }

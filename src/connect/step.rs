@@ -108,11 +108,12 @@ pub trait Connector: Send + Sync {
     /// [`ConnectError`] when the current credential could not be shown to work.
     fn revert(&self, step: &Step<'_>) -> Result<(), ConnectError>;
 
-    /// Ends the validity of the previous credential, once its grace is over. May be repeated.
+    /// Ends the validity of the previous credential, once its grace is over. May be repeated. Returns what it left valid,
+    /// for people; `None` when nothing is to be said.
     ///
     /// # Errors
     /// [`ConnectError`]; the previous credential may then still be valid.
-    fn revoke_old(&self, step: &Step<'_>) -> Result<(), ConnectError>;
+    fn revoke_old(&self, step: &Step<'_>) -> Result<Option<String>, ConnectError>;
 }
 
 /// Shorthand for [`ConnectError::Retry`].

@@ -424,5 +424,5 @@ fn a_hook_without_revert_returns_only_to_what_works() {
     assert_eq!(with(Some("grep -q value-one || exit 65"), None), Ok(()));
     assert!(text(with(Some("grep -q value-two || exit 65"), None)).starts_with("permanent: the hook has no revert"));
     assert!(text(with(None, None)).starts_with("permanent: the hook has no revert"));
-    assert_eq!(made(HookTarget { apply: shell("true"), ..HookTarget::default() }).revoke_old(&step), Ok(()));
+    assert_eq!(made(HookTarget { apply: shell("true"), ..HookTarget::default() }).revoke_old(&step), Ok(None));
 }

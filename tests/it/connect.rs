@@ -173,6 +173,33 @@ fn the_old_role_is_locked_and_its_sessions_end_when_asked() {
 }
 
 #[test]
+fn the_old_role_is_locked_although_nothing_tells_of_the_value_before() {
+    let Some(server) = server() else { return };
+    server.sql("CREATE ROLE outsider LOGIN PASSWORD 'password-of-the-outsider'; GRANT outsider TO rotator");
+    let postgres = connector(PostgresTarget { lock_old: true, ..target(&server, pair()) });
+    let (old, new) = (login("app_a", "value-of-the-old-role"), login("app_b", "value-of-the-new-role"));
+    let outsider = login("outsider", "password-of-the-outsider");
+    postgres.apply(&step(Some(&old), None, None)).unwrap();
+    postgres.apply(&step(Some(&new), Some(&old), None)).unwrap();
+    // Nobody knows which role is current: none is locked.
+    for current in [None, Some(&outsider)] {
+        postgres.revoke_old(&step(None, current, Some(&old))).unwrap();
+        assert!(logs_in(&server, &old) && logs_in(&server, &new));
+    }
+    // The version before was pruned, deleted or destroyed. Twice, as after a lost reply.
+    for _ in 0..2 {
+        postgres.revoke_old(&step(None, Some(&new), None)).unwrap();
+        assert!(!logs_in(&server, &old) && logs_in(&server, &new));
+    }
+    // The login before is none of the pair: it is left alone, the idle role is locked.
+    postgres.apply(&step(Some(&old), Some(&new), None)).unwrap();
+    for _ in 0..2 {
+        postgres.revoke_old(&step(None, Some(&new), Some(&outsider))).unwrap();
+        assert!(!logs_in(&server, &old) && logs_in(&server, &new) && logs_in(&server, &outsider));
+    }
+}
+
+#[test]
 fn one_role_is_rotated_reverted_and_found_after_an_old_snapshot() {
     let Some(mut server) = server() else { return };
     let postgres = connector(target(&server, single("app_a")));

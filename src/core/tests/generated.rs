@@ -101,8 +101,8 @@ impl Connector for Mint {
         Ok(())
     }
 
-    fn revoke_old(&self, _: &Step<'_>) -> Result<(), ConnectError> {
-        Ok(())
+    fn revoke_old(&self, _: &Step<'_>) -> Result<Option<String>, ConnectError> {
+        Ok(None)
     }
 }
 

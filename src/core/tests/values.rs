@@ -123,9 +123,9 @@ impl Connector for Database {
         Ok(())
     }
 
-    fn revoke_old(&self, _: &Step<'_>) -> Result<(), ConnectError> {
+    fn revoke_old(&self, _: &Step<'_>) -> Result<Option<String>, ConnectError> {
         self.tell("revoke");
-        Ok(())
+        Ok(None)
     }
 }
 

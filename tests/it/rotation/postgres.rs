@@ -233,3 +233,48 @@ fn no_login_is_refused_while_a_pair_is_rotated_and_the_daemon_is_killed() {
         assert!(!audit.contains(value) && !log.contains(value), "a value stands in a log of the vault");
     }
 }
+
+/// Sets the policy again with this grace, in seconds.
+fn grace(site: &Site, seconds: u64) {
+    let policy = json!({
+        "generator": { "type": "password", "length": 32 },
+        "target": "db", "user_key": "DB_USER", "grace": format!("{seconds}s"),
+    });
+    site.house.post(VALUE, &json!({ "key": "DB_PASSWORD", "policy": policy }));
+}
+
+#[test]
+fn the_leaked_password_ends_although_its_version_is_gone() {
+    let Some(site) = Site::new("lock_old = true") else { return };
+    grace(&site, 3);
+    for (version, call) in [(1, "destroy"), (2, "delete")] {
+        let leaked = site.current();
+        site.order("rotate");
+        while site.state()["state"] != "promoted" {
+            sleep(Duration::from_millis(10));
+        }
+        assert!(logs_in(&site.connector(), &leaked), "within its grace");
+        site.house.post(&format!("secret/{call}/app/prod"), &json!({ "versions": [version] }));
+        let state = site.rest_after(version);
+        assert_eq!(state["error"], Value::Null, "{call}");
+        assert!(!logs_in(&site.connector(), &leaked), "{call}: the leaked login still works");
+        assert!(logs_in(&site.connector(), &site.current()));
+    }
+}
+
+#[test]
+fn the_first_rotation_leaves_a_login_outside_the_pair_alone() {
+    let Some(site) = Site::new("lock_old = true\nterminate_old_sessions = true") else { return };
+    site.server.sql("CREATE ROLE outsider LOGIN PASSWORD 'password-of-the-outsider'");
+    let outsider = login("outsider", "password-of-the-outsider");
+    let data = json!({ "DB_USER": "outsider", "DB_PASSWORD": "password-of-the-outsider" });
+    site.house.post("secret/data/app/prod", &json!({ "data": data }));
+    site.order("rotate");
+    let state = site.rest_after(2);
+    assert!(state["error"].as_str().is_some_and(|text| text.contains("\"outsider\"")), "{state}");
+    assert!(logs_in(&site.connector(), &site.current()) && logs_in(&site.connector(), &outsider));
+    site.order("rotate");
+    let state = site.rest_after(3);
+    assert_eq!(state["error"], Value::Null, "{state}");
+    assert_eq!(site.current().user, "app_b");
+}

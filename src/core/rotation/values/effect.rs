@@ -24,6 +24,8 @@ pub(in crate::core) enum Answer {
     Done,
     /// What a command printed.
     Value(SecretText),
+    /// The old value is revoked; with what was left valid, for people.
+    Revoked(Option<String>),
     /// What a probe found.
     Live(Live),
 }
@@ -68,7 +70,7 @@ impl Effect {
             Kind::Verify => self.connector.verify(&step).map(|()| Answer::Done),
             Kind::Probe => self.connector.probe(&step).map(Answer::Live),
             Kind::Revert => self.connector.revert(&step).map(|()| Answer::Done),
-            Kind::RevokeOld => self.connector.revoke_old(&step).map(|()| Answer::Done),
+            Kind::RevokeOld => self.connector.revoke_old(&step).map(Answer::Revoked),
         }
     }
 

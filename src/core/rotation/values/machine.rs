@@ -53,7 +53,7 @@ pub(super) fn next(desk: &Desk, row: ValueRow, now_ms: u64) -> Result<Next, Vaul
             if row.phase == Phase::Promoted && grace_until.is_none_or(|until| until <= now_ms) {
                 return match row.policy.target {
                     Some(_) => effect(desk, row, Kind::RevokeOld),
-                    None => retire(desk, row).map(again),
+                    None => retire(desk, row, None).map(again),
                 };
             }
             // A target's value before is still valid on purpose: starting would take it away.
@@ -124,7 +124,7 @@ pub(super) fn ended(desk: &Desk, row: ValueRow, ended: Ended) -> Result<Next, Va
             row.next_ms = row.next_ms.map(|_| now_ms.saturating_add(AFTER_FAILURE_MS));
         })
         .map(again),
-        (Phase::Promoted, Kind::RevokeOld, Ok(_)) => retire(desk, row).map(again),
+        (Phase::Promoted, Kind::RevokeOld, Ok(Answer::Revoked(note))) => retire(desk, row, note).map(again),
         (_, Kind::Generate | Kind::Probe | Kind::Revert | Kind::RevokeOld, Err(ConnectError::Permanent(text))) => {
             stuck(desk, row, text)
         }
@@ -294,9 +294,10 @@ fn make_current(tx: &mut Tx<'_>, snapshot: &Snapshot, row: &mut ValueRow, now_ms
     Ok(())
 }
 
-/// Ends the grace of the value before.
-fn retire(desk: &Desk, row: ValueRow) -> Result<ValueRow, VaultError> {
-    advance(desk, row, |row, now_ms| {
+/// Ends the grace of the value before. `note` says what its target left valid.
+fn retire(desk: &Desk, row: ValueRow, note: Option<String>) -> Result<ValueRow, VaultError> {
+    advance(desk, row, move |row, now_ms| {
+        row.error = note;
         if let Some(labels) = &mut row.labels {
             labels.expire(now_ms);
         }
