@@ -211,7 +211,8 @@ fn cut_parts(disk: &Disk, steps: usize, seed: u64) -> Parts {
 /// Cuts at every step, and the second attempt at every step again.
 #[test]
 fn cut_at_any_step_it_refuses_as_before_or_is_finished() {
-    let cases: [(fn() -> Disk, fn(&BarrierError) -> bool); 2] = [
+    type Case = (fn() -> Disk, fn(&BarrierError) -> bool);
+    let cases: [Case; 2] = [
         (without_anchor, |error| {
             matches!(
                 error,

@@ -167,7 +167,8 @@ pub(super) fn remind(
     if newest.epoch != barrier.mark().0 || newest.audit_seq != barrier.audit_head().seq {
         return Ok(());
     }
-    let written = audit.note(now_ms, &Note::Alarm { code: ALARM }).and_then(|()| audit.checkpoint(now_ms));
+    let written =
+        audit.note(now_ms, &Note::Alarm { code: ALARM, request: None }).and_then(|()| audit.checkpoint(now_ms));
     written.map_err(|_| VaultError::AuditUnavailable)?;
     let head = audit.head();
     Ok(barrier.roll_to(crate::barrier::AuditHead { seq: head.seq, hash: head.hash }, now_ms)?)
