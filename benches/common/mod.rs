@@ -236,6 +236,9 @@ impl Connection {
         let mut bytes = vec![0; 65_536];
         let mut filled = 0;
         loop {
+            if filled == bytes.len() {
+                bytes.resize(2 * filled, 0);
+            }
             let read = self.0.read(&mut bytes[filled..])?;
             if read == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
