@@ -164,7 +164,7 @@ fn steer(session: &Session, out: &Output, path: &str, key: &str, action: &str) -
 }
 
 fn unknown(id: &str) -> Failure {
-    Failure::new(Code::NotFound, format!("there is no rotation {id}"), "see what there is: strongroom rotation list")
+    Failure::new(Code::NotFound, format!("there is no rotation {id}"), "list them: strongroom rotation list")
 }
 
 fn steering(failure: Failure, id: &str) -> Failure {

@@ -270,7 +270,10 @@ fn an_end_that_is_near_is_announced() {
     let output = desk.run(&["get", "app", "WORD"]);
     let said = text(&output.stderr);
     assert!(output.status.success() && said.lines().count() == 1, "{said}");
-    assert!(said.starts_with("strongroom: your certificate ends in ") && said.contains("strongroom renew"), "{said}");
+    assert!(
+        said.starts_with("strongroom: your certificate expires in ") && said.contains("strongroom renew"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn hosts_enrol_read_and_renew_at_a_listener_of_an_outside_pki() {
         let said = text(&refused.stderr);
         if pin == pki::key_fingerprint(second.der()).unwrap() {
             // It is on the way, and everything below it is what was pinned.
-            assert!(said.contains("refuses"), "{said}");
+            assert!(said.contains("rejected"), "{said}");
         } else {
             assert!(refused.status.code() == Some(6) && said.contains("not from the given authority"), "{said}");
             assert_eq!(town.log().len(), before.0, "the vault has heard of it");

@@ -161,7 +161,7 @@ impl Machine {
             if output.status.success() {
                 return;
             }
-            assert!(said.contains("too many tries") && start.elapsed() < Duration::from_secs(30), "{said}");
+            assert!(said.contains("too many attempts") && start.elapsed() < Duration::from_secs(30), "{said}");
             std::thread::sleep(Duration::from_millis(300));
         }
     }

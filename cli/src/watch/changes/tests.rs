@@ -118,7 +118,7 @@ fn a_vault_that_reports_no_changes_is_looked_at() {
     let no_route = || failed(Code::NotFound, "nothing there");
     let seen = play(vec![Err(no_route()), Err(no_route()), Err(no_route())], vec![Ok("one"), Ok("two"), Ok("two")]);
     assert_eq!(seen.found, [false, true, false]);
-    assert_eq!(seen.said, ["no word of changes (nothing there); looking every 30 seconds"]);
+    assert_eq!(seen.said, ["change notifications failed (nothing there); checking every 30 seconds instead"]);
     assert_eq!(seen.slept.len(), 3);
 }
 
