@@ -304,7 +304,7 @@ fn a_terminal_interrupts_the_program_once_and_its_shell_stops_and_continues_it()
     std::thread::sleep(Duration::from_millis(500));
     // The shell reads its next line only when the whole job has stopped. A person whose key came while nobody listened
     // (a busy machine) presses it again; the terminal throws away what was typed before.
-    for _ in 0..6 {
+    for _ in 0..12 {
         keyboard.write_all(b"\x1a").unwrap();
         std::thread::sleep(Duration::from_millis(700));
         keyboard.write_all(b"echo stopped >> values; fg\n").unwrap();
