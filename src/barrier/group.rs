@@ -15,7 +15,7 @@ use super::lifecycle::sum;
 use super::names::StoreKey;
 use super::overlay::{Change, Overlay, Pending};
 use super::ring::{NextHeader, Ring};
-use super::state::{State, leaf};
+use super::state::{StateRecord, leaf};
 use super::tx::Tx;
 use super::{AuditHead, Barrier, BarrierError, Writer};
 
@@ -151,7 +151,7 @@ impl<'b> Group<'b> {
     fn seal(
         &self,
         ring: &Ring,
-        state: &mut State,
+        state: &mut StateRecord,
         batch: &mut Batch,
     ) -> Result<Vec<(StoreKey, Option<Stamp>)>, BarrierError> {
         let barrier = self.barrier;
@@ -268,7 +268,7 @@ impl Barrier {
         Ok(envelope::seal(ikm, &context, &ring.hedge, &*self.random, pending.body.reveal())?)
     }
 
-    fn seal_state(&self, ring: &Ring, state: &State) -> Result<Vec<u8>, BarrierError> {
+    fn seal_state(&self, ring: &Ring, state: &StateRecord) -> Result<Vec<u8>, BarrierError> {
         let set = ring.keyring.newest_integrity();
         let place = StoreKey::state();
         let context = Context {
@@ -288,7 +288,7 @@ impl Barrier {
     /// Writes the anchor slot of `state`; returns its number and the integrity set that tags it.
     fn write_anchor(
         &self,
-        state: &State,
+        state: &StateRecord,
         commitment: &[u8; 32],
         blank: [bool; 2],
     ) -> Result<(usize, u32), BarrierError> {

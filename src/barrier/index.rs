@@ -9,7 +9,7 @@ use crate::crypto::envelope::{self, HEAD_LEN, Head, PREFIX_LEN};
 use super::AuditHead;
 use super::drained::Watches;
 use super::names::StoreKey;
-use super::state::{State, TermUse};
+use super::state::{StateRecord, TermUse};
 
 /// What identifies the content of a record: its clear head and its commitment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,13 +61,13 @@ pub(super) struct Published {
 
 impl Published {
     /// What a state and its records look like to readers.
-    pub(super) fn new(index: Index, state: &State) -> Self {
+    pub(super) fn new(index: Index, state: &StateRecord) -> Self {
         let (generation, audit, terms) = (state.generation, state.audit, state.terms.clone());
         Self { index, shadow: Shadow::new(), generation, audit, terms, watches: Watches::default() }
     }
 
     /// Shows a group: all its changes at once.
-    pub(super) fn apply(&mut self, changes: &[(StoreKey, Option<Stamp>)], state: &State) {
+    pub(super) fn apply(&mut self, changes: &[(StoreKey, Option<Stamp>)], state: &StateRecord) {
         for (key, stamp) in changes {
             match stamp {
                 Some(stamp) => self.index.insert(*key, *stamp),

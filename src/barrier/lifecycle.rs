@@ -15,7 +15,7 @@ use super::error::STATE_OLDER;
 use super::index::{Index, Published, Stamp};
 use super::names::{Names, StoreKey};
 use super::ring::Ring;
-use super::state::{ANCHORED, State, TermUse, leaf};
+use super::state::{ANCHORED, StateRecord, TermUse, leaf};
 use super::{AuditHead, Barrier, BarrierError, Parts, Writer};
 
 /// What opening found and did.
@@ -41,7 +41,7 @@ pub struct Report {
 
 /// The stored state record, opened.
 pub(super) struct StoredState {
-    pub state: State,
+    pub state: StateRecord,
     pub iks_id: u32,
     pub commitment: [u8; 32],
     pub revision: CommitSeq,
@@ -66,7 +66,7 @@ impl Barrier {
         parts.header.write(1, header_bytes)?;
         parts.anchor.create()?;
         let Opened { header, keyring, root } = opened;
-        let state = State {
+        let state = StateRecord {
             epoch: header.epoch,
             incarnation: header.incarnation,
             generation: 0,
@@ -279,7 +279,7 @@ fn try_header(parts: &Parts, bytes: &[u8], header: &Header, unlock: &Unlock<'_>)
 }
 
 /// Why header and state do not belong together, if so (amendments M5 and M13).
-fn misfit(header: &Header, keyring: &Keyring, state: &State, successor: bool) -> Option<BarrierError> {
+fn misfit(header: &Header, keyring: &Keyring, state: &StateRecord, successor: bool) -> Option<BarrierError> {
     let same = header.seq == state.header_seq && header.mac == state.header_mac;
     if !same && !successor {
         // The state still counts records under a key that this header has destroyed: nothing opens them again, and the
@@ -332,7 +332,8 @@ fn read_state(parts: &Parts, header: &Header, keyring: &Keyring) -> Result<Optio
         path: &[],
     };
     let body = envelope::open(&set.state, &context, &stored.value).map_err(damaged)?;
-    let state = State::decode(body.reveal()).map_err(|_| BarrierError::StateDamaged("it cannot be understood"))?;
+    let state =
+        StateRecord::decode(body.reveal()).map_err(|_| BarrierError::StateDamaged("it cannot be understood"))?;
     if state.generation != head.generation || head.suite < header.min_suite {
         return Err(BarrierError::StateDamaged("its head differs from its body"));
     }
@@ -385,7 +386,7 @@ fn anchor_now(
     blank: [bool; 2],
 ) -> Result<(), BarrierError> {
     let set = keyring.integrity(stored.iks_id).ok_or(BarrierError::StateDamaged("the header has no key for it"))?;
-    let State { epoch, incarnation, generation, .. } = stored.state;
+    let StateRecord { epoch, incarnation, generation, .. } = stored.state;
     let mark = Mark { epoch, incarnation, generation, iks_id: set.id };
     let slot = mark.encode(&header.vault_id, &MacKey::new(&set.anchor), &stored.commitment);
     for number in mark.slots_at_start(blank) {
@@ -452,7 +453,7 @@ pub(super) fn stamp_of(
     head: &[u8],
     header: &Header,
     keyring: &Keyring,
-    state: &State,
+    state: &StateRecord,
 ) -> Result<Option<(StoreKey, Stamp)>, &'static str> {
     let key = StoreKey::parse(key).ok_or("a key outside the format")?;
     let stamp = Stamp::of(head).map_err(|_| "a record outside the format")?;

@@ -52,7 +52,7 @@ use index::Published;
 use names::Names;
 use overlay::Overlay;
 use ring::Ring;
-use state::State;
+use state::StateRecord;
 
 /// What a barrier works on.
 pub struct Parts {
@@ -112,14 +112,14 @@ pub struct KeyStatus {
 
 /// What only the writer changes: the durable state, and the commit that wrote it.
 struct Writer {
-    state: State,
+    state: StateRecord,
     revision: Option<CommitSeq>,
     /// Integrity set that each slot of the anchor is known to be tagged under; 0 is unknown.
     anchored_under: [u32; 2],
 }
 
 impl Writer {
-    fn new(state: State, revision: Option<CommitSeq>) -> Self {
+    fn new(state: StateRecord, revision: Option<CommitSeq>) -> Self {
         Self { state, revision, anchored_under: [0; 2] }
     }
 }

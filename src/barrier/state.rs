@@ -13,7 +13,7 @@ use super::names::StoreKey;
 const BODY: u8 = 1;
 /// The anchor file was written for this vault, so its absence is a loss. Set from the first state on.
 pub(super) const ANCHORED: u32 = 1;
-/// Bytes for the audit log follow the terms. Written and read here only, never kept in [`State::flags`].
+/// Bytes for the audit log follow the terms. Written and read here only, never kept in [`StateRecord::flags`].
 const OUTCOMES: u32 = 2;
 const MAX_TERMS: u32 = 1024;
 
@@ -29,7 +29,7 @@ pub(super) struct TermUse {
 
 /// Body of kind 02. No `Debug`: the set hash is secret.
 #[derive(Clone)]
-pub(super) struct State {
+pub(super) struct StateRecord {
     pub epoch: u32,
     pub incarnation: [u8; 16],
     pub generation: u64,
@@ -46,7 +46,7 @@ pub(super) struct State {
     pub outcomes: Vec<u8>,
 }
 
-impl State {
+impl StateRecord {
     /// The body, without padding.
     pub(super) fn encode(&self) -> SecretBytes {
         let mut out = Writer::with_capacity(256);
@@ -145,8 +145,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sample() -> State {
-        State {
+    fn sample() -> StateRecord {
+        StateRecord {
             epoch: 1,
             incarnation: [2; 16],
             generation: 3,
@@ -165,25 +165,25 @@ mod tests {
     #[test]
     fn a_body_reads_back() {
         let body = sample().encode();
-        let again = State::decode(body.reveal()).unwrap().encode();
+        let again = StateRecord::decode(body.reveal()).unwrap().encode();
         assert_eq!(body.reveal(), again.reveal());
-        let with = State { outcomes: vec![1, 2, 3], ..sample() }.encode();
+        let with = StateRecord { outcomes: vec![1, 2, 3], ..sample() }.encode();
         assert_eq!(with.len(), body.len() + 4 + 3, "without outcomes the body is that of earlier versions");
-        let again = State::decode(with.reveal()).unwrap();
+        let again = StateRecord::decode(with.reveal()).unwrap();
         assert_eq!((again.flags, again.outcomes.as_slice()), (ANCHORED, [1, 2, 3].as_slice()));
     }
 
     proptest! {
         #[test]
         fn every_accepted_body_is_canonical(at in 0usize..240, bit in 0u8..8, cut in 0usize..240) {
-            let mut body = State { outcomes: vec![5; 9], ..sample() }.encode().reveal().to_vec();
+            let mut body = StateRecord { outcomes: vec![5; 9], ..sample() }.encode().reveal().to_vec();
             let at = at % body.len();
             body[at] ^= 1 << bit;
-            if let Ok(state) = State::decode(&body) {
+            if let Ok(state) = StateRecord::decode(&body) {
                 let again = state.encode();
                 prop_assert_eq!(again.reveal(), &body[..again.len()]);
             }
-            let _ = State::decode(&body[..cut.min(body.len())]);
+            let _ = StateRecord::decode(&body[..cut.min(body.len())]);
         }
     }
 }

@@ -46,7 +46,7 @@ pub use error::VaultError;
 pub use live::sessions::{Session, Sessions};
 pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, SystemClock};
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
-pub use state::listening::{Listener, Pin};
+pub use state::listener_roots::{Listener, Pin};
 pub use state::roles::Outside;
 pub use vault::Vault;
 
@@ -210,7 +210,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
     pub fn issue_client(&self, identity: &SpiffeId, life_s: u64) -> Result<Bundle, VaultError> {
-        certificates::own::issue_client(self, identity, life_s)
+        certificates::automatic::issue_client(self, identity, life_s)
     }
 
     /// Issues a server certificate with a fresh key, for the daemon's listener. Blocking.
@@ -218,7 +218,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
     pub fn issue_server(&self, names: &[String], life_s: u64) -> Result<Bundle, VaultError> {
-        certificates::own::issue_server(self, names, life_s)
+        certificates::automatic::issue_server(self, names, life_s)
     }
 
     /// Subject (DER) of the authority that signs; `None` while sealed.
@@ -244,7 +244,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Sealed`], those of a commit.
     pub fn note_sightings(&self) -> Result<(), VaultError> {
-        certificates::own::note_sightings(self)
+        certificates::automatic::note_sightings(self)
     }
 
     /// Answers an enrolment with a one-time string.

@@ -16,14 +16,14 @@ use super::commit::committer::Committer;
 use super::error::VaultError;
 use super::lifecycle::gate::Gate;
 use super::lifecycle::shares::Shares;
+use super::live::crl_cache::Revocations;
 use super::live::feed::Feed;
-use super::live::lists::Revocations;
 use super::live::places::Places;
 use super::live::sessions::Sessions;
 use super::live::sightings::Sightings;
 use super::ports::{Ports, Settings};
 use super::rotation::{Keeper, Rotator};
-use super::state::listening::Listening;
+use super::state::listener_roots::ListenerRoots;
 use super::state::snapshot::Snapshot;
 
 /// One vault: sealed at first, serving after [`Vault::unseal`], sealed again after [`Vault::seal`] or a fatal fault.
@@ -42,7 +42,7 @@ pub struct Vault {
     /// What TLS accepts; kept while sealed.
     pub(super) trust: watch::Sender<Arc<Trust>>,
     /// What clients need to verify the listener; kept while sealed.
-    pub(super) listening: Arc<Listening>,
+    pub(super) listening: Arc<ListenerRoots>,
     /// Shares that were typed so far.
     pub(super) shares: Mutex<Shares>,
     /// One unseal or seal at a time; also counts failed attempts.

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::app::{App, AppError, Stop, runtime};
 use super::args::DevArgs;
 use super::config::{Config, ConfigError};
-use super::init::{self, InitError, Plan};
+use super::init::{self, InitError, Setup};
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
 use super::{log, os};
@@ -174,7 +174,7 @@ impl Home {
             if self.operator().exists() || !is_empty_but_leftovers(&self.folder) {
                 return Err(DevError::Foreign(self.folder.clone()));
             }
-            init::create(&Plan {
+            init::create(&Setup {
                 data: &self.data(),
                 bundle: &self.operator(),
                 trust_domain: "strongroom.dev",

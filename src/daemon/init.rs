@@ -69,7 +69,7 @@ pub enum InitError {
 }
 
 /// What is to be created; `args` turned into checked values.
-pub struct Plan<'a> {
+pub struct Setup<'a> {
     /// Final data folder.
     pub data: &'a Path,
     /// Final folder of the operator's bundle.
@@ -127,7 +127,7 @@ pub fn run(args: &InitArgs) -> Result<(), InitError> {
     let params = calibrate(args.kdf_time)?;
     let suite = if args.cipher == "chacha20-poly1305" { Suite::ChaCha20Poly1305 } else { Suite::Aes256Gcm };
     eprintln!("creating the vault with {} MiB, {} passes ...", params.m_kib / 1024, params.t);
-    let outcome = create(&Plan {
+    let outcome = create(&Setup {
         data: &args.data,
         bundle: &args.bundle,
         trust_domain: &args.trust_domain,
@@ -169,7 +169,7 @@ pub struct Created {
 ///
 /// # Errors
 /// Any [`InitError`]; the data folder does not exist then.
-pub fn create(plan: &Plan<'_>) -> Result<Created, InitError> {
+pub fn create(plan: &Setup<'_>) -> Result<Created, InitError> {
     let operator_path = format!("operator/{}", plan.operator);
     let operator = SpiffeId::new(plan.trust_domain, &operator_path)
         .map_err(|error| InitError::Name { what: "--operator or --trust-domain", problem: error.to_string() })?;
@@ -199,7 +199,7 @@ pub fn create(plan: &Plan<'_>) -> Result<Created, InitError> {
 }
 
 /// Text of the configuration.
-fn configuration(plan: &Plan<'_>) -> String {
+fn configuration(plan: &Setup<'_>) -> String {
     let named = plan.key_file.as_ref().and_then(|(_, name)| name.as_deref());
     let enroll = plan.enroll_listen.map(|listen| {
         let at = |name: &String| match name.parse::<std::net::Ipv6Addr>() {
@@ -213,7 +213,7 @@ fn configuration(plan: &Plan<'_>) -> String {
     Config::starter(plan.trust_domain, plan.listen, plan.engine, named, enroll.as_ref())
 }
 
-fn fill(plan: &Plan<'_>, data: &Path, config: &str, operator: SpiffeId) -> Result<InitOutcome, InitError> {
+fn fill(plan: &Setup<'_>, data: &Path, config: &str, operator: SpiffeId) -> Result<InitOutcome, InitError> {
     let _lock = DirLock::acquire(data)?;
     let store_folder = layout::store_folder(data, plan.engine);
     layout::create_private_dir(&layout::parent(&store_folder))?;

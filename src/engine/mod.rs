@@ -26,10 +26,10 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`EngineError::Unsupported`] when the path exists in the engine's table but not with this operation,
     /// [`EngineError::NotFound`] or [`EngineError::NotFoundWith`] when the engine has no such path.
-    fn plan(&self, operation: Operation, path: &Path) -> Result<Plan, EngineError>;
+    fn plan(&self, operation: Operation, path: &Path) -> Result<Requirements, EngineError>;
 
     /// Whether the object that a write to `path` would change is there already. Called only when
-    /// [`Plan::checks_existence`] is set; answered from the index without opening a value.
+    /// [`Requirements::checks_existence`] is set; answered from the index without opening a value.
     ///
     /// # Errors
     /// [`EngineError::Barrier`] when the index cannot be read.
@@ -230,7 +230,7 @@ pub enum ReplyStatus {
 
 /// What a request is, as the engine's path table says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct Requirements {
     /// Goes through the committer; otherwise it runs on a read view.
     pub mutates: bool,
     /// A `POST` here is "create" when [`Engine::exists`] says no and "update" when it says yes.

@@ -34,15 +34,15 @@ impl Rule {
 
 /// Rules that can mean one identity, by class in the order of [`Class::BASIC`], most specific first.
 #[derive(Default)]
-pub(super) struct Plan {
-    own: [Vec<Arc<Rule>>; 4],
+pub(super) struct Applicable {
+    per_identity: [Vec<Arc<Rule>>; 4],
     shared: [Vec<Arc<Rule>>; 4],
 }
 
-impl Plan {
+impl Applicable {
     /// The rule with a bucket per identity, and the one with a shared bucket, for a path.
     pub(super) fn rules(&self, class: Class, path: &str) -> [Option<&Arc<Rule>>; 2] {
-        [&self.own, &self.shared].map(|lists| {
+        [&self.per_identity, &self.shared].map(|lists| {
             let list = lists.get(class.index())?;
             list.iter().find(|rule| rule.quota.paths.matches(path))
         })
@@ -50,7 +50,7 @@ impl Plan {
 
     /// Whether `rule` is in it.
     pub(super) fn holds(&self, rule: &Arc<Rule>) -> bool {
-        self.own.iter().flatten().any(|held| Arc::ptr_eq(held, rule))
+        self.per_identity.iter().flatten().any(|held| Arc::ptr_eq(held, rule))
     }
 }
 
@@ -62,7 +62,7 @@ pub struct Table {
     /// Most specific first.
     rules: Vec<Arc<Rule>>,
     /// For identities that no object names or holds in a folder.
-    common: Arc<Plan>,
+    common: Arc<Applicable>,
 }
 
 impl Table {
@@ -95,7 +95,7 @@ impl Table {
     }
 
     /// What can mean this identity; `None` is somebody who was not admitted.
-    pub(super) fn plan(&self, identity: Option<&str>) -> Arc<Plan> {
+    pub(super) fn plan(&self, identity: Option<&str>) -> Arc<Applicable> {
         let special = |rule: &Arc<Rule>| {
             let identities = &rule.quota.identities;
             *identities != Identities::Any && identities.matches(identity)
@@ -107,11 +107,11 @@ impl Table {
         }
     }
 
-    fn filtered(&self, wanted: impl Fn(&Identities) -> bool) -> Plan {
-        let mut plan = Plan::default();
+    fn filtered(&self, wanted: impl Fn(&Identities) -> bool) -> Applicable {
+        let mut plan = Applicable::default();
         for rule in self.rules.iter().filter(|rule| wanted(&rule.quota.identities)) {
             let lists = match rule.quota.per {
-                Per::Identity => &mut plan.own,
+                Per::Identity => &mut plan.per_identity,
                 Per::All => &mut plan.shared,
             };
             for (list, class) in lists.iter_mut().zip(Class::BASIC) {

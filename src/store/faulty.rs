@@ -31,7 +31,7 @@ pub enum Lie {
 }
 
 #[derive(Default)]
-struct Plan {
+struct Faults {
     commits: u64,
     failures: BTreeMap<u64, Failure>,
     lies: BTreeMap<Vec<u8>, Lie>,
@@ -40,7 +40,7 @@ struct Plan {
 /// A wrapper that follows a plan of failures and lies.
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
-    plan: Mutex<Plan>,
+    plan: Mutex<Faults>,
 }
 
 impl FaultyStore {

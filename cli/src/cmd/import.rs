@@ -76,7 +76,7 @@ enum Crlf {
 }
 
 #[derive(Serialize, Default)]
-struct Plan<'a> {
+struct Changes<'a> {
     path: &'a str,
     new: Vec<&'a str>,
     changed: Vec<&'a str>,
@@ -94,7 +94,7 @@ impl ImportArgs {
         let wanted = self.read()?;
         let current = session.kv().pairs(&path)?.unwrap_or_default();
         let before: BTreeMap<&str, &SecretText> = current.iter().map(|(key, value)| (key.as_str(), value)).collect();
-        let mut plan = Plan { path: path.as_str(), ..Plan::default() };
+        let mut plan = Changes { path: path.as_str(), ..Changes::default() };
         for (key, value) in &wanted {
             match before.get(key.as_str()) {
                 None => plan.new.push(key),
@@ -161,7 +161,7 @@ impl ImportArgs {
     }
 }
 
-impl Plan<'_> {
+impl Changes<'_> {
     fn text(&self) -> String {
         let mut text = String::new();
         for (label, names) in

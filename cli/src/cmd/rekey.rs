@@ -81,13 +81,13 @@ impl KeepArgs {
 
 /// What becomes of each slot.
 #[derive(Default, Serialize)]
-pub struct Plan {
+pub struct SlotChanges {
     kept: Vec<String>,
     rewrapped: Vec<String>,
     dropped: Vec<String>,
 }
 
-impl Plan {
+impl SlotChanges {
     /// From the slots and the secrets that were given, which name their slots by number.
     pub fn of(slots: &[&SlotInfo], keep: &[UnlockBody]) -> Self {
         let mut plan = Self::default();
@@ -155,7 +155,7 @@ impl RekeyArgs {
             eprintln!("{}", super::slot::line(slot));
         }
         let keep = self.keep.keepers(&slots)?.collect(&rotation)?;
-        let plan = Plan::of(&slots, &keep);
+        let plan = SlotChanges::of(&slots, &keep);
         eprint!("{}", plan.text());
         plan.allowed(self.keep.drop_absent)?;
         if !self.yes {

@@ -16,7 +16,7 @@ use crate::connection::Session;
 use crate::environment::environment;
 use crate::exit::{Code, Failure};
 use crate::paths::secret_path;
-use crate::watch::{self, OnChange, Plan, Renewed, Renewer, Vault};
+use crate::watch::{self, OnChange, Renewed, Renewer, RunOptions, Vault};
 
 /// Most secrets that one question for changes may name.
 const MOST_WATCHED: usize = 64;
@@ -116,7 +116,7 @@ impl RunArgs {
             connection: Arc::clone(&connection),
             renewed: Arc::clone(&renewed),
         });
-        let plan = Plan { command: self.command.clone(), on_change, grace, json, renewer };
+        let plan = RunOptions { command: self.command.clone(), on_change, grace, json, renewer };
         let open = Box::new(move || Session::open_quietly(&connection, &environment));
         let read = Box::new(move |session: &Session| self.environment(session, Reading::Again));
         watch::supervise(plan, child, Vault::new(session, paths, timeout, open, read, renewed))

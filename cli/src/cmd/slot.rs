@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::progress;
 use crate::prompt::{self, Descriptors};
 
-use super::rekey::{KeepArgs, Plan};
+use super::rekey::{KeepArgs, SlotChanges};
 
 /// `strongroom slot …`
 #[derive(Debug, Subcommand)]
@@ -383,7 +383,7 @@ impl RemoveArgs {
         let stay: Vec<&SlotInfo> = slots.iter().filter(|slot| slot.id != gone.id).collect();
         eprintln!("{} goes. A secret is asked for each slot that stays.", title(gone));
         let keep = self.keep.keepers(&stay)?.collect(&rotation)?;
-        let plan = Plan::of(&stay, &keep);
+        let plan = SlotChanges::of(&stay, &keep);
         eprint!("{}", plan.text());
         eprintln!("removed        {}", title(gone));
         eprintln!(

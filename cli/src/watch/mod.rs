@@ -33,7 +33,7 @@ pub use supervisor::OnChange;
 pub use vault::Vault;
 
 /// How a program is run.
-pub struct Plan {
+pub struct RunOptions {
     /// Program and arguments.
     pub command: Vec<OsString>,
     /// What a change leads to.
@@ -56,7 +56,7 @@ enum Event {
 /// # Errors
 /// The program cannot be started, the first time or again.
 pub fn supervise<C: Changes + Send + 'static>(
-    mut plan: Plan,
+    mut plan: RunOptions,
     first: ChildEnv,
     changes: C,
 ) -> Result<ExitCode, Failure> {
@@ -105,7 +105,7 @@ pub fn supervise<C: Changes + Send + 'static>(
 
 /// The program, and what it has.
 struct Run {
-    plan: Plan,
+    plan: RunOptions,
     /// Signals that this process was started with blocked.
     inherited: Inherited,
     clock: Instant,
@@ -117,7 +117,7 @@ struct Run {
 }
 
 impl Run {
-    fn start(plan: Plan, inherited: Inherited, environment: Arc<ChildEnv>) -> Result<Self, Failure> {
+    fn start(plan: RunOptions, inherited: Inherited, environment: Arc<ChildEnv>) -> Result<Self, Failure> {
         // The clock of a supervisor of real processes.
         #[allow(clippy::disallowed_methods)]
         let clock = Instant::now();
@@ -205,7 +205,7 @@ impl Run {
     }
 }
 
-fn spawn(plan: &Plan, inherited: Inherited, environment: &ChildEnv) -> Result<Pid, Failure> {
+fn spawn(plan: &RunOptions, inherited: Inherited, environment: &ChildEnv) -> Result<Pid, Failure> {
     let child = environment.spawn(&stage::tied(&plan.command, inherited, plan.json)).map_err(|error| match error {
         // The stage is what was not found; the program's own failures are the stage's to report.
         ExecError::NotFound(_) | ExecError::NotExecutable(_) => {

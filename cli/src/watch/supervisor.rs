@@ -46,7 +46,7 @@ pub enum Action {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ChildState {
     Running,
     /// Told to end. `kill_at` is `None` once it was killed; `last` when it is not to be started again.
     Stopping {
@@ -60,7 +60,7 @@ enum State {
 pub struct Supervisor {
     on_change: OnChange,
     grace: Duration,
-    state: State,
+    state: ChildState,
     /// When values that are not in effect yet may take effect.
     due: Option<Duration>,
     /// When the program was started, or last told of a change.
@@ -72,13 +72,13 @@ pub struct Supervisor {
 impl Supervisor {
     /// A program that was started at `now`.
     pub fn new(on_change: OnChange, grace: Duration, now: Duration) -> Self {
-        Self { on_change, grace, state: State::Running, due: None, latest: now, dismissed: false }
+        Self { on_change, grace, state: ChildState::Running, due: None, latest: now, dismissed: false }
     }
 
     /// Values have changed.
     pub fn changed(&mut self, now: Duration) -> Option<Action> {
         // A program that is on its way out gets the newest values when it starts again.
-        if self.state == State::Running && !self.dismissed {
+        if self.state == ChildState::Running && !self.dismissed {
             self.due = Some(self.latest.saturating_add(SHORTEST_BETWEEN_CHANGES).max(now));
         }
         self.passed(now)
@@ -95,8 +95,8 @@ impl Supervisor {
         match &mut self.state {
             // A terminal's INT is often no more than "stop what you are doing", and HUP from a process "read your settings
             // again"; TERM is not ambiguous, and neither is a terminal that is gone.
-            State::Running => self.dismissed |= signal == Signal::TERM || signal == Signal::HUP && !directed,
-            State::Stopping { last, .. } => {
+            ChildState::Running => self.dismissed |= signal == Signal::TERM || signal == Signal::HUP && !directed,
+            ChildState::Stopping { last, .. } => {
                 // A wish to read settings again is fulfilled by the start that follows; passed on it would only disturb.
                 if directed && [Signal::HUP, Signal::USR1, Signal::USR2, Signal::WINCH].contains(&signal) {
                     return None;
@@ -113,8 +113,8 @@ impl Supervisor {
     /// The program has ended.
     pub fn ended(&mut self, how: Ended, now: Duration) -> Action {
         match self.state {
-            State::Stopping { last: false, .. } => {
-                (self.state, self.latest, self.due) = (State::Running, now, None);
+            ChildState::Stopping { last: false, .. } => {
+                (self.state, self.latest, self.due) = (ChildState::Running, now, None);
                 Action::Start
             }
             _ => Action::End(how),
@@ -124,12 +124,12 @@ impl Supervisor {
     /// Time has passed.
     pub fn passed(&mut self, now: Duration) -> Option<Action> {
         match self.state {
-            State::Running if self.due.is_some_and(|due| due <= now) => {
+            ChildState::Running if self.due.is_some_and(|due| due <= now) => {
                 self.due = None;
                 match self.on_change {
                     OnChange::Restart => {
                         let kill_at = Some(now.saturating_add(self.grace));
-                        self.state = State::Stopping { kill_at, last: false };
+                        self.state = ChildState::Stopping { kill_at, last: false };
                         Some(Action::Stop)
                     }
                     OnChange::Signal(signal) => {
@@ -138,8 +138,8 @@ impl Supervisor {
                     }
                 }
             }
-            State::Stopping { kill_at: Some(at), last } if at <= now => {
-                self.state = State::Stopping { kill_at: None, last };
+            ChildState::Stopping { kill_at: Some(at), last } if at <= now => {
+                self.state = ChildState::Stopping { kill_at: None, last };
                 Some(Action::Kill)
             }
             _ => None,
@@ -149,8 +149,8 @@ impl Supervisor {
     /// When [`passed`](Self::passed) has to be called at the latest.
     pub fn wake_at(&self) -> Option<Duration> {
         match self.state {
-            State::Running => self.due,
-            State::Stopping { kill_at, .. } => kill_at,
+            ChildState::Running => self.due,
+            ChildState::Stopping { kill_at, .. } => kill_at,
         }
     }
 }

@@ -39,7 +39,7 @@ fn version_key() -> Key {
 }
 
 /// Reads one record in the way of a start and of a later read: its head at its place, then the body.
-fn read(record: &[u8], row: &serde_json::Value, opened: &Opened, state: &State) -> Result<(), String> {
+fn read(record: &[u8], row: &serde_json::Value, opened: &Opened, state: &StateRecord) -> Result<(), String> {
     let (key, path) = (hex(row, "store_key"), hex(row, "path"));
     let Opened { header, keyring, .. } = opened;
     let head = envelope::head(record).unwrap();
@@ -68,7 +68,7 @@ fn read(record: &[u8], row: &serde_json::Value, opened: &Opened, state: &State) 
     let body = envelope::open(ikm, &context, record).expect("sealed with the right key");
     let body = body.reveal();
     let read = match kind {
-        Kind::State => State::decode(body).map(|_| ()),
+        Kind::State => StateRecord::decode(body).map(|_| ()),
         Kind::Node => Node::decode(body).map(|_| ()),
         Kind::Value => decode_value(body).map(|_| ()),
         _ => decode_entry(body).map(|_| ()),
@@ -76,9 +76,9 @@ fn read(record: &[u8], row: &serde_json::Value, opened: &Opened, state: &State) 
     read.map_err(|error| error.to_string())
 }
 
-fn state_of(folder: &str) -> State {
+fn state_of(folder: &str) -> StateRecord {
     let rows = rows(&format!("{folder}/manifest.json"));
-    State::decode(&hex(&rows["records"][3], "body")).unwrap()
+    StateRecord::decode(&hex(&rows["records"][3], "body")).unwrap()
 }
 
 #[test]

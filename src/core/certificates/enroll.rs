@@ -113,7 +113,7 @@ pub(in crate::core) struct EnrollRecord {
 
 /// What a string is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::core) enum State {
+pub(in crate::core) enum StringStatus {
     /// For at least one more key.
     Open,
     /// Every use is taken.
@@ -124,7 +124,7 @@ pub(in crate::core) enum State {
     Void,
 }
 
-impl State {
+impl StringStatus {
     /// The word in listings.
     pub(in crate::core) fn as_str(self) -> &'static str {
         match self {
@@ -138,15 +138,15 @@ impl State {
 
 impl EnrollRecord {
     /// Its state while `active` signs.
-    pub(in crate::core) fn state(&self, active: Option<AuthorityId>, now_ms: u64) -> State {
+    pub(in crate::core) fn state(&self, active: Option<AuthorityId>, now_ms: u64) -> StringStatus {
         if self.is_used_up() {
-            State::Used
+            StringStatus::Used
         } else if self.expires_ms <= now_ms {
-            State::Expired
+            StringStatus::Expired
         } else if self.authority.is_some() && self.authority != active.map(|id| id.hex()) {
-            State::Void
+            StringStatus::Void
         } else {
-            State::Open
+            StringStatus::Open
         }
     }
 
@@ -357,7 +357,7 @@ fn use_string(
         return Err(VaultError::Forbidden);
     }
     let active = snapshot.authorities.active().map(|facts| facts.id);
-    if record.state(active, now_ms) == State::Void {
+    if record.state(active, now_ms) == StringStatus::Void {
         return Err(VaultError::Forbidden);
     }
     let standing = identity::read(&tx.view(identity::IDENTITIES), &record.identity)?;

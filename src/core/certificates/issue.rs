@@ -15,7 +15,7 @@ use crate::core::error::VaultError;
 use crate::core::state::authorities::{self, Authorities};
 use crate::core::state::identity::{self, IdentityRecord, OPERATORS};
 use crate::core::state::ledger::{self, Fingerprint, How, Row};
-use crate::core::state::listening::Told;
+use crate::core::state::listener_roots::Told;
 use crate::core::state::snapshot::{Snapshot, Touch};
 
 /// Life of a certificate when neither the request nor the identity says otherwise, seconds.

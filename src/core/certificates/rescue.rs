@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::CertificateReply;
 
-use super::endings;
+use super::automatic;
+use super::cascade;
 use super::issue::{self, Order as IssueOrder, Remark};
-use super::own;
 use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
 use crate::core::lifecycle::secret::secret as secret_of;
@@ -62,7 +62,7 @@ pub(in crate::core) fn certificate(
         return Err(error);
     }
     let (csr, longest_s) = (csr.to_owned(), vault.settings.max_certificate_life_s);
-    own::perform(vault, "sys/strongroom/certificates", "the local socket", move |tx, snapshot, now_ms| {
+    automatic::perform(vault, "sys/strongroom/certificates", "the local socket", move |tx, snapshot, now_ms| {
         let mut standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?
             .ok_or_else(|| VaultError::BadRequest(format!("{} is not registered", identity.path())))?;
         let mut touched = Vec::new();
@@ -71,8 +71,8 @@ pub(in crate::core) fn certificate(
             // Whatever it was disabled for, perhaps a copy of its key, must not come back with it.
             standing.end_all(now_ms);
             identity::put(tx, identity.path(), &standing)?;
-            touched = endings::tokens(tx, &snapshot.tokens, &identity)?;
-            touched.extend(endings::strings(tx, &snapshot.strings, identity.path())?);
+            touched = cascade::tokens(tx, &snapshot.tokens, &identity)?;
+            touched.extend(cascade::strings(tx, &snapshot.strings, identity.path())?);
             touched.push(Touch::Identity(identity.path().to_owned()));
         }
         let order =
@@ -89,6 +89,6 @@ pub(in crate::core) fn certificate(
             certificate: issued.row.pem.clone(),
             ca: issued.bundle.pem.clone(),
         };
-        Ok((reply, Done { restricts: was_disabled, ..own::done(issued) }))
+        Ok((reply, Done { restricts: was_disabled, ..automatic::done(issued) }))
     })
 }

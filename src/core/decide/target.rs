@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::api::path::Path;
 use crate::barrier::View;
-use crate::engine::Plan;
+use crate::engine::Requirements;
 use crate::policy::{Ask, Capability, Decision};
 
 use super::subject::Subject;
@@ -26,7 +26,7 @@ pub(in crate::core) enum Target {
         mount: Arc<Mount>,
         /// The path below the mount.
         relative: Path,
-        plan: Plan,
+        plan: Requirements,
     },
     /// Nowhere; the error is for those who may know.
     Nowhere(VaultError),

@@ -26,7 +26,7 @@ use crate::core::commit::committer::{Bench, Committer};
 use crate::core::commit::outcomes;
 use crate::core::decide::approvals;
 use crate::core::error::VaultError;
-use crate::core::live::lists::Revocations;
+use crate::core::live::crl_cache::Revocations;
 use crate::core::live::sightings::Sightings;
 use crate::core::request::UnsealKey;
 use crate::core::rotation::orders::Secret;

@@ -17,8 +17,8 @@ use crate::crypto::hash::sha256;
 use crate::pki::Trust;
 use crate::pki::outside::{CertificateName, OutsideFacts};
 
-use super::lists::{self, Lists};
 use super::mount::hex;
+use super::outside_crls::{self, OutsideCrls};
 use crate::core::caller::Caller;
 use crate::core::error::VaultError;
 
@@ -42,7 +42,7 @@ pub struct Outside {
 struct Known {
     /// The roles and lists that were asked, so that others are asked anew.
     roles: Weak<Roles>,
-    lists: Weak<Lists>,
+    lists: Weak<OutsideCrls>,
     at_ms: u64,
     /// Whether a list is about the peer, its chain or an authority of a role.
     touched: bool,
@@ -62,7 +62,7 @@ impl Outside {
     }
 
     /// Whether its own certificate is on one of `lists`.
-    fn is_on(&self, lists: &Lists) -> bool {
+    fn is_on(&self, lists: &OutsideCrls) -> bool {
         lists.has(self.names.first().and_then(Option::as_ref))
     }
 
@@ -98,7 +98,7 @@ impl Roles {
     /// Those of the barrier.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let (mut all, mut names) = (BTreeMap::new(), BTreeSet::new());
-        for name in view.entries()?.into_iter().filter(|key| lists::is_role(key)) {
+        for name in view.entries()?.into_iter().filter(|key| outside_crls::is_role(key)) {
             let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
             names.insert(name.clone());
             match RoleRecord::decode(entry.value.reveal()).and_then(|record| Role::load(&name, record)) {
@@ -151,7 +151,7 @@ impl Roles {
     /// is the role of that name. None admits a certificate that is on a list, or that is not proved without one that is.
     pub(in crate::core) fn admitting(
         self: &Arc<Self>,
-        lists: &Arc<Lists>,
+        lists: &Arc<OutsideCrls>,
         outside: &Outside,
         caller: &Caller,
         wanted: Option<&str>,
@@ -174,7 +174,7 @@ impl Roles {
     /// admits it. A change of something else must not wait for proofs.
     pub(in crate::core) fn keeps(
         self: &Arc<Self>,
-        lists: &Arc<Lists>,
+        lists: &Arc<OutsideCrls>,
         outside: &Outside,
         caller: &Caller,
         now_ms: u64,
@@ -191,7 +191,7 @@ impl Roles {
     /// one.
     pub(in crate::core) fn bars(
         self: &Arc<Self>,
-        lists: &Arc<Lists>,
+        lists: &Arc<OutsideCrls>,
         outside: &Outside,
         caller: &Caller,
         now_ms: u64,
@@ -213,7 +213,7 @@ impl Roles {
     /// The name of the role that admits the peer; no certificate on one of `lists` counts for anything.
     fn prove(
         &self,
-        lists: Option<&Lists>,
+        lists: Option<&OutsideCrls>,
         outside: &Outside,
         caller: &Caller,
         wanted: Option<&str>,
@@ -238,12 +238,12 @@ impl Roles {
 
 impl Known {
     /// Whether it was found out on these facts.
-    fn is_of(&self, roles: &Arc<Roles>, lists: &Arc<Lists>) -> bool {
+    fn is_of(&self, roles: &Arc<Roles>, lists: &Arc<OutsideCrls>) -> bool {
         std::ptr::eq(self.roles.as_ptr(), Arc::as_ptr(roles)) && std::ptr::eq(self.lists.as_ptr(), Arc::as_ptr(lists))
     }
 
     /// Forgets what was found out on other facts, or long ago.
-    fn renew(&mut self, roles: &Arc<Roles>, lists: &Arc<Lists>, outside: &Outside, now_ms: u64) {
+    fn renew(&mut self, roles: &Arc<Roles>, lists: &Arc<OutsideCrls>, outside: &Outside, now_ms: u64) {
         if self.is_of(roles, lists) && now_ms.abs_diff(self.at_ms) < PROOF_MS {
             return;
         }

@@ -24,9 +24,9 @@ use super::compiled::{Compiled, Grants, Parsed};
 use super::identity::{self, DEFAULT_POLICY, GroupRecord, IDENTITIES, IdentityRecord, LISTENER, POLICIES};
 use super::ledger::{self, Fingerprint, Ledger};
 use super::limits;
-use super::listening::{Listening, Pin, Told};
-use super::lists::Lists;
+use super::listener_roots::{ListenerRoots, Pin, Told};
 use super::mount::{Mount, MountTable};
+use super::outside_crls::OutsideCrls;
 use super::roles::Roles;
 use super::sharded::Sharded;
 use super::strings::Strings;
@@ -76,13 +76,13 @@ struct Facts {
     /// Shared by all snapshots: what was revoked stays so, and everything else in it is for listings.
     ledger: Arc<Ledger>,
     roles: Arc<Roles>,
-    lists: Arc<Lists>,
+    lists: Arc<OutsideCrls>,
     /// Shared by all snapshots, as the ledger: what was revoked is gone for every one of them.
     tokens: Arc<Tokens>,
     /// Shared by all snapshots: it says where to look, and the records decide.
     strings: Arc<Strings>,
     /// Shared by all snapshots: it decides nothing, it is told.
-    listening: Arc<Listening>,
+    listening: Arc<ListenerRoots>,
 }
 
 /// One consistent state of everything that decides.
@@ -91,7 +91,7 @@ pub(in crate::core) struct Snapshot {
     pub authorities: Authorities,
     pub ledger: Arc<Ledger>,
     pub roles: Arc<Roles>,
-    pub lists: Arc<Lists>,
+    pub lists: Arc<OutsideCrls>,
     pub tokens: Arc<Tokens>,
     pub strings: Arc<Strings>,
     pub limits: Arc<Table>,
@@ -114,7 +114,7 @@ impl Snapshot {
     /// # Errors
     /// [`VaultError::Unavailable`] when the vault was never completely initialised; [`VaultError::Integrity`] when a
     /// record cannot be understood.
-    pub(in crate::core) fn load(barrier: &Barrier, listening: &Arc<Listening>) -> Result<Self, VaultError> {
+    pub(in crate::core) fn load(barrier: &Barrier, listening: &Arc<ListenerRoots>) -> Result<Self, VaultError> {
         let mut mounts = Vec::new();
         let view = barrier.view(MountId::MOUNTS);
         for key in view.entries()? {
@@ -144,7 +144,7 @@ impl Snapshot {
             limits: Arc::new(limits::table(&barrier.view(MountId::LIMITS), &Table::default())?),
             ledger: Arc::new(Ledger::load(&barrier.view(MountId::CERTIFICATES))?),
             roles: Arc::new(Roles::load(&barrier.view(MountId::CERT_ROLES))?),
-            lists: Arc::new(Lists::load(&barrier.view(MountId::CERT_ROLES))?),
+            lists: Arc::new(OutsideCrls::load(&barrier.view(MountId::CERT_ROLES))?),
             tokens: Arc::new(Tokens::load(&barrier.view(MountId::TOKENS))?),
             strings: Arc::new(Strings::load(&barrier.view(MountId::ENROLMENTS))?),
             listening: Arc::clone(listening),

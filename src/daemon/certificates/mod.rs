@@ -18,11 +18,11 @@ use super::layout::{self, LayoutError};
 use crate::core::{Clock, Listener, Pin, SystemClock, Vault};
 use crate::http::{Tls, server_roots, trust_from_pem};
 use crate::pki::{self, Anchor, Trust};
-use own::Own;
 use supplied::{Announced, Supplied, Watch};
+use vault_issued::VaultIssued;
 
-mod own;
 mod supplied;
+mod vault_issued;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ pub struct Certificates {
 /// Who looks after the server certificate.
 enum Server {
     Supplied(Supplied),
-    Own(Own, Option<Announced>),
+    VaultIssued(VaultIssued, Option<Announced>),
 }
 
 /// Where the authorities of clients are kept.
@@ -63,7 +63,7 @@ impl Certificates {
     /// A file is unreadable, or its content cannot be used.
     pub fn open(config: &Config, vault: &Arc<Vault>) -> Result<Self, AppError> {
         if !config.tls_certificate_supplied {
-            own::recover(&config.tls_certificate, &config.tls_key)?;
+            vault_issued::recover(&config.tls_certificate, &config.tls_key)?;
         }
         let Shown { certificate, ca, roots } = Shown::read(config)?;
         let key = Zeroizing::new(layout::read_private(&config.tls_key)?);
@@ -86,7 +86,13 @@ impl Certificates {
                 roots,
                 watch: Watch::having(&[&bytes]),
             });
-            (tls, Server::Own(Own::new(&config.tls_certificate, &config.tls_key, Arc::clone(vault)), announced))
+            (
+                tls,
+                Server::VaultIssued(
+                    VaultIssued::new(&config.tls_certificate, &config.tls_key, Arc::clone(vault)),
+                    announced,
+                ),
+            )
         };
         let authorities = if config.tls_client_ca_supplied {
             Authorities::Supplied(trust.own)
@@ -104,7 +110,7 @@ impl Certificates {
     /// Says what clients need to verify the listener, if it is something else than before.
     fn announce(&mut self) {
         let listener = match &self.server {
-            Server::Own(_, announced) => {
+            Server::VaultIssued(_, announced) => {
                 let roots = announced.as_ref().map(|announced| announced.roots.clone()).unwrap_or_default();
                 Listener { roots, pin: Pin::Signing }
             }
@@ -176,7 +182,7 @@ impl Certificates {
     fn forget(&mut self) {
         match &mut self.server {
             Server::Supplied(supplied) => supplied.watch.forget(),
-            Server::Own(_, announced) => announced.iter_mut().for_each(|announced| announced.watch.forget()),
+            Server::VaultIssued(_, announced) => announced.iter_mut().for_each(|announced| announced.watch.forget()),
         }
     }
 
@@ -190,7 +196,7 @@ impl Certificates {
             Server::Supplied(supplied) => {
                 supplied.look(&self.tls);
             }
-            Server::Own(own, announced) => {
+            Server::VaultIssued(own, announced) => {
                 own.look(&self.tls, SystemClock.now_ms());
                 if let Some(announced) = announced {
                     announced.look();

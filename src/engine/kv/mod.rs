@@ -12,7 +12,7 @@ mod route;
 
 use crate::api::path::Path;
 use crate::barrier::{MountId, Tx, View};
-use crate::engine::{Engine, EngineError, FEW, Operation, Page, Plan, Reply, Request};
+use crate::engine::{Engine, EngineError, FEW, Operation, Page, Reply, Request, Requirements};
 
 use route::Route;
 
@@ -29,7 +29,7 @@ impl Kv {
 }
 
 impl Engine for Kv {
-    fn plan(&self, operation: Operation, path: &Path) -> Result<Plan, EngineError> {
+    fn plan(&self, operation: Operation, path: &Path) -> Result<Requirements, EngineError> {
         Route::plan(operation, path)
     }
 

@@ -1,7 +1,7 @@
 //! Which of the engine's endpoints a path is.
 
 use crate::api::path::Path;
-use crate::engine::{EngineError, Operation, Plan};
+use crate::engine::{EngineError, Operation, Requirements};
 
 const HINT: &str = "this is a versioned key-value mount (KV v2): secrets are read and written below data/, \
                     listed and described below metadata/";
@@ -57,7 +57,7 @@ impl Route {
     ///
     /// # Errors
     /// As [`Route::parse`], and `Unsupported` for a verb that the endpoint does not take.
-    pub(super) fn plan(operation: Operation, path: &Path) -> Result<Plan, EngineError> {
+    pub(super) fn plan(operation: Operation, path: &Path) -> Result<Requirements, EngineError> {
         use Operation::{Delete, List, Patch, Read, Write};
         let route = match Self::parse(path) {
             // A list always names a folder, and only metadata has folders.
@@ -73,6 +73,6 @@ impl Route {
             (Self::Folder(_), Read | Write | Patch | Delete) => return Err(EngineError::NotFound),
             _ => return Err(EngineError::Unsupported),
         };
-        Ok(Plan { mutates, checks_existence, sudo: false })
+        Ok(Requirements { mutates, checks_existence, sudo: false })
     }
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::bucket::Bucket;
-use super::table::{Plan, Rule, Table};
+use super::table::{Applicable, Rule, Table};
 use super::{Class, Rate};
 
 /// Most accounts.
@@ -74,13 +74,13 @@ pub struct Totals {
 
 /// One identity's account.
 struct Account {
-    state: Mutex<State>,
+    state: Mutex<Usage>,
     counters: Arc<Counters>,
 }
 
-struct State {
+struct Usage {
     version: u64,
-    plan: Arc<Plan>,
+    plan: Arc<Applicable>,
     buckets: Vec<(Arc<Rule>, Bucket)>,
     reserve: Bucket,
     used_ms: u64,
@@ -290,7 +290,7 @@ impl Maps {
         });
     }
 
-    fn retain(&mut self, mut keep: impl FnMut(&State) -> bool) {
+    fn retain(&mut self, mut keep: impl FnMut(&Usage) -> bool) {
         self.identities.retain(|_, account| keep(&account.state.lock()));
         self.certificates.retain(|_, account| keep(&account.state.lock()));
     }
@@ -298,7 +298,7 @@ impl Maps {
 
 impl Account {
     fn open(table: &Table, who: Who<'_>, counters: Arc<Counters>, now_ms: u64) -> Self {
-        let state = State {
+        let state = Usage {
             version: table.version,
             plan: table.plan(path_of(who)),
             buckets: Vec::new(),
@@ -317,7 +317,7 @@ fn path_of(who: Who<'_>) -> Option<&str> {
     }
 }
 
-impl State {
+impl Usage {
     /// Takes a token, and gives the rules that the answer will be charged to.
     fn admit(&mut self, table: &Table, who: Who<'_>, class: Class, path: &str, now_ms: u64) -> Result<Rules, Over> {
         self.used_ms = now_ms;

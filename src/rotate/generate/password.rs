@@ -104,7 +104,7 @@ impl Password {
         self.plan().map(|_| ())
     }
 
-    fn plan(&self) -> Result<Plan, GenerateError> {
+    fn plan(&self) -> Result<Composition, GenerateError> {
         let length = usize::try_from(self.length).map_err(|_| GenerateError::Length)?;
         if !(8..=1_024).contains(&length) {
             return Err(GenerateError::Length);
@@ -133,7 +133,7 @@ impl Password {
             Some(log) => *log,
             None => whole(length) * whole(set.len()).ln(),
         };
-        let plan = Plan { length, set, classes, counts, bits: bits(log) };
+        let plan = Composition { length, set, classes, counts, bits: bits(log) };
         if plan.bits < LEAST_ENTROPY_BITS {
             return Err(GenerateError::Weak { bits: plan.bits });
         }
@@ -196,7 +196,7 @@ struct Part {
     least: usize,
 }
 
-struct Plan {
+struct Composition {
     length: usize,
     set: Vec<u8>,
     classes: Vec<Part>,
@@ -206,7 +206,7 @@ struct Plan {
     bits: u32,
 }
 
-impl Plan {
+impl Composition {
     /// Draws how many characters each class gets; see the head of this file.
     fn split(&self, mut unit: impl FnMut() -> Result<f64, GenerateError>) -> Result<Vec<usize>, GenerateError> {
         let factorials = log_factorials(self.length);
@@ -286,7 +286,7 @@ fn row(part: &Part, rest: Option<&Vec<f64>>, length: usize, factorials: &[f64]) 
         .collect()
 }
 
-/// The table of [`Plan::counts`]: at most four classes times 1,025 lengths of at most 1,025 terms.
+/// The table of [`Composition::counts`]: at most four classes times 1,025 lengths of at most 1,025 terms.
 fn count(classes: &[Part], length: usize) -> Vec<Vec<f64>> {
     let factorials = log_factorials(length);
     let mut table: Vec<Vec<f64>> = Vec::with_capacity(classes.len());
@@ -322,7 +322,7 @@ pub(super) mod tests_only {
         let length = password.length as usize;
         let classes = vec![part(Class::Lower), part(Class::Digits)];
         let counts = count(&classes, length);
-        let plan = Plan { length, set, classes, counts, bits: 0 };
+        let plan = Composition { length, set, classes, counts, bits: 0 };
         let mut draw = Draw::new(random);
         let mut seen = vec![0; length + 1];
         for _ in 0..times {

@@ -14,7 +14,7 @@ use crate::policy::{Acl, Policy};
 use super::rules::ApprovalRules;
 use crate::core::error::VaultError;
 use crate::core::state::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE, POLICIES, is_administrator, names_of};
-use crate::core::state::lists;
+use crate::core::state::outside_crls;
 
 /// What one identity is and may do.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Power {
             }
         }
         let view = tx.view(MountId::CERT_ROLES);
-        for name in view.entries()?.into_iter().filter(|key| lists::is_role(key)) {
+        for name in view.entries()?.into_iter().filter(|key| outside_crls::is_role(key)) {
             let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
             // One that cannot be read admits nobody.
             let Ok(record) = RoleRecord::decode(entry.value.reveal()) else { continue };

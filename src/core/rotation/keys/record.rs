@@ -31,7 +31,7 @@ pub(in crate::core) enum Kind {
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(in crate::core) enum State {
+pub(in crate::core) enum Progress {
     /// Both integrity sets are in the keyring.
     Settling,
     /// Records are sealed anew under the active term.
@@ -50,7 +50,7 @@ pub(in crate::core) enum State {
     Aborted,
 }
 
-impl State {
+impl Progress {
     /// Nothing will happen any more.
     pub(in crate::core) fn ended(self) -> bool {
         matches!(self, Self::Done | Self::Aborted)
@@ -92,7 +92,7 @@ pub(in crate::core) struct Run {
     pub kind: Kind,
     /// What is rotated, for people: `term 3`, `slot 1 (olga)`.
     pub target: String,
-    pub state: State,
+    pub state: Progress,
     /// Waits for `resume`.
     pub paused: bool,
     /// As fast as possible, not throttled.
@@ -122,7 +122,7 @@ impl Run {
         random: &dyn Random,
         kind: Kind,
         target: String,
-        state: State,
+        state: Progress,
         now_ms: u64,
     ) -> Result<Self, VaultError> {
         Ok(Self {
@@ -147,7 +147,7 @@ impl Run {
     }
 
     /// Goes over to `state`.
-    pub(in crate::core) fn advance(&mut self, state: State, now_ms: u64) {
+    pub(in crate::core) fn advance(&mut self, state: Progress, now_ms: u64) {
         (self.state, self.updated_ms, self.error) = (state, now_ms, None);
         if state.ended() {
             self.finished_ms = Some(now_ms);

@@ -9,7 +9,7 @@ use crate::barrier::{HeaderChange, MountId, TermStatus, Tx};
 use crate::crypto::random::Random;
 use crate::keys::{RootKey, Slot};
 
-use super::record::{self, Kind, Run, State};
+use super::record::{self, Kind, Progress, Run};
 use super::sets;
 use super::slots::{bad, find, guard, named, open, refused};
 use super::terms;
@@ -162,11 +162,11 @@ pub(super) fn begin(tx: &mut Tx<'_>, random: &dyn Random, compromised: bool, now
     let open = terms::open_run(&record::all(&tx.view(MountId::ROTATION))?);
     let compromised = compromised || open.as_ref().is_some_and(|open| open.kind == Kind::Compromised);
     let kind = if compromised { Kind::Compromised } else { Kind::Rekey };
-    let mut run = Run::new(random, kind, "root key".to_owned(), State::Settling, now_ms)?;
+    let mut run = Run::new(random, kind, "root key".to_owned(), Progress::Settling, now_ms)?;
     if let Some(mut open) = open {
         (run.values_before, run.full_speed, run.terms) = (open.values_before, open.full_speed, open.terms.clone());
         open.note("end", format!("goes on as {}", run.id));
-        open.advance(State::Done, now_ms);
+        open.advance(Progress::Done, now_ms);
         open.put(tx)?;
     }
     run.note("root key and integrity set", "new");
@@ -195,7 +195,7 @@ pub(in crate::core) fn settle(desk: &Desk) -> Result<(), VaultError> {
         })?;
         group.run(|tx| {
             let runs = record::all(&tx.view(MountId::ROTATION))?;
-            match runs.into_iter().find(|run| run.state == State::Settling) {
+            match runs.into_iter().find(|run| run.state == Progress::Settling) {
                 Some(run) => next_after_settling(run, now_ms).put(tx),
                 None => Ok(()),
             }
@@ -214,6 +214,6 @@ pub(in crate::core) fn settled(desk: &Desk, run: Run) -> Result<(), VaultError> 
 
 fn next_after_settling(mut run: Run, now_ms: u64) -> Run {
     run.note("old integrity set", "dropped: an old header can no longer open state or anchor");
-    run.advance(if run.terms.is_empty() { State::Done } else { State::Draining }, now_ms);
+    run.advance(if run.terms.is_empty() { Progress::Done } else { Progress::Draining }, now_ms);
     run
 }

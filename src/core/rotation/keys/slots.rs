@@ -18,7 +18,7 @@ use crate::crypto::secret::SecretBytes;
 use crate::keys::share::Share;
 use crate::keys::{Header, HeaderError, NewSlot, RootKey, Slot, WeakKdf};
 
-use super::record::{Kind, Run, State};
+use super::record::{Kind, Progress, Run};
 use super::sets;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
@@ -77,9 +77,9 @@ fn commit(desk: &Desk, facts: &Arc<Facts>, prepared: Prepared) -> Result<Reply, 
             ..HeaderChange::default()
         })?;
         group.run(|tx| {
-            let mut run = Run::new(&*random, Kind::Slot, target, State::Done, now_ms)?;
+            let mut run = Run::new(&*random, Kind::Slot, target, Progress::Done, now_ms)?;
             run.note(step, "written, read back and compared; the old header is gone");
-            run.advance(State::Done, now_ms);
+            run.advance(Progress::Done, now_ms);
             run.put(tx)
         })?;
         reply(fresh.as_ref(), &made)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::barrier::{Census, Depth, Drained, HeaderChange, MountId, Resealed, Stale, TermStatus, Walk};
 use crate::keys::TermState;
 
-use super::record::{self, Kind, Proof, Run, State};
+use super::record::{self, Kind, Progress, Proof, Run};
 use super::view;
 use crate::core::commit::committer::GROUP_BYTES;
 use crate::core::error::VaultError;
@@ -63,18 +63,18 @@ pub(in crate::core) fn perform(
         TermOrder::Resume { id, full_speed } => change(desk, facts, id, move |run, now_ms| {
             run.paused = false;
             run.full_speed = full_speed.unwrap_or(run.full_speed);
-            if run.state == State::NeedsOperator {
-                run.advance(State::Draining, now_ms);
+            if run.state == Progress::NeedsOperator {
+                run.advance(Progress::Draining, now_ms);
             }
             Ok(())
         }),
         TermOrder::Abort(id) => change(desk, facts, id, |run, now_ms| {
-            if run.kind == Kind::Compromised || run.state == State::Settling {
+            if run.kind == Kind::Compromised || run.state == Progress::Settling {
                 return Err(VaultError::BadRequest(
                     "this rotation cannot be left half done: pause it, or let it end".to_owned(),
                 ));
             }
-            run.advance(State::Aborted, now_ms);
+            run.advance(Progress::Aborted, now_ms);
             run.note("abort", "both terms stay in the keyring; the next rotation takes the older one along");
             Ok(())
         }),
@@ -118,14 +118,14 @@ fn rotate(desk: &Desk, facts: &Arc<Facts>, deep: bool, full_speed: bool) -> Resu
         group.run(|tx| {
             let mut run = match open_run(&record::all(&tx.view(MountId::ROTATION))?) {
                 Some(run) => run,
-                None => Run::new(&*random, Kind::DataKey, String::new(), State::Draining, now_ms)?,
+                None => Run::new(&*random, Kind::DataKey, String::new(), Progress::Draining, now_ms)?,
             };
             aim(&mut run, &terms, None);
             run.full_speed |= full_speed;
             if deep {
                 run.values_before = Some(generation);
             }
-            run.advance(State::Draining, now_ms);
+            run.advance(Progress::Draining, now_ms);
             run.put(tx)?;
             view::reply(&run)
         })
@@ -167,21 +167,21 @@ pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<
     let Some(run) = background.run.clone() else {
         return adopt(desk, background);
     };
-    if run.paused || run.state == State::NeedsOperator {
+    if run.paused || run.state == Progress::NeedsOperator {
         // It remembers every change while it lives.
         background.census = None;
         return Ok(None);
     }
     let next = match run.state {
-        State::Draining => reseal(desk, background, run, Depth::Records),
-        State::Deepening => {
+        Progress::Draining => reseal(desk, background, run, Depth::Records),
+        Progress::Deepening => {
             let before = run.values_before.unwrap_or(0);
             reseal(desk, background, run, Depth::Values { before })
         }
-        State::Proving => prove(desk, background, run),
-        State::Drained => destroy(desk, background, run),
+        Progress::Proving => prove(desk, background, run),
+        Progress::Drained => destroy(desk, background, run),
         // The integrity sets are settled: the entry was written and the next one was not.
-        State::Settling => {
+        Progress::Settling => {
             background.forget();
             super::rekey::settled(desk, run).map(|()| Duration::ZERO)
         }
@@ -196,7 +196,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
     let older = |term: &&TermStatus| matches!(term.state, TermState::DecryptOnly | TermState::Compromised);
     let left = if terms.iter().any(|term| older(&term)) {
         let runs = record::all(&desk.barrier.view(MountId::ROTATION))?;
-        let given_up = |term: u32| runs.iter().any(|run| run.state == State::Aborted && run.terms.contains(&term));
+        let given_up = |term: u32| runs.iter().any(|run| run.state == Progress::Aborted && run.terms.contains(&term));
         terms.iter().filter(older).any(|term| !given_up(term.term))
     } else {
         // The usual case, once a second: no entry is opened for it.
@@ -207,7 +207,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
         let random = Arc::clone(&desk.random);
         background.forget();
         desk.records(&facts, move |tx, now_ms| {
-            let mut run = Run::new(&*random, Kind::DataKey, String::new(), State::Draining, now_ms)?;
+            let mut run = Run::new(&*random, Kind::DataKey, String::new(), Progress::Draining, now_ms)?;
             aim(&mut run, &terms, Some(active.term));
             run.put(tx)?;
             Ok(Reply::none())
@@ -282,14 +282,14 @@ fn walked(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) 
             if background.passes < MAX_PASSES {
                 return Ok(Duration::from_millis(50));
             }
-            run.advance(State::NeedsOperator, desk.clock.now_ms());
+            run.advance(Progress::NeedsOperator, desk.clock.now_ms());
             run.error = Some(format!(
                 "{left} records are under no mount that exists: check the store, then resume the rotation"
             ));
             return write(desk, background, run);
         }
-        Depth::Records if run.values_before.is_some() => State::Deepening,
-        _ => State::Proving,
+        Depth::Records if run.values_before.is_some() => Progress::Deepening,
+        _ => Progress::Proving,
     };
     run.advance(state, desk.clock.now_ms());
     write(desk, background, run)
@@ -317,7 +317,7 @@ fn prove(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration,
         for Drained { term, generation, records } in group.prove_drained(&mut census, &run.terms)? {
             run.proofs.push(Proof { term, generation, records, opened });
         }
-        run.advance(State::Drained, now_ms);
+        run.advance(Progress::Drained, now_ms);
         group.run(|tx| run.put(tx))?;
         let _ = sender.send(census);
         Ok(Reply::none())
@@ -359,7 +359,7 @@ fn destroy(desk: &Desk, background: &mut Background, run: Run) -> Result<Duratio
             ..HeaderChange::default()
         })?;
         run.note("destroy", format!("the keys of {} are gone from header and memory", run.target));
-        run.advance(State::Done, now_ms);
+        run.advance(Progress::Done, now_ms);
         group.run(|tx| run.put(tx))?;
         Ok(Reply::none())
     })?;

@@ -12,7 +12,7 @@ use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::route::{Change, Inquiry};
 use crate::core::request::{data, keys_of};
-use crate::core::state::lists::{self, MAX_LISTS};
+use crate::core::state::outside_crls::{self, MAX_LISTS};
 use crate::core::state::roles::Roles;
 use crate::core::state::snapshot::Touch;
 
@@ -36,7 +36,7 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 
 pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let view = inquiry.live.barrier.view(MountId::CERT_ROLES);
-    let (list, _) = lists::read(&view, &named(&inquiry.tail)?)?.ok_or(VaultError::NotFound)?;
+    let (list, _) = outside_crls::read(&view, &named(&inquiry.tail)?)?.ok_or(VaultError::NotFound)?;
     data(&ListView::new(&list, inquiry.now_ms))
 }
 
@@ -48,12 +48,12 @@ pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     let view = tx.view(MountId::CERT_ROLES);
     let roles = Roles::load(&view)?;
     let authority = prove(&roles, &list, &der)?;
-    let names = lists::names(&view)?;
+    let names = outside_crls::names(&view)?;
     if names.iter().filter(|other| **other != name).count() >= MAX_LISTS {
         return Err(VaultError::BadRequest(format!("at most {MAX_LISTS} revocation lists: delete one")));
     }
     if names.contains(&name) {
-        let old = match lists::read(&view, &name) {
+        let old = match outside_crls::read(&view, &name) {
             Ok(old) => old.ok_or(VaultError::Integrity)?,
             Err(VaultError::Integrity) => return Err(VaultError::BadRequest(UNREADABLE.to_owned())),
             Err(other) => return Err(other),
@@ -64,7 +64,7 @@ pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     if list.next_update_s.is_some_and(|next| change.now_ms / 1_000 > next) {
         reply.warnings.push("the list is overdue: it counts, but its issuer should have a newer one".to_owned());
     }
-    tx.put_entry(MountId::CERT_ROLES, &lists::key_of(&name), &encode_list(&der), 0)?;
+    tx.put_entry(MountId::CERT_ROLES, &outside_crls::key_of(&name), &encode_list(&der), 0)?;
     Ok(Done { restricts: true, ..Done::touching(reply, vec![Touch::List(name)]) })
 }
 
@@ -84,7 +84,7 @@ fn replaces(old: &(RevocationList, Vec<u8>), new: &RevocationList, authority: &[
 pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let name = named(&change.tail)?;
     // As everywhere on this wire, deleting what is not there is no error.
-    tx.remove_entry(MountId::CERT_ROLES, &lists::key_of(&name))?;
+    tx.remove_entry(MountId::CERT_ROLES, &outside_crls::key_of(&name))?;
     Ok(Done::touching(Reply::none(), vec![Touch::List(name)]))
 }
 

@@ -15,11 +15,11 @@ use crate::pki::{self, AuthorityId};
 
 use super::certificates::{identity_of, seconds};
 use super::{Change, Inquiry, data, number_field, only_fields, texts_field};
-use crate::core::certificates::enroll::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, State};
+use crate::core::certificates::enroll::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, StringStatus};
 use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
 use crate::core::state::identity;
-use crate::core::state::listening::Pin;
+use crate::core::state::listener_roots::Pin;
 use crate::core::state::mount::hex;
 use crate::core::state::snapshot::Touch;
 use crate::core::state::strings::Strings;
@@ -190,7 +190,7 @@ pub(super) fn open_under(
     for name in view.entries()? {
         let Some(record) = enroll::read(view, &name)? else { continue };
         let bound = record.authority.as_deref() == Some(&*active.hex());
-        if bound && record.state(Some(active), now_ms) == State::Open && enabled(&record.identity)? {
+        if bound && record.state(Some(active), now_ms) == StringStatus::Open && enabled(&record.identity)? {
             identities.insert(record.identity.clone());
         }
     }

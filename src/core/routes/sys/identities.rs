@@ -12,7 +12,7 @@ use crate::engine::Reply;
 
 use super::certificates::{identity_of, seconds};
 use super::{Change, Inquiry, data, keys_of, only_fields, text_field, texts_field};
-use crate::core::certificates::endings;
+use crate::core::certificates::cascade;
 use crate::core::commit::committer::Done;
 use crate::core::error::VaultError;
 use crate::core::state::administrators::require_administrator;
@@ -187,9 +187,9 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     // With the record goes the mark of a revocation: whoever is registered under this name later must not be met by
     // certificates from before.
     let ended =
-        endings::certificates(tx, &change.snapshot.ledger, &change.tail, change.now_ms, "its identity was removed")?;
+        cascade::certificates(tx, &change.snapshot.ledger, &change.tail, change.now_ms, "its identity was removed")?;
     let tokens = end_tokens(tx, change)?;
-    let strings = endings::strings(tx, &change.snapshot.strings, &change.tail)?;
+    let strings = cascade::strings(tx, &change.snapshot.strings, &change.tail)?;
     let mut done = finish(tx, change, Reply::none(), Touch::Identity(change.tail.clone()))?;
     done.touched.extend(tokens);
     done.touched.extend(strings);
@@ -201,7 +201,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
 /// Ends all tokens of the identity in the path.
 fn end_tokens(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Vec<Touch>, VaultError> {
     let Ok(identity) = SpiffeId::new(&change.settings.trust_domain, &change.tail) else { return Ok(Vec::new()) };
-    endings::tokens(tx, &change.snapshot.tokens, &identity)
+    cascade::tokens(tx, &change.snapshot.tokens, &identity)
 }
 
 /// Refuses all requests of an identity from now on: `{reason?}`.
@@ -233,7 +233,7 @@ pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     let reason = reason(text_field(&object, "reason")?)?;
     let Some(named) = text_field(&object, "certificate")? else {
         let tokens = end_tokens(tx, change)?;
-        let strings = endings::strings(tx, &change.snapshot.strings, &change.tail)?;
+        let strings = cascade::strings(tx, &change.snapshot.strings, &change.tail)?;
         let mut done = steer(tx, change, |record| {
             record.end_all(change.now_ms);
             Ok(())

@@ -9,7 +9,7 @@ use crate::keys::TermState;
 use super::{Inquiry, data};
 use crate::core::error::VaultError;
 use crate::core::rotation::Phase;
-use crate::core::rotation::keys::record::{self, State};
+use crate::core::rotation::keys::record::{self, Progress};
 use crate::core::rotation::values::record as values;
 
 /// Values that end within this time count as ending soon.
@@ -54,7 +54,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         ("strongroom_rotation_records_total", open.map_or(0, |run| run.total)),
         ("strongroom_rotations_open", of_runs(|run| !run.state.ended())),
         ("strongroom_rotations_paused", of_runs(|run| run.paused && !run.state.ended())),
-        ("strongroom_rotations_stuck", of_runs(|run| run.state == State::NeedsOperator)),
+        ("strongroom_rotations_stuck", of_runs(|run| run.state == Progress::NeedsOperator)),
         ("strongroom_values", count(rows.len())),
         ("strongroom_values_rotating", of_rows(&|row| !matches!(row.phase, Phase::Idle | Phase::Promoted))),
         ("strongroom_values_stuck", of_rows(&|row| row.phase == Phase::NeedsOperator)),

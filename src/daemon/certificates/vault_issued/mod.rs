@@ -19,14 +19,14 @@ use crate::pki::{self, SERVER_LIFE_S};
 const RETRY_MS: u64 = 60_000;
 
 /// The certificate that the daemon looks after.
-pub(super) struct Own {
+pub(super) struct VaultIssued {
     certificate: PathBuf,
     key: PathBuf,
     vault: Arc<Vault>,
     not_before_ms: u64,
 }
 
-impl Own {
+impl VaultIssued {
     /// Looks after the pair in these two files.
     pub(super) fn new(certificate: &Path, key: &Path, vault: Arc<Vault>) -> Self {
         Self { certificate: certificate.to_owned(), key: key.to_owned(), vault, not_before_ms: 0 }

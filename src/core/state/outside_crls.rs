@@ -49,9 +49,9 @@ pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<(Revoc
 
 /// All lists, by name; `None` is one that cannot be read.
 #[derive(Clone, Debug, Default)]
-pub(in crate::core) struct Lists(BTreeMap<String, Option<Arc<RevocationList>>>);
+pub(in crate::core) struct OutsideCrls(BTreeMap<String, Option<Arc<RevocationList>>>);
 
-impl Lists {
+impl OutsideCrls {
     /// Reads them all.
     ///
     /// # Errors

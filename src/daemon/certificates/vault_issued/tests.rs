@@ -18,7 +18,7 @@ struct Daemon {
     folder: tempfile::TempDir,
     clock: Arc<FixedClock>,
     tls: Tls,
-    own: Own,
+    own: VaultIssued,
 }
 
 impl Daemon {
@@ -63,7 +63,7 @@ impl Daemon {
         layout::write_new(&key, made.server.key_pem.reveal().as_bytes(), true).expect("written");
         let trust = trust_from_pem(made.ca_pem.as_bytes()).expect("readable");
         let tls = Tls::new(made.server.cert_pem.as_bytes(), made.server.key_pem.reveal().as_bytes(), &trust);
-        let own = Own::new(&certificate, &key, vault);
+        let own = VaultIssued::new(&certificate, &key, vault);
         Self { folder, clock, tls: tls.expect("usable"), own }
     }
 

@@ -12,7 +12,7 @@ use rcgen::{
 use serde_json::json;
 
 use crate::barrier::{MountId, Tx};
-use crate::core::certificates::own::perform;
+use crate::core::certificates::automatic::perform;
 use crate::core::commit::committer::Done;
 use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::{ApprovalRules, Caller, Guarded, IdentityPattern, Operation, Reply, VaultError};
@@ -256,7 +256,7 @@ fn only_proved_and_newer_lists_are_taken() {
     assert!(matches!(rig.read(&stranger, "auth/cert/crls/root"), Err(VaultError::Forbidden)));
     let refused = rig.ask(&stranger, Operation::Delete, "auth/cert/crls/root", "");
     assert!(matches!(refused, Err(VaultError::Forbidden)));
-    for n in 2..crate::core::state::lists::MAX_LISTS {
+    for n in 2..crate::core::state::outside_crls::MAX_LISTS {
         upload(&rig, &format!("l{n}"), &list(&ca, 6, &[])).expect("room");
     }
     assert_bad(upload(&rig, "more", &list(&ca, 6, &[])), "at most 64");

@@ -51,10 +51,10 @@ type Set = Vec<[u8; 32]>;
 
 /// The listener as it is now, and the roots that it had before. Outlives a seal.
 #[derive(Default)]
-pub(in crate::core) struct Listening(RwLock<State>);
+pub(in crate::core) struct ListenerRoots(RwLock<KnownRoots>);
 
 #[derive(Default)]
-struct State {
+struct KnownRoots {
     now: Listener,
     /// Sets that were named so far, with today's, the oldest first. None is empty.
     sets: Vec<Set>,
@@ -82,7 +82,7 @@ struct Record {
     sets: Vec<Vec<String>>,
 }
 
-impl Listening {
+impl ListenerRoots {
     /// The daemon has looked at its files.
     pub(in crate::core) fn set(&self, listener: Listener) {
         let mut state = self.0.write();
@@ -147,7 +147,7 @@ impl Listening {
     }
 }
 
-impl State {
+impl KnownRoots {
     /// Puts a set last.
     fn add(&mut self, set: Set) {
         if set.is_empty() || self.sets.last() == Some(&set) {
