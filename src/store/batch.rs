@@ -1,6 +1,7 @@
 //! A batch of changes with the conditions under which it may be applied.
 
-use super::CommitSeq;
+use super::error::StoreError;
+use super::record::{CommitSeq, MAX_KEY_BYTES};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,5 +88,13 @@ impl Batch {
     pub fn require(&mut self, key: impl Into<Vec<u8>>, expect: Expect) -> &mut Self {
         self.preconditions.push(Precondition { key: key.into(), expect });
         self
+    }
+
+    /// Refuses keys longer than [`MAX_KEY_BYTES`], before anything is written.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        match self.ops.iter().any(|op| op.key().len() > MAX_KEY_BYTES) {
+            true => Err(StoreError::Unavailable("a key is longer than 1,024 bytes".into())),
+            false => Ok(()),
+        }
     }
 }

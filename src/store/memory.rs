@@ -54,7 +54,7 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
-        super::check(batch)?;
+        batch.check()?;
         let mut state = self.0.write();
         for condition in &batch.preconditions {
             let found = state.records.get(&condition.key).map(|stored| stored.revision);

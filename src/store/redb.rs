@@ -123,7 +123,7 @@ impl RedbStore {
     }
 
     fn apply(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
-        super::check(batch)?;
+        batch.check()?;
         space::require(&self.folder, batch)?;
         let mut transaction = self.database.begin_write().map_err(writing)?;
         transaction.set_durability(Durability::Immediate).map_err(writing)?;

@@ -221,7 +221,7 @@ impl Store for SledStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
-        super::check(batch)?;
+        batch.check()?;
         let _closed = self.gate.write();
         if self.failed.load(Ordering::SeqCst) {
             return Err(StoreError::Sync("an earlier write failed".into()));

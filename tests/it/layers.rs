@@ -65,7 +65,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 const LONGEST_FILE_LINES: usize = 600;
 
 /// Files that need each other are read together, so there may be a few of them.
-const LARGEST_CIRCLE_FILES: usize = 10;
+const LARGEST_CIRCLE_FILES: usize = 4;
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {

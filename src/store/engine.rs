@@ -1,0 +1,47 @@
+//! What an engine promises; the head of [`super`] says why it is so little.
+
+use std::ops::ControlFlow;
+
+use super::batch::Batch;
+use super::error::StoreError;
+use super::record::{CommitSeq, Stored};
+
+/// What [`Store::scan`] calls for each record: key, value.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
+/// An embedded engine: ordered keys, atomic batches, durable acknowledgement. Blocking, callable from any thread.
+pub trait Store: Send + Sync + 'static {
+    /// Name of the engine in the configuration.
+    fn engine(&self) -> &'static str;
+
+    /// The value of `key`, as the last durable commit left it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the engine finds its files damaged, [`StoreError::Unavailable`] on a read error.
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError>;
+
+    /// Visits every record whose key starts with `prefix`, in the order of the keys, until `visit` breaks.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError>;
+
+    /// As [`Store::scan`], but only the first [`HEAD_BYTES`](super::HEAD_BYTES) bytes of each value: what a start needs of a large store.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    fn scan_heads(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError>;
+
+    /// Applies `batch` in one transaction. `Ok` means that it survives a power cut.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a precondition does not hold and [`StoreError::Full`] when the disk is full: nothing
+    /// has changed. [`StoreError::Sync`]: unknown whether it was applied; the caller must end the process.
+    fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError>;
+
+    /// Number of the last commit.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    fn sequence(&self) -> Result<CommitSeq, StoreError>;
+}
