@@ -7,6 +7,7 @@
 
 mod acl;
 mod capability;
+mod decision;
 mod document;
 mod hcl;
 mod index;
@@ -14,7 +15,8 @@ mod parameters;
 mod parse;
 mod rules;
 
-pub use acl::{Acl, Ask, Decision, DenyReason};
+pub use acl::Acl;
 pub use capability::Capability;
+pub use decision::{Ask, Decision, DenyReason};
 pub use document::PolicyError;
 pub use rules::{Policy, RuleId};

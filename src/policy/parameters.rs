@@ -4,13 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::acl::Ask;
 use super::capability::Capability;
-use super::rules::Permissions;
-
-/// Values a parameter may or must not have; empty is "any".
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Values(pub Vec<Value>);
+use super::decision::Ask;
+use super::rules::{Permissions, Values};
 
 /// The spelling in which a policy's names are kept, and in which those of a request are looked up among the allowed and the
 /// denied ones.

@@ -10,26 +10,34 @@ use crate::api::json::{self, JsonCode, Limits};
 use super::capability::{Capability, Grants};
 use super::document::{Item, MAX_DEPTH, MAX_TEXT, Node, Place, PolicyError, Tree, shown};
 use super::hcl;
-use super::parameters::{Values, fold};
-use super::rules::{Pattern, Permissions, Policy, Rule};
+use super::parameters::fold;
+use super::rules::{Pattern, Permissions, Policy, Rule, Values};
 
-/// Reads a policy text in either spelling; JSON starts with `{`, as no HCL policy does.
-pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
-    if text.len() > MAX_TEXT {
-        return Place::default().error("policy is longer than 1 MiB");
-    }
-    let items = if text.trim_start().starts_with('{') { json_items(text)? } else { hcl::parse(text)? };
-    let mut name = None;
-    let mut rules = Vec::new();
-    for item in items {
-        match item.key.as_str() {
-            "path" => path_items(item.node, &mut rules)?,
-            "name" if name.is_none() => name = Some(string(&item.node, "name")?.to_owned()),
-            "name" => return item.place.error("'name' is given twice"),
-            other => return item.place.error(format!("unknown key '{}': a policy has 'path' blocks", shown(other))),
+impl Policy {
+    /// Reads a policy in HCL or, when it starts with `{`, in JSON. At most 1 MiB, nested at most 16 deep.
+    ///
+    /// # Errors
+    /// [`PolicyError`] with line and column: bad syntax, an unknown key or capability, `+*`, a template, or a
+    /// restriction that is not supported and would therefore be lost.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        if text.len() > MAX_TEXT {
+            return Place::default().error("policy is longer than 1 MiB");
         }
+        let items = if text.trim_start().starts_with('{') { json_items(text)? } else { hcl::parse(text)? };
+        let mut name = None;
+        let mut rules = Vec::new();
+        for item in items {
+            match item.key.as_str() {
+                "path" => path_items(item.node, &mut rules)?,
+                "name" if name.is_none() => name = Some(string(&item.node, "name")?.to_owned()),
+                "name" => return item.place.error("'name' is given twice"),
+                other => {
+                    return item.place.error(format!("unknown key '{}': a policy has 'path' blocks", shown(other)));
+                }
+            }
+        }
+        Ok(Policy { name, rules })
     }
-    Ok(Policy { name, rules })
 }
 
 fn json_items(text: &str) -> Result<Vec<Item>, PolicyError> {

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::capability::Grants;
-use super::document::PolicyError;
-use super::parameters::Values;
-use super::parse;
 
 /// A parsed policy document.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,15 +16,6 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads a policy in HCL or, when it starts with `{`, in JSON. At most 1 MiB, nested at most 16 deep.
-    ///
-    /// # Errors
-    /// [`PolicyError`] with line and column: bad syntax, an unknown key or capability, `+*`, a template, or a
-    /// restriction that is not supported and would therefore be lost.
-    pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        parse::parse(text)
-    }
-
     /// The same policy under the name it is stored by; [`RuleId`]s carry it.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
@@ -76,6 +66,10 @@ impl Pattern {
         Self { text: Arc::from(text), kind }
     }
 }
+
+/// Values a parameter may or must not have; empty is "any".
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Values(pub Vec<Value>);
 
 /// What a rule says about the paths it matches.
 #[derive(Clone, Debug, Default, PartialEq)]
