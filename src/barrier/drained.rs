@@ -19,15 +19,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::keys::TermState;
 
+use super::error::BarrierError;
+use super::group::Group;
 use super::index::Stamp;
 use super::names::StoreKey;
-use super::{Barrier, BarrierError, Group};
+use super::open::Barrier;
+use super::watches::{Changed, MAX_CHANGED};
 
 /// Records compared under one look at the index.
 const PAGE: usize = 1_024;
@@ -35,8 +38,6 @@ const PAGE: usize = 1_024;
 const FEW: usize = 64;
 /// Rounds of comparing again before the rest is left to the check under the lock, however many writers there are.
 const ROUNDS: usize = 16;
-/// Keys that are remembered at most.
-const MAX_CHANGED: usize = 1 << 18;
 
 /// A term that nothing refers to, as of one generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,34 +62,6 @@ pub struct Census {
     changed: Arc<Mutex<Changed>>,
 }
 
-/// Keys that published groups have changed since a census began.
-#[derive(Default)]
-pub(super) struct Changed {
-    keys: BTreeSet<StoreKey>,
-    /// There were more than can be remembered.
-    overflown: bool,
-}
-
-/// Everyone who wants to know which keys are changed.
-#[derive(Default)]
-pub(super) struct Watches(Vec<Weak<Mutex<Changed>>>);
-
-impl Watches {
-    /// Tells them; called under the lock under which the index is changed.
-    pub(super) fn tell(&mut self, changes: &[(StoreKey, Option<Stamp>)]) {
-        self.0.retain(|watch| {
-            let Some(watch) = watch.upgrade() else { return false };
-            let mut changed = watch.lock();
-            if changed.keys.len().saturating_add(changes.len()) > MAX_CHANGED {
-                (changed.keys, changed.overflown) = (BTreeSet::new(), true);
-            } else {
-                changed.keys.extend(changes.iter().map(|(key, _)| *key));
-            }
-            true
-        });
-    }
-}
-
 impl Barrier {
     /// Reads the head of every stored record and counts all terms. Readers and writers go on meanwhile.
     ///
@@ -97,7 +70,7 @@ impl Barrier {
     /// [`BarrierError::TooManyChanges`].
     pub fn census(&self) -> Result<Census, BarrierError> {
         let changed = Arc::default();
-        self.published.write().watches.0.push(Arc::downgrade(&changed));
+        self.published.write().watches.add(&changed);
         let active = self.ring.load().keyring.active_term().id;
         let mut census = Census { active, under: BTreeMap::new(), suspects: BTreeSet::new(), changed };
         census.scan(self)?;

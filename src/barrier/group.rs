@@ -10,14 +10,15 @@ use crate::crypto::envelope::{self, Context, Kind};
 use crate::store::{Batch, Expect, StoreError};
 
 use super::anchor::Mark;
+use super::error::BarrierError;
 use super::index::{Shadow, Stamp};
-use super::lifecycle::sum;
 use super::names::StoreKey;
+use super::open::{Barrier, Writer};
 use super::overlay::{Change, Overlay, Pending};
 use super::ring::{NextHeader, Ring};
-use super::state::{StateRecord, leaf};
+use super::state::{StateRecord, leaf, sum};
+use super::status::AuditHead;
 use super::tx::Tx;
-use super::{AuditHead, Barrier, BarrierError, Writer};
 
 /// A group of changes. Holds the writer's lock: there is one at a time. Dropped before [`Group::store`], it leaves
 /// nothing.
@@ -240,6 +241,18 @@ impl Drop for Durable<'_> {
 }
 
 impl Barrier {
+    /// Starts a group; waits for the one before to be published or dropped.
+    #[must_use]
+    pub fn begin(&self) -> Group<'_> {
+        Group {
+            barrier: self,
+            writer: self.writer.lock(),
+            overlay: Overlay::default(),
+            next: None,
+            outcomes: Vec::new(),
+        }
+    }
+
     fn seal_record(
         &self,
         ring: &Ring,

@@ -1,4 +1,4 @@
-//! What the published state holds, in memory: the authority for existence, listing and content (amendment M8).
+//! What the store must hold, in memory: the authority for existence, listing and content (amendment M8).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -6,10 +6,7 @@ use std::sync::Arc;
 use crate::crypto::CryptoError;
 use crate::crypto::envelope::{self, HEAD_LEN, Head, PREFIX_LEN};
 
-use super::AuditHead;
-use super::drained::Watches;
 use super::names::StoreKey;
-use super::state::{StateRecord, TermUse};
 
 /// What identifies the content of a record: its clear head and its commitment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,38 +43,3 @@ pub(super) type Index = BTreeMap<StoreKey, Stamp>;
 
 /// Old bytes of records that a group in flight has overwritten or deleted in the store.
 pub(super) type Shadow = HashMap<StoreKey, Arc<Vec<u8>>>;
-
-/// Everything that readers see; replaced piece by piece under one lock.
-pub(super) struct Published {
-    pub index: Index,
-    /// Filled before the engine commit, dropped at publish.
-    pub shadow: Shadow,
-    pub generation: u64,
-    pub audit: AuditHead,
-    pub terms: Vec<TermUse>,
-    /// Told what each group changes.
-    pub watches: Watches,
-}
-
-impl Published {
-    /// What a state and its records look like to readers.
-    pub(super) fn new(index: Index, state: &StateRecord) -> Self {
-        let (generation, audit, terms) = (state.generation, state.audit, state.terms.clone());
-        Self { index, shadow: Shadow::new(), generation, audit, terms, watches: Watches::default() }
-    }
-
-    /// Shows a group: all its changes at once.
-    pub(super) fn apply(&mut self, changes: &[(StoreKey, Option<Stamp>)], state: &StateRecord) {
-        for (key, stamp) in changes {
-            match stamp {
-                Some(stamp) => self.index.insert(*key, *stamp),
-                None => self.index.remove(key),
-            };
-        }
-        self.watches.tell(changes);
-        self.shadow.clear();
-        self.generation = state.generation;
-        self.audit = state.audit;
-        self.terms.clone_from(&state.terms);
-    }
-}

@@ -11,12 +11,14 @@ use crate::keys::{Header, HeaderError, HeaderKeys, Keyring, Opened, TermState, U
 use crate::store::CommitSeq;
 
 use super::anchor::{self, Found, Mark};
-use super::error::STATE_OLDER;
-use super::index::{Index, Published, Stamp};
+use super::error::{BarrierError, STATE_OLDER};
+use super::index::{Index, Stamp};
 use super::names::{Names, StoreKey};
+use super::open::{Barrier, Parts, Writer};
+use super::published::Published;
 use super::ring::Ring;
-use super::state::{ANCHORED, StateRecord, TermUse, leaf};
-use super::{AuditHead, Barrier, BarrierError, Parts, Writer};
+use super::state::{ANCHORED, StateRecord, TermUse, sum};
+use super::status::AuditHead;
 
 /// What opening found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -475,13 +477,4 @@ pub(super) fn stamp_of(
         }
     }
     Ok(Some((key, stamp)))
-}
-
-/// The set hash over all records.
-pub(super) fn sum(set: &MacKey, index: &Index) -> SetHash {
-    let mut sum = SetHash::empty();
-    for (key, stamp) in index {
-        sum.add(leaf(set, key, stamp));
-    }
-    sum
 }

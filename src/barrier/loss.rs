@@ -7,10 +7,14 @@
 use crate::crypto::hash::MacKey;
 use crate::keys::Unlock;
 
+use super::error::BarrierError;
 use super::index::Index;
-use super::lifecycle::{Accepted, Fit, accept, check_anchor, scan, sum};
+use super::lifecycle::{Accepted, Fit, accept, check_anchor, scan};
+use super::open::{Barrier, Parts, Writer};
 use super::ring::{Epoch, HeaderChange};
-use super::{AuditHead, Barrier, BarrierError, Parts, Tx, Writer};
+use super::state::sum;
+use super::status::AuditHead;
+use super::tx::Tx;
 
 /// One thing that does not fit, and that can be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::crypto::envelope::{self, Context, Kind};
 use crate::crypto::{CryptoError, Key, SecretBytes};
 
+use super::error::BarrierError;
 use super::index::Stamp;
 use super::names::StoreKey;
-use super::{Barrier, BarrierError};
+use super::open::Barrier;
 
 /// Bytes of a published record with the stamp that they were checked against.
 pub(super) struct Fetched {

@@ -9,11 +9,13 @@ use std::collections::VecDeque;
 use crate::crypto::Key;
 use crate::crypto::envelope::Kind;
 
+use super::error::BarrierError;
 use super::index::Stamp;
 use super::names::{Id, MountId, StoreKey, bound};
 use super::node::Node;
+use super::open::Barrier;
 use super::overlay::Pending;
-use super::{Barrier, BarrierError, Tx};
+use super::tx::Tx;
 
 /// Index entries looked at under one lock.
 const CHUNK: usize = 256;

@@ -6,9 +6,9 @@ use crate::crypto::envelope::{self, Kind};
 use crate::crypto::hash::{MacKey, SetHash};
 use crate::crypto::{CryptoError, SecretBytes};
 
-use super::AuditHead;
-use super::index::Stamp;
+use super::index::{Index, Stamp};
 use super::names::StoreKey;
+use super::status::AuditHead;
 
 const BODY: u8 = 1;
 /// The anchor file was written for this vault, so its absence is a loss. Set from the first state on.
@@ -138,6 +138,15 @@ pub(super) fn leaf(set: &MacKey, key: &StoreKey, stamp: &Stamp) -> [u8; 32] {
     let bytes = key.as_bytes();
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
     set.mac(&[label::LEAF, &length, bytes, &stamp.head, &stamp.commitment])
+}
+
+/// The set hash over all records.
+pub(super) fn sum(set: &MacKey, index: &Index) -> SetHash {
+    let mut sum = SetHash::empty();
+    for (key, stamp) in index {
+        sum.add(leaf(set, key, stamp));
+    }
+    sum
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::BarrierError;
+use super::error::BarrierError;
 
 /// Counts the records that are looked at for one request, and stops the work when nobody waits for its answer any more.
 ///

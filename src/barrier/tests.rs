@@ -15,9 +15,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::crypto::random::SeededRandom;
-use crate::keys::{Header, HeaderError, NewSlot, RootKey, Slot, Unlock, WeakKdf};
-use crate::store::sidecar::{MemAnchor, MemHeader};
-use crate::store::{MemoryStore, Stored};
+use crate::keys::{Header, HeaderError, NewSlot, RootKey, Slot, TermState, Unlock, VaultId, WeakKdf};
+use crate::store::sidecar::{AnchorFile, HeaderFiles, MemAnchor, MemHeader};
+use crate::store::{CommitSeq, MemoryStore, Store, Stored};
 
 pub(super) const MOUNT: MountId = MountId([9; 16]);
 pub(super) const SECRET: &[u8] = &[7; 64];

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use crate::crypto::envelope::Kind;
 use crate::crypto::{Key, SecretBytes};
 
+use super::error::BarrierError;
 use super::names::{MAX_PATH_BYTES, MountId, StoreKey, bound, parent_of, segments};
 use super::node::{Node, SecretMeta, encode_entry, encode_value};
+use super::open::Barrier;
 use super::overlay::{Change, Overlay, Pending};
 use super::view::View;
-use super::{Barrier, BarrierError};
 
 /// The changes of one closure. When the closure fails, all of them are taken back and nothing else is.
 pub struct Tx<'a> {

@@ -6,10 +6,12 @@ use std::ops::Bound;
 use crate::crypto::derive::label;
 use crate::crypto::{CryptoError, SecretBytes};
 
+use super::error::BarrierError;
 use super::names::{Id, MAX_PATH_BYTES, MountId, StoreKey, bound, parent_of, segments};
 use super::node::{Node, decode_entry, decode_value};
+use super::open::Barrier;
 use super::overlay::{Change, Overlay};
-use super::{Barrier, BarrierError, Tally};
+use super::tally::Tally;
 
 /// Keys that are taken from the index under one lock.
 const AT_ONCE: usize = 512;
@@ -41,6 +43,14 @@ pub struct EntryValue {
     pub value: SecretBytes,
     /// End of its life, Unix time in milliseconds; 0 is none.
     pub not_after_ms: u64,
+}
+
+impl Barrier {
+    /// Reads the published state of one mount.
+    #[must_use]
+    pub fn view(&self, mount: MountId) -> View<'_> {
+        View::new(self, None, mount)
+    }
 }
 
 impl<'a> View<'a> {

@@ -1,0 +1,88 @@
+//! The one way to change the keys of an open vault: the next header (amendment M5).
+
+use std::sync::Arc;
+
+use crate::keys::Header;
+
+use super::error::BarrierError;
+use super::group::Group;
+use super::open::Barrier;
+use super::ring::{Epoch, HeaderChange, NextHeader, Ring};
+
+impl<'a> Group<'a> {
+    /// Makes the next header part of this group: it is written before the group's engine transaction, and the group's
+    /// records are sealed under the new keys. One header a group.
+    ///
+    /// # Errors
+    /// [`BarrierError::HeaderOther`] when the header is not `change.base` any more; errors of the edit;
+    /// [`BarrierError::Header`] beyond a limit of the format. Nothing has changed then.
+    pub fn change_header(&mut self, change: HeaderChange<'a>) -> Result<(), BarrierError> {
+        self.change_header_in(change, None)
+    }
+
+    /// As [`Group::change_header`]; with `epoch`, the group is the first one of a new history.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn change_header_in(
+        &mut self,
+        change: HeaderChange<'a>,
+        epoch: Option<Epoch>,
+    ) -> Result<(), BarrierError> {
+        self.barrier.check_writable()?;
+        let current = self.barrier.ring.load_full();
+        if self.next.is_some() || change.base.is_some_and(|base| base != current.header.seq) {
+            return Err(BarrierError::HeaderOther("it has been changed meanwhile"));
+        }
+        let mut keyring = current.keyring.duplicate();
+        if let Some(edit) = change.keyring {
+            edit(&mut keyring, &*self.barrier.random)?;
+        }
+        let mut header = current.header.clone();
+        if let Some(epoch) = epoch {
+            (header.epoch, header.incarnation) = (epoch.counter, epoch.incarnation);
+            (header.floor_epoch, header.floor_generation) = epoch.floor;
+        }
+        if let Some(slots) = change.slots {
+            if slots.is_empty() {
+                return Err(BarrierError::HeaderOther("it would have no slot"));
+            }
+            header.slots = slots;
+        }
+        let lock = change.root.unwrap_or_else(|| current.lock.duplicate());
+        let bytes = header.encode_next(&lock, &keyring, &*self.barrier.random)?;
+        let header = Header::parse(&bytes)?;
+        let new_set = keyring.newest_integrity().id != current.keyring.newest_integrity().id;
+        self.next = Some(NextHeader { bytes, ring: Ring::new(header, lock, keyring), new_set, check: change.check });
+        Ok(())
+    }
+}
+
+impl Barrier {
+    /// The header that is in force. Its slots hold no clear secret.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        self.ring.load().header.clone()
+    }
+
+    /// Writes both copies and takes the new keys into use. Copy by copy: until the first one has been read back, opened
+    /// and checked, the other one still is the old header.
+    ///
+    /// # Errors
+    /// [`BarrierError::Fatal`]: what is on disk is decided by the next start, which takes the old header or the new one.
+    pub(super) fn write_header(&self, next: NextHeader<'_>) -> Result<(), BarrierError> {
+        let NextHeader { bytes, ring, check, .. } = next;
+        self.files.write(0, &bytes).map_err(|_| self.fail("the header could not be written"))?;
+        let back = self.files.read().ok().and_then(|[first, _]| first);
+        let sound = back
+            .filter(|back| *back == bytes)
+            .and_then(|back| Header::parse(&back).ok())
+            .is_some_and(|header| header.open_keyring(&ring.lock).is_ok() && check.is_none_or(|check| check(&header)));
+        if !sound {
+            return Err(self.fail("the header does not open as it was written"));
+        }
+        self.files.write(1, &bytes).map_err(|_| self.fail("the header could not be written"))?;
+        self.ring.store(Arc::new(ring));
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! The open vault itself: what it holds, and what it says of itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+
+use crate::crypto::Random;
+use crate::keys::{AuditKey, Term, VaultId};
+use crate::store::sidecar::{AnchorFile, HeaderFiles};
+use crate::store::{CommitSeq, Store};
+
+use super::error::BarrierError;
+use super::names::Names;
+use super::published::Published;
+use super::ring::Ring;
+use super::state::StateRecord;
+use super::status::{AuditHead, Health, KeyStatus, TermStatus};
+
+/// What a barrier works on.
+pub struct Parts {
+    /// Encrypted records.
+    pub store: Arc<dyn Store>,
+    /// The two copies of the header.
+    pub header: Arc<dyn HeaderFiles>,
+    /// The anchor file.
+    pub anchor: Arc<dyn AnchorFile>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// What only the writer changes: the durable state, and the commit that wrote it.
+pub(super) struct Writer {
+    pub state: StateRecord,
+    pub revision: Option<CommitSeq>,
+    /// Integrity set that each slot of the anchor is known to be tagged under; 0 is unknown.
+    pub anchored_under: [u32; 2],
+}
+
+impl Writer {
+    pub(super) fn new(state: StateRecord, revision: Option<CommitSeq>) -> Self {
+        Self { state, revision, anchored_under: [0; 2] }
+    }
+}
+
+/// An open vault. Reading takes no lock for longer than one look at the index; one group writes at a time.
+pub struct Barrier {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) anchor: Arc<dyn AnchorFile>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) files: Arc<dyn HeaderFiles>,
+    pub(super) vault: VaultId,
+    pub(super) ring: ArcSwap<Ring>,
+    pub(super) names: Names,
+    pub(super) published: RwLock<Published>,
+    pub(super) writer: Mutex<Writer>,
+    pub(super) fault: RwLock<Option<String>>,
+    pub(super) fatal: AtomicBool,
+}
+
+impl Barrier {
+    /// Epoch, incarnation and generation of the published state: what clients compare to notice a rollback.
+    #[must_use]
+    pub fn mark(&self) -> (u32, [u8; 16], u64) {
+        let ring = self.ring.load();
+        (ring.header.epoch, ring.header.incarnation, self.published.read().generation)
+    }
+
+    /// Whether writes are taken.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        if self.fatal.load(Ordering::SeqCst) {
+            return Health::Degraded("the state on disk is unknown".to_owned());
+        }
+        self.fault.read().clone().map_or(Health::Serving, Health::Degraded)
+    }
+
+    /// Stored records, the state record not counted.
+    #[must_use]
+    pub fn record_count(&self) -> u64 {
+        u64::try_from(self.published.read().index.len()).unwrap_or(u64::MAX)
+    }
+
+    /// The vault's identifier.
+    #[must_use]
+    pub fn vault_id(&self) -> VaultId {
+        self.vault
+    }
+
+    /// Use of the term that seals.
+    #[must_use]
+    pub fn key_status(&self) -> KeyStatus {
+        let ring = self.ring.load();
+        let term = ring.keyring.active_term();
+        let published = self.published.read();
+        let seals = published.terms.iter().find(|used| used.term == term.id).map_or(0, |used| used.seals);
+        KeyStatus { term: term.id, created_ms: term.created_ms, seals }
+    }
+
+    /// Every term, ascending, destroyed ones included.
+    #[must_use]
+    pub fn terms(&self) -> Vec<TermStatus> {
+        let ring = self.ring.load();
+        let published = self.published.read();
+        let used =
+            |id| published.terms.iter().find(|used| used.term == id).map_or((0, 0), |used| (used.live, used.seals));
+        let status = |term: &Term| {
+            let (live, seals) = used(term.id);
+            TermStatus { term: term.id, state: term.state, created_ms: term.created_ms, live, seals }
+        };
+        ring.keyring.terms.iter().map(status).collect()
+    }
+
+    /// Number of integrity sets in the keyring: two between a rekey and its end.
+    #[must_use]
+    pub fn integrity_sets(&self) -> usize {
+        self.ring.load().keyring.integrity.len()
+    }
+
+    /// The audit keys, ascending; the last one writes.
+    #[must_use]
+    pub fn audit_keys(&self) -> Vec<AuditKey> {
+        self.ring.load().keyring.audit.iter().map(AuditKey::duplicate).collect()
+    }
+
+    /// The audit entry that the last published state vouches for.
+    #[must_use]
+    pub fn audit_head(&self) -> AuditHead {
+        self.published.read().audit
+    }
+
+    /// What [`Group::remember`](super::Group::remember) left in the durable state.
+    #[must_use]
+    pub fn audit_outcomes(&self) -> Vec<u8> {
+        self.writer.lock().state.outcomes.clone()
+    }
+
+    /// Stops writes and says why; the first reason stays.
+    pub(super) fn degrade(&self, what: &'static str) -> BarrierError {
+        self.fault.write().get_or_insert_with(|| format!("a stored record failed its integrity check: {what}"));
+        BarrierError::Integrity(what)
+    }
+
+    /// # Errors
+    /// [`BarrierError::Fatal`] or [`BarrierError::Degraded`] when nothing may be written any more.
+    pub(super) fn check_writable(&self) -> Result<(), BarrierError> {
+        if self.fatal.load(Ordering::SeqCst) {
+            return Err(BarrierError::Fatal("an earlier group was not completed"));
+        }
+        if self.fault.read().is_some() {
+            return Err(BarrierError::Degraded);
+        }
+        Ok(())
+    }
+
+    pub(super) fn fail(&self, why: &'static str) -> BarrierError {
+        self.fatal.store(true, Ordering::SeqCst);
+        BarrierError::Fatal(why)
+    }
+}

@@ -1,0 +1,47 @@
+//! What a barrier says of itself.
+
+use crate::keys::TermState;
+
+/// The last audit entry that a state vouches for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditHead {
+    /// Sequence number; 0 before the first entry.
+    pub seq: u64,
+    /// Hash of the entry.
+    pub hash: [u8; 32],
+}
+
+/// Whether the barrier takes writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Reads and writes.
+    Serving,
+    /// Reads only; the text says why.
+    Degraded(String),
+}
+
+/// Use of one term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TermStatus {
+    /// Number of the term.
+    pub term: u32,
+    /// What it may do.
+    pub state: TermState,
+    /// Unix time in milliseconds at which the term was made.
+    pub created_ms: u64,
+    /// Stored records under it.
+    pub live: u64,
+    /// Records sealed under it, ever.
+    pub seals: u64,
+}
+
+/// Use of the term that seals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// Number of the term.
+    pub term: u32,
+    /// Unix time in milliseconds at which the term was made.
+    pub created_ms: u64,
+    /// Records sealed under it, ever.
+    pub seals: u64,
+}
