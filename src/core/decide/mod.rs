@@ -2,5 +2,4 @@
 
 pub(super) mod approvals;
 pub(super) mod canonical;
-pub(super) mod subject;
 pub(super) mod target;

@@ -10,7 +10,7 @@ use crate::barrier::View;
 use crate::engine::Requirements;
 use crate::policy::{Ask, Capability, Decision};
 
-use super::subject::Subject;
+use crate::core::state::subject::Subject;
 use crate::core::error::VaultError;
 use crate::core::pipeline::route::{Guard, Route, Tables, find_in};
 use crate::core::request::{Body, Operation};

@@ -9,7 +9,7 @@ use crate::api::path::Path;
 use crate::policy::Capability;
 
 use super::feed::{Feed, Missed};
-use crate::core::decide::subject::Subject;
+use crate::core::state::subject::Subject;
 use crate::core::error::VaultError;
 use crate::core::fields::{only_fields, text_field, texts_field};
 use crate::core::request::{Body, Reply};

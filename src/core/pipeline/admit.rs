@@ -8,7 +8,7 @@ use crate::limits::Bill;
 
 use super::audited::Facts;
 use crate::core::decide::canonical;
-use crate::core::decide::subject::Subject;
+use crate::core::state::subject::Subject;
 use crate::core::decide::target::{Question, Target, Verdict};
 use crate::core::error::VaultError;
 use crate::core::request::{Operation, Request};

@@ -4,7 +4,7 @@ use crate::barrier::Tally;
 
 use super::audited::Facts;
 use super::route::{Effect, Inquiry, Run};
-use crate::core::decide::subject::Subject;
+use crate::core::state::subject::Subject;
 use crate::core::decide::target::Target;
 use crate::core::error::VaultError;
 use crate::core::request::Reply;

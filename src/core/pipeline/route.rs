@@ -6,7 +6,7 @@ use crate::api::path::Path;
 use crate::barrier::{MountId, Tally, Tx, View};
 use crate::core::commit::committer::Done;
 use crate::core::decide::approvals::rules::Guarded;
-use crate::core::decide::subject::Subject;
+use crate::core::state::subject::Subject;
 use crate::core::error::VaultError;
 use crate::core::live::poll::Poll;
 use crate::core::live::sightings::Sightings;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use super::identity::{self, GroupRecord, IdentityRecord};
-use crate::core::decide::subject::Subject;
+use crate::core::state::subject::Subject;
 use crate::policy::{Acl, Policy};
 
 /// Most compiled sets of policies.

@@ -14,4 +14,5 @@ pub(super) mod roles;
 mod sharded;
 pub(super) mod snapshot;
 pub(super) mod strings;
+pub(super) mod subject;
 pub(super) mod tokens;

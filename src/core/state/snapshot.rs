@@ -32,7 +32,7 @@ use super::sharded::Sharded;
 use super::strings::Strings;
 use super::tokens::Tokens;
 use crate::core::caller::{Caller, Origin};
-use crate::core::decide::subject::Subject;
+use crate::core::state::subject::Subject;
 use crate::core::error::VaultError;
 use crate::core::ports::Settings;
 

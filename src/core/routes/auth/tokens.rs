@@ -11,7 +11,7 @@ use crate::policy::{Ask, Capability, Decision};
 
 use super::{no_random, token_refused};
 use crate::core::commit::committer::Done;
-use crate::core::decide::subject::Subject;
+use crate::core::state::subject::Subject;
 use crate::core::error::VaultError;
 use crate::core::pipeline::route::{Change, Inquiry};
 use crate::core::request::keys_of;
