@@ -15,7 +15,7 @@ use crate::store::Store;
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
 
 use super::caller::IdentityPattern;
-use crate::core::decide::approvals::ApprovalRules;
+use crate::core::state::guarded::ApprovalRules;
 
 /// The wall clock.
 pub trait Clock: Send + Sync {

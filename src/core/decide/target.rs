@@ -10,12 +10,12 @@ use crate::barrier::View;
 use crate::engine::Requirements;
 use crate::policy::{Ask, Capability, Decision};
 
-use crate::core::state::subject::Subject;
 use crate::core::error::VaultError;
 use crate::core::pipeline::route::{Guard, Route, Tables, find_in};
 use crate::core::request::{Body, Operation};
 use crate::core::state::mount::Mount;
 use crate::core::state::snapshot::Snapshot;
+use crate::core::state::subject::Subject;
 
 /// Where a request leads.
 pub(in crate::core) enum Target {

@@ -9,11 +9,11 @@ use crate::api::path::Path;
 use crate::policy::Capability;
 
 use super::feed::{Feed, Missed};
-use crate::core::state::subject::Subject;
 use crate::core::error::VaultError;
 use crate::core::fields::{only_fields, text_field, texts_field};
 use crate::core::request::{Body, Reply};
 use crate::core::state::mount::{MountTable, hex};
+use crate::core::state::subject::Subject;
 
 /// Longest wait.
 const MAX_WAIT_S: u64 = 60;

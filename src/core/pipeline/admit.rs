@@ -8,13 +8,13 @@ use crate::limits::Bill;
 
 use super::audited::Facts;
 use crate::core::decide::canonical;
-use crate::core::state::subject::Subject;
 use crate::core::decide::target::{Question, Target, Verdict};
 use crate::core::error::VaultError;
 use crate::core::request::{Operation, Request};
 use crate::core::routes::TABLES;
 use crate::core::state::limits::{self, Asked, Refused};
 use crate::core::state::snapshot::Snapshot;
+use crate::core::state::subject::Subject;
 use crate::core::vault::{Live, Vault};
 use crate::core::{Caller, Origin, Settings};
 

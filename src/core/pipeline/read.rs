@@ -4,12 +4,12 @@ use crate::barrier::Tally;
 
 use super::audited::Facts;
 use super::route::{Effect, Inquiry, Run};
-use crate::core::state::subject::Subject;
 use crate::core::decide::target::Target;
 use crate::core::error::VaultError;
 use crate::core::request::Reply;
 use crate::core::routes::TABLES;
 use crate::core::state::snapshot::Snapshot;
+use crate::core::state::subject::Subject;
 use crate::core::vault::{Live, Vault};
 
 /// One line with request and outcome; when it is not taken, the outcome must not leave.

@@ -32,9 +32,9 @@ use super::sharded::Sharded;
 use super::strings::Strings;
 use super::tokens::Tokens;
 use crate::core::caller::{Caller, Origin};
-use crate::core::state::subject::Subject;
 use crate::core::error::VaultError;
 use crate::core::ports::Settings;
+use crate::core::state::subject::Subject;
 
 /// Something that a committed change made stale.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,6 @@
 
 mod power;
 pub(in crate::core) mod record;
-pub(in crate::core) mod rules;
 
 use std::sync::Arc;
 
@@ -32,12 +31,11 @@ use crate::core::fields::{flag_field, text_field};
 use crate::core::pipeline::audited::Facts;
 use crate::core::pipeline::route::{Concern, Guard, Named, Route, Run};
 use crate::core::request::{Body, Reply};
+use crate::core::state::guarded::{ApprovalRules, Guarded};
 use crate::core::state::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE};
 use crate::core::state::ledger;
 use crate::core::state::mount::hex;
 use crate::core::state::snapshot::Snapshot;
-
-pub use rules::{ApprovalRules, Guarded};
 
 use power::Power;
 use record::{Pending, Used, Voice};

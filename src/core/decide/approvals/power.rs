@@ -11,8 +11,8 @@ use crate::barrier::{MountId, Tx};
 use crate::crypto::hash::sha256;
 use crate::policy::{Acl, Policy};
 
-use super::rules::ApprovalRules;
 use crate::core::error::VaultError;
+use crate::core::state::guarded::ApprovalRules;
 use crate::core::state::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE, POLICIES, is_administrator, names_of};
 use crate::core::state::outside_crls;
 

@@ -11,10 +11,10 @@ use crate::policy::{Ask, Capability, Decision};
 
 use super::{no_random, token_refused};
 use crate::core::commit::committer::Done;
-use crate::core::state::subject::Subject;
 use crate::core::error::VaultError;
 use crate::core::pipeline::route::{Change, Inquiry};
 use crate::core::request::keys_of;
+use crate::core::state::subject::Subject;
 use crate::core::state::tokens::{self, Held};
 
 /// Most records removed by one `tidy`: other changes wait for it.
