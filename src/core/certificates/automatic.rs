@@ -9,7 +9,8 @@ use crate::barrier::{MountId, Tx};
 use crate::pki::Bundle;
 
 use super::issue::{self, Issued, Order};
-use crate::core::commit::committer::{Done, Job, Work};
+use crate::core::commit::change::Done;
+use crate::core::commit::committer::{Job, Work};
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;

@@ -20,8 +20,9 @@ use crate::crypto::Key;
 use crate::enroll::ProofKey;
 use crate::pki::{self, AuthorityId};
 
-use super::issue::{self, Issued, Order, Remark};
-use crate::core::commit::committer::{Done, Job, Work};
+use super::issue::{self, Issued, Order};
+use crate::core::commit::change::{Done, Remark};
+use crate::core::commit::committer::{Job, Work};
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::ports::Settings;

@@ -3,14 +3,12 @@
 //! Runs inside a commit: the certificate, its row in the ledger and the mark on the one it replaces become durable
 //! together or not at all. What is issued is noted in the audit log before the answer leaves.
 
-use std::borrow::Cow;
-
 use crate::api::spiffe::SpiffeId;
 use crate::api::time::rfc3339_nano;
-use crate::audit::Note;
 use crate::barrier::{MountId, Tx};
 use crate::pki::{Bundle, PkiError};
 
+use crate::core::commit::change::Remark;
 use crate::core::error::VaultError;
 use crate::core::state::authorities::{self, Authorities};
 use crate::core::state::identity::{self, IdentityRecord, OPERATORS};
@@ -22,31 +20,6 @@ use crate::core::state::snapshot::{Snapshot, Touch};
 pub(in crate::core) const WORKLOAD_LIFE_S: u64 = 24 * 3600;
 /// The same for identities below `operator/`.
 pub(in crate::core) const OPERATOR_LIFE_S: u64 = 8 * 3600;
-
-/// What is to be noted in the audit log with a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::core) enum Remark {
-    Issued { identity: SpiffeId, fingerprint: Fingerprint, not_after_ms: u64 },
-    Alarm(Cow<'static, str>),
-}
-
-impl Remark {
-    /// An alarm with this code.
-    pub(in crate::core) fn alarm(code: &'static str) -> Self {
-        Self::Alarm(code.into())
-    }
-
-    /// In the form the audit module takes; `request` is the number of the request entry.
-    pub(in crate::core) fn note(&self, request: u64) -> Note<'_> {
-        let request = Some(request);
-        match self {
-            Self::Issued { identity, fingerprint, not_after_ms } => {
-                Note::Issued { request, identity, fingerprint, not_after_ms: *not_after_ms }
-            }
-            Self::Alarm(code) => Note::Alarm { request, code },
-        }
-    }
-}
 
 /// A certificate that becomes real with the commit.
 pub(in crate::core) struct Issued {

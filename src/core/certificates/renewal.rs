@@ -7,7 +7,8 @@ use crate::enroll::grace_message;
 use crate::pki::{self, AuthorityId};
 
 use super::enroll::{Enrolled, Outcome, Places, run};
-use super::issue::{self, Order, Remark};
+use super::issue::{self, Order};
+use crate::core::commit::change::Remark;
 use crate::core::error::VaultError;
 use crate::core::ports::Settings;
 use crate::core::state::authorities;

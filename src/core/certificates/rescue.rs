@@ -12,8 +12,8 @@ use crate::api::sys::CertificateReply;
 
 use super::automatic;
 use super::cascade;
-use super::issue::{self, Order as IssueOrder, Remark};
-use crate::core::commit::committer::Done;
+use super::issue::{self, Order as IssueOrder};
+use crate::core::commit::change::{Done, Remark};
 use crate::core::error::VaultError;
 use crate::core::lifecycle::secret::secret as secret_of;
 use crate::core::pipeline::audited::Facts;

@@ -11,8 +11,8 @@ use crate::barrier::{MountId, Tx};
 use crate::crypto::random::Random;
 use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId};
 
-use super::issue::{self, Order, Remark, refusal};
-use crate::core::commit::committer::Done;
+use super::issue::{self, Order, refusal};
+use crate::core::commit::change::{Done, Remark};
 use crate::core::error::VaultError;
 use crate::core::request::Reply;
 use crate::core::state::authorities::{self, Authorities, AuthorityRecord, Stage};

@@ -33,9 +33,9 @@ use tokio::sync::oneshot;
 use crate::audit::{self, AuditError, Broker, Ended, Note};
 use crate::barrier::{AuditHead, Barrier, BarrierError, Durable, Group, Tx};
 
+use super::change::{Done, Remark};
 use super::outcomes;
 use crate::core::Clock;
-use crate::core::certificates::issue::Remark;
 use crate::core::error::VaultError;
 use crate::core::live::feed::Feed;
 use crate::core::pipeline::audited::{Facts, Fields};
@@ -69,31 +69,6 @@ pub(in crate::core) struct Job {
     pub facts: Arc<Facts>,
     pub work: Work,
     pub answer: oneshot::Sender<Result<Reply, VaultError>>,
-}
-
-/// What a mutation leaves behind.
-pub(in crate::core) struct Done {
-    pub reply: Reply,
-    /// What the snapshot must read anew.
-    pub touched: Vec<Touch>,
-    /// What else the audit log shall show.
-    pub remarks: Vec<Remark>,
-    /// The change is made, and the caller is refused all the same.
-    pub refusal: Option<VaultError>,
-    /// Somebody may have lost access: connections are looked through before the answer.
-    pub restricts: bool,
-}
-
-impl Done {
-    /// A reply, and nothing for the snapshot to read anew.
-    pub(in crate::core) fn of(reply: Reply) -> Self {
-        Self::touching(reply, Vec::new())
-    }
-
-    /// A reply, and what the snapshot must read anew.
-    pub(in crate::core) fn touching(reply: Reply, touched: Vec<Touch>) -> Self {
-        Self { reply, touched, remarks: Vec::new(), refusal: None, restricts: false }
-    }
 }
 
 /// What the vault does when the published state has changed: told the new snapshot, and whether somebody may have lost

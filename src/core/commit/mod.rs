@@ -1,4 +1,5 @@
 //! The one place that writes: a thread that takes all waiting changes as one group.
 
+pub(super) mod change;
 pub(super) mod committer;
 pub(in crate::core) mod outcomes;

@@ -10,9 +10,10 @@
 //! ```
 
 use crate::api::spiffe::SpiffeId;
-use crate::core::certificates::issue::Remark;
 use crate::crypto::CryptoError;
 use crate::crypto::codec::{Reader, Writer};
+
+use super::change::Remark;
 
 const BODY: u8 = 1;
 const ISSUED: u8 = 1;

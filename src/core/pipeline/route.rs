@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::api::path::Path;
 use crate::barrier::{MountId, Tally, Tx, View};
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::live::poll::Poll;
 use crate::core::live::sightings::Sightings;

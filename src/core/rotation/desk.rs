@@ -10,7 +10,8 @@ use crate::audit::{Broker, LogKey};
 use crate::barrier::{Barrier, Group, MountId, Tx};
 use crate::crypto::random::Random;
 
-use crate::core::commit::committer::{Committer, Done, Job, Work};
+use crate::core::commit::change::Done;
+use crate::core::commit::committer::{Committer, Job, Work};
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;

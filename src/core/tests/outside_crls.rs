@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::barrier::{MountId, Tx};
 use crate::core::certificates::automatic::perform;
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::{ApprovalRules, Caller, Guarded, IdentityPattern, Operation, Reply, VaultError};
 use crate::pki::outside::OutsideFacts;

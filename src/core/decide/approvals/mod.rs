@@ -25,7 +25,7 @@ use crate::policy::{Ask, Capability, Decision};
 
 use super::target::Target;
 use crate::core::Settings;
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::fields::{flag_field, text_field};
 use crate::core::pipeline::audited::Facts;

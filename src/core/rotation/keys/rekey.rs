@@ -15,7 +15,7 @@ use super::slots::{bad, find, guard, named, open, refused};
 use super::terms;
 use super::view;
 use crate::core::certificates::succession::{World, replace_all};
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;

@@ -11,7 +11,7 @@ use crate::rotate::labels::Labels;
 use super::effect::{Answer, Effect, Ended, Kind};
 use super::fields::{credential, field, place, write};
 use super::record::{self, Candidate, Phase, ValueRow};
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;

@@ -9,7 +9,7 @@ use crate::engine::Reply;
 use super::tokens::LOGIN;
 use super::{no_random, role_refused, token_refused};
 use crate::core::Origin;
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::route::{Change, Inquiry};
 use crate::core::request::{data, keys_of};

@@ -8,7 +8,7 @@ use crate::pki::outside::{ListError, RevocationList, signed_by};
 use crate::pki::subject_of;
 
 use super::role_refused;
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::route::{Change, Inquiry};
 use crate::core::request::{data, keys_of};

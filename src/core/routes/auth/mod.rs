@@ -9,7 +9,7 @@ use crate::auth::token::TokenError;
 use crate::barrier::{MountId, Tx};
 use crate::crypto::CryptoError;
 
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::route::{Change, Concern, Effect, Named, Route, delete, list, read, write, write_as_read};
 

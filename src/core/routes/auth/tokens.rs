@@ -10,7 +10,7 @@ use crate::engine::{Reply, ReplyStatus};
 use crate::policy::{Ask, Capability, Decision};
 
 use super::{no_random, token_refused};
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::route::{Change, Inquiry};
 use crate::core::request::keys_of;

@@ -8,7 +8,7 @@ use crate::barrier::{MountId, Tx};
 use crate::engine::Reply;
 
 use super::{Change, Inquiry, data, only_fields};
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::decide::approvals::agreeing;
 use crate::core::decide::approvals::record::{self, Pending};
 use crate::core::error::VaultError;

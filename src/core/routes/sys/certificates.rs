@@ -12,7 +12,7 @@ use crate::barrier::Tx;
 use super::{Change, data, only_fields, text_field};
 use crate::core::certificates::issue::{self, Order};
 use crate::core::certificates::renewal;
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::state::authorities;
 use crate::core::state::identity::OUTSIDE;

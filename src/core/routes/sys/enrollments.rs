@@ -16,7 +16,7 @@ use crate::pki::{self, AuthorityId};
 use super::certificates::{identity_of, seconds};
 use super::{Change, Inquiry, data, number_field, only_fields, texts_field};
 use crate::core::certificates::enroll::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, StringStatus};
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::state::identity;
 use crate::core::state::listener_roots::Pin;

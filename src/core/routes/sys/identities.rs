@@ -13,7 +13,7 @@ use crate::engine::Reply;
 use super::certificates::{identity_of, seconds};
 use super::{Change, Inquiry, data, keys_of, only_fields, text_field, texts_field};
 use crate::core::certificates::cascade;
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::state::administrators::require_administrator;
 use crate::core::state::identity::{

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::api::path::Path;
     use crate::barrier::Tx;
-    use crate::core::commit::committer::Done;
+    use crate::core::commit::change::Done;
     use crate::core::error::VaultError;
     use crate::core::pipeline::route::Guard::{Open, Own};
     use crate::core::pipeline::route::Run;

@@ -9,7 +9,7 @@ use crate::engine::{Page, Reply};
 use crate::policy;
 
 use super::{Change, Inquiry, data, keys_of, only_fields, text_field};
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::state::administrators::require_administrator;
 use crate::core::state::identity::{DEFAULT_POLICY, POLICIES, ROOT_POLICY, policy_name};

@@ -11,7 +11,7 @@ use crate::engine::Reply;
 use crate::limits::{Class, Defaults, Identities, MAX_QUOTAS, Paths, Per, Quota, QuotaError, Rate, milli, milli_text};
 
 use super::{Change, Inquiry, data, flag_field, keys_of, number_field, only_fields, text_field};
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::state::limits::{self, DEFAULT, Stored};
 use crate::core::state::snapshot::{Snapshot, Touch};

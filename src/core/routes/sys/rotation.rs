@@ -19,7 +19,7 @@ use crate::keys::TermState;
 use crate::keys::share::Share;
 
 use super::{Change, Inquiry, data, only_fields};
-use crate::core::commit::committer::Done;
+use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::lifecycle::secret::normalised;
 use crate::core::rotation::keys::record;
