@@ -50,10 +50,10 @@ pub use state::listener_roots::{Listener, Pin};
 pub use state::roles::Outside;
 pub use vault::Vault;
 
-use lifecycle::gate::Gate;
-use lifecycle::shares::Shares;
 use lifecycle::{status, unseal};
+use live::gate::Gate;
 use live::places::Places;
+use live::shares::Shares;
 
 impl Vault {
     /// A sealed vault. Touches nothing.

@@ -14,12 +14,12 @@ use crate::pki::Trust;
 
 use super::commit::committer::Committer;
 use super::error::VaultError;
-use super::lifecycle::gate::Gate;
-use super::lifecycle::shares::Shares;
 use super::live::crl_cache::Revocations;
 use super::live::feed::Feed;
+use super::live::gate::Gate;
 use super::live::places::Places;
 use super::live::sessions::Sessions;
+use super::live::shares::Shares;
 use super::live::sightings::Sightings;
 use super::ports::{Ports, Settings};
 use super::rotation::{Keeper, Rotator};

@@ -19,7 +19,6 @@ use crate::limits::Accounts;
 
 use super::losses;
 use super::secret::secret;
-use super::shares::Shares;
 use super::status;
 use crate::core::caller::Opener;
 use crate::core::commit::committer::{Bench, Committer};
@@ -27,6 +26,7 @@ use crate::core::commit::outcomes;
 use crate::core::decide::approvals;
 use crate::core::error::VaultError;
 use crate::core::live::crl_cache::Revocations;
+use crate::core::live::shares::Shares;
 use crate::core::live::sightings::Sightings;
 use crate::core::request::UnsealKey;
 use crate::core::rotation::orders::Secret;
