@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use crate::api::spiffe::SpiffeId;
 use crate::barrier::{MountId, Tx};
 
-use super::enroll;
 use crate::auth::token::TokenId;
 use crate::core::error::VaultError;
+use crate::core::state::enrolment;
 use crate::core::state::identity::MAX_GRACE_S;
 use crate::core::state::ledger::{self, Fingerprint, Ledger, Revoked};
 use crate::core::state::snapshot::Touch;
@@ -74,7 +74,7 @@ pub(in crate::core) fn strings(tx: &mut Tx<'_>, strings: &Strings, path: &str) -
     all.extend(tx.view(MountId::ENROLMENTS).written()?);
     let mut ended = Vec::new();
     for id in all {
-        let record = enroll::read(&tx.view(MountId::ENROLMENTS), &id)?;
+        let record = enrolment::read(&tx.view(MountId::ENROLMENTS), &id)?;
         if record.is_some_and(|record| record.identity == path && !record.is_used_up()) {
             tx.remove_entry(MountId::ENROLMENTS, &id)?;
             ended.push(Touch::Enrolment(id));

@@ -4,6 +4,7 @@
 pub(super) mod administrators;
 pub(super) mod authorities;
 mod compiled;
+pub(super) mod enrolment;
 pub(super) mod guarded;
 pub(super) mod identity;
 pub(super) mod ledger;

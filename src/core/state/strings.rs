@@ -1,6 +1,6 @@
 //! Which enrolment strings are on record, and whose they are.
 //!
-//! The records stand in built-in mount 11 and belong to `certificates::enroll`; here is only what finds them again
+//! The records stand in built-in mount 11 and belong to [`super::enrolment`]; here is only what finds them again
 //! without opening all of them: by identity, and by the end of their life.
 
 use std::collections::{BTreeSet, HashMap};

@@ -15,9 +15,9 @@ use crate::pki::{self, AuthorityId};
 
 use super::certificates::{identity_of, seconds};
 use super::{Change, Inquiry, data, number_field, only_fields, texts_field};
-use crate::core::certificates::enroll::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, StringStatus};
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
+use crate::core::state::enrolment::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, StringStatus};
 use crate::core::state::identity;
 use crate::core::state::listener_roots::Pin;
 use crate::core::state::mount::hex;
@@ -116,7 +116,7 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
         addresses,
         authority,
     };
-    enroll::put(tx, &id, &record)?;
+    enrolment::put(tx, &id, &record)?;
     let text = string.print();
     let expires = rfc3339_nano(record.expires_ms);
     touched.push(Touch::Enrolment(id.clone()));
@@ -162,7 +162,7 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let all = inquiry.snapshot.strings.ids();
     for name in Page::of(inquiry.body)?.cut(&all) {
         inquiry.looks_at(1)?;
-        let Some(record) = enroll::read(&view, name)? else { continue };
+        let Some(record) = enrolment::read(&view, name)? else { continue };
         let shown = Shown {
             identity: record.identity.clone(),
             created: rfc3339_nano(record.created_ms),
@@ -188,7 +188,7 @@ pub(super) fn open_under(
 ) -> Result<Vec<String>, VaultError> {
     let mut identities = BTreeSet::new();
     for name in view.entries()? {
-        let Some(record) = enroll::read(view, &name)? else { continue };
+        let Some(record) = enrolment::read(view, &name)? else { continue };
         let bound = record.authority.as_deref() == Some(&*active.hex());
         if bound && record.state(Some(active), now_ms) == StringStatus::Open && enabled(&record.identity)? {
             identities.insert(record.identity.clone());

@@ -1,0 +1,130 @@
+//! Enrolment strings: their records.
+//!
+//! Record in built-in mount 11, key = token id in hexadecimal. The string's secret is not on record, only the proof key
+//! derived from it. [`super::strings`] finds them again.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::auth::cidr::Cidr;
+use crate::barrier::{MountId, Tx, View};
+use crate::core::error::VaultError;
+use crate::pki::AuthorityId;
+
+/// Used or expired strings are kept for this long, so that their reuse is noticed.
+pub(in crate::core) const KEEP_MS: u64 = 7 * 86_400_000;
+/// Most strings on record.
+pub(in crate::core) const MAX_STRINGS: usize = 100_000;
+
+/// On-disk form, JSON.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct EnrollRecord {
+    /// Format, 1.
+    pub v: u8,
+    /// Path of the identity.
+    pub identity: String,
+    /// Proof key, base64.
+    pub key: String,
+    pub created_ms: u64,
+    pub created_by: String,
+    pub expires_ms: u64,
+    pub uses: u32,
+    /// Networks that may use it; empty for all.
+    pub cidrs: Vec<String>,
+    /// Life of its certificates, seconds; 0 for the identity's.
+    pub certificate_life_s: u64,
+    pub used: Vec<Use>,
+    /// Addresses of the vault that the string names.
+    pub addresses: Vec<String>,
+    /// Id of the authority whose key the string names, hexadecimal. It is worth something while that one signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+}
+
+/// What a string is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::core) enum StringStatus {
+    /// For at least one more key.
+    Open,
+    /// Every use is taken.
+    Used,
+    /// Its time is over.
+    Expired,
+    /// A host that is given it would not believe the listener: another authority signs.
+    Void,
+}
+
+impl StringStatus {
+    /// The word in listings.
+    pub(in crate::core) fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Used => "used",
+            Self::Expired => "expired",
+            Self::Void => "void",
+        }
+    }
+}
+
+impl EnrollRecord {
+    /// Its state while `active` signs.
+    pub(in crate::core) fn state(&self, active: Option<AuthorityId>, now_ms: u64) -> StringStatus {
+        if self.is_used_up() {
+            StringStatus::Used
+        } else if self.expires_ms <= now_ms {
+            StringStatus::Expired
+        } else if self.authority.is_some() && self.authority != active.map(|id| id.hex()) {
+            StringStatus::Void
+        } else {
+            StringStatus::Open
+        }
+    }
+
+    /// Whether a host at `address` may use it. A text of an older version that is no network by now admits nobody, and so
+    /// does an IPv4 network written as IPv6, which admitted nobody then: a string never admits more than it did.
+    pub(in crate::core) fn admits(&self, address: IpAddr) -> bool {
+        let covers = |text: &String| {
+            Cidr::parse(text).is_ok_and(|network| network.is_ipv4() != text.contains(':') && network.contains(address))
+        };
+        self.cidrs.is_empty() || self.cidrs.iter().any(covers)
+    }
+
+    /// Whether no other key can be enrolled with it.
+    pub(in crate::core) fn is_used_up(&self) -> bool {
+        self.used.len() >= usize::try_from(self.uses).unwrap_or(usize::MAX)
+    }
+}
+
+/// One use of a string.
+#[derive(Clone, Serialize, Deserialize, Zeroize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::core) struct Use {
+    pub at_ms: u64,
+    /// SHA-256 of the public key, hexadecimal.
+    pub key: String,
+    /// Fingerprint of the certificate, hexadecimal.
+    pub certificate: String,
+}
+
+/// The record of a string.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when it cannot be understood.
+pub(in crate::core) fn read(view: &View<'_>, id: &str) -> Result<Option<EnrollRecord>, VaultError> {
+    let Some(entry) = view.entry(id)? else { return Ok(None) };
+    let record: EnrollRecord = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+    if record.v == 1 { Ok(Some(record)) } else { Err(VaultError::Integrity) }
+}
+
+/// Writes the record of a string.
+///
+/// # Errors
+/// Those of the barrier.
+pub(in crate::core) fn put(tx: &mut Tx<'_>, id: &str, record: &EnrollRecord) -> Result<(), VaultError> {
+    let bytes = Zeroizing::new(serde_json::to_vec(record).map_err(|_| VaultError::Internal)?);
+    tx.put_entry(MountId::ENROLMENTS, id, &bytes, 0)?;
+    Ok(())
+}
