@@ -3,7 +3,7 @@
 #[path = "layers/imports.rs"]
 mod imports;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use imports::{Imports, circles, shipped};
@@ -37,6 +37,46 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // `client`: both ends of a connection share one definition of the TLS provider.
     ("http", &["core", "api", "pki", "engine", "client", "crypto", "enroll"]),
+];
+
+/// The floors of `core`, from the ground up: a name, the files below `src/core` that make it up (a folder stands for all in it
+/// that no other floor names), and the floors that they may name. A floor names only floors above its own line here, so
+/// there is no way back, and every arrow of the table is there in the code; `docs/ARCHITECTURE.md` draws it. `core/mod.rs` is the door and may name everything.
+const CORE_FLOORS: &[(&str, &[&str], &[&str])] = &[
+    ("base", &["error", "fields", "request"], &[]),
+    // A caller with a certificate of an outside PKI carries what the roles said of it, and settings name identities as the
+    // state does.
+    ("state", &["state", "caller", "ports"], &["base"]),
+    ("facts", &["pipeline/audited"], &["base", "state"]),
+    ("live", &["live"], &["base", "state"]),
+    ("commit", &["commit"], &["base", "state", "facts", "live"]),
+    // These change records inside a commit and know no vault; the rest of `certificates` answers requests.
+    (
+        "issuing",
+        &["certificates/issue", "certificates/succession", "certificates/cascade"],
+        &["base", "state", "commit"],
+    ),
+    ("rotation", &["rotation"], &["base", "state", "facts", "commit", "issuing"]),
+    ("vault", &["vault"], &["base", "state", "live", "commit", "rotation"]),
+    // A row says what it runs, with the whole vault at hand, and who may: deciding reads the second half.
+    ("route", &["pipeline/route"], &["base", "state", "live", "commit", "rotation", "vault"]),
+    ("decide", &["decide"], &["base", "state", "facts", "commit", "route"]),
+    ("lifecycle", &["lifecycle"], &["base", "state", "live", "commit", "rotation", "vault", "decide"]),
+    (
+        "certificates",
+        &["certificates"],
+        &["base", "state", "facts", "commit", "issuing", "rotation", "vault", "lifecycle"],
+    ),
+    (
+        "routes",
+        &["routes"],
+        &["base", "state", "live", "commit", "issuing", "rotation", "route", "decide", "lifecycle", "certificates"],
+    ),
+    (
+        "pipeline",
+        &["pipeline"],
+        &["base", "state", "facts", "live", "commit", "rotation", "vault", "route", "decide", "lifecycle", "routes"],
+    ),
 ];
 
 /// Crates that only these modules may name.
@@ -173,6 +213,62 @@ fn unsafe_code_stands_in_one_file() {
 fn the_reader_of_names_sees_through_groups_and_comments() {
     let text = "use crate::{api, core::x};\n// crate::hidden\nlet a = crate::store::open();";
     assert_eq!(names_after(text, "crate::"), ["api", "core", "store"]);
+}
+
+/// The floor of a file of `core`: the one that names it, or else its nearest folder.
+fn core_floor(file: &str) -> Option<&'static str> {
+    let inside = file.strip_prefix("src/core/")?.strip_suffix(".rs")?;
+    let mut best: Option<(&str, &str)> = None;
+    for (floor, places, _) in CORE_FLOORS {
+        for place in *places {
+            let holds = inside.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            if holds && best.is_none_or(|(nearest, _)| nearest.len() < place.len()) {
+                best = Some((place, floor));
+            }
+        }
+    }
+    best.map(|(_, floor)| floor)
+}
+
+#[test]
+fn the_floors_of_core_name_only_what_is_below_them() {
+    let mut below: Vec<&str> = Vec::new();
+    for (floor, _, may_use) in CORE_FLOORS {
+        for named in *may_use {
+            assert!(below.contains(named), "{floor} names {named}, which is not below it");
+        }
+        below.push(floor);
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let imports = Imports::read(&[("strongroom", root.join("src"))]);
+    let short = |file: &Path| file.strip_prefix(root).unwrap_or(file).display().to_string();
+    let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
+    for (file, uses) in imports.arrows() {
+        let file = short(file);
+        if !file.starts_with("src/core/") || file == "src/core/mod.rs" {
+            continue;
+        }
+        let Some(floor) = core_floor(&file) else {
+            wrong.push(format!("{file} is on no floor"));
+            continue;
+        };
+        let may_use = CORE_FLOORS.iter().find(|(name, ..)| *name == floor).map_or(&[][..], |(_, _, may_use)| may_use);
+        for used in uses.into_iter().map(short) {
+            if !used.starts_with("src/core/") {
+                continue;
+            }
+            let other = core_floor(&used).unwrap_or("the door");
+            seen.insert((floor, other));
+            if other != floor && !may_use.contains(&other) {
+                wrong.push(format!("{file} ({floor}) must not use {used} ({other})"));
+            }
+        }
+    }
+    for (floor, _, may_use) in CORE_FLOORS {
+        let idle = may_use.iter().filter(|named| !seen.contains(&(*floor, **named)));
+        wrong.extend(idle.map(|named| format!("the table lets {floor} use {named}, and it does not")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
