@@ -1,5 +1,5 @@
-//! `strongroomd admin` and the local socket behind it: state, unseal and seal without a certificate, for the daemon's
-//! own user and root.
+//! `strongroomd admin` and the local socket behind it. The daemon's own user and root can read the state, unseal and
+//! seal without a certificate.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -23,12 +23,12 @@ use crate::pki::{self, Bundle, KeyType};
 /// Name of the socket inside the data folder.
 pub const SOCKET: &str = "admin.sock";
 
-/// Longest wait for the daemon: an unseal derives keys for a second or more, a seal waits for the last commit.
+/// Longest wait for the daemon. An unseal derives keys for a second or more, and a seal waits for the last commit.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Largest reply that is read, bytes.
+/// Largest reply that is read, in bytes.
 const MAX_REPLY: u64 = 1 << 20;
 
-/// Why the local socket cannot be used.
+/// Why an admin command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The configuration does not say where the data folder is.
@@ -37,31 +37,33 @@ pub enum AdminError {
     /// The secret could not be read.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// Somebody listens there already, or it is no socket.
-    #[error("{0} is in use")]
+    /// Another process listens on the socket, or the path is not a socket.
+    #[error("{0} is in use by another process; stop the other daemon, or move the file away if it is not a socket")]
     InUse(PathBuf),
     /// Creating or connecting failed.
     #[error("{action} {path}: {source}")]
     Socket {
-        /// What was being done.
+        /// The step that failed, as in "listening on".
         action: &'static str,
-        /// To what.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         #[source]
         source: std::io::Error,
     },
-    /// The daemon refused; its words.
+    /// The daemon rejected the request; this is its message.
     #[error("the daemon says: {0}")]
     Refused(String),
-    /// No key could be made.
-    #[error("the system gives no key")]
+    /// The system's random source failed, so no key was generated.
+    #[error("no key could be generated because the system's random source failed; try again")]
     Key,
     /// The bundle could not be written.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// What came back is no reply.
-    #[error("the daemon's reply cannot be read")]
+    /// The bytes that came back are not a reply of the daemon.
+    #[error(
+        "the daemon's reply is not understood; check that this command and the running daemon are the same version"
+    )]
     Reply,
 }
 
@@ -70,7 +72,7 @@ fn socket(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> A
     move |source| AdminError::Socket { action, path, source }
 }
 
-/// The socket's name in the file system; removed when dropped.
+/// The socket's file. Dropping this removes it.
 pub struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
@@ -79,11 +81,11 @@ impl Drop for SocketFile {
     }
 }
 
-/// Creates the socket in the data folder, mode 0600. One that an earlier daemon left is replaced.
+/// Creates the socket in the data folder with mode 0600. A socket that an earlier daemon left behind is replaced.
 ///
 /// # Errors
-/// [`AdminError::InUse`] when somebody listens there; [`AdminError::Socket`], also for a folder whose path is too long
-/// for a socket (108 bytes).
+/// [`AdminError::InUse`] when another process listens there. [`AdminError::Socket`] when a system call fails, also when
+/// the path is too long for a socket (108 bytes).
 pub fn listen(data: &Path) -> Result<(UnixListener, SocketFile), AdminError> {
     let path = data.join(SOCKET);
     if let Ok(found) = std::fs::symlink_metadata(&path) {
@@ -95,7 +97,7 @@ pub fn listen(data: &Path) -> Result<(UnixListener, SocketFile), AdminError> {
     }
     let listener = UnixListener::bind(&path).map_err(socket("listening on", &path))?;
     let file = SocketFile(path);
-    // Until here only the folder's mode keeps others out, as it does for everything in it.
+    // Until this call only the mode of the data folder keeps other users out.
     std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o600)).map_err(socket("closing", &file.0))?;
     Ok((listener, file))
 }
@@ -127,7 +129,7 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
     Ok(())
 }
 
-/// Makes a key here, has it certified, and writes the bundle.
+/// Generates a key here, has the daemon certify it, and writes the bundle.
 fn operator(args: &OperatorArgs, config: &Config, path: &Path, json: bool) -> Result<(), AdminError> {
     if args.out.exists() {
         return Err(AdminError::InUse(args.out.clone()));
@@ -136,7 +138,7 @@ fn operator(args: &OperatorArgs, config: &Config, path: &Path, json: bool) -> Re
     let secret = unseal_body(&args.unseal)?;
     let asked = serde_json::json!({ "identity": args.identity, "csr": request.csr_pem });
     let asked = asked.to_string();
-    // The fields of both objects in one: `{"a":1}` and `{"b":2}` become `{"a":1,"b":2}`.
+    // Merges the fields of both objects: `{"a":1}` and `{"b":2}` become `{"a":1,"b":2}`.
     let mut body = Zeroizing::new(Vec::with_capacity(asked.len() + secret.len() + 1));
     body.extend_from_slice(asked.strip_suffix('}').unwrap_or_default().as_bytes());
     body.push(b',');
@@ -172,7 +174,8 @@ fn describe(status: &SealStatus) -> String {
     }
 }
 
-/// The body of `unseal`; grows never, so that no copy of a secret is left behind.
+/// Builds the body of `unseal`. It is allocated at full size, because a buffer that grows leaves copies of the secret
+/// behind.
 fn unseal_body(args: &UnsealArgs) -> Result<Zeroizing<Vec<u8>>, AdminError> {
     let file = args.key_file.as_deref().map(input::key_file).transpose()?;
     let key = match (args.passphrase_fd, &file) {
@@ -195,10 +198,11 @@ fn unseal_body(args: &UnsealArgs) -> Result<Zeroizing<Vec<u8>>, AdminError> {
     Ok(body)
 }
 
-/// One request over the socket; the body of its reply.
+/// Sends one request over the socket and returns the body of the reply.
 fn ask(path: &Path, verb: &str, what: &str, body: &[u8]) -> Result<Vec<u8>, AdminError> {
     let failed = |action| socket(action, path);
-    let mut stream = UnixStream::connect(path).map_err(failed("no daemon answers at"))?;
+    let mut stream =
+        UnixStream::connect(path).map_err(failed("no daemon answers (start it with: strongroomd server) at"))?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed("using"))?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(failed("using"))?;
     let head = format!(
@@ -213,7 +217,7 @@ fn ask(path: &Path, verb: &str, what: &str, body: &[u8]) -> Result<Vec<u8>, Admi
     if status == 200 { Ok(body.to_vec()) } else { Err(AdminError::Refused(reason(status, body))) }
 }
 
-/// Status and body of a whole reply.
+/// Splits a whole reply into status and body.
 fn parse(reply: &[u8]) -> Option<(u16, &[u8])> {
     let end = reply.windows(4).position(|window| window == b"\r\n\r\n")?;
     let (head, rest) = reply.split_at_checked(end)?;

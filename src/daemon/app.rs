@@ -1,4 +1,5 @@
-//! `strongroomd server`: opens a vault's data folder, unseals it if it may, serves it, and seals it again.
+//! `strongroomd server`: opens a vault's data folder, unseals it if the configuration says how, serves it, and seals it
+//! at the end.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -31,7 +32,7 @@ use crate::http::enroll;
 use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
 use crate::store::{self, StoreError};
 
-/// Why the daemon did not start, or ended.
+/// Why the daemon did not start, or why it stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// The configuration is unusable.
@@ -48,39 +49,40 @@ pub enum AppError {
     Store {
         /// Its folder.
         path: PathBuf,
-        /// What the engine said.
+        /// The storage engine's error.
         #[source]
         source: StoreError,
     },
     /// The secret for the unattended unseal could not be read.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// The address is taken or not ours.
+    /// The address is in use, or it does not belong to this machine.
     #[error("listening on {address}: {source}; is another daemon running there?")]
     Listen {
         /// The address.
         address: std::net::SocketAddr,
-        /// What the system said.
+        /// The error of the system call.
         #[source]
         source: std::io::Error,
     },
-    /// Certificates or listener failed.
+    /// The certificates or the listener failed.
     #[error(transparent)]
     Http(#[from] http::ServeError),
-    /// The runtime or a signal handler could not be set up.
+    /// The runtime or a signal handler could not be started.
     #[error("starting: {0}")]
     System(#[from] std::io::Error),
 }
 
 /// Runs the command: exit code 0 after SIGTERM or SIGINT, [`EXIT_NOT_DURABLE`] after a failed sync.
 ///
-/// # Errors
-/// Any [`AppError`] before the daemon serves.
+/// Any [`AppError`] that occurs before the daemon serves.
 pub fn run(args: &ServerArgs, key_memory: KeyMemory) -> Result<ExitCode, AppError> {
     let path = migrate::config_path(args.config.as_deref(), args.data.as_deref());
     let config = Config::load(&path)?;
     if log::start(&config.log_level, config.log_json).is_err() {
-        return Err(ConfigError::Value { key: "log.level", problem: "is a filter such as info or debug".into() }.into());
+        return Err(
+            ConfigError::Value { key: "log.level", problem: "must be a filter such as info or debug".into() }.into()
+        );
     }
     if args.check {
         check(&config)?;
@@ -88,7 +90,7 @@ pub fn run(args: &ServerArgs, key_memory: KeyMemory) -> Result<ExitCode, AppErro
         return Ok(ExitCode::SUCCESS);
     }
     if os::is_root() {
-        tracing::warn!("running as root: the vault needs no privilege, give it a user of its own");
+        tracing::warn!("running as root: the daemon needs no privileges; run it as a user of its own");
     }
     tracing::info!("{}", key_memory.describe());
     let app = App::open(config)?;
@@ -101,25 +103,24 @@ pub fn run(args: &ServerArgs, key_memory: KeyMemory) -> Result<ExitCode, AppErro
 
 /// A runtime for the listener and its connections.
 ///
-/// # Errors
-/// The system refuses threads or descriptors.
+/// The system refuses to create threads or file descriptors.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("strongroomd").build()
 }
 
 /// When [`App::serve`] ends.
 pub enum Stop {
-    /// At SIGTERM or SIGINT; SIGHUP reopens the audit file and reads the server's certificate anew.
+    /// At SIGTERM or SIGINT. SIGHUP reopens the audit file and reads the server's certificate again.
     Signals,
-    /// When the value becomes true (`dev` decides by itself).
+    /// When the value becomes true. `dev` uses this.
     Told(watch::Receiver<bool>),
 }
 
-/// An opened data folder, locked against a second daemon, with its vault.
+/// An open data folder with its vault, locked against a second daemon.
 pub struct App {
-    /// The settings it was opened with.
+    /// The settings that it was opened with.
     pub config: Config,
-    /// The vault; sealed until someone opens it.
+    /// The vault. It stays sealed until it is unsealed.
     pub vault: Arc<Vault>,
     not_durable: Arc<AtomicBool>,
     fatal: watch::Receiver<bool>,
@@ -127,10 +128,10 @@ pub struct App {
 }
 
 impl App {
-    /// Locks the data folder and opens the store below it. The vault is sealed.
+    /// Locks the data folder and opens the store in it. The vault is sealed afterwards.
     ///
     /// # Errors
-    /// Another process holds the folder, it is open to others, or the store cannot be opened.
+    /// Another process uses the folder, other users can enter it, or the store cannot be opened.
     pub fn open(config: Config) -> Result<Self, AppError> {
         layout::check_data_dir(&config.data)?;
         let lock = match DirLock::acquire(&config.data) {
@@ -155,7 +156,9 @@ impl App {
             clock: Arc::new(SystemClock),
             audit: Box::new(FileDevice::opener(config.audit_file.clone())),
             on_fatal: Box::new(move |why| {
-                tracing::error!("{why}; the daemon stops, and a restart continues from the durable state");
+                tracing::error!(
+                    "{why}; the daemon stops now. Check the disk, then start it again: acknowledged writes are safe"
+                );
                 flag.store(true, Ordering::SeqCst);
                 let _ = tell.send(true);
             }),
@@ -164,15 +167,16 @@ impl App {
         Ok(Self { config, vault, not_durable, fatal, _lock: lock })
     }
 
-    /// Opens the vault with what the configuration names, if anything. A refusal is logged and leaves it sealed, so
-    /// that an operator can still open it; an unreadable source is an error, because it is a mistake of the set-up.
+    /// Unseals the vault from the source that the configuration names, if it names one. If the vault rejects the
+    /// secret, the error is logged and the vault stays sealed, so that an operator can still unseal it. A source that
+    /// cannot be read is an error, because the configuration is wrong.
     ///
     /// # Errors
     /// The key file or credential cannot be read.
     pub fn unseal_unattended(&self) -> Result<(), AppError> {
         let folder = init::credentials_folder();
         let Some(source) = &self.config.unseal else {
-            tracing::info!("sealed; open it with: strongroom unseal");
+            tracing::info!("sealed; unseal it with: strongroom unseal");
             return Ok(());
         };
         let outcome = match source {
@@ -188,12 +192,14 @@ impl App {
         };
         match outcome {
             Ok(()) => tracing::info!("unsealed"),
-            Err(error) => tracing::error!("unattended unseal failed: {error}; the vault stays sealed"),
+            Err(error) => tracing::error!(
+                "unattended unseal failed: {error}; the vault stays sealed. Unseal it with: strongroom unseal"
+            ),
         }
         Ok(())
     }
 
-    /// Opens the vault with the bytes of a key file.
+    /// Unseals the vault with the bytes of a key file.
     ///
     /// # Errors
     /// As [`Vault::unseal`].
@@ -201,21 +207,22 @@ impl App {
         self.vault.unseal(Opener::Local, &UnsealKey::KeyFile(bytes)).map(drop)
     }
 
-    /// Takes the configured address.
+    /// Binds the configured address.
     ///
     /// # Errors
-    /// It is in use or not an address of this machine.
+    /// The address is in use, or it does not belong to this machine.
     pub fn listen(&self) -> Result<TcpListener, AppError> {
         let address = self.config.listen;
         TcpListener::bind(address).map_err(|source| AppError::Listen { address, source })
     }
 
-    /// Serves until told to stop, then drains connections and seals. Returns the process's exit code.
+    /// Serves until told to stop, then closes the connections and seals the vault. Returns the exit code of the
+    /// process.
     ///
     /// # Errors
-    /// The certificates are unusable or the listener failed; the vault is sealed then too.
+    /// The certificates are unusable or the listener failed. The vault is sealed in these cases too.
     pub async fn serve(mut self, listener: TcpListener, stop: Stop) -> Result<ExitCode, AppError> {
-        // Port 0 means a free one: from here on the real address counts.
+        // Port 0 asks for any free port. From here on the configuration holds the real one.
         self.config.listen = listener.local_addr()?;
         let (end, ended) = watch::channel(false);
         let certificates = Certificates::open(&self.config, &self.vault)?;
@@ -232,7 +239,7 @@ impl App {
             let reason = waiting.await;
             let _ = end.send(true);
             if let Ok(Err(error)) = enrolment.await {
-                tracing::error!("enrolment: {error}");
+                tracing::error!("the enrolment listener failed: {error}");
             }
             (reason, server.await)
         };
@@ -241,7 +248,7 @@ impl App {
         local.abort();
         let _ = notify::notify(notify_socket().as_deref(), "STOPPING=1");
         let vault = Arc::clone(&self.vault);
-        // Sealing waits for running reads; it must not do so on a runtime thread.
+        // Sealing waits for running reads, so it must not block a thread of the runtime.
         let _ = tokio::task::spawn_blocking(move || vault.seal()).await;
         reason?;
         match server {
@@ -269,7 +276,9 @@ impl App {
         let by_signal = matches!(stop, Stop::Signals);
         tracing::info!("serving on https://{}", self.config.listen);
         if !notify::notify(notify_socket().as_deref(), "READY=1") {
-            tracing::warn!("the service manager did not take the readiness message");
+            tracing::warn!(
+                "the service manager could not be told that the daemon is ready; it may stop the daemon at its start timeout"
+            );
         }
         loop {
             tokio::select! {
@@ -281,7 +290,7 @@ impl App {
                     reload.notify_one();
                     match self.vault.reopen_audit() {
                         Ok(()) => tracing::info!("audit file reopened"),
-                        Err(error) => tracing::error!("reopening the audit file: {error}"),
+                        Err(error) => tracing::error!("the audit file could not be reopened: {error}; check its folder, then send SIGHUP again"),
                     }
                 }
                 _ = every_second.tick() => self.sync_audit(),
@@ -290,23 +299,23 @@ impl App {
         }
     }
 
-    /// On a thread of its own: it waits for a commit.
+    /// Runs on a thread of its own, because it waits for a commit.
     fn note_sightings(&self) {
         let vault = Arc::clone(&self.vault);
         tokio::task::spawn_blocking(move || match vault.note_sightings() {
             Ok(()) | Err(VaultError::Sealed) => {}
-            Err(error) => tracing::error!("writing down who was seen: {error}"),
+            Err(error) => tracing::error!("saving the last-seen times failed: {error}; trying again in a minute"),
         });
     }
 
     fn sync_audit(&self) {
         match self.vault.sync_audit() {
             Ok(()) | Err(VaultError::Sealed) => {}
-            Err(error) => tracing::error!("syncing the audit file: {error}"),
+            Err(error) => tracing::error!("syncing the audit file failed: {error}"),
         }
     }
 
-    /// The listener for enrolment, if one is configured.
+    /// The enrolment listener, if one is configured.
     fn enrolment(
         &self,
         tls: &Arc<http::Tls>,
@@ -316,7 +325,7 @@ impl App {
             None => None,
             Some(address) => {
                 let listener = TcpListener::bind(address).map_err(|source| AppError::Listen { address, source })?;
-                tracing::info!("enrolling on https://{}", listener.local_addr()?);
+                tracing::info!("enrolment listener on https://{}", listener.local_addr()?);
                 let limits = http::Limits::enrolment();
                 let enroller = VaultEnroller::new(Arc::clone(&self.vault), self.config.listen.port());
                 Some(enroll::serve(listener, Arc::clone(tls), limits, Arc::new(enroller), ended.clone()))
@@ -330,12 +339,12 @@ impl App {
         })
     }
 
-    /// Serves the local socket. A vault is worth serving without it, so a failure is only logged.
+    /// Serves the local socket. The vault can be used without it, so a failure is only logged.
     fn local(&self, ended: &watch::Receiver<bool>) -> (JoinHandle<()>, Option<SocketFile>) {
         let (listener, file) = match admin::listen(&self.config.data) {
             Ok(both) => both,
             Err(error) => {
-                tracing::error!("there is no local socket: {error}");
+                tracing::error!("there is no local socket, so `strongroomd admin` does not work: {error}");
                 return (tokio::spawn(async {}), None);
             }
         };
@@ -343,7 +352,7 @@ impl App {
         let serving = http::admin::serve(listener, owner, Arc::clone(&self.vault), ended.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = serving.await {
-                tracing::error!("local socket: {error}");
+                tracing::error!("the local socket failed, so `strongroomd admin` does not work: {error}");
             }
         });
         (task, Some(file))
@@ -362,7 +371,7 @@ impl App {
     }
 }
 
-/// What `server --check` looks at, without opening the store or the listener.
+/// What `server --check` verifies. It opens neither the store nor the listener.
 fn check(config: &Config) -> Result<(), AppError> {
     layout::check_data_dir(&config.data)?;
     settings(config)?;

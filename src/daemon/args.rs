@@ -1,4 +1,4 @@
-//! The command line of `strongroomd`: the clap tree is its table of contents.
+//! The command line of `strongroomd`. The clap tree doubles as its table of contents.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,29 +14,31 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// The daemon's commands.
+/// The commands of the daemon.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create a vault: data folder, CA, server certificate and the first operator's bundle.
+    /// Create a vault: data folder, CA, server certificate and a bundle for the first operator.
     Init(InitArgs),
     /// Serve a vault over mutual TLS.
     Server(ServerArgs),
-    /// Ask or steer the daemon on this machine through its local socket; needs no certificate.
+    /// Check, unseal or seal the daemon on this machine through its local socket; needs no certificate.
     Admin(AdminArgs),
-    /// Create, serve and fill a vault for development, and run a program with its secrets.
+    /// Run a program with secrets from a development vault that is created and filled for it.
     Dev(DevArgs),
-    /// Work on the stored bytes while no daemon runs.
+    /// Work on the stored data while no daemon runs.
     #[command(subcommand)]
     Storage(StorageCommand),
 }
 
 /// Arguments of `strongroomd init`.
 #[derive(Debug, Args)]
-#[command(after_help = "The passphrase is asked on the terminal unless --passphrase-fd or --passphrase-credential is \
+#[command(
+    after_help = "The passphrase is asked for on the terminal unless --passphrase-fd or --passphrase-credential is \
 given.\nIt is never taken from the command line or the environment.\n\nExample:\n  strongroomd init --data \
-/var/lib/strongroom --trust-domain example.org --server-name vault.example.org")]
+/var/lib/strongroom --trust-domain example.org --server-name vault.example.org"
+)]
 pub struct InitArgs {
-    /// Data folder to create (mode 0700); it must not exist, or be empty.
+    /// Data folder to create (mode 0700); must be empty or not exist.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// Trust domain of the identities: the host part of spiffe://DOMAIN/app/web.
@@ -45,14 +47,14 @@ pub struct InitArgs {
     /// Address the server will listen on; written to the configuration.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8200")]
     pub listen: SocketAddr,
-    /// Address where machines without a certificate will enrol, not the one of --listen; off unless given. Written to the
+    /// Address where machines without a certificate enrol, other than --listen; off unless given. Written to the
     /// configuration, with the names of --server-name, and to the first operator's profile.
     #[arg(long, value_name = "ADDRESS")]
     pub enroll_listen: Option<SocketAddr>,
-    /// Name or address clients will use for this server; repeat for several. localhost and loopback are always included.
+    /// Name or address that clients use for this server; repeatable. localhost and loopback are always included.
     #[arg(long, value_name = "NAME")]
     pub server_name: Vec<String>,
-    /// Identity of the first operator, below operator/.
+    /// Name of the first operator, below operator/.
     #[arg(long, value_name = "NAME", default_value = "admin")]
     pub operator: String,
     /// Folder for the first operator's certificate, key and CA; must not exist.
@@ -70,10 +72,10 @@ pub struct InitArgs {
     /// Read the passphrase from this systemd credential.
     #[arg(long, value_name = "NAME")]
     pub passphrase_credential: Option<String>,
-    /// Also write a random key file here (mode 0600) that unseals without a passphrase; keep it off this disk.
+    /// Also write a random key file here (mode 0600) that unseals without a passphrase; keep it on another disk.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Time one passphrase guess shall cost on this machine, in milliseconds.
+    /// Time that one passphrase guess costs on this machine, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     pub kdf_time: u64,
     /// Print the result as JSON.
@@ -87,10 +89,10 @@ pub struct ServerArgs {
     /// Configuration file.
     #[arg(long, value_name = "FILE", required_unless_present = "data")]
     pub config: Option<PathBuf>,
-    /// Data folder; its strongroom.toml is the configuration.
+    /// Data folder; uses its strongroom.toml.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub data: Option<PathBuf>,
-    /// Check configuration, certificates and folder permissions, then exit without serving.
+    /// Check the configuration, certificates and folder permissions, then exit without serving.
     #[arg(long)]
     pub check: bool,
 }
@@ -98,23 +100,23 @@ pub struct ServerArgs {
 /// Arguments of `strongroomd dev`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  strongroomd dev --import .env -- ./server\n\nEverything is real: encryption at rest, \
-mutual TLS, policies, audit. Only the folder is thrown away, unless --data keeps it."
+    after_help = "Example:\n  strongroomd dev --import .env -- ./server\n\nThe vault is a real one: encryption at rest, \
+mutual TLS, policies, audit. Its folder is deleted at the end, unless --data keeps it."
 )]
 pub struct DevArgs {
-    /// Import this .env file before anything is started; repeat for several.
+    /// Import this .env file before the program starts; repeatable.
     #[arg(long, value_name = "FILE")]
     pub import: Vec<PathBuf>,
-    /// Keep the vault in this folder and reuse it next time; without it a throw-away folder is used.
+    /// Keep the vault in this folder and reuse it next time; by default a temporary folder is used and deleted.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Address to listen on; port 0 picks a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
-    /// Path below secret/ that is filled and read.
+    /// Path below secret/ to fill and read.
     #[arg(long, value_name = "PATH", default_value = "dev")]
     pub path: String,
-    /// Take values that contain $ or ` literally, instead of asking which dialect they are written in.
+    /// Take values that contain $ or ` literally, instead of rejecting them as ambiguous.
     #[arg(long)]
     pub literal: bool,
     /// Program to run with the secrets in its environment, and its arguments.
@@ -127,21 +129,22 @@ pub struct DevArgs {
 pub enum StorageCommand {
     /// Copy a vault's records to another engine and verify the copy record by record.
     Migrate(MigrateArgs),
-    /// Go on with a vault that refuses to open because its anchor, its audit log or its newest writes are gone for good.
+    /// Continue with a vault that refuses to open because its anchor, its audit log or its newest writes are lost for
+    /// good.
     AcceptLoss(AcceptLossArgs),
 }
 
 /// Arguments of `strongroomd storage accept-loss`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Says what is lost and asks before anything is written. No daemon may be running on the folder. Put the \
-lost files back instead if you can.\n\nExample:\n  strongroomd storage accept-loss --data /var/lib/strongroom"
+    after_help = "Shows what is lost and asks before it writes anything. Stop the daemon first. If you still have the \
+lost files, put them back instead.\n\nExample:\n  strongroomd storage accept-loss --data /var/lib/strongroom"
 )]
 pub struct AcceptLossArgs {
-    /// The vault, and what opens it. Several shares go on one line, with spaces between.
+    /// The vault, and the secret that unseals it. Put several shares on one line, separated by spaces.
     #[command(flatten)]
     pub unseal: UnsealArgs,
-    /// Accept without asking; for scripts.
+    /// Accept the loss without asking; for scripts.
     #[arg(long)]
     pub yes: bool,
 }
@@ -149,10 +152,10 @@ pub struct AcceptLossArgs {
 /// Arguments of `strongroomd storage migrate`.
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
-    /// Configuration file of the vault; no daemon may be running on it.
+    /// Configuration file of the vault; stop its daemon first.
     #[arg(long, value_name = "FILE", required_unless_present = "data")]
     pub config: Option<PathBuf>,
-    /// Data folder; its strongroom.toml is the configuration.
+    /// Data folder; uses its strongroom.toml.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub data: Option<PathBuf>,
     /// Engine to copy to: redb, or sled.
@@ -162,10 +165,8 @@ pub struct MigrateArgs {
 
 /// Arguments of `strongroomd admin`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Works for the daemon's own user and for root. Secrets cannot be read this way.\n\nExample:\n  \
-strongroomd admin status --data /var/lib/strongroom"
-)]
+#[command(after_help = "Works for the daemon's own user and for root. It cannot read secrets.\n\nExample:\n  \
+strongroomd admin status --data /var/lib/strongroom")]
 pub struct AdminArgs {
     /// What to do.
     #[command(subcommand)]
@@ -175,40 +176,41 @@ pub struct AdminArgs {
 /// Commands of `strongroomd admin`.
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
-    /// Say whether the vault is sealed.
+    /// Show whether the vault is sealed.
     Status(AdminTarget),
-    /// Open the vault; asks for the passphrase on the terminal unless told otherwise.
+    /// Unseal the vault; asks for the passphrase on the terminal by default.
     Unseal(UnsealArgs),
-    /// Close the vault: every key is wiped, and requests are refused until it is opened again.
+    /// Seal the vault: wipe every key from memory and reject requests until it is unsealed.
     Seal(AdminTarget),
-    /// Get a certificate for an operator whose own has ended or is lost; asks for what opens the vault.
+    /// Get a new certificate for an operator whose own has expired or is lost; asks for the secret that unseals the
+    /// vault.
     Operator(OperatorArgs),
 }
 
 /// Arguments of `strongroomd admin operator`.
 #[derive(Debug, Args)]
-#[command(after_help = "The vault must be open. The identity must be registered and not disabled.\n\nExample:\n  \
+#[command(after_help = "The vault must be unsealed. The identity must be registered and not disabled.\n\nExample:\n  \
 strongroomd admin operator --data /var/lib/strongroom --identity operator/alice --out ./alice\n  strongroom profile add \
 rescue --bundle ./alice")]
 pub struct OperatorArgs {
-    /// The daemon, and what opens the vault.
+    /// The daemon, and the secret that unseals the vault.
     #[command(flatten)]
     pub unseal: UnsealArgs,
-    /// Identity to certify, as in operator/alice.
+    /// Identity to certify, for example operator/alice.
     #[arg(long, value_name = "PATH")]
     pub identity: String,
-    /// Folder for certificate, key and CA; must not exist.
+    /// Folder for the certificate, key and CA; must not exist.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
 
-/// Which daemon, and how to print.
+/// Which daemon to talk to, and how to print its reply.
 #[derive(Debug, Args)]
 pub struct AdminTarget {
     /// Configuration file of the daemon.
     #[arg(long, value_name = "FILE", required_unless_present = "data")]
     pub config: Option<PathBuf>,
-    /// Data folder; its strongroom.toml is the configuration.
+    /// Data folder; uses its strongroom.toml.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub data: Option<PathBuf>,
     /// Print the daemon's reply as JSON.
@@ -225,7 +227,7 @@ pub struct UnsealArgs {
     /// Read the passphrase, recovery code or share from this open file descriptor (0 is standard input).
     #[arg(long, value_name = "FD")]
     pub passphrase_fd: Option<u32>,
-    /// Open with this key file; together with --passphrase-fd for a slot that needs both.
+    /// Unseal with this key file; add --passphrase-fd for a slot that needs both.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 }

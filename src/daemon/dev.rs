@@ -1,8 +1,8 @@
-//! `strongroomd dev`: a real vault for a development machine, and a program run with its secrets.
+//! `strongroomd dev`: runs a program with secrets from a real vault on a development machine.
 //!
-//! Nothing is simulated: the vault is created as `init` does, the listener requires client certificates, the file is
-//! imported and read back through the client over TLS, by two identities with policies of their own. Only the folder is
-//! thrown away at the end, unless `--data` keeps it.
+//! Nothing is simulated. The vault is created as `init` does it, and its listener requires client certificates. The
+//! file is imported and read back over TLS, through the client, by two identities with their own policies. The folder
+//! is deleted at the end, unless `--data` keeps it.
 
 use std::ffi::OsString;
 use std::net::TcpListener;
@@ -48,21 +48,23 @@ pub enum DevError {
     /// A file could not be written or read.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The vault refused its key file.
-    #[error("opening the vault: {0}")]
+    /// The vault rejected its key file.
+    #[error("unsealing the vault: {0}")]
     Vault(#[from] VaultError),
-    /// `--path` is not a secret path.
+    /// `--path` is not the path of a secret.
     #[error("--path: {0}")]
     Path(#[from] PathError),
-    /// The kept folder was not made by `dev`.
-    #[error("{0} was not created by `strongroomd dev`; use another folder, or `strongroomd server --data`")]
+    /// The folder of `--data` was not created by `dev`.
+    #[error(
+        "{0} was not created by `strongroomd dev`; choose another folder, or serve it with `strongroomd server --data`"
+    )]
     Foreign(PathBuf),
-    /// The file to import is not understood.
+    /// The file to import cannot be parsed.
     #[error("{path}: {source}")]
     Dotenv {
         /// The file.
         path: PathBuf,
-        /// Where and why; never a value.
+        /// Where and why. Never contains a value.
         #[source]
         source: DotenvError,
     },
@@ -71,25 +73,25 @@ pub enum DevError {
     Client {
         /// What was being done.
         doing: &'static str,
-        /// What the vault or the network said.
+        /// The error of the vault or the network.
         #[source]
         source: ClientError,
     },
-    /// The program could not be started with these secrets.
+    /// The secrets cannot be passed to the program.
     #[error(transparent)]
     Exec(#[from] ExecError),
-    /// The program could not be started at all.
+    /// The program could not be started.
     #[error("starting the program: {0}")]
     Spawn(#[source] std::io::Error),
-    /// Nothing to give to the program.
-    #[error("secret/{0} is empty; name a file with --import")]
+    /// There are no secrets for the program.
+    #[error("secret/{0} is empty; import a file with --import")]
     Empty(SecretPath),
 }
 
-/// Runs the command. The exit code is the program's own, 128 + n when signal n ended it.
+/// Runs the command. Returns the program's exit code, or 128 + n when signal n ended it.
 ///
 /// # Errors
-/// Any [`DevError`]; a throw-away folder is removed in every case but a kill.
+/// Any [`DevError`]. A temporary folder is removed in every case, unless this process is killed.
 pub fn run(args: DevArgs) -> Result<ExitCode, DevError> {
     let _ = log::start("warn", false);
     let secret_path = SecretPath::parse(args.path.trim_matches('/'))?.to_leaf();
@@ -140,7 +142,7 @@ impl Home {
             layout::check_data_dir(folder)?;
             return Ok(Self { folder: folder.to_owned(), throw_away: false });
         }
-        // A tmpfs of this user if there is one, so that not even the ciphertext reaches a disk.
+        // Use this user's tmpfs if there is one, so that not even the ciphertext reaches a disk.
         let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
         let base = base.unwrap_or_else(std::env::temp_dir);
         let folder = base.join(format!("strongroom-dev-{}", uuid::Uuid::new_v4().simple()));
@@ -160,7 +162,7 @@ impl Home {
         self.folder.join("operator")
     }
 
-    /// Creates the vault unless it is there, opens and unseals it, and takes a listening address.
+    /// Creates the vault unless it exists, opens and unseals it, and binds a listening address.
     fn open(&self, args: &DevArgs) -> Result<(App, TcpListener), DevError> {
         let opened = self.open_inside(args);
         if opened.is_err() {
@@ -200,12 +202,12 @@ impl Home {
         if self.throw_away
             && let Err(error) = std::fs::remove_dir_all(&self.folder)
         {
-            eprintln!("strongroomd: removing {}: {error}; please remove it", self.folder.display());
+            eprintln!("strongroomd: removing {} failed: {error}; remove it yourself", self.folder.display());
         }
     }
 }
 
-/// Works on the served vault from outside, as a client.
+/// Uses the running vault from outside, as a client.
 struct Desk<'a> {
     vault: Arc<crate::core::Vault>,
     home: &'a Home,
@@ -250,7 +252,7 @@ impl Desk<'_> {
         self.client(&layout::read(&folder.join("ca.pem"))?, &cert, SecretText::from_utf8_lossy(key))
     }
 
-    /// The application's certificate exists in this process only.
+    /// Makes a client for the application. Its certificate exists in this process only.
     fn application_client(&self) -> Result<Client, DevError> {
         let bundle = self.vault.issue_client(&self.application_identity(), APPLICATION_LIFE_S)?;
         let ca = self.vault.ca_pem()?;
@@ -272,7 +274,7 @@ impl Desk<'_> {
         .map_err(|source| DevError::Client { doing: "connecting to the vault", source })
     }
 
-    /// Gives the application the right to read its own path, and nothing else.
+    /// Allows the application to read its own path and nothing else.
     fn grant(&self, operator: &Client) -> Result<(), DevError> {
         let path = self.secret_path;
         let policy = format!(
@@ -296,8 +298,8 @@ impl Desk<'_> {
     }
 }
 
-/// Waits for the program and passes signals on. It shares our terminal, so an interrupt typed there reaches it directly;
-/// we only must not die of it before the program does.
+/// Waits for the program and passes signals on. The program shares our terminal, so it receives an interrupt typed
+/// there directly. This process must only outlive it.
 fn supervise(mut child: std::process::Child) -> Result<ExitCode, DevError> {
     let pid = child.id();
     let (done, finished) = std::sync::mpsc::channel::<()>();
@@ -351,7 +353,7 @@ fn exit_code(status: std::process::ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-/// Only what an interrupted creation leaves: names that end in `.init`.
+/// True when the folder holds only what an interrupted creation leaves: names that end in `.init`.
 fn is_empty_but_leftovers(folder: &Path) -> bool {
     std::fs::read_dir(folder)
         .is_ok_and(|entries| entries.flatten().all(|entry| entry.file_name().to_string_lossy().ends_with(".init")))

@@ -1,4 +1,4 @@
-//! Joins the enrolment listener to the vault.
+//! Connects the enrolment listener to the vault.
 
 use std::sync::Arc;
 
@@ -6,15 +6,15 @@ use crate::core::{self, EnrollAttempt, GraceAttempt, Vault, VaultError};
 use crate::http::enroll::{Decision, Enroll, EnrollError, Enrolled, Enroller, GraceRenewal};
 use crate::pki::AuthorityId;
 
-/// The vault, asked by machines that have no certificate.
+/// The vault as seen by machines that have no certificate.
 pub struct VaultEnroller {
     vault: Arc<Vault>,
-    /// Port of the API, which machines use afterwards.
+    /// Port of the API, which machines use once they have enrolled.
     port: u16,
 }
 
 impl VaultEnroller {
-    /// `port` is the API's, on the hosts that an enrolment string names.
+    /// `port` is the API's port on the hosts that an enrolment string names.
     #[must_use]
     pub fn new(vault: Arc<Vault>, port: u16) -> Self {
         Self { vault, port }
@@ -28,7 +28,8 @@ impl VaultEnroller {
     }
 }
 
-/// Everything about strings, certificates and identities is one refusal: a stranger learns nothing from it.
+/// Maps every problem with strings, certificates and identities to one refusal, so that a stranger learns nothing from
+/// it.
 fn refusal(error: &VaultError) -> EnrollError {
     match error {
         VaultError::BadRequest(_) => EnrollError::Malformed("the certificate request is malformed or its key too weak"),
@@ -38,7 +39,7 @@ fn refusal(error: &VaultError) -> EnrollError {
         VaultError::Sealed => EnrollError::Unavailable("the vault is sealed"),
         VaultError::Forbidden | VaultError::NotFound => EnrollError::Refused,
         other => {
-            tracing::error!("enrolment: {other}");
+            tracing::error!("enrolment failed: {other}");
             EnrollError::Unavailable("the vault cannot enrol at the moment")
         }
     }

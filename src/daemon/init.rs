@@ -1,8 +1,8 @@
-//! `strongroomd init`: creates a vault in a folder beside the target and renames it last.
+//! `strongroomd init`: creates a vault in a folder beside the target and renames that folder as the last step.
 //!
-//! A crash at any step leaves the target absent and a `.NAME.init` folder that the next attempt removes; nothing in it
-//! was ever promised to anyone. The operator's bundle is published before the data folder, so that a vault without its
-//! operator cannot exist.
+//! After a crash at any step the target does not exist. What remains is a `.NAME.init` folder, which the next attempt
+//! removes and which nobody relies on. The operator's bundle is published before the data folder, so there is never a
+//! vault without an operator.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,10 +28,10 @@ use crate::pki::{Bundle, SERVER_LIFE_S};
 use crate::store::StoreError;
 use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
 
-/// Why no vault was created. The data folder does not exist afterwards.
+/// Why no vault was created. The data folder does not exist after an error.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// There is something already.
+    /// A file or folder with this name exists.
     #[error("{path} exists already; nothing was changed. Choose another folder, or move this one away")]
     Exists {
         /// The folder.
@@ -40,18 +40,18 @@ pub enum InitError {
     /// The passphrase could not be read.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// Too weak.
+    /// The passphrase is too short.
     #[error("the passphrase is too short: use 12 characters or more, for example six random words")]
     WeakPassphrase,
-    /// The trust domain or the operator's name is not legal.
-    #[error("{what} is not legal: {problem}")]
+    /// The trust domain or the operator's name is not allowed.
+    #[error("{what} is not allowed: {problem}")]
     Name {
-        /// Which one.
+        /// The option.
         what: &'static str,
-        /// What is accepted.
+        /// What is allowed.
         problem: String,
     },
-    /// The configuration that is to be written is not legal.
+    /// The configuration that would be written is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A file could not be written.
@@ -63,34 +63,34 @@ pub enum InitError {
     /// The vault itself could not be created.
     #[error("creating the vault: {0}")]
     Vault(#[from] VaultError),
-    /// No randomness, or no memory for the key derivation.
+    /// The random source failed, or there is not enough memory for the key derivation.
     #[error("{0}; free memory or choose a smaller --kdf-time")]
     Crypto(#[from] crate::crypto::CryptoError),
 }
 
-/// What is to be created; `args` turned into checked values.
+/// What to create: `args` as checked values.
 pub struct Setup<'a> {
     /// Final data folder.
     pub data: &'a Path,
     /// Final folder of the operator's bundle.
     pub bundle: &'a Path,
-    /// Trust domain.
+    /// The trust domain.
     pub trust_domain: &'a str,
-    /// Operator's name below `operator/`.
+    /// The operator's name below `operator/`.
     pub operator: &'a str,
-    /// Listener address for the configuration and the profile.
+    /// Address of the listener, for the configuration and the profile.
     pub listen: SocketAddr,
-    /// Address of the enrolment listener for the configuration and the profile, if there is to be one.
+    /// Address of the enrolment listener, for the configuration and the profile. `None` if there is none.
     pub enroll_listen: Option<SocketAddr>,
-    /// Names of the server besides localhost and loopback.
+    /// Names of the server, in addition to localhost and loopback.
     pub server_names: &'a [String],
     /// Storage engine.
     pub engine: &'a str,
     /// Cipher of new records.
     pub suite: Suite,
-    /// Passphrase slot, if any.
+    /// The passphrase slot, if any.
     pub passphrase: Option<(Zeroizing<String>, Params)>,
-    /// Key file slot: where the new key file goes, and how the configuration names it (`None`: not at all).
+    /// The key file slot: where to write the new key file, and how the configuration names it (`None`: it does not).
     pub key_file: Option<(PathBuf, Option<String>)>,
 }
 
@@ -107,7 +107,7 @@ struct Summary<'a> {
 /// Runs the command.
 ///
 /// # Errors
-/// Any [`InitError`]; nothing of the target exists afterwards.
+/// Any [`InitError`]. The target does not exist after an error.
 pub fn run(args: &InitArgs) -> Result<(), InitError> {
     refuse_existing(&args.data)?;
     refuse_existing(&args.bundle)?;
@@ -123,7 +123,7 @@ pub fn run(args: &InitArgs) -> Result<(), InitError> {
     if passphrase.chars().count() < MIN_PASSPHRASE_CHARS {
         return Err(InitError::WeakPassphrase);
     }
-    eprintln!("measuring Argon2id for about {} ms a guess ...", args.kdf_time);
+    eprintln!("measuring Argon2id for about {} ms per guess ...", args.kdf_time);
     let params = calibrate(args.kdf_time)?;
     let suite = if args.cipher == "chacha20-poly1305" { Suite::ChaCha20Poly1305 } else { Suite::Aes256Gcm };
     eprintln!("creating the vault with {} MiB, {} passes ...", params.m_kib / 1024, params.t);
@@ -154,33 +154,33 @@ pub fn run(args: &InitArgs) -> Result<(), InitError> {
         let (data, bundle) = (args.data.display(), args.bundle.display());
         println!("vault created in {data}\noperator {} in {bundle}\n", summary.identity);
         println!("next:\n  strongroomd server --data {data}\n  strongroom profile add default --bundle {bundle}");
-        println!("  strongroom unseal\n\nback up {data} whole: without vault.hdr.* nothing can be opened again");
+        println!("  strongroom unseal\n\nback up all of {data}: without vault.hdr.* nobody can open the vault again");
     }
     Ok(())
 }
 
-/// What [`create`] made, for its caller in this process.
+/// What [`create`] made, for the caller in this process.
 pub struct Created {
     /// Identity of the operator.
     pub operator_identity: SpiffeId,
 }
 
-/// Creates the vault of `plan`. On return both folders exist, complete and synced.
+/// Creates the vault of `plan`. When this returns, both folders are complete and synced.
 ///
 /// # Errors
-/// Any [`InitError`]; the data folder does not exist then.
+/// Any [`InitError`]. The data folder does not exist after an error.
 pub fn create(plan: &Setup<'_>) -> Result<Created, InitError> {
     let operator_path = format!("operator/{}", plan.operator);
     let operator = SpiffeId::new(plan.trust_domain, &operator_path)
         .map_err(|error| InitError::Name { what: "--operator or --trust-domain", problem: error.to_string() })?;
     let config = configuration(plan);
-    // As the daemon will understand it; what it would refuse is refused before anything is made.
+    // Parse the configuration as the daemon will, so that invalid values are rejected before anything is created.
     let understood = Config::parse(&config, plan.data)?;
     let (data, bundle) = (layout::staging(plan.data), layout::staging(plan.bundle));
     for leftover in [&data, &bundle] {
         if leftover.exists() {
             std::fs::remove_dir_all(leftover).map_err(|source| LayoutError::Io {
-                action: "removing what an interrupted init left in",
+                action: "removing the files of an interrupted init in",
                 path: leftover.clone(),
                 source,
             })?;
@@ -191,14 +191,14 @@ pub fn create(plan: &Setup<'_>) -> Result<Created, InitError> {
     write_bundle(&bundle, &outcome, &understood)?;
     layout::publish_dir(&bundle, plan.bundle)?;
     if plan.data.exists() {
-        // Checked empty before; a rename over an empty folder is atomic.
+        // The target was found empty above. Renaming over an empty folder is atomic.
         refuse_existing(plan.data)?;
     }
     layout::publish_dir(&data, plan.data)?;
     Ok(Created { operator_identity: operator })
 }
 
-/// Text of the configuration.
+/// Returns the text of the configuration.
 fn configuration(plan: &Setup<'_>) -> String {
     let named = plan.key_file.as_ref().and_then(|(_, name)| name.as_deref());
     let enroll = plan.enroll_listen.map(|listen| {
@@ -206,7 +206,7 @@ fn configuration(plan: &Setup<'_>) -> String {
             Ok(address) => format!("[{address}]:{}", listen.port()),
             Err(_) => format!("{name}:{}", listen.port()),
         };
-        // Not every name that a certificate may have is one that an address takes.
+        // A certificate may hold names that an address cannot.
         let addresses = plan.server_names.iter().map(at).filter(|address| is_address(address));
         StarterEnroll { listen, addresses: addresses.take(MAX_ADDRESSES).collect() }
     });
@@ -214,6 +214,7 @@ fn configuration(plan: &Setup<'_>) -> String {
 }
 
 fn fill(plan: &Setup<'_>, data: &Path, config: &str, operator: SpiffeId) -> Result<InitOutcome, InitError> {
+    // The lock is taken before the first file, so that two runs cannot fill the same folder.
     let _lock = DirLock::acquire(data)?;
     let store_folder = layout::store_folder(data, plan.engine);
     layout::create_private_dir(&layout::parent(&store_folder))?;
@@ -224,13 +225,14 @@ fn fill(plan: &Setup<'_>, data: &Path, config: &str, operator: SpiffeId) -> Resu
         Some((path, _)) => {
             let mut bytes = Zeroizing::new(vec![0; KEY_FILE_BYTES]);
             random.fill(&mut bytes)?;
-            // A key file inside the vault's own folder is written where that folder is being built.
+            // The vault's folder is still being built elsewhere, so a key file inside it is written there.
             let place = path.strip_prefix(plan.data).map_or_else(|_| path.clone(), |inside| data.join(inside));
             layout::write_new(&place, &bytes, true)?;
             layout::sync_dir(&layout::parent(&place))?;
             Some(bytes)
         }
     };
+    // A bind address of 0.0.0.0 or :: is not a name that a client can use, so it is left out.
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
     if !plan.listen.ip().is_unspecified() {
         names.push(plan.listen.ip().to_string());
@@ -260,6 +262,7 @@ fn fill(plan: &Setup<'_>, data: &Path, config: &str, operator: SpiffeId) -> Resu
         },
         SystemClock.now_ms(),
     )?;
+    // The vault is sealed when the daemon starts, so the daemon needs its certificates as files.
     let tls = data.join("tls");
     layout::create_private_dir(&tls)?;
     layout::write_new(&tls.join("ca.pem"), outcome.ca_pem.as_bytes(), false)?;
@@ -268,6 +271,7 @@ fn fill(plan: &Setup<'_>, data: &Path, config: &str, operator: SpiffeId) -> Resu
     layout::sync_dir(&tls)?;
     layout::create_private_dir(&data.join("audit"))?;
     layout::write_new(&data.join(layout::CONFIG_FILE), config.as_bytes(), false)?;
+    // The records must be durable before the caller renames the folder and so makes the vault visible.
     layout::sync_dir(&store_folder)?;
     layout::sync_dir(&layout::parent(&store_folder))?;
     Ok(outcome)
@@ -277,16 +281,16 @@ fn write_bundle(folder: &Path, outcome: &InitOutcome, config: &Config) -> Result
     write_identity(folder, &outcome.ca_pem, &outcome.operator)?;
     let mut profile = format!("addr = \"https://{}\"\n", config.listen);
     if !config.enroll_addresses.is_empty() {
-        // So that the operator's certificate can be renewed in its grace as well.
+        // With this address the operator's certificate can also be renewed in its grace period.
         profile.push_str(&format!("enroll = {:?}\n", config.enroll_addresses));
     }
     layout::write_new(&folder.join("profile.toml"), profile.as_bytes(), false)
 }
 
-/// Writes `ca.pem`, `cert.pem` and `key.pem` (0600) of one identity into `folder`.
+/// Writes `ca.pem`, `cert.pem` and `key.pem` (mode 0600) of one identity to `folder`.
 ///
 /// # Errors
-/// A file exists already or cannot be written.
+/// A file exists already, or cannot be written.
 pub fn write_identity(folder: &Path, ca_pem: &str, bundle: &Bundle) -> Result<(), LayoutError> {
     layout::write_new(&folder.join("ca.pem"), ca_pem.as_bytes(), false)?;
     layout::write_new(&folder.join("cert.pem"), bundle.cert_pem.as_bytes(), false)?;
@@ -294,7 +298,8 @@ pub fn write_identity(folder: &Path, ca_pem: &str, bundle: &Bundle) -> Result<()
     layout::sync_dir(folder)
 }
 
-/// Argon2id parameters for about `target_ms` a guess on this machine, with at most a quarter of its memory.
+/// Finds Argon2id parameters that cost about `target_ms` per guess on this machine. Uses at most a quarter of its
+/// memory.
 fn calibrate(target_ms: u64) -> Result<Params, InitError> {
     let most = (memory_kib() / 4).clamp(u64::from(password::WRITE_FLOOR.m_kib), MOST_KDF_KIB);
     let most = u32::try_from(most).unwrap_or(u32::MAX);
@@ -314,7 +319,7 @@ fn memory_kib() -> u64 {
     total.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(1024 * 1024)
 }
 
-/// The folder systemd puts credentials in, if it started us.
+/// The folder with the systemd credentials, if systemd started this process.
 pub(super) fn credentials_folder() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
@@ -328,8 +333,9 @@ fn refuse_existing(path: &Path) -> Result<(), InitError> {
 }
 
 const MIN_PASSPHRASE_CHARS: usize = 12;
-/// Life of the first operator's certificates: nothing renews a person's certificate overnight, and this one has nobody to
-/// ask. `strongroom identity set` makes it shorter once there are others.
+/// Life of the first operator's certificates, in seconds. Nothing renews a person's certificate overnight, and the
+/// first operator has nobody to ask for a new one. Shorten it with `strongroom identity set` once there are other
+/// operators.
 const OPERATOR_LIFE_S: u64 = 30 * 86_400;
 const KEY_FILE_BYTES: usize = 64;
 const MOST_KDF_KIB: u64 = 1024 * 1024;

@@ -1,5 +1,5 @@
-//! Where the daemon takes a passphrase or key file from: a terminal, a file descriptor, a systemd credential, a file.
-//! Never from argv or the environment, which other processes can read.
+//! Sources of a passphrase or key file: a terminal, a file descriptor, a systemd credential or a file. Never argv or
+//! the environment, which other processes can read.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-/// Why no secret could be read; never contains any of it.
+/// Why no secret could be read. Never contains any part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// Neither a terminal nor another source.
+    /// There is no terminal, and no other source was given.
     #[error(
         "no terminal to ask for the passphrase; pass it with --passphrase-fd 0 < FILE, or use a systemd credential"
     )]
     NoTerminal,
     /// The two entries differ.
-    #[error("the two passphrases differ; nothing was changed, try again")]
+    #[error("the two passphrases differ; nothing was changed. Try again")]
     Mismatch,
     /// The source is empty, not text, or too long.
     #[error("the passphrase from {from} {problem}")]
     Unusable {
-        /// Which source.
+        /// The source.
         from: String,
         /// What is wrong with it.
         problem: &'static str,
@@ -30,32 +30,32 @@ pub enum InputError {
     /// The source could not be read.
     #[error("cannot read {from}: {source}")]
     Read {
-        /// Which source.
+        /// The source.
         from: String,
-        /// What the system said.
+        /// The error of the system call.
         #[source]
         source: std::io::Error,
     },
-    /// A file with a secret is readable by others.
+    /// Other users can read a file with a secret.
     #[error("{path} can be read by others; run: chmod 600 {path}")]
     Permissions {
         /// The file.
         path: PathBuf,
     },
-    /// The process was not given credentials.
+    /// The process was started without credentials.
     #[error("there is no credential {name:?}: CREDENTIALS_DIRECTORY is not set; add LoadCredential= to the unit")]
     NoCredentials {
-        /// The credential asked for.
+        /// Name of the credential.
         name: String,
     },
 }
 
-/// Longest passphrase accepted, in bytes.
+/// Longest passphrase, in bytes.
 pub const MAX_PASSPHRASE_BYTES: usize = 1024;
-/// Longest key file accepted, in bytes (format limit).
+/// Longest key file, in bytes. This is a limit of the format.
 pub const MAX_KEY_FILE_BYTES: usize = 65_536;
 
-/// Asks twice on the controlling terminal, without echo.
+/// Asks for a new passphrase twice on the controlling terminal, without echo.
 ///
 /// # Errors
 /// No terminal, the entries differ, or reading fails.
@@ -72,7 +72,7 @@ pub fn new_passphrase() -> Result<Zeroizing<String>, InputError> {
     if first == second { Ok(first) } else { Err(InputError::Mismatch) }
 }
 
-/// Asks once on the controlling terminal, without echo.
+/// Asks for a passphrase once on the controlling terminal, without echo.
 ///
 /// # Errors
 /// No terminal, or reading fails.
@@ -84,22 +84,22 @@ pub fn passphrase() -> Result<Zeroizing<String>, InputError> {
     entered.map(Zeroizing::new).map_err(|source| InputError::Read { from: "the terminal".into(), source })
 }
 
-/// Reads a passphrase from the open descriptor `fd`, to the first line end.
+/// Reads a passphrase from the open descriptor `fd`, up to the first line end.
 ///
 /// # Errors
 /// The descriptor is not open, or its content is empty, too long, or not UTF-8.
 pub fn passphrase_from_fd(fd: u32) -> Result<Zeroizing<String>, InputError> {
     let from = format!("descriptor {fd}");
-    // Through /proc, so that no descriptor has to be adopted by number: a wrong number is an error, not a stolen file.
+    // Opened through /proc, so that a wrong number is an error and never closes a file that something else uses.
     let file = File::open(format!("/proc/self/fd/{fd}"));
     let bytes = read_bounded(file, &from, MAX_PASSPHRASE_BYTES + 2)?;
     first_line(&bytes, &from)
 }
 
-/// Reads a passphrase from the systemd credential `name` below `folder` (the value of `CREDENTIALS_DIRECTORY`).
+/// Reads a passphrase from the systemd credential `name` in `folder` (the value of `CREDENTIALS_DIRECTORY`).
 ///
 /// # Errors
-/// No credentials folder, a name that is not a plain file name, or as [`passphrase_from_fd`].
+/// There is no credentials folder, or `name` is not a plain file name. Otherwise as [`passphrase_from_fd`].
 pub fn passphrase_from_credential(folder: Option<&Path>, name: &str) -> Result<Zeroizing<String>, InputError> {
     let bytes = credential(folder, name, MAX_PASSPHRASE_BYTES + 2)?;
     first_line(&bytes, &format!("credential {name:?}"))
@@ -108,20 +108,20 @@ pub fn passphrase_from_credential(folder: Option<&Path>, name: &str) -> Result<Z
 /// Reads the bytes of the systemd credential `name`.
 ///
 /// # Errors
-/// As [`passphrase_from_credential`]; longer than `most` bytes.
+/// As [`passphrase_from_credential`]. Also when the credential is longer than `most` bytes.
 pub fn credential(folder: Option<&Path>, name: &str, most: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let folder = folder.ok_or_else(|| InputError::NoCredentials { name: name.to_owned() })?;
     let from = format!("credential {name:?}");
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
-        return Err(InputError::Unusable { from, problem: "has no plain file name" });
+        return Err(InputError::Unusable { from, problem: "is not named by a plain file name" });
     }
     read_bounded(File::open(folder.join(name)), &from, most)
 }
 
-/// Reads a key file; it must not be readable by group or others.
+/// Reads a key file. It must not be readable by group or others.
 ///
 /// # Errors
-/// Unreadable, too open, or longer than 64 KiB.
+/// The file cannot be read, others can read it, or it is longer than 64 KiB.
 pub fn key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let from = format!("key file {}", path.display());
     let file = File::open(path).map_err(|source| InputError::Read { from: from.clone(), source })?;
@@ -135,7 +135,7 @@ pub fn key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, InputError> {
 fn read_bounded(file: std::io::Result<File>, from: &str, most: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let read = |source| InputError::Read { from: from.to_owned(), source };
     let file = file.map_err(read)?;
-    // Full capacity at once: a growing buffer would leave copies of its beginning behind.
+    // Allocated at full size, because a buffer that grows leaves copies of its beginning behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     file.take(limit).read_to_end(&mut bytes).map_err(read)?;

@@ -1,4 +1,4 @@
-//! The data folder: where each file lies, how a private file is written, and who may look inside.
+//! The data folder: where each file is, how a private file is written, and who may read it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -14,13 +14,13 @@ pub enum LayoutError {
         /// The folder.
         path: PathBuf,
     },
-    /// Others may enter the folder.
+    /// Other users can enter the folder.
     #[error("{path} is open to other users; run: chmod 700 {path}")]
     Permissions {
         /// The folder.
         path: PathBuf,
     },
-    /// A private file is readable by others.
+    /// Other users can read a private file.
     #[error("{path} can be read by others; run: chmod 600 {path}")]
     FilePermissions {
         /// The file.
@@ -29,11 +29,11 @@ pub enum LayoutError {
     /// Creating, writing or syncing failed.
     #[error("{action} {path}: {source}")]
     Io {
-        /// What was being done.
+        /// The step that failed, as in "creating".
         action: &'static str,
-        /// To what.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         #[source]
         source: std::io::Error,
     },
@@ -42,7 +42,7 @@ pub enum LayoutError {
 /// Name of the configuration file inside a data folder.
 pub const CONFIG_FILE: &str = "strongroom.toml";
 
-/// Where `engine` keeps its files below the data folder. One folder an engine, so that a migration only adds one.
+/// Folder of `engine` below the data folder. Each engine has its own, so that a migration never touches the old store.
 #[must_use]
 pub fn store_folder(data: &Path, engine: &str) -> PathBuf {
     data.join("store").join(engine)
@@ -56,16 +56,16 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Layou
 /// Creates `path` with mode 0700; its parent must exist.
 ///
 /// # Errors
-/// It exists already, or cannot be created.
+/// The folder exists, or cannot be created.
 pub fn create_private_dir(path: &Path) -> Result<(), LayoutError> {
     DirBuilder::new().mode(0o700).create(path).map_err(io("creating", path))
 }
 
-/// Writes a new file with mode 0600 (`secret`) or 0644 and syncs it. After a crash it is absent, partial or whole; the
-/// caller makes the whole folder visible by a rename afterwards.
+/// Writes a new file with mode 0600 (`secret`) or 0644 and syncs it. After a crash the file is absent, partial or
+/// complete. The caller makes the whole folder visible with a rename afterwards.
 ///
 /// # Errors
-/// It exists already, or cannot be written or synced.
+/// The file exists, or cannot be written or synced.
 pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> Result<(), LayoutError> {
     let mode = if secret { 0o600 } else { 0o644 };
     let mut file =
@@ -74,10 +74,10 @@ pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> Result<(), LayoutEr
     file.sync_all().map_err(io("syncing", path))
 }
 
-/// Replaces the public file `path` (mode 0644) by `bytes`. After a crash it holds the old content or the new.
+/// Replaces the public file `path` (mode 0644) with `bytes`. After a crash it holds the old content or the new.
 ///
 /// # Errors
-/// The new file cannot be written, synced or renamed; the old one is untouched then.
+/// The new file cannot be written, synced or renamed. The old one is unchanged then.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
     replace_as(path, bytes, false)
 }
@@ -85,12 +85,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
 /// As [`replace`], for a file with mode 0600.
 ///
 /// # Errors
-/// As there.
+/// As [`replace`].
 pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
     replace_as(path, bytes, true)
 }
 
-/// Gives a file another name in its folder, and makes that durable.
+/// Renames a file in its folder and makes the new name durable.
 ///
 /// # Errors
 /// A system call failed.
@@ -99,7 +99,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), LayoutError> {
     sync_dir(&parent(to))
 }
 
-/// Removes a file, and makes that durable.
+/// Removes a file and makes the removal durable.
 ///
 /// # Errors
 /// A system call failed.
@@ -118,7 +118,7 @@ fn replace_as(path: &Path, bytes: &[u8], secret: bool) -> Result<(), LayoutError
     rename(&new, path)
 }
 
-/// Makes the names inside `path` durable.
+/// Makes the names in `path` durable.
 ///
 /// # Errors
 /// The folder cannot be opened or synced.
@@ -126,7 +126,7 @@ pub fn sync_dir(path: &Path) -> Result<(), LayoutError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(io("syncing", path))
 }
 
-/// Renames a finished folder to its final name and makes that durable: the last step of every creation.
+/// Renames a finished folder to its final name and makes that durable. This is the last step of every creation.
 ///
 /// # Errors
 /// The target exists, or a system call failed.
@@ -145,14 +145,14 @@ pub fn parent(path: &Path) -> PathBuf {
     }
 }
 
-/// Where something that will become `path` is built: a sibling with a dot in front.
+/// Where to build what will become `path`: beside it, with a dot before the name.
 #[must_use]
 pub fn staging(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     parent(path).join(format!(".{name}.init"))
 }
 
-/// Checks that the data folder exists and only its owner may enter it.
+/// Checks that the data folder exists and that only its owner can enter it.
 ///
 /// # Errors
 /// [`LayoutError::Missing`] or [`LayoutError::Permissions`].
@@ -167,10 +167,10 @@ pub fn check_data_dir(path: &Path) -> Result<(), LayoutError> {
     Ok(())
 }
 
-/// Reads a file that only its owner may read, of at most 1 MiB.
+/// Reads a file of at most 1 MiB that only its owner can read.
 ///
 /// # Errors
-/// Unreadable, or readable by others.
+/// The file cannot be read, is larger, or other users can read it.
 pub fn read_private(path: &Path) -> Result<Vec<u8>, LayoutError> {
     let metadata = std::fs::metadata(path).map_err(io("reading", path))?;
     if metadata.mode() & 0o077 != 0 {
@@ -182,7 +182,7 @@ pub fn read_private(path: &Path) -> Result<Vec<u8>, LayoutError> {
 /// Reads a file of at most 1 MiB.
 ///
 /// # Errors
-/// Unreadable or larger.
+/// The file cannot be read or is larger.
 pub fn read(path: &Path) -> Result<Vec<u8>, LayoutError> {
     use std::io::Read;
     let mut bytes = Vec::new();

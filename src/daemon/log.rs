@@ -1,4 +1,5 @@
-//! The operator's log, on standard error. It may be lost and holds no secret; what must not be lost is in the audit trail.
+//! The operator's log, on standard error. It holds no secrets, and lines may be lost. Events that must not be lost are
+//! in the audit log.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -6,20 +7,20 @@ use tracing_subscriber::filter::ParseError;
 /// Starts logging at `level` (a `tracing` filter such as `info`), as JSON lines or as text. A second call is ignored.
 ///
 /// # Errors
-/// `level` is not a filter.
+/// `level` is not a valid filter.
 pub fn start(level: &str, json: bool) -> Result<(), ParseError> {
     let filter = EnvFilter::builder().parse(level)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = if json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
-    // Only a test process starts it twice; the first one stays.
+    // Only a test process starts the log twice. The first call wins.
     drop(started);
     Ok(())
 }
 
-/// Replaces the panic message by its location: a payload can hold request data, a source line cannot.
+/// Replaces the panic message by its location, because the message can contain request data and a source line cannot.
 pub fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map_or_else(|| "unknown place".to_owned(), ToString::to_string);
+        let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         eprintln!("strongroomd: internal error at {place}; please report it");
     }));
 }

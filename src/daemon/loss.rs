@@ -1,4 +1,4 @@
-//! `strongroomd storage accept-loss`: says what is lost, asks, and takes the vault over to the next epoch.
+//! `strongroomd storage accept-loss`: shows what is lost, asks, and continues the vault in the next epoch.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -33,10 +33,10 @@ pub enum AcceptError {
     /// The secret could not be read.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// The store cannot be opened, or a daemon has it.
-    #[error("the store: {0}; stop the daemon if one is running")]
+    /// The store cannot be opened, or a daemon uses it.
+    #[error("opening the store: {0}; stop the daemon if it is running")]
     Store(#[from] StoreError),
-    /// The store is a mixture, or a record is damaged.
+    /// The store mixes records of different times, or a record is damaged.
     #[error(
         "{0}. Nothing was changed. This loss cannot be accepted, because a record that was deleted could come back with \
              it: put the store back from a backup"
@@ -45,7 +45,7 @@ pub enum AcceptError {
     /// Reading or writing failed.
     #[error("{0}")]
     Loss(LossError),
-    /// Nobody said yes.
+    /// The operator did not answer yes.
     #[error("nothing was changed; to accept this loss, answer yes or give --yes")]
     NotAccepted,
 }
@@ -71,10 +71,10 @@ struct Outcome<'a> {
     accepted: Option<AcceptedLoss>,
 }
 
-/// Runs the command. Without a loss it says so and changes nothing.
+/// Runs the command. If nothing is lost, it says so and changes nothing.
 ///
 /// # Errors
-/// Any [`AcceptError`]; with [`AcceptError::Loss`] after the question, the command can be run again.
+/// Any [`AcceptError`]. After [`AcceptError::Loss`] the command can be run again.
 pub fn run(args: &AcceptLossArgs) -> Result<(), AcceptError> {
     let target = &args.unseal.target;
     let config = Config::load(&migrate::config_path(target.config.as_deref(), target.data.as_deref()))?;
@@ -111,8 +111,11 @@ pub fn run(args: &AcceptLossArgs) -> Result<(), AcceptError> {
         let outcome = Outcome { lost: &lost, kept: &kept, accepted };
         println!("{}", serde_json::to_string(&outcome).unwrap_or_default());
     } else if let Some(accepted) = accepted {
-        println!("\naccepted: epoch {} begins, as a permanent note says (strongroom status)", accepted.epoch);
-        println!("next: start the daemon. What was deleted or revoked after {} must be done again", kept.last_write);
+        println!("\naccepted: epoch {} has begun. `strongroom status` shows this from now on", accepted.epoch);
+        println!(
+            "next: start the daemon, then repeat everything that was deleted or revoked after {}",
+            kept.last_write
+        );
     }
     Ok(())
 }
@@ -127,13 +130,13 @@ fn tell(lost: &[String], kept: &Kept) {
         println!("  {line}");
     }
     println!(
-        "what is kept: the state of {} (epoch {}, generation {}, {} records), whole in itself",
+        "what is kept: the state of {} (epoch {}, generation {}, {} records), complete and consistent",
         kept.last_write, kept.epoch, kept.generation, kept.records
     );
-    println!("Policies, identities and tokens go back to that time, too: revocations after it are lost.");
+    println!("Policies, identities and tokens go back to that time too. Revocations after it are lost.");
 }
 
-/// Asks on the terminal; without one the answer is no.
+/// Asks on the terminal. Without a terminal the answer is no.
 fn confirmed() -> bool {
     if !std::io::stdin().is_terminal() {
         return false;

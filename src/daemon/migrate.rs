@@ -1,7 +1,7 @@
 //! `strongroomd storage migrate`: copies the encrypted records to another engine, beside the old store.
 //!
-//! The copy is built in a folder of its own and renamed when every record has been compared; a crash leaves the old store
-//! in use and a folder that the next attempt removes.
+//! The copy is built in its own folder and renamed once every record has been compared. After a crash the vault still
+//! uses the old store, and the next attempt removes the unfinished copy.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use super::config::{Config, ConfigError};
 use super::layout::{self, LayoutError};
 use crate::store::{self, StoreError, migrate, sidecar::DirLock};
 
-/// Why nothing was migrated; the vault is as it was.
+/// Why nothing was migrated. The vault is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The configuration is unusable.
@@ -22,10 +22,10 @@ pub enum MigrateError {
     /// The engine is in use already.
     #[error("the vault uses {0} already; nothing to do")]
     Same(String),
-    /// There is a store of that engine, perhaps from an earlier migration.
+    /// A store of that engine exists, perhaps from an earlier migration.
     #[error("{0} exists already; if it is an outdated copy, remove it first")]
     Present(PathBuf),
-    /// Reading the old or writing the new store failed.
+    /// Reading the old store or writing the new one failed.
     #[error("copying records: {0}; the vault is unchanged")]
     Store(#[from] StoreError),
 }
@@ -33,7 +33,7 @@ pub enum MigrateError {
 /// Runs the command.
 ///
 /// # Errors
-/// Any [`MigrateError`]; the old store is never written.
+/// Any [`MigrateError`]. The old store is never written.
 pub fn run(args: &MigrateArgs) -> Result<(), MigrateError> {
     let path = config_path(args.config.as_deref(), args.data.as_deref());
     let config = Config::load(&path)?;
@@ -67,15 +67,15 @@ pub fn run(args: &MigrateArgs) -> Result<(), MigrateError> {
     drop(from);
     layout::publish_dir(&staging, &target)?;
     println!("{} records copied and compared, in {}", report.records, target.display());
-    println!("next: set storage.engine = \"{}\" in {} and start the daemon;", args.to, path.display());
+    println!("next: set storage.engine = \"{}\" in {} and start the daemon.", args.to, path.display());
     println!(
-        "the old store stays in {} until you remove it",
+        "The old store stays in {} until you remove it",
         layout::store_folder(&config.data, &config.engine).display()
     );
     Ok(())
 }
 
-/// The configuration file that `--config` or `--data` names.
+/// Path of the configuration file that `--config` or `--data` names.
 pub(super) fn config_path(config: Option<&std::path::Path>, data: Option<&std::path::Path>) -> PathBuf {
     match (config, data) {
         (Some(config), _) => config.to_owned(),

@@ -1,7 +1,7 @@
-//! Wiring. The only code that sees every module, and it holds no rule of its own.
+//! Wiring: the only code that sees every module. It holds no rules of its own.
 //!
-//! `args` says what can be typed, `config` what can be configured; `layout` knows the data folder, `init` creates it,
-//! `app` opens and serves it, `dev` does both and runs a program; `os` is the one file with `unsafe`.
+//! `args` defines the command line and `config` the configuration file. `layout` knows the data folder, `init` creates
+//! it, `app` opens and serves it. `dev` does all of this and runs a program. `os` is the one file with `unsafe`.
 
 pub mod admin;
 pub mod app;
@@ -24,12 +24,12 @@ use std::process::ExitCode;
 
 use args::{Arguments, Command, StorageCommand};
 
-/// Exit code when the daemon could not start or a command failed; the message on standard error says why.
+/// Exit code when the daemon could not start or a command failed. The message on standard error says why.
 pub const EXIT_FAILED: u8 = 1;
-/// Exit code when a write could not be made durable: the process ends rather than acknowledge it.
+/// Exit code when a write could not be made durable. The process ends instead of acknowledging it.
 pub const EXIT_NOT_DURABLE: u8 = 70;
 
-/// Runs one command of `strongroomd` and decides the exit code. `key_memory` is what [`os::harden`] achieved.
+/// Runs one command of `strongroomd` and returns its exit code. `key_memory` is the result of [`os::harden`].
 #[must_use]
 pub fn run(arguments: Arguments, key_memory: os::KeyMemory) -> ExitCode {
     let outcome = match arguments.command {

@@ -1,12 +1,12 @@
-//! systemd's readiness protocol (`sd_notify(3)`): one datagram on the socket named by the service manager.
+//! systemd's readiness protocol (`sd_notify(3)`): one datagram to the socket that the service manager names.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-/// Tells the service manager `state` (for example `READY=1`). Without a service manager it does nothing; a failure to
-/// send is not an error of the daemon, so it is reported as `false` for the log only.
+/// Sends `state` (for example `READY=1`) to the service manager. Does nothing without a service manager. Returns
+/// `false` when sending failed; the daemon can run without it, so the caller only logs this.
 pub fn notify(socket: Option<&str>, state: &str) -> bool {
     let Some(name) = socket.filter(|name| !name.is_empty()) else { return true };
     let address = match name.strip_prefix('@') {
@@ -21,26 +21,26 @@ pub fn notify(socket: Option<&str>, state: &str) -> bool {
     sent.is_ok()
 }
 
-/// How often the service manager hears that a start goes on, and for how long it shall wait from then on.
+/// How often the service manager is told that the start continues, and how much longer it must wait each time.
 const EVERY: Duration = Duration::from_secs(2);
 const EXTENSION: &str = "EXTEND_TIMEOUT_USEC=60000000";
-/// Every fifth time it is in the log, too.
+/// Every fifth of these messages is also logged.
 const LOGGED: u32 = 5;
 
-/// Runs `work`, the part of a start that may take minutes: an engine that was not closed may have to read its whole file.
-/// While it runs, the service manager is told not to lose patience and the log says that it goes on. The thread that
-/// tells ends with `work`, whichever way that ends; without a thread nobody is told.
+/// Runs `work`, the part of a start that may take minutes: an engine that was not closed may have to read its whole
+/// file. Meanwhile a second thread tells the service manager to wait and logs the progress. That thread ends with
+/// `work`, also when `work` panics. If the thread cannot be started, `work` runs without messages.
 pub fn during<T>(socket: Option<&str>, what: &str, work: impl FnOnce() -> T) -> T {
     told(EVERY, work, |times| {
         let seconds = EVERY.as_secs().saturating_mul(times.into());
         let _ = notify(socket, &format!("{EXTENSION}\nSTATUS={what}, for {seconds} s"));
         if times % LOGGED == 0 {
-            tracing::warn!("{what}, for {seconds} s: it was not closed the last time");
+            tracing::warn!("{what}, for {seconds} s: it was not closed properly last time; please wait");
         }
     })
 }
 
-/// Runs `work` and calls `tell` with a growing number every so often until it is done.
+/// Runs `work` and calls `tell` with a rising number at every interval until `work` is done.
 fn told<T>(every: Duration, work: impl FnOnce() -> T, mut tell: impl FnMut(u32) + Send) -> T {
     let (working, done) = channel::<()>();
     std::thread::scope(|scope| {

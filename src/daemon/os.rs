@@ -1,7 +1,7 @@
 //! The one file with `unsafe`: locked pages for keys, a wiping allocator, process hardening.
 //!
-//! Everything here is about who else can see this process's memory: other processes of the same user, core dumps, swap,
-//! and whoever reuses a freed allocation. Root and the kernel are outside the promise (`docs/threat-model.md`).
+//! All of it limits who else can see this process's memory: other processes of the same user, core dumps, swap, and
+//! code that reuses a freed allocation. Root and the kernel are out of scope (`docs/threat-model.md`).
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -10,31 +10,33 @@ use std::sync::{Mutex, OnceLock};
 
 use crate::crypto::secret::{KeyPage, install_key_pages};
 
-/// What [`harden`] achieved; logged at start and shown nowhere else.
+/// Where [`harden`] could place the keys. Logged at start and shown nowhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyMemory {
     /// `memfd_secret(2)`: the pages are absent from the kernel's direct map and refuse ptrace and `/proc/pid/mem`.
     Secret,
     /// Anonymous pages with `mlock` and `MADV_DONTDUMP`.
     Locked,
-    /// Ordinary heap memory: neither call worked (for example `RLIMIT_MEMLOCK` is 0).
+    /// Ordinary heap memory, because neither call worked (for example `RLIMIT_MEMLOCK` is 0).
     Heap,
 }
 
 impl KeyMemory {
-    /// A sentence for the operator's log.
+    /// One sentence for the operator's log.
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Secret => "keys live in memfd_secret pages",
-            Self::Locked => "keys live in locked pages without dump (this kernel offers no memfd_secret)",
-            Self::Heap => "keys live in ordinary memory: raise LimitMEMLOCK to lock them",
+            Self::Secret => "keys are kept in memfd_secret pages",
+            Self::Locked => {
+                "keys are kept in locked pages that are excluded from dumps (this kernel has no memfd_secret)"
+            }
+            Self::Heap => "keys are kept in ordinary memory and may be swapped out: raise LimitMEMLOCK to lock them",
         }
     }
 }
 
-/// Makes the process refuse core dumps and ptrace by its own user, restricts new files to the owner, and installs the
-/// locked pages in which long-lived keys are kept. Call once, before any key exists and before threads are started.
+/// Disables core dumps and ptrace by the process's own user, restricts new files to the owner, and installs the locked
+/// pages for long-lived keys. Call it once, before any key exists and before any thread starts.
 pub fn harden() -> KeyMemory {
     // SAFETY: plain system calls with constant arguments; none touches memory of ours beyond the struct passed.
     unsafe {
@@ -53,8 +55,8 @@ pub fn harden() -> KeyMemory {
     kind
 }
 
-/// Lets `signals` through in this thread and in those that it starts from now on, although they may have been blocked
-/// already when the process was started: a daemon that inherits a blocked SIGTERM could be ended by SIGKILL only.
+/// Unblocks `signals` in this thread and in threads that it starts later. They may have been blocked already when the
+/// process was started, and a daemon that inherits a blocked SIGTERM could only be ended with SIGKILL.
 pub fn let_through(signals: &[libc::c_int]) {
     // SAFETY: `set` is initialised by sigemptyset before its first use and outlives the calls; the old mask is not asked
     // for. A number that is no signal is refused by sigaddset, and the set stays as it was.
@@ -68,7 +70,7 @@ pub fn let_through(signals: &[libc::c_int]) {
     }
 }
 
-/// True when the effective user is root; the daemon then warns, because a vault needs no privilege.
+/// True when the effective user is root. The daemon then warns, because it needs no privileges.
 #[must_use]
 pub fn is_root() -> bool {
     // SAFETY: geteuid has no preconditions and cannot fail.
@@ -150,7 +152,7 @@ impl Arena {
         if pointer == libc::MAP_FAILED {
             return None;
         }
-        // A child that is forked must not inherit the keys.
+        // A forked child must not inherit the keys.
         // SAFETY: the caller passes a live mapping of `bytes`.
         unsafe { libc::madvise(pointer, bytes, libc::MADV_DONTFORK) };
         NonNull::new(pointer.cast())

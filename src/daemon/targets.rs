@@ -1,5 +1,5 @@
-//! `[targets.NAME]` of the configuration: what a rotated value may be applied to. The API can name a target and never
-//! make one, for an API that can name a program or a host is a way to run code.
+//! `[targets.NAME]` of the configuration: where a rotated value is applied. The API can name a target but never create
+//! one, because an API that names programs or hosts is a way to run code.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,52 +14,52 @@ use crate::rotate::is_target_name;
 
 const DEFAULT_TIMEOUT_S: u64 = 30;
 
-/// One target as the file has it.
+/// One target as the file describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum RawTarget {
     /// A PostgreSQL database.
     Postgres {
-        /// DNS name or address; the server's certificate must carry it.
+        /// DNS name or address. The server's certificate must carry it.
         host: String,
         /// TCP port.
         port: Option<u16>,
         /// Database to log in to.
         database: String,
-        /// Authorities that may sign the server's certificate, PEM file.
+        /// PEM file with the authorities that may sign the server's certificate.
         ca: PathBuf,
-        /// Two roles that alternate.
+        /// Two roles that take turns.
         roles: Option<Vec<String>>,
-        /// One role, with a gap at each rotation.
+        /// One role, with a short outage at each rotation.
         role: Option<String>,
-        /// Secret with the login that may change the roles: `secret/infra/orders-admin`.
+        /// Secret with the login that may change the roles, for example `secret/infra/orders-admin`.
         admin: String,
-        /// Its key with the login.
+        /// Key in that secret that holds the login name.
         admin_user_key: Option<String>,
-        /// Its key with the password.
+        /// Key in that secret that holds the password.
         admin_password_key: Option<String>,
-        /// Limit for one login and one statement, seconds.
+        /// Time limit for one login and one statement, in seconds.
         timeout: Option<u64>,
         /// A role that the new login must be a member of.
         member_of: Option<String>,
-        /// Take the password from the old role when its grace ends.
+        /// Remove the old role's password when its grace period ends.
         lock_old: Option<bool>,
-        /// End the old role's sessions when its grace ends.
+        /// End the old role's sessions when its grace period ends.
         terminate_old_sessions: Option<bool>,
     },
-    /// Programs.
+    /// Programs that are run as hooks.
     Hook {
         /// Prints a new value: absolute path, then arguments.
         generate: Option<Vec<String>>,
         /// Makes the new value valid.
         apply: Option<Vec<String>>,
-        /// Uses it for real.
+        /// Checks the new value by using it.
         verify: Option<Vec<String>>,
         /// Makes the old one valid again.
         revert: Option<Vec<String>>,
-        /// Ends the validity of the old one.
+        /// Invalidates the old value.
         revoke_old: Option<Vec<String>>,
-        /// Limit of each run, seconds.
+        /// Time limit of each run, in seconds.
         timeout: Option<u64>,
         /// The old value stays valid after `apply`.
         overlap: Option<bool>,
@@ -70,10 +70,10 @@ pub enum RawTarget {
     },
 }
 
-/// Checked names, nothing opened.
+/// Checks the names. Opens nothing.
 ///
 /// # Errors
-/// A name that is none, by that name.
+/// A name that is not allowed.
 pub fn check(raw: Option<BTreeMap<String, RawTarget>>) -> Result<BTreeMap<String, RawTarget>, ConfigError> {
     let raw = raw.unwrap_or_default();
     match raw.keys().find(|name| !is_target_name(name)) {
@@ -85,10 +85,11 @@ pub fn check(raw: Option<BTreeMap<String, RawTarget>>) -> Result<BTreeMap<String
     }
 }
 
-/// Opens what the file lists: certificates are read and programs looked at now, not at three in the morning.
+/// Opens the targets of the file. Certificates are read and programs are checked now, so that a mistake shows at the
+/// start and not at the first rotation.
 ///
 /// # Errors
-/// [`ConfigError::Value`] that names the target and what is wrong.
+/// [`ConfigError::Value`] names the target and what is wrong with it.
 pub fn open(
     raw: &BTreeMap<String, RawTarget>,
     base: &Path,
@@ -124,7 +125,8 @@ pub fn open(
                 })
             }
         };
-        // A database's administrator is in the vault, which is sealed now; everything else can be judged already.
+        // The login of a database's administrator is in the vault, which is still sealed. Everything else can be
+        // checked now.
         if opened.admin().is_none() {
             opened.open(None).map_err(|error| wrong(error.to_string()))?;
         }

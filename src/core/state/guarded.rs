@@ -69,19 +69,19 @@ impl ApprovalRules {
         ttl_s: u64,
     ) -> Result<Self, (&'static str, &'static str)> {
         if !(2..=8).contains(&required) {
-            return Err(("required", "is between 2 and 8"));
+            return Err(("required", "must be between 2 and 8"));
         }
         if approvers.is_empty() {
-            return Err(("approvers", "names who may approve, for example operator/*"));
+            return Err(("approvers", "must name who may approve, for example operator/*"));
         }
         if !operations.contains(&Guarded::AdminPolicy) {
             return Err((
                 "operations",
-                "holds \"admin-policy\": without it one operator makes a second one and approves in its name",
+                "must include \"admin-policy\": without it one operator can create a second one and approve in its name",
             ));
         }
         if !(60..=7 * 86_400).contains(&ttl_s) {
-            return Err(("ttl", "is between one minute and seven days"));
+            return Err(("ttl", "must be between one minute and seven days"));
         }
         Ok(Self { required, approvers, operations, ttl_ms: ttl_s.saturating_mul(1_000) })
     }

@@ -1,7 +1,7 @@
 //! The listener's certificates while the daemon runs: files that somebody else renews, and authorities that the vault
 //! changes.
 //!
-//! Nothing here stops the daemon. What cannot be used is logged once and what worked stays in use.
+//! Nothing here stops the daemon. Material that cannot be used is logged once, and the old one stays in use.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,21 +24,21 @@ use vault_issued::VaultIssued;
 mod supplied;
 mod vault_issued;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const POLL: Duration = Duration::from_secs(2);
 
-/// What the listener shows and accepts, and where it comes from.
+/// The certificates that the listener uses, and their sources.
 pub struct Certificates {
     tls: Arc<Tls>,
     server: Server,
     authorities: Authorities,
     reload: Arc<Notify>,
-    /// Hears what clients need to verify the listener.
+    /// Called with what clients need to verify the listener.
     tell: Box<dyn Fn(Listener) + Send>,
     told: Option<Listener>,
 }
 
-/// Who looks after the server certificate.
+/// Who renews the server certificate.
 enum Server {
     Supplied(Supplied),
     VaultIssued(VaultIssued, Option<Announced>),
@@ -46,18 +46,18 @@ enum Server {
 
 /// Where the authorities of clients are kept.
 enum Authorities {
-    /// In this file of the data folder, which the daemon writes when the vault changes them.
+    /// In this file of the data folder. The daemon writes it when the vault changes them.
     Managed {
         file: PathBuf,
-        /// What could not be written yet.
+        /// Authorities that could not be written yet.
         unsaved: Option<Vec<Anchor>>,
     },
-    /// In a file of somebody else: these count besides the vault's own.
+    /// In a file that somebody else maintains. Its authorities are accepted in addition to the vault's own.
     Supplied(Vec<Anchor>),
 }
 
 impl Certificates {
-    /// Reads the files that `config` names; `vault` makes the next certificates if nobody else does.
+    /// Reads the files that `config` names. `vault` issues the next certificates unless somebody else does.
     ///
     /// # Errors
     /// A file is unreadable, or its content cannot be used.
@@ -102,12 +102,12 @@ impl Certificates {
         let vault = Arc::clone(vault);
         let tell = Box::new(move |listener| vault.set_listener(listener));
         let mut made = Self { tls: Arc::new(tls), server, authorities, reload: Arc::default(), tell, told: None };
-        // Before the first request: a bundle without the root would cut a host off.
+        // Must happen before the first request: a bundle without the root would cut a host off.
         made.announce();
         Ok(made)
     }
 
-    /// Says what clients need to verify the listener, if it is something else than before.
+    /// Publishes what clients need to verify the listener, if that has changed.
     fn announce(&mut self) {
         let listener = match &self.server {
             Server::VaultIssued(_, announced) => {
@@ -133,24 +133,24 @@ impl Certificates {
         self.told = Some(listener);
     }
 
-    /// For the listener.
+    /// Returns the TLS settings for the listener.
     #[must_use]
     pub fn tls(&self) -> Arc<Tls> {
         Arc::clone(&self.tls)
     }
 
-    /// Asks for a look at the files now (SIGHUP).
+    /// Returns the trigger that makes the files be read now (SIGHUP).
     #[must_use]
     pub fn reload(&self) -> Arc<Notify> {
         Arc::clone(&self.reload)
     }
 
-    /// Follows the files and `trust` until dropped.
+    /// Follows the files and `trust` until it is dropped.
     pub async fn follow(mut self, mut trust: watch::Receiver<Arc<Trust>>) {
         let reload = self.reload();
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The vault may have been opened before this began.
+        // The vault may have been unsealed before this task started.
         trust.mark_changed();
         let mut vault_lives = true;
         loop {
@@ -163,7 +163,7 @@ impl Certificates {
                 _ = poll.tick() => {}
                 () = reload.notified() => self.forget(),
             }
-            // Files may be on a disk that does not answer.
+            // The files may be on a disk that does not respond.
             let looked = spawn_blocking(move || {
                 self.look(changed.as_deref());
                 self
@@ -171,14 +171,14 @@ impl Certificates {
             match looked.await {
                 Ok(back) => self = back,
                 Err(error) => {
-                    tracing::error!("certificates are not followed any more: {error}");
+                    tracing::error!("the daemon stopped following certificate changes: {error}; restart it");
                     return;
                 }
             }
         }
     }
 
-    /// Makes the next look read the files whatever their stamps say.
+    /// Forces the next check to read the files.
     fn forget(&mut self) {
         match &mut self.server {
             Server::Supplied(supplied) => supplied.watch.forget(),
@@ -187,7 +187,7 @@ impl Certificates {
     }
 
     fn look(&mut self, changed: Option<&Trust>) {
-        // What clients may be is settled first: a new authority of ours is in it.
+        // The authorities of clients come first: they may include a new authority of ours.
         if let Some(trust) = changed.filter(|trust| !trust.own.is_empty()) {
             self.authorities.accept(trust, &self.tls);
         }
@@ -207,13 +207,13 @@ impl Certificates {
     }
 }
 
-/// What the files that a configuration names say of the server.
+/// What the configured files say about the server.
 pub(super) struct Shown {
-    /// Its chain, PEM.
+    /// Its certificate chain, PEM.
     pub certificate: Vec<u8>,
-    /// The file `tls.ca`, if there is one.
+    /// The content of `tls.ca`, if configured.
     ca: Option<Vec<u8>>,
-    /// What of an outside PKI clients need, DER.
+    /// The roots of an outside PKI that clients need, DER.
     pub roots: Vec<Vec<u8>>,
 }
 
@@ -229,7 +229,7 @@ impl Shown {
 }
 
 impl Authorities {
-    /// Whether clients are told to trust `anchor`: one of these roots, or an authority of the vault's own.
+    /// Whether clients are told to trust `anchor`: it is one of `roots`, or an authority of the vault.
     fn is_told(&self, anchor: &Vec<u8>, roots: &[Vec<u8>]) -> bool {
         roots.contains(anchor)
             || match self {
@@ -246,7 +246,7 @@ impl Authorities {
         match tls.replace_trust(&trust) {
             Ok(()) => tracing::info!(own = trust.own.len(), "the authorities have changed"),
             Err(error) => {
-                tracing::error!("the authorities of clients cannot be changed, the old ones stay: {error}");
+                tracing::error!("the authorities of clients could not be changed, the old ones stay: {error}");
                 return;
             }
         }
@@ -255,19 +255,22 @@ impl Authorities {
         }
     }
 
-    /// Writes what the vault has said to the file, from which the next start reads it while the vault is sealed. Tried
-    /// again at every look until it succeeds.
+    /// Writes the vault's authorities to the file, because the next start reads it while the vault is sealed. A failed
+    /// write is repeated at every check until it succeeds.
     fn save(&mut self) {
         let Self::Managed { file, unsaved } = self else { return };
         let Some(anchors) = unsaved else { return };
         match write(file, anchors) {
             Ok(()) => *unsaved = None,
-            Err(error) => tracing::error!("the authorities of clients are not saved: {error}"),
+            Err(error) => {
+                tracing::error!("the authorities of clients could not be saved: {error}; make the folder writable")
+            }
         }
     }
 }
 
-/// Writes `anchors` to `file`: the old content or the new, whatever happens. Leaves a file alone that says the same.
+/// Writes `anchors` to `file`, which then holds the old content or the new, also after a crash. Does not touch a file
+/// that has this content already.
 fn write(file: &Path, anchors: &[Anchor]) -> Result<(), LayoutError> {
     let there = layout::read(file).ok().and_then(|pem| trust_from_pem(&pem).ok());
     if there.is_some_and(|trust| trust.own == anchors) {

@@ -1,4 +1,4 @@
-//! Files of somebody else: a server certificate with its key, and the roots that clients need for it.
+//! Files that somebody else renews: a server certificate with its key, and the roots that clients need for it.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -10,44 +10,44 @@ use super::super::layout;
 use crate::crypto::hash::sha256;
 use crate::http::{Tls, server_roots};
 
-/// What a look at the files led to.
+/// Result of a check of the files.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Nothing to do.
     Same,
-    /// The new content is in use from now on.
+    /// The new content is in use now.
     Replaced,
-    /// It cannot be used; the old one stays.
+    /// The new content cannot be used. The old one stays in use.
     Kept,
 }
 
-/// A server certificate and its key that somebody else puts there. With the roots they are one thing: they count when all
-/// of it fits, so it does not matter which file is replaced first.
+/// A server certificate and key that somebody else renews. They and the roots are used together, once all of them
+/// match. So it does not matter which file is replaced first.
 pub(super) struct Supplied {
     pub certificate: PathBuf,
     pub key: PathBuf,
     pub ca: Option<PathBuf>,
-    /// What of an outside PKI the certificate in use may lead to, DER.
+    /// Roots of an outside PKI that the current certificate may chain to, DER.
     pub roots: Vec<Vec<u8>>,
     pub watch: Watch,
 }
 
-/// Roots that clients are told to trust beforehand, while the vault looks after the certificate itself.
+/// Roots that clients are told to trust in advance, while the vault still renews the certificate itself.
 pub(super) struct Announced {
     pub ca: PathBuf,
     pub roots: Vec<Vec<u8>>,
     pub watch: Watch,
 }
 
-/// What was seen of some files.
+/// What is known about some files.
 #[derive(Default)]
 pub(super) struct Watch {
     seen: Option<Vec<Stamp>>,
-    /// Digest of the content that was tried last, usable or not.
+    /// Digest of the content that was tried last, whether usable or not.
     tried: Option<[u8; 32]>,
 }
 
-/// What changes when a file does.
+/// The metadata that changes when a file changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -57,32 +57,33 @@ struct Stamp {
 }
 
 impl Watch {
-    /// For files that were just read.
+    /// Starts with files that were just read.
     pub(super) fn having(content: &[&[u8]]) -> Self {
         Self { seen: None, tried: Some(digest(content)) }
     }
 
-    /// Makes the next look read the files whatever their stamps say.
+    /// Forces the next check to read the files.
     pub(super) fn forget(&mut self) {
         self.seen = None;
     }
 
-    /// Whether the files are to be read.
+    /// Whether the files have to be read.
     fn stale(&mut self, files: &[&Path]) -> bool {
         let stamps = files.iter().map(|file| Ok(stamp(&std::fs::metadata(file)?))).collect::<std::io::Result<Vec<_>>>();
         match stamps {
             Ok(stamps) if self.seen.as_ref() == Some(&stamps) => false,
-            // Noted before the content is judged: a file that changes while it is read has other stamps next time.
+            // Stored before the content is checked: a file that changes while it is read has a different stamp next
+            // time.
             Ok(stamps) => {
                 self.seen = Some(stamps);
                 true
             }
-            // Between the removal of the old file and the arrival of the new one.
+            // A file may be missing for a moment, between the removal of the old one and the arrival of the new one.
             Err(_) => false,
         }
     }
 
-    /// Whether this content was not tried yet.
+    /// Whether this content has not been tried yet.
     fn is_new(&mut self, content: &[&[u8]]) -> bool {
         let content = digest(content);
         self.tried.replace(content) != Some(content)
@@ -104,7 +105,7 @@ impl Supplied {
         let (certificate, key, ca) = match read() {
             Ok(all) => all,
             Err::<_, layout::LayoutError>(error) => {
-                tracing::error!("the server certificate cannot be renewed, the old one stays: {error}");
+                tracing::error!("the server certificate could not be renewed, the old one stays: {error}");
                 return Outcome::Kept;
             }
         };
@@ -137,7 +138,7 @@ impl Announced {
         let ca = match layout::read(&self.ca) {
             Ok(ca) => ca,
             Err(error) => {
-                tracing::error!("the roots for clients stay as they are: {error}");
+                tracing::error!("the roots for clients could not be read, the old ones stay: {error}");
                 return Outcome::Kept;
             }
         };
@@ -147,11 +148,11 @@ impl Announced {
         match server_roots(None, Some(&ca)) {
             Ok(roots) => {
                 self.roots = roots;
-                tracing::info!("roots for clients read anew from {}", self.ca.display());
+                tracing::info!("roots for clients renewed from {}", self.ca.display());
                 Outcome::Replaced
             }
             Err(error) => {
-                tracing::error!("{}: {error}; the roots for clients stay as they are", self.ca.display());
+                tracing::error!("{}: {error}; the old roots for clients stay", self.ca.display());
                 Outcome::Kept
             }
         }
@@ -168,7 +169,7 @@ fn stamp(metadata: &Metadata) -> Stamp {
 }
 
 fn digest(content: &[&[u8]]) -> [u8; 32] {
-    // Each by its own digest, so that no bytes can wander from one file to the other unnoticed.
+    // Each content is hashed on its own, so that moving bytes from one file to the other changes the digest.
     let parts: Vec<[u8; 32]> = content.iter().map(|bytes| sha256(&[bytes])).collect();
     sha256(&[parts.concat().as_slice()])
 }

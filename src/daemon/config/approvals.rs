@@ -1,4 +1,4 @@
-//! `[approvals]`: which operations need more than one operator.
+//! `[approvals]`: operations that need more than one operator.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ impl RawApprovals {
         let class = |text: &String| {
             Guarded::parse(text).ok_or_else(|| ConfigError::Value {
                 key: "approvals.operations",
-                problem: format!("names of: {}", Guarded::ALL.map(Guarded::as_str).join(", ")),
+                problem: format!("may contain: {}", Guarded::ALL.map(Guarded::as_str).join(", ")),
             })
         };
         let operations = match &self.operations {
@@ -38,7 +38,7 @@ impl RawApprovals {
             None => BTreeSet::from(Guarded::ALL),
         };
         let ttl = self.ttl.as_deref().unwrap_or("1h");
-        let wrong = |_| ConfigError::Value { key: "approvals.ttl", problem: "is a duration such as 1h".into() };
+        let wrong = |_| ConfigError::Value { key: "approvals.ttl", problem: "must be a duration such as 1h".into() };
         let ttl = Ttl::parse(ttl).map_err(wrong)?;
         ApprovalRules::new(self.required, approvers, operations, ttl.0).map_err(|(field, problem)| {
             let key = match field {
@@ -75,15 +75,15 @@ mod tests {
     #[test]
     fn what_protects_nothing_is_refused() {
         for (text, expected) in [
-            ("required = 1", "approvals.required is between 2 and 8"),
-            ("required = 9", "approvals.required is between 2 and 8"),
+            ("required = 1", "approvals.required must be between 2 and 8"),
+            ("required = 9", "approvals.required must be between 2 and 8"),
             ("approvers = ['x']", "required"),
-            ("required = 2\napprovers = []", "approvals.approvers names who may approve"),
+            ("required = 2\napprovers = []", "approvals.approvers must name who may approve"),
             ("required = 2\napprovers = ['*']", "approvals.approvers \"*\""),
-            ("required = 2\noperations = ['destroy']", "approvals.operations holds \"admin-policy\""),
-            ("required = 2\noperations = ['everything']", "approvals.operations names of: destroy"),
-            ("required = 2\nttl = '1s'", "approvals.ttl is between"),
-            ("required = 2\nttl = 'soon'", "approvals.ttl is a duration"),
+            ("required = 2\noperations = ['destroy']", "approvals.operations must include \"admin-policy\""),
+            ("required = 2\noperations = ['everything']", "approvals.operations may contain: destroy"),
+            ("required = 2\nttl = '1s'", "approvals.ttl must be between"),
+            ("required = 2\nttl = 'soon'", "approvals.ttl must be a duration"),
             ("required = 2\nquorum = 3", "unknown field `quorum`"),
         ] {
             let message = parse(&format!("[approvals]\n{text}")).expect_err(text);

@@ -1,7 +1,7 @@
 //! The daemon's configuration: a TOML file, parsed once into checked values.
 //!
-//! Unknown keys are refused, because a misspelt limit that is silently ignored is a limit that does not exist. The file
-//! never holds a secret; it only names where one is found (a key file, a systemd credential).
+//! Unknown keys are rejected: a misspelt limit that is silently ignored would not limit anything. The file never holds
+//! a secret. It only names where to find one (a key file, a systemd credential).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-/// Why a configuration was refused; the text names the key and what is accepted.
+/// Why a configuration was rejected. The text names the key and what is allowed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
@@ -30,7 +30,7 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is not TOML, or has an unknown or ill-typed key.
+    /// The file is not TOML, or it has an unknown key or a value of the wrong type.
     #[error("configuration {path}: {message}")]
     Parse {
         /// The file.
@@ -38,15 +38,15 @@ pub enum ConfigError {
         /// The parser's message with line, column and key.
         message: String,
     },
-    /// A value is outside what is accepted.
+    /// A value is not allowed.
     #[error("configuration: {key} {problem}")]
     Value {
-        /// The key, dotted.
+        /// The key, with dots.
         key: &'static str,
-        /// What is wrong and what is accepted.
+        /// What is wrong, and what is allowed.
         problem: String,
     },
-    /// Others may write the file.
+    /// Other users can write the file.
     #[error("configuration {path} can be written by others; run: chmod go-w {path}")]
     Permissions {
         /// The file.
@@ -54,12 +54,12 @@ pub enum ConfigError {
     },
 }
 
-/// Checked settings of one daemon.
+/// The checked settings of one daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Folder of the file: relative paths start here.
+    /// Folder of the file. Relative paths start here.
     pub folder: PathBuf,
-    /// Data folder; mode 0700, holds everything but what other keys place elsewhere.
+    /// Data folder, mode 0700. Holds everything that no other key places elsewhere.
     pub data: PathBuf,
     /// Address of the TLS listener.
     pub listen: SocketAddr,
@@ -69,43 +69,43 @@ pub struct Config {
     pub engine: String,
     /// The anchor file, ideally on another disk than the store.
     pub anchor: PathBuf,
-    /// Unattended unseal, if any.
+    /// Source of an unattended unseal, if any.
     pub unseal: Option<UnsealSource>,
-    /// Identity patterns that may unseal over the wire, for example `operator/*`.
+    /// Patterns of identities that may unseal over the network, for example `operator/*`.
     pub unseal_identities: Vec<String>,
     /// The audit file.
     pub audit_file: PathBuf,
-    /// Reads are synced before their answer, not within a second.
+    /// Whether a read is synced to the audit file before its answer. Otherwise within a second.
     pub audit_sync_always: bool,
-    /// Paths in audit entries are replaced by their HMAC.
+    /// Whether paths in audit entries are replaced by their HMAC.
     pub audit_hashed_paths: bool,
-    /// Server certificate chain, PEM.
+    /// Server certificate chain, PEM file.
     pub tls_certificate: PathBuf,
-    /// Server key, PEM, mode 0600.
+    /// Server key, PEM file, mode 0600.
     pub tls_key: PathBuf,
-    /// CA that client certificates chain to, PEM.
+    /// CA of the client certificates, PEM file.
     pub tls_client_ca: PathBuf,
-    /// Roots that clients need to verify the server's certificate, PEM, if it is of an outside PKI.
+    /// Roots that clients need to verify a server certificate of an outside PKI, PEM file.
     pub tls_ca: Option<PathBuf>,
-    /// The file names the server's certificate or key: somebody else renews them.
+    /// Whether the file names the server's certificate or key. Then somebody else renews them.
     pub tls_certificate_supplied: bool,
-    /// The file names the CA of clients: the daemon does not write to it.
+    /// Whether the file names the CA of clients. Then the daemon does not write to it.
     pub tls_client_ca_supplied: bool,
-    /// Address where clients without a certificate enrol, if anywhere.
+    /// Address where clients without a certificate enrol, if any.
     pub enroll_listen: Option<SocketAddr>,
-    /// What enrolment strings name, `host:port`.
+    /// The addresses in enrolment strings, `host:port`.
     pub enroll_addresses: Vec<String>,
     /// Limits of the listener.
     pub limits: Limits,
-    /// Cost of the key derivation that passphrase slots are made with and raised to.
+    /// Cost of the key derivation for new passphrase slots. Cheaper slots are raised to it.
     pub kdf: Option<Kdf>,
-    /// Records that a throttled rotation of the data key seals anew, a second.
+    /// Records per second that a throttled rotation of the data key re-encrypts.
     pub rewrap_per_second: u64,
-    /// What rotated values may be applied to, by name.
+    /// Where rotated values are applied, by name.
     pub targets: BTreeMap<String, RawTarget>,
-    /// Operations that several operators must agree to; `None` for none.
+    /// Operations that several operators must approve, if any.
     pub approvals: Option<ApprovalRules>,
-    /// Log lines as JSON.
+    /// Whether log lines are JSON.
     pub log_json: bool,
     /// Log filter, for example `info` or `strongroom=debug`.
     pub log_level: String,
@@ -131,19 +131,19 @@ pub enum UnsealSource {
     KeyFileCredential(String),
 }
 
-/// Limits of the listener; all have safe defaults.
+/// Limits of the listener. Each has a safe default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections in all.
+    /// Open connections in total.
     pub connections: usize,
     /// Open connections of one identity.
     pub connections_per_identity: usize,
     /// Bytes of a request body.
     pub body_bytes: usize,
-    /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time. Where it is not given, an eighth of
+    /// Concurrent handshakes of one source (an IPv4 address, or an IPv6 /64). The default is an eighth of
     /// `connections`, at most 256.
     pub handshakes_per_source: usize,
-    /// Handshakes of one source a second, sustained; five times as many in a burst.
+    /// Sustained handshakes per second of one source. Bursts may be five times as large.
     pub handshake_rate_per_source: u32,
 }
 
@@ -160,10 +160,11 @@ impl Default for Limits {
 }
 
 impl Config {
-    /// Reads and checks the file at `path`. Relative paths inside it are relative to the file's folder.
+    /// Reads and checks the file at `path`. Relative paths in it start at the file's folder.
     ///
     /// # Errors
-    /// Unreadable, writable by others, not TOML, unknown key, or a value outside its range; see [`ConfigError`].
+    /// The file cannot be read, other users can write it, it is not TOML, it has an unknown key, or a value is not
+    /// allowed. See [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
         let metadata = std::fs::metadata(path).map_err(read)?;
@@ -181,10 +182,10 @@ impl Config {
         })
     }
 
-    /// Checks configuration text; relative paths are relative to `base`. Total on any input.
+    /// Checks the text of a configuration. Relative paths start at `base`. Never panics, whatever the text.
     ///
     /// # Errors
-    /// As [`Config::load`], without the file errors.
+    /// As [`Config::load`], without the errors of reading the file.
     pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigError> {
         let raw: RawConfig = toml::from_str(text)
             .map_err(|error| ConfigError::Parse { path: base.to_owned(), message: error.to_string() })?;
@@ -192,19 +193,20 @@ impl Config {
         let listen = raw.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
         let listen = listen.parse().map_err(|_| ConfigError::Value {
             key: "listen",
-            problem: format!("is not an address with a port, for example {DEFAULT_LISTEN}"),
+            problem: format!("must be an address with a port, for example {DEFAULT_LISTEN}"),
         })?;
         let enroll = raw.enroll.unwrap_or_default();
         let enroll_listen = enroll.check(listen)?;
         let storage = raw.storage.unwrap_or_default();
         let engine = storage.engine.unwrap_or_else(|| "redb".into());
         if !matches!(engine.as_str(), "redb" | "sled") {
-            return Err(ConfigError::Value { key: "storage.engine", problem: "is one of redb, sled".into() });
+            return Err(ConfigError::Value { key: "storage.engine", problem: "must be redb or sled".into() });
         }
         let unseal = raw.unseal.unwrap_or_default();
         let audit = raw.audit.unwrap_or_default();
         let tls = raw.tls.unwrap_or_default();
         let log = raw.log.unwrap_or_default();
+        // Paths that are given start at the file's folder; default paths are in the data folder.
         let in_data =
             |chosen: Option<PathBuf>, default: &str| chosen.map_or(data.join(default), |path| base.join(path));
         Ok(Self {
@@ -237,7 +239,7 @@ impl Config {
         })
     }
 
-    /// The configuration that `strongroomd init` writes: the choices made, and every other key as a comment.
+    /// The configuration that `strongroomd init` writes: the values that were chosen, and every other key as a comment.
     #[must_use]
     pub fn starter(
         trust_domain: &str,
@@ -263,39 +265,39 @@ impl Config {
             None => STARTER_ENROLL.to_owned(),
         };
         format!(
-            r#"# Strongroom daemon. Unknown keys are refused; check with: strongroomd server --check --config THIS-FILE
+            r#"# Strongroom daemon. Unknown keys are rejected; check with: strongroomd server --check --config THIS-FILE
 trust_domain = "{trust_domain}"
 listen = "{listen}"
 
 [storage]
 engine = "{engine}"
-# anchor = "/another/disk/strongroom.anchor"     # detects a rollback of the whole store if it is kept elsewhere
+# anchor = "/another/disk/strongroom.anchor"     # on another disk it detects a rollback of the whole store
 
 [unseal]
 {unseal}
-# identities = ["operator/*"]                    # who may unseal over the wire
+# identities = ["operator/*"]                    # who may unseal over the network
 
 [audit]
 # file = "audit/audit.log"
-# sync = "batch"                                 # reads synced within 1 s; "always": before each answer
-# paths = "plain"                                # "hashed": an audit file without readable paths
+# sync = "batch"                                 # reads are synced within 1 s; "always": before the answer
+# paths = "plain"                                # "hashed": no readable paths in the audit file
 
 # [kdf]
-# memory_mib = 256                               # passphrase slots below this cost are raised at the next unseal
+# memory_mib = 256                               # cheaper passphrase slots are raised to this at unseal
 # passes = 3
 
 [rotation]
-# rewrap_per_second = 2000                       # records a throttled rotation of the data key seals anew
+# rewrap_per_second = 2000                       # records that a throttled data key rotation re-encrypts
 
 {enroll}
 
 # [approvals]                                    # dangerous operations need several operators; docs/operations.md
-# required = 2                                   # whoever asks is one of them
+# required = 2                                   # the operator who asks counts as one
 # approvers = ["operator/*"]
 # operations = ["destroy", "ca-compromise", "slot-remove", "admin-policy", "export"]
 # ttl = "1h"
 
-# [targets.orders]                               # what rotated values may be applied to; docs/rotation.md
+# [targets.orders]                               # where rotated values are applied; docs/rotation.md
 # type = "postgres"
 
 [log]
@@ -306,7 +308,7 @@ engine = "{engine}"
     }
 }
 
-/// The enrolment listener in the configuration that `strongroomd init` writes.
+/// The enrolment listener for the configuration that `strongroomd init` writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StarterEnroll {
     /// `enroll.listen`.
@@ -316,17 +318,17 @@ pub struct StarterEnroll {
 }
 
 const STARTER_ENROLL: &str = r#"# [enroll]
-# listen = "0.0.0.0:8201"                        # where machines without a certificate enrol; off unless given
-# addresses = ["vault.example:8201"]             # how they reach it; goes into the enrolment strings"#;
+# listen = "0.0.0.0:8201"                        # where machines without a certificate enrol; off by default
+# addresses = ["vault.example:8201"]             # how they reach it; written into enrolment strings"#;
 const DEFAULT_LISTEN: &str = "127.0.0.1:8200";
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// `false` for the first (default) choice, `true` for the second.
+/// Returns `false` for the first choice, which is the default, and `true` for the second.
 fn choice(key: &'static str, given: Option<&str>, [off, on]: [&str; 2]) -> Result<bool, ConfigError> {
     match given {
         None => Ok(false),
         Some(text) if text == off => Ok(false),
         Some(text) if text == on => Ok(true),
-        Some(_) => Err(ConfigError::Value { key, problem: format!("is one of {off}, {on}") }),
+        Some(_) => Err(ConfigError::Value { key, problem: format!("must be {off} or {on}") }),
     }
 }

@@ -1,4 +1,4 @@
-//! The file as it is written: every key by name, unknown ones refused, and the range of each value.
+//! The configuration file as written: every key by name, and the range of each value. Unknown keys are rejected.
 
 use crate::enroll::is_address;
 use std::collections::BTreeMap;
@@ -40,10 +40,10 @@ pub(super) struct RawKdf {
 impl RawKdf {
     pub(super) fn check(self) -> Result<Kdf, ConfigError> {
         if !(64..=4096).contains(&self.memory_mib) {
-            return Err(ConfigError::Value { key: "kdf.memory_mib", problem: "is between 64 and 4096".into() });
+            return Err(ConfigError::Value { key: "kdf.memory_mib", problem: "must be between 64 and 4096".into() });
         }
         if !(3..=64).contains(&self.passes) {
-            return Err(ConfigError::Value { key: "kdf.passes", problem: "is between 3 and 64".into() });
+            return Err(ConfigError::Value { key: "kdf.passes", problem: "must be between 3 and 64".into() });
         }
         Ok(Kdf { memory_mib: self.memory_mib, passes: self.passes })
     }
@@ -62,7 +62,7 @@ impl RawRotation {
             Some(rate) if (100..=1_000_000).contains(&rate) => Ok(rate),
             Some(_) => Err(ConfigError::Value {
                 key: "rotation.rewrap_per_second",
-                problem: "is between 100 and 1000000".into(),
+                problem: "must be between 100 and 1000000".into(),
             }),
         }
     }
@@ -93,7 +93,7 @@ impl RawUnseal {
             (None, None, Some(name)) => Ok(Some(UnsealSource::PassphraseCredential(name))),
             _ => Err(ConfigError::Value {
                 key: "unseal",
-                problem: "takes one of key_file, key_file_credential, passphrase_credential".into(),
+                problem: "must name only one of key_file, key_file_credential, passphrase_credential".into(),
             }),
         }
     }
@@ -139,11 +139,11 @@ impl RawLimits {
         let within = |key, given: Option<usize>, default: usize, low: usize, high: usize| match given {
             None => Ok(default),
             Some(value) if (low..=high).contains(&value) => Ok(value),
-            Some(_) => Err(ConfigError::Value { key, problem: format!("is between {low} and {high}") }),
+            Some(_) => Err(ConfigError::Value { key, problem: format!("must be between {low} and {high}") }),
         };
         let rate = self.handshake_rate_per_source.unwrap_or(default.handshake_rate_per_source);
         if !(1..=100_000).contains(&rate) {
-            let problem = "is between 1 and 100000".into();
+            let problem = "must be between 1 and 100000".into();
             return Err(ConfigError::Value { key: "limits.handshake_rate_per_source", problem });
         }
         let connections = within("limits.connections", self.connections, default.connections, 1, 1_000_000)?;
@@ -177,14 +177,14 @@ pub(super) struct RawEnroll {
 }
 
 impl RawEnroll {
-    /// Addresses for the strings: those given, or the listener's own if it is one that others can reach it by.
+    /// Addresses for the enrolment strings: those given, or the listener's own address if other machines can reach it.
     pub(super) fn addresses(&self, listen: Option<SocketAddr>) -> Result<Vec<String>, ConfigError> {
         let Some(given) = &self.addresses else {
             let own = listen.filter(|address| !address.ip().is_unspecified() && address.port() != 0);
             return Ok(own.iter().map(ToString::to_string).collect());
         };
         if given.is_empty() || given.len() > 8 || !given.iter().all(|address| is_address(address)) {
-            let problem = "takes one to eight names with ports, for example vault.example:8201".into();
+            let problem = "must list one to eight names with ports, for example vault.example:8201".into();
             return Err(ConfigError::Value { key: "enroll.addresses", problem });
         }
         Ok(given.clone())
@@ -194,9 +194,9 @@ impl RawEnroll {
         let bad = |problem: &str| ConfigError::Value { key: "enroll.listen", problem: problem.into() };
         let Some(text) = &self.listen else { return Ok(None) };
         let address: SocketAddr =
-            text.parse().map_err(|_| bad("is not an address with a port, for example 0.0.0.0:8201"))?;
+            text.parse().map_err(|_| bad("must be an address with a port, for example 0.0.0.0:8201"))?;
         if address == listen && address.port() != 0 {
-            return Err(bad("is not the same as listen"));
+            return Err(bad("must differ from listen"));
         }
         Ok(Some(address))
     }

@@ -20,7 +20,7 @@ fn the_first_operator_renews_in_the_grace_without_being_told_anything() {
     let (address, enroll) = (port(), port());
     let (listen, at) = (address.to_string(), enroll.to_string());
     let refused = Init::in_folder(folder.path()).with(&["--listen", &listen, "--enroll-listen", &listen]).output();
-    assert!(text(&refused.stderr).contains("enroll.listen is not the same"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("enroll.listen must differ from listen"), "{}", text(&refused.stderr));
     assert!(!folder.path().join("data").exists() && !folder.path().join("operator").exists());
     let made = Init::in_folder(folder.path())
         .with(&["--listen", &listen, "--enroll-listen", &at, "--server-name", "127.0.0.1"])

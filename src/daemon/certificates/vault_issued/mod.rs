@@ -1,9 +1,9 @@
-//! The listener's certificate from the vault's own authority: replaced at two thirds of its life, and when another
-//! authority signs.
+//! The listener's certificate from the vault's own authority. It is replaced at two thirds of its life, and when
+//! another authority starts to sign.
 //!
-//! The pair has to survive a kill at every step, for the next start needs it while the vault is still sealed. The new
-//! certificate is written aside, then the key takes its place, then the certificate does; [`recover`] finishes or undoes
-//! what was interrupted by looking which certificate the key fits.
+//! The pair must survive a kill at every step, because the next start needs it while the vault is still sealed. The new
+//! certificate is written to a separate file. Then the new key takes its place, then the new certificate. [`recover`]
+//! finishes or undoes an interrupted change by checking which certificate matches the key.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::daemon::layout::{self, LayoutError};
 use crate::http::{Tls, check_pair};
 use crate::pki::{self, SERVER_LIFE_S};
 
-/// Wait after a failure.
+/// Wait after a failure, in milliseconds.
 const RETRY_MS: u64 = 60_000;
 
-/// The certificate that the daemon looks after.
+/// The certificate that the daemon renews itself.
 pub(super) struct VaultIssued {
     certificate: PathBuf,
     key: PathBuf,
@@ -27,14 +27,15 @@ pub(super) struct VaultIssued {
 }
 
 impl VaultIssued {
-    /// Looks after the pair in these two files.
+    /// Renews the pair in these two files.
     pub(super) fn new(certificate: &Path, key: &Path, vault: Arc<Vault>) -> Self {
         Self { certificate: certificate.to_owned(), key: key.to_owned(), vault, not_before_ms: 0 }
     }
 
-    /// Replaces the pair if that is due and the vault is open. A failure is logged and tried again in a minute.
+    /// Replaces the pair if that is due and the vault is unsealed. A failure is logged, and the next attempt follows a
+    /// minute later.
     pub(super) fn look(&mut self, tls: &Tls, now_ms: u64) {
-        // A pause that is longer than any was begun by a clock that has been set back since.
+        // A pause that is longer than the wait was started by a clock that has since been set back.
         if self.not_before_ms.saturating_sub(now_ms) > RETRY_MS {
             self.not_before_ms = 0;
         }
@@ -43,7 +44,7 @@ impl VaultIssued {
         }
         match self.renew(tls, now_ms) {
             Ok(false) => {}
-            Ok(true) => tracing::info!("the listener has a new certificate of its own authority"),
+            Ok(true) => tracing::info!("the listener's certificate was renewed by the vault's own authority"),
             Err(problem) => {
                 tracing::error!("the listener's certificate could not be renewed, the old one stays: {problem}");
                 self.not_before_ms = now_ms.saturating_add(RETRY_MS);
@@ -56,13 +57,13 @@ impl VaultIssued {
         let shown = layout::read(&self.certificate).map_err(|error| error.to_string())?;
         let shown = pki::server_facts(&shown).ok_or("the certificate file cannot be read")?;
         let due_ms = shown.not_before_ms.saturating_add(shown.not_after_ms.saturating_sub(shown.not_before_ms) / 3 * 2);
-        // One from a clock that was ahead is not valid yet, and nobody would take it.
+        // A certificate from a clock that was ahead is not valid yet, and clients would reject it.
         let in_time = (shown.not_before_ms..due_ms).contains(&now_ms);
         if shown.authority_subject.as_slice() == signing.as_slice() && in_time {
             return Ok(false);
         }
         let bundle = match self.vault.issue_server(&shown.names, SERVER_LIFE_S) {
-            // Between the question above and here somebody sealed it.
+            // Somebody may have sealed the vault since the check above.
             Err(VaultError::Sealed) => return Ok(false),
             other => other.map_err(|error| error.to_string())?,
         };
@@ -73,7 +74,7 @@ impl VaultIssued {
     }
 }
 
-/// Puts a new pair in place of the old one. After a kill at any moment [`recover`] leaves one whole pair.
+/// Replaces the old pair with a new one. After a kill at any moment [`recover`] restores one complete pair.
 ///
 /// # Errors
 /// A file cannot be written, synced or renamed.
@@ -84,7 +85,7 @@ fn store(certificate: &Path, key: &Path, certificate_pem: &[u8], key_pem: &[u8])
     layout::rename(&aside, certificate)
 }
 
-/// Finishes or undoes an interrupted [`store`]. Called before the pair is read.
+/// Finishes or undoes an interrupted [`store`]. Call it before reading the pair.
 ///
 /// # Errors
 /// A file cannot be read, renamed or removed.
@@ -96,7 +97,7 @@ pub(super) fn recover(certificate: &Path, key: &Path) -> Result<(), LayoutError>
     let new = layout::read(&aside)?;
     let key = Zeroizing::new(layout::read_private(key)?);
     if check_pair(&new, &key).is_ok() {
-        tracing::warn!("an interrupted change of the listener's certificate is finished");
+        tracing::warn!("an interrupted change of the listener's certificate was completed");
         return layout::rename(&aside, certificate);
     }
     layout::remove(&aside)
