@@ -1,7 +1,7 @@
 //! The broker: one chain, one device, fail closed.
 //!
-//! An entry exists when the device has taken it. If the device refuses, the entry does not exist and the request must
-//! fail; the next entry tries the device again and takes the same number. So a log has no holes, and a sync covers
+//! An entry exists once the device has accepted it. If the device rejects it, the entry does not exist and the request
+//! must fail. The next entry tries the device again and gets the same number. So a log has no gaps, and a sync covers
 //! every entry that exists (`docs/decisions/0007-audit-devices.md`).
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use super::recover::Resume;
 use super::{CUT_ALARM, Device};
 use crate::crypto::sign;
 
-/// Milliseconds between two looks at where the device points.
+/// Milliseconds between two checks of the device.
 const INTERVAL_MS: u64 = 1000;
 
 /// When exchanges become durable.
@@ -31,50 +31,50 @@ pub enum SyncMode {
     Always,
 }
 
-/// How the device is doing.
+/// State of the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceHealth {
     /// Name from the configuration.
     pub name: String,
     /// False while the device takes no entries.
     pub working: bool,
-    /// What an operator should look at, even if the device works: the file was removed, for example.
+    /// What an operator should check, even if the device works. For example: the file was removed.
     pub complaint: Option<&'static str>,
 }
 
 struct State {
     head: AuditHead,
     device: Box<dyn Device>,
-    /// The device refused the last entry.
+    /// The device rejected the last entry.
     refused: bool,
-    /// Entries that were written are no longer on the device; stays until it is a new file.
+    /// Entries that were written are no longer on the device. Stays set until the device has a new file.
     cut: bool,
-    /// That has no entry yet.
+    /// The alarm about this has no entry yet.
     alarm_due: bool,
-    /// What the last look at the device found.
+    /// Result of the last check of the device.
     complaint: Option<&'static str>,
-    /// Lines under construction; kept to save the allocation.
+    /// Lines under construction. Kept between calls to avoid allocations.
     lines: Vec<u8>,
-    /// Request entries without reply.
+    /// Request entries without a reply.
     pending: BTreeSet<u64>,
-    /// Latest time seen.
+    /// Latest time seen, Unix milliseconds.
     last_ms: u64,
     checked_ms: u64,
-    /// Entries up to this one are durable.
+    /// Number of the last durable entry.
     synced: u64,
-    /// A sync failed: nothing may be written any more.
+    /// A sync failed. Nothing may be written any more.
     dead: bool,
-    /// What the next checkpoint covers.
+    /// The lines that the next checkpoint covers.
     coverage: Coverage,
 }
 
 impl State {
-    /// Looks whether the device still holds what it was given.
+    /// Checks whether the device still holds what was written to it.
     fn look(&mut self) {
         if self.device.shrank() {
             tracing::error!(
-                "the audit file was cut from outside: entries are missing in it, and the next start will refuse it. \
-                 Keep every copy, rename the file and send SIGHUP before the next restart (docs/operations.md, \
+                "the audit file was cut from outside: entries are missing, and the vault will not unseal with it. \
+                 Keep every copy, rename the file and send SIGHUP before you restart the daemon (docs/operations.md, \
                  \"Rotate the audit file\")"
             );
             (self.cut, self.alarm_due) = (true, true);
@@ -82,7 +82,7 @@ impl State {
     }
 }
 
-/// Bodies of one batch, one behind the other.
+/// The bodies of one batch, one after the other.
 #[derive(Default)]
 struct Bodies {
     bytes: Vec<u8>,
@@ -100,20 +100,21 @@ impl Bodies {
     }
 }
 
-/// Writes the audit trail. One for a running vault; shared by all threads.
+/// Writes the audit log. A running vault has one broker, which all threads share.
 pub struct Broker {
     keys: ArcSwap<KeySet>,
     paths: PathMode,
     mode: SyncMode,
     state: Mutex<State>,
-    /// One sync at a time: the system reports a failed one once, to one caller, and who comes next must learn of it.
+    /// Allows one sync at a time. The system reports a failed sync only once and to one caller, so later callers must
+    /// learn about it here.
     syncing: Mutex<()>,
 }
 
 impl Broker {
-    /// Takes up the chain where `resume` says it ended and writes what the start has to record: the first entry of a
-    /// new file, a torn tail that was cut. Requests without reply are in [`pending`](Self::pending); the caller
-    /// answers each with [`Note::Unfinished`].
+    /// Continues the chain where `resume` says it ended, and records what happened at the start: the first entry of a
+    /// new file, or a torn tail that was cut. Requests without a reply are in [`pending`](Self::pending). The caller
+    /// answers each of them with [`Note::Unfinished`].
     ///
     /// # Errors
     /// [`AuditError::Refused`], [`AuditError::Sync`].
@@ -153,7 +154,11 @@ impl Broker {
             bodies.end();
         }
         if !bodies.ends.is_empty() {
+            // These entries describe files that exist already, so they must be durable before the vault serves
+            // anything.
             let mut state = broker.state.lock();
+            // The first line of a new file starts a new coverage, because a checkpoint never reaches back into another
+            // file.
             if resume.new_file {
                 state.coverage = Coverage::default();
             }
@@ -164,25 +169,26 @@ impl Broker {
         Ok(broker)
     }
 
-    /// The same broker writing paths as `paths` says.
+    /// Returns the broker with paths written as `paths` says.
     #[must_use]
     pub fn with_path_mode(mut self, paths: PathMode) -> Self {
         self.paths = paths;
         self
     }
 
-    /// The same broker making exchanges durable as `mode` says.
+    /// Returns the broker with exchanges made durable as `mode` says.
     #[must_use]
     pub fn with_sync_mode(mut self, mode: SyncMode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// Records a request together with its reply, in one line and one write. The answer may leave after `Ok`. The
-    /// entry survives the end of the process; a power cut only after the next sync, unless [`SyncMode::Always`].
+    /// Records a request together with its reply, in one line and one write. After `Ok` the answer may be sent. The
+    /// entry survives the end of the process. It survives a power cut after the next sync, or at once with
+    /// [`SyncMode::Always`].
     ///
     /// # Errors
-    /// [`AuditError::Refused`]: not recorded, the answer must not leave. [`AuditError::Sync`]: stop the process.
+    /// [`AuditError::Refused`]: not recorded, the answer must not be sent. [`AuditError::Sync`]: stop the process.
     pub fn exchange(&self, request: &RequestFacts<'_>, reply: &ReplyFacts<'_>) -> Result<(), AuditError> {
         let (mut state, keys, bodies) = self.written(1024, |writer| writer.exchange(request, reply));
         self.append(&mut state, &keys, request.time_ms, &bodies)?;
@@ -193,12 +199,12 @@ impl Broker {
         }
     }
 
-    /// Records the requests of one group and makes them durable with one sync. Returns the head for the sealed
-    /// state: the last request. The others stand directly before it, so request `i` of `n` has the number
+    /// Records the requests of one group and makes them durable with one sync. Returns the head for the sealed state,
+    /// which is the last request. The other requests directly precede it, so request `i` of `n` has the number
     /// `head.seq - n + 1 + i`.
     ///
     /// # Errors
-    /// [`AuditError::Refused`]: none was recorded, the group must not run. [`AuditError::Sync`]: stop the process.
+    /// [`AuditError::Refused`]: nothing was recorded, the group must not run. [`AuditError::Sync`]: stop the process.
     pub fn requests(&self, requests: &[RequestFacts<'_>]) -> Result<AuditHead, AuditError> {
         let time_ms = requests.iter().map(|facts| facts.time_ms).max().unwrap_or(0);
         let head = {
@@ -215,12 +221,12 @@ impl Broker {
         Ok(head)
     }
 
-    /// Records how requests ended, at `time_ms` in Unix milliseconds, and before that what else is to be said of them;
-    /// all of it in one write, made durable with one sync. Each reply names the number of its request entry.
+    /// Records how requests ended, at `time_ms` in Unix milliseconds. `notes` come first. Everything goes
+    /// out in one write and becomes durable with one sync. Each reply names the number of its request entry.
     ///
     /// # Errors
-    /// [`AuditError::Refused`]: nothing is recorded; the change itself is durable and stays. [`AuditError::Sync`]: stop
-    /// the process.
+    /// [`AuditError::Refused`]: nothing was recorded, but the change itself is durable and stays. [`AuditError::Sync`]:
+    /// stop the process.
     pub fn replies(
         &self,
         time_ms: u64,
@@ -258,7 +264,7 @@ impl Broker {
     /// Records events in one write and makes them durable. `time_ms` is in Unix milliseconds.
     ///
     /// # Errors
-    /// [`AuditError::Refused`]: none was recorded. [`AuditError::Sync`].
+    /// [`AuditError::Refused`]: nothing was recorded. [`AuditError::Sync`]: stop the process.
     pub fn notes(&self, time_ms: u64, notes: &[Note<'_>]) -> Result<(), AuditError> {
         self.replies(time_ms, notes, &[])
     }
@@ -271,10 +277,10 @@ impl Broker {
         self.notes(time_ms, std::slice::from_ref(note))
     }
 
-    /// Makes all entries so far durable; does nothing if they are. Entries can be appended meanwhile.
+    /// Makes all entries so far durable. Does nothing if they are durable. Entries can be appended meanwhile.
     ///
     /// # Errors
-    /// [`AuditError::Sync`]: what is on the disk is unknown. The process must stop; from now on every call fails.
+    /// [`AuditError::Sync`]: the content of the disk is unknown. The process must stop. From now on every call fails.
     pub fn sync(&self) -> Result<(), AuditError> {
         let durable = |state: &State, seq: u64| match (state.dead, state.synced >= seq) {
             (true, _) => Err(AuditError::Sync),
@@ -291,7 +297,7 @@ impl Broker {
         let (seq, syncer) = {
             let state = self.state.lock();
             if durable(&state, wanted)? {
-                // Whoever had the turn before took these entries along.
+                // The previous holder of the lock synced these entries as well.
                 return Ok(());
             }
             (state.head.seq, state.device.syncer())
@@ -306,17 +312,17 @@ impl Broker {
         Ok(())
     }
 
-    /// Opens the device again, after its file was renamed. The chain goes on in the new file, whose first entry is a
-    /// note that carries it over. The time written is the latest that was seen.
+    /// Opens the device again after its file was renamed. The chain continues in the new file, whose first entry links
+    /// it to the old one. That entry carries the latest time seen.
     ///
     /// # Errors
-    /// [`AuditError::File`] if the device could not be reopened (it goes on where it was), [`AuditError::Refused`],
-    /// [`AuditError::Sync`].
+    /// [`AuditError::File`] if the device could not be reopened (it continues with the old file),
+    /// [`AuditError::Refused`], [`AuditError::Sync`].
     pub fn reopen(&self) -> Result<(), AuditError> {
         self.reopen_at(0)
     }
 
-    /// [`reopen`](Self::reopen) at a given time, Unix milliseconds.
+    /// As [`reopen`](Self::reopen), at a given time in Unix milliseconds.
     ///
     /// # Errors
     /// As [`reopen`](Self::reopen).
@@ -329,7 +335,7 @@ impl Broker {
             }
             let time_ms = time_ms.max(state.last_ms);
             self.sign_open(&mut state, time_ms)?;
-            // The old file is finished before the new one begins: a tail can only be torn in the last file.
+            // The old file is completed before the new one starts, because only the last file may have a torn tail.
             if state.device.syncer().sync().is_err() {
                 state.dead = true;
                 return Err(AuditError::Sync);
@@ -359,8 +365,8 @@ impl Broker {
         }
     }
 
-    /// Signs everything since the last checkpoint, if there is anything, and makes it durable. The daemon calls it each
-    /// second; besides, every thousandth entry is followed by a checkpoint.
+    /// Signs everything since the last checkpoint, if there is anything, and makes it durable. The daemon calls this
+    /// each second. A checkpoint also follows every thousandth entry.
     ///
     /// # Errors
     /// [`AuditError::Refused`], [`AuditError::Sync`].
@@ -372,10 +378,10 @@ impl Broker {
         self.sync()
     }
 
-    /// Goes over to another audit key: a note signed by both, made with the old one.
+    /// Switches to another audit key. The note about it is signed by both keys and made with the old one.
     ///
     /// # Errors
-    /// [`AuditError::Refused`]: nothing has changed. [`AuditError::Sync`]: stop the process.
+    /// [`AuditError::Refused`]: nothing changed. [`AuditError::Sync`]: stop the process.
     pub fn switch_key(&self, time_ms: u64, key: LogKey) -> Result<(), AuditError> {
         {
             let mut state = self.state.lock();
@@ -393,13 +399,13 @@ impl Broker {
         self.sync()
     }
 
-    /// Number and public half of the key that signs.
+    /// Number and public half of the signing key.
     pub fn public_key(&self) -> (u32, [u8; 32]) {
         let keys = self.keys.load();
         (keys.id, sign::public(&keys.sign))
     }
 
-    /// Appends a checkpoint over everything that none covers, and the alarm of a file that was cut.
+    /// Appends a checkpoint over all lines that no checkpoint covers, and the alarm about a file that was cut.
     fn sign_open(&self, state: &mut State, time_ms: u64) -> Result<(), AuditError> {
         state.look();
         if state.coverage.open == 0 && !state.alarm_due {
@@ -409,24 +415,24 @@ impl Broker {
         self.append_and(state, &keys, time_ms, &Bodies::default(), 1).map(|_| ())
     }
 
-    /// The keyed hash under which a value or path appears in entries: `hmac-sha256:<hex>`.
+    /// Returns the keyed hash under which a value or path appears in entries: `hmac-sha256:<hex>`.
     pub fn hash(&self, input: &[u8]) -> String {
         let mut out = Vec::with_capacity(76);
         self.keys.load().chain.write_value(&mut out, input);
         String::from_utf8(out).expect("hexadecimal is text")
     }
 
-    /// The last entry.
+    /// Returns the last entry.
     pub fn head(&self) -> AuditHead {
         self.state.lock().head
     }
 
-    /// Request entries that have no reply yet, ascending.
+    /// Returns the request entries without a reply, ascending.
     pub fn pending(&self) -> Vec<u64> {
         self.state.lock().pending.iter().copied().collect()
     }
 
-    /// How the device is doing.
+    /// Returns the state of the device.
     pub fn health(&self) -> DeviceHealth {
         let state = self.state.lock();
         DeviceHealth {
@@ -441,7 +447,7 @@ impl Broker {
         }
     }
 
-    /// Writes one body, and takes the lock.
+    /// Writes one body and takes the lock.
     fn written(
         &self,
         room: usize,
@@ -451,7 +457,7 @@ impl Broker {
         self.written_into(bodies, std::iter::once(()), |writer, ()| write(writer))
     }
 
-    /// Writes a body for each item, and takes the lock.
+    /// Writes a body for each item and takes the lock.
     fn written_each<T>(
         &self,
         items: impl Iterator<Item = T> + Clone,
@@ -460,8 +466,8 @@ impl Broker {
         self.written_into(Bodies::default, items, write)
     }
 
-    /// Bodies are written outside the lock. A change of the key in between makes them anew: behind the note that names
-    /// the next key no entry may stand under the old one.
+    /// Writes the bodies outside the lock. If the key changes meanwhile, they are written again: no entry with the old
+    /// key may follow the note that names the next key.
     fn written_into<T>(
         &self,
         bodies: impl Fn() -> Bodies,
@@ -486,12 +492,12 @@ impl Broker {
         EntryWriter { out, keys: &keys.chain, paths: self.paths }
     }
 
-    /// Chains `bodies` to the head and hands them to the device. Returns the head after the last of them.
+    /// Links `bodies` to the head and passes them to the device. Returns the head after the last of them.
     fn append(&self, state: &mut State, keys: &KeySet, time_ms: u64, bodies: &Bodies) -> Result<AuditHead, AuditError> {
         self.append_and(state, keys, time_ms, bodies, checkpoint::EVERY)
     }
 
-    /// As [`Broker::append`], with a checkpoint behind them when at least `due` lines are not covered.
+    /// As [`Broker::append`], followed by a checkpoint when at least `due` lines are not covered.
     fn append_and(
         &self,
         state: &mut State,
@@ -535,7 +541,7 @@ impl Broker {
     }
 }
 
-/// Seals one line and takes it into the coverage of the next checkpoint.
+/// Seals one line and adds it to the coverage of the next checkpoint.
 fn seal_covered(
     lines: &mut Vec<u8>,
     covered: &mut Coverage,
@@ -564,7 +570,7 @@ fn seal_checkpoint(
     next
 }
 
-/// The last line without its line feed.
+/// Returns the last line without its line feed.
 fn line_from(lines: &[u8], start: usize) -> &[u8] {
     lines.get(start..lines.len().saturating_sub(1)).unwrap_or_default()
 }

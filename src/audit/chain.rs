@@ -15,7 +15,7 @@
 //! - Numbers have no sign and no leading zero, hexadecimal is lower case, fields stand in the order the writer
 //!   gives them, and no byte stands between tokens. A line of any other shape is not an entry.
 //! - K_chain = HMAC-SHA-256(K_audit, "sr1 audit chain"); K_value = HMAC-SHA-256(K_audit, "sr1 audit value") hashes
-//!   values. Who is given one of them can neither compute the other nor K_audit.
+//!   values. Nobody can compute K_audit or the other key from one of them.
 //!
 //! A file starts with entry 1 or with a note of kind `reopened` and `"new":true`, which carries the chain over.
 
@@ -37,7 +37,7 @@ pub(super) const TAIL_LEN: usize = 9 + 64 + 2;
 /// Longest line that is an entry, without the line feed.
 pub(super) const MAX_LINE: usize = 1 << 20;
 
-/// The last entry of a log: what the sealed state remembers.
+/// The last entry of a log, which the sealed state records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AuditHead {
     /// Sequence number; 0 before the first entry.
@@ -46,7 +46,7 @@ pub struct AuditHead {
     pub hash: [u8; 32],
 }
 
-/// The two keys that one audit key yields. Wiped on drop; no `Debug`, no `Clone`.
+/// The two keys derived from one audit key. Wiped on drop; no `Debug`, no `Clone`.
 pub(super) struct ChainKeys {
     chain: MacKey,
     value: MacKey,
@@ -76,17 +76,17 @@ impl ChainKeys {
     }
 }
 
-/// One audit key, as the keyring holds it.
+/// One audit key, as stored in the keyring.
 pub struct LogKey {
-    /// Number; entries name it.
+    /// Its number, which entries name.
     pub id: u32,
-    /// K_audit: what [`ChainKeys`] derive from.
+    /// K_audit, from which [`ChainKeys`] are derived.
     pub mac: Key,
     /// Seed of the Ed25519 key that signs checkpoints.
     pub sign: Key,
 }
 
-/// An audit key ready to write with.
+/// An audit key prepared for writing.
 pub(super) struct KeySet {
     pub(super) id: u32,
     pub(super) chain: ChainKeys,
@@ -99,7 +99,7 @@ impl From<LogKey> for KeySet {
     }
 }
 
-/// Audit keys by id, for verification: the newest and those it replaced.
+/// Audit keys by id, for verification: the newest and those that it replaced.
 #[derive(Default)]
 pub struct AuditKeys {
     keys: Vec<(u32, ChainKeys)>,
@@ -107,37 +107,37 @@ pub struct AuditKeys {
 }
 
 impl AuditKeys {
-    /// No key: a log can be checked for its structure only.
+    /// No key. Only the structure of a log can be checked.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// One key.
+    /// Holds one key.
     pub fn one(id: u32, key: &Key) -> Self {
         let mut keys = Self::default();
         keys.add(id, key);
         keys
     }
 
-    /// Adds a key; one with the same id is replaced.
+    /// Adds a key. Replaces a key with the same id.
     pub fn add(&mut self, id: u32, key: &Key) {
         self.keys.retain(|(known, _)| *known != id);
         self.keys.push((id, ChainKeys::new(key)));
     }
 
-    /// Adds the public half of a signing key. One is enough: later ones are taken from the log when the trusted one
-    /// signed them.
+    /// Adds the public half of a signing key. One is enough: later keys are taken from the log if a trusted key signed
+    /// them.
     pub fn add_public(&mut self, id: u32, public: [u8; 32]) {
         self.publics.retain(|(known, _)| *known != id);
         self.publics.push((id, public));
     }
 
-    /// Public halves that are trusted from the start.
+    /// Public keys that are trusted from the start.
     pub(super) fn publics(&self) -> &[(u32, [u8; 32])] {
         &self.publics
     }
 
-    /// True without any secret key: links are checked, not who made them.
+    /// True without any secret key. Then links are checked, but not who made them.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -147,8 +147,8 @@ impl AuditKeys {
     }
 }
 
-/// Appends one complete line for the entry after `head` and returns the new head. `body` is the text from
-/// `"type"` to the last field.
+/// Appends one complete line for the entry after `head` and returns the new head. `body` is the text from `"type"` to
+/// the last field.
 pub(super) fn seal(out: &mut Vec<u8>, head: &AuditHead, key_id: u32, keys: &ChainKeys, body: &[u8]) -> AuditHead {
     let seq = head.seq + 1;
     let start = out.len();
@@ -167,7 +167,7 @@ pub(super) fn seal(out: &mut Vec<u8>, head: &AuditHead, key_id: u32, keys: &Chai
     AuditHead { seq, hash }
 }
 
-/// One line taken apart; nothing is authenticated yet.
+/// One parsed line. Nothing in it is authenticated yet.
 pub(super) struct Line<'a> {
     pub(super) seq: u64,
     pub(super) prev: [u8; 32],
@@ -179,7 +179,7 @@ pub(super) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Takes a line without its line feed apart; `None` if it is not of the shape that [`seal`] writes.
+    /// Parses a line without its line feed. Returns `None` unless it has the form that [`seal`] writes.
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let (covered, tail) = line.split_at_checked(line.len().checked_sub(TAIL_LEN)?)?;
         let hash = json::unhex(tail.strip_prefix(TAIL)?.strip_suffix(b"\"}")?)?;
@@ -194,7 +194,7 @@ impl<'a> Line<'a> {
         Some(Self { seq, prev, key: u32::try_from(key).ok()?, hash, body, covered })
     }
 
-    /// True if the line's hash is the one that `keys` give for it.
+    /// True if `keys` give the line's hash.
     pub(super) fn genuine(&self, keys: &ChainKeys) -> bool {
         keys.entry(&self.prev, self.covered).ct_eq(&self.hash).into()
     }

@@ -1,4 +1,4 @@
-//! Signed checkpoints: what lets somebody without any secret prove a log.
+//! Signed checkpoints, which prove a log to somebody who has no secret.
 //!
 //! A checkpoint is a note in the chain. It covers the lines since the last one:
 //!
@@ -8,8 +8,8 @@
 //! ```
 //!
 //! - `digest` = SHA-256 over the lines `from` to `to`, line feeds included, exactly as they stand in the file.
-//! - `from` is the checkpoint before (that line is covered too, which chains the signatures), or the first line of the
-//!   file; `to` is the line before this one.
+//! - `from` is the previous checkpoint (it is covered too, which links the signatures), or the first line of the file.
+//!   `to` is the line before this one.
 //! - `signature` = Ed25519 by the audit key named in `key`, over "sr1 audit checkpoint" ‖ u32 key ‖ u64 from ‖ u64 to ‖
 //!   the 26 bytes of the time with its quotes ‖ digest.
 //!
@@ -22,7 +22,7 @@ use super::json;
 use crate::crypto::secret::Key;
 use crate::crypto::sign::{self, PUBLIC_LEN, SIGNATURE_LEN};
 
-/// Entries after which a checkpoint is due.
+/// Number of entries after which a checkpoint is due.
 pub(super) const EVERY: u64 = 1_000;
 const DOMAIN_CHECKPOINT: &[u8] = b"sr1 audit checkpoint";
 const DOMAIN_KEY: &[u8] = b"sr1 audit key";
@@ -37,12 +37,12 @@ pub(super) struct Coverage {
     to: u64,
     /// Lines that no checkpoint covers yet.
     pub(super) open: u64,
-    /// Lines in between are known to be missing.
+    /// Some lines in this range are known to be missing.
     holed: bool,
 }
 
 impl Coverage {
-    /// Takes one line in, without its line feed.
+    /// Adds one line, given without its line feed.
     pub(super) fn add(&mut self, seq: u64, line: &[u8]) {
         self.holed |= self.from != 0 && seq != self.to + 1;
         if self.from == 0 {
@@ -54,7 +54,7 @@ impl Coverage {
         self.open += 1;
     }
 
-    /// Starts anew behind a checkpoint, which is the first line of the next coverage.
+    /// Starts again with a checkpoint, which is the first line of the next coverage.
     pub(super) fn restart(&mut self, seq: u64, line: &[u8]) {
         *self = Self::default();
         self.add(seq, line);
@@ -65,7 +65,7 @@ impl Coverage {
         self.hash.clone().finalize().into()
     }
 
-    /// Body of the checkpoint that covers everything so far.
+    /// Writes the body of the checkpoint that covers everything so far.
     pub(super) fn write(&self, out: &mut Vec<u8>, time_ms: u64, key_id: u32, seed: &Key) {
         let start = out.len() + b"\"type\":\"note\",\"time\":".len();
         out.extend_from_slice(b"\"type\":\"note\",\"time\":");
@@ -91,7 +91,7 @@ fn quoted(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// A checkpoint as read.
+/// A checkpoint as read from a log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Checkpoint {
     pub(super) from: u64,
@@ -101,20 +101,20 @@ pub(super) struct Checkpoint {
     signature: [u8; SIGNATURE_LEN],
 }
 
-/// What a checkpoint says about the lines before it.
+/// What a checkpoint proves about the lines before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     Good,
-    /// The signature is not that of the key.
+    /// The signature was not made by the key.
     BadSignature,
-    /// The signature is good and speaks of other lines.
+    /// The signature is valid but covers other lines.
     OtherLines,
-    /// Lines are known to be missing here, so nothing can be said.
+    /// Lines are known to be missing here, so nothing can be proved.
     Holed,
 }
 
 impl Checkpoint {
-    /// Reads what follows `"kind":"checkpoint"`.
+    /// Reads the text after `"kind":"checkpoint"`.
     pub(super) fn parse(time: &[u8], rest: &[u8]) -> Option<Self> {
         let (from, rest) = json::take_number(rest.strip_prefix(b",\"from\":")?)?;
         let (to, rest) = json::take_number(rest.strip_prefix(b",\"to\":")?)?;
@@ -123,7 +123,7 @@ impl Checkpoint {
         rest.is_empty().then_some(Self { from, to, time: *time.first_chunk()?, digest, signature })
     }
 
-    /// Compares with the lines that were read. `line` is the number of the checkpoint itself.
+    /// Compares the checkpoint with the lines that were read. `line` is its own number.
     pub(super) fn judge(&self, line: u64, coverage: &Coverage, key_id: u32, public: &[u8; PUBLIC_LEN]) -> Judgement {
         let (id, from, to) = (key_id.to_be_bytes(), self.from.to_be_bytes(), self.to.to_be_bytes());
         let parts: &[&[u8]] = &[DOMAIN_CHECKPOINT, &id, &from, &to, &self.time, &self.digest];
@@ -139,7 +139,7 @@ impl Checkpoint {
     }
 }
 
-/// A change of the audit key as read.
+/// A change of the audit key as read from a log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct KeyChange {
     pub(super) new: u32,
@@ -150,7 +150,7 @@ pub(super) struct KeyChange {
 }
 
 impl KeyChange {
-    /// Body of the note.
+    /// Writes the body of the note.
     pub(super) fn write(out: &mut Vec<u8>, time_ms: u64, (old, old_seed): (u32, &Key), (new, seed): (u32, &Key)) {
         let (old_public, public) = (sign::public(old_seed), sign::public(seed));
         let (from, to) = (old.to_be_bytes(), new.to_be_bytes());
@@ -165,7 +165,7 @@ impl KeyChange {
         quoted(out, "signature", &sign::sign(seed, parts));
     }
 
-    /// Reads what follows `"kind":"key"`.
+    /// Reads the text after `"kind":"key"`.
     pub(super) fn parse(rest: &[u8]) -> Option<Self> {
         let (new, rest) = json::take_number(rest.strip_prefix(b",\"new\":")?)?;
         let (old_public, rest) = take(rest, b",\"old_public\":\"")?;
@@ -176,7 +176,7 @@ impl KeyChange {
         rest.is_empty().then_some(Self { new, old_public, public, old_signature, signature })
     }
 
-    /// Whether the key `old`, which is trusted, and the new one both signed.
+    /// Whether both the trusted key `old` and the new key signed.
     pub(super) fn genuine(&self, old: u32, trusted: &[u8; PUBLIC_LEN]) -> bool {
         let (from, to) = (old.to_be_bytes(), self.new.to_be_bytes());
         let parts: &[&[u8]] = &[DOMAIN_KEY, &from, &to, &self.old_public, &self.public];
@@ -186,7 +186,7 @@ impl KeyChange {
     }
 }
 
-/// Hexadecimal of `N` bytes between `prefix` and a quote.
+/// Reads `N` bytes of hexadecimal between `prefix` and a quote.
 fn take<'a, const N: usize>(text: &'a [u8], prefix: &[u8]) -> Option<([u8; N], &'a [u8])> {
     let (hex, rest) = text.strip_prefix(prefix)?.split_at_checked(2 * N)?;
     let mut out = [0; N];

@@ -1,14 +1,15 @@
-//! What an entry may say: typed facts from an allow-list. There is no way to put anything else into the log.
+//! The content of an entry: typed facts from an allow-list. Nothing else can get into the log.
 //!
-//! Values go in as keyed hashes only. Names of fields and, by setting, paths stand in clear. Any other text longer
-//! than its limit is replaced by its keyed hash, so an entry is bounded and yet names exactly one text.
+//! Values are written as keyed hashes only. Field names and, depending on the setting, paths are written in clear. A
+//! text longer than its limit is replaced by its keyed hash. So the size of an entry is bounded, and the entry still
+//! identifies the exact text.
 
 use super::chain::ChainKeys;
 use super::checkpoint::{Checkpoint, KeyChange};
 use super::json;
 use crate::api::spiffe::SpiffeId;
 
-/// Most fields that one entry names; the rest is counted.
+/// Largest number of fields that one entry names. The rest is counted.
 pub const MAX_FIELDS: usize = 128;
 /// Longest path written in clear, in bytes.
 const MAX_PATH: usize = 4096;
@@ -23,24 +24,24 @@ pub enum PathMode {
     /// In clear.
     #[default]
     Plain,
-    /// As a keyed hash, comparable with `audit-hash` of the path.
+    /// As a keyed hash, which can be compared with `audit-hash` of the path.
     Hashed,
 }
 
-/// What is known of a request when it has been decided on.
+/// What is known about a request once it is decided.
 #[derive(Clone, Copy)]
 pub struct RequestFacts<'a> {
     /// When it was decided, Unix milliseconds.
     pub time_ms: u64,
-    /// Id made by the server.
+    /// Id that the server generated.
     pub request_id: &'a str,
     /// `read`, `list`, `create`, `update`, `patch` or `delete`.
     pub operation: &'a str,
     /// Canonical path.
     pub path: &'a str,
-    /// Kind of the mount that serves the path, if there is one.
+    /// Kind of the mount that serves the path, if any.
     pub mount_kind: Option<&'a str>,
-    /// Who asks; `None` before a client is identified.
+    /// The caller; `None` before the client is identified.
     pub identity: Option<&'a SpiffeId>,
     /// SHA-256 of the client's certificate.
     pub fingerprint: Option<&'a [u8; 32]>,
@@ -50,10 +51,10 @@ pub struct RequestFacts<'a> {
     pub policies: &'a [String],
     /// `allow` or `deny`, with the reason's code.
     pub decision: &'a str,
-    /// Rule that decided.
+    /// The rule that decided.
     pub rule: Option<&'a str>,
-    /// Field names with their values: the text of a JSON string without quotes and escapes, the JSON text of
-    /// anything else. Only a keyed hash of each value is written.
+    /// Field names with their values: for a JSON string its text without quotes and escapes, otherwise the JSON text.
+    /// Only a keyed hash of each value is written.
     pub fields: &'a [(&'a str, &'a [u8])],
 }
 
@@ -63,13 +64,13 @@ pub struct RequestFacts<'a> {
 pub enum Outcome {
     /// Done.
     Ok,
-    /// Refused by policy.
+    /// Denied by policy.
     Denied,
-    /// Refused as malformed or not allowed by the state (a failed check-and-set, for example).
+    /// Rejected as malformed, or because the state does not allow it (for example, a failed check-and-set).
     Invalid,
-    /// Nothing there.
+    /// Nothing exists at the path.
     NotFound,
-    /// Failed inside the vault; nothing was changed.
+    /// Failed inside the vault. Nothing was changed.
     Failed,
 }
 
@@ -85,74 +86,74 @@ impl Outcome {
     }
 }
 
-/// What is known of an answer before it leaves.
+/// What is known about an answer before it is sent.
 #[derive(Clone, Copy)]
 pub struct ReplyFacts<'a> {
     /// How it ended.
     pub outcome: Outcome,
-    /// HTTP status that will be sent.
+    /// HTTP status of the answer.
     pub status: u16,
-    /// Write generation that made a change durable.
+    /// Write generation that made the change durable.
     pub generation: Option<u64>,
     /// Field names with values, as in [`RequestFacts::fields`].
     pub fields: &'a [(&'a str, &'a [u8])],
-    /// Code of the error.
+    /// Error code.
     pub error: Option<&'static str>,
     /// Version of the secret that was read or written.
     pub version: Option<u64>,
 }
 
-/// Events that are no request.
+/// Events that are not requests.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Note<'a> {
     /// The vault was unsealed.
     Unsealed {
-        /// By whom; `None` on the local console.
+        /// The identity that unsealed it; `None` on the local console.
         identity: Option<&'a SpiffeId>,
     },
     /// The vault was sealed.
     Sealed {
-        /// By whom; `None` on the local console or at shutdown.
+        /// The identity that sealed it; `None` on the local console or at shutdown.
         identity: Option<&'a SpiffeId>,
     },
-    /// A request whose reply entry is missing: what became of it (format amendment M7).
+    /// The outcome of a request whose reply entry is missing (format amendment M7).
     Unfinished {
         /// Sequence number of the request entry.
         request: u64,
         /// How it ended.
         ended: Ended,
-        /// Generation at which that was found.
+        /// Generation at which this was found.
         generation: u64,
     },
     /// The signing authority issued a certificate.
     Issued {
-        /// Sequence number of the request entry that it was issued for.
+        /// Sequence number of the request entry that asked for it.
         request: Option<u64>,
-        /// For whom.
+        /// The identity in the certificate.
         identity: &'a SpiffeId,
         /// SHA-256 of the certificate.
         fingerprint: &'a [u8; 32],
-        /// Unix milliseconds after which it is void.
+        /// Unix milliseconds at which it expires.
         not_after_ms: u64,
     },
-    /// Something that needs an operator's eye, by a fixed code.
+    /// An event that needs an operator's attention, by a fixed code.
     Alarm {
-        /// Sequence number of the request entry whose change it is about, if it is about one.
+        /// Sequence number of the request entry that caused it, if a request did.
         request: Option<u64>,
         /// The code.
         code: &'a str,
     },
 }
 
-/// How a request ended whose reply entry is missing.
+/// How a request without a reply entry ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// Its change is in the store.
     Committed,
-    /// It was refused.
+    /// It was rejected.
     Refused,
-    /// Nothing of it is in the store.
+    /// The store holds nothing of it.
     Absent,
 }
 
@@ -166,13 +167,13 @@ impl Ended {
     }
 }
 
-/// What recovery and the broker write about the log itself; the order of the fields is part of the format, since
-/// the verifier reads them.
+/// Entries of recovery and the broker about the log itself. The order of the fields is part of the format, because the
+/// verifier reads them.
 #[derive(Clone, Copy)]
 pub(super) enum Inner<'a> {
-    /// First entry of a file (`new`) or a mere reopening; requests that have no reply yet.
+    /// First entry of a file (`new`), or of a file that was only reopened. Lists the requests without a reply.
     Reopened { new: bool, pending: &'a [u64] },
-    /// Bytes behind the last genuine entry were cut.
+    /// Bytes after the last genuine entry were cut.
     TornTail { bytes: u64, digest: &'a [u8; 32] },
 }
 
@@ -184,20 +185,20 @@ pub(super) struct EntryWriter<'o, 'k> {
 }
 
 impl EntryWriter<'_, '_> {
-    /// A request that is known to come before its reply.
+    /// Writes a request whose reply follows later.
     pub(super) fn request(&mut self, facts: &RequestFacts<'_>) {
         self.open("request", facts.time_ms);
         self.request_facts(facts);
     }
 
-    /// The reply to the request entry `request`.
+    /// Writes the reply to the request entry `request`.
     pub(super) fn reply(&mut self, time_ms: u64, request: u64, facts: &ReplyFacts<'_>) {
         self.open("reply", time_ms);
         self.number("request", request);
         self.reply_facts(facts);
     }
 
-    /// A request with its reply.
+    /// Writes a request with its reply.
     pub(super) fn exchange(&mut self, request: &RequestFacts<'_>, reply: &ReplyFacts<'_>) {
         self.open("exchange", request.time_ms);
         self.request_facts(request);
@@ -348,7 +349,7 @@ impl EntryWriter<'_, '_> {
         self.out.extend_from_slice(b"\":");
     }
 
-    /// A word of this file that needs no escaping.
+    /// Writes a word of this file, which needs no escaping.
     fn raw(&mut self, name: &str, word: &'static str) {
         self.name(name);
         self.out.push(b'"');
@@ -361,7 +362,7 @@ impl EntryWriter<'_, '_> {
         json::number(self.out, value);
     }
 
-    /// The request that a note is about: always the first field, for [`Role`].
+    /// Writes the request that a note is about. It is always the first field, for [`Role`].
     fn request_of(&mut self, request: Option<u64>) {
         if let Some(request) = request {
             self.number("request", request);
@@ -398,16 +399,16 @@ impl EntryWriter<'_, '_> {
     }
 }
 
-/// What the chain itself has to know of an entry's body.
+/// What the chain itself must know about an entry's body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Role<'a> {
     /// Opens a request.
     Request,
     /// Closes the request with this number.
     Closes(u64),
-    /// Starts a file (`new`), with the requests that are open.
+    /// Starts a file (`new`), and lists the open requests.
     Reopened { new: bool, pending: &'a [u8] },
-    /// Says more of the request with this number.
+    /// Adds information about the request with this number.
     Remark(u64),
     /// Signs the lines before it.
     Checkpoint(Checkpoint),
@@ -418,7 +419,7 @@ pub(super) enum Role<'a> {
 }
 
 impl<'a> Role<'a> {
-    /// Reads the role from the body of a line; `None` if the body is not of a shape that is written here.
+    /// Reads the role from the body of a line. Returns `None` unless the body has a form that this module writes.
     pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
         let rest = body.strip_prefix(b"\"type\":\"")?;
         let (kind, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'"')?);
@@ -460,7 +461,7 @@ impl<'a> Role<'a> {
         Some(Self::Plain)
     }
 
-    /// Numbers of a `pending` list; anything that is no number is skipped.
+    /// Reads the numbers of a `pending` list. Anything else is skipped.
     pub(super) fn pending(list: &[u8]) -> impl Iterator<Item = u64> + '_ {
         list.split(|byte| *byte == b',').filter_map(|item| json::take_number(item).map(|(seq, _)| seq))
     }

@@ -1,16 +1,16 @@
-//! What can go wrong with the audit trail.
+//! Errors of the audit log.
 
 use std::io;
 
-/// Failure of the audit trail. Never carries a value, a path of a secret or a device's text.
+/// Failure of the audit log. Never carries a value, the path of a secret or text from a device.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuditError {
-    /// The device did not accept the entry: the request must not be answered.
+    /// The device did not accept the entry. The request must not be answered.
     #[error("the audit device did not accept the entry")]
     Refused,
-    /// The device could not make entries durable. What reached the disk is unknown: the process must stop, and
-    /// nothing may be retried.
+    /// The device could not make entries durable. The content of the disk is unknown, so the process must stop and must
+    /// not retry.
     #[error("audit device could not be synced")]
     Sync,
     /// The log ends before the entry that the sealed state vouches for.
@@ -23,19 +23,19 @@ pub enum AuditError {
         /// Last sequence number found; 0 if none.
         found: u64,
     },
-    /// The log goes on behind a line that is not a genuine next entry, before the expected entry is reached.
+    /// A line that is not a genuine next entry precedes the expected entry.
     #[error(
         "audit log is damaged at line {line}: entry {expected} must exist, the last good one is {found}; to go on without it: strongroomd storage accept-loss"
     )]
     Damaged {
-        /// Line in the file, from 1.
+        /// Line in the file, counted from 1.
         line: u64,
         /// Sequence number that the sealed state expects.
         expected: u64,
-        /// Last good sequence number; 0 if none.
+        /// Last valid sequence number; 0 if none.
         found: u64,
     },
-    /// The expected entry exists with other content.
+    /// The expected entry exists with different content.
     #[error(
         "audit log was replaced: entry {seq} is not the one that the vault wrote; to go on without it: strongroomd storage accept-loss"
     )]
@@ -46,12 +46,12 @@ pub enum AuditError {
     /// An entry names a key that the vault does not have.
     #[error("audit entry uses unknown key {0}")]
     UnknownKey(u32),
-    /// The log file cannot be opened, read, cut or synced at start.
+    /// The log file could not be opened, read, cut or synced at start.
     #[error("audit file: {step} failed: {kind}")]
     File {
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
-        /// The operating system's kind of error.
+        /// The kind of error that the operating system reported.
         kind: io::ErrorKind,
     },
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use super::{Device, Syncer};
 
-/// A log file: `O_APPEND`, mode 0600, never through a symbolic link, locked against a second writer.
+/// A log file: opened with `O_APPEND` and mode 0600, never through a symbolic link, and locked against a second writer.
 pub struct FileDevice {
     path: PathBuf,
     name: String,
     file: Arc<Handle>,
-    /// Length of what was appended with success and is still there.
+    /// Length of everything that was appended successfully and still exists.
     len: u64,
-    /// A failed append may have left a piece of a line behind `len`.
+    /// A failed append may have left a partial line after `len`.
     dirty: bool,
 }
 
@@ -29,11 +29,11 @@ impl Syncer for Handle {
 
 impl FileDevice {
     /// Opens or creates the file. The folder is synced, so a new file survives a power cut. Use
-    /// [`recover`](Self::recover) to take up an existing chain.
+    /// [`recover`](Self::recover) to continue an existing chain.
     ///
     /// # Errors
-    /// Those of the operating system; [`io::ErrorKind::InvalidInput`] if the path is no regular file or others than
-    /// its owner may write to it; [`io::ErrorKind::WouldBlock`] if another process has it open for writing.
+    /// Those of the operating system. [`io::ErrorKind::InvalidInput`] if the path is not a regular file or somebody
+    /// other than its owner may write to it. [`io::ErrorKind::WouldBlock`] if another process has it open for writing.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = open_log(path)?;
         let len = file.metadata()?.len();
@@ -46,10 +46,10 @@ impl FileDevice {
         &self.path
     }
 
-    /// Cuts the file back to what was appended with success.
+    /// Cuts the file back to what was appended successfully.
     fn clean(&mut self) -> io::Result<()> {
         if self.dirty {
-            // Never longer than it is: somebody else may have cut the file meanwhile.
+            // Never extends the file: somebody else may have cut it meanwhile.
             let len = self.file.0.metadata()?.len().min(self.len);
             self.file.0.set_len(len)?;
             self.dirty = false;
@@ -118,7 +118,7 @@ fn points_to(path: &Path, file: &File) -> io::Result<bool> {
 fn open_log(path: &Path) -> io::Result<File> {
     let options = |create: bool| {
         let mut options = OpenOptions::new();
-        // O_NONBLOCK: opening a named pipe without a reader must fail, not hang. Regular files ignore it.
+        // With O_NONBLOCK, opening a named pipe without a reader fails instead of hanging. Regular files ignore it.
         options.append(true).create_new(create).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         options
     };
@@ -138,8 +138,8 @@ fn open_log(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Takes the file for this process. The lock of a process that has just ended, or of one that is just starting another
-/// program, is gone in a moment; only one that stays is an error.
+/// Locks the file for this process. A process that has just ended, or that is just starting another program, releases
+/// its lock within a moment. Only a lock that stays is an error.
 fn lock(file: &File) -> io::Result<()> {
     for attempt in 1.. {
         match file.try_lock() {

@@ -1,9 +1,9 @@
-//! JSON by hand, into a buffer that is there already: one entry costs no allocation for its text.
+//! JSON written by hand into an existing buffer, so that the text of an entry costs no allocation.
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends `text` as a JSON string literal (RFC 8259 section 7). Control characters are escaped, so an entry is
-/// always one line.
+/// Appends `text` as a JSON string literal (RFC 8259 section 7). Control characters are escaped, so an entry is always
+/// one line.
 pub(super) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
@@ -67,7 +67,7 @@ pub(super) fn number(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Reads a decimal number without sign or leading zero from the front; returns it with the rest.
+/// Reads a decimal number without sign or leading zero from the start of `text`. Returns it and the rest.
 pub(super) fn take_number(text: &[u8]) -> Option<(u64, &[u8])> {
     let len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = text.split_at(len);
@@ -78,15 +78,15 @@ pub(super) fn take_number(text: &[u8]) -> Option<(u64, &[u8])> {
     Some((value, rest))
 }
 
-/// Bytes that [`time`] writes, quotes included.
+/// Number of bytes that [`time`] writes, quotes included.
 pub(super) const TIME_LEN: usize = 26;
 
-/// Appends a UTC instant as `"2026-11-21T05:12:08.123Z"`: always the same length. Times after the year 9999 are
+/// Appends a UTC time as `"2026-11-21T05:12:08.123Z"`, always with the same length. Times after the year 9999 are
 /// written as its last millisecond.
 pub(super) fn time(out: &mut Vec<u8>, ms: u64) {
     let ms = ms.min(253_402_300_799_999);
     let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
-    // Days to a date of the proleptic Gregorian calendar, counted in eras of 400 years that start on 1 March.
+    // Converts days to a date of the proleptic Gregorian calendar, counted in eras of 400 years that start on 1 March.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -1,10 +1,10 @@
-//! Taking up a log after any end of the process: finds the tail, cuts what a crash left half-written, and joins the
-//! log to the sealed state.
+//! Continues a log, however the process ended: finds the tail, cuts what a crash left half-written, and matches the log
+//! with the sealed state.
 //!
-//! Entries are durable in order: what a power cut may lose or tear lies behind everything that was synced. So the
-//! longest run of genuine entries is kept and what follows is cut; the sealed state says how long that run must be
-//! at least. The bytes that are cut are first saved beside the log (`<file>.torn-<last entry>`), because only a
-//! person can tell a torn write from an altered one.
+//! Entries become durable in order, so everything that a power cut may lose or tear follows the last synced entry. The
+//! longest run of genuine entries is kept and the rest is cut. The sealed state says how long that run must be at
+//! least. The cut bytes are first saved beside the log (`<file>.torn-<last entry>`), because only a person can tell a
+//! torn write from an altered one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -25,7 +25,7 @@ use super::verify::{Fault, HeadCheck, LineRead, Lines, Walker};
 /// Bytes that were cut from the end of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Torn {
-    /// How many.
+    /// Number of bytes.
     pub bytes: u64,
     /// Their SHA-256.
     pub sha256: [u8; 32],
@@ -33,21 +33,21 @@ pub struct Torn {
     pub saved: PathBuf,
 }
 
-/// Where a chain goes on.
+/// Where a chain continues.
 #[derive(Debug, Clone, Default)]
 pub struct Resume {
     /// Last entry.
     pub head: AuditHead,
-    /// Request entries without reply, ascending. Those up to the audit head in the sealed state belong to its group,
-    /// later ones never happened.
+    /// Request entries without a reply, ascending. Those up to the audit head in the sealed state belong to its group.
+    /// Later ones never happened.
     pub pending: Vec<u64>,
-    /// How many notes there are of each of them.
+    /// Number of notes about each of them.
     pub remarked: BTreeMap<u64, usize>,
     /// What was cut.
     pub torn: Vec<Torn>,
-    /// True if the file is empty although the chain has begun: its first entry carries the chain over.
+    /// True if the file is empty although the chain has started. Then the first entry links it to the old file.
     pub new_file: bool,
-    /// Time for the entries that record the start, Unix milliseconds.
+    /// Time for the entries about the start, Unix milliseconds.
     pub time_ms: u64,
     /// Lines that no checkpoint covers yet.
     pub(super) coverage: Coverage,
@@ -64,13 +64,13 @@ impl Resume {
 }
 
 impl FileDevice {
-    /// Opens the log at `path`, cuts what a crash left behind the last genuine entry, and checks that the log
-    /// contains `expected`, the head in the sealed state ([`AuditHead::default`] for a new vault). Longer is normal.
+    /// Opens the log at `path`, cuts what a crash left after the last genuine entry, and checks that the log contains
+    /// `expected`, the head in the sealed state ([`AuditHead::default`] for a new vault). The log may be longer.
     ///
-    /// If the file is missing or has no entry yet (the process ended while the log was being rotated), the chain is
-    /// taken up from the rotated file beside it: a file whose name is that of the log, a dot or hyphen, and more.
+    /// If the file is missing or has no entry yet (the process ended while the log was rotated), the chain is read from
+    /// the rotated file beside it. The name of a rotated file is that of the log, then a dot or hyphen, then anything.
     ///
-    /// After an error nothing was changed. After a crash within, the call gives the same result again.
+    /// After an error nothing was changed. After a crash, calling it again gives the same result.
     ///
     /// # Errors
     /// [`AuditError::Cut`], [`AuditError::Damaged`] and [`AuditError::Replaced`] if the log does not contain
@@ -96,7 +96,7 @@ impl FileDevice {
         Ok((device, resume))
     }
 
-    /// [`FileDevice::recover`] for `path`, whenever it is called.
+    /// Returns [`FileDevice::recover`] for `path` as a function.
     pub fn opener(path: PathBuf) -> impl Fn(&AuditKeys, AuditHead, u64) -> Result<Opened, AuditError> + Send + Sync {
         move |keys, expected, now_ms| {
             let (device, resume) = Self::recover(&path, keys, expected, now_ms)?;
@@ -105,18 +105,17 @@ impl FileDevice {
         }
     }
 
-    /// Whether [`FileDevice::recover`] would find the trail whole. Reads only.
+    /// Checks whether [`FileDevice::recover`] would find the log complete. Only reads.
     ///
     /// # Errors
-    /// As there.
+    /// As [`FileDevice::recover`].
     pub fn check(path: &Path, keys: &AuditKeys, expected: AuditHead) -> Result<(), AuditError> {
         Survey::of(path, keys, expected)?.contains(expected)
     }
 
-    /// As [`FileDevice::opener`], for a trail whose loss an operator has accepted: a file that does not contain the expected
-    /// entry is kept under another name (`<file>.lost-<n>`), and a new one carries the chain on behind that entry, so that
-    /// the gap shows when both are verified. Cut short by a crash, the trail is refused as before, and this can be done
-    /// again.
+    /// As [`FileDevice::opener`], for a log whose loss an operator has accepted. A file that does not contain the
+    /// expected entry is kept under another name (`<file>.lost-<n>`). A new file continues the chain after that entry,
+    /// so the gap shows when both are verified. After a crash the log is still rejected, and the call can be repeated.
     pub fn opener_after_loss(
         path: PathBuf,
     ) -> impl Fn(&AuditKeys, AuditHead, u64) -> Result<Opened, AuditError> + Send + Sync {
@@ -136,10 +135,10 @@ impl FileDevice {
     }
 }
 
-/// A device at the end of its log, and where its chain goes on.
+/// A device at the end of its log, and where its chain continues.
 pub type Opened = (Box<dyn Device>, Resume);
 
-/// Gives `path` the first free name `<path>.lost-<n>`, durable.
+/// Renames `path` to the first free name `<path>.lost-<n>`, durably.
 fn set_aside(path: &Path) -> io::Result<()> {
     for number in 1..=MAX_LOST {
         let mut aside = path.as_os_str().to_owned();
@@ -152,19 +151,19 @@ fn set_aside(path: &Path) -> io::Result<()> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// What follows the name of a log whose loss was accepted.
+/// Suffix of a log whose loss was accepted.
 const LOST: &str = ".lost-";
 const MAX_LOST: u32 = 1_000;
 
-/// What one log holds.
+/// Content of one log.
 struct Survey {
-    /// The file that the last entry is in.
+    /// File that holds the last entry.
     file: Option<PathBuf>,
-    /// True if that file is not the log itself but one that was rotated away.
+    /// True if that file is a rotated one and not the log itself.
     rotated: bool,
     head: AuditHead,
     check: HeadCheck,
-    /// Length of the genuine entries and of the whole, in bytes.
+    /// Length in bytes of the genuine entries, and of the whole file.
     good: u64,
     len: u64,
     /// Line at which the genuine entries end, if anything follows.
@@ -207,9 +206,10 @@ impl Survey {
         }))
     }
 
-    /// Reads one file; `None` if there is none.
+    /// Reads one file. Returns `None` if it does not exist.
     fn scan(path: &Path, keys: &AuditKeys, expected: AuditHead) -> Result<Option<Self>, AuditError> {
         let mut options = OpenOptions::new();
+        // Never follow a link and never block on a pipe: the path may have been replaced by something else.
         options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let file = match options.open(path) {
             Ok(file) => file,
@@ -228,6 +228,7 @@ impl Survey {
             let bytes = match line {
                 LineRead::Whole(bytes) => bytes,
                 LineRead::Failed(kind) => return Err(AuditError::File { step: "reading", kind }),
+                // A crash leaves an incomplete last line. Everything from here on is cut once it is saved.
                 LineRead::TooLong | LineRead::Torn => {
                     stop = Some(lines.number);
                     break;
@@ -250,7 +251,7 @@ impl Survey {
                     }
                     good = lines.offset;
                 }
-                // An unknown key says that the vault lacks something, not that the log is torn: nothing may be cut.
+                // With an unknown key the vault lacks something; the log is not torn. So nothing may be cut.
                 Err(Fault::UnknownKey(id)) => return Err(AuditError::UnknownKey(id)),
                 Err(_) => {
                     stop = Some(lines.number);
@@ -296,7 +297,7 @@ impl Survey {
                 resume.torn.push(cut(file, self.good, self.head.seq)?);
             }
             if self.rotated && path.exists() {
-                // A half-written first entry of the new file.
+                // The first entry of the new file is half-written.
                 let len = std::fs::metadata(path).map_err(AuditError::file("examining"))?.len();
                 if len > 0 {
                     resume.torn.push(cut(path, 0, self.head.seq)?);
@@ -310,7 +311,7 @@ impl Survey {
     }
 }
 
-/// Saves everything from `good` on beside the file, then cuts it. Repeating it after a crash is safe.
+/// Saves everything from `good` on beside the file, then cuts it. Repeating this after a crash is safe.
 fn cut(path: &Path, good: u64, seq: u64) -> Result<Torn, AuditError> {
     let mut saved = path.as_os_str().to_owned();
     saved.push(format!(".torn-{seq}"));
@@ -338,7 +339,8 @@ fn cut(path: &Path, good: u64, seq: u64) -> Result<Torn, AuditError> {
     Ok(Torn { bytes, sha256: digest.finalize().into(), saved })
 }
 
-/// Files beside `path` that may have been the log: its name, a dot or hyphen, and more; no saved tails, no lost logs.
+/// Files beside `path` that may be rotated logs: its name, a dot or hyphen, and more. Leaves out saved tails and lost
+/// logs.
 fn rotated_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(Vec::new()) };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };

@@ -1,8 +1,8 @@
-//! Proves a log: finds entries that were edited, deleted, inserted, put elsewhere or cut off.
+//! Verifies a log: finds entries that were edited, deleted, inserted, moved or cut off.
 //!
-//! Without a key only the links between entries are checked; whoever can write the file can forge those. With the
-//! key every entry is proven to be the vault's own. Entries cut from the end leave no trace in the log itself: only
-//! the expected head, which the sealed state remembers, shows them.
+//! Without a key only the links between entries are checked, and anyone who can write the file can forge those. With
+//! the key every entry is proved to be the vault's own. Entries cut from the end leave no trace in the log. Only the
+//! expected head, which the sealed state records, reveals them.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -10,14 +10,14 @@ use super::chain::{AuditHead, AuditKeys, Line, MAX_LINE};
 use super::checkpoint::{Coverage, Judgement};
 use super::entry::Role;
 
-/// Most findings that a report lists; the rest is counted.
+/// Largest number of findings in a report. The rest is counted.
 pub const MAX_FINDINGS: usize = 1000;
 
-/// What is wrong at one place.
+/// The fault at one place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Not a line of the form that the vault writes.
+    /// Not a line that the vault could have written.
     #[error("not an audit entry")]
     Malformed,
     /// The file ends within a line.
@@ -26,7 +26,7 @@ pub enum Fault {
     /// The entry was changed, or the vault never wrote it.
     #[error("the entry is not genuine")]
     Forged,
-    /// The entry does not continue the one before it.
+    /// The entry does not link to the one before it.
     #[error("the entry does not continue the one before")]
     Broken,
     /// Entries are missing before this one.
@@ -37,13 +37,13 @@ pub enum Fault {
         /// Last missing entry.
         to: u64,
     },
-    /// The entry stands behind a later one: repeated, inserted or put elsewhere.
-    #[error("the entry stands behind entry {after}")]
+    /// The entry follows a later one: it was repeated, inserted or moved.
+    #[error("the entry follows the later entry {after}")]
     Misplaced {
         /// The later entry before it.
         after: u64,
     },
-    /// The key is not among those given.
+    /// No key with this id was given.
     #[error("unknown audit key {0}")]
     UnknownKey(u32),
     /// The log ends before the expected entry.
@@ -54,13 +54,13 @@ pub enum Fault {
         /// Last entry found.
         found: u64,
     },
-    /// The expected entry has another hash than the vault remembers.
-    #[error("entry {seq} is not the one that the vault remembers")]
+    /// The hash of the expected entry differs from the one in the sealed state.
+    #[error("entry {seq} is not the one that the vault wrote")]
     Replaced {
         /// The entry.
         seq: u64,
     },
-    /// A checkpoint that the key did not sign.
+    /// A checkpoint that was not signed by the key.
     #[error("the signature of the checkpoint is not genuine")]
     BadSignature,
     /// A checkpoint that was signed over other lines.
@@ -71,32 +71,32 @@ pub enum Fault {
         /// Last one.
         to: u64,
     },
-    /// Entries that end a file without a checkpoint that covers them, or stand beside missing ones.
-    #[error("entries {from} to {to} are covered by no checkpoint although the log goes on")]
+    /// Entries that end a file without a checkpoint that covers them, or that surround missing ones.
+    #[error("no checkpoint covers entries {from} to {to}, although the log continues")]
     Unproven {
         /// First such entry.
         from: u64,
         /// Last one.
         to: u64,
     },
-    /// The key had been replaced before this entry.
+    /// The key was replaced before this entry.
     #[error("audit key {0} was replaced before this entry")]
     RetiredKey(u32),
     /// Reading failed.
-    #[error("cannot be read: {0}")]
+    #[error("the file cannot be read: {0}")]
     Unreadable(io::ErrorKind),
 }
 
-/// A fault with its place.
+/// A fault and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Name of the file, as given.
     pub file: String,
-    /// Line, from 1; 0 if the fault is not at a line.
+    /// Line, counted from 1; 0 if the fault is not in a line.
     pub line: u64,
-    /// Sequence number that the line claims, if it can be read.
+    /// Sequence number in the line, if it can be read.
     pub seq: Option<u64>,
-    /// What is wrong.
+    /// The fault.
     pub fault: Fault,
 }
 
@@ -110,51 +110,51 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// What became of the expected head.
+/// Result of the check for the expected head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadCheck {
     /// None was given.
     NotAsked,
-    /// The log has that entry (or, for head 0, nothing was expected).
+    /// The log has that entry. With head 0 nothing was expected.
     Found,
-    /// The log begins after that entry; give the earlier files too.
+    /// The log starts after that entry. Earlier files are needed to check it.
     BeforeStart,
-    /// The log ends before it or has another entry in its place; there is a finding.
+    /// The log ends before that entry or has another one in its place. The report has a finding.
     Failed,
 }
 
 /// The result of a verification.
 #[derive(Debug)]
 pub struct Report {
-    /// Number of good entries.
+    /// Number of valid entries.
     pub entries: u64,
-    /// First good entry.
+    /// First valid entry.
     pub first: Option<u64>,
-    /// Last good entry.
+    /// Last valid entry.
     pub last: AuditHead,
-    /// True if keys were given, so that good means genuine.
+    /// True if keys were given, so that valid means genuine.
     pub authenticated: bool,
     /// True if public keys were given, so that checkpoints were checked.
     pub signed: bool,
-    /// Good checkpoints.
+    /// Number of valid checkpoints.
     pub checkpoints: u64,
-    /// Last entry that a good checkpoint covers; 0 without one.
+    /// Last entry that a valid checkpoint covers; 0 without one.
     pub signed_to: u64,
-    /// Entries that no good checkpoint covers.
+    /// Number of entries that no valid checkpoint covers.
     pub unsigned: u64,
-    /// Request entries without reply, counted.
+    /// Number of request entries without a reply.
     pub open_requests: u64,
-    /// The expected head.
+    /// Result for the expected head.
     pub head: HeadCheck,
-    /// What is wrong, in the order of the log; at most [`MAX_FINDINGS`].
+    /// The faults in the order of the log, at most [`MAX_FINDINGS`].
     pub findings: Vec<Finding>,
-    /// Findings that did not fit into the list.
+    /// Number of findings that did not fit into the list.
     pub more_findings: u64,
 }
 
 impl Report {
-    /// True if nothing is wrong, the expected head, if one was given, is there, and, with public keys alone, there is a
-    /// checkpoint at all.
+    /// True if there is no fault, the expected head exists (if one was given), and the log has at least one checkpoint
+    /// (if only public keys were given).
     pub fn is_good(&self) -> bool {
         let proven = self.authenticated || !self.signed || self.checkpoints > 0;
         let expected = matches!(self.head, HeadCheck::NotAsked | HeadCheck::Found);
@@ -170,8 +170,8 @@ impl Report {
     }
 }
 
-/// Verifies the files of one log, oldest first, each with the name to report it under. Memory is bounded by the
-/// longest line (1 MiB) and the list of findings; any bytes give a report.
+/// Verifies the files of one log, oldest first, each with the name to report. Memory is bounded by the longest line (1
+/// MiB) and the list of findings. Any bytes give a report.
 pub fn verify<'n, R: Read>(
     files: impl IntoIterator<Item = (&'n str, R)>,
     keys: &AuditKeys,
@@ -203,12 +203,14 @@ pub fn verify<'n, R: Read>(
                         report.first.get_or_insert(step.seq);
                         match step.role {
                             Role::Request => report.open_requests += 1,
+                            // A reply to a request in an earlier file that was not given would make the count negative.
                             Role::Closes(_) => report.open_requests = report.open_requests.saturating_sub(1),
                             _ => {}
                         }
                     }
                     Err(fault) => {
                         let seq = Line::parse(bytes).map(|line| line.seq);
+                        // Continue after the faulty line, so that one fault does not hide the next.
                         walker.skip(bytes, &fault);
                         report.add(name, lines.number, seq, fault);
                     }
@@ -239,23 +241,23 @@ pub fn verify<'n, R: Read>(
     report
 }
 
-/// A good entry.
+/// A valid entry.
 pub(super) struct Step<'a> {
     pub(super) seq: u64,
     pub(super) role: Role<'a>,
 }
 
-/// Follows a chain line by line; used by the verifier and by recovery.
+/// Follows a chain line by line. Used by the verifier and by recovery.
 pub(super) struct Walker<'k> {
     keys: &'k AuditKeys,
     expected: Option<AuditHead>,
     /// Last entry; `None` before the first.
     pub(super) head: Option<AuditHead>,
-    /// Hash that the log shows for the expected entry.
+    /// Hash that the log has for the expected entry.
     seen: Option<[u8; 32]>,
-    /// Public keys by id: the given ones, and those that they signed.
+    /// Public keys by id: those given, and those that they signed.
     publics: Vec<(u32, [u8; 32])>,
-    /// What the next checkpoint must cover.
+    /// Lines that the next checkpoint must cover.
     pub(super) coverage: Coverage,
     /// Key of the last entry.
     pub(super) last_key: Option<u32>,
@@ -263,7 +265,7 @@ pub(super) struct Walker<'k> {
     signed_to: u64,
     /// Lines that ended a file without a checkpoint.
     lost: u64,
-    /// The key that a genuine change of the key has named; older ones must not be used any more.
+    /// The key named by a genuine change of key. Older keys must not be used any more.
     key: Option<u32>,
 }
 
@@ -284,7 +286,7 @@ impl<'k> Walker<'k> {
         }
     }
 
-    /// Checks that `bytes`, a line without line feed, is the next entry, and moves on to it.
+    /// Checks that `bytes`, a line without its line feed, is the next entry, and moves on to it.
     pub(super) fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Fault> {
         let line = Line::parse(bytes).ok_or(Fault::Malformed)?;
         let role = Role::parse(line.body).ok_or(Fault::Malformed)?;
@@ -304,7 +306,7 @@ impl<'k> Walker<'k> {
                 }
             }
             None if matches!(role, Role::Reopened { new: true, .. }) && line.seq > 0 => {
-                // The link back shows the hash of the entry before the file.
+                // The link to the previous entry shows the hash of the entry before the file.
                 if self.expected.is_some_and(|expected| expected.seq == line.seq - 1) {
                     self.seen = Some(line.prev);
                 }
@@ -326,14 +328,15 @@ impl<'k> Walker<'k> {
         }
     }
 
-    /// Follows what checkpoints cover; with public keys, checks them.
+    /// Follows what checkpoints cover. With public keys it also verifies them.
     fn cover(&mut self, line: &Line<'_>, role: &Role<'_>, bytes: &[u8]) -> Option<Fault> {
         let public = self.publics.iter().find(|(id, _)| *id == line.key).map(|(_, public)| *public);
-        // Without the secret key nothing says that the lines between two checkpoints are the vault's own.
+        // Without the secret key nothing proves that the lines between two checkpoints are the vault's own.
         let only_public = self.keys.is_empty() && !self.publics.is_empty();
         self.last_key = Some(line.key);
         match role {
             Role::Checkpoint(checkpoint) => {
+                // The checkpoint is judged before the coverage starts again with it.
                 let judged = public.map(|public| checkpoint.judge(line.seq, &self.coverage, line.key, &public));
                 let left = self.coverage.open;
                 self.coverage.restart(line.seq, bytes);
@@ -362,13 +365,14 @@ impl<'k> Walker<'k> {
                         self.key = Some(change.new);
                     }
                     Some(_) => return Some(Fault::BadSignature),
-                    // The entry itself is genuine, which the caller has checked.
+                    // The caller has checked that the entry itself is genuine.
                     None if !self.keys.is_empty() => self.key = Some(change.new),
                     None => {}
                 }
                 None
             }
             Role::Reopened { new: true, .. } => {
+                // No checkpoint can cover lines of two files, so the open lines at the end of a file stay unproven.
                 let (open, to) = (self.coverage.open, line.seq.saturating_sub(1));
                 self.lost = self.lost.saturating_add(open);
                 self.coverage = Coverage::default();
@@ -383,10 +387,10 @@ impl<'k> Walker<'k> {
         }
     }
 
-    /// Goes on behind a faulty line so that one fault gives one finding where possible.
+    /// Continues after a faulty line, so that one fault gives one finding where possible.
     fn skip(&mut self, bytes: &[u8], fault: &Fault) {
         let Some(line) = Line::parse(bytes) else { return };
-        // A line that was refused still stands in the file: what is signed over it must not fit.
+        // A rejected line is still in the file, so a signature over it must not verify.
         if !matches!(fault, Fault::BadSignature | Fault::NotSigned { .. } | Fault::Unproven { .. }) {
             self.coverage.add(line.seq, bytes);
         }
@@ -403,7 +407,7 @@ impl<'k> Walker<'k> {
         }
     }
 
-    /// What became of the expected head; `first` is the first entry of the log.
+    /// Checks the expected head. `first` is the first entry of the log.
     pub(super) fn check_head(&self, first: Option<u64>) -> HeadCheck {
         let Some(expected) = self.expected else { return HeadCheck::NotAsked };
         if expected.seq == 0 {
@@ -418,15 +422,15 @@ impl<'k> Walker<'k> {
     }
 }
 
-/// One line as read.
+/// One line as read from a file.
 pub(super) enum LineRead<'a> {
-    /// A line that was ended by a line feed, without it.
+    /// A complete line, without its line feed.
     Whole(&'a [u8]),
-    /// A line longer than any entry; it was skipped.
+    /// A line longer than any entry. It was skipped.
     TooLong,
     /// The file ends without a line feed.
     Torn,
-    /// Reading failed; nothing follows.
+    /// Reading failed. No more lines follow.
     Failed(io::ErrorKind),
 }
 
@@ -434,9 +438,9 @@ pub(super) enum LineRead<'a> {
 pub(super) struct Lines<R> {
     reader: BufReader<R>,
     line: Vec<u8>,
-    /// Number of the line that was read last, from 1.
+    /// Number of the last line that was read, counted from 1.
     pub(super) number: u64,
-    /// Bytes before the end of the line that was read last.
+    /// Number of bytes up to the end of the last line that was read.
     pub(super) offset: u64,
     ended: bool,
 }

@@ -1,14 +1,14 @@
-//! Networks that a role, a token or an enrolment string may be used from: the one reader of their texts.
+//! Networks that a role, a token or an enrolment string may be used from. The only parser of their text forms.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-/// Most networks in one list.
+/// Largest number of networks in one list.
 pub const MAX_CIDRS: usize = 64;
 
-/// A network: an address and the number of its leading bits that count. The bits after them are zero.
+/// A network: an address and the number of its leading bits that count. The other bits are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cidr {
@@ -16,16 +16,17 @@ pub struct Cidr {
     bits: u8,
 }
 
-/// The text is no network.
+/// The text is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an address or network such as 10.0.0.0/8 or fd00::/8")]
 pub struct CidrError;
 
 impl Cidr {
-    /// Reads `10.0.0.0/8`, `fd00::/8` or a single address. An IPv6 address that wraps an IPv4 address becomes that one.
+    /// Parses `10.0.0.0/8`, `fd00::/8` or a single address. An IPv6 address that maps an IPv4 address becomes that
+    /// address.
     ///
     /// # Errors
-    /// [`CidrError`] for anything else; also when bits after the prefix are set, which is mostly a slip of the pen.
+    /// [`CidrError`] for anything else, also when bits after the prefix are set, which is usually a typing error.
     pub fn parse(text: &str) -> Result<Self, CidrError> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -53,7 +54,7 @@ impl Cidr {
         self.base.is_ipv4()
     }
 
-    /// Whether `address` lies within. IPv4 addresses in IPv6 clothing count as IPv4.
+    /// Whether `address` is in the network. IPv6 addresses that map an IPv4 address count as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -61,8 +62,8 @@ impl Cidr {
     }
 }
 
-/// Whether a peer at `address` is admitted: an empty list admits every peer, another list nobody whose address is not
-/// known.
+/// Whether a peer at `address` is admitted. An empty list admits every peer. Any other list rejects a peer whose
+/// address is unknown.
 #[must_use]
 pub fn admits(networks: &[Cidr], address: Option<IpAddr>) -> bool {
     networks.is_empty() || address.is_some_and(|address| networks.iter().any(|network| network.contains(address)))

@@ -1,4 +1,4 @@
-//! Fields of a request body in the loose spellings that Vault's clients use, each read into one form.
+//! Fields of a request body. Vault's clients spell them in several ways; each is converted to one form.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use crate::api::duration::Ttl;
 use crate::api::json::Object;
 use crate::api::secret::SecretText;
 
-/// Most texts in one list.
+/// Largest number of texts in one list.
 pub(super) const MAX_LIST: usize = 64;
-/// Longest text of a list or map, in bytes.
+/// Longest text in a list or map, in bytes.
 pub(super) const MAX_TEXT: usize = 1024;
 
 /// What is wrong with a field. Names the field, never repeats its content.
@@ -21,13 +21,13 @@ pub enum FieldError {
     /// A field that this request does not have.
     #[error("the request has an unknown field")]
     Unknown,
-    /// A field whose function is not offered, with the reason.
+    /// A field whose feature is not offered, with the reason.
     #[error("field \"{0}\" is not supported: {1}")]
     Unsupported(&'static str, &'static str),
-    /// A field that must be there.
+    /// A required field is absent.
     #[error("field \"{0}\" is missing")]
     Missing(&'static str),
-    /// A field of another type or out of range, with what it must be.
+    /// A field of the wrong type or out of range, with what it must be.
     #[error("field \"{0}\" must be {1}")]
     Must(&'static str, &'static str),
 }
@@ -36,10 +36,10 @@ pub enum FieldError {
 pub(super) struct Fields<'o, 'a>(&'o Object<'a>);
 
 impl<'o, 'a> Fields<'o, 'a> {
-    /// Takes a body whose fields are all among `known` or `refused` (name and reason).
+    /// Accepts a body whose fields are all in `known` or `refused` (name and reason).
     ///
     /// # Errors
-    /// [`FieldError::Unknown`]; [`FieldError::Unsupported`] when a refused field says anything else than "off".
+    /// [`FieldError::Unknown`]; [`FieldError::Unsupported`] when a field of `refused` has any value other than "off".
     pub fn new(
         object: &'o Object<'a>,
         known: &[&str],
@@ -50,7 +50,7 @@ impl<'o, 'a> Fields<'o, 'a> {
                 continue;
             }
             let (name, why) = refused.iter().find(|(refused, _)| *refused == name).ok_or(FieldError::Unknown)?;
-            // Tools that write back all fields that they have read send these too.
+            // Tools that write back every field that they have read send these too.
             if !["null", "false", "0", "\"\"", "[]", "{}"].contains(&raw.get()) {
                 return Err(FieldError::Unsupported(name, why));
             }
@@ -62,20 +62,20 @@ impl<'o, 'a> Fields<'o, 'a> {
         self.0.get(name).map(RawValue::get).filter(|raw| *raw != "null")
     }
 
-    /// A text of at most `most` bytes.
+    /// Reads a text of at most `most` bytes.
     pub fn text(&self, name: &'static str, most: usize) -> Result<Option<String>, FieldError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         let text: String = serde_json::from_str(raw).map_err(|_| FieldError::Must(name, "a text"))?;
         if text.len() > most { Err(FieldError::Must(name, "shorter")) } else { Ok(Some(text)) }
     }
 
-    /// A secret text.
+    /// Reads a secret text.
     pub fn secret(&self, name: &'static str) -> Result<Option<SecretText>, FieldError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         serde_json::from_str(raw).map(Some).map_err(|_| FieldError::Must(name, "a text"))
     }
 
-    /// A list of texts, or one text with commas. Blanks around and empty texts are dropped.
+    /// Reads a list of texts, or one text with commas. Spaces around a text and empty texts are dropped.
     pub fn list(&self, name: &'static str) -> Result<Option<Vec<String>>, FieldError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         let texts: Vec<String> = if raw.starts_with('"') {
@@ -93,7 +93,7 @@ impl<'o, 'a> Fields<'o, 'a> {
         Ok(Some(list))
     }
 
-    /// Networks.
+    /// Reads networks.
     pub fn networks(&self, name: &'static str) -> Result<Option<Vec<Cidr>>, FieldError> {
         let Some(list) = self.list(name)? else { return Ok(None) };
         if list.len() > MAX_CIDRS {
@@ -103,13 +103,13 @@ impl<'o, 'a> Fields<'o, 'a> {
         networks.map(Some).map_err(|_| FieldError::Must(name, "networks such as 10.0.0.0/8 or fd00::/8"))
     }
 
-    /// A span in seconds.
+    /// Reads a duration in seconds.
     pub fn seconds(&self, name: &'static str) -> Result<Option<u64>, FieldError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         Ttl::parse_json(raw).map(|ttl| Some(ttl.0)).map_err(|_| FieldError::Must(name, "a duration such as 60 or 1h"))
     }
 
-    /// A count, also as text.
+    /// Reads a number, which may be a text.
     pub fn count(&self, name: &'static str) -> Result<Option<u32>, FieldError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         let digits: String = if raw.starts_with('"') {
@@ -122,7 +122,7 @@ impl<'o, 'a> Fields<'o, 'a> {
         count.map(Some).ok_or(FieldError::Must(name, "a whole number from 0 to 4294967295"))
     }
 
-    /// A switch, also as text.
+    /// Reads a boolean, which may be a text.
     pub fn flag(&self, name: &'static str) -> Result<Option<bool>, FieldError> {
         match self.raw(name) {
             None => Ok(None),
@@ -132,7 +132,7 @@ impl<'o, 'a> Fields<'o, 'a> {
         }
     }
 
-    /// Texts by name, few and short.
+    /// Reads a small map of short texts.
     pub fn map(&self, name: &'static str) -> Result<Option<BTreeMap<String, String>>, FieldError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         let map: BTreeMap<String, String> =

@@ -1,9 +1,9 @@
-//! Patterns with stars, as Vault's roles use them.
+//! Patterns with stars, as in Vault's roles.
 
-/// Whether `text` matches `pattern`, in which each `*` stands for any text, also none. Case counts.
+/// Whether `text` matches `pattern`, in which each `*` stands for any text, including none. Case matters.
 ///
-/// Linear in memory and without backtracking: taking the first place for each middle part is enough, since a later place
-/// only leaves less text for the rest.
+/// Needs linear memory and no backtracking. The first match of each middle part is enough, because a later one only
+/// leaves less text for the rest.
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
     let Some((head, tail)) = pattern.split_once('*') else { return pattern == text };

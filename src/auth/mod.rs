@@ -1,6 +1,6 @@
-//! Logging in and tokens: what a role admits and what a token may, as pure functions over records.
+//! Logins and tokens: what a role admits and what a token allows, as pure functions over records.
 //!
-//! No store, no clock, no network: the core brings records and the time, this module decides.
+//! No store, no clock, no network: the core supplies records and the time, and this module decides.
 
 pub mod cert;
 pub mod cidr;

@@ -1,37 +1,37 @@
-//! Names in one spelling only: they are brought into it first and judged afterwards.
+//! Names in one canonical spelling. They are converted to it first and checked afterwards.
 
 use crate::api::path::Path;
 
-/// The policy that a token gets unless it is asked not to.
+/// The policy that every token gets unless it asks not to.
 pub const DEFAULT_POLICY: &str = "default";
-/// Most policies of one role or token.
+/// Largest number of policies of one role or token.
 pub const MAX_POLICIES: usize = 64;
-/// The name that clients hold to be all-powerful; it does not exist here.
+/// Clients expect a policy of this name to be all-powerful. It does not exist here.
 const ROOT_POLICY: &str = "root";
 const MAX_ROLE_NAME: usize = 128;
 
-/// Why a name is refused. Does not repeat the name.
+/// Why a name is rejected. Does not repeat the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// Asks for the policy `root`.
+    /// The policy `root` was asked for.
     #[error("the policy \"root\" does not exist here")]
     Root,
-    /// Not one path segment.
+    /// The name is not a single path segment.
     #[error("a policy name is one path segment")]
     Policy,
     /// More than [`MAX_POLICIES`].
     #[error("more than 64 policies")]
     TooMany,
-    /// Not a role name.
-    #[error("a role name is 1 to 128 characters out of [a-z0-9_.-], with none of .- at its ends")]
+    /// The name is not a valid role name.
+    #[error("a role name is 1 to 128 characters of [a-z0-9_.-] and does not start or end with . or -")]
     Role,
 }
 
-/// Policy names in their one spelling: without blanks around, lower case, sorted, each once.
+/// Converts policy names to their canonical spelling: no spaces around them, lower case, sorted, no duplicates.
 ///
 /// # Errors
-/// [`NameError`]; `root` is looked for after the spelling has been settled, so that no variant of it slips through.
+/// [`NameError`]. The check for `root` comes after the conversion, so that no other spelling of it gets through.
 pub fn policies<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, NameError> {
     let mut found = Vec::new();
     for name in names {
@@ -53,7 +53,7 @@ pub fn policies<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Stri
     Ok(found)
 }
 
-/// A role's name in its one spelling: lower case.
+/// Converts a role's name to its canonical spelling, which is lower case.
 ///
 /// # Errors
 /// [`NameError::Role`].

@@ -34,7 +34,8 @@ const KNOWN: &[&str] = &[
     "token_type",
 ];
 
-const NO_OCSP: &str = "this server asks no other server; delete the role or use short-lived certificates";
+const NO_OCSP: &str =
+    "this server contacts no other server; revoke by deleting the role, or use short-lived certificates";
 
 const REFUSED: &[(&str, &str)] = &[
     ("allowed_metadata_extensions", "extensions are not copied into tokens"),
@@ -50,12 +51,12 @@ const REFUSED: &[(&str, &str)] = &[
 const MAX_DISPLAY_NAME: usize = 128;
 
 impl Role {
-    /// Reads the body of `POST auth/cert/certs/<name>`. Fields that are not there keep what `existing` says.
+    /// Reads the body of `POST auth/cert/certs/<name>`. Absent fields keep their value from `existing`.
     ///
-    /// `own` are the certificates (DER) of the vault's own authorities.
+    /// `own` holds the certificates (DER) of the vault's own authorities.
     ///
     /// # Errors
-    /// [`RoleError`], each fit for a 400.
+    /// [`RoleError`]. Each text can be sent with a 400.
     pub fn from_body(
         name: &str,
         body: &Object<'_>,
@@ -101,7 +102,7 @@ impl Role {
 
 fn settings(fields: &Fields<'_, '_>, record: &mut RoleRecord) -> Result<(), RoleError> {
     let token = &mut record.token;
-    // The newer spelling of a field wins over the older.
+    // The newer name of a field takes precedence over the older one.
     for name in ["policies", "token_policies"] {
         if let Some(given) = fields.list(name)? {
             token.policies = policies(given.iter().map(String::as_str))?;
@@ -144,12 +145,12 @@ fn settings(fields: &Fields<'_, '_>, record: &mut RoleRecord) -> Result<(), Role
 /// Body of `POST auth/cert/login`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoginBody {
-    /// The one role that is asked for, in its one spelling.
+    /// The only role to try, in its canonical spelling.
     pub name: Option<String>,
 }
 
 impl LoginBody {
-    /// Reads the body; an empty name is none.
+    /// Reads the body. An empty name counts as absent.
     ///
     /// # Errors
     /// [`RoleError::Field`], [`RoleError::Name`].

@@ -1,14 +1,15 @@
-//! Which role admits a certificate.
+//! Finds the role that admits a certificate.
 
 use super::super::glob;
 use super::{Kind, Role, RoleRecord};
 use crate::pki::outside::{OutsideFacts, issued_under};
 
-/// The role that admits the certificate `facts`, in Vault's order: with `wanted` (a name in its one spelling) only that
-/// role; otherwise a role that names this very certificate before one that names its authority, and by name within each.
+/// Returns the role that admits the certificate `facts`, in Vault's order. With `wanted` (a name in canonical spelling)
+/// only that role is tried. Otherwise a role that names this very certificate comes before one that names its
+/// authority, and names decide within each kind.
 ///
-/// `anchors` are the authorities (DER) at the end of the certificate's chain, as [`proved_anchors`] finds them; `now_ms`
-/// is Unix milliseconds. The answer says nothing of the network the client is in: see [`Role::admits_from`].
+/// `anchors` are the authorities (DER) at the end of the certificate's chain, as returned by [`proved_anchors`].
+/// `now_ms` is Unix milliseconds. The client's network is not checked here: see [`Role::admits_from`].
 #[must_use]
 pub fn find<'r>(
     facts: &OutsideFacts,
@@ -38,7 +39,8 @@ pub fn find<'r>(
     best.map(|(_, role)| role)
 }
 
-/// The authorities of `roles` under which the certificate is proved to stand at `now_ms`; each certificate is tried once.
+/// Returns the authorities of `roles` to which the certificate provably chains at `now_ms`. Each authority is tried
+/// once.
 #[must_use]
 pub fn proved_anchors<'r>(
     facts: &OutsideFacts,
@@ -58,9 +60,9 @@ pub fn proved_anchors<'r>(
     candidates
 }
 
-/// Whether the facts meet every constraint. An empty list constrains nothing.
+/// Whether the facts meet every constraint. An empty list is no constraint.
 fn meets(facts: &OutsideFacts, role: &RoleRecord) -> bool {
-    // As in Vault, a certificate without a common name has the empty one; only patterns of stars match that.
+    // As in Vault, a missing common name counts as the empty text, which only patterns of stars match.
     let common_name = [facts.common_name.clone().unwrap_or_default()];
     let lists: [(&[String], &[&[String]]); 6] = [
         (&role.allowed_names, &[&common_name, &facts.dns_names, &facts.email_names]),
@@ -82,7 +84,7 @@ fn extension(facts: &OutsideFacts, required: &str) -> bool {
     facts.extensions.get(oid).is_some_and(|found| glob::matches(pattern, if hex { &found.hex } else { &found.text }))
 }
 
-/// Takes `oid:pattern` or `hex:oid:pattern` apart: whether it is about the hexadecimal form, identifier, pattern.
+/// Splits `oid:pattern` or `hex:oid:pattern` into: whether the hexadecimal form is meant, identifier, pattern.
 pub(super) fn split_extension(required: &str) -> Option<(bool, &str, &str)> {
     let (hex, rest) = required.strip_prefix("hex:").map_or((false, required), |rest| (true, rest));
     let (oid, pattern) = rest.split_once(':')?;

@@ -1,4 +1,4 @@
-//! Revocation lists as `auth/cert/crls/<name>` takes, keeps and shows them.
+//! Revocation lists of `auth/cert/crls/<name>`: reading, storing and showing them.
 
 use std::collections::BTreeMap;
 
@@ -15,20 +15,20 @@ use crate::pki::outside::{ListError, MAX_LIST_BYTES, RevocationList, decimal};
 
 /// Version of the on-disk form: this byte, then the list in DER.
 const VERSION: u8 = 1;
-/// Longest `crl` field: the longest list in base64, with line breaks.
+/// Longest `crl` field in bytes: the longest list in base64, with line breaks.
 const MAX_TEXT_BYTES: usize = MAX_LIST_BYTES / 3 * 4 + MAX_LIST_BYTES / 16;
-const NO_FETCH: &str = "this server asks no other server; fetch the list and send it in field \"crl\"";
+const NO_FETCH: &str = "this server contacts no other server; download the list and send it in field \"crl\"";
 
-/// The body of `POST auth/cert/crls/<name>`: the list in DER. Its issuer is not proved yet.
+/// Reads the body of `POST auth/cert/crls/<name>` and returns the list in DER. Its issuer is not proved yet.
 ///
 /// # Errors
-/// [`RoleError::Field`], also for `url` and `cdp`; [`RoleError::ListText`].
+/// [`RoleError::Field`], also for the fields `url` and `cdp`; [`RoleError::ListText`].
 pub fn list_body(body: &Object<'_>) -> Result<Vec<u8>, RoleError> {
     let fields = Fields::new(body, &["crl", "name"], &[("url", NO_FETCH), ("cdp", NO_FETCH)])?;
     let text = fields.text("crl", MAX_TEXT_BYTES)?.ok_or(FieldError::Missing("crl"))?;
     if text.contains("-----BEGIN ") {
         let mut sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes());
-        // The reader skips what it does not know: a key beside the list must not be taken in silence.
+        // The PEM reader skips sections that it does not know. A key beside the list must not be accepted silently.
         return match (sections.next(), text.matches("-----BEGIN ").count()) {
             (Some(Ok((SectionKind::Crl, der))), 1) => Ok(der),
             _ => Err(RoleError::ListText),
@@ -47,10 +47,10 @@ pub fn encode_list(der: &[u8]) -> Vec<u8> {
     [&[VERSION], der].concat()
 }
 
-/// Reads the stored form. Gives the list and its DER.
+/// Reads the stored form. Returns the list and its DER.
 ///
 /// # Errors
-/// [`RoleError::Record`]; [`RoleError::List`] for a list that would not be taken today.
+/// [`RoleError::Record`]; [`RoleError::List`] for a list that would be rejected today.
 pub fn decode_list(record: &[u8]) -> Result<(RevocationList, &[u8]), RoleError> {
     match record.split_first() {
         Some((&VERSION, der)) => Ok((RevocationList::read(der)?, der)),
@@ -58,18 +58,18 @@ pub fn decode_list(record: &[u8]) -> Result<(RevocationList, &[u8]), RoleError> 
     }
 }
 
-/// A list as `GET auth/cert/crls/<name>` shows it: `serials` and `cdp` as Vault does, and what the list says of itself.
+/// A list as `GET auth/cert/crls/<name>` shows it: `serials` and `cdp` as in Vault, and the facts of the list itself.
 #[derive(Debug, Serialize)]
 pub struct ListView<'a> {
-    /// By serial number in decimal digits.
+    /// Keyed by serial number in decimal digits.
     serials: BTreeMap<String, ListedView>,
-    /// Lists are not fetched, so there is no place to fetch one from.
+    /// Always empty: lists are not downloaded, so there is no distribution point.
     cdp: Option<()>,
     issuer: &'a str,
     number: Option<&'a str>,
     this_update: String,
     next_update: Option<String>,
-    /// There should be a newer one. The list counts all the same.
+    /// A newer list should exist by now. This list still applies.
     overdue: bool,
     count: usize,
 }
@@ -80,7 +80,7 @@ struct ListedView {
 }
 
 impl<'a> ListView<'a> {
-    /// The reply's `data` at `now_ms`, Unix milliseconds.
+    /// Builds the `data` of the reply at `now_ms`, Unix milliseconds.
     #[must_use]
     pub fn new(list: &'a RevocationList, now_ms: u64) -> Self {
         let time = |seconds: u64| rfc3339_nano(seconds.saturating_mul(1_000));
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(body(&json!({})), Err(FieldError::Missing("crl").into()));
         for field in ["url", "cdp"] {
             let refused = body(&json!({ field: "http://pki.example/crl", "crl": base64 })).unwrap_err().to_string();
-            assert!(refused.contains(field) && refused.contains("asks no other server"), "{refused}");
+            assert!(refused.contains(field) && refused.contains("contacts no other server"), "{refused}");
         }
         assert_eq!(body(&json!({ "crl": base64, "x": 1 })), Err(FieldError::Unknown.into()));
         assert!(matches!(body(&json!({ "crl": "A".repeat(MAX_TEXT_BYTES + 1) })), Err(RoleError::Field(_))));

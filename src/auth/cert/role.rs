@@ -1,4 +1,4 @@
-//! The record of a role, and the role with its certificates read.
+//! The record of a role, and the role with its parsed certificates.
 
 use std::net::IpAddr;
 
@@ -13,30 +13,30 @@ use crate::pki::outside::{OutsideAuthority, OutsideFacts, is_authority, subject_
 /// Version of the on-disk form.
 const VERSION: u8 = 1;
 
-/// What tokens of a role are like.
+/// Properties of a role's tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenSettings {
-    /// Policies besides `default`: lower case, sorted.
+    /// Policies in addition to `default`: lower case, sorted.
     pub policies: Vec<String>,
-    /// Usual life in seconds; 0 is the server's.
+    /// Default life in seconds; 0 uses the server's.
     pub ttl_s: u64,
-    /// Longest life with renewals in seconds; 0 is the server's.
+    /// Maximum life with renewals in seconds; 0 uses the server's.
     pub max_ttl_s: u64,
-    /// Life after each renewal in seconds, without an end; 0 is "not periodic".
+    /// Life after each renewal in seconds, renewable for ever; 0 means not periodic.
     pub period_s: u64,
-    /// Longest life that not even a period exceeds, in seconds; 0 is none.
+    /// Maximum life in seconds that also limits a periodic token; 0 means none.
     pub explicit_max_ttl_s: u64,
-    /// Where the login and the token may come from; empty is anywhere.
+    /// Networks that the login and the token may come from; empty means any.
     pub bound_cidrs: Vec<Cidr>,
-    /// Leaves `default` out.
+    /// Whether to leave out `default`.
     pub no_default_policy: bool,
-    /// Requests that the token is good for; 0 is unlimited.
+    /// Number of requests that the token allows; 0 means unlimited.
     pub num_uses: u32,
 }
 
 impl TokenSettings {
-    /// The policies of a token: these and, unless it is not wanted, `default`; sorted.
+    /// The policies of a token: these and `default`, unless it is left out. Sorted.
     #[must_use]
     pub fn effective_policies(&self) -> Vec<String> {
         let mut policies = self.policies.clone();
@@ -49,7 +49,7 @@ impl TokenSettings {
     }
 }
 
-/// A role as stored, JSON. Patterns are those of [`glob`](super::super::glob).
+/// A role as stored, in JSON. Its patterns are those of [`glob`](super::super::glob).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleRecord {
@@ -57,28 +57,28 @@ pub struct RoleRecord {
     v: u8,
     /// Certificates as they were sent, PEM.
     pub certificate: String,
-    /// Name for people; the token's name begins with `cert-`.
+    /// Name for people. The token's name is this with `cert-` in front.
     pub display_name: String,
-    /// Patterns of which one must match the common name, a DNS name or a mail address.
+    /// Patterns. One of them must match the common name, a DNS name or a mail address.
     pub allowed_names: Vec<String>,
-    /// Patterns of which one must match the common name.
+    /// Patterns. One of them must match the common name.
     pub allowed_common_names: Vec<String>,
-    /// Patterns of which one must match a DNS name.
+    /// Patterns. One of them must match a DNS name.
     pub allowed_dns_sans: Vec<String>,
-    /// Patterns of which one must match a mail address.
+    /// Patterns. One of them must match a mail address.
     pub allowed_email_sans: Vec<String>,
-    /// Patterns of which one must match a URI.
+    /// Patterns. One of them must match a URI.
     pub allowed_uri_sans: Vec<String>,
-    /// Patterns of which one must match an organizational unit.
+    /// Patterns. One of them must match an organizational unit.
     pub allowed_organizational_units: Vec<String>,
-    /// `oid:pattern` or `hex:oid:pattern`, each of which must match that extension.
+    /// `oid:pattern` or `hex:oid:pattern`. Each of them must match that extension.
     pub required_extensions: Vec<String>,
-    /// What tokens are like.
+    /// Properties of the tokens.
     pub token: TokenSettings,
 }
 
 impl RoleRecord {
-    /// A role without anything, which [`Role::load`] refuses.
+    /// An empty role, which [`Role::load`] rejects.
     pub(super) fn empty(display_name: &str) -> Self {
         Self {
             v: VERSION,
@@ -125,7 +125,7 @@ impl RoleRecord {
     }
 }
 
-/// Whom a role trusts. Certificates are DER and compared as a whole.
+/// Whom a role trusts. Certificates are in DER and compared byte by byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Exactly this client certificate.
@@ -134,10 +134,10 @@ pub enum Kind {
     Authorities(Vec<Vec<u8>>),
 }
 
-/// A role that may be asked whom it admits.
+/// A role that can be matched against certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
-    /// Name in its one spelling.
+    /// Name in canonical spelling.
     pub name: String,
     /// What was stored.
     pub record: RoleRecord,
@@ -146,8 +146,8 @@ pub struct Role {
 }
 
 impl Role {
-    /// Reads the certificates of a record. Every rule that does not depend on the vault's own authorities is checked
-    /// here, so that a stored role cannot be laxer than one that is being written.
+    /// Parses the certificates of a record. Every rule that does not depend on the vault's own authorities is checked
+    /// here, so a stored role is never laxer than a new one.
     ///
     /// # Errors
     /// [`RoleError::Pem`], [`RoleError::Certificate`], [`RoleError::Mixed`], [`RoleError::Unconstrained`].
@@ -169,8 +169,8 @@ impl Role {
         .map(Vec::as_slice)
     }
 
-    /// Refuses a role that trusts what looks like an authority of this vault: same name or same key. `own` are their
-    /// certificates, DER.
+    /// Rejects a role that trusts something that looks like an authority of this vault, with the same name or the same
+    /// key. `own` holds the certificates of those authorities, DER.
     ///
     /// # Errors
     /// [`RoleError::Own`].
@@ -189,7 +189,7 @@ impl Role {
         admits(&self.record.token.bound_cidrs, remote)
     }
 
-    /// Whether the role still gives exactly these policies. A token whose role has changed since is not renewed.
+    /// Whether the role still grants exactly these policies. A token is not renewed if its role has changed since.
     #[must_use]
     pub fn still_gives(&self, policies: &[String]) -> bool {
         self.record.token.effective_policies() == policies
@@ -228,7 +228,8 @@ fn certificates(pem: &str) -> Result<Vec<Vec<u8>>, RoleError> {
         }
         found.push(der);
     }
-    // The reader skips sections that it does not know; a private key of such a kind must not be stored and shown.
+    // The PEM reader skips sections that it does not know. A private key in such a section must not be stored and
+    // shown.
     let sections = pem.matches("-----BEGIN ").count();
     if found.is_empty() || sections != found.len() {
         return Err(RoleError::Pem);

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::super::cidr::Cidr;
 use super::Role;
 
-/// The fields of Vault's reply; those of functions that do not exist here say "off". Spans are seconds.
+/// The fields of Vault's reply. Those of features that do not exist here have the value for "off". Times are in
+/// seconds.
 #[derive(Debug, Serialize)]
 pub struct RoleView<'a> {
     certificate: &'a str,
@@ -46,14 +47,14 @@ pub struct RoleView<'a> {
     bound_cidrs: &'a [Cidr],
 }
 
-// `skip_serializing_if` hands over a reference.
+// The attribute `skip_serializing_if` passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
 impl Role {
-    /// The reply's `data`.
+    /// The `data` of the reply.
     #[must_use]
     pub fn view(&self) -> RoleView<'_> {
         let (record, token) = (&self.record, &self.record.token);

@@ -9,28 +9,28 @@ use super::text::is_accessor;
 use crate::api::json::Object;
 use crate::api::secret::SecretText;
 
-/// Body of `auth/token/create` and `create-orphan`. Spans are seconds.
+/// Body of `auth/token/create` and `create-orphan`. Durations are in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateBody {
-    /// Policies in their one spelling; `None` is "those of the creator".
+    /// Policies in canonical spelling; `None` means those of the creator.
     pub policies: Option<Vec<String>>,
-    /// Texts that go with the token.
+    /// Metadata of the token.
     pub meta: BTreeMap<String, String>,
-    /// An orphan is wanted.
+    /// Whether to create an orphan.
     pub no_parent: bool,
-    /// `default` is not wanted.
+    /// Whether to leave out `default`.
     pub no_default_policy: bool,
-    /// `None` is yes.
+    /// Whether the token can be renewed; `None` means yes.
     pub renewable: Option<bool>,
-    /// Life; 0 is the usual.
+    /// Life; 0 means the default.
     pub ttl_s: u64,
-    /// Longest life; 0 is none of its own.
+    /// Maximum life; 0 means no limit of its own.
     pub explicit_max_ttl_s: u64,
-    /// Period; 0 is none.
+    /// Period; 0 means not periodic.
     pub period_s: u64,
     /// Name for people.
     pub display_name: String,
-    /// Requests; 0 is unlimited.
+    /// Number of requests; 0 means unlimited.
     pub num_uses: u32,
 }
 
@@ -38,8 +38,8 @@ impl CreateBody {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`TokenError::Field`], [`TokenError::Name`]. A text of one's own for the token, batch tokens and entity aliases
-    /// are refused by name.
+    /// [`TokenError::Field`], [`TokenError::Name`]. Choosing the token's text, batch tokens and entity aliases are
+    /// rejected by name.
     pub fn parse(body: &Object<'_>) -> Result<Self, TokenError> {
         let known = [
             "policies",
@@ -67,6 +67,7 @@ impl CreateBody {
             return Err(FieldError::Unsupported("type", "tokens are of type service").into());
         }
         let given = fields.list("policies")?.filter(|list| !list.is_empty());
+        // Two names are accepted for each of these fields. The newer name wins.
         let meta = match fields.map("meta")? {
             None => fields.map("metadata")?,
             found => found,
@@ -92,16 +93,16 @@ impl CreateBody {
 
 /// Body of `renew-self`, `renew` and `renew-accessor`.
 pub struct RenewBody {
-    /// For `renew`: which token.
+    /// For `renew`: the token.
     pub token: Option<SecretText>,
-    /// For `renew-accessor`: which token.
+    /// For `renew-accessor`: the accessor of the token.
     pub accessor: Option<String>,
-    /// Wanted life in seconds; 0 is the usual.
+    /// Requested life in seconds; 0 means the default.
     pub increment_s: u64,
 }
 
 impl RenewBody {
-    /// Reads the body of `renew-self`; clients send `token` here too, which is not looked at.
+    /// Reads the body of `renew-self`. Clients also send `token` here; it is ignored.
     ///
     /// # Errors
     /// [`TokenError::Field`].
@@ -133,7 +134,7 @@ impl RenewBody {
 
 /// Body of `lookup`, `revoke` and `revoke-orphan`.
 pub struct TokenBody {
-    /// Which token.
+    /// The token.
     pub token: SecretText,
 }
 
@@ -151,7 +152,7 @@ impl TokenBody {
 /// Body of `lookup-accessor` and `revoke-accessor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessorBody {
-    /// Which token.
+    /// The accessor of the token.
     pub accessor: String,
 }
 
@@ -159,7 +160,7 @@ impl AccessorBody {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`TokenError::Field`], also for a text that no accessor can be.
+    /// [`TokenError::Field`], also for a text that cannot be an accessor.
     pub fn parse(body: &Object<'_>) -> Result<Self, TokenError> {
         Ok(Self { accessor: accessor_field(&Fields::new(body, &["accessor"], &[])?)? })
     }

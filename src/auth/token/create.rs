@@ -1,4 +1,4 @@
-//! Making tokens: at a login, and out of other tokens.
+//! Creates tokens, at a login or from other tokens.
 
 use std::collections::BTreeMap;
 
@@ -10,32 +10,32 @@ use super::{CreateBody, Limits, TokenError, TokenRecord};
 use crate::api::spiffe::SpiffeId;
 use crate::pki::outside::OutsideFacts;
 
-/// Who makes a token.
+/// The creator of a token.
 #[derive(Clone, Copy, Debug)]
 pub struct Creator<'a> {
     /// Identity of the connection.
     pub identity: &'a SpiffeId,
-    /// All policies that the request was decided by, `default` included where it counts.
+    /// All policies that decided the request, including `default` where it applies.
     pub policies: &'a [String],
-    /// Whether a policy gives `sudo` on the path of the request.
+    /// Whether a policy grants `sudo` on the path of the request.
     pub sudo: bool,
-    /// The token that was shown, if any.
+    /// The token of the request, if any.
     pub parent: Option<&'a TokenRecord>,
 }
 
-/// A new token, to be stored under the id of its text.
+/// A new token. It is stored under the id of its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
     /// The record.
     pub record: TokenRecord,
-    /// Texts for the reply's `warnings`.
+    /// Texts for `warnings` in the reply.
     pub warnings: Vec<String>,
 }
 
-/// The record of a token that `creator` asks for at `now_ms` (Unix milliseconds); `accessor` is a fresh one.
+/// Builds the record of the token that `creator` asks for at `now_ms` (Unix milliseconds). `accessor` is a new one.
 ///
-/// The token serves the creator's identity only, and what the creator's own token is bound to binds it too. A creator
-/// without a token makes orphans.
+/// The token works for the creator's identity only, and it inherits the restrictions of the creator's own token. A
+/// creator without a token creates orphans.
 ///
 /// # Errors
 /// [`TokenError::NotSubset`], [`TokenError::Orphan`], [`TokenError::Periodic`], [`TokenError::Restricted`],
@@ -48,6 +48,7 @@ pub fn create(
     now_ms: u64,
 ) -> Result<Issued, TokenError> {
     let parent = creator.parent;
+    // A child would outlive the uses of its parent.
     if parent.is_some_and(|parent| parent.uses_left.is_some()) {
         return Err(TokenError::Restricted);
     }
@@ -58,6 +59,7 @@ pub fn create(
         return Err(TokenError::Periodic);
     }
     let chosen = chosen_policies(body, creator)?;
+    // The certificate and networks of the parent apply to the child too: a token must not escape its own restrictions.
     let record = TokenRecord {
         v: VERSION,
         accessor,
@@ -84,8 +86,8 @@ pub fn create(
     Ok(begin(record, body.ttl_s, limits))
 }
 
-/// The record of the token that a login with the certificate `facts` by `role` gives at `now_ms` (Unix milliseconds).
-/// It serves `identity` with this very certificate.
+/// Builds the record of the token that a login by `role` with the certificate `facts` gives at `now_ms` (Unix
+/// milliseconds). It works for `identity` with this very certificate.
 #[must_use]
 pub fn login(
     role: &Role,
@@ -132,7 +134,7 @@ pub fn login(
 fn begin(mut record: TokenRecord, ttl_s: u64, limits: &Limits) -> Issued {
     let mut warnings = Vec::new();
     let wanted_s = if ttl_s > 0 { ttl_s } else { limits.default_ttl_s };
-    // The usual life is cut without a word: nobody asked for it.
+    // The default life is shortened without a warning, because nobody asked for it.
     let silent = ttl_s == 0 && record.period_s == 0;
     record.expires_ms = end_ms(&record, wanted_s, limits, record.created_ms, &mut warnings);
     record.ttl_s = record.expires_ms.saturating_sub(record.created_ms) / 1000;
@@ -145,13 +147,13 @@ fn begin(mut record: TokenRecord, ttl_s: u64, limits: &Limits) -> Issued {
 fn chosen_policies(body: &CreateBody, creator: &Creator<'_>) -> Result<Vec<String>, TokenError> {
     let has = |name: &str| creator.policies.iter().any(|own| own == name);
     let wanted = body.policies.as_deref().unwrap_or(creator.policies);
-    // Settled again here, so that no caller of this function can bring in another spelling, or `root`.
+    // Converted again here, so that no caller of this function can introduce another spelling, or `root`.
     let mut chosen = policies(wanted.iter().map(String::as_str))?;
     if !creator.sudo && !chosen.iter().all(|name| has(name)) {
         return Err(TokenError::NotSubset);
     }
     if body.no_default_policy {
-        // Inherited policies lose it; one that was asked for by name stays.
+        // Inherited policies lose it. One that was asked for by name stays.
         if body.policies.is_none() {
             chosen.retain(|name| name != DEFAULT_POLICY);
         }
@@ -163,7 +165,7 @@ fn chosen_policies(body: &CreateBody, creator: &Creator<'_>) -> Result<Vec<Strin
     Ok(chosen)
 }
 
-/// `token`, or `token-` and the name with everything else than letters, digits and `-` replaced, as in Vault.
+/// `token`, or `token-` and the name, in which everything except letters, digits and `-` is replaced, as in Vault.
 fn display_name(wanted: &str) -> String {
     let clean = |letter: char| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '-' };
     let name: String = "token-".chars().chain(wanted.chars().map(clean)).collect();

@@ -1,4 +1,4 @@
-//! How long a token lives, and for whom it is good.
+//! How long a token lives, and who may use it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,29 +7,29 @@ use super::super::cidr::admits;
 use super::{TokenError, TokenRecord};
 use crate::api::spiffe::SpiffeId;
 
-/// How far the clock may seem to have gone back: the correction of a clock that is kept in step, not one that was set.
+/// How far the clock may go back: as much as a time service corrects, but not as much as somebody setting the clock.
 const CLOCK_SLACK_MS: u64 = 60_000;
 
-/// Lives that the server gives, in seconds.
+/// Lives that the server grants, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// When nothing is asked for.
+    /// Life when none is requested.
     pub default_ttl_s: u64,
-    /// The most, with renewals; also the longest period.
+    /// Maximum life with renewals, and the longest period.
     pub max_ttl_s: u64,
 }
 
 impl Default for Limits {
-    /// 768 hours both, as Vault.
+    /// Both are 768 hours, as in Vault.
     fn default() -> Self {
         Self { default_ttl_s: 2_764_800, max_ttl_s: 2_764_800 }
     }
 }
 
-/// Who shows a token, from the connection and never from the request.
+/// The peer that presents a token. Taken from the connection, never from the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
-    /// Identity of the certificate.
+    /// Identity in the certificate.
     pub identity: &'a SpiffeId,
     /// SHA-256 of the certificate.
     pub fingerprint: &'a [u8; 32],
@@ -37,33 +37,33 @@ pub struct Peer<'a> {
     pub remote: Option<IpAddr>,
 }
 
-/// Why a token is worth nothing here and now. For the log; the client learns only that permission is denied.
+/// Why a token is rejected. For the log only; the client is told that permission is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unusable {
-    /// Its time is over.
+    /// It has expired.
     #[error("token expired")]
     Expired,
     /// All its uses are spent.
     #[error("token used up")]
     Spent,
-    /// It was made for another identity.
+    /// It belongs to another identity.
     #[error("token of another identity")]
     OtherIdentity,
-    /// It was made for another certificate.
+    /// It belongs to another certificate.
     #[error("token of another certificate")]
     OtherCertificate,
     /// It may not be used from this network.
     #[error("token used from another network")]
     Network,
-    /// The clock shows a time before the token was made or renewed: how long it has lived cannot be told.
+    /// The clock is before the token's creation or renewal, so its age is unknown.
     #[error("clock went back")]
     ClockBackwards,
 }
 
-/// Whether `token` may be used by `peer` at `now_ms` (Unix milliseconds).
+/// Checks whether `peer` may use `token` at `now_ms` (Unix milliseconds).
 ///
-/// Says nothing of the tokens that it descends from; the core revokes whole families (see [`family`]).
+/// Does not check the token's ancestors. The core revokes whole families (see [`family`]).
 ///
 /// # Errors
 /// See [`Unusable`].
@@ -86,11 +86,11 @@ pub fn usable(token: &TokenRecord, peer: &Peer<'_>, now_ms: u64) -> Result<(), U
     if token.uses_left == Some(0) { Err(Unusable::Spent) } else { Ok(()) }
 }
 
-/// Takes one use away and says whether the record has changed, so that it must be stored before the request is answered.
-/// A token with no uses left is to be revoked once that answer is out.
+/// Takes one use away. Returns whether the record has changed; it must then be stored before the request is answered. A
+/// token with no uses left must be revoked after that answer.
 ///
 /// # Errors
-/// [`Unusable::Spent`] when there is none.
+/// [`Unusable::Spent`] when no use is left.
 pub fn spend(token: &mut TokenRecord) -> Result<bool, Unusable> {
     match &mut token.uses_left {
         None => Ok(false),
@@ -101,29 +101,29 @@ pub fn spend(token: &mut TokenRecord) -> Result<bool, Unusable> {
     }
 }
 
-/// Seconds that are left at `now_ms`, rounded down; never more than at the latest time known.
+/// Remaining seconds at `now_ms`, rounded down. Never more than there were at the latest known time.
 #[must_use]
 pub fn ttl_s(token: &TokenRecord, now_ms: u64) -> u64 {
     token.expires_ms.saturating_sub(now_ms.max(token.seen_ms())) / 1000
 }
 
-/// What a renewal gave.
+/// Result of a renewal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Renewed {
     /// The record to store.
     pub record: TokenRecord,
-    /// Texts for the reply's `warnings`.
+    /// Texts for `warnings` in the reply.
     pub warnings: Vec<String>,
 }
 
-/// Renews at `now_ms`: a periodic token gets its period, another `increment_s` (0: what it was made with), and none
-/// lives on beyond its longest life. That a role still gives the same policies is for the caller to check
-/// ([`Role::still_gives`](super::super::cert::Role::still_gives)), as is [`usable`].
+/// Renews at `now_ms`. A periodic token gets its period, any other token `increment_s` (0: its original life), and none
+/// outlives its maximum life. The caller must check [`usable`], and that a role still grants the same policies
+/// ([`Role::still_gives`](super::super::cert::Role::still_gives)).
 ///
-/// A clock that went back counts as standing still at the latest time known.
+/// If the clock went back, the latest known time is used.
 ///
 /// # Errors
-/// [`TokenError::NotRenewable`]; [`TokenError::PastMax`] when it has ended or the longest life has.
+/// [`TokenError::NotRenewable`]; [`TokenError::PastMax`] when the token or its maximum life has expired.
 pub fn renew(token: &TokenRecord, increment_s: u64, limits: &Limits, now_ms: u64) -> Result<Renewed, TokenError> {
     if !token.renewable {
         return Err(TokenError::NotRenewable);
@@ -141,8 +141,8 @@ pub fn renew(token: &TokenRecord, increment_s: u64, limits: &Limits, now_ms: u64
     Ok(Renewed { record: TokenRecord { expires_ms, renewed_ms: now_ms, ..token.clone() }, warnings })
 }
 
-/// The end of a life of `wanted_s` seconds from `now_ms`, cut to what the token and the server allow. For a periodic
-/// token its period counts instead of `wanted_s`, and only the explicit end cuts it.
+/// Returns the end of a life of `wanted_s` seconds from `now_ms`, cut to what the token and the server allow. A
+/// periodic token uses its period instead of `wanted_s`, and only the explicit maximum cuts it.
 pub(super) fn end_ms(
     token: &TokenRecord,
     wanted_s: u64,
@@ -167,8 +167,8 @@ pub(super) fn end_ms(
     end_ms
 }
 
-/// The accessors of `root` and all tokens below it, out of pairs (accessor, parent) in any order. Records that form a
-/// circle end the search, not the program.
+/// Returns the accessors of `root` and of all tokens below it. `tokens` holds pairs (accessor, parent) in any order.
+/// Records that form a circle do no harm.
 #[must_use]
 pub fn family<'a>(root: &'a str, tokens: &[(&'a str, Option<&'a str>)]) -> BTreeSet<&'a str> {
     let mut children: Vec<(&str, &str)> = tokens.iter().filter_map(|(own, parent)| Some(((*parent)?, *own))).collect();

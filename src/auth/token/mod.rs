@@ -1,8 +1,8 @@
-//! Tokens: a second thing to show besides a certificate, never instead of one.
+//! Tokens, which are presented in addition to a certificate, never instead of one.
 //!
-//! A token is worth something only to the identity it was made for, over a connection of that identity. The store
-//! keeps a hash of its text as the key and a [`TokenRecord`] as the value; the text exists in one reply and with the
-//! client. There is no root token.
+//! A token works only for the identity that it was made for, over a connection of that identity. The store holds a hash
+//! of its text as the key and a [`TokenRecord`] as the value. The text exists only in one reply and with the client.
+//! There is no root token.
 
 mod body;
 mod create;
@@ -21,35 +21,35 @@ pub use record::TokenRecord;
 pub use text::{TokenId, accessor, generate};
 pub use view::{auth_json, lookup_json};
 
-/// Why a request about a token is refused. Each text is fit for a 400 and repeats nothing of the request.
+/// Why a request about a token is rejected. Each text can be sent with a 400 and repeats nothing of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// A field of the body.
+    /// A field of the body is wrong.
     #[error(transparent)]
     Field(#[from] FieldError),
-    /// One of the policies.
+    /// One of the policies is wrong.
     #[error(transparent)]
     Name(#[from] NameError),
     /// A policy that the creator does not have.
     #[error("child policies must be subset of parent")]
     NotSubset,
-    /// An orphan without the right to sudo.
+    /// An orphan without the `sudo` right.
     #[error("root or sudo privileges required to create orphan token")]
     Orphan,
-    /// A periodic token without the right to sudo.
+    /// A periodic token without the `sudo` right.
     #[error("root or sudo privileges required to create periodic token")]
     Periodic,
-    /// A token of limited use would make others.
+    /// A token with limited uses cannot create others.
     #[error("restricted use token cannot generate child tokens")]
     Restricted,
-    /// The token was made not renewable.
+    /// The token was created as not renewable.
     #[error("lease is not renewable")]
     NotRenewable,
-    /// The end of the longest life has come.
+    /// The maximum life has ended.
     #[error("past the max TTL, cannot renew")]
     PastMax,
-    /// Stored record that this program cannot read.
+    /// This program cannot read a stored record.
     #[error("stored token is damaged or of a newer version")]
     Record,
 }

@@ -1,4 +1,4 @@
-//! What is stored of a token.
+//! The stored record of a token.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::TokenError;
 /// Version of the on-disk form.
 pub(super) const VERSION: u8 = 1;
 
-/// A token as stored, JSON. Times are Unix milliseconds, spans seconds.
+/// A token as stored, in JSON. Times are Unix milliseconds, durations seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRecord {
@@ -18,43 +18,44 @@ pub struct TokenRecord {
     pub(super) v: u8,
     /// Handle for lookups and revocation.
     pub accessor: String,
-    /// The only identity that the token serves, as a SPIFFE URI.
+    /// The only identity that may use the token, as a SPIFFE URI.
     pub identity: String,
-    /// The only certificate that it serves, SHA-256 of the DER in 64 hexadecimal digits; `None` is any of the identity.
+    /// The only certificate that may use it, SHA-256 of the DER in 64 hexadecimal digits; `None` allows any of the
+    /// identity.
     pub certificate: Option<String>,
     /// Name for people.
     pub display_name: String,
-    /// Where it was made, such as `auth/cert/login`.
+    /// Path that created it, such as `auth/cert/login`.
     pub path: String,
-    /// All policies, `default` included where it counts; sorted.
+    /// All policies, including `default` where it applies. Sorted.
     pub policies: Vec<String>,
-    /// `default` was not wanted.
+    /// Whether `default` was left out.
     pub no_default: bool,
-    /// When it was made.
+    /// When it was created.
     pub created_ms: u64,
-    /// When it was renewed last; 0 is never.
+    /// When it was last renewed; 0 means never.
     pub renewed_ms: u64,
-    /// When it ends. Every token ends.
+    /// When it expires. Every token expires.
     pub expires_ms: u64,
-    /// Life that it was made with.
+    /// Its original life.
     pub ttl_s: u64,
-    /// Longest life with renewals; 0 is the server's.
+    /// Maximum life with renewals; 0 means the server's.
     pub max_ttl_s: u64,
-    /// Longest life that not even a period exceeds; 0 is none.
+    /// Maximum life that also limits a periodic token; 0 means none.
     pub explicit_max_s: u64,
-    /// Life after each renewal; 0 is "not periodic".
+    /// Life after each renewal; 0 means not periodic.
     pub period_s: u64,
-    /// Whether it may be renewed.
+    /// Whether it can be renewed.
     pub renewable: bool,
-    /// Requests that are left; `None` is unlimited.
+    /// Number of requests left; `None` means unlimited.
     pub uses_left: Option<u32>,
-    /// Where it may be used from; empty is anywhere.
+    /// Networks that it may be used from; empty means any.
     pub bound_cidrs: Vec<Cidr>,
-    /// Accessor of the token that it dies with; `None` is an orphan.
+    /// Accessor of its parent, with which it is revoked; `None` means an orphan.
     pub parent: Option<String>,
-    /// Texts that go with it.
+    /// Metadata.
     pub meta: BTreeMap<String, String>,
-    /// The role of `auth/cert` that it came from.
+    /// The role of `auth/cert` that created it.
     pub role: Option<String>,
 }
 
@@ -74,13 +75,13 @@ impl TokenRecord {
         serde_json::to_vec(self).expect("texts and numbers are always JSON")
     }
 
-    /// Whether no other token takes it along when it ends.
+    /// Whether it survives the revocation of every other token.
     #[must_use]
     pub fn is_orphan(&self) -> bool {
         self.parent.is_none()
     }
 
-    /// The latest time that is known to have been, Unix milliseconds.
+    /// The latest time known from the record, Unix milliseconds.
     #[must_use]
     pub fn seen_ms(&self) -> u64 {
         self.created_ms.max(self.renewed_ms)

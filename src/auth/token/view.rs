@@ -57,8 +57,8 @@ struct Lookup<'a> {
     last_renewal_time: Option<u64>,
 }
 
-/// The `auth` object of a login, creation or renewal at `now_ms` (Unix milliseconds), JSON. `text` is the token itself;
-/// `None` where it is not known, as in a renewal by accessor.
+/// The `auth` object of a login, creation or renewal at `now_ms` (Unix milliseconds), in JSON. `text` is the token
+/// itself; `None` where it is unknown, as in a renewal by accessor.
 #[must_use]
 pub fn auth_json(record: &TokenRecord, text: Option<&SecretText>, now_ms: u64) -> Zeroizing<Vec<u8>> {
     let rest = Auth {
@@ -77,7 +77,7 @@ pub fn auth_json(record: &TokenRecord, text: Option<&SecretText>, now_ms: u64) -
     with_secret("client_token", text, &rest)
 }
 
-/// The `data` of `lookup-self`, `lookup` and, with `text` `None`, of `lookup-accessor` at `now_ms`, JSON.
+/// The `data` of `lookup-self`, `lookup` and, without `text`, of `lookup-accessor` at `now_ms`, in JSON.
 #[must_use]
 pub fn lookup_json(record: &TokenRecord, text: Option<&SecretText>, now_ms: u64) -> Zeroizing<Vec<u8>> {
     let renewed = (record.renewed_ms > 0).then_some(record.renewed_ms);
@@ -110,7 +110,7 @@ fn some_texts(record: &TokenRecord) -> Option<&BTreeMap<String, String>> {
     Some(&record.meta).filter(|meta| !meta.is_empty())
 }
 
-/// The object `rest` with the secret as its first field, written into one buffer that never moves.
+/// The object `rest` with the secret as its first field, written into one buffer that is never reallocated.
 fn with_secret(field: &str, text: Option<&SecretText>, rest: &impl Serialize) -> Zeroizing<Vec<u8>> {
     let rest = serde_json::to_vec(rest).expect("texts and numbers are always JSON");
     let secret = text.map_or("", SecretText::reveal);

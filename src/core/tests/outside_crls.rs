@@ -248,7 +248,7 @@ fn only_proved_and_newer_lists_are_taken() {
     assert!(works(&rig, &five));
 
     let body = json!({ "url": "http://pki.example/crl", "crl": list(&ca, 6, &[]) }).to_string();
-    assert_bad(rig.write(&rig.operator(), "auth/cert/crls/root", &body), "asks no other server");
+    assert_bad(rig.write(&rig.operator(), "auth/cert/crls/root", &body), "contacts no other server");
     assert_bad(upload(&rig, "root", "AAAA"), "malformed");
     assert_bad(upload(&rig, "-root", &list(&ca, 6, &[])), "list's name");
     assert_bad(rig.write(&rig.operator(), "auth/cert/crls/root", "{}"), "missing");
