@@ -1,8 +1,8 @@
-//! Limits of what one identity may ask for in a while: token buckets, the objects that set them, and the accounts that
+//! Limits on what one identity may request in a period: token buckets, the quotas that set them, and the accounts that
 //! are charged.
 //!
-//! Pure: time comes as an argument, nothing is read or written. `core` stores the objects, compiles them into one
-//! [`Table`] per state of the vault and charges one account of [`Accounts`] per request.
+//! Pure: the time is an argument, and nothing is read or written. `core` stores the quotas and compiles them into one
+//! [`Table`] per state of the vault. It charges one account of [`Accounts`] per request.
 
 mod accounts;
 mod bucket;
@@ -14,26 +14,26 @@ pub use bucket::{Bucket, Rate};
 pub use quota::{Defaults, Identities, MAX_QUOTAS, Paths, Per, Quota, QuotaError, milli, milli_text};
 pub use table::{Rule, Table};
 
-/// What is limited.
+/// The kind of request that is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// Requests that read one thing.
+    /// Requests that read one item.
     Read,
     /// Requests that change something.
     Write,
     /// Requests that list names.
     List,
-    /// Bytes of answers.
+    /// Bytes in answers.
     Bytes,
-    /// Requests of every kind, counted together.
+    /// All requests, counted together.
     All,
 }
 
 impl Class {
-    /// The classes that a default exists for; in this order wherever there is an array of them.
+    /// The classes that have a default limit. Every array by class has this order.
     pub const BASIC: [Self; 4] = [Self::Read, Self::Write, Self::List, Self::Bytes];
 
-    /// The word on the wire.
+    /// The name used in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -45,19 +45,20 @@ impl Class {
         }
     }
 
-    /// Reads the word.
+    /// Parses that name.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Read, Self::Write, Self::List, Self::Bytes, Self::All].into_iter().find(|class| class.as_str() == word)
     }
 
-    /// Whether a limit for `self` limits what is of the basic class `other`. Bytes are no requests: `all` leaves them.
+    /// Whether a limit for `self` applies to the basic class `other`. Bytes are not requests, so `all` does not cover
+    /// them.
     #[must_use]
     pub fn covers(self, other: Self) -> bool {
         self == other || (self == Self::All && other != Self::Bytes)
     }
 
-    /// Place in [`Class::BASIC`]; the one after the last for [`Class::All`].
+    /// Index in [`Class::BASIC`]; one past the end for [`Class::All`].
     #[must_use]
     pub(crate) const fn index(self) -> usize {
         match self {

@@ -1,4 +1,4 @@
-//! All objects of a vault, compiled: for an identity the rules that can mean it, most specific first.
+//! All quotas of a vault, compiled: for each identity the rules that can apply, most specific first.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -9,30 +9,30 @@ use super::bucket::Bucket;
 use super::quota::{Defaults, Identities, Paths, Per, Quota};
 use super::{Class, Rate};
 
-/// One limit that is in force.
+/// One limit in force.
 pub struct Rule {
-    /// The object it comes from; `default` for what holds without one.
+    /// The quota that it comes from. For a default limit the quota is named `default`.
     pub quota: Quota,
-    /// The bucket that all share, when [`Per::All`].
+    /// The shared bucket of a rule with [`Per::All`].
     pub(super) shared: Mutex<Bucket>,
     fallback: bool,
 }
 
 impl Rule {
     fn new(quota: Quota, fallback: bool) -> Self {
-        // Full, so the time does not matter.
+        // The bucket starts full, so the time does not matter.
         let shared = Mutex::new(Bucket::full(&quota.rate, 0));
         Self { quota, shared, fallback }
     }
 
-    /// How much.
+    /// The limit.
     #[must_use]
     pub fn rate(&self) -> &Rate {
         &self.quota.rate
     }
 }
 
-/// Rules that can mean one identity, by class in the order of [`Class::BASIC`], most specific first.
+/// Rules that can apply to one identity, by class in the order of [`Class::BASIC`], most specific first.
 #[derive(Default)]
 pub(super) struct Applicable {
     per_identity: [Vec<Arc<Rule>>; 4],
@@ -40,7 +40,7 @@ pub(super) struct Applicable {
 }
 
 impl Applicable {
-    /// The rule with a bucket per identity, and the one with a shared bucket, for a path.
+    /// Returns the rule with a bucket per identity and the rule with a shared bucket for a path.
     pub(super) fn rules(&self, class: Class, path: &str) -> [Option<&Arc<Rule>>; 2] {
         [&self.per_identity, &self.shared].map(|lists| {
             let list = lists.get(class.index())?;
@@ -48,7 +48,7 @@ impl Applicable {
         })
     }
 
-    /// Whether `rule` is in it.
+    /// Whether this plan contains `rule`.
     pub(super) fn holds(&self, rule: &Arc<Rule>) -> bool {
         self.per_identity.iter().flatten().any(|held| Arc::ptr_eq(held, rule))
     }
@@ -57,16 +57,16 @@ impl Applicable {
 /// All rules.
 #[derive(Default)]
 pub struct Table {
-    /// Tells tables apart; 0 only before the first.
+    /// Distinguishes this table from others. 0 only before the first table.
     pub(super) version: u64,
-    /// Most specific first.
+    /// The rules, most specific first.
     rules: Vec<Arc<Rule>>,
-    /// For identities that no object names or holds in a folder.
+    /// The plan of identities that no quota names, alone or through a folder.
     common: Arc<Applicable>,
 }
 
 impl Table {
-    /// Compiles objects and defaults. A rule that is as it was in `previous` keeps its buckets.
+    /// Compiles quotas and default limits. A rule that is unchanged since `previous` keeps its buckets.
     #[must_use]
     pub fn compile(quotas: Vec<Quota>, defaults: &Defaults, previous: &Self) -> Self {
         let fallback = Class::BASIC.into_iter().filter_map(|class| {
@@ -87,14 +87,14 @@ impl Table {
                 same.map_or_else(|| Arc::new(Rule::new(quota, fallback)), Arc::clone)
             })
             .collect();
-        // By name at the end, so that the order does not depend on that of the records.
+        // The name comes last, so that the result does not depend on the order of the records.
         rules.sort_by_cached_key(|rule| (Reverse((!rule.fallback, rule.quota.weight())), rule.quota.name.clone()));
         let mut table = Self { version: previous.version + 1, rules, common: Arc::default() };
         table.common = Arc::new(table.filtered(|identities| *identities == Identities::Any));
         table
     }
 
-    /// What can mean this identity; `None` is somebody who was not admitted.
+    /// Returns the rules that can apply to this identity. `None` stands for a caller who is not admitted.
     pub(super) fn plan(&self, identity: Option<&str>) -> Arc<Applicable> {
         let special = |rule: &Arc<Rule>| {
             let identities = &rule.quota.identities;
@@ -115,7 +115,7 @@ impl Table {
                 Per::All => &mut plan.shared,
             };
             for (list, class) in lists.iter_mut().zip(Class::BASIC) {
-                // Nothing behind a rule for every path is ever reached.
+                // A rule for every path hides all rules after it.
                 let reached = list.last().is_none_or(|last| last.quota.paths != Paths::Any);
                 if reached && rule.quota.class.covers(class) {
                     list.push(Arc::clone(rule));

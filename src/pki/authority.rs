@@ -1,4 +1,4 @@
-//! The certificate authority: made once, kept sealed in the vault, loaded after unseal.
+//! The certificate authority: created once, stored sealed in the vault, loaded after unseal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::api::spiffe::SpiffeId;
 use crate::crypto::random::{Random, SystemRandom};
 use crate::crypto::secret::SecretBytes;
 
-/// Life of a new authority unless the caller says otherwise: ten years, in seconds.
+/// Default life of a new authority: ten years, in seconds.
 pub const AUTHORITY_LIFE_S: u64 = 10 * 365 * 86_400;
 
-/// Longest chain to an outside root, the authority included.
+/// Longest chain to an outside root, including the authority.
 const MAX_CHAIN: usize = 8;
 
 /// 9999-12-31T23:59:59Z, the last instant X.509 can express.
@@ -31,17 +31,17 @@ const LAST_S: u64 = 253_402_300_799;
 pub(super) struct Pair(KeyPair);
 
 impl Pair {
-    /// A fresh P-256 key from the operating system's generator.
+    /// Generates a P-256 key with the operating system's random source.
     pub(super) fn generate() -> Result<Self, PkiError> {
         KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(Self).map_err(|_| PkiError::Make)
     }
 
-    /// Takes over a key of any kind, to be wiped.
+    /// Takes over a key of any kind, which will be wiped.
     pub(super) fn of(key: KeyPair) -> Self {
         Self(key)
     }
 
-    /// Reads a P-256 key in PKCS#8.
+    /// Parses a P-256 key in PKCS#8.
     pub(super) fn from_pkcs8(der: &SecretBytes) -> Result<Self, PkiError> {
         let der = PrivatePkcs8KeyDer::from(der.reveal());
         KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ECDSA_P256_SHA256)
@@ -53,7 +53,7 @@ impl Pair {
         &self.0
     }
 
-    /// The private key in PKCS#8. A copy: keep it short-lived.
+    /// The private key in PKCS#8. This is a copy: keep it only briefly.
     pub(super) fn pkcs8(&self) -> SecretBytes {
         SecretBytes::from_vec(self.0.serialized_der().to_vec())
     }
@@ -93,11 +93,11 @@ impl rcgen::SigningKey for Pair {
 }
 
 impl Authority {
-    /// Makes a new authority for `trust_domain`, valid from five minutes before `now_ms` for `life_s` seconds
-    /// ([`AUTHORITY_LIFE_S`] is the usual choice). Nothing is stored: the caller seals
-    /// [`cert_pem`](Self::cert_pem) and [`key_pkcs8`](Self::key_pkcs8).
+    /// Creates an authority for `trust_domain`, valid from five minutes before `now_ms` for `life_s` seconds (usually
+    /// [`AUTHORITY_LIFE_S`]). Nothing is stored: the caller must seal [`cert_pem`](Self::cert_pem) and
+    /// [`key_pkcs8`](Self::key_pkcs8).
     ///
-    /// The private key comes from the operating system's generator, serial numbers from `random`.
+    /// The private key comes from the operating system's random source, serial numbers from `random`.
     ///
     /// # Errors
     /// [`PkiError::TrustDomain`], [`PkiError::Life`], [`PkiError::Random`], [`PkiError::Make`].
@@ -117,8 +117,8 @@ impl Authority {
         })
     }
 
-    /// A key for an authority under an outside root, and the request (PKCS#10, PEM) that the root's owner signs. The request
-    /// asks for what the authority needs: a certificate authority with path length 0 that may sign certificates and lists.
+    /// Generates a key for an authority under an outside root, and the request (PKCS#10, PEM) for the owner of that
+    /// root to sign. It asks for a certificate authority with path length 0 that may sign certificates and lists.
     ///
     /// # Errors
     /// [`PkiError::TrustDomain`], [`PkiError::Random`], [`PkiError::Make`].
@@ -129,51 +129,56 @@ impl Authority {
         Ok((pair.pkcs8(), pem))
     }
 
-    /// Checks what the owner of an outside root made of a [`request`](Self::request): `chain_pem` is the authority's
-    /// certificate, the intermediates and the root, in this order. Returns the authority's certificate and the rest, PEM.
+    /// Checks the answer to a [`request`](Self::request). `chain_pem` holds the authority's certificate, the
+    /// intermediates and the root, in this order. Returns the authority's certificate and the rest of the chain, in
+    /// PEM.
     ///
     /// # Errors
-    /// [`PkiError::Chain`] saying what is wrong: not a chain, a link whose signature does not verify or that is no
-    /// authority, a certificate for another key, one that is not valid at `now_ms`, or may not sign.
+    /// [`PkiError::Chain`] says what is wrong: the text is not a chain, a signature does not verify, a link is not an
+    /// authority or may not sign, a certificate is not valid at `now_ms`, or the first one is for another key.
     pub fn import(chain_pem: &str, key_der: &SecretBytes, now_ms: u64) -> Result<(String, String), PkiError> {
         let chain: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
             .collect::<Result<_, _>>()
-            .map_err(|_| PkiError::Chain("not certificates in PEM"))?;
+            .map_err(|_| PkiError::Chain("it must hold certificates in PEM"))?;
         if !(2..=MAX_CHAIN).contains(&chain.len()) {
             return Err(PkiError::Chain(
-                "expected are the authority's certificate, intermediates and the root, up to 8",
+                "it must hold 2 to 8 certificates: the authority's, the intermediates and the root",
             ));
         }
         let mut parsed = Vec::with_capacity(chain.len());
         for (below, der) in (0u32..).zip(&chain) {
             let (rest, link) = X509Certificate::from_der(der).map_err(|_| PkiError::Chain("malformed certificate"))?;
             if !rest.is_empty() || !link.is_ca() {
-                return Err(PkiError::Chain("a link is no certificate authority"));
+                return Err(PkiError::Chain("a certificate in it is not a certificate authority"));
             }
-            // RFC 5280 section 4.2.1.9: so many authorities may stand between it and the end.
+            // RFC 5280 section 4.2.1.9: this many authorities may follow below it.
             let room = link.basic_constraints().ok().flatten().and_then(|found| found.value.path_len_constraint);
             if room.is_some_and(|room| room < below) {
-                return Err(PkiError::Chain("a link allows no authority this far below it"));
+                return Err(PkiError::Chain(
+                    "the path length of a certificate in it allows no authority this far below",
+                ));
             }
             let signs = link.key_usage().ok().flatten().is_some_and(|usage| usage.value.key_cert_sign());
             if !signs {
-                return Err(PkiError::Chain("a link may not sign certificates"));
+                return Err(PkiError::Chain("a certificate in it may not sign certificates"));
             }
             let (from, to) = (link.validity().not_before.timestamp(), link.validity().not_after.timestamp());
             let now_s = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
             if now_s < from || now_s >= to {
-                return Err(PkiError::Chain("a link is not valid now"));
+                return Err(PkiError::Chain("a certificate in it is not valid now"));
             }
             parsed.push(link);
         }
+        // Checked before the root's owner is trusted any further: names alone can be copied.
         for pair in parsed.windows(2) {
             let [link, above] = pair else { continue };
             let signed = link.verify_signature(Some(above.public_key())).is_ok();
             if !signed || link.issuer().as_raw() != above.subject().as_raw() {
-                return Err(PkiError::Chain("a link is not signed by the next one"));
+                return Err(PkiError::Chain("a certificate in it is not signed by the next one"));
             }
         }
         let own = Pair::from_pkcs8(key_der)?;
+        // Whoever answers the request must certify our key, or the vault could not use the authority.
         let fits = parsed
             .first()
             .is_some_and(|first| first.public_key().subject_public_key.data.as_ref() == own.key().public_key_raw());
@@ -185,21 +190,21 @@ impl Authority {
         Ok((chain.first().map(pem).unwrap_or_default(), above))
     }
 
-    /// Loads a stored authority. Serial numbers come from the operating system's generator; see
+    /// Loads a stored authority. Serial numbers come from the operating system's random source; see
     /// [`with_random`](Self::with_random).
     ///
     /// # Errors
-    /// [`PkiError::Damaged`] if the certificate or the key cannot be read, the certificate is no authority or
-    /// names no trust domain, or the key is not its key.
+    /// [`PkiError::Damaged`] if the certificate or the key cannot be parsed, the certificate is not an authority or
+    /// names no trust domain, or the key belongs to another certificate.
     pub fn from_parts(cert_pem: &str, key_der: &SecretBytes) -> Result<Self, PkiError> {
         Self::load(cert_pem, key_der, None)
     }
 
-    /// As [`from_parts`](Self::from_parts), for an authority that speaks for `trust_domain` although an outside root may
-    /// have left the name out of its certificate.
+    /// As [`from_parts`](Self::from_parts), for an authority of `trust_domain`. An outside root may have left that name
+    /// out of the certificate.
     ///
     /// # Errors
-    /// As there.
+    /// As [`from_parts`](Self::from_parts).
     pub fn of_domain(cert_pem: &str, key_der: &SecretBytes, trust_domain: &str) -> Result<Self, PkiError> {
         Self::load(cert_pem, key_der, Some(root_id(trust_domain).map(|_| trust_domain)?))
     }
@@ -208,13 +213,13 @@ impl Authority {
         let der = CertificateDer::from_pem_slice(cert_pem.as_bytes()).map_err(|_| PkiError::Damaged("certificate"))?;
         let (rest, parsed) = X509Certificate::from_der(&der).map_err(|_| PkiError::Damaged("certificate"))?;
         if !rest.is_empty() || !parsed.is_ca() {
-            return Err(PkiError::Damaged("certificate is no authority"));
+            return Err(PkiError::Damaged("certificate is not an authority"));
         }
         let trust_domain = trust_domain.map(str::to_owned).or_else(|| authority_domain(&parsed));
         let trust_domain = trust_domain.ok_or(PkiError::Damaged("certificate names no trust domain"))?;
         let pair = Pair::from_pkcs8(key_der)?;
         if parsed.public_key().subject_public_key.data.as_ref() != pair.key().public_key_raw() {
-            return Err(PkiError::Damaged("key does not fit the certificate"));
+            return Err(PkiError::Damaged("key does not match the certificate"));
         }
         let not_after_ms = u64::try_from(parsed.validity().not_after.timestamp())
             .map_err(|_| PkiError::Damaged("certificate"))?
@@ -223,42 +228,42 @@ impl Authority {
         Ok(Self { trust_domain, not_after_ms, issuer, random: Arc::new(SystemRandom), cert_pem: cert_pem.to_owned() })
     }
 
-    /// The same authority drawing serial numbers from `random`.
+    /// Returns the authority with serial numbers drawn from `random`.
     #[must_use]
     pub fn with_random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
         self
     }
 
-    /// The authority's certificate in PEM. Public.
+    /// The authority's certificate in PEM, which is public.
     pub fn cert_pem(&self) -> &str {
         &self.cert_pem
     }
 
-    /// The authority's private key in PKCS#8, to be sealed.
+    /// The authority's private key in PKCS#8, for sealing.
     pub fn key_pkcs8(&self) -> SecretBytes {
         self.issuer.key().pkcs8()
     }
 
-    /// The one trust domain this authority speaks for.
+    /// The only trust domain that this authority certifies.
     pub fn trust_domain(&self) -> &str {
         &self.trust_domain
     }
 
-    /// Unix milliseconds after which no certificate of this authority is valid.
+    /// Unix milliseconds at which the authority and all its certificates expire.
     pub fn not_after_ms(&self) -> u64 {
         self.not_after_ms
     }
 }
 
-/// What makes an authority of a certificate: names, usages and a subject that no other authority has.
+/// The fields of an authority's certificate: names, usages, and a subject that no other authority has.
 fn authority_params(trust_domain: &str, random: &dyn Random) -> Result<CertificateParams, PkiError> {
     let root = root_id(trust_domain)?;
     let mut params = CertificateParams::default();
-    // A domain name may be longer than X.520's 64 characters for a common name; the URI name is exact.
+    // A domain name may be longer than the 64 characters that X.520 allows for a common name. The URI name is exact.
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "Strongroom");
-    // No two authorities of a vault share a subject: the issuer's name in a certificate says which one it was.
+    // Authorities of a vault never share a subject, so the issuer's name in a certificate identifies the authority.
     let mut unit = [0; 8];
     random.fill(&mut unit).map_err(|_| PkiError::Random)?;
     let unit: String = unit.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -270,9 +275,9 @@ fn authority_params(trust_domain: &str, random: &dyn Random) -> Result<Certifica
     Ok(params)
 }
 
-/// `spiffe://<trust-domain>`: what the authority itself is named (SPIFFE X.509-SVID section 2: no path).
+/// `spiffe://<trust-domain>`, the name of the authority itself (SPIFFE X.509-SVID section 2: no path).
 fn root_id(trust_domain: &str) -> Result<String, PkiError> {
-    // The strict parser wants a path; lending it one checks the domain with the only rule there is.
+    // The strict parser requires a path. With any path it checks the domain by the one rule that exists.
     match SpiffeId::new(trust_domain, "server") {
         Ok(id) if id.trust_domain() == trust_domain => Ok(format!("spiffe://{trust_domain}")),
         _ => Err(PkiError::TrustDomain),
@@ -295,19 +300,19 @@ fn authority_domain(parsed: &X509Certificate<'_>) -> Option<String> {
 pub(super) fn serial(random: &dyn Random) -> Result<SerialNumber, PkiError> {
     let mut bytes = [0u8; 20];
     random.fill(&mut bytes).map_err(|_| PkiError::Random)?;
-    // Top bit clear keeps it positive; the next bit set keeps all serials at the same length.
+    // A clear top bit keeps it positive. A set second bit gives all serials the same length.
     bytes[0] = (bytes[0] & 0x7f) | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-/// When a certificate is valid, in whole Unix seconds.
+/// Validity period of a certificate, in whole Unix seconds.
 pub(super) struct Validity {
     start_s: u64,
     end_s: u64,
 }
 
 impl Validity {
-    /// From five minutes before `now_ms` to `life_s` seconds after it, cut at `limit_ms`.
+    /// From five minutes before `now_ms` until `life_s` seconds after it, but not beyond `limit_ms`.
     pub(super) fn new(now_ms: u64, life_s: u64, limit_ms: u64) -> Result<Self, PkiError> {
         let end_s = (now_ms / 1000).checked_add(life_s).ok_or(PkiError::Life)?.min(limit_ms / 1000);
         if life_s == 0 || end_s > LAST_S || end_s * 1000 <= now_ms {

@@ -1,4 +1,4 @@
-//! Revocation lists (RFC 5280 section 5), for verifiers other than the vault itself, which asks its own ledger.
+//! Revocation lists (RFC 5280 section 5) for other verifiers. The vault itself uses its own ledger.
 
 use std::time::Duration;
 
@@ -10,14 +10,15 @@ use super::error::PkiError;
 /// One entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Serial number, hexadecimal.
+    /// Serial number in hexadecimal.
     pub serial: String,
-    /// Since when, Unix milliseconds.
+    /// Time of the revocation, Unix milliseconds.
     pub at_ms: u64,
 }
 
 impl Authority {
-    /// A signed list in PEM, valid from `this_ms` to `next_ms`. `number` must grow from list to list.
+    /// Signs a list, valid from `this_ms` to `next_ms`, and returns it in PEM. `number` must be greater than in the
+    /// previous list.
     ///
     /// # Errors
     /// [`PkiError::Make`], also for a serial number that is not hexadecimal.

@@ -1,4 +1,4 @@
-//! Certificate requests (PKCS#10, RFC 2986) as they come from outside.
+//! Certificate requests (PKCS#10, RFC 2986) from outside.
 
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
@@ -12,10 +12,10 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use super::error::PkiError;
 use crate::crypto::hash::sha256;
 
-/// Largest signing request that is looked at, in bytes of PEM. An RSA-8192 request takes about 3 KiB.
+/// Largest accepted signing request, in bytes of PEM. An RSA-8192 request takes about 3 KiB.
 pub const MAX_CSR_BYTES: usize = 16 * 1024;
 
-/// A request whose key is acceptable and whose signature is that key's.
+/// A request with an acceptable key, signed by that key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Csr {
     /// The whole request, DER.
@@ -26,11 +26,12 @@ pub struct Csr {
     pub(super) key: Vec<u8>,
 }
 
-/// Reads a request. Nothing but its public key counts: subject, names, usages and every other extension are ignored.
+/// Parses a request. Only its public key is used: subject, names, usages and every other extension are ignored.
 ///
 /// # Errors
-/// [`PkiError::Request`] if it is larger than [`MAX_CSR_BYTES`], malformed or wrongly signed; [`PkiError::WeakKey`]
-/// unless the key is P-256, P-384, Ed25519 or RSA of 3072 to 8192 bits with an odd exponent of at least 65537.
+/// [`PkiError::Request`] if the request is larger than [`MAX_CSR_BYTES`], malformed or not signed by its own key.
+/// [`PkiError::WeakKey`] unless the key is P-256, P-384, Ed25519 or RSA of 3072 to 8192 bits with an odd exponent of at
+/// least 65537.
 pub fn read_csr(pem: &str) -> Result<Csr, PkiError> {
     let der = csr_der(pem)?;
     let (rest, csr) = X509CertificationRequest::from_der(&der).map_err(|_| PkiError::Request("malformed"))?;
@@ -44,10 +45,10 @@ pub fn read_csr(pem: &str) -> Result<Csr, PkiError> {
     Ok(Csr { der, key_fingerprint, key })
 }
 
-/// The DER of a request in PEM. Only the wrapping is looked at.
+/// Converts a request in PEM to DER. Nothing else is checked.
 ///
 /// # Errors
-/// [`PkiError::Request`] if it is larger than [`MAX_CSR_BYTES`] or no request in PEM.
+/// [`PkiError::Request`] if the text is larger than [`MAX_CSR_BYTES`] or not a request in PEM.
 pub fn csr_der(pem: &str) -> Result<Vec<u8>, PkiError> {
     if pem.len() > MAX_CSR_BYTES {
         return Err(PkiError::Request("too large"));
@@ -56,8 +57,7 @@ pub fn csr_der(pem: &str) -> Result<Vec<u8>, PkiError> {
     der.map(|der| der.to_vec()).map_err(|_| PkiError::Request("not a certificate request in PEM"))
 }
 
-/// The kinds of key that are certified. The size is judged before the signature is checked, so an outsized key
-/// costs nothing.
+/// Accepts only certain kinds of key. The size is checked before the signature, so an oversized key costs nothing.
 fn accept_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<(), PkiError> {
     let kind = &spki.algorithm.algorithm;
     let good = if *kind == OID_KEY_TYPE_EC_PUBLIC_KEY {
@@ -79,7 +79,7 @@ fn accept_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<(), PkiError> {
     if good { Ok(()) } else { Err(PkiError::WeakKey) }
 }
 
-/// Significant bits of a big-endian number; leading zero bytes do not make a key longer.
+/// Counts the significant bits of a big-endian number. Leading zero bytes do not make a key longer.
 fn modulus_bits(modulus: &[u8]) -> usize {
     let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
     let top = modulus.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);

@@ -1,4 +1,4 @@
-//! Issuing: server certificates, client certificates, and certificates for keys made elsewhere.
+//! Issuing server certificates, client certificates, and certificates for keys generated elsewhere.
 
 use std::net::IpAddr;
 
@@ -13,29 +13,29 @@ use super::error::PkiError;
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 
-/// How far certificates are backdated, in milliseconds: clocks of clients differ.
+/// How far certificates are backdated, in milliseconds, because the clocks of clients differ.
 pub const BACKDATE_MS: u64 = 300_000;
-/// Usual life of a server certificate: 30 days, in seconds.
+/// Default life of a server certificate: 30 days, in seconds.
 pub const SERVER_LIFE_S: u64 = 30 * 86_400;
-/// Most names in one server certificate.
+/// Largest number of names in one server certificate.
 const MAX_SERVER_NAMES: usize = 64;
 
-/// A certificate with its private key, both PEM. The key is wiped on drop.
+/// A certificate with its private key, both in PEM. The key is wiped on drop.
 pub struct Bundle {
-    /// The certificate; public.
+    /// The certificate, which is public.
     pub cert_pem: String,
-    /// The private key, PKCS#8.
+    /// The private key in PKCS#8.
     pub key_pem: SecretText,
 }
 
 impl Authority {
-    /// Makes a server key and certificate for `names` (DNS names and IP addresses), valid for `life_s` seconds
-    /// ([`SERVER_LIFE_S`]) and never longer than the authority. The certificate also carries
-    /// `spiffe://<trust-domain>/server` and only the usage serverAuth, so it can never be a client's.
+    /// Generates a server key and a certificate for `names` (DNS names and IP addresses), valid for `life_s` seconds
+    /// ([`SERVER_LIFE_S`]) but not longer than the authority. The certificate also carries
+    /// `spiffe://<trust-domain>/server`. Its only usage is serverAuth, so it never works as a client's.
     ///
     /// # Errors
-    /// [`PkiError::ServerName`] for no name, more than 64, or one that is neither an address nor a plain DNS
-    /// name (wildcards are refused); [`PkiError::Life`], [`PkiError::Random`], [`PkiError::Make`].
+    /// [`PkiError::ServerName`] for no name, more than 64, or one that is neither an address nor a plain DNS name
+    /// (wildcards are rejected); [`PkiError::Life`], [`PkiError::Random`], [`PkiError::Make`].
     pub fn issue_server(&self, names: &[String], now_ms: u64, life_s: u64) -> Result<Bundle, PkiError> {
         if names.is_empty() || names.len() > MAX_SERVER_NAMES {
             return Err(PkiError::ServerName);
@@ -48,11 +48,11 @@ impl Authority {
         Ok(Bundle { cert_pem, key_pem: pem_key(&pair) })
     }
 
-    /// Makes a client key and certificate for `identity`: one URI name, empty subject, usage clientAuth, valid
-    /// for `life_s` seconds and never longer than the authority.
+    /// Generates a client key and a certificate for `identity`: one URI name, empty subject, usage clientAuth, valid
+    /// for `life_s` seconds but not longer than the authority.
     ///
     /// # Errors
-    /// [`PkiError::ForeignIdentity`] if the identity is of another trust domain; [`PkiError::Life`],
+    /// [`PkiError::ForeignIdentity`] if the identity belongs to another trust domain; [`PkiError::Life`],
     /// [`PkiError::Random`], [`PkiError::Make`].
     pub fn issue_client(&self, identity: &SpiffeId, now_ms: u64, life_s: u64) -> Result<Bundle, PkiError> {
         let sans = self.client_names(identity)?;
@@ -63,8 +63,8 @@ impl Authority {
 
     /// Certifies the public key of a PKCS#10 request (RFC 2986) for `identity` and returns the certificate in PEM.
     ///
-    /// Nothing but the public key is taken from the request: subject, names, usages and every other extension in
-    /// it are ignored. The request's signature proves that the asker holds the key.
+    /// Only the public key of the request is used. Its subject, names, usages and every other extension are ignored.
+    /// Its signature proves that the requester holds the key.
     ///
     /// # Errors
     /// Those of [`read_csr`] and of [`issue_client`](Self::issue_client).
@@ -141,7 +141,7 @@ pub(super) fn pem_certificate(der: &[u8]) -> String {
     pem
 }
 
-/// PKCS#8 in PEM (RFC 7468 section 10) written into one buffer that is allocated once, so no copy stays behind.
+/// PKCS#8 in PEM (RFC 7468 section 10), written into one buffer that is allocated once, so that no copy stays behind.
 pub(super) fn pem_key(pair: &Pair) -> SecretText {
     let der = pair.key().serialized_der();
     let mut encoded = Zeroizing::new(vec![0u8; der.len().div_ceil(3) * 4]);

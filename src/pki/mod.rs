@@ -1,10 +1,10 @@
-//! Certificates: the vault's CA, issuing, reading identities. No I/O.
+//! Certificates: the vault's CA, issuing, and reading identities. No I/O.
 //!
-//! An identity is one SPIFFE id in the only URI name of a certificate; common names are never read. The
-//! certificate authority lives inside the vault and speaks for exactly one trust domain.
+//! An identity is the one SPIFFE id in the only URI name of a certificate. Common names are never used. The certificate
+//! authority lives inside the vault and certifies exactly one trust domain.
 //!
-//! The authority carries no URI name constraint: rustls-webpki does not implement that form and refuses every
-//! leaf below such an authority (`tests.rs` keeps the proof). [`peer::inspect`] compares the trust domain instead.
+//! The authority carries no URI name constraint, because rustls-webpki does not implement that form and rejects every
+//! leaf below such an authority (`tests.rs` proves it). [`peer::inspect`] compares the trust domain instead.
 
 mod authority;
 mod crl;

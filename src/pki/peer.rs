@@ -1,27 +1,26 @@
-//! Who is on the other end: reads the client certificate that TLS has already verified.
+//! Identifies the peer: reads the client certificate that TLS has already verified.
 //!
-//! TLS proves the chain, the dates and the possession of the key. This module decides which identity the leaf
-//! names, and refuses any leaf that leaves room for a second opinion: the rules of SPIFFE X.509-SVID sections 2 to
-//! 4, and no use at all of common names.
+//! TLS proves the chain, the dates and the possession of the key. This module decides which identity the leaf names. It
+//! rejects every ambiguous leaf by the rules of SPIFFE X.509-SVID sections 2 to 4, and never uses common names.
 
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::api::spiffe::SpiffeId;
 use crate::crypto::hash::sha256;
 
-/// Largest certificate that is looked at, in bytes of DER.
+/// Largest accepted certificate, in bytes of DER.
 pub const MAX_CERT_BYTES: usize = 16 * 1024;
 
-/// The facts of a client certificate that decisions may rest on.
+/// Facts of a client certificate on which decisions may rely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The one identity the certificate names.
+    /// The one identity that the certificate names.
     pub identity: SpiffeId,
     /// SHA-256 of the whole certificate in DER.
     pub fingerprint: [u8; 32],
-    /// SHA-256 of the SubjectPublicKeyInfo: stays the same over a renewal with the same key.
+    /// SHA-256 of the SubjectPublicKeyInfo. A renewal with the same key does not change it.
     pub key_fingerprint: [u8; 32],
-    /// Serial number, big-endian, as encoded.
+    /// Serial number as encoded, big-endian.
     pub serial: Vec<u8>,
     /// Valid from, Unix milliseconds.
     pub not_before_ms: u64,
@@ -33,37 +32,37 @@ pub struct Peer {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerError {
-    /// Not a certificate in DER, or larger than [`MAX_CERT_BYTES`], or followed by other bytes.
-    #[error("malformed certificate")]
+    /// The bytes are not a certificate in DER, are larger than [`MAX_CERT_BYTES`], or are followed by other bytes.
+    #[error("the certificate is malformed")]
     Malformed,
-    /// The certificate is a certificate authority's, or may sign certificates.
-    #[error("certificate of an authority")]
+    /// The certificate belongs to a certificate authority, or may sign certificates.
+    #[error("the certificate belongs to an authority, not to a client")]
     Authority,
     /// The key usage lacks digitalSignature, or the extended key usage is not exactly clientAuth.
-    #[error("certificate is not for client authentication")]
+    #[error("the certificate is not for client authentication")]
     Usage,
-    /// There is not exactly one URI name, or there are names of another form.
-    #[error("certificate does not carry exactly one identity")]
+    /// There is not exactly one URI name, or there are names of another kind.
+    #[error("the certificate does not carry exactly one identity")]
     Names,
     /// The URI is not a strict SPIFFE id.
-    #[error("identity is malformed")]
+    #[error("the identity is malformed")]
     Identity,
     /// The identity belongs to another trust domain.
-    #[error("identity of another trust domain")]
+    #[error("the identity belongs to another trust domain")]
     ForeignDomain,
-    /// The dates are before 1970 or the wrong way round.
-    #[error("invalid dates")]
+    /// The dates are before 1970 or in the wrong order.
+    #[error("the certificate has invalid dates")]
     Dates,
 }
 
-/// What any certificate says of itself, whoever it is for.
+/// What any certificate says about itself, whatever its purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeafFacts {
     /// SHA-256 of the whole certificate in DER.
     pub fingerprint: [u8; 32],
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub key_fingerprint: [u8; 32],
-    /// Serial number, big-endian, as encoded.
+    /// Serial number as encoded, big-endian.
     pub serial: Vec<u8>,
     /// Valid from, Unix milliseconds.
     pub not_before_ms: u64,
@@ -71,7 +70,7 @@ pub struct LeafFacts {
     pub not_after_ms: u64,
 }
 
-/// Reads the facts of a certificate without judging it. Total.
+/// Reads the facts of a certificate without checking them. Any bytes give facts or an error.
 ///
 /// # Errors
 /// [`PeerError::Malformed`], [`PeerError::Dates`].
@@ -102,10 +101,10 @@ fn facts_of(der: &[u8], parsed: &X509Certificate<'_>) -> Result<LeafFacts, PeerE
     })
 }
 
-/// Reads the leaf certificate `der` and returns the identity it names within `trust_domain`.
+/// Parses the leaf certificate `der` and returns the identity that it names in `trust_domain`.
 ///
-/// Total: any bytes give a [`Peer`] or an error, never a panic. Does not check the chain, the signature or the
-/// dates against a clock; TLS has done so, and the caller compares `not_after_ms` at each request.
+/// Any bytes give a [`Peer`] or an error, never a panic. Does not check the chain, the signature or the dates. TLS has
+/// done so, and the caller compares `not_after_ms` at each request.
 ///
 /// # Errors
 /// See [`PeerError`].
@@ -117,7 +116,7 @@ pub fn inspect(der: &[u8], trust_domain: &str) -> Result<Peer, PeerError> {
     if !rest.is_empty() {
         return Err(PeerError::Malformed);
     }
-    // A second copy of any extension could be read by one side and skipped by the other (RFC 5280 section 4.2).
+    // One reader could use a second copy of an extension that another one skips (RFC 5280 section 4.2).
     parsed.extensions_map().map_err(|_| PeerError::Malformed)?;
 
     let constraints = parsed.basic_constraints().map_err(|_| PeerError::Malformed)?;
@@ -129,7 +128,7 @@ pub fn inspect(der: &[u8], trust_domain: &str) -> Result<Peer, PeerError> {
         return Err(PeerError::Authority);
     }
     let extended = parsed.extended_key_usage().map_err(|_| PeerError::Malformed)?.ok_or(PeerError::Usage)?.value;
-    // Exactly clientAuth: a certificate good for two roles is one stolen key away from the other role.
+    // Exactly clientAuth: the key of a certificate for two purposes could be stolen from one and used for the other.
     let other = extended.any
         || extended.server_auth
         || extended.code_signing
@@ -146,7 +145,7 @@ pub fn inspect(der: &[u8], trust_domain: &str) -> Result<Peer, PeerError> {
         return Err(PeerError::Names);
     };
     let identity = SpiffeId::parse(uri).map_err(|_| PeerError::Identity)?;
-    // The parser knows no wildcards; written again here because this is the place where one would be fatal.
+    // The parser accepts no wildcards. This checks again, because a wildcard here would be fatal.
     if uri.contains('*') || identity.uri() != *uri {
         return Err(PeerError::Identity);
     }

@@ -1,4 +1,4 @@
-//! The holder's side of issuing: a key made where it is used, the signing request for it, and a look at what came back.
+//! The holder's side of issuing: a key generated where it is used, the signing request for it, and reading the answer.
 
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use rustls_pki_types::pem::PemObject;
@@ -13,7 +13,7 @@ use super::peer::MAX_CERT_BYTES;
 use crate::api::secret::SecretText;
 use crate::crypto::hash::sha256;
 
-/// Kinds of key that are made here.
+/// Kinds of key that can be generated here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyType {
     /// ECDSA on P-256 (FIPS 186-5).
@@ -23,17 +23,17 @@ pub enum KeyType {
     Ed25519,
 }
 
-/// A new private key and the request to certify it, both PEM. The key is wiped on drop.
+/// A new private key and the request to certify it, both in PEM. The key is wiped on drop.
 pub struct Request {
-    /// The private key, PKCS#8.
+    /// The private key in PKCS#8.
     pub key_pem: SecretText,
-    /// The signing request, PKCS#10; public.
+    /// The signing request in PKCS#10, which is public.
     pub csr_pem: String,
 }
 
-/// Makes a key from the operating system's generator, and a request for it.
+/// Generates a key with the operating system's random source, and a request for it.
 ///
-/// The request names nobody: the server decides who the holder is.
+/// The request names nobody, because the server decides who the holder is.
 ///
 /// # Errors
 /// [`PkiError::Make`].
@@ -46,10 +46,10 @@ pub fn request(kind: KeyType) -> Result<Request, PkiError> {
     Ok(Request { key_pem: pem_key(&pair), csr_pem: csr_of(&pair)? })
 }
 
-/// A request for a key that is there already, PEM.
+/// Makes a request for an existing key, in PEM.
 ///
 /// # Errors
-/// [`PkiError::Damaged`] when the text is no private key in PEM of a kind that can sign; [`PkiError::Make`].
+/// [`PkiError::Damaged`] when the text is not a private key in PEM of a kind that can sign; [`PkiError::Make`].
 pub fn request_for(key_pem: &SecretText) -> Result<String, PkiError> {
     let der = PrivateKeyDer::from_pem_slice(key_pem.reveal().as_bytes()).map_err(|_| PkiError::Damaged("key"))?;
     csr_of(&Pair::of(KeyPair::try_from(&der).map_err(|_| PkiError::Damaged("key"))?))
@@ -62,17 +62,17 @@ fn csr_of(pair: &Pair) -> Result<String, PkiError> {
     csr.pem().map_err(|_| PkiError::Make)
 }
 
-/// What the holder wants to know of a certificate. Nothing here is proven: see [`peer::inspect`](super::peer::inspect) for
-/// what a server may believe.
+/// What the holder of a certificate wants to know about it. Nothing here is proved: see
+/// [`peer::inspect`](super::peer::inspect) for what a server may believe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaf {
-    /// The only URI name, as it stands there; `None` when there is none or more than one name.
+    /// The only URI name, as written in the certificate; `None` when there is none or more than one name.
     pub identity: Option<String>,
     /// SHA-256 of the certificate in DER.
     pub fingerprint: [u8; 32],
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub key_fingerprint: [u8; 32],
-    /// Kind of the key; `None` for one that is not made here.
+    /// Kind of the key; `None` for one that cannot be generated here.
     pub key_type: Option<KeyType>,
     /// Valid from, Unix milliseconds.
     pub not_before_ms: u64,
@@ -81,18 +81,18 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// When it was issued, Unix milliseconds: certificates are dated back by [`BACKDATE_MS`], so that clocks which are
-    /// behind take them, and that time is no part of their life.
+    /// Time of issue in Unix milliseconds. Certificates are backdated by [`BACKDATE_MS`] so that clocks which are
+    /// behind accept them. That time does not count as life.
     #[must_use]
     pub fn issued_ms(&self) -> u64 {
         self.not_before_ms.saturating_add(BACKDATE_MS).min(self.not_after_ms)
     }
 }
 
-/// Reads the first certificate of a chain in PEM. Total.
+/// Parses the first certificate of a chain in PEM. Any bytes give facts or an error.
 ///
 /// # Errors
-/// [`PkiError::Damaged`] when there is none, or it is larger than [`MAX_CERT_BYTES`] or malformed.
+/// [`PkiError::Damaged`] when there is no certificate, or it is larger than [`MAX_CERT_BYTES`] or malformed.
 pub fn leaf(chain_pem: &[u8]) -> Result<Leaf, PkiError> {
     let damaged = PkiError::Damaged("certificate");
     let Ok(der) = CertificateDer::from_pem_slice(chain_pem) else { return Err(damaged) };

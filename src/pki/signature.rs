@@ -1,4 +1,4 @@
-//! Signatures by the keys of certificates, over messages that are not certificates.
+//! Verifies signatures by the keys of certificates over messages that are not certificates.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
@@ -9,8 +9,8 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Whether `signature` is one over `message` by the key of `certificate` (DER), by a TLS SignatureScheme (RFC 8446
-/// section 4.2.3). Total; `false` for everything that is not exactly that.
+/// Whether `signature` was made over `message` by the key of `certificate` (DER) with a TLS SignatureScheme (RFC 8446
+/// section 4.2.3). Returns `false` in every other case and never panics.
 #[must_use]
 pub fn verify_signature(certificate: &[u8], scheme: u16, message: &[u8], signature: &[u8]) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };

@@ -1,4 +1,4 @@
-//! What TLS accepts from a client, as plain data: made by the core, used by the listener.
+//! What TLS accepts from a client, as plain data. The core builds it and the listener uses it.
 
 use std::net::IpAddr;
 
@@ -10,12 +10,12 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::crypto::hash::sha256;
 
-/// Names one authority: the first 16 bytes of the SHA-256 of its certificate.
+/// Id of an authority: the first 16 bytes of the SHA-256 of its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AuthorityId(pub [u8; 16]);
 
 impl AuthorityId {
-    /// The id of the authority with this certificate, DER.
+    /// Returns the id of the authority with this certificate, DER.
     #[must_use]
     pub fn of(der: &[u8]) -> Self {
         let mut id = [0; 16];
@@ -43,8 +43,8 @@ impl AuthorityId {
     }
 }
 
-/// Names a set of authorities: the first 16 bytes of the SHA-256 over their certificates' digests, sorted. Client and
-/// server compute it alike, so that the server sees who still trusts an older set.
+/// Id of a set of authorities: the first 16 bytes of the SHA-256 over the sorted digests of their certificates. Client
+/// and server compute it in the same way, so the server sees who still trusts an older set.
 pub fn bundle_id<'a>(certificates: impl Iterator<Item = &'a [u8]>) -> [u8; 16] {
     bundle_id_of(certificates.map(|der| sha256(&[der])).collect())
 }
@@ -59,7 +59,7 @@ pub fn bundle_id_of(mut digests: Vec<[u8; 32]>) -> [u8; 16] {
     id
 }
 
-/// A certificate as PEM (RFC 7468).
+/// Converts a certificate to PEM (RFC 7468).
 #[must_use]
 pub fn pem(der: &[u8]) -> String {
     let text = STANDARD.encode(der);
@@ -75,19 +75,19 @@ pub fn pem(der: &[u8]) -> String {
     out
 }
 
-/// SHA-256 of a certificate's SubjectPublicKeyInfo; `None` when it cannot be read.
+/// SHA-256 of a certificate's SubjectPublicKeyInfo; `None` when it cannot be parsed.
 #[must_use]
 pub fn key_fingerprint(der: &[u8]) -> Option<[u8; 32]> {
     X509Certificate::from_der(der).ok().map(|(_, parsed)| sha256(&[parsed.public_key().raw]))
 }
 
-/// Subject of a certificate, DER; `None` when it cannot be read.
+/// Subject of a certificate, DER; `None` when it cannot be parsed.
 #[must_use]
 pub fn subject_of(der: &[u8]) -> Option<Vec<u8>> {
     X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed.subject().as_raw().to_vec())
 }
 
-/// What the next certificate of a listener is made after.
+/// Facts of a listener's certificate that its successor is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFacts {
     /// DNS names and addresses.
@@ -100,7 +100,7 @@ pub struct ServerFacts {
     pub not_after_ms: u64,
 }
 
-/// Reads the first certificate of a PEM file; `None` when it cannot be read.
+/// Reads the first certificate of a PEM file; `None` when it cannot be parsed.
 #[must_use]
 pub fn server_facts(pem: &[u8]) -> Option<ServerFacts> {
     let der = CertificateDer::from_pem_slice(pem).ok()?;
@@ -123,24 +123,24 @@ pub fn server_facts(pem: &[u8]) -> Option<ServerFacts> {
     })
 }
 
-/// End of a certificate's validity in Unix milliseconds; `None` when it cannot be read.
+/// Expiry of a certificate in Unix milliseconds; `None` when it cannot be parsed.
 #[must_use]
 pub fn not_after_ms(der: &[u8]) -> Option<u64> {
     let (_, parsed) = X509Certificate::from_der(der).ok()?;
     u64::try_from(parsed.validity().not_after.timestamp()).ok()?.checked_mul(1000)
 }
 
-/// One authority of our own.
+/// One of our own authorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anchor {
-    /// Its name.
+    /// Its id.
     pub id: AuthorityId,
     /// Its certificate, DER.
     pub der: Vec<u8>,
 }
 
 impl Anchor {
-    /// An authority by its certificate.
+    /// Makes an anchor from the certificate of an authority.
     #[must_use]
     pub fn new(der: Vec<u8>) -> Self {
         Self { id: AuthorityId::of(&der), der }
@@ -149,24 +149,25 @@ impl Anchor {
 
 /// Everything that a client certificate may chain to.
 ///
-/// The three kinds are kept apart: a certificate counts as ours only if it verifies under `own` alone, so that an outside
-/// root cannot mint names of our trust domain.
+/// The three kinds are kept separate. A certificate counts as ours only if it verifies under `own` alone, so an outside
+/// root cannot issue names of our trust domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     /// The vault's own authorities.
     pub own: Vec<Anchor>,
-    /// Roots of outside PKIs that a cert role names, DER.
+    /// Roots of outside PKIs that a role of `auth/cert` names, DER.
     pub outside: Vec<Vec<u8>>,
-    /// SHA-256 of single certificates that a cert role names.
+    /// SHA-256 of single certificates that a role of `auth/cert` names.
     pub pinned: Vec<[u8; 32]>,
-    /// Which of `own` signs now. It does not matter for what is accepted; the listener's own certificate follows it.
+    /// The authority in `own` that signs now. It does not affect what is accepted. The listener's own certificate
+    /// follows it.
     pub signing: Option<AuthorityId>,
 }
 
 impl Trust {
-    /// Which of the own authorities issued `leaf`, a certificate that has been verified under them.
+    /// Returns the own authority that issued `leaf`, a certificate that was verified under `own`.
     ///
-    /// The authorities have subjects of their own and may not sign other authorities, so the issuer's name decides.
+    /// Each authority has its own subject and none may sign other authorities, so the issuer's name identifies it.
     #[must_use]
     pub fn authority_of(&self, leaf: &[u8]) -> Option<AuthorityId> {
         let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
@@ -179,8 +180,8 @@ impl Trust {
 }
 
 impl Trust {
-    /// The own authority whose signature `leaf` (DER) carries, whatever the dates say. For a certificate that TLS has
-    /// not seen.
+    /// Returns the own authority that signed `leaf` (DER), whatever the dates are. For a certificate that TLS has not
+    /// verified.
     #[must_use]
     pub fn signer_of(&self, leaf: &[u8]) -> Option<AuthorityId> {
         let (_, leaf) = X509Certificate::from_der(leaf).ok()?;

@@ -1,4 +1,4 @@
-//! [`Ttl`] in JSON: whole seconds or a text such as `"30d"`; written as Go prints it.
+//! [`Ttl`] in JSON: whole seconds or a text such as `"30d"`. Written as Go prints it.
 
 use std::fmt;
 
@@ -17,12 +17,12 @@ impl Visitor<'_> for Span {
     }
 
     fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Ttl, E> {
-        // Through the one reader, so that its upper bound holds here too.
+        // Uses the common parser, so that its upper limit applies here too.
         Ttl::parse(&seconds.to_string()).map_err(E::custom)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Ttl, E> {
-        // `Ttl` reads the empty text as zero; in a stored policy it is more likely a forgotten value.
+        // `Ttl` parses the empty text as zero. In a stored policy it is more likely a forgotten value.
         if text.is_empty() {
             return Err(E::custom("a duration is empty: write \"30d\", \"24h\" or a number of seconds"));
         }
@@ -34,13 +34,13 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Ttl, D::
     from.deserialize_any(Span)
 }
 
-// The signature is given by serde's `with`.
+// Serde's `with` prescribes the signature.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 pub(super) fn serialize<S: Serializer>(span: &Ttl, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&span.go_text())
 }
 
-/// The same for a span that may be absent; `null` is not an absent field.
+/// The same for an optional duration. `null` does not count as absent.
 pub(super) mod optional {
     use super::{Deserializer, Serializer, Ttl};
 
@@ -48,7 +48,7 @@ pub(super) mod optional {
         super::deserialize(from).map(Some)
     }
 
-    // The signature is given by serde's `with`.
+    // Serde's `with` prescribes the signature.
     #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
     pub(in crate::rotate) fn serialize<S: Serializer>(span: &Option<Ttl>, to: S) -> Result<S::Ok, S::Error> {
         match span {

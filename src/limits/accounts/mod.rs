@@ -1,10 +1,10 @@
-//! Who has used how much: one account per identity, in a sharded map of bounded size.
+//! Counts how much each identity has used: one account per identity, in a sharded map of bounded size.
 //!
-//! A request locks a shard for one look-up and its identity's account for the arithmetic; nothing is locked that all
-//! identities share, unless an object says that they share a bucket.
+//! A request locks one shard for a lookup, and its identity's account for the arithmetic. No lock is shared by all
+//! identities, except for a bucket that a quota makes them share.
 //!
-//! Somebody who is not admitted (revoked, disabled, expired) is charged by certificate: whoever holds a stolen and
-//! revoked one must not be able to use up what its identity may have.
+//! A caller who is not admitted (revoked, disabled, expired) is charged by certificate. So the holder of a stolen and
+//! revoked certificate cannot use up the limits of its identity.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -18,57 +18,58 @@ use super::bucket::Bucket;
 use super::table::{Applicable, Rule, Table};
 use super::{Class, Rate};
 
-/// Most accounts.
+/// Largest number of accounts.
 pub const MAX_ACCOUNTS: usize = 65_536;
-/// Records that are looked at for one answer and count as one list: with the usual limits 100,000 at once and 50,000 a
-/// second, about a quarter of one processor.
+/// This many records read for one answer count as one list. With the default limits an identity may read 100,000 at
+/// once and 50,000 per second, about a quarter of one processor.
 pub const RECORDS_OF_A_LIST: u64 = 100;
 const SHARDS: usize = 64;
 const PER_SHARD: usize = MAX_ACCOUNTS / SHARDS;
-/// What may be asked of the few paths that lead out of a wrong limit, per identity, beside every limit.
+/// Allowance of each identity for the few paths that can correct a wrong limit. It applies in addition to every limit.
 const RESERVE: Rate = Rate::per_second(20, 40);
-/// A refusal goes into the audit log when the last one of the same account and class is this old, ms.
+/// A refusal is written to the audit log if the last one of the same account and class is at least this old, in
+/// milliseconds.
 const LINE_EVERY_MS: u64 = 1_000;
 
-/// Who asks.
+/// The caller to charge.
 #[derive(Clone, Copy, Debug)]
 pub enum Who<'a> {
-    /// An identity that is let in, known or not.
+    /// An admitted identity, registered or not.
     Admitted {
-        /// Its whole name.
+        /// Its full SPIFFE URI.
         uri: &'a str,
-        /// The part that patterns look at.
+        /// Its path, which patterns are matched against.
         path: &'a str,
     },
-    /// A certificate that does not count, by fingerprint.
+    /// A rejected certificate, by fingerprint.
     Refused(&'a [u8; 32]),
 }
 
-/// A refusal.
+/// A request that is over a limit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Over {
-    /// Of which class the limit was.
+    /// Class of the limit.
     pub class: Class,
-    /// When to try again, ms; at least 1.
+    /// Milliseconds until a retry can succeed; at least 1.
     pub wait_ms: u64,
-    /// What to write into the audit log; `None` when enough was written lately.
+    /// What to write to the audit log; `None` when a recent line is enough.
     pub line: Option<(String, u64)>,
 }
 
-/// Requests by class, in the order of [`Class::BASIC`].
+/// Counts by class, in the order of [`Class::BASIC`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts(pub [u64; 4]);
 
-/// What happened since the vault was opened.
+/// Totals since the vault was unsealed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Requests that were within their limits; for bytes, how many.
+    /// Requests within their limits. For the class of bytes: number of bytes.
     pub allowed: Counts,
-    /// Requests that were refused, by the class of the limit.
+    /// Rejected requests, by the class of the limit.
     pub limited: Counts,
-    /// Refusals without an audit line of their own.
+    /// Rejected requests without an audit line of their own.
     pub unwritten: u64,
-    /// Accounts at the moment.
+    /// Number of accounts now.
     pub accounts: usize,
 }
 
@@ -87,7 +88,7 @@ struct Usage {
     lines: [Lines; 4],
 }
 
-/// Audit lines of one class.
+/// The audit lines of one class.
 #[derive(Clone, Copy, Default)]
 struct Lines {
     last_ms: Option<u64>,
@@ -100,7 +101,7 @@ struct Shard {
     counters: Arc<Counters>,
 }
 
-/// Of one shard, so that processors do not fight for one line of memory.
+/// Counters of one shard. Each shard has its own, so that processors do not compete for one cache line.
 #[derive(Default)]
 struct Counters {
     allowed: [AtomicU64; 4],
@@ -114,10 +115,10 @@ struct Maps {
     certificates: HashMap<[u8; 32], Arc<Account>>,
 }
 
-/// Every account.
+/// All accounts.
 pub struct Accounts {
     shards: Box<[Shard]>,
-    /// Keyed at random, so that nobody can choose names that fall into one shard.
+    /// Hashes with a random key, so that nobody can choose names that all fall into one shard.
     hasher: RandomState,
 }
 
@@ -127,16 +128,17 @@ impl Default for Accounts {
     }
 }
 
-/// A request that was let through; its answer is charged by [`Bill::settle`].
+/// A request within its limits. [`Bill::settle`] charges its answer.
 pub struct Bill {
     account: Arc<Account>,
     rules: Rules,
-    /// Looked at so far.
+    /// Number of records read so far.
     records: u64,
     now_ms: u64,
 }
 
-/// What an answer is charged to: in each class the rule with a bucket per identity, and the one with a shared bucket.
+/// The rules to charge an answer to. For each class: the rule with a bucket per identity, and the rule with a shared
+/// bucket.
 struct Rules {
     bytes: [Option<Arc<Rule>>; 2],
     lists: [Option<Arc<Rule>>; 2],
@@ -146,10 +148,10 @@ impl Accounts {
     /// Charges one request.
     ///
     /// # Errors
-    /// [`Over`] when it is over a limit.
+    /// [`Over`] when the request is over a limit.
     pub fn admit(&self, table: &Table, who: Who<'_>, class: Class, path: &str, now_ms: u64) -> Result<Bill, Over> {
         let Some(shard) = self.shard(who) else {
-            // There are always shards; without an account nothing is let through.
+            // There is always a shard. Reject the request if that should ever be wrong.
             return Err(Over { class, wait_ms: LINE_EVERY_MS, line: None });
         };
         let account = shard.account(table, who, now_ms);
@@ -167,10 +169,10 @@ impl Accounts {
         }
     }
 
-    /// Charges a request to the reserve, which no object changes.
+    /// Charges a request to the reserve, which no quota changes.
     ///
     /// # Errors
-    /// [`Over`] when even that is used up.
+    /// [`Over`] when the reserve is used up too.
     pub fn admit_reserved(&self, table: &Table, who: Who<'_>, class: Class, now_ms: u64) -> Result<(), Over> {
         let Some(shard) = self.shard(who) else { return Ok(()) };
         let account = shard.account(table, who, now_ms);
@@ -180,7 +182,7 @@ impl Accounts {
         outcome
     }
 
-    /// What happened so far.
+    /// Returns the totals so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
@@ -209,13 +211,13 @@ impl Accounts {
 }
 
 impl Bill {
-    /// So many records were looked at for the answer: each [`RECORDS_OF_A_LIST`] of them count as one more list, whatever
-    /// the request was.
+    /// Adds records that were read for the answer. Every [`RECORDS_OF_A_LIST`] of them count as one more list, whatever
+    /// the class of the request.
     pub fn looked_at(&mut self, records: u64) {
         self.records = self.records.saturating_add(records);
     }
 
-    /// Charges the size of the answer, and what was looked at for it.
+    /// Charges the size of the answer and the records that were read for it.
     pub fn settle(self, bytes: u64) {
         count(&self.account.counters.allowed, Class::Bytes, bytes);
         self.charge(&self.rules.bytes, bytes);
@@ -269,7 +271,7 @@ impl Maps {
         self.identities.len() + self.certificates.len()
     }
 
-    /// Forgets accounts that are as good as new, and when there are none, the eighth that was used longest ago.
+    /// Forgets accounts that are as good as new. If there are none, forgets the eighth that was unused for longest.
     fn make_room(&mut self, now_ms: u64) {
         if self.len() < PER_SHARD {
             return;
@@ -318,10 +320,10 @@ fn path_of(who: Who<'_>) -> Option<&str> {
 }
 
 impl Usage {
-    /// Takes a token, and gives the rules that the answer will be charged to.
+    /// Takes a token, and returns the rules that the answer will be charged to.
     fn admit(&mut self, table: &Table, who: Who<'_>, class: Class, path: &str, now_ms: u64) -> Result<Rules, Over> {
         self.used_ms = now_ms;
-        // A request that began before a change may come after one that knows of it.
+        // A request that started before a change of the limits may arrive after one that started later.
         if self.version < table.version {
             self.plan = table.plan(path_of(who));
             self.version = table.version;
@@ -372,7 +374,7 @@ impl Usage {
 
     fn over(&mut self, class: Class, wait_ms: u64, quota: &str, now_ms: u64) -> Over {
         let line = self.lines.get_mut(class.index()).and_then(|lines| {
-            // Either direction: a clock that was set must not silence the log.
+            // Compared in both directions, so that changing the clock does not silence the log.
             if lines.last_ms.is_some_and(|last_ms| now_ms.abs_diff(last_ms) < LINE_EVERY_MS) {
                 lines.unwritten = lines.unwritten.saturating_add(1);
                 return None;

@@ -1,9 +1,9 @@
-//! The objects that set limits: whom they mean, which paths, which class, and how much.
+//! The quotas that set limits: for whom, for which paths, for which class, and how much.
 //!
-//! Of all objects that mean a request, the most specific one counts: first by identity (one identity, then the longest
-//! folder, then everybody), then by path (one path, then the longest folder or prefix, then everything), then by class
-//! (its own, then `all`). Objects that all identities share (`per` = `all`) are chosen among themselves and count
-//! besides.
+//! Of all quotas that match a request, the most specific one applies. Identity is compared first (one identity, then
+//! the longest folder, then everybody), then the path (one path, then the longest folder or prefix, then everything),
+//! then the class (its own, then `all`). Quotas that all identities share (`per` = `all`) are compared among
+//! themselves, and the most specific one applies as well.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,54 +12,57 @@ use crate::api::spiffe::SpiffeId;
 
 use super::{Class, Rate};
 
-/// Most objects of a vault. A request looks at those that mean its identity one by one, so there must not be many.
+/// Largest number of quotas in a vault. A request checks those that match its identity one by one, so there must be
+/// few.
 pub const MAX_QUOTAS: usize = 256;
 /// Highest rate and burst.
 const MAX_TOKENS: u64 = 1_000_000_000_000;
-/// Longest interval and block, seconds: 30 days.
+/// Longest interval and block, in seconds: 30 days.
 const MAX_SPAN_S: u64 = 30 * 86_400;
-/// Longest name, bytes.
+/// Longest name, in bytes.
 const MAX_NAME_BYTES: usize = 128;
 
-/// What is wrong with an object.
+/// What is wrong with a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuotaError {
-    /// Not a name.
+    /// The name is invalid.
     #[error("the name of a quota is 1 to 128 letters, digits, \"-\", \"_\" or \".\"")]
     Name,
-    /// Not a rate.
-    #[error("'rate' is invalid: it is a number from 0.001 to 1000000000000 without exponent")]
+    /// The rate is invalid.
+    #[error("'rate' is invalid: write a number from 0.001 to 1000000000000 without exponent")]
     Rate,
-    /// Not an interval.
-    #[error("'interval' is invalid: it is a duration from 1s to 720h")]
+    /// The interval is invalid.
+    #[error("'interval' is invalid: write a duration from 1s to 720h")]
     Interval,
-    /// Not a block interval.
-    #[error("'block_interval' is invalid: it is a duration up to 720h")]
+    /// The block interval is invalid.
+    #[error("'block_interval' is invalid: write a duration up to 720h")]
     Block,
-    /// Not a burst.
-    #[error("'burst' is invalid: it is a whole number from 1 to 1000000000000")]
+    /// The burst is invalid.
+    #[error("'burst' is invalid: write a whole number from 1 to 1000000000000")]
     Burst,
-    /// Not a path.
-    #[error("'path' is invalid: it is empty, a path, a folder with \"/\" at its end, or either with \"*\" at its end")]
+    /// The path is invalid.
+    #[error(
+        "'path' is invalid: leave it empty, or write a path, a folder that ends in \"/\", or either with \"*\" at its end"
+    )]
     Path,
-    /// Not a pattern of identities.
-    #[error("'identity' is invalid: it is \"*\", the path of an identity, or a folder with \"/*\" at its end")]
+    /// The pattern of identities is invalid.
+    #[error("'identity' is invalid: write \"*\", the path of an identity, or a folder that ends in \"/*\"")]
     Identity,
 }
 
-/// Whom an object means.
+/// The identities that a quota applies to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Identities {
-    /// Everybody, strangers included.
+    /// Everybody, including callers who are not admitted.
     Any,
-    /// Everything below a folder; held with its slash.
+    /// Everything below a folder. Held with its slash.
     Below(String),
-    /// One.
+    /// One identity.
     One(String),
 }
 
 impl Identities {
-    /// Reads `*`, `app/*` or `app/web`.
+    /// Parses `*`, `app/*` or `app/web`.
     ///
     /// # Errors
     /// [`QuotaError::Identity`].
@@ -71,12 +74,12 @@ impl Identities {
             Some(folder) => (folder, true),
             None => (text, false),
         };
-        // The trust domain does not matter here: only the form of the path is looked at.
+        // The trust domain does not matter. Only the form of the path is checked.
         SpiffeId::new("example.org", path).map_err(|_| QuotaError::Identity)?;
         Ok(if below { Self::Below(format!("{path}/")) } else { Self::One(path.to_owned()) })
     }
 
-    /// Whether the identity with this SPIFFE path is meant; `None` is somebody who was not admitted.
+    /// Whether the identity with this SPIFFE path matches. `None` stands for a caller who is not admitted.
     #[must_use]
     pub fn matches(&self, identity: Option<&str>) -> bool {
         match (self, identity) {
@@ -87,7 +90,7 @@ impl Identities {
         }
     }
 
-    /// As [`Identities::parse`] reads it.
+    /// The text that [`Identities::parse`] reads.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
@@ -106,19 +109,19 @@ impl Identities {
     }
 }
 
-/// Which paths an object means.
+/// The paths that a quota applies to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Paths {
     /// Everything.
     Any,
-    /// Everything that begins so.
+    /// Every path with this prefix.
     Prefix(String),
-    /// One path, also as a folder.
+    /// One path, with or without a slash at its end.
     One(String),
 }
 
 impl Paths {
-    /// Reads an empty text, `secret/`, `secret/data/app/*`, `secret/data/app*` or `secret/data/app`.
+    /// Parses an empty text, `secret/`, `secret/data/app/*`, `secret/data/app*` or `secret/data/app`.
     ///
     /// # Errors
     /// [`QuotaError::Path`].
@@ -138,7 +141,7 @@ impl Paths {
         Ok(if star || path.is_folder() { Self::Prefix(stem.to_owned()) } else { Self::One(stem.to_owned()) })
     }
 
-    /// Whether a request with this full path is meant.
+    /// Whether a request with this full path matches.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         match self {
@@ -148,7 +151,7 @@ impl Paths {
         }
     }
 
-    /// As [`Paths::parse`] reads it.
+    /// The text that [`Paths::parse`] reads.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
@@ -171,14 +174,14 @@ impl Paths {
 /// Who shares one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Per {
-    /// Each identity has its own.
+    /// Each identity has its own bucket.
     Identity,
-    /// All that are meant share one.
+    /// All matching identities share one bucket.
     All,
 }
 
 impl Per {
-    /// The word on the wire.
+    /// The name used in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -187,27 +190,27 @@ impl Per {
         }
     }
 
-    /// Reads the word.
+    /// Parses that name.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Identity, Self::All].into_iter().find(|per| per.as_str() == word)
     }
 }
 
-/// One object.
+/// One quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Its name.
     pub name: String,
-    /// Whom it means.
+    /// The identities that it applies to.
     pub identities: Identities,
-    /// Which paths.
+    /// The paths that it applies to.
     pub paths: Paths,
-    /// What it limits.
+    /// The class that it limits.
     pub class: Class,
     /// Who shares its bucket.
     pub per: Per,
-    /// How much.
+    /// The limit.
     pub rate: Rate,
 }
 
@@ -222,20 +225,21 @@ impl Quota {
         if fits { Ok(()) } else { Err(QuotaError::Name) }
     }
 
-    /// What distinguishes it from every other object: two with the same would leave open which one counts.
+    /// The part that must differ between any two quotas. With equal keys it would be undecided which one applies.
     #[must_use]
     pub fn key(&self) -> (&Identities, &Paths, Class, Per) {
         (&self.identities, &self.paths, self.class, self.per)
     }
 
-    /// For the order of objects: more is more specific.
+    /// Sort key for specificity: greater is more specific.
     pub(crate) fn weight(&self) -> impl Ord + use<> {
         (self.identities.weight(), self.paths.weight(), self.class != Class::All)
     }
 }
 
 impl Rate {
-    /// `milli` thousandths of a token per `interval_s`; a burst of one interval's tokens when none is given.
+    /// Makes a rate of `milli` thousandths of a token per `interval_s` seconds. The default burst is one interval's
+    /// tokens.
     ///
     /// # Errors
     /// [`QuotaError::Rate`], [`QuotaError::Interval`], [`QuotaError::Block`], [`QuotaError::Burst`].
@@ -257,8 +261,8 @@ impl Rate {
     }
 }
 
-/// Reads a decimal number as thousandths: `897.3` is 897,300. Digits after the third are cut off; an exponent is not
-/// understood.
+/// Parses a decimal number as thousandths: `897.3` is 897,300. Digits after the third are dropped. Exponents are not
+/// accepted.
 #[must_use]
 pub fn milli(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -270,7 +274,7 @@ pub fn milli(text: &str) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(1_000)?.checked_add(thousandths.parse().ok()?)
 }
 
-/// The shortest text that [`milli`] reads as `value`; a JSON number.
+/// The shortest text that [`milli`] parses as `value`. It is a JSON number.
 #[must_use]
 pub fn milli_text(value: u64) -> String {
     match (value / 1_000, value % 1_000) {
@@ -279,25 +283,24 @@ pub fn milli_text(value: u64) -> String {
     }
 }
 
-/// What holds for every identity that no object means. Amounts a second and bursts, in the order of [`Class::BASIC`];
-/// a rate of 0 is no limit.
+/// Limits of identities that no quota matches, in the order of [`Class::BASIC`]. A rate of 0 means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Defaults {
-    /// Tokens a second.
+    /// Tokens per second.
     pub rates: [u64; 4],
     /// Tokens of a full bucket.
     pub bursts: [u64; 4],
 }
 
 impl Default for Defaults {
-    /// Generous: what one well-behaved host does not reach, and what keeps a broken one from taking the whole machine.
+    /// Generous: a well-behaved host never reaches them, but a broken one cannot take the whole machine.
     fn default() -> Self {
         Self { rates: [20_000, 2_000, 500, 200_000_000], bursts: [40_000, 4_000, 1_000, 400_000_000] }
     }
 }
 
 impl Defaults {
-    /// Sets one class; a burst of twice the rate when none is given.
+    /// Sets one class. The default burst is twice the rate.
     ///
     /// # Errors
     /// [`QuotaError::Rate`], [`QuotaError::Burst`].
@@ -321,7 +324,7 @@ impl Defaults {
         Ok(())
     }
 
-    /// The limit of one class, if there is one.
+    /// The limit of one class, if any.
     #[must_use]
     pub fn rate(&self, class: Class) -> Option<Rate> {
         let (rate, burst) = (self.rates.get(class.index())?, self.bursts.get(class.index())?);

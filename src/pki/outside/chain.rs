@@ -1,4 +1,4 @@
-//! Proof that one certain authority stands at the end of a client's chain.
+//! Proves that a client's chain ends at a certain authority.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::{OutsideAuthority, OutsideFacts};
 
-/// Most certificates that a client may send after its own.
+/// Largest number of certificates that a client may send after its own.
 pub const MAX_CHAIN: usize = 8;
 
-/// Whether rustls takes a certificate (DER) as a root.
+/// Whether rustls accepts a certificate (DER) as a root.
 pub(super) fn is_root(der: &[u8]) -> bool {
     RootCertStore::empty().add(CertificateDer::from(der)).is_ok()
 }
 
-/// Whether a path from the client's certificate over the intermediates that it sent ends at exactly `anchor`, a
-/// certificate in DER, at `now_ms` (Unix milliseconds).
+/// Whether a path from the client's certificate, through the intermediates that it sent, ends at exactly `anchor` (a
+/// certificate in DER) at `now_ms` (Unix milliseconds).
 ///
-/// The path is checked by the verifier of rustls with `anchor` as its only root (RFC 5280, 6.1: signatures, dates, path
-/// lengths, name constraints, clientAuth). That verifier takes a root for a name and a key, so the root's own dates and
-/// CA flag are checked here. Revocation lists are not looked at.
+/// The verifier of rustls checks the path with `anchor` as its only root (RFC 5280, 6.1: signatures, dates, path
+/// lengths, name constraints, clientAuth). It uses only the name and key of a root, so the root's dates and CA flag are
+/// checked here. Revocation lists are not checked.
 #[must_use]
 pub fn issued_under(facts: &OutsideFacts, anchor: &[u8], now_ms: u64) -> bool {
     let Ok(authority) = OutsideAuthority::read(anchor) else { return false };

@@ -1,7 +1,7 @@
-//! Certificates of outside PKIs: what they say, bounded and without a second opinion.
+//! Certificates of outside PKIs: reads what they say, with limits and without ambiguity.
 //!
 //! Such a certificate never names an identity of this vault by itself. A role of `auth/cert` decides what its facts
-//! are worth; here they are only read, and certificates that are not plainly for clients are refused.
+//! allow. This module only reads them, and rejects certificates that are not clearly meant for clients.
 
 mod chain;
 mod list;
@@ -26,51 +26,51 @@ pub use list::{
     CertificateName, ListError, Listed, MAX_LIST_BYTES, MAX_LIST_ENTRIES, RevocationList, Serial, decimal, signed_by,
 };
 
-/// Most alternative names, organizational units or extensions of one certificate.
+/// Largest number of alternative names, organizational units or extensions of one certificate.
 const MAX_ITEMS: usize = 64;
-/// Longest text taken from a certificate, in bytes.
+/// Longest text accepted from a certificate, in bytes.
 const MAX_TEXT: usize = 2048;
-/// Longest serial number in bytes (RFC 5280, 4.1.2.2: 20, and the zero that keeps it positive).
+/// Longest serial number in bytes (RFC 5280, 4.1.2.2: 20, and a zero that keeps it positive).
 const MAX_SERIAL: usize = 21;
 
-/// Why an outside certificate is refused. Carries nothing from the certificate.
+/// Why an outside certificate is rejected. Carries nothing from the certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutsideError {
-    /// Not a certificate in DER, larger than [`MAX_CERT_BYTES`], followed by other bytes, or with a part that cannot be
-    /// read or occurs twice.
-    #[error("malformed certificate")]
+    /// The bytes are not a certificate in DER, are larger than [`MAX_CERT_BYTES`], are followed by other bytes, or have
+    /// a part that cannot be parsed or occurs twice.
+    #[error("the certificate is malformed")]
     Malformed,
-    /// More names, units, extensions or text than any honest certificate has.
-    #[error("certificate with too many or too long parts")]
+    /// It has more names, units, extensions or text than any honest certificate.
+    #[error("the certificate has too many or too long parts")]
     TooMuch,
-    /// A client's certificate that may sign certificates.
-    #[error("certificate of an authority")]
+    /// A client's certificate must not be able to sign certificates.
+    #[error("the certificate belongs to an authority, not to a client")]
     Authority,
-    /// An authority's certificate that may not sign certificates.
-    #[error("certificate is not an authority's")]
+    /// An authority's certificate must be able to sign certificates.
+    #[error("the certificate does not belong to an authority")]
     NotAuthority,
     /// The key usage lacks digitalSignature, or the extended key usage lacks clientAuth.
-    #[error("certificate is not for client authentication")]
+    #[error("the certificate is not for client authentication")]
     Usage,
     /// An RSA key under 2,048 or over 8,192 bits, or a key that is neither RSA, P-256, P-384, P-521 nor Ed25519.
-    #[error("key of the certificate is weak or of an unknown kind")]
+    #[error("the certificate's key is too weak or of an unknown kind")]
     Key,
-    /// Two common names, or a name with control characters.
-    #[error("certificate with ambiguous names")]
+    /// There are two common names, or a name has control characters.
+    #[error("the certificate has ambiguous names")]
     Names,
-    /// A critical extension that nobody here understands (RFC 5280, 4.2: such a certificate must be refused).
-    #[error("certificate with an unknown critical extension")]
+    /// A critical extension is unknown here. RFC 5280, 4.2 requires to reject the certificate then.
+    #[error("the certificate has an unknown critical extension")]
     Critical,
-    /// The dates are before 1970 or the wrong way round.
-    #[error("invalid dates")]
+    /// The dates are before 1970 or in the wrong order.
+    #[error("the certificate has invalid dates")]
     Dates,
 }
 
-/// What kind of key, with its strength.
+/// Kind and strength of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
-    /// RSA with a modulus of so many bits, 2,048 to 8,192.
+    /// RSA with a modulus of this many bits, 2,048 to 8,192.
     Rsa(u32),
     /// ECDSA on P-256.
     P256,
@@ -82,10 +82,11 @@ pub enum KeyKind {
     Ed25519,
 }
 
-/// One extension of a certificate, in the two forms that a role may ask for.
+/// One extension of a certificate, in the two forms that a role can match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtensionValue {
-    /// The content if the value is one ASN.1 string (UTF8String, PrintableString, IA5String, NumericString); else empty.
+    /// The content if the value is one ASN.1 string (UTF8String, PrintableString, IA5String, NumericString); otherwise
+    /// empty.
     pub text: String,
     /// The whole value in lower-case hexadecimal.
     pub hex: String,
@@ -93,8 +94,8 @@ pub struct ExtensionValue {
 
 /// The facts of a client certificate of an outside PKI.
 ///
-/// They say what the certificate says. That somebody trusted issued it is proved by [`issued_under`] or by comparing
-/// [`der`](Self::der); that the peer has the key, by TLS.
+/// They are only what the certificate claims. [`issued_under`], or a comparison of [`der`](Self::der), proves that a
+/// trusted authority issued it. TLS proves that the peer holds the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutsideFacts {
     /// Common name of the subject.
@@ -107,15 +108,15 @@ pub struct OutsideFacts {
     pub email_names: Vec<String>,
     /// URIs.
     pub uris: Vec<String>,
-    /// Extensions by object identifier in dotted decimals.
+    /// Extensions by object identifier in dotted decimal form.
     pub extensions: BTreeMap<String, ExtensionValue>,
     /// Serial number in decimal digits, as Vault's login shows it.
     pub serial_number: String,
-    /// Serial number as hexadecimal bytes with colons, as PKIs list it.
+    /// Serial number as hexadecimal bytes with colons, as PKIs show it.
     pub serial_hex: String,
-    /// Subject key identifier as hexadecimal bytes with colons; empty when there is none.
+    /// Subject key identifier as hexadecimal bytes with colons; empty if absent.
     pub subject_key_id: String,
-    /// Authority key identifier, likewise.
+    /// Authority key identifier in the same form.
     pub authority_key_id: String,
     /// Kind and strength of the key.
     pub key: KeyKind,
@@ -127,9 +128,9 @@ pub struct OutsideFacts {
     pub not_before_ms: u64,
     /// Valid until, Unix milliseconds.
     pub not_after_ms: u64,
-    /// The certificate.
+    /// The certificate, DER.
     pub der: Vec<u8>,
-    /// What the client sent after it, in its order; nothing in it is proved.
+    /// The certificates that the client sent after it, in that order. Nothing in them is proved.
     pub chain: Vec<Vec<u8>>,
 }
 
@@ -149,13 +150,13 @@ pub struct OutsideAuthority {
 }
 
 impl OutsideFacts {
-    /// Reads the leaf `der`; `chain` is what the client sent after it.
+    /// Reads the leaf `der`. `chain` holds what the client sent after it.
     ///
-    /// Total: any bytes give facts or an error. Does not look at a clock, a signature or a chain.
+    /// Any bytes give facts or an error. Checks no date, signature or chain.
     ///
     /// # Errors
-    /// See [`OutsideError`]; [`OutsideError::TooMuch`] also for a chain of more than [`MAX_CHAIN`] certificates or one
-    /// with a certificate over [`MAX_CERT_BYTES`].
+    /// See [`OutsideError`]. [`OutsideError::TooMuch`] also for a chain of more than [`MAX_CHAIN`] certificates, or
+    /// with a certificate larger than [`MAX_CERT_BYTES`].
     pub fn read(der: &[u8], chain: &[&[u8]]) -> Result<Self, OutsideError> {
         if chain.len() > MAX_CHAIN || chain.iter().any(|link| link.len() > MAX_CERT_BYTES) {
             return Err(OutsideError::TooMuch);
@@ -197,7 +198,7 @@ impl OutsideFacts {
         Ok(facts)
     }
 
-    /// Whether `now_ms` (Unix milliseconds) lies within the dates.
+    /// Whether the certificate is valid at `now_ms` (Unix milliseconds), by its dates alone.
     #[must_use]
     pub fn valid_at(&self, now_ms: u64) -> bool {
         (self.not_before_ms..=self.not_after_ms).contains(&now_ms)
@@ -216,7 +217,7 @@ impl OutsideFacts {
                 GeneralName::RFC822Name(text) => self.email_names.push(ascii(text)?),
                 GeneralName::URI(text) => self.uris.push(ascii(text)?),
                 GeneralName::Invalid(..) => return Err(OutsideError::Malformed),
-                // Addresses, directory names and the like: no role can ask for them.
+                // Addresses, directory names and other kinds: no role can match them.
                 _ => {}
             }
         }
@@ -225,10 +226,11 @@ impl OutsideFacts {
 }
 
 impl OutsideAuthority {
-    /// Reads the certificate of an authority. Total, as [`OutsideFacts::read`].
+    /// Reads the certificate of an authority. Any bytes give facts or an error.
     ///
     /// # Errors
-    /// [`OutsideError::NotAuthority`] without the CA flag, or with a key usage that lacks keyCertSign; others as there.
+    /// [`OutsideError::NotAuthority`] without the CA flag, or with a key usage that lacks keyCertSign. Otherwise as
+    /// [`OutsideFacts::read`].
     pub fn read(der: &[u8]) -> Result<Self, OutsideError> {
         let parsed = parse(der)?;
         let constraints = parsed.basic_constraints().map_err(|_| OutsideError::Malformed)?;
@@ -237,7 +239,7 @@ impl OutsideAuthority {
             return Err(OutsideError::NotAuthority);
         }
         let (not_before_ms, not_after_ms) = dates(&parsed)?;
-        // A root that the listener cannot take would keep it from taking any later change.
+        // If the listener rejected one root, it could not accept any later change either.
         if !chain::is_root(der) {
             return Err(OutsideError::Malformed);
         }
@@ -251,15 +253,15 @@ impl OutsideAuthority {
     }
 }
 
-/// Subject (DER) and key fingerprint of any certificate, for comparing it with an authority; `None` when it cannot be
-/// read.
+/// Returns subject (DER) and key fingerprint of any certificate, to compare it with an authority. `None` when it cannot
+/// be parsed.
 #[must_use]
 pub fn subject_and_key(der: &[u8]) -> Option<(Vec<u8>, [u8; 32])> {
     let parsed = parse(der).ok()?;
     Some((parsed.subject().as_raw().to_vec(), sha256(&[parsed.public_key().raw])))
 }
 
-/// Whether a certificate carries the CA flag; `None` when it cannot be read.
+/// Whether a certificate has the CA flag; `None` when it cannot be parsed.
 #[must_use]
 pub fn is_authority(der: &[u8]) -> Option<bool> {
     let parsed = parse(der).ok()?;
@@ -271,7 +273,7 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, OutsideError> {
         return Err(OutsideError::Malformed);
     }
     let (rest, parsed) = X509Certificate::from_der(der).map_err(|_| OutsideError::Malformed)?;
-    // A second copy of any extension could be read by one side and skipped by the other (RFC 5280 section 4.2).
+    // One reader could use a second copy of an extension that another one skips (RFC 5280 section 4.2).
     if !rest.is_empty() || parsed.extensions_map().is_err() {
         return Err(OutsideError::Malformed);
     }
@@ -306,7 +308,7 @@ fn for_clients(parsed: &X509Certificate<'_>) -> Result<(), OutsideError> {
         }
     }
     let extended = parsed.extended_key_usage().map_err(|_| OutsideError::Malformed)?;
-    // anyExtendedKeyUsage does not count: webpki does not count it either, and "any" was never meant for us.
+    // anyExtendedKeyUsage does not count, as in webpki. It was never meant for this vault.
     if extended.is_some_and(|found| !found.value.client_auth) {
         return Err(OutsideError::Usage);
     }
@@ -350,7 +352,7 @@ fn common_name(subject: &X509Name<'_>) -> Result<Option<String>, OutsideError> {
     let mut found = subject.iter_common_name();
     let first = found.next();
     if found.next().is_some() {
-        // Which of them counts differs from library to library.
+        // Libraries differ in which of several common names they use.
         return Err(OutsideError::Names);
     }
     first.map(|name| name.as_str().map_err(|_| OutsideError::Names).and_then(plain)).transpose()
@@ -378,11 +380,11 @@ fn extensions(parsed: &X509Certificate<'_>) -> Result<BTreeMap<String, Extension
     Ok(values.collect())
 }
 
-/// The content of one DER string that fills `value`.
+/// Returns the content of the one DER string that fills `value`.
 fn string_value(value: &[u8]) -> Option<String> {
     let (rest, any) = Any::from_der(value).ok()?;
     let text = [Tag::Utf8String, Tag::PrintableString, Tag::Ia5String, Tag::NumericString].contains(&any.tag());
-    // Universal class and primitive form: a context tag with the same number is something else.
+    // Requires universal class and primitive form. A context tag with the same number means something else.
     let plain_tag = any.header.is_universal() && !any.header.is_constructed();
     if !rest.is_empty() || !text || !plain_tag {
         return None;

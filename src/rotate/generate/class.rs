@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A class of characters. The four classes together are all printable ASCII characters but the space.
+/// A class of characters. The four classes together are all printable ASCII characters except the space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
@@ -22,7 +22,7 @@ impl Class {
     /// All classes.
     pub const ALL: [Self; 4] = [Self::Lower, Self::Upper, Self::Digits, Self::Symbols];
 
-    /// Whether `byte` is one of the class.
+    /// Whether `byte` belongs to the class.
     #[must_use]
     pub fn holds(self, byte: u8) -> bool {
         match self {

@@ -1,14 +1,14 @@
-//! Uniform draws from a source of random bytes.
+//! Uniform random numbers from a source of random bytes.
 
 use zeroize::Zeroizing;
 
 use super::GenerateError;
 use crate::crypto::random::Random;
 
-/// A working source is rejected this often in a row with a probability below 2^-512.
+/// With a working source, so many rejections in a row have a probability below 2^-512.
 const MOST_TRIES: u32 = 1_024;
 
-/// Draws numbers; keeps a small block of bytes so that a password does not cost a call for each character.
+/// Draws numbers. It keeps a small block of bytes, so that a password does not cost one call per character.
 pub(super) struct Draw<'a> {
     random: &'a dyn Random,
     block: Zeroizing<[u8; 256]>,
@@ -17,7 +17,7 @@ pub(super) struct Draw<'a> {
 
 impl<'a> Draw<'a> {
     pub(super) fn new(random: &'a dyn Random) -> Self {
-        // "All used": the first draw fills the block.
+        // The position at the end makes the first draw fill the block.
         Self { random, block: Zeroizing::new([0; 256]), used: 256 }
     }
 
@@ -31,11 +31,10 @@ impl<'a> Draw<'a> {
         bytes.ok_or(GenerateError::Random)
     }
 
-    /// A number below `end`, each with the same probability: numbers at or above the largest multiple of `end` are
-    /// thrown away, so every remainder is left with equally many. `end` is 1 to 65,536.
-    ///
+    /// Returns a number below `end`, each with the same probability. Numbers at or above the largest multiple of `end`
+    /// are rejected, so every remainder is equally likely. `end` is 1 to 65,536.
     /// # Errors
-    /// [`GenerateError::Random`] when the source fails, or is rejected so often that it must be broken.
+    /// [`GenerateError::Random`] when the source fails, or when it is rejected so often that it must be broken.
     pub(super) fn below(&mut self, end: usize) -> Result<usize, GenerateError> {
         let range = 1usize << 16;
         if end == 0 || end > range {
@@ -51,20 +50,20 @@ impl<'a> Draw<'a> {
         Err(GenerateError::Random)
     }
 
-    /// One element of `set`, each with the same probability.
+    /// Returns one element of `set`, each with the same probability.
     pub(super) fn pick(&mut self, set: &[u8]) -> Result<u8, GenerateError> {
         let at = self.below(set.len())?;
         set.get(at).copied().ok_or(GenerateError::Random)
     }
 
-    /// A number in 0..1 with 53 random bits.
+    /// Returns a number in 0..1 with 53 random bits.
     pub(super) fn unit(&mut self) -> Result<f64, GenerateError> {
         let high = u32::from_be_bytes(self.array()?) >> 5;
         let low = u32::from_be_bytes(self.array()?) >> 6;
         Ok((f64::from(high) * 67_108_864.0 + f64::from(low)) / 9_007_199_254_740_992.0)
     }
 
-    /// Puts `items` into an order of which each is equally likely (Fisher and Yates; Knuth's algorithm P).
+    /// Shuffles `items`, so that each order is equally likely (Fisher and Yates; Knuth's algorithm P).
     pub(super) fn shuffle(&mut self, items: &mut [u8]) -> Result<(), GenerateError> {
         for at in (1..items.len()).rev() {
             let other = self.below(at + 1)?;

@@ -1,4 +1,4 @@
-//! Key pairs: the value is PKCS#8 in PEM (RFC 5958, RFC 7468), the public half SPKI in PEM.
+//! Key pairs. The value is PKCS#8 in PEM (RFC 5958, RFC 7468), the public half SPKI in PEM.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ use crate::api::spiffe::SpiffeId;
 use crate::crypto::random::Random;
 use crate::rotate::span;
 
-/// `ed25519`: no options.
+/// Options of `ed25519`: none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ed25519 {}
@@ -35,7 +35,7 @@ pub enum Curve {
     P384,
 }
 
-/// `ecdsa`: one curve, P-256 when absent.
+/// Options of `ecdsa`: one curve, P-256 by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ecdsa {
@@ -43,7 +43,7 @@ pub struct Ecdsa {
     pub curve: Curve,
 }
 
-/// Size of an RSA modulus; a number in JSON.
+/// Size of an RSA modulus. In JSON it is a number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub enum RsaBits {
@@ -79,7 +79,7 @@ impl From<RsaBits> for u32 {
     }
 }
 
-/// `rsa`: one size, 3,072 bits when absent.
+/// Options of `rsa`: one size, 3,072 bits by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rsa {
@@ -87,17 +87,17 @@ pub struct Rsa {
     pub bits: RsaBits,
 }
 
-/// `certificate`: what to ask of the vault's own authority.
+/// Options of `certificate`: what to request from the vault's own authority.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// Common name, for clients that still look at it; at most 64 characters (RFC 5280, `ub-common-name`).
+    /// Common name, for clients that still use it; at most 64 characters (RFC 5280, `ub-common-name`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub common_name: Option<String>,
-    /// Alternative names: DNS names (`*.` allowed in front), IP addresses, SPIFFE URIs; at most 100.
+    /// Alternative names: DNS names (`*.` is allowed in front), IP addresses, SPIFFE URIs; at most 100.
     #[serde(default)]
     pub sans: Vec<String>,
-    /// Life, 60 seconds to 10 years.
+    /// Life of the certificate, 60 seconds to 10 years.
     #[serde(with = "span")]
     pub ttl: Ttl,
 }
@@ -130,8 +130,8 @@ fn is_alternative_name(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || is_dns_name(name.strip_prefix("*.").unwrap_or(name))
 }
 
-/// RFC 1123 section 2.1: labels of letters, digits and inner hyphens. A last label of digits only would be read as an
-/// address by some clients.
+/// RFC 1123 section 2.1: labels of letters, digits and inner hyphens. Some clients would read a last label of digits
+/// only as an address.
 fn is_dns_name(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -144,7 +144,7 @@ fn is_dns_name(name: &str) -> bool {
         && name.rsplit('.').next().is_some_and(|last| !last.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// RFC 7468: base64 in lines of 64. The buffers are wiped and never grow.
+/// RFC 7468: base64 in lines of 64 characters. The buffers are wiped and never reallocated.
 fn pem(label: &str, der: &[u8]) -> Result<Zeroizing<String>, GenerateError> {
     let mut body = Zeroizing::new(vec![0u8; der.len().div_ceil(3) * 4]);
     let length = STANDARD.encode_slice(der, &mut body).map_err(|_| GenerateError::KeyPair)?;
@@ -165,7 +165,8 @@ fn generated(private: &[u8], public: &[u8], entropy_bits: u32) -> Result<Generat
     Ok(Generated { value, public: Some(public), entropy_bits })
 }
 
-/// A pair whose seed is drawn from `random` (RFC 8032 section 5.1.5). PKCS#8 of version 1, which every reader knows.
+/// Generates a pair from a seed drawn from `random` (RFC 8032 section 5.1.5). The PKCS#8 has version 1, which every
+/// reader understands.
 pub(super) fn ed25519(random: &dyn Random) -> Result<Generated, GenerateError> {
     let mut seed = Zeroizing::new([0u8; 32]);
     random.fill(&mut *seed).map_err(|_| GenerateError::Random)?;
@@ -179,7 +180,7 @@ pub(super) fn ed25519(random: &dyn Random) -> Result<Generated, GenerateError> {
     Ok(made)
 }
 
-/// The public key as a line of `authorized_keys` (RFC 8709 section 4: two strings, each behind its length).
+/// The public key as a line for `authorized_keys` (RFC 8709 section 4: two strings, each after its length).
 fn openssh_line(key: &[u8]) -> String {
     const NAME: &str = "ssh-ed25519";
     let mut blob = Vec::with_capacity(8 + NAME.len() + key.len());

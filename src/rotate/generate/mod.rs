@@ -1,8 +1,8 @@
-//! Making a new value.
+//! Generates a new value.
 //!
-//! A [`Generator`] is what an operator stores; [`Generator::check`] judges it before it is stored and
-//! [`Generator::generate`] makes one value. Every draw is uniform: no modulo, no favoured arrangement. What is
-//! recorded as entropy is the logarithm of the number of equally likely values.
+//! A [`Generator`] is what an operator stores. [`Generator::check`] checks it before it is stored, and
+//! [`Generator::generate`] produces one value. Every draw is uniform: there is no modulo bias, and no arrangement is
+//! likelier than another. The recorded entropy is the logarithm of the number of equally likely values.
 
 mod class;
 mod draw;
@@ -22,7 +22,7 @@ pub use token::{Encoding, Token};
 use crate::api::secret::SecretText;
 use crate::crypto::random::Random;
 
-/// `command`: the value is printed by a command that the configuration file lists as a target.
+/// Options of `command`: a command that the configuration file lists as a target prints the value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
@@ -30,12 +30,12 @@ pub struct Command {
     pub target: String,
 }
 
-/// `uuid`: version 4 of RFC 9562, 122 random bits, lower case.
+/// Options of `uuid`: none. Version 4 of RFC 9562, 122 random bits, lower case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Uuid {}
 
-/// How new values of one key are made. In JSON an object with `type` and the options of that type.
+/// How new values of one key are generated. In JSON an object with `type` and the options of that type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Generator {
@@ -43,7 +43,7 @@ pub enum Generator {
     Password(Password),
     /// Random bits in an encoding, with a prefix that leak scanners know.
     Token(Token),
-    /// A random UUID.
+    /// Random bits in an encoding, after a prefix that leak scanners recognize.
     Uuid(Uuid),
     /// An Ed25519 key pair.
     Ed25519(Ed25519),
@@ -51,17 +51,17 @@ pub enum Generator {
     Ecdsa(Ecdsa),
     /// An RSA key pair.
     Rsa(Rsa),
-    /// A certificate with its key from the vault's own authority; made elsewhere.
+    /// A certificate with its key from the vault's own authority, generated elsewhere.
     Certificate(Certificate),
-    /// The output of a configured command; made elsewhere.
+    /// The output of a configured command, generated elsewhere.
     Command(Command),
 }
 
 impl Generator {
-    /// Judges the options, without drawing anything.
+    /// Checks the options without drawing anything.
     ///
     /// # Errors
-    /// The [`GenerateError`] that names the first offending option; never `Elsewhere`, `Random` or `KeyPair`.
+    /// The [`GenerateError`] for the first wrong option; never `Elsewhere`, `Random` or `KeyPair`.
     pub fn check(&self) -> Result<(), GenerateError> {
         match self {
             Self::Password(password) => password.check(),
@@ -69,14 +69,14 @@ impl Generator {
             Self::Certificate(certificate) => certificate.check(),
             Self::Command(command) if super::is_target_name(&command.target) => Ok(()),
             Self::Command(_) => Err(GenerateError::Target),
-            // Their options are closed sets; what could be wrong was refused while reading.
+            // Their options are closed sets. Anything wrong was rejected while parsing.
             Self::Uuid(_) | Self::Ed25519(_) | Self::Ecdsa(_) | Self::Rsa(_) => Ok(()),
         }
     }
 
-    /// Makes one value. Text, UUIDs and Ed25519 seeds are drawn from `random`; ECDSA and RSA key pairs come from the
-    /// generator of the cryptographic library, which takes no other. An RSA pair can take seconds: not for a thread
-    /// that serves requests.
+    /// Generates one value. Text, UUIDs and Ed25519 seeds are drawn from `random`. ECDSA and RSA key pairs use the
+    /// random source of the cryptographic library, which accepts no other. An RSA pair can take seconds, so do not call
+    /// this on a thread that serves requests.
     ///
     /// # Errors
     /// Those of [`check`](Self::check); [`GenerateError::Elsewhere`] for `certificate` and `command`;
@@ -94,13 +94,13 @@ impl Generator {
         }
     }
 
-    /// Whether a command outside prints the value.
+    /// Whether an external command prints the value.
     #[must_use]
     pub fn is_command(&self) -> bool {
         matches!(self, Self::Command(_))
     }
 
-    /// The word in `type`.
+    /// The value of `type`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

@@ -1,8 +1,8 @@
 //! Passwords: uniform over all texts that satisfy the operator's rules.
 //!
-//! Without `require` every character is drawn by itself. With it, "place what is required, fill up, shuffle" would
-//! favour texts with more than the required characters, for they arise in more ways; drawing whole texts until one
-//! fits is exact but may never end. So the text is drawn in the order in which it can be counted:
+//! Without `require` every character is drawn on its own. With it, "place the required characters, fill up, shuffle"
+//! would favour texts with more than the required characters, because they arise in more ways. Drawing whole texts
+//! until one satisfies the rules is exact but may never end. So the text is drawn in an order that can be counted:
 //!
 //! 1. how many characters of each class: a split (n1..n4) of the length stands for L!/(n1!..n4!) * a1^n1 * .. * a4^n4
 //!    texts (a = characters the alphabet has of the class), and is drawn with exactly that weight among the splits
@@ -10,10 +10,11 @@
 //! 2. for each class its characters, uniformly;
 //! 3. the order of all, by a uniform shuffle.
 //!
-//! Given the split, steps 2 and 3 make each of its texts with probability (n1!..n4!/L!) / (a1^n1 * .. * a4^n4), the
-//! reciprocal of the weight; so each allowed text has the same probability. The weights are logarithms in doubles:
-//! at 1,024 characters they are below 10^4 with steps below 2^-39, so a probability is off by less than one part in
-//! 10^9, which nobody can observe. The same sum, over all splits, is the number of allowed texts: the entropy.
+//! Given the split, steps 2 and 3 produce each of its texts with probability (n1!..n4!/L!) / (a1^n1 * .. * a4^n4), the
+//! reciprocal of the weight. So every allowed text has the same probability. The weights are logarithms in doubles: at
+//! 1,024 characters they are below 10^4 with steps below 2^-39. A probability is therefore off by less than one part in
+//! 10^9, which nobody can observe. The same sum over all splits is the number of allowed texts, from which the entropy
+//! follows.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +29,7 @@ use super::error::{GenerateError, Generated, LEAST_ENTROPY_BITS};
 use crate::api::secret::SecretText;
 use crate::crypto::random::Random;
 
-/// What a password is made of. In JSON a list of classes or a text of characters.
+/// Characters that a password may have. In JSON a list of classes or a text of characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Alphabet {
@@ -39,7 +40,7 @@ pub enum Alphabet {
 }
 
 impl Default for Alphabet {
-    /// Letters and digits: survives shells, URLs and configuration files unquoted.
+    /// Letters and digits, which need no quoting in shells, URLs and configuration files.
     fn default() -> Self {
         Self::Classes(vec![Class::Lower, Class::Upper, Class::Digits])
     }
@@ -62,7 +63,7 @@ impl<'de> Deserialize<'de> for Alphabet {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Alphabet, A::Error> {
                 let mut classes = Vec::new();
                 while let Some(class) = list.next_element()? {
-                    // A longer list has duplicates, which the check refuses; no need to keep them all.
+                    // A longer list has duplicates, which the check rejects anyway.
                     if classes.len() <= Class::ALL.len() {
                         classes.push(class);
                     }
@@ -74,17 +75,17 @@ impl<'de> Deserialize<'de> for Alphabet {
     }
 }
 
-/// `password`: characters of an alphabet.
+/// Options of `password`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Password {
-    /// Number of characters, 8 to 1,024; 32 when absent.
+    /// Number of characters, 8 to 1,024; 32 by default.
     pub length: u32,
-    /// What it is made of; letters and digits when absent.
+    /// Characters to use; letters and digits by default.
     pub alphabet: Alphabet,
-    /// Characters taken out of the alphabet, for example `0O1lI`.
+    /// Characters to leave out, for example `0O1lI`.
     pub exclude: String,
-    /// Least number of characters of a class.
+    /// Minimum number of characters of each class.
     pub require: BTreeMap<Class, u32>,
 }
 
@@ -140,7 +141,7 @@ impl Password {
         Ok(plan)
     }
 
-    /// The characters that may occur, each once.
+    /// The allowed characters, each once.
     fn characters(&self) -> Result<Vec<u8>, GenerateError> {
         printable(&self.exclude, "exclude")?;
         let all: Vec<u8> = match &self.alphabet {
@@ -171,7 +172,7 @@ impl Password {
     pub(super) fn generate(&self, random: &dyn Random) -> Result<Generated, GenerateError> {
         let plan = self.plan()?;
         let mut draw = Draw::new(random);
-        // Never grows: an outgrown buffer would leave its content behind.
+        // Allocated at full size, because a buffer that is reallocated leaves its content behind.
         let mut text = Zeroizing::new(Vec::with_capacity(plan.length));
         if plan.counts.is_empty() {
             for _ in 0..plan.length {
@@ -200,14 +201,14 @@ struct Composition {
     length: usize,
     set: Vec<u8>,
     classes: Vec<Part>,
-    /// `counts[i][m]`: logarithm of the number of texts of length m over the classes from i on that satisfy these
-    /// classes' counts. Empty when nothing is required.
+    /// `counts[i][m]` is the logarithm of the number of texts of length m over the classes from i on that satisfy the
+    /// counts of these classes. Empty when nothing is required.
     counts: Vec<Vec<f64>>,
     bits: u32,
 }
 
 impl Composition {
-    /// Draws how many characters each class gets; see the head of this file.
+    /// Draws the number of characters of each class; see the head of this file.
     fn split(&self, mut unit: impl FnMut() -> Result<f64, GenerateError>) -> Result<Vec<usize>, GenerateError> {
         let factorials = log_factorials(self.length);
         let mut left = self.length;
@@ -218,7 +219,7 @@ impl Composition {
             let mut point = unit()?;
             let mut chosen = None;
             for (many, weight) in weights.iter().enumerate().filter(|(_, weight)| weight.is_finite()) {
-                // Rounding may leave a point beyond the last weight: it belongs to the last possible count.
+                // Rounding may leave a point beyond the last weight. It belongs to the last possible count.
                 chosen = Some(many);
                 point -= (weight - total).exp();
                 if point < 0.0 {
@@ -233,15 +234,15 @@ impl Composition {
     }
 }
 
-/// A small count as a float; exact, for lengths end at 1,024.
+/// Converts a small count to a float. This is exact, because lengths end at 1,024.
 fn whole(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// Whole bits of a natural logarithm, rounded down. The margin keeps a rounding error from adding a bit.
+/// Converts a natural logarithm to whole bits, rounded down. The margin keeps a rounding error from adding a bit.
 fn bits(log: f64) -> u32 {
     let bits = (log / std::f64::consts::LN_2 + 1e-9).floor();
-    // At most 1,024 characters of 94: below 7,000. A cast of a float saturates and takes NaN as zero.
+    // At most 1,024 of 94 characters give less than 7,000. A cast from float saturates and converts NaN to zero.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let bits = bits as u32;
     bits
@@ -265,8 +266,8 @@ fn log_sum(logs: &[f64]) -> f64 {
     most + logs.iter().map(|log| (log - most).exp()).sum::<f64>().ln()
 }
 
-/// For each count 0..=`length` of `part`: logarithm of the number of texts of `length` over `part` and the classes
-/// behind it, of which `rest` tells the numbers, that have exactly this count of `part`.
+/// For each count 0..=`length` of `part`: the logarithm of the number of texts of `length` over `part` and the classes
+/// after it that contain exactly this count of `part`. `rest` holds these numbers for the classes after it.
 fn row(part: &Part, rest: Option<&Vec<f64>>, length: usize, factorials: &[f64]) -> Vec<f64> {
     let factorial = |number: usize| factorials.get(number).copied().unwrap_or(f64::NEG_INFINITY);
     let each = whole(part.set.len()).ln();
@@ -274,7 +275,7 @@ fn row(part: &Part, rest: Option<&Vec<f64>>, length: usize, factorials: &[f64]) 
         .map(|many| {
             let behind = match rest {
                 Some(rest) => rest.get(length - many).copied().unwrap_or(f64::NEG_INFINITY),
-                // Behind the last class only the empty text is left.
+                // After the last class only the empty text is left.
                 None if many == length => 0.0,
                 None => f64::NEG_INFINITY,
             };
@@ -286,7 +287,7 @@ fn row(part: &Part, rest: Option<&Vec<f64>>, length: usize, factorials: &[f64]) 
         .collect()
 }
 
-/// The table of [`Composition::counts`]: at most four classes times 1,025 lengths of at most 1,025 terms.
+/// Computes [`Plan::counts`]: at most four classes times 1,025 lengths of at most 1,025 terms.
 fn count(classes: &[Part], length: usize) -> Vec<Vec<f64>> {
     let factorials = log_factorials(length);
     let mut table: Vec<Vec<f64>> = Vec::with_capacity(classes.len());
@@ -294,7 +295,7 @@ fn count(classes: &[Part], length: usize) -> Vec<Vec<f64>> {
         let rest = table.last();
         let first = table.len() + 1 == classes.len();
         let lengths = (0..=length).map(|shorter| {
-            // Of the first class only the full length is ever asked for.
+            // For the first class only the full length is ever used.
             if first && shorter < length {
                 return f64::NEG_INFINITY;
             }
@@ -307,7 +308,7 @@ fn count(classes: &[Part], length: usize) -> Vec<Vec<f64>> {
     table
 }
 
-/// The split alone, for a test that the shortest allowed password is too long to count.
+/// The split alone, for a test: even the shortest allowed password has too many texts to count.
 #[cfg(test)]
 pub(super) mod tests_only {
     use super::*;

@@ -1,4 +1,4 @@
-//! Tokens: random bits in an encoding, behind a prefix that leak scanners can look for.
+//! Tokens: random bits in an encoding, after a prefix that leak scanners can search for.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -13,7 +13,7 @@ const BASE62: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrst
 const BASE64URL: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const CROCKFORD: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// Characters of the checksum: 62^6 is the first power above 2^32.
+/// Length of the checksum: 62^6 is the first power above 2^32.
 const CHECKSUM_CHARACTERS: usize = 6;
 
 /// How the bits are written.
@@ -25,24 +25,24 @@ pub enum Encoding {
     /// RFC 4648 section 5 without padding; decodes to whole bytes.
     #[default]
     Base64url,
-    /// Digits and letters, each character drawn by itself.
+    /// Digits and letters, each character drawn on its own.
     Base62,
-    /// Crockford's base 32 (no I, L, O, U), each character drawn by itself.
+    /// Crockford's base 32 (no I, L, O, U), each character drawn on its own.
     Crockford,
 }
 
-/// `token`: prefix, random part, optional checksum.
+/// Options of `token`: prefix, random part, optional checksum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Token {
-    /// Least entropy, 128 to 4,096; 256 when absent. Rounded up to whole bytes or characters of the encoding.
+    /// Minimum entropy in bits, 128 to 4,096; 256 by default. Rounded up to whole bytes or characters of the encoding.
     pub bits: u32,
-    /// How the random part is written; `base64url` when absent.
+    /// Encoding of the random part; `base64url` by default.
     pub encoding: Encoding,
     /// Up to 32 of `A-Za-z0-9_-` before the random part.
     pub prefix: String,
-    /// Whether six base-62 characters follow: CRC-32 (ISO-HDLC) of the random part as written, most significant
-    /// first. A scanner can tell a token from a look-alike without asking anybody.
+    /// Whether six base-62 characters follow: the CRC-32 (ISO-HDLC) of the encoded random part, most significant first.
+    /// With it a scanner can recognize a token without asking anybody.
     pub checksum: bool,
 }
 
@@ -69,7 +69,7 @@ impl Token {
     pub(super) fn generate(&self, random: &dyn Random) -> Result<Generated, GenerateError> {
         self.check()?;
         let bits = usize::try_from(self.bits).map_err(|_| GenerateError::Bits)?;
-        // Room for the longest form, two digits a byte: an outgrown buffer would leave its content behind.
+        // Room for the longest form, two digits per byte. A buffer that is reallocated leaves its content behind.
         let most = self.prefix.len() + bits.div_ceil(8) * 2 + CHECKSUM_CHARACTERS;
         let mut text = Zeroizing::new(Vec::with_capacity(most));
         text.extend_from_slice(self.prefix.as_bytes());
@@ -111,7 +111,7 @@ fn whole_bytes(
     u32::try_from(bytes.len() * 8).map_err(|_| GenerateError::Bits)
 }
 
-/// Appends the fewest characters of `set` that hold at least `bits` bits; returns what they hold.
+/// Appends the fewest characters of `set` that hold at least `bits` bits. Returns the bits that they hold.
 fn characters(random: &dyn Random, bits: u32, set: &[u8], text: &mut Vec<u8>) -> Result<u32, GenerateError> {
     let size = u32::try_from(set.len()).map_err(|_| GenerateError::Bits)?;
     let each = f64::from(size).log2();
@@ -121,13 +121,13 @@ fn characters(random: &dyn Random, bits: u32, set: &[u8], text: &mut Vec<u8>) ->
         text.push(draw.pick(set)?);
         held += each;
     }
-    // At most 4,096 and one character; a cast of a float saturates.
+    // At most one character more than 4,096 bits. A cast from float saturates.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let held = held as u32;
     Ok(held)
 }
 
-/// CRC-32 (ISO-HDLC, the one of gzip, RFC 1952 section 8), bit by bit: tokens are short.
+/// CRC-32 (ISO-HDLC, as in gzip, RFC 1952 section 8), bit by bit, because tokens are short.
 fn crc32(bytes: &[u8]) -> u32 {
     let mut register = u32::MAX;
     for byte in bytes {
@@ -143,7 +143,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !register
 }
 
-/// The six characters behind a random part.
+/// The six characters after a random part.
 pub(super) fn checksum(part: &[u8]) -> [u8; CHECKSUM_CHARACTERS] {
     let mut rest = crc32(part);
     let mut text = [b'0'; CHECKSUM_CHARACTERS];

@@ -1,38 +1,40 @@
-//! Which version of one key carries which label. Transitions only; whoever stores the labels commits each transition
-//! together with what it stands for.
+//! Which version of one key has which label. This module only computes transitions. The code that stores the labels
+//! commits each transition together with the change that it describes.
 //!
-//! Exactly one version is current and at most one is previous; no version stands in two places; numbers only grow.
+//! Exactly one version is current and at most one is previous. No version has two labels, and version numbers only
+//! grow.
 
 use serde::{Deserialize, Serialize};
 
-/// Most versions remembered as retired. Older ones are forgotten here; the store still has them.
+/// Largest number of versions that are remembered as retired. Older ones are forgotten here, but the store still has
+/// them.
 pub const MOST_RETIRED: usize = 16;
 
 /// Longest id of a rotation, in bytes.
 pub const MOST_ROTATION_ID: usize = 64;
 
-/// Why a transition or a stored form is refused.
+/// Why a transition or a stored form is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabelError {
-    /// Another rotation of this key has a value staged.
+    /// Another rotation of this key has a staged value.
     #[error("another rotation of this key is under way; wait for it or abort it")]
     Staged,
-    /// The id of a rotation is empty or too long.
+    /// The id of the rotation is empty or too long.
     #[error("the id of a rotation has 1 to 64 bytes")]
     Rotation,
-    /// The version is not newer than all that are known.
+    /// The version is not newer than all known versions.
     #[error("a promoted version must be newer than all before it")]
     NotNewer,
-    /// There is no previous version.
+    /// No previous version exists.
     #[error("there is no previous version to go back to")]
     NoPrevious,
-    /// Stored labels contradict themselves.
-    #[error("the stored labels contradict themselves: {0}")]
+    /// The stored labels are contradictory.
+    #[error("the stored labels are contradictory: {0}")]
     Damaged(&'static str),
 }
 
-/// A value that was made and is not yet current. The value itself stands in the record of its rotation.
+/// A new value that is not current yet. The value itself is in the record of its rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Staged {
@@ -42,13 +44,13 @@ pub struct Staged {
     pub since_ms: u64,
 }
 
-/// The version before the current one, still accepted for a while.
+/// The version before the current one. It is still accepted for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Previous {
     /// Number of the version.
     pub version: u64,
-    /// It is accepted before this moment, milliseconds since 1970.
+    /// End of its grace period, in milliseconds since 1970. It is accepted before this time.
     pub grace_until_ms: u64,
 }
 
@@ -92,7 +94,7 @@ impl TryFrom<Stored> for Labels {
         if current == 0 {
             return Err(LabelError::Damaged("current"));
         }
-        // A version becomes previous when a newer one is promoted over it.
+        // A version becomes previous when a newer one is promoted.
         if previous.is_some_and(|previous| previous.version == 0 || previous.version >= current) {
             return Err(LabelError::Damaged("previous"));
         }
@@ -113,10 +115,10 @@ fn is_rotation_id(id: &str) -> bool {
 }
 
 impl Labels {
-    /// Labels of a key whose only known version is `current`.
+    /// Makes the labels of a key whose only known version is `current`.
     ///
     /// # Errors
-    /// [`LabelError::NotNewer`] for 0: versions are counted from 1.
+    /// [`LabelError::NotNewer`] for 0, because versions are counted from 1.
     pub fn new(current: u64) -> Result<Self, LabelError> {
         if current == 0 {
             return Err(LabelError::NotNewer);
@@ -124,7 +126,7 @@ impl Labels {
         Ok(Self { staged: None, current, previous: None, retired: Vec::new() })
     }
 
-    /// The rotation that has a value staged.
+    /// The rotation that has a staged value.
     #[must_use]
     pub fn staged(&self) -> Option<&Staged> {
         self.staged.as_ref()
@@ -142,37 +144,37 @@ impl Labels {
         self.previous
     }
 
-    /// The last retired versions, oldest first, at most [`MOST_RETIRED`].
+    /// The most recently retired versions, oldest first, at most [`MOST_RETIRED`].
     #[must_use]
     pub fn retired(&self) -> &[u64] {
         &self.retired
     }
 
-    /// The versions that a verifier accepts at `now_ms`: current, and previous while its grace lasts.
+    /// The versions that a verifier accepts at `now_ms`: the current one, and the previous one during its grace period.
     pub fn accepted(&self, now_ms: u64) -> impl Iterator<Item = u64> {
         let previous = self.previous.filter(|previous| now_ms < previous.grace_until_ms);
         std::iter::once(self.current).chain(previous.map(|previous| previous.version))
     }
 
-    /// Takes note that `version` is the one that readers get, without a rotation: somebody wrote the secret. An older
-    /// number changes nothing.
+    /// Records that readers now get `version` without a rotation, because somebody wrote the secret. An older number
+    /// changes nothing.
     pub fn follow(&mut self, version: u64) {
         if self.retired.iter().all(|retired| version > *retired) {
             self.current = self.current.max(version);
         }
     }
 
-    /// Notes that `rotation` made a value. The same rotation may say so again.
+    /// Records that `rotation` has a new value. The same rotation may repeat this.
     ///
     /// # Errors
-    /// [`LabelError::Staged`] while another rotation has one; [`LabelError::Rotation`] for an unusable id.
+    /// [`LabelError::Staged`] while another rotation has a staged value; [`LabelError::Rotation`] for an invalid id.
     pub fn stage(&mut self, rotation: &str, since_ms: u64) -> Result<(), LabelError> {
         if !is_rotation_id(rotation) {
             return Err(LabelError::Rotation);
         }
         match &self.staged {
             Some(staged) if staged.rotation != rotation => Err(LabelError::Staged),
-            // Keeps the first time: a repeated step must not make a stuck rotation look young.
+            // Keeps the first time, so that a repeated step does not make a stuck rotation look recent.
             Some(_) => Ok(()),
             None => {
                 self.staged = Some(Staged { rotation: rotation.to_owned(), since_ms });
@@ -181,18 +183,18 @@ impl Labels {
         }
     }
 
-    /// Drops what is staged, and returns it.
+    /// Removes the staged value, and returns it.
     pub fn unstage(&mut self) -> Option<Staged> {
         self.staged.take()
     }
 
-    /// Makes `new_version` current; what was current is accepted until `grace_until_ms`; nothing is staged any more.
-    /// Returns the version that was previous until now: its grace, if any was left, ends here.
+    /// Makes `new_version` current. The old current version is accepted until `grace_until_ms`, and nothing is staged
+    /// any more. Returns the version that was previous until now; its grace period ends here.
     ///
     /// # Errors
-    /// [`LabelError::NotNewer`] unless `new_version` is newer than every known one; nothing is changed then.
+    /// [`LabelError::NotNewer`] unless `new_version` is newer than every known version. Nothing is changed then.
     pub fn promote(&mut self, new_version: u64, grace_until_ms: u64) -> Result<Option<u64>, LabelError> {
-        // Retired versions can be newer than the current one, after a roll back.
+        // After a rollback, retired versions can be newer than the current one.
         let newest = self.retired.iter().copied().fold(self.current, u64::max);
         if new_version <= newest {
             return Err(LabelError::NotNewer);
@@ -207,7 +209,7 @@ impl Labels {
         Ok(ended)
     }
 
-    /// Retires the previous version when its grace has ended at `now_ms`, and returns it.
+    /// Retires the previous version if its grace period has ended at `now_ms`, and returns it.
     pub fn expire(&mut self, now_ms: u64) -> Option<u64> {
         let version = self.previous.filter(|previous| previous.grace_until_ms <= now_ms)?.version;
         self.previous = None;
@@ -215,11 +217,11 @@ impl Labels {
         Some(version)
     }
 
-    /// Makes the previous version current again and retires what was current, which is returned. Call
-    /// [`expire`](Self::expire) first where an ended grace means that the old value no longer works.
+    /// Makes the previous version current again. Retires the old current version and returns it. Call
+    /// [`expire`](Self::expire) first if the old value no longer works after its grace period.
     ///
     /// # Errors
-    /// [`LabelError::NoPrevious`]; [`LabelError::Staged`] while a rotation is under way. Nothing is changed then.
+    /// [`LabelError::NoPrevious`]; [`LabelError::Staged`] while a rotation is running. Nothing is changed then.
     pub fn roll_back(&mut self) -> Result<u64, LabelError> {
         if self.staged.is_some() {
             return Err(LabelError::Staged);

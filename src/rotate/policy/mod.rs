@@ -1,4 +1,4 @@
-//! What an operator stores for one key of one path: how new values are made, when, and where they are applied.
+//! What an operator stores for one key of one path: how new values are generated, when, and where they are applied.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -11,55 +11,57 @@ use crate::api::json::{self, JsonError, Limits, Object};
 const DAY_S: u64 = 86_400;
 const DAY_MS: u64 = DAY_S * 1_000;
 
-/// How long the previous value stays accepted unless the policy says otherwise.
+/// Default grace period, in which the previous value is still accepted.
 pub const DEFAULT_GRACE: Ttl = Ttl(DAY_S);
 
-/// Longest grace: a year.
+/// Longest grace period: a year.
 const MOST_GRACE_S: u64 = 366 * DAY_S;
 
-/// Most reminders, and the earliest, in days.
+/// Largest number of reminders, and the earliest one in days.
 const MOST_REMINDERS: usize = 16;
 const EARLIEST_REMINDER_DAYS: u32 = 3_650;
 
-/// Why a policy is refused. The texts name the field and what to try.
+/// Why a policy is rejected. The text names the field and what to try.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// Not JSON, too long, or with a field twice.
-    #[error("the policy is no json object within bounds: {0}")]
+    /// The text is not JSON, is too long, or has a field twice.
+    #[error("the policy must be one JSON object of at most 16 KiB: {0}")]
     Json(#[from] JsonError),
-    /// An unknown or missing field, or a value of the wrong kind. The text is that of the reader, which may repeat
-    /// names and values of the policy; a policy holds no secret.
+    /// A field is unknown or missing, or a value has the wrong type. The text comes from the parser and may repeat
+    /// names and values of the policy. A policy holds no secrets.
     #[error("the policy was not understood: {0}")]
     Shape(String),
-    /// The generator is refused.
+    /// The generator is rejected.
     #[error(transparent)]
     Generator(#[from] GenerateError),
-    /// The schedule is refused.
+    /// The schedule is rejected.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
-    /// Grace of more than a year.
+    /// The grace period is longer than a year.
     #[error("grace: longer than a year; write at most \"366d\"")]
     GraceTooLong,
-    /// The grace of one rotation would last into the next.
+    /// The grace period of one rotation would last into the next.
     #[error("grace: longer than the shortest interval of the schedule; write at most \"{0}s\"")]
     GraceOverlaps(u64),
-    /// Not the name of a target.
-    #[error("target: not a target's name (a-z, 0-9, - and _); write a name the configuration file lists")]
+    /// The name cannot be that of a target.
+    #[error("target: not a target's name (a-z, 0-9, - and _); write the name of a target in the configuration file")]
     Target,
-    /// A field for the role name without a target.
+    /// `user_key` is set without a target.
     #[error("user_key: has no meaning without a target; add target or remove user_key")]
     UserKeyAlone,
-    /// Not usable as the name of a field.
+    /// The text cannot be the name of a field.
     #[error("user_key: a field's name has 1 to 256 characters and no control characters; write another")]
     UserKey,
-    /// Two roles, and nowhere to say which one is in use.
-    #[error("user_key: mode pair alternates two roles; name the field for the role, or write \"mode\": \"single\"")]
+    /// Two roles are used, but no field says which one is current.
+    #[error(
+        "user_key: mode \"pair\" alternates between two roles; name the field that holds the role, or write \"mode\": \"single\""
+    )]
     UserKeyMissing,
-    /// An expiry at the beginning of time.
+    /// The expiry is 0.
     #[error("expires_at_ms: 0 is no date; write milliseconds since 1970 or remove the field")]
     Expiry,
-    /// Too many, too early, zero or repeated reminders.
+    /// There are too many reminders, or one is too early, zero or repeated.
     #[error(
         "reminders: up to 16 different spans of 1 to 3650 days are possible; write for example [\"30d\", \"7d\", \"1d\"]"
     )]
@@ -70,38 +72,38 @@ pub enum PolicyError {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Two roles take turns; the idle one is changed, so the current value never fails.
+    /// Two roles take turns. The unused one is changed, so the current value never stops working.
     #[default]
     Pair,
-    /// One role; between the change and the promotion the current value does not work.
+    /// One role. The current value does not work between the change and the promotion.
     Single,
 }
 
-/// The policy of one key. Absent fields have the defaults that [`Policy::new`] shows.
+/// The policy of one key. Absent fields have the default values that [`Policy::new`] shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// How a new value is made.
+    /// How a new value is generated.
     pub generator: Generator,
-    /// When; without it only on request.
+    /// When it is rotated; without it only on request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
-    /// How long the previous value stays accepted; 24 hours when absent.
+    /// How long the previous value is still accepted; 24 hours by default.
     #[serde(default = "default_grace", with = "span")]
     pub grace: Ttl,
-    /// Name of the configured target to which the value is applied; without it the value only changes in the vault.
+    /// Name of the configured target to which the value is applied. Without it the value only changes in the vault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The field beside the key that holds the name of the role.
+    /// The field of the same secret that holds the name of the role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_key: Option<String>,
     /// One role or two; only with a target.
     #[serde(default)]
     pub mode: Mode,
-    /// When the value stops working by itself, milliseconds since 1970.
+    /// When the value expires by itself, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at_ms: Option<u64>,
-    /// How many days before the expiry to remind; in JSON spans of whole days such as `"30d"`.
+    /// How many days before the expiry to send reminders. In JSON durations of whole days such as `"30d"`.
     #[serde(default = "default_reminders", deserialize_with = "read_days", serialize_with = "write_days")]
     pub reminders: Vec<u32>,
 }
@@ -115,7 +117,7 @@ fn default_reminders() -> Vec<u32> {
 }
 
 fn read_days<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
-    // Texts only: the number 30 would be seconds everywhere else.
+    // Only texts are allowed, because a number is in seconds everywhere else.
     let texts = Vec::<String>::deserialize(from)?;
     let days = |text: &String| match Ttl::parse(text) {
         Ok(Ttl(seconds)) if seconds % DAY_S == 0 => u32::try_from(seconds / DAY_S).ok(),
@@ -129,7 +131,7 @@ fn write_days<S: Serializer>(days: &[u32], to: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Policy {
-    /// A policy with `generator` and nothing else: on request, 24 hours of grace.
+    /// A policy with `generator` and default values: on request, 24 hours of grace.
     #[must_use]
     pub fn new(generator: Generator) -> Self {
         Self {
@@ -144,10 +146,10 @@ impl Policy {
         }
     }
 
-    /// Reads and checks a policy of at most 16 KiB.
+    /// Parses and checks a policy of at most 16 KiB.
     ///
     /// # Errors
-    /// [`PolicyError::Json`] and `Shape` for what cannot be read, else those of [`check`](Self::check).
+    /// [`PolicyError::Json`] and `Shape` for what cannot be parsed, otherwise those of [`check`](Self::check).
     pub fn parse(text: &[u8]) -> Result<Self, PolicyError> {
         let limits = Limits { max_bytes: 16 << 10, max_depth: 6, max_keys: 64, max_string_bytes: 1 << 10 };
         json::check(text, &limits)?;
@@ -163,10 +165,10 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Judges the policy as a whole.
+    /// Checks the policy as a whole.
     ///
     /// # Errors
-    /// The [`PolicyError`] that names the first offending field.
+    /// The [`PolicyError`] for the first wrong field.
     pub fn check(&self) -> Result<(), PolicyError> {
         self.generator.check()?;
         if self.grace.0 > MOST_GRACE_S {
@@ -174,7 +176,7 @@ impl Policy {
         }
         if let Some(schedule) = &self.schedule {
             schedule.check()?;
-            // There is one previous version: the next rotation would cut the grace short.
+            // There is only one previous version, so the next rotation would end the grace period early.
             let (least, _) = schedule.intervals()?;
             if self.grace.0 > least {
                 return Err(PolicyError::GraceOverlaps(least));
@@ -200,9 +202,9 @@ impl Policy {
         Ok(())
     }
 
-    /// The reminders that are due at `now_ms` and not in `already_sent`, earliest first. Several at once after a long
-    /// absence: one message for the last of them is enough, but all count as sent. Also after the expiry itself, for
-    /// silence would be worse.
+    /// The reminders that are due at `now_ms` and not in `already_sent`, earliest first. After a long downtime there
+    /// may be several. One message for the last of them is enough, but all count as sent. Reminders are also sent after
+    /// the expiry, because silence would be worse.
     #[must_use]
     pub fn reminders_due(&self, expires_at_ms: u64, now_ms: u64, already_sent: &[u32]) -> Vec<u32> {
         let due = |days: &u32| now_ms >= expires_at_ms.saturating_sub(u64::from(*days).saturating_mul(DAY_MS));

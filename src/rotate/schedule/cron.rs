@@ -1,8 +1,9 @@
 //! Five cron fields, read strictly and searched by days.
 //!
-//! Grammar as in crontab(5): `minute hour day-of-month month day-of-week`, each a list of `*`, `n`, `a-b` with an
-//! optional step `*/n`, `a-b/n`; names `jan`..`dec`, `sun`..`sat`; 7 is Sunday. When both day fields are restricted
-//! (do not begin with `*`), a day that satisfies either is meant, else it must satisfy both.
+//! Grammar as in crontab(5): `minute hour day-of-month month day-of-week`. Each is a list of `*`, `n`, `a-b` with an
+//! optional step `*/n`, `a-b/n`. Names are `jan`..`dec`, `sun`..`sat`, and 7 is Sunday. If both day fields are
+//! restricted (do not begin with `*`), a day matches when it satisfies either of them, otherwise when it satisfies
+//! both.
 
 use std::fmt;
 
@@ -13,20 +14,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// How far a search looks. The 29th of February may be eight years away (1896 to 1904, 2096 to 2104).
 const HORIZON_MONTHS: u32 = 8 * 12 + 1;
 
-/// Days that [`HORIZON_MONTHS`] cover at least.
+/// Minimum number of days in [`HORIZON_MONTHS`].
 const HORIZON_DAYS: u32 = 8 * 365 + 2;
 
-/// Months after which the calendar repeats, weekdays included: 400 years are 20,871 weeks.
+/// Months after which the calendar repeats, including weekdays: 400 years are 20,871 weeks.
 const CYCLE_MONTHS: u32 = 400 * 12;
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
-/// Why a text is no cron expression.
+/// Why a text is not a cron expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CronError {
-    /// Not five fields, or far too long.
+    /// There are not five fields, or the text is far too long.
     #[error(
         "schedule.cron: not five fields; write minute hour day-of-month month day-of-week, for example \"30 3 * * sun\""
     )]
@@ -34,12 +35,12 @@ pub enum CronError {
     /// A field is malformed.
     #[error("schedule.cron: the {0} field is malformed; write *, a number, a range a-b, a step */n or a list of these")]
     Field(&'static str),
-    /// A number or name outside of the field's range.
+    /// A number or name is out of the field's range.
     #[error("schedule.cron: the {0} field has a value out of range")]
     Range(&'static str),
 }
 
-/// A cron expression that was understood. Prints as it was written.
+/// A parsed cron expression. It prints as it was written.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cron {
     text: String,
@@ -48,11 +49,11 @@ pub struct Cron {
     days: u64,
     months: u64,
     weekdays: u64,
-    /// Whether one satisfied day field is enough.
+    /// Whether one matching day field is enough.
     either: bool,
 }
 
-/// Shortest and longest distance between two starts, in minutes.
+/// Shortest and longest gap between two starts, in minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gaps {
     pub(super) least: u32,
@@ -60,11 +61,11 @@ pub(super) struct Gaps {
 }
 
 impl Cron {
-    /// Reads an expression.
+    /// Parses an expression.
     ///
     /// # Errors
-    /// [`CronError`] with the first field that is wrong. An expression that is well formed but never fires is read;
-    /// [`Schedule::check`](super::Schedule::check) refuses it.
+    /// [`CronError`] for the first wrong field. An expression that is well formed but never fires is accepted here.
+    /// [`Schedule::check`](super::Schedule::check) rejects it.
     pub fn parse(text: &str) -> Result<Self, CronError> {
         if text.len() > 256 {
             return Err(CronError::Fields);
@@ -93,8 +94,8 @@ impl Cron {
         &self.text
     }
 
-    /// The first minute after `minute` (both counted from 1970) that matches; `None` when there is none within eight
-    /// years or before the year 9999 ends. At most 3,000 steps.
+    /// Returns the first matching minute after `minute` (both counted from 1970), or `None` when there is none within
+    /// eight years or before the end of the year 9999. Takes at most 3,000 steps.
     pub(super) fn after(&self, minute: u64) -> Option<u64> {
         let first = minute.checked_add(1)?;
         let (today, now) = (first / 1_440, first % 1_440);
@@ -123,8 +124,8 @@ impl Cron {
         self.months >> month & 1 == 1 && if self.either { day || weekday } else { day && weekday }
     }
 
-    /// The gaps over a whole cycle of the calendar; `None` when a search could find nothing, that is when it never
-    /// fires or when two starts are more than eight years apart.
+    /// The gaps over one whole cycle of the calendar. `None` when a search could find nothing: the expression never
+    /// fires, or two starts are more than eight years apart.
     pub(super) fn gaps(&self) -> Option<Gaps> {
         let times: Vec<u32> =
             (0..1_440).filter(|minute| self.time_from(u64::from(*minute)) == Some(u64::from(*minute))).collect();
@@ -137,11 +138,11 @@ impl Cron {
         Some(Gaps { least, most })
     }
 
-    /// Least and greatest number of days between two matching days.
+    /// Smallest and largest number of days between two matching days.
     fn day_gaps(&self) -> Option<(u32, u32)> {
         let start = Date::new(2000, 1, 1).ok()?;
         let mut days = Days::from(start)?;
-        // One cycle and a second look at its beginning, for the gap across its end.
+        // One cycle, and the start of the next, for the gap across its end.
         days.months_left = CYCLE_MONTHS + HORIZON_MONTHS;
         let mut before: Option<u64> = None;
         let (mut least, mut most) = (u32::MAX, 0u32);
@@ -156,19 +157,19 @@ impl Cron {
                 most = most.max(gap);
             }
             before = Some(day.number);
-            // One match each day in a row says enough once a year has gone by.
+            // If every day has matched for a year, the rest need not be checked.
             if most == 1 && day.number - origin > 366 {
                 break;
             }
         }
-        // A lone match or none: nothing to measure.
+        // With one match or none there is no gap to measure.
         (most > 0).then_some((least, most))
     }
 }
 
 fn date_of(day: u64) -> Option<Date> {
     let days = i64::try_from(day).ok()?;
-    // jiff refuses spans outside of its range by name instead of wrapping.
+    // jiff returns an error for spans out of its range instead of wrapping.
     let span = Span::new().try_days(days).ok()?;
     Date::constant(1970, 1, 1).checked_add(span).ok()
 }
@@ -180,7 +181,7 @@ struct Day {
     weekday: i8,
 }
 
-/// Days one after the other, with one question to the calendar a month.
+/// Consecutive days, with one calendar lookup per month.
 struct Days {
     month: Date,
     next_month_starts: u64,
@@ -190,7 +191,7 @@ struct Days {
 }
 
 impl Days {
-    /// From the first of the month of `date`.
+    /// Starts at the first day of the month of `date`.
     fn from(date: Date) -> Option<Self> {
         let month = date.first_of_month();
         let start = month.since(Date::constant(1970, 1, 1)).ok()?.get_days();
@@ -210,7 +211,7 @@ impl Iterator for Days {
     fn next(&mut self) -> Option<Day> {
         if self.today == self.month.days_in_month() {
             self.months_left = self.months_left.checked_sub(1)?;
-            // Fails in December 9999: the calendar ends there.
+            // Fails in December 9999, where the calendar ends.
             self.month = self.month.checked_add(1.month()).ok()?;
             self.today = 0;
         }
@@ -231,7 +232,7 @@ fn field(text: &str, name: &'static str, least: u32, most: u32, names: &[&str]) 
         if let Some(place) = places.and_then(|place| u32::try_from(place).ok()) {
             return Ok(place + least);
         }
-        // `parse` alone would take a plus sign, and any number of zeros.
+        // `parse` alone would accept a plus sign, and any number of leading zeros.
         if text.is_empty() || text.len() > 2 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(malformed);
         }
@@ -245,14 +246,14 @@ fn field(text: &str, name: &'static str, least: u32, most: u32, names: &[&str]) 
             None => (item, None),
         };
         let (from, to) = match range.split_once('-') {
-            // `*` of weekdays is 0 to 6: with 7 a step would hit Sunday twice.
+            // For weekdays `*` means 0 to 6: with 7, a step would match Sunday twice.
             _ if range == "*" => (least, if names.len() == 7 { 6 } else { most }),
             Some((from, to)) => {
                 let (from, to) = (number(from)?, number(to)?);
                 // `fri-sun` ends on the Sunday that follows.
                 (from, if names.len() == 7 && to == 0 && from > 0 { 7 } else { to })
             }
-            // A step needs something to step through.
+            // A step needs a range.
             None if step.is_some() => return Err(malformed),
             None => {
                 let only = number(range)?;

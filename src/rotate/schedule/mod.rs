@@ -1,5 +1,5 @@
-//! When the next rotation is due. All times are milliseconds since 1970, UTC; every function is total and its work is
-//! bounded, so that a clock that jumps by years does no harm.
+//! When the next rotation is due. All times are milliseconds since 1970, UTC. Every function returns a result for every
+//! input in bounded time, so a clock that jumps by years does no harm.
 
 mod cron;
 
@@ -15,42 +15,42 @@ use crate::api::duration::Ttl;
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 86_400_000;
 
-/// 9999-12-31T23:59:59.999Z: later times cannot be written (RFC 3339).
+/// 9999-12-31T23:59:59.999Z. Later times cannot be written (RFC 3339).
 const LAST_MS: u64 = 253_402_300_799_999;
 
 /// Shortest interval, in seconds.
 pub const LEAST_INTERVAL_S: u64 = 60;
 
-/// Why a schedule is refused.
+/// Why a schedule is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
-    /// Neither an interval nor a cron expression.
-    #[error("schedule: says neither every nor cron; add one of them")]
+    /// The schedule has neither an interval nor a cron expression.
+    #[error("schedule: has neither \"every\" nor \"cron\"; add one of them")]
     Nothing,
-    /// Both.
-    #[error("schedule: says both every and cron; remove one of them")]
+    /// The schedule has both.
+    #[error("schedule: has both \"every\" and \"cron\"; remove one of them")]
     Both,
     /// The interval is too short.
     #[error("schedule.every: less than 60 seconds; write a longer span, for example \"30d\"")]
     TooOften,
-    /// No date satisfies the expression, or only dates more than eight years apart.
+    /// No date matches the expression, or only dates more than eight years apart.
     #[error("schedule.cron: never fires within eight years; change the day or month field")]
     NeverFires,
     /// The jitter could move a start past the next one.
     #[error("schedule.jitter: longer than the shortest interval of {0} seconds; write at most that")]
     Jitter(u64),
-    /// Every value would be overdue before its successor is due.
-    #[error("schedule.max_age: values of this schedule can get {0} seconds old; write at least that")]
+    /// Every value would become overdue before its successor is due.
+    #[error("schedule.max_age: values of this schedule can become {0} seconds old; write at least that")]
     MaxAge(u64),
 }
 
-/// The text is no window.
+/// The text is not a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("schedule.window: write two different times of day in UTC, for example \"22:00-04:00\"")]
 pub struct WindowError;
 
-/// A part of each day, UTC: from the first minute up to, not including, the second. May cross midnight.
+/// A part of each day in UTC, from the first minute up to but not including the second. May cross midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     from_minute: u16,
@@ -58,10 +58,10 @@ pub struct Window {
 }
 
 impl Window {
-    /// Reads `HH:MM-HH:MM`, hours 00 to 23.
+    /// Parses `HH:MM-HH:MM`, hours 00 to 23.
     ///
     /// # Errors
-    /// [`WindowError`] for anything else, and for two equal times: none or all of the day could be meant.
+    /// [`WindowError`] for anything else, and for two equal times, which could mean none or all of the day.
     pub fn parse(text: &str) -> Result<Self, WindowError> {
         let (from, to) = text.split_once('-').ok_or(WindowError)?;
         let (from_minute, to_minute) = (time_of_day(from)?, time_of_day(to)?);
@@ -84,7 +84,7 @@ impl Window {
         self.since_open_ms(at_ms) < self.length_ms()
     }
 
-    /// The first moment at or after `at_ms` at which it is open, and how long it stays open from then.
+    /// The first moment at or after `at_ms` at which the window is open, and how long it stays open from then on.
     fn enter(self, at_ms: u64) -> Option<(u64, u64)> {
         let since = self.since_open_ms(at_ms);
         match self.length_ms().checked_sub(since) {
@@ -123,11 +123,11 @@ impl<'de> Deserialize<'de> for Window {
     }
 }
 
-/// When a value is replaced. Exactly one of `every` and `cron` is given.
+/// When a value is replaced. Exactly one of `every` and `cron` must be given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// A fixed distance from the last rotation.
+    /// A fixed interval since the last rotation.
     #[serde(default, with = "span::optional", skip_serializing_if = "Option::is_none")]
     pub every: Option<Ttl>,
     /// Five cron fields, UTC.
@@ -136,8 +136,8 @@ pub struct Schedule {
     /// Rotations start only inside this part of the day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
-    /// The start moves by up to this, so that many keys with one schedule do not start at once. Never leaves the
-    /// window.
+    /// Delays the start by up to this much, so that many keys with one schedule do not start at the same time. Never
+    /// leaves the window.
     #[serde(default, with = "span")]
     pub jitter: Ttl,
     /// A value older than this is overdue.
@@ -146,10 +146,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Judges the schedule. For cron it walks through one cycle of the calendar (400 years): milliseconds.
+    /// Checks the schedule. For cron it walks through one cycle of the calendar (400 years), which takes milliseconds.
     ///
     /// # Errors
-    /// The [`ScheduleError`] that names the first offending field.
+    /// The [`ScheduleError`] for the first wrong field.
     pub fn check(&self) -> Result<(), ScheduleError> {
         let (least, most) = self.intervals()?;
         if self.jitter.0 > least {
@@ -180,21 +180,22 @@ impl Schedule {
         }
     }
 
-    /// When the rotation after `last_ms` (the last start, or the creation of the value) starts. The same arguments
-    /// give the same time: `seed` stands for the key, for example a hash of its name, and decides the jitter.
+    /// Returns the start of the rotation that follows `last_ms` (the last start, or the creation of the value). The
+    /// same arguments give the same time. `seed` identifies the key, for example as a hash of its name, and decides the
+    /// jitter.
     ///
-    /// The result is later than `last_ms` and inside the window. It may lie in the past when the clock jumped
-    /// forward: then the rotation is due now, once. `None` when there is no such time before the year 10000 or the
-    /// schedule would not pass [`check`](Self::check).
+    /// The result is later than `last_ms` and inside the window. If the clock jumped forward it may lie in the past:
+    /// then one rotation is due now. `None` when there is no such time before the year 10000, or the schedule does not
+    /// pass [`check`](Self::check).
     #[must_use]
     pub fn next_after(&self, last_ms: u64, seed: u64) -> Option<u64> {
         let (start, room) = self.earliest(last_ms)?;
-        // A hash scaled to 0..=room; the products fit 128 bits.
+        // A hash scaled to 0..=room. The products fit into 128 bits.
         let moved = (u128::from(mix(seed ^ mix(start))) * (u128::from(room) + 1)) >> 64;
         start.checked_add(u64::try_from(moved).ok()?).filter(|at| *at <= LAST_MS)
     }
 
-    /// Whether a rotation should start at `now_ms`: it is due, and the window is open.
+    /// Whether a rotation should start at `now_ms`: it is due and the window is open.
     #[must_use]
     pub fn is_due(&self, last_ms: u64, now_ms: u64, seed: u64) -> bool {
         let open = self.window.is_none_or(|window| window.is_open(now_ms));
@@ -202,7 +203,7 @@ impl Schedule {
     }
 
     /// Whether the value of `last_ms` should have been replaced before `now_ms`: it is older than `max_age`, or the
-    /// latest start that jitter allows has passed. False while the clock stands before `last_ms`.
+    /// latest start that jitter allows has passed. False while the clock is before `last_ms`.
     #[must_use]
     pub fn overdue(&self, last_ms: u64, now_ms: u64) -> bool {
         let Some(age) = now_ms.checked_sub(last_ms) else { return false };
@@ -210,7 +211,7 @@ impl Schedule {
         self.max_age.is_some_and(|most| age > most.as_ms()) || latest.is_some_and(|latest| latest < now_ms)
     }
 
-    /// The next start without jitter, and how far jitter may move it.
+    /// The next start without jitter, and the largest delay by jitter.
     fn earliest(&self, last_ms: u64) -> Option<(u64, u64)> {
         let due = match (&self.every, &self.cron) {
             (Some(every), None) => last_ms.checked_add(every.as_ms().max(LEAST_INTERVAL_S * 1_000))?,
@@ -226,7 +227,7 @@ impl Schedule {
     }
 }
 
-/// The output function of SplitMix64: every bit of the input moves about half of the output's. Not for secrets.
+/// The output function of SplitMix64: every bit of the input changes about half of the output's bits. Not for secrets.
 fn mix(number: u64) -> u64 {
     let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! Just enough DER (X.690, 10) to walk over a list of any length without keeping it in pieces.
+//! Just enough DER (X.690, 10) to walk through a list of any length without storing its parts.
 
 /// INTEGER.
 pub(super) const INTEGER: u8 = 0x02;
@@ -13,16 +13,16 @@ pub(super) const BOOLEAN: u8 = 0x01;
 /// SEQUENCE.
 pub(super) const SEQUENCE: u8 = 0x30;
 
-/// One value.
+/// One DER value.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'a> {
     pub tag: u8,
     pub content: &'a [u8],
-    /// With tag and length.
+    /// The value with its tag and length.
     pub raw: &'a [u8],
 }
 
-/// Values that follow one another. Everything that it gives is a part of what it was made of.
+/// Consecutive values. Every slice that it returns is part of its input.
 #[derive(Clone, Copy)]
 pub(super) struct Values<'a>(&'a [u8]);
 
@@ -31,16 +31,16 @@ impl<'a> Values<'a> {
         Self(bytes)
     }
 
-    /// Whether nothing is left.
+    /// Whether there are no more values.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The next value; `None` at the end, and for what is not DER.
+    /// Returns the next value, or `None` at the end or when the bytes are not DER.
     pub(super) fn next(&mut self) -> Option<Value<'a>> {
         let (&tag, rest) = self.0.split_first()?;
         let (&first, rest) = rest.split_first()?;
-        // Tags above 30 take more bytes and occur in no list.
+        // Tags above 30 take more bytes. They do not occur in lists.
         if tag & 0x1f == 0x1f {
             return None;
         }
@@ -51,7 +51,7 @@ impl<'a> Values<'a> {
                 let length = digits.iter().try_fold(0_usize, |sum, digit| {
                     sum.checked_mul(256).and_then(|sum| sum.checked_add(usize::from(*digit)))
                 })?;
-                // The shortest form is the only one.
+                // Only the shortest form is allowed.
                 if digits.first() == Some(&0) || length < 0x80 {
                     return None;
                 }
@@ -65,18 +65,18 @@ impl<'a> Values<'a> {
         Some(Value { tag, content, raw })
     }
 
-    /// The next value, which must have this tag.
+    /// Returns the next value, which must have this tag.
     pub(super) fn take(&mut self, tag: u8) -> Option<Value<'a>> {
         self.next().filter(|value| value.tag == tag)
     }
 
-    /// The next value if it has this tag; else nothing is taken.
+    /// Returns the next value if it has this tag. Otherwise takes nothing.
     pub(super) fn take_if(&mut self, tag: u8) -> Option<Value<'a>> {
         if self.0.first() == Some(&tag) { self.take(tag) } else { None }
     }
 }
 
-/// The only value in `bytes`.
+/// Returns the only value in `bytes`.
 pub(super) fn only(bytes: &[u8], tag: u8) -> Option<Value<'_>> {
     let mut values = Values::new(bytes);
     let value = values.take(tag)?;

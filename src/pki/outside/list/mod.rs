@@ -1,7 +1,7 @@
-//! Revocation lists of outside PKIs (RFC 5280 section 5), as an operator brings them.
+//! Revocation lists of outside PKIs (RFC 5280 section 5), uploaded by an operator.
 //!
-//! Only complete lists of one issuer about its own certificates are read. A list that needs another one to be understood
-//! (delta, indirect) is refused by name: taken for a complete one it would say something else than its issuer meant.
+//! Only complete lists of one issuer about its own certificates are accepted. Lists that depend on another list (delta,
+//! indirect) are rejected by name: read as complete lists they would have a different meaning.
 
 mod der;
 
@@ -12,14 +12,14 @@ use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate, X509Name};
 use super::{MAX_TEXT, OutsideAuthority, parse};
 use der::{BITS, BOOLEAN, INTEGER, OCTETS, OID, SEQUENCE, Value, Values, only};
 
-/// Longest list in bytes of DER: what a request and a record have room for.
+/// Longest list in bytes of DER. This fits into a request and a record.
 pub const MAX_LIST_BYTES: usize = 720 * 1024;
-/// Most certificates of one list.
+/// Largest number of certificates in one list.
 pub const MAX_LIST_ENTRIES: usize = 32_768;
-/// Most extensions of a list or of one of its entries.
+/// Largest number of extensions of a list or of one of its entries.
 const MAX_EXTENSIONS: usize = 16;
 
-/// A serial number: 20 bytes, the most significant first, with zeros in front (RFC 5280, 5.2.3 and 4.1.2.2).
+/// A serial number: 20 bytes, most significant first, padded with leading zeros (RFC 5280, 5.2.3 and 4.1.2.2).
 pub type Serial = [u8; 20];
 
 /// Object identifiers below `id-ce`, 2.5.29.
@@ -32,11 +32,11 @@ const DISTRIBUTION_POINT: u8 = 28;
 const CERTIFICATE_ISSUER: u8 = 29;
 const AUTHORITY_KEY: u8 = 35;
 
-/// Why a list is refused. Carries nothing from the list.
+/// Why a list is rejected. Carries nothing from the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListError {
-    /// Not a list in DER, followed by other bytes, or with a part that cannot be read or occurs twice.
+    /// The bytes are not a list in DER, other bytes follow it, or a part cannot be parsed or occurs twice.
     #[error("malformed revocation list")]
     Malformed,
     /// More than [`MAX_LIST_BYTES`].
@@ -45,23 +45,23 @@ pub enum ListError {
     /// More than [`MAX_LIST_ENTRIES`].
     #[error("the list names more than 32768 certificates")]
     TooMany,
-    /// It only says what has changed since another list.
+    /// The list only has the changes since another list.
     #[error("delta lists are not supported: upload the complete list")]
     Delta,
-    /// It names certificates of other issuers.
+    /// The list names certificates of other issuers.
     #[error("indirect lists are not supported: upload the list of each issuer")]
     Indirect,
-    /// It is about attribute certificates.
+    /// The list is about attribute certificates.
     #[error("lists of attribute certificates are not supported")]
     Attributes,
-    /// A critical extension that nobody here understands (RFC 5280, 5.2: the list must not be used).
+    /// The list has a critical extension that is unknown here. RFC 5280, 5.2 forbids to use it then.
     #[error("the list has an unknown critical extension")]
     Critical,
-    /// The authority may sign certificates, not lists.
+    /// The authority may sign certificates but not lists.
     #[error("the authority's certificate does not allow it to sign lists (key usage cRLSign)")]
     Usage,
-    /// The signature is not by that authority, or of a kind that is not accepted for certificates either.
-    #[error("the signature is not by the authority of that name that a role names")]
+    /// The signature was not made by that authority, or its kind is not accepted for certificates either.
+    #[error("the list is not signed by the authority of its issuer's name that a role trusts")]
     Signature,
 }
 
@@ -70,28 +70,28 @@ pub enum ListError {
 pub struct Listed {
     /// Its serial number.
     pub serial: Serial,
-    /// Since when, Unix seconds; 0 for a date before 1970.
+    /// Time of the revocation in Unix seconds; 0 for a date before 1970.
     pub since_s: u64,
 }
 
-/// What a list says. That its issuer says so is proved by [`signed_by`].
+/// Content of a list. [`signed_by`] proves that it comes from its issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationList {
-    /// Name of the issuer, DER, as in the certificates.
+    /// Name of the issuer in DER, as in the certificates.
     pub issuer: Vec<u8>,
     /// Name of the issuer for people; empty when it has no text.
     pub issuer_text: String,
-    /// Number of the list, decimal.
+    /// Number of the list in decimal digits.
     pub number: Option<String>,
-    /// When it was made, Unix seconds.
+    /// Time of issue, Unix seconds.
     pub this_update_s: u64,
-    /// When there should be a newer one, Unix seconds. The list counts afterwards, too.
+    /// Time by which a newer list should exist, Unix seconds. The list still applies afterwards.
     pub next_update_s: Option<u64>,
-    /// The certificates, by serial number, each once with its earliest date.
+    /// The certificates, sorted by serial number. Each appears once, with its earliest date.
     entries: Vec<Listed>,
 }
 
-/// What a list calls a certificate by.
+/// The name by which a list refers to a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateName {
     /// Name of its issuer, DER.
@@ -101,7 +101,7 @@ pub struct CertificateName {
 }
 
 impl CertificateName {
-    /// Of a certificate in DER; `None` when it cannot be read.
+    /// Returns the name of a certificate in DER, or `None` when it cannot be parsed.
     #[must_use]
     pub fn of(der: &[u8]) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(der).ok()?;
@@ -110,11 +110,11 @@ impl CertificateName {
 }
 
 impl RevocationList {
-    /// Reads a list in DER. Total: any bytes give a list or an error, in memory of at most a few times their length.
-    /// Looks at no clock and no signature.
+    /// Parses a list in DER. Any bytes give a list or an error, using at most a few times their length in memory.
+    /// Checks no date and no signature.
     ///
     /// # Errors
-    /// [`ListError`], each but [`ListError::Usage`] and [`ListError::Signature`].
+    /// Any [`ListError`] except [`ListError::Usage`] and [`ListError::Signature`].
     pub fn read(der: &[u8]) -> Result<Self, ListError> {
         let parts = Parts::of(der)?;
         let mut fields = Values::new(parts.content.content);
@@ -123,7 +123,7 @@ impl RevocationList {
         if version.is_some_and(|version| version.content != [1]) {
             return Err(malformed);
         }
-        // The copy under the signature must say what the one beside it says (RFC 5280, 5.1.1.2).
+        // The signed copy of the algorithm must equal the one beside the signature (RFC 5280, 5.1.1.2).
         if fields.take(SEQUENCE).ok_or(malformed)?.content != parts.algorithm {
             return Err(malformed);
         }
@@ -152,21 +152,21 @@ impl RevocationList {
         })
     }
 
-    /// Whether it names the certificate of its issuer with this number.
+    /// Whether the list contains its issuer's certificate with this serial number.
     #[must_use]
     pub fn names(&self, serial: &Serial) -> bool {
         self.entries.binary_search_by(|entry| entry.serial.cmp(serial)).is_ok()
     }
 
-    /// The certificates, by serial number.
+    /// The certificates, sorted by serial number.
     #[must_use]
     pub fn entries(&self) -> &[Listed] {
         &self.entries
     }
 }
 
-/// Proves that `list` (DER, as [`RevocationList::read`] took it) was signed with the key of `authority`, a certificate in
-/// DER. The dates of the authority are not looked at: what it has revoked stays revoked.
+/// Proves that `list` (DER, accepted by [`RevocationList::read`]) was signed with the key of `authority`, a certificate
+/// in DER. The dates of the authority are not checked: what it has revoked stays revoked.
 ///
 /// # Errors
 /// [`ListError::Malformed`], [`ListError::Usage`], [`ListError::Signature`].
@@ -183,7 +183,7 @@ pub fn signed_by(list: &[u8], authority: &[u8]) -> Result<(), ListError> {
     let mut key = key.ok_or(ListError::Signature)?;
     let (Some(kind), Some(bits)) = (key.take(SEQUENCE), key.take(BITS)) else { return Err(ListError::Signature) };
     let point = bits.content.strip_prefix(&[0]).ok_or(ListError::Signature)?;
-    // The same algorithms, and the same code, as for the certificates of clients.
+    // Uses the same algorithms and the same code as for the certificates of clients.
     let algorithms = default_provider().signature_verification_algorithms;
     let proved = algorithms.all.iter().any(|algorithm| {
         algorithm.signature_alg_id().as_ref() == parts.algorithm
@@ -193,7 +193,7 @@ pub fn signed_by(list: &[u8], authority: &[u8]) -> Result<(), ListError> {
     if proved { Ok(()) } else { Err(ListError::Signature) }
 }
 
-/// The serial number of a certificate or an entry, of the content of its INTEGER.
+/// Parses the content of the INTEGER of a certificate's or an entry's serial number.
 pub(super) fn serial(content: &[u8]) -> Option<Serial> {
     let zeros = content.iter().take_while(|byte| **byte == 0).count();
     let significant = content.get(zeros..).filter(|_| !content.is_empty())?;
@@ -203,15 +203,15 @@ pub(super) fn serial(content: &[u8]) -> Option<Serial> {
     Some(padded)
 }
 
-/// Serial number in decimal digits, as Vault shows it.
+/// A serial number in decimal digits, as Vault shows it.
 #[must_use]
 pub fn decimal(serial: &Serial) -> String {
     BigUint::from_bytes_be(serial).to_string()
 }
 
-/// The outermost structure.
+/// The outermost structure of a list.
 struct Parts<'a> {
-    /// What is signed.
+    /// The signed part.
     content: Value<'a>,
     /// Content of the algorithm identifier.
     algorithm: &'a [u8],
@@ -247,7 +247,8 @@ fn entries(content: &[u8]) -> Result<Vec<Listed>, ListError> {
         let since_s = time(fields.next()).ok_or(ListError::Malformed)?;
         if let Some(extensions) = fields.take_if(SEQUENCE) {
             each(extensions.content, |extension| match extension.number {
-                // Later entries without it belong to the same other issuer, so nothing of such a list can be used.
+                // Later entries without this extension belong to the same other issuer, so no part of such a list can
+                // be used.
                 Some(CERTIFICATE_ISSUER) => Err(ListError::Indirect),
                 Some(REASON | INVALIDITY) => Ok(()),
                 _ if extension.critical => Err(ListError::Critical),
@@ -264,7 +265,7 @@ fn entries(content: &[u8]) -> Result<Vec<Listed>, ListError> {
     Ok(entries)
 }
 
-/// Looks through the extensions of a list. Returns its number.
+/// Reads the extensions of a list and returns its number.
 fn whole(wrapped: &[u8]) -> Result<Option<String>, ListError> {
     let extensions = only(wrapped, SEQUENCE).ok_or(ListError::Malformed)?;
     let mut number = None;
@@ -285,7 +286,7 @@ fn whole(wrapped: &[u8]) -> Result<Option<String>, ListError> {
     Ok(number)
 }
 
-/// RFC 5280, 5.2.5. A list of some of the certificates, or for some reasons, says nothing wrong about those it names.
+/// RFC 5280, 5.2.5. A list of only some certificates, or only some reasons, is still right about those it names.
 fn distribution_point(value: &[u8]) -> Result<(), ListError> {
     let mut fields = Values::new(only(value, SEQUENCE).ok_or(ListError::Malformed)?.content);
     while !fields.is_empty() {
@@ -303,7 +304,7 @@ fn distribution_point(value: &[u8]) -> Result<(), ListError> {
     Ok(())
 }
 
-/// An extension; its last arc when it stands directly below `id-ce`.
+/// An extension. Holds its last arc when it is directly below `id-ce`.
 struct Extension<'a> {
     number: Option<u8>,
     critical: bool,
@@ -323,7 +324,7 @@ fn each(content: &[u8], mut look: impl FnMut(Extension<'_>) -> Result<(), ListEr
             Some(_) => return Err(malformed),
         };
         let value = fields.take(OCTETS).ok_or(malformed)?.content;
-        // A second copy could be read by one side and skipped by the other.
+        // One reader could use a second copy that another one skips.
         if !fields.is_empty() || seen.contains(&oid) || seen.len() == MAX_EXTENSIONS {
             return Err(malformed);
         }
@@ -337,7 +338,7 @@ fn each(content: &[u8], mut look: impl FnMut(Extension<'_>) -> Result<(), ListEr
     Ok(())
 }
 
-/// Unix seconds of a UTCTime or GeneralizedTime; 0 for what was before 1970.
+/// Unix seconds of a UTCTime or GeneralizedTime; 0 for a time before 1970.
 fn time(value: Option<Value<'_>>) -> Option<u64> {
     let value = value.filter(|value| [0x17, 0x18].contains(&value.tag))?;
     let (rest, time) = ASN1Time::from_der(value.raw).ok()?;
