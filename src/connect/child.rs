@@ -1,4 +1,4 @@
-//! Runs one program under a time limit that nothing it does can stretch.
+//! Runs one program under a time limit that the program cannot extend.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -12,11 +12,11 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use zeroize::Zeroizing;
 
-/// Bytes kept of each output; what comes after them is read and dropped.
+/// Bytes kept of each output. The rest is read and dropped.
 pub(super) const OUTPUT_CAP: usize = 16 * 1024;
-/// How often the end of the program is looked for while its pipes are silent.
+/// How often to check whether the program has ended, while its pipes are silent.
 const TICK: Duration = Duration::from_millis(20);
-/// How long a killed program may take to vanish before it is left to the system.
+/// How long to wait for a killed program before it is left to the system.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// What to run.
@@ -25,17 +25,17 @@ pub(super) struct Program<'a> {
     pub(super) argv: &'a [String],
     /// All variables of its environment.
     pub(super) environment: &'a [(&'static str, &'a str)],
-    /// User and group to run as; the same as ours without it.
+    /// User and group to run as; `None` means our own.
     pub(super) owner: Option<(u32, u32)>,
-    /// What it reads on its standard input.
+    /// Data for its standard input.
     pub(super) input: &'a [u8],
-    /// Time until it is killed.
+    /// Time after which it is killed.
     pub(super) limit: Duration,
-    /// Set by others when it is to be killed before that.
+    /// Set by another thread to kill the program earlier.
     pub(super) stop: &'a AtomicBool,
 }
 
-/// How it ended.
+/// How the program ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Code(i32),
@@ -48,22 +48,22 @@ pub(super) enum Ending {
 /// One captured output.
 pub(super) struct Output {
     pub(super) bytes: Zeroizing<Vec<u8>>,
-    /// Whether there was more than [`OUTPUT_CAP`].
+    /// Whether there was more output than [`OUTPUT_CAP`].
     pub(super) cut: bool,
 }
 
-/// What became of the program.
+/// The result of a run.
 pub(super) struct Outcome {
     pub(super) ending: Ending,
     pub(super) stdout: Output,
     pub(super) stderr: Output,
 }
 
-/// Runs `program` in its own process group and waits for its end, not for the end of its pipes: a child left in the
-/// background keeps nobody waiting, and is killed with the group. Returns at most [`LAST_WAIT`] after the limit.
+/// Runs `program` in its own process group and waits for its end, but not for the end of its pipes. So a child in the
+/// background delays nobody; it is killed with the group. Returns at most [`LAST_WAIT`] after the limit.
 ///
 /// # Errors
-/// The kind of the error, when it cannot be started.
+/// The kind of the error when the program cannot be started.
 pub(super) fn run(program: &Program<'_>) -> Result<Outcome, ErrorKind> {
     let (path, arguments) = program.argv.split_first().ok_or(ErrorKind::InvalidInput)?;
     let mut command = Command::new(path);
@@ -77,7 +77,7 @@ pub(super) fn run(program: &Program<'_>) -> Result<Outcome, ErrorKind> {
         .stderr(Stdio::piped())
         .process_group(0);
     if let Some((uid, gid)) = program.owner {
-        // The standard library drops the supplementary groups of root along with it.
+        // The standard library also drops the supplementary groups of root here.
         command.uid(uid).gid(gid);
     }
     if program.stop.load(Ordering::SeqCst) {
@@ -100,8 +100,8 @@ pub(super) fn run(program: &Program<'_>) -> Result<Outcome, ErrorKind> {
     Ok(Outcome { ending, stdout, stderr })
 }
 
-/// Feeds the input and gathers the outputs until the program has ended; the third answer says why it is to be killed
-/// instead.
+/// Writes the input and collects the outputs until the program ends. The third result says why the program has to be
+/// killed instead.
 fn converse(child: &mut Child, program: &Program<'_>) -> (Output, Output, Option<Ending>) {
     let mut input = child.stdin.take();
     let mut rest = program.input;
@@ -124,14 +124,14 @@ fn converse(child: &mut Child, program: &Program<'_>) -> (Output, Output, Option
             match pipe.write(rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                // It does not want to read: its right.
+                // The program does not read its input. That is allowed.
                 Err(_) => rest = &[],
             }
             if rest.is_empty() {
                 input = None;
             }
         }
-        // In this order: what was written before the end is read after the end was seen.
+        // The order matters: whatever was written before the end is read after the end was detected.
         let ended = has_ended(child);
         stdout.drain();
         stderr.drain();
@@ -142,24 +142,24 @@ fn converse(child: &mut Child, program: &Program<'_>) -> (Output, Output, Option
     (stdout.output, stderr.output, cut)
 }
 
-/// Sleeps until a pipe is ready, at most `time`.
+/// Sleeps until a pipe is ready, but at most for `time`.
 fn wait_for<I: AsFd, P: AsFd, Q: AsFd>(input: Option<&I>, stdout: &Reader<P>, stderr: &Reader<Q>, time: Duration) {
     let mut pipes = Vec::with_capacity(3);
     pipes.extend(input.map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
     pipes.extend(stdout.pipe.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
     pipes.extend(stderr.pipe.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
     let time = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
-    // An interrupted or failed wait only means that the pipes are looked at earlier.
+    // After an interrupted or failed wait the pipes are only checked earlier.
     let _ready = poll(&mut pipes, Some(&time));
 }
 
-/// Whether the program has ended. It is not reaped: until then its process group keeps its number.
+/// Whether the program has ended. It is not reaped, so its process group keeps its number.
 fn has_ended(child: &Child) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     matches!(waitid(WaitId::Pid(Pid::from_child(child)), options), Ok(Some(_)))
 }
 
-/// Kills what is left of the group and reaps the program.
+/// Kills the rest of the group and reaps the program.
 fn end(child: &mut Child) -> Option<std::process::ExitStatus> {
     let _all_gone = kill_process_group(Pid::from_child(child), Signal::KILL);
     let deadline = now().checked_add(LAST_WAIT)?;
@@ -167,7 +167,7 @@ fn end(child: &mut Child) -> Option<std::process::ExitStatus> {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
             Ok(None) if now() < deadline => std::thread::sleep(Duration::from_millis(2)),
-            // In an uninterruptible sleep of the kernel: nobody can wait for that.
+            // The program is in an uninterruptible sleep in the kernel, for which nobody can wait.
             Ok(None) | Err(_) => return None,
         }
     }
@@ -184,11 +184,11 @@ impl<P: Read + AsFd> Reader<P> {
         if let Some(pipe) = &pipe {
             unblock(pipe);
         }
-        // Full size at once, so that growing leaves no copies behind.
+        // Allocated at full size, because a buffer that grows leaves copies behind.
         Self { pipe, output: Output { bytes: Zeroizing::new(Vec::with_capacity(OUTPUT_CAP)), cut: false } }
     }
 
-    /// Takes what is there, in bounded portions: a flood must not keep us from looking at the clock.
+    /// Reads what is available, in limited portions, so that a flood of output cannot delay the time limit.
     fn drain(&mut self) {
         let mut portion = Zeroizing::new([0; 4096]);
         for _ in 0..32 {
@@ -209,7 +209,7 @@ impl<P: Read + AsFd> Reader<P> {
     }
 }
 
-/// Makes our end of a pipe non-blocking; the other end has its own flags.
+/// Makes our end of a pipe non-blocking. The other end has its own flags.
 fn unblock(pipe: &impl AsFd) {
     let flags = fcntl_getfl(pipe).unwrap_or(OFlags::empty());
     let set = fcntl_setfl(pipe, flags | OFlags::NONBLOCK);

@@ -1,9 +1,8 @@
 //! The connector for everything else: programs of the operator, one for each step.
 //!
-//! A program is started without a shell, with a cleared environment (`PATH`, `STRONGROOM_ROTATION_ID`,
-//! `STRONGROOM_STEP`), in `/`, in a process group of its own. It reads one JSON object on its standard input, and the
-//! values stand nowhere else:
-//!
+//! A program is started without a shell, in `/`, in its own process group, with a cleared environment (`PATH`,
+//! `STRONGROOM_ROTATION_ID`, `STRONGROOM_STEP`). It reads one JSON object from its standard input, the only place where
+//! values appear:
 //! ```json
 //! {"id":"…","path":"app/prod","key":"DB_PASSWORD","staged":{"user":"","secret":"…"},"current":null,"previous":null}
 //! ```
@@ -16,8 +15,8 @@
 //! | other | broken: for the operator |
 //! | by signal, time limit | again later |
 //!
-//! `generate` prints a new value, one line, on its standard output, and gets no value in its input. Nothing that it
-//! writes is ever shown.
+//! `generate` prints a new value as one line on its standard output, and gets no value in its input. Its output is
+//! never shown.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -32,29 +31,29 @@ use super::child::{self, Ending, Outcome, Output, Program};
 use super::redact::redact;
 use super::{ConnectError, Connector, Credential, Live, Step, permanent, retry};
 
-/// Longest value that a command may print, bytes.
+/// Longest value that a command may print, in bytes.
 const MAX_VALUE: usize = 8 * 1024;
 
-/// The programs of a target, as the configuration names them: absolute path, then arguments.
+/// The programs of a target as configured: absolute path, then arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HookTarget {
     /// Prints a new value. This or `apply` is required.
     pub generate: Option<Vec<String>>,
     /// Makes the staged value valid.
     pub apply: Option<Vec<String>>,
-    /// Uses the staged value for real; also answers what works after a crash.
+    /// Checks the staged value by using it. Also finds out what works after a crash.
     pub verify: Option<Vec<String>>,
     /// Makes the current value valid again.
     pub revert: Option<Vec<String>>,
-    /// Ends the validity of the previous value.
+    /// Invalidates the previous value.
     pub revoke_old: Option<Vec<String>>,
-    /// Limit of each run in seconds, 1 to 3600.
+    /// Time limit of each run in seconds, 1 to 3600.
     pub timeout_s: u64,
-    /// Whether the old value stays valid after `apply`, which only the operator knows.
+    /// Whether the old value stays valid after `apply`. Only the operator knows this.
     pub overlap: bool,
-    /// User and group id to run as; both or none. Needs the right to change them.
+    /// User id to run as. Set both ids or none. Changing them needs the right to do so.
     pub uid: Option<u32>,
-    /// See `uid`.
+    /// Group id to run as; see `uid`.
     pub gid: Option<u32>,
 }
 
@@ -65,7 +64,7 @@ pub struct Hook {
     stop: Arc<AtomicBool>,
 }
 
-/// How a program answered, as far as it said anything.
+/// The program's answer.
 enum Answer {
     Done,
     /// Exit code 65.
@@ -93,8 +92,8 @@ impl Hook {
     /// Checks the target without running anything.
     ///
     /// # Errors
-    /// [`ConnectError::Permanent`]: neither `apply` nor `generate`, an empty command, a program that is not an absolute path, a NUL, a time
-    /// limit outside 1 to 3600 seconds, only one of user and group.
+    /// [`ConnectError::Permanent`]: there is neither `apply` nor `generate`, a command is empty, a program has no
+    /// absolute path, a NUL, a time limit outside 1 to 3600 seconds, or only one of user and group.
     pub fn new(target: HookTarget) -> Result<Self, ConnectError> {
         if target.apply.is_none() && target.generate.is_none() {
             return Err(permanent(
@@ -105,21 +104,23 @@ impl Hook {
             let Some(command) = command else { continue };
             if !command.first().is_some_and(|program| program.starts_with('/')) {
                 return Err(permanent(format!(
-                    "the {name} command does not begin with the absolute path of a program; there is no shell and no \
-                     search path, write it out"
+                    "the {name} command must start with the absolute path of a program, because no shell and no search \
+                     path are used"
                 )));
             }
             if command.iter().any(|argument| argument.contains('\0')) {
-                return Err(permanent(format!("the {name} command holds a NUL; correct it in the configuration")));
+                return Err(permanent(format!("the {name} command contains a NUL; correct it in the configuration")));
             }
         }
         if !(1..=3600).contains(&target.timeout_s) {
-            return Err(permanent("the time limit of the hook is not within 1 to 3600 seconds; correct it"));
+            return Err(permanent(
+                "the time limit of the hook must be 1 to 3600 seconds; correct it in the configuration",
+            ));
         }
         let owner = match (target.uid, target.gid) {
             (Some(uid), Some(gid)) => Some((uid, gid)),
             (None, None) => None,
-            _ => return Err(permanent("the hook has only one of uid and gid; name both or none")),
+            _ => return Err(permanent("the hook has only one of uid and gid; set both or none")),
         };
         Ok(Self { target, owner, stop: Arc::default() })
     }
@@ -143,7 +144,7 @@ impl Hook {
         })
     }
 
-    /// What its end means; `said` stands in the middle of the sentence.
+    /// Interprets how the program ended. `said` goes into the middle of the sentence.
     fn judge(&self, name: &'static str, ending: &Ending, said: &str) -> Answer {
         match ending {
             Ending::Code(0) => Answer::Done,
@@ -151,26 +152,26 @@ impl Hook {
                 "the {name} command asks to be run later (exit code 75){said}; see what it waits for"
             ))),
             Ending::Code(65) => Answer::No(permanent(format!(
-                "the {name} command refuses (exit code 65){said}; correct the cause, then try again or abort"
+                "the {name} command refused the value (exit code 65){said}; correct the cause, then try again or abort"
             ))),
             Ending::Code(code) => Answer::Failed(permanent(format!(
-                "the {name} command failed (exit code {code}){said}; repair it, it must exit with 0, 65 or 75"
+                "the {name} command failed (exit code {code}){said}; fix the command: it must exit with 0, 65 or 75"
             ))),
             Ending::Signal(signal) => Answer::Failed(retry(format!(
-                "the {name} command died of signal {signal}{said}; see the log of the system for why"
+                "the {name} command was killed by signal {signal}{said}; look for the reason in the system log"
             ))),
             Ending::TimedOut => Answer::Failed(retry(format!(
-                "the {name} command did not end within {} s and was killed{said}; raise its time limit or repair it",
+                "the {name} command did not end within {} s and was killed{said}; raise its time limit or fix the command",
                 self.target.timeout_s
             ))),
             Ending::Stopped => Answer::Failed(retry(format!(
-                "the {name} command was killed with its children because the vault closes{said}; open the vault, it asks \
-                 what is true and goes on"
+                "the {name} command was killed with its children because the vault is closing{said}; unseal the vault: \
+                 the rotation probes the target and continues"
             ))),
         }
     }
 
-    /// Runs one command with the values of `step`; no value of `known` may come back.
+    /// Runs one command with the values of `step`. No value in `known` may appear in the error.
     fn run(&self, name: &'static str, command: &[String], step: &Step<'_>, known: &Step<'_>) -> Answer {
         match self.execute(name, command, step) {
             Ok(outcome) => {
@@ -183,10 +184,10 @@ impl Hook {
     }
 }
 
-/// The value that a command printed. The errors say nothing of what it holds.
+/// Returns the value that a command printed. The errors say nothing about its content.
 pub(super) fn printed(output: &Output) -> Result<SecretText, ConnectError> {
     let wrong = |what: &str| {
-        Err(permanent(format!("the generate command {what}; repair it, it must print the value as one line of text")))
+        Err(permanent(format!("the generate command {what}; fix it: it must print the value as one line of text")))
     };
     let line = output.bytes.strip_suffix(b"\n").unwrap_or(&output.bytes);
     if output.cut || line.len() > MAX_VALUE {
@@ -201,7 +202,7 @@ pub(super) fn printed(output: &Output) -> Result<SecretText, ConnectError> {
     }
 }
 
-/// The commands with their names in configuration and environment.
+/// The commands with their names in the configuration and in the environment.
 fn commands(target: &HookTarget) -> [(&'static str, Option<&Vec<String>>); 5] {
     [
         ("generate", target.generate.as_ref()),
@@ -212,7 +213,7 @@ fn commands(target: &HookTarget) -> [(&'static str, Option<&Vec<String>>); 5] {
     ]
 }
 
-/// The JSON object for standard input, in a buffer that is wiped.
+/// Builds the JSON object for standard input in a buffer that is wiped.
 fn input(step: &Step<'_>) -> Option<Zeroizing<Vec<u8>>> {
     fn login(credential: Option<&Credential>) -> Option<Login<'_>> {
         credential.map(|known| Login { user: &known.user, secret: known.secret.reveal() })
@@ -227,15 +228,15 @@ fn input(step: &Step<'_>) -> Option<Zeroizing<Vec<u8>>> {
     };
     let mut length = Length(0);
     serde_json::to_writer(&mut length, &input).ok()?;
-    // Full size at once, so that growing leaves no copies behind.
+    // Allocated at full size, because a buffer that grows leaves copies behind.
     let mut json = Zeroizing::new(Vec::with_capacity(length.0.saturating_add(1)));
     serde_json::to_writer(&mut *json, &input).ok()?;
-    // A line, for programs that read lines.
+    // A trailing line feed, for programs that read lines.
     json.push(b'\n');
     Some(json)
 }
 
-/// Counts what is written.
+/// Counts the bytes that are written to it.
 struct Length(usize);
 
 impl std::io::Write for Length {
@@ -249,7 +250,7 @@ impl std::io::Write for Length {
     }
 }
 
-/// What the program wrote, without values, for the middle of a sentence.
+/// The program's output without values, for the middle of a sentence.
 fn said(stdout: &Output, stderr: &Output, values: &[&str]) -> String {
     let mut text = String::new();
     for (name, output) in [("stderr", stderr), ("stdout", stdout)] {
@@ -292,7 +293,7 @@ impl Connector for Hook {
         let command = self.target.generate.as_ref();
         let command = command.ok_or_else(|| permanent("the hook has no generate command; add one to the target"))?;
         let outcome = self.execute("generate", command, step)?;
-        // Either output may hold the value, and nobody knows what it looks like: neither is shown.
+        // Either output may contain the value, and its form is unknown, so neither is shown.
         Result::from(self.judge("generate", &outcome.ending, " (what it wrote may hold the value and is not shown)"))?;
         printed(&outcome.stdout)
     }
@@ -303,18 +304,18 @@ impl Connector for Hook {
         self.run("apply", command, step, step).into()
     }
 
-    /// Without a `verify` command the word of `apply` is all there is, and this succeeds.
+    /// Without a `verify` command only the result of `apply` is known, and this succeeds.
     fn verify(&self, step: &Step<'_>) -> Result<(), ConnectError> {
         self.target.verify.as_ref().map_or(Ok(()), |command| self.run("verify", command, step, step).into())
     }
 
     /// Runs `verify` with each candidate as the staged value, and nothing else in its input. Exit code 65 means that
-    /// this candidate does not work; any other failure ends the probe with an error.
+    /// this candidate does not work. Any other failure ends the probe with an error.
     fn probe(&self, step: &Step<'_>) -> Result<Live, ConnectError> {
         let Some(command) = &self.target.verify else {
             return Err(permanent(
-                "the hook has no verify command, so that nobody knows which value works; look at the target by hand, \
-                 and add one",
+                "the hook has no verify command, so it is unknown which value works; check the target by hand, \
+                 and add a verify command",
             ));
         };
         let candidates = [(step.staged, Live::Staged), (step.current, Live::Current), (step.previous, Live::Previous)];
@@ -332,7 +333,7 @@ impl Connector for Hook {
         Ok(Live::Nothing)
     }
 
-    /// Without a `revert` command this succeeds only where `verify` finds that the current value works.
+    /// Without a `revert` command this succeeds only if `verify` finds that the current value works.
     fn revert(&self, step: &Step<'_>) -> Result<(), ConnectError> {
         if let Some(command) = &self.target.revert {
             return self.run("revert", command, step, step).into();
@@ -345,7 +346,9 @@ impl Connector for Hook {
                 Answer::No(_) => {}
             }
         }
-        Err(permanent("the hook has no revert command; set the current value at the target by hand, and add one"))
+        Err(permanent(
+            "the hook has no revert command; set the current value at the target by hand, and add a revert command",
+        ))
     }
 
     fn revoke_old(&self, step: &Step<'_>) -> Result<Option<String>, ConnectError> {

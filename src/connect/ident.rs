@@ -1,12 +1,13 @@
-//! Identifiers of SQL.
+//! Identifiers in SQL.
 
 use super::{ConnectError, permanent};
 
-/// Longest identifier of PostgreSQL in bytes (`NAMEDATALEN` - 1). A longer one would be cut silently, and name another role.
+/// Longest identifier of PostgreSQL in bytes (`NAMEDATALEN` - 1). PostgreSQL cuts a longer one silently, and it would
+/// then name another role.
 const LONGEST: usize = 63;
 
-/// `name` as a quoted identifier: between double quotes, every double quote doubled (PostgreSQL manual, 4.1.1). Total;
-/// what comes out is one token of SQL for every text without NUL.
+/// Quotes `name` as an identifier: in double quotes, with every double quote doubled (PostgreSQL manual, 4.1.1). For
+/// every text without NUL the result is one SQL token.
 pub(super) fn quote(name: &str) -> String {
     let mut quoted = String::with_capacity(name.len().saturating_add(2));
     quoted.push('"');
@@ -20,15 +21,15 @@ pub(super) fn quote(name: &str) -> String {
     quoted
 }
 
-/// Refuses what cannot be the name of a role.
+/// Rejects text that cannot be the name of a role.
 ///
 /// # Errors
-/// [`ConnectError::Permanent`] for an empty name, a NUL and more than 63 bytes.
+/// [`ConnectError::Permanent`] for an empty name, a NUL, or more than 63 bytes.
 pub(super) fn check_role(name: &str) -> Result<(), ConnectError> {
     let problem = if name.is_empty() {
         "is empty"
     } else if name.contains('\0') {
-        "holds a NUL"
+        "contains a NUL"
     } else if name.len() > LONGEST {
         "is longer than 63 bytes"
     } else {

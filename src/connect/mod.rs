@@ -1,8 +1,8 @@
-//! Connectors: what applies a rotated value outside the vault and finds out afterwards what is true there.
+//! Connectors: they apply a rotated value outside the vault, and find out afterwards which value works there.
 //!
-//! The rotation machine stores a value durably before any call here, and records the result durably after it. A call
-//! may be cut off at any point, so that every step may be repeated, and [`Connector::probe`] asks the target itself
-//! what works instead of guessing. All calls block: make them on a thread that may (`spawn_blocking`), never inside an
+//! The rotation machine stores a value durably before any call here, and records the result durably afterwards. A call
+//! may be interrupted at any point. So every step can be repeated, and [`Connector::probe`] asks the target itself what
+//! works instead of guessing. All calls block: make them on a thread that may block (`spawn_blocking`), never inside an
 //! async task.
 
 pub mod hook;
@@ -23,23 +23,23 @@ pub use step::{ConnectError, Connector, Credential, Live, Step};
 
 use step::{permanent, retry};
 
-/// Where the vault itself keeps the login that changes others.
+/// Where the vault stores the login that may change other logins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminPlace {
-    /// Full path of the secret, with its mount: `secret/infra/orders-admin`.
+    /// Full path of the secret with its mount: `secret/infra/orders-admin`.
     pub path: String,
-    /// Its key that holds the login.
+    /// Key in the secret that holds the login name.
     pub user_key: String,
-    /// Its key that holds the password.
+    /// Key in the secret that holds the password.
     pub password_key: String,
 }
 
-/// A target that the configuration lists. Nothing else can be reached.
+/// A target in the configuration. Nothing else can be reached.
 pub trait Target: Send + Sync {
     /// The login that is needed to open it.
     fn admin(&self) -> Option<&AdminPlace>;
 
-    /// How many logins take turns: two, one, or none when values have no login.
+    /// How many logins take turns: two, one, or none when its values have no login.
     fn logins(&self) -> usize;
 
     /// Whether new values can be applied to it.
@@ -47,23 +47,23 @@ pub trait Target: Send + Sync {
         true
     }
 
-    /// Whether it makes new values.
+    /// Whether it generates new values.
     fn generates(&self) -> bool {
         false
     }
 
-    /// Makes the connector for one rotation, without touching the target.
+    /// Creates the connector for one rotation without contacting the target.
     ///
     /// # Errors
     /// [`ConnectError::Permanent`] when the configuration is wrong or `admin` is missing.
     fn open(&self, admin: Option<Credential>) -> Result<Box<dyn Connector>, ConnectError>;
 }
 
-/// A database, and where its administrator is kept.
+/// A database and the place of its administrator's login.
 pub struct PostgresEntry {
     /// The database.
     pub target: postgres::PostgresTarget,
-    /// Its administrator.
+    /// The place of its administrator's login.
     pub admin: AdminPlace,
 }
 
@@ -82,7 +82,7 @@ impl Target for PostgresEntry {
     fn open(&self, admin: Option<Credential>) -> Result<Box<dyn Connector>, ConnectError> {
         let place = &self.admin.path;
         let admin =
-            admin.ok_or_else(|| permanent(format!("the administrator's login is not at {place}; store it there")))?;
+            admin.ok_or_else(|| permanent(format!("there is no administrator's login at {place}; store it there")))?;
         Ok(Box::new(postgres::Postgres::new(self.target.clone(), admin)?))
     }
 }

@@ -1,7 +1,7 @@
-//! The connector for PostgreSQL: sets the password of a role, of two that alternate by default.
+//! The connector for PostgreSQL: sets the password of a role, or by default of two roles in turn.
 //!
-//! The server never sees a plaintext password: `ALTER ROLE` carries a SCRAM verifier computed here, and logins prove
-//! knowledge by SCRAM. A copy of each password lives in the memory of the client library during a login and is not
+//! The server never receives a plaintext password: `ALTER ROLE` carries a SCRAM verifier that is computed here, and
+//! logins use SCRAM. During a login the client library holds a copy of the password, which it does not wipe.
 //! wiped there.
 
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::crypto::random::SystemRandom;
 /// Which roles take turns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Roles {
-    /// Two roles with equal rights: the idle one is changed, so that the current password never fails.
+    /// Two roles with equal rights. The unused one is changed, so the current password never stops working.
     Pair([String; 2]),
-    /// One role: between the change and the reader's next look the old password fails.
+    /// One role. The old password fails from the change until readers fetch the new one.
     Single(String),
 }
 
@@ -30,27 +30,27 @@ impl Roles {
     }
 }
 
-/// Where and what to rotate, as the configuration names it.
+/// The database and the roles to rotate, as configured.
 #[derive(Debug, Clone)]
 pub struct PostgresTarget {
-    /// DNS name or address; the server's certificate must carry it, `localhost` too.
+    /// DNS name or address. The server's certificate must carry it, even for `localhost`.
     pub host: String,
     /// TCP port.
     pub port: u16,
     /// Database to log in to.
     pub database: String,
-    /// Authorities that may sign the server's certificate, PEM. There is no connection without TLS.
+    /// Authorities that may sign the server's certificate, PEM. Every connection uses TLS.
     pub ca_pem: String,
     /// The roles whose password is rotated.
     pub roles: Roles,
-    /// Limit in seconds for one login and for one statement, 1 to 300.
+    /// Time limit for one login and for one statement in seconds, 1 to 300.
     pub connect_timeout_s: u64,
-    /// Name of a role that the new login must be a member of, checked after each change.
+    /// Name of a role that the new login must be a member of. Checked after each change.
     pub privilege_check: Option<String>,
-    /// When the grace is over: take the password from the role of a pair that the current login does not use. Without it
-    /// the old password works until the next round.
+    /// After the grace period, remove the password of the role in the pair that the current login does not use.
+    /// Otherwise the old password works until the next rotation.
     pub lock_old: bool,
-    /// When the grace is over: end the sessions of the old role. With one role this ends all its sessions, and the
+    /// After the grace period, end the sessions of the old role. With one role this ends all its sessions, and the
     /// applications log in again.
     pub terminate_old_sessions: bool,
 }
@@ -66,11 +66,12 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Checks the target without touching it. `admin` may change the passwords of the roles and is none of them.
+    /// Checks the target without contacting it. `admin` must be able to change the passwords of the roles, and must not
+    /// be one of them.
     ///
     /// # Errors
-    /// [`ConnectError::Permanent`]: a role name or CA certificate that cannot be used, equal roles, an administrator
-    /// that is one of them, a time limit outside 1 to 300 seconds.
+    /// [`ConnectError::Permanent`]: a role name or CA certificate is unusable, the roles are equal, the administrator
+    /// is one of them, or the time limit is outside 1 to 300 seconds.
     pub fn new(target: PostgresTarget, admin: Credential) -> Result<Self, ConnectError> {
         let PostgresTarget { host, port, database, ca_pem, roles, connect_timeout_s, privilege_check, .. } = target;
         for role in roles.names().iter().chain(privilege_check.as_ref()).chain([&admin.user]) {
@@ -88,7 +89,9 @@ impl Postgres {
             return Err(permanent("the target has no database; name one in the configuration"));
         }
         if !(1..=300).contains(&connect_timeout_s) {
-            return Err(permanent("the time limit of the target is not within 1 to 300 seconds; correct it"));
+            return Err(permanent(
+                "the time limit of the target must be 1 to 300 seconds; correct it in the configuration",
+            ));
         }
         let tls = Tls::new(&host, &ca_pem)?;
         let limit = Duration::from_secs(connect_timeout_s);
@@ -102,17 +105,17 @@ impl Postgres {
         })
     }
 
-    /// A session of the administrator, with settings that no default of server or role can weaken.
+    /// Opens a session of the administrator, with settings that no default of the server or role can weaken.
     fn administrator(&self) -> Result<Session, ConnectError> {
         let session = Session::open(&self.address, &self.admin).map_err(|error| match error {
             LoginError::Refused => permanent(
-                "the database refuses the login of the administrator; correct its name and password in the \
+                "the database rejects the administrator's login; correct its name and password in the \
                  configuration, and its line in pg_hba.conf",
             ),
             LoginError::Other(error) => error,
         })?;
-        // A statement that outlives us could undo what we do next. An asynchronous commit could be lost after we said
-        // "done"; stricter settings than "on" are kept.
+        // A statement that outlives this session could undo what follows. An asynchronous commit could be lost after it
+        // was reported as done. Settings stricter than "on" are kept.
         let settings = format!(
             "SET search_path = pg_catalog; SET statement_timeout = {0}; SET lock_timeout = {0}; \
              SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
@@ -126,32 +129,32 @@ impl Postgres {
     fn set_password(&self, admin: &Session, login: &Credential) -> Result<(), ConnectError> {
         self.check_ours(&login.user)?;
         if login.secret.reveal().is_empty() {
-            return Err(permanent("an empty password is no password; correct the generator of the policy"));
+            return Err(permanent("the password is empty; correct the generator of the policy"));
         }
         let verifier = scram::verifier(login.secret.reveal(), &SystemRandom)
-            .map_err(|_| retry("the system gave no random bytes; check the system"))?;
-        // The verifier is of the alphabet of base64 plus `-$:`, so that it needs no quoting.
+            .map_err(|_| retry("the system's random source failed; check the system"))?;
+        // The verifier consists of base64 characters and `-$:`, so it needs no escaping.
         let sql = format!("ALTER ROLE {} PASSWORD '{verifier}'", quote(&login.user));
         admin.batch(&sql, &format!("setting the password of the role {:?}", login.user))
     }
 
-    /// Takes the password from a role: it can then not log in with any.
+    /// Removes the password of a role, which then cannot log in with any.
     fn remove_password(&self, admin: &Session, role: &str) -> Result<(), ConnectError> {
         self.check_ours(role)?;
         let sql = format!("ALTER ROLE {} PASSWORD NULL", quote(role));
         admin.batch(&sql, &format!("removing the password of the role {role:?}"))
     }
 
-    /// Refuses every role that the configuration does not list.
+    /// Rejects every role that the configuration does not list.
     fn check_ours(&self, role: &str) -> Result<(), ConnectError> {
         if self.roles.names().iter().any(|name| name == role) {
             return Ok(());
         }
-        Err(permanent(format!("the role {role:?} is not one of the target's; correct the roles in the configuration")))
+        Err(permanent(format!("the role {role:?} is not listed in the target; correct the roles in the configuration")))
     }
 
-    /// The role whose login is the old one: of a pair the role that the current login does not use. `None` when the
-    /// current login is of neither.
+    /// The role with the old login: of a pair, the role that the current login does not use. `None` when the current
+    /// login uses neither.
     fn old_role(&self, step: &Step<'_>) -> Option<&String> {
         match (&self.roles, step.current) {
             (Roles::Single(role), _) => Some(role),
@@ -170,24 +173,26 @@ impl Postgres {
         }
     }
 
-    /// Refuses a role that could not log in with any password, before anything is changed.
+    /// Rejects a role that could not log in with any password, before anything is changed.
     fn check_can_log_in(admin: &Session, role: &str) -> Result<(), ConnectError> {
         let sql = "SELECT rolcanlogin, coalesce(rolvaliduntil <= now(), false) FROM pg_roles WHERE rolname::text = $1";
         let rows = admin.rows(sql, &[&role], &format!("looking up the role {role:?}"))?;
         let Some(row) = rows.first() else {
-            return Err(permanent(format!("there is no role {role:?}; create it or correct the configuration")));
+            return Err(permanent(format!("the role {role:?} does not exist; create it or correct the configuration")));
         };
         match (row.try_get::<_, bool>(0), row.try_get::<_, bool>(1)) {
             (Ok(true), Ok(false)) => Ok(()),
-            (Ok(false), _) => Err(permanent(format!("the role {role:?} may not log in; ALTER ROLE with LOGIN"))),
-            (_, Ok(true)) => {
-                Err(permanent(format!("the password of the role {role:?} has expired; ALTER ROLE with VALID UNTIL")))
-            }
-            _ => Err(permanent("the catalogue of roles has an unknown form; see whether this PostgreSQL is supported")),
+            (Ok(false), _) => Err(permanent(format!("the role {role:?} may not log in; run ALTER ROLE with LOGIN"))),
+            (_, Ok(true)) => Err(permanent(format!(
+                "the password of the role {role:?} has expired; run ALTER ROLE with VALID UNTIL"
+            ))),
+            _ => Err(permanent(
+                "the table pg_roles has an unknown form; check whether this PostgreSQL version is supported",
+            )),
         }
     }
 
-    /// The staged credential, when this target may set it.
+    /// The staged credential, if this target may set it.
     fn staged<'a>(&self, step: &Step<'a>) -> Result<&'a Credential, ConnectError> {
         let staged = step.staged.ok_or_else(|| permanent("there is no staged value; start the rotation again"))?;
         self.check_ours(&staged.user)?;
@@ -214,7 +219,7 @@ impl Connector for Postgres {
     fn next_user(&self, current: Option<&str>) -> Result<String, ConnectError> {
         Ok(match &self.roles {
             Roles::Single(role) => role.clone(),
-            // A current login outside the pair (the first rotation) leaves both free.
+            // On the first rotation the current login may be outside the pair. Then both roles are free.
             Roles::Pair([a, b]) => if current == Some(a) { b } else { a }.clone(),
         })
     }
@@ -230,7 +235,7 @@ impl Connector for Postgres {
         let staged = self.staged(step)?;
         let session = Session::open(&self.address, staged).map_err(|error| match error {
             LoginError::Refused => permanent(format!(
-                "the database refuses the new password of the role {:?}; probe, then apply again or abort",
+                "the database rejects the new password of the role {:?}; probe, then apply again or abort",
                 staged.user
             )),
             LoginError::Other(error) => error,
@@ -242,7 +247,7 @@ impl Connector for Postgres {
         let user = row.and_then(|row| row.try_get::<_, String>(1).ok());
         if one != Some(1) || user.as_deref() != Some(staged.user.as_str()) {
             return Err(permanent(format!(
-                "the new login does not arrive as the role {:?}; check poolers and pg_ident maps in between",
+                "the new login does not become the role {:?}; check connection poolers and pg_ident maps",
                 staged.user
             )));
         }
@@ -270,18 +275,18 @@ impl Connector for Postgres {
         Ok(Live::Nothing)
     }
 
-    /// Makes the current credential work, then takes the staged one away (in a pair: back to the previous password, or
-    /// to none). Without a current credential there is nothing to return to, and the role keeps what it has.
+    /// Makes the current credential work, then removes the staged one (in a pair: back to the previous password, or to
+    /// none). Without a current credential there is nothing to go back to, and the role stays as it is.
     fn revert(&self, step: &Step<'_>) -> Result<(), ConnectError> {
         let Some(current) = step.current else { return Ok(()) };
         let mut admin = None;
-        // The current login first: whatever happens after it, one login works.
+        // The current login comes first: whatever happens afterwards, one login works.
         if !self.works(current)? {
             let session = self.administrator()?;
             self.set_password(&session, current)?;
             if !self.works(current)? {
                 return Err(permanent(format!(
-                    "the role {:?} cannot log in although its password is set again; check LOGIN, VALID UNTIL and \
+                    "the role {:?} cannot log in although its password was restored; check LOGIN, VALID UNTIL and \
                      pg_hba.conf",
                     current.user
                 )));
@@ -299,24 +304,24 @@ impl Connector for Postgres {
         }
     }
 
-    /// Does what the target asks for (`lock_old`, `terminate_old_sessions`), and else nothing: the old password of a
-    /// pair then ends with the next round, that of a single role has ended already.
+    /// Does what the target asks for (`lock_old`, `terminate_old_sessions`) and nothing else. Otherwise the old
+    /// password of a pair ends with the next rotation, and that of a single role has ended already.
     ///
-    /// The old role of a pair is the one that the current login does not use. The previous version does not decide: it
-    /// may be pruned, deleted or destroyed, and its password would live on.
+    /// The old role of a pair is the one that the current login does not use. The previous version does not decide
+    /// this: it may be pruned, deleted or destroyed, and its password would continue to work.
     fn revoke_old(&self, step: &Step<'_>) -> Result<Option<String>, ConnectError> {
         if !self.lock_old && !self.terminate_old_sessions {
             return Ok(None);
         }
         let Some(old) = self.old_role(step) else {
             return Ok(Some(
-                "no old role was locked: the current login is none of the target's roles; lock the role that leaked by \
+                "no old role was locked: the current login is not one of the target's roles; lock the leaked role by \
                  hand"
                     .to_owned(),
             ));
         };
         let admin = self.administrator()?;
-        // A later round may have staged a value for the role already; it must not be taken away.
+        // A later rotation may have staged a value for this role already. It must not be removed.
         let staged = step.staged.is_some_and(|staged| staged.user == *old);
         if self.lock_old && !staged && self.overlap() {
             self.remove_password(&admin, old)?;
@@ -326,9 +331,9 @@ impl Connector for Postgres {
                        WHERE usename::text = $1 AND pid <> pg_backend_pid()";
             admin.rows(sql, &[&old], &format!("ending the old sessions of the role {old:?}"))?;
         }
-        // A role that the configuration does not list is never touched, and that is said.
+        // A role that the configuration does not list is never changed, and the result says so.
         Ok(step.previous.map(|previous| &previous.user).filter(|user| !self.roles.names().contains(user)).map(|user| {
-            format!("the login before was {user:?}, none of the target's roles: it was left alone; lock it by hand")
+            format!("the previous login {user:?} is not one of the target's roles and was not changed; lock it by hand")
         }))
     }
 }

@@ -1,4 +1,4 @@
-//! Takes values out of a program's output, so that a piece of it may stand in an error.
+//! Removes values from a program's output, so that part of it can appear in an error.
 
 use std::collections::HashMap;
 
@@ -7,25 +7,25 @@ use base64::alphabet::{Alphabet, STANDARD, URL_SAFE};
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use zeroize::Zeroizing;
 
-/// What stands in place of what was taken out.
+/// Replaces what was removed.
 const MARK: &str = "[redacted]";
-/// So many bytes in a row that also stand in a value (or in an encoding of it) are taken out.
+/// This many consecutive bytes that also occur in a value (or in an encoding of it) are removed.
 const WINDOW: usize = 8;
-/// A value shorter than this occurs everywhere by chance: then nothing of the output is shown.
+/// A shorter value occurs everywhere by chance. Then no output is shown.
 const SHORTEST: usize = 4;
 /// Longest text that is returned, in characters.
 const LONGEST_TEXT: usize = 400;
 
-/// The end of `output` as text, without any piece of eight bytes or more of a value, in plain, base64 (three
+/// Returns the end of `output` as text, without any piece of eight bytes or more of a value: in plain, base64 (three
 /// alignments, two alphabets), hexadecimal, percent-encoded or JSON form. White space, control characters and letter
-/// case make no difference. `cut` says that output is missing at the end.
+/// case do not matter. `cut` says that the end of the output is missing.
 pub(super) fn redact(output: &[u8], cut: bool, values: &[&str]) -> String {
     if output.is_empty() {
         return String::new();
     }
     let values: Vec<&str> = values.iter().copied().filter(|value| !value.is_empty()).collect();
     if values.iter().any(|value| squeezed(value.as_bytes()).len() < SHORTEST) {
-        return "[output withheld: a value is too short to be recognised in it]".to_owned();
+        return "[output withheld: a value is too short to find it there]".to_owned();
     }
     let mut search = Search::new(output);
     for value in values {
@@ -34,16 +34,16 @@ pub(super) fn redact(output: &[u8], cut: bool, values: &[&str]) -> String {
     search.text(cut)
 }
 
-/// Output with what is to be shown of it.
+/// The output, and which parts of it may be shown.
 struct Search<'a> {
     output: &'a [u8],
     /// The output without white space and control characters, in lower case.
     squeezed: Zeroizing<Vec<u8>>,
-    /// Where each byte of `squeezed` stands in `output`.
+    /// Position in `output` of each byte of `squeezed`.
     origin: Vec<usize>,
-    /// Windows of `squeezed` and where they begin. Struck windows are removed, so that the work stays linear.
+    /// Windows of `squeezed` and where they start. Each is removed once it has matched, so that the work stays linear.
     windows: HashMap<u64, Vec<usize>>,
-    /// For each byte of `output`, whether it is taken out.
+    /// Whether each byte of `output` is removed.
     struck: Vec<bool>,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Search<'a> {
         Self { output, squeezed: bytes, origin, windows, struck: vec![false; output.len()] }
     }
 
-    /// Takes out what `form` and the output have in common.
+    /// Removes everything that the output shares with `form`.
     fn strike(&mut self, form: &[u8], cut: bool) {
         let form = squeezed(form);
         if form.len() < SHORTEST {
@@ -79,7 +79,7 @@ impl<'a> Search<'a> {
                 .collect();
             hits.into_iter().for_each(|at| self.mark(at, form.len()));
         }
-        // Where the output was cut, the beginning of a value may be all that is there.
+        // If the output was cut, it may end with the beginning of a value.
         let longest = WINDOW.min(form.len());
         let tail =
             (1..longest).rev().find(|length| cut && self.squeezed.ends_with(form.get(..*length).unwrap_or_default()));
@@ -88,7 +88,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Takes out `length` counting bytes from `at` on, and all between them.
+    /// Removes `length` significant bytes from `at` on, and everything between them.
     fn mark(&mut self, at: usize, length: usize) {
         let first = self.origin.get(at).copied().unwrap_or(0);
         let last = self.origin.get(at.saturating_add(length).saturating_sub(1)).copied().unwrap_or(first);
@@ -117,7 +117,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Whether a byte takes part in the comparison.
+/// Whether a byte is significant for the comparison.
 fn counts(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f
 }
@@ -149,8 +149,7 @@ fn each_form(value: &str, mut see: impl FnMut(&[u8])) {
     }
 }
 
-/// The base64 of `bytes` as it looks when `shift` other bytes stand in front, without the characters that these take
-/// part in.
+/// The base64 of `bytes` as it looks after `shift` other bytes, without the characters that those bytes affect.
 fn base64(bytes: &[u8], shift: usize, alphabet: &Alphabet) -> Zeroizing<Vec<u8>> {
     let mut shifted = Zeroizing::new(Vec::with_capacity(bytes.len().saturating_add(shift)));
     shifted.extend(std::iter::repeat_n(0, shift));
@@ -160,7 +159,7 @@ fn base64(bytes: &[u8], shift: usize, alphabet: &Alphabet) -> Zeroizing<Vec<u8>>
     Zeroizing::new(text.as_bytes().get(foreign..).unwrap_or_default().to_vec())
 }
 
-/// Each byte in hexadecimal behind `prefix`, except those that stay as they are.
+/// Each byte in hexadecimal after `prefix`, except those that stay as they are.
 fn spelled(bytes: &[u8], prefix: &str, stays: impl Fn(u8) -> bool) -> Zeroizing<Vec<u8>> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let each = prefix.len().saturating_add(2);

@@ -1,4 +1,5 @@
-//! The verifier of SCRAM-SHA-256 as PostgreSQL stores it (RFC 5802, RFC 7677), so that a password never goes to a server.
+//! The SCRAM-SHA-256 verifier as PostgreSQL stores it (RFC 5802, RFC 7677), so that a password is never sent to a
+//! server.
 
 use std::borrow::Cow;
 
@@ -10,11 +11,12 @@ use crate::crypto::hash::{MacKey, sha256};
 use crate::crypto::{CryptoError, Random};
 
 /// Iterations of PBKDF2: the minimum of RFC 7677 and the default of PostgreSQL. Generated passwords need no more, and
-/// each login pays for it.
+/// every login pays for them.
 const ITERATIONS: u32 = 4096;
 const SALT_LEN: usize = 16;
 
-/// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` of `password` with a fresh salt. ASCII without quotes.
+/// Returns `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` of `password` with a new salt. ASCII without
+/// quotes.
 ///
 /// # Errors
 /// [`CryptoError::Random`].
@@ -24,7 +26,7 @@ pub(super) fn verifier(password: &str, random: &dyn Random) -> Result<String, Cr
     Ok(verifier_with(password, &salt, ITERATIONS))
 }
 
-/// The same with a given salt.
+/// The same with the given salt.
 pub(super) fn verifier_with(password: &str, salt: &[u8], iterations: u32) -> String {
     let salted = Zeroizing::new(pbkdf2(normalized(password).as_bytes(), salt, iterations));
     let salted = MacKey::from_bytes(&salted[..]);
@@ -39,7 +41,7 @@ pub(super) fn verifier_with(password: &str, salt: &[u8], iterations: u32) -> Str
     )
 }
 
-/// SASLprep (RFC 4013); a password that it forbids is used as it is, which is what PostgreSQL does on both sides.
+/// SASLprep (RFC 4013). A password that it forbids is used unchanged, as PostgreSQL does on both sides.
 fn normalized(password: &str) -> Zeroizing<String> {
     Zeroizing::new(match stringprep::saslprep(password) {
         Ok(prepared) => Cow::into_owned(prepared),

@@ -1,4 +1,4 @@
-//! One authenticated session with a PostgreSQL server, behind blocking calls; and what its errors mean.
+//! One authenticated session with a PostgreSQL server behind blocking calls, and the meaning of its errors.
 
 use std::error::Error as _;
 use std::io;
@@ -17,30 +17,30 @@ use tokio_postgres::{Client, Config, Error, Row};
 use super::tls::Tls;
 use super::{ConnectError, Credential, permanent, retry};
 
-/// How long a session may take to say goodbye.
+/// How long closing a session may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Where a session goes.
+/// The server of a session.
 pub(super) struct Address {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) database: String,
     pub(super) tls: Tls,
-    /// Limit of the whole login, and of each statement.
+    /// Time limit of the whole login, and of each statement.
     pub(super) limit: Duration,
 }
 
 /// Why there is no session.
 pub(super) enum LoginError {
-    /// The server itself said that this login does not work (28P01, 28000).
+    /// The server itself says that this login does not work (28P01, 28000).
     Refused,
-    /// Anything that says nothing about the password.
+    /// Any error that says nothing about the password.
     Other(ConnectError),
 }
 
 /// One session. Dropping it ends it.
 pub(super) struct Session {
-    // In this order: the client goes first, which lets the driver end.
+    // The order matters: dropping the client first lets the driver end.
     client: Option<Client>,
     driver: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
@@ -48,16 +48,15 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Logs in with TLS, SCRAM-SHA-256 and channel binding; nothing weaker. Channel binding also means that a server
-    /// which asks for no password at all (`trust`) is no proof that the password works, and is refused.
+    /// Logs in with TLS, SCRAM-SHA-256 and channel binding, and never with anything weaker. So a server that asks for
+    /// no password (`trust`) is rejected too: it would not prove that the password works.
     ///
     /// # Errors
     /// [`LoginError`].
     pub(super) fn open(address: &Address, login: &Credential) -> Result<Self, LoginError> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|_| LoginError::Other(retry("no resources for a connection; free memory or file descriptors")))?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(|_| {
+            LoginError::Other(retry("a connection could not be started; free memory or file descriptors"))
+        })?;
         let mut config = Config::new();
         config
             .user(login.user.as_str())
@@ -87,22 +86,22 @@ impl Session {
                 Err(error)
             }
             Err(_) => {
-                // A name lookup that hangs must not be waited for.
+                // Never wait for a name lookup that hangs.
                 runtime.shutdown_background();
                 Err(LoginError::Other(too_slow(address)))
             }
         }
     }
 
-    /// Runs statements by the simple protocol; their rows are dropped.
+    /// Runs statements with the simple protocol and drops their rows.
     ///
     /// # Errors
-    /// [`ConnectError`] by what the server said about `doing`.
+    /// [`ConnectError`] according to the server's answer about `doing`.
     pub(super) fn batch(&self, sql: &str, doing: &str) -> Result<(), ConnectError> {
         self.within(doing, |client| client.batch_execute(sql))
     }
 
-    /// The rows of one statement with parameters.
+    /// Returns the rows of one statement with parameters.
     ///
     /// # Errors
     /// As [`Self::batch`].
@@ -120,14 +119,14 @@ impl Session {
         F: Future<Output = Result<T, Error>> + 'a,
     {
         let (Some(client), Some(runtime)) = (&self.client, &self.runtime) else {
-            return Err(retry(format!("the session ended while {doing}; it is tried again")));
+            return Err(retry(format!("the session ended while {doing}; it will be tried again")));
         };
         let running = statement(client);
-        // The server cancels its own statement first (`statement_timeout`), so that none takes effect behind our back.
+        // The server cancels its own statement first (`statement_timeout`), so that none takes effect after we gave up.
         match runtime.block_on(async { timeout(self.limit.saturating_add(GOODBYE), running).await }) {
             Ok(done) => done.map_err(|error| statement_error(&error, doing)),
             Err(_) => {
-                Err(retry(format!("the database did not answer in time while {doing}; look for locks and load there")))
+                Err(retry(format!("the database did not answer in time while {doing}; check it for locks and load")))
             }
         }
     }
@@ -147,7 +146,7 @@ impl Drop for Session {
 
 fn unreachable(address: &Address, error: &io::Error) -> ConnectError {
     retry(format!(
-        "the database {}:{} is not reachable ({}); check that it runs, and host and port of the target",
+        "the database {}:{} is not reachable ({}); check that it runs, and check host and port of the target",
         address.host,
         address.port,
         error.kind()
@@ -163,7 +162,7 @@ fn too_slow(address: &Address) -> ConnectError {
     ))
 }
 
-/// What a failed login says.
+/// Interprets a failed login.
 fn login_error(address: &Address, error: &Error) -> LoginError {
     let Some(code) = error.code() else {
         return LoginError::Other(transport_error(address, error));
@@ -173,21 +172,21 @@ fn login_error(address: &Address, error: &Error) -> LoginError {
     }
     LoginError::Other(if passes_by_itself(code) {
         retry(format!(
-            "the database {}:{} takes no logins now ({}); wait until it does, or see its log",
+            "the database {}:{} accepts no logins now ({}); wait, or check its log",
             address.host,
             address.port,
             code.code()
         ))
     } else if *code == SqlState::INVALID_CATALOG_NAME {
-        permanent(format!("there is no database {:?}; correct the database of the target", address.database))
+        permanent(format!("the database {:?} does not exist; correct the database of the target", address.database))
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
         permanent(format!("the role may not connect to the database {:?}; grant it CONNECT", address.database))
     } else {
-        permanent(format!("the database refused the login ({}); see its log", code.code()))
+        permanent(format!("the database rejected the login ({}); check its log", code.code()))
     })
 }
 
-/// A login that failed without a word from the server about it.
+/// Interprets a login that failed without an answer from the server.
 fn transport_error(address: &Address, error: &Error) -> ConnectError {
     let mut io_error = None;
     let mut cause = error.source();
@@ -199,20 +198,20 @@ fn transport_error(address: &Address, error: &Error) -> ConnectError {
     if let Some(tls) = tls {
         return tls_error(address, tls);
     }
-    // The crate does not publish the kind of its errors; these texts of its pinned version stand for them.
+    // The crate does not publish the kind of its errors, so these are the texts of the pinned version.
     match (error.to_string().as_str(), io_error) {
         ("authentication error", _) => permanent(
-            "the server does not authenticate by SCRAM-SHA-256 with channel binding; set password_encryption to \
+            "the server does not authenticate with SCRAM-SHA-256 with channel binding; set password_encryption to \
              scram-sha-256, set the password again, and use scram-sha-256 in pg_hba.conf",
         ),
         ("error performing TLS handshake", None) => permanent(format!(
-            "the server {}:{} offers no TLS, and there is no connection without it; set ssl = on there",
+            "the server {}:{} does not offer TLS, which is required; set ssl = on there",
             address.host, address.port
         )),
         (_, Some(io_error)) if io_error.kind() != io::ErrorKind::InvalidData => unreachable(address, io_error),
         ("connection closed", _) => unreachable(address, &io::Error::from(io::ErrorKind::UnexpectedEof)),
         _ => permanent(format!(
-            "what answers at {}:{} does not speak as PostgreSQL does; correct host and port of the target",
+            "the server at {}:{} does not speak the PostgreSQL protocol; correct host and port of the target",
             address.host, address.port
         )),
     }
@@ -222,7 +221,7 @@ fn tls_error(address: &Address, error: &rustls::Error) -> ConnectError {
     let why = match error {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "is not signed by the authority of the target; correct the CA certificate there"
+                "is not signed by the authority of the target; correct the CA certificate of the target"
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "names another host; correct the host of the target or issue a certificate with its name"
@@ -231,17 +230,17 @@ fn tls_error(address: &Address, error: &rustls::Error) -> ConnectError {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "is not valid yet; check the clocks"
             }
-            _ => "is not acceptable; issue one for server authentication with the host as alternative name",
+            _ => "is rejected; issue one for server authentication with the host as alternative name",
         },
         rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(_) => {
             return permanent(format!(
-                "no common TLS with {}:{}; allow TLS 1.3 there (ssl_max_protocol_version)",
+                "{}:{} does not offer TLS 1.3; allow it there (ssl_max_protocol_version)",
                 address.host, address.port
             ));
         }
         _ => {
             return permanent(format!(
-                "what answers at {}:{} does not speak TLS as it should; correct host and port of the target",
+                "the server at {}:{} violates the TLS protocol; correct host and port of the target",
                 address.host, address.port
             ));
         }
@@ -249,7 +248,7 @@ fn tls_error(address: &Address, error: &rustls::Error) -> ConnectError {
     permanent(format!("the certificate of {}:{} {why}", address.host, address.port))
 }
 
-/// What a failed statement says. The server's own words are left out: an extension could quote anything in them.
+/// Interprets a failed statement. The server's own text is left out, because an extension could quote anything in it.
 fn statement_error(error: &Error, doing: &str) -> ConnectError {
     let Some(code) = error.code() else {
         return retry(format!("the connection broke while {doing}; check that the database runs"));
@@ -258,25 +257,25 @@ fn statement_error(error: &Error, doing: &str) -> ConnectError {
     if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         retry(format!("the database is a read-only standby ({text}); let the host of the target name the primary"))
     } else if passes_by_itself(code) {
-        retry(format!("the database could not finish {doing} ({text}); look for locks, load and its log"))
+        retry(format!("the database could not finish {doing} ({text}); check it for locks and load, and check its log"))
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
         permanent(format!(
-            "the administrator lacks the right for {doing} ({text}); grant it CREATEROLE (from PostgreSQL 16 on with \
-             ADMIN OPTION on the role), for ending sessions pg_signal_backend"
+            "the administrator lacks the right for {doing} ({text}); grant it CREATEROLE (since PostgreSQL 16 with \
+             ADMIN OPTION on the role), and pg_signal_backend for ending sessions"
         ))
     } else if *code == SqlState::UNDEFINED_OBJECT {
-        permanent(format!("no such role for {doing} ({text}); create it or correct the configuration"))
+        permanent(format!("the role for {doing} does not exist ({text}); create it or correct the configuration"))
     } else if *code == SqlState::INVALID_PARAMETER_VALUE || text.starts_with("28") {
         permanent(format!(
-            "the database refuses the new password while {doing} ({text}); see its rules for passwords (passwordcheck \
-             or the like) and adapt the generator"
+            "the database rejects the new password while {doing} ({text}); check its password rules (passwordcheck \
+             or similar) and adapt the generator"
         ))
     } else {
-        permanent(format!("the database refused {doing} ({text}); see its log"))
+        permanent(format!("the database rejected {doing} ({text}); check its log"))
     }
 }
 
-/// Connection trouble, lack of resources, shutting down, cancelled, locked, rolled back, system error.
+/// Connection problems, lack of resources, shutting down, cancelled, locked, rolled back, system error.
 fn passes_by_itself(code: &SqlState) -> bool {
     let text = code.code();
     ["08", "40", "53", "57", "58"].iter().any(|class| text.starts_with(class)) || *code == SqlState::LOCK_NOT_AVAILABLE

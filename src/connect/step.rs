@@ -1,4 +1,4 @@
-//! One step at a target: what it works on, how it ends, and what every kind of target can do.
+//! One step at a target: its input, its results, and the operations of every kind of target.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -7,112 +7,116 @@ use thiserror::Error;
 
 use crate::api::secret::SecretText;
 
-/// One login or value.
+/// A login with its password, or a value.
 pub struct Credential {
-    /// The login; empty when there is none.
+    /// The login; empty if there is none.
     pub user: String,
     /// The password or value.
     pub secret: SecretText,
 }
 
-/// What a step works on.
+/// Input of a step.
 pub struct Step<'a> {
-    /// The idempotency key: the id of the rotation, the same in every repetition.
+    /// The idempotency key: the id of the rotation, which is the same in every repetition.
     pub id: &'a str,
     /// Path of the secret.
     pub path: &'a str,
-    /// Key within the secret.
+    /// Key in the secret.
     pub key: &'a str,
-    /// The new credential, not yet handed to readers.
+    /// The new credential, which readers do not get yet.
     pub staged: Option<&'a Credential>,
     /// The credential that readers get.
     pub current: Option<&'a Credential>,
-    /// The one before it, perhaps still in its grace.
+    /// The credential before that, perhaps still in its grace period.
     pub previous: Option<&'a Credential>,
 }
 
-/// What a probe found working. The candidates are tried in this order; the first that works is the answer.
+/// The result of a probe. The candidates are tried in this order, and the first one that works is returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Live {
-    /// The staged credential: the change has arrived.
+    /// The staged credential works: the change took effect.
     Staged,
-    /// The current credential: the change has not arrived.
+    /// The current credential works: the change did not take effect.
     Current,
-    /// The previous credential: the target was set back, such as by restoring an old snapshot.
+    /// The previous credential works: the target was set back, for example by restoring an old snapshot.
     Previous,
-    /// None of them.
+    /// None of them works.
     Nothing,
 }
 
-/// Why a step failed. No text holds a value; each ends with the next thing to try.
+/// Why a step failed. No text contains a value; each ends with the next thing to try.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConnectError {
-    /// The target is down, busy or too slow. Whether the step took effect is unknown: probe, then repeat.
+    /// The target is down, busy or too slow. It is unknown whether the step took effect: probe, then repeat.
     #[error("{0}")]
     Retry(String),
-    /// The target refused, or the configuration is wrong: repeating the same changes nothing.
+    /// The target rejected the step, or the configuration is wrong. Repeating it does not help.
     #[error("{0}")]
     Permanent(String),
 }
 
-/// One kind of target. Every method blocks, up to the time limits of the target.
+/// One kind of target. Every method blocks, but not longer than the time limits of the target.
 pub trait Connector: Send + Sync {
-    /// The name of the kind in configuration and audit: `postgres`, `hook`.
+    /// The name of the kind in the configuration and the audit log: `postgres`, `hook`.
     fn kind(&self) -> &'static str;
 
-    /// Whether the old value stays valid after [`Self::apply`], so that no reader ever holds a dead one.
+    /// Whether the old value stays valid after [`Self::apply`], so that no reader ever holds an invalid one.
     fn overlap(&self) -> bool;
 
-    /// Calls end soon after `stop` is set, as if the target had not answered; what they started outside is ended. `false`
-    /// where calls end only by their own time limits.
+    /// Makes calls end soon after `stop` is set, as if the target had not answered. Whatever they started outside is
+    /// ended. Returns `false` if calls end only by their own time limits.
     fn stop_with(&mut self, _stop: &Arc<AtomicBool>) -> bool {
         false
     }
 
-    /// The login that the next credential is for: the other of a pair, the same of a single one, empty for hooks.
+    /// Returns the login of the next credential: the other one of a pair, the same one of a single role, empty for
+    /// hooks.
     ///
     /// # Errors
-    /// [`ConnectError::Permanent`] when the target is misconfigured so that no login can be named.
+    /// [`ConnectError::Permanent`] when the target is misconfigured, so that there is no such login.
     fn next_user(&self, current: Option<&str>) -> Result<String, ConnectError>;
 
-    /// Makes a new value, without telling anybody of it. `step` holds no credential. May be repeated: each value that was
-    /// not stored is thrown away.
+    /// Generates a new value without telling anybody. `step` holds no credential. May be repeated: each value that was
+    /// not stored is dropped.
     ///
     /// # Errors
-    /// [`ConnectError`]; `Permanent` where the target makes no values.
+    /// [`ConnectError`]; `Permanent` if the target does not generate values.
     fn generate(&self, _step: &Step<'_>) -> Result<SecretText, ConnectError> {
-        Err(permanent(format!("a target of type {} makes no values; name a hook with a generate command", self.kind())))
+        Err(permanent(format!(
+            "a target of type {} does not generate values; use a hook with a generate command",
+            self.kind()
+        )))
     }
 
     /// Makes the staged credential valid. May be repeated.
     ///
     /// # Errors
-    /// [`ConnectError`]; after `Retry` the effect is unknown until [`Self::probe`] has told.
+    /// [`ConnectError`]. After `Retry` it is unknown whether the step took effect, until [`Self::probe`] finds out.
     fn apply(&self, step: &Step<'_>) -> Result<(), ConnectError>;
 
-    /// Uses the staged credential for real.
+    /// Checks the staged credential by using it.
     ///
     /// # Errors
-    /// [`ConnectError::Permanent`] when the target refuses it, [`ConnectError::Retry`] when the target does not answer.
+    /// [`ConnectError::Permanent`] when the target rejects it, [`ConnectError::Retry`] when the target does not answer.
     fn verify(&self, step: &Step<'_>) -> Result<(), ConnectError>;
 
-    /// Finds out which credential works, changing nothing.
+    /// Finds out which credential works. Changes nothing.
     ///
     /// # Errors
-    /// [`ConnectError`] when the target did not decide; never a guess.
+    /// [`ConnectError`] when the target gave no clear answer. Never guesses.
     fn probe(&self, step: &Step<'_>) -> Result<Live, ConnectError>;
 
-    /// Goes back: afterwards the current credential works. May be repeated, and called when nothing was applied.
+    /// Goes back, so that the current credential works. May be repeated, and may be called when nothing was applied.
     ///
     /// # Errors
-    /// [`ConnectError`] when the current credential could not be shown to work.
+    /// [`ConnectError`] when it could not be shown that the current credential works.
     fn revert(&self, step: &Step<'_>) -> Result<(), ConnectError>;
 
-    /// Ends the validity of the previous credential, once its grace is over. May be repeated. Returns what it left valid,
-    /// for people; `None` when nothing is to be said.
+    /// Invalidates the previous credential after its grace period. May be repeated. Returns what it left valid, as a
+    /// text for people, or `None` if there is nothing to report.
     ///
     /// # Errors
-    /// [`ConnectError`]; the previous credential may then still be valid.
+    /// [`ConnectError`]. The previous credential may then still be valid.
     fn revoke_old(&self, step: &Step<'_>) -> Result<Option<String>, ConnectError>;
 }
 

@@ -211,7 +211,7 @@ fn exit_codes_mean_what_the_contract_says() {
     assert!(text(applies("exit 75", "the secret")).starts_with("retry: the apply command asks"));
     assert!(text(applies("exit 65", "the secret")).starts_with("permanent: the apply command refuses"));
     assert!(text(applies("exit 3", "the secret")).contains("permanent: the apply command failed (exit code 3)"));
-    assert!(text(applies("kill -9 $$", "the secret")).contains("retry: the apply command died of signal 9"));
+    assert!(text(applies("kill -9 $$", "the secret")).contains("retry: the apply command was killed by signal 9"));
     let missing = HookTarget { apply: Some(vec!["/does/not/exist".to_owned()]), ..HookTarget::default() };
     let step = Step { id: "r", path: "p", key: "k", staged: None, current: None, previous: None };
     assert!(text(made(missing).apply(&step)).contains("permanent: the apply command cannot be started"));
@@ -258,7 +258,7 @@ fn a_generated_value_is_one_line_of_text() {
         ),
         ("echo one-secret; exit 65", "permanent: the generate command refuses"),
         ("echo one-secret; exit 75", "retry: the generate command asks"),
-        ("echo one-secret; kill -9 $$", "retry: the generate command died of signal 9"),
+        ("echo one-secret; kill -9 $$", "retry: the generate command was killed by signal 9"),
     ] {
         let error = generates(10, script).expect_err(script);
         assert!(error.contains(part) && !error.contains("secret"), "{script}: {error}");
@@ -364,7 +364,7 @@ fn a_hook_is_killed_with_its_children_when_the_vault_closes() {
     let said = text(hook.apply(&step));
     let ended = Instant::now();
     assert!(
-        said.starts_with("retry: the apply command was killed with its children because the vault closes"),
+        said.starts_with("retry: the apply command was killed with its children because the vault is closing"),
         "{said}"
     );
     let stopped = closer.join().expect("no panic");

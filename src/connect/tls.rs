@@ -1,4 +1,4 @@
-//! TLS of a database connection: verify-full always, with channel binding (RFC 5929).
+//! TLS of a database connection: always verify-full, with channel binding (RFC 5929).
 
 use std::future::Future;
 use std::io;
@@ -21,7 +21,7 @@ use x509_parser::signature_algorithm::SignatureAlgorithm;
 
 use super::{ConnectError, permanent};
 
-/// Opens TLS on a connected socket, towards one server name.
+/// Starts TLS on a connected socket for one server name.
 #[derive(Clone)]
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
@@ -29,10 +29,10 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Trusts the authorities in `ca_pem` and nothing else; the certificate must name `host` (DNS name or address).
+    /// Trusts only the authorities in `ca_pem`. The server's certificate must name `host` (a DNS name or an address).
     ///
     /// # Errors
-    /// [`ConnectError::Permanent`] when `ca_pem` holds no usable certificate or `host` is not a name.
+    /// [`ConnectError::Permanent`] when `ca_pem` contains no usable certificate or `host` is not a name.
     pub(super) fn new(host: &str, ca_pem: &str) -> Result<Self, ConnectError> {
         let mut roots = RootCertStore::empty();
         for root in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
@@ -59,7 +59,7 @@ impl Tls {
 
 fn unusable_ca() -> ConnectError {
     permanent(
-        "the CA certificate of the target cannot be used; give the PEM of the authority that signs the database's certificate",
+        "the CA certificate of the target cannot be used; provide the PEM of the authority that signs the database's certificate",
     )
 }
 
@@ -74,7 +74,7 @@ impl TlsConnect<TcpStream> for Tls {
     }
 }
 
-/// A connection inside TLS.
+/// A TLS connection.
 pub(super) struct Stream(Box<client::TlsStream<TcpStream>>);
 
 impl TlsStream for Stream {
@@ -88,8 +88,8 @@ impl TlsStream for Stream {
     }
 }
 
-/// `tls-server-end-point` (RFC 5929, 4.1): the certificate under the hash of its own signature, SHA-256 instead of MD5
-/// and SHA-1. `None` where the RFC leaves the hash open (such as Ed25519).
+/// `tls-server-end-point` (RFC 5929, 4.1): the hash of the certificate by the hash function of its own signature, with
+/// SHA-256 instead of MD5 and SHA-1. `None` where the RFC leaves the hash open (such as Ed25519).
 pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let algorithm = match SignatureAlgorithm::try_from(&parsed.signature_algorithm).ok()? {
@@ -97,7 +97,7 @@ pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
         _ => parsed.signature_algorithm.algorithm.to_id_string(),
     };
     match algorithm.as_str() {
-        // MD5 and SHA-1 with RSA, ECDSA with SHA-1, SHA-1 itself; then SHA-256 with RSA, with ECDSA, itself.
+        // MD5 and SHA-1 with RSA, ECDSA with SHA-1, SHA-1 itself, then SHA-256 with RSA, with ECDSA, itself.
         "1.2.840.113549.1.1.4"
         | "1.2.840.113549.1.1.5"
         | "1.2.840.10045.4.1"

@@ -1,4 +1,4 @@
-//! The two ciphers of format v1, detached and in place. A key given here seals exactly once.
+//! The two ciphers of format v1, detached and in place. Each key seals exactly once.
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
@@ -11,7 +11,7 @@ pub const NONCE_LEN: usize = 12;
 /// Bytes of an authentication tag.
 pub const TAG_LEN: usize = 16;
 
-/// Cipher suite of a record: the number stored in the record.
+/// Cipher suite of a record, with the number that is stored in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Suite {
@@ -46,7 +46,7 @@ impl TryFrom<u8> for Suite {
 /// Encrypts `buffer` in place and returns the tag.
 ///
 /// # Errors
-/// [`CryptoError::TooLarge`] when the cipher refuses the length (far above every limit of the format).
+/// [`CryptoError::TooLarge`] when the cipher rejects the length (far above every limit of the format).
 pub fn seal_in_place(
     suite: Suite,
     key: &[u8; 32],
@@ -66,7 +66,7 @@ pub fn seal_in_place(
 /// Verifies `tag` and decrypts `buffer` in place.
 ///
 /// # Errors
-/// [`CryptoError::Damaged`] when the tag does not verify; `buffer` must then be dropped unread.
+/// [`CryptoError::Damaged`] when the tag does not verify. Then drop `buffer` without reading it.
 pub fn open_in_place(
     suite: Suite,
     key: &[u8; 32],

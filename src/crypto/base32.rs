@@ -1,13 +1,13 @@
 //! Crockford's base32 for texts that people copy by hand (crockford.com/base32.html).
 //!
-//! Symbols are `0-9A-Z` without I, L, O and U. Reading takes small letters, reads O as 0 and I and L
-//! as 1, and passes over hyphens and white space.
+//! The symbols are `0-9A-Z` without I, L, O and U. Parsing accepts lower case, reads O as 0 and I and L as 1, and skips
+//! hyphens and white space.
 
 use zeroize::Zeroizing;
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// Longest text that is read at all, in bytes.
+/// Longest text that is parsed, in bytes.
 pub const MAX_TEXT: usize = 1024;
 
 /// Why a text is not base32.
@@ -15,19 +15,19 @@ pub const MAX_TEXT: usize = 1024;
 pub enum TextError {
     /// Longer than [`MAX_TEXT`].
     TooLong,
-    /// The symbol with this number (from 0, hyphens and spaces not counted) is no symbol.
+    /// The symbol at this index (from 0, without hyphens and spaces) is invalid.
     Symbol(usize),
 }
 
-/// The 5-bit values of `text`.
+/// Returns the 5-bit values of `text`.
 ///
 /// # Errors
-/// [`TextError`]; it names a place, never a symbol.
+/// [`TextError`]. It names a position, never a symbol.
 pub fn symbols(text: &str) -> Result<Zeroizing<Vec<u8>>, TextError> {
     if text.len() > MAX_TEXT {
         return Err(TextError::TooLong);
     }
-    // The full capacity at once: growing would leave an unwiped copy behind.
+    // Allocated at full size, because growing would leave an unwiped copy behind.
     let mut values = Zeroizing::new(Vec::with_capacity(text.len()));
     for symbol in text.chars().filter(|c| !c.is_whitespace() && *c != '-') {
         let at = values.len();
@@ -36,7 +36,7 @@ pub fn symbols(text: &str) -> Result<Zeroizing<Vec<u8>>, TextError> {
     Ok(values)
 }
 
-/// The value of one symbol, by comparing with the whole alphabet: no lookup by a secret.
+/// The value of one symbol. Compares with the whole alphabet, so that there is no table lookup by a secret.
 fn value(symbol: char) -> Option<u8> {
     let wanted = match symbol.to_ascii_uppercase() {
         'O' => b'0',
@@ -52,7 +52,7 @@ fn value(symbol: char) -> Option<u8> {
     found
 }
 
-/// The symbol of a value; only the low five bits count.
+/// The symbol of a value. Only the low five bits count.
 pub fn symbol(value: u8) -> char {
     let mut found = b'0';
     for (at, symbol) in (0u8..).zip(ALPHABET) {
@@ -63,7 +63,7 @@ pub fn symbol(value: u8) -> char {
     char::from(found)
 }
 
-/// Cuts bytes into 5-bit values, the highest bit first; the last one is filled with zero bits.
+/// Splits bytes into 5-bit values, highest bit first. The last value is padded with zero bits.
 pub fn to_symbols(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut values = Zeroizing::new(Vec::with_capacity((bytes.len() * 8).div_ceil(5)));
     let (mut held, mut bits) = (0u16, 0u32);
@@ -82,7 +82,7 @@ pub fn to_symbols(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     values
 }
 
-/// Joins 5-bit values to `N` bytes. `None` when their number does not fit or a filling bit is set.
+/// Joins 5-bit values to `N` bytes. `None` when their number is wrong or a padding bit is set.
 pub fn to_bytes<const N: usize>(values: &[u8]) -> Option<Zeroizing<[u8; N]>> {
     if values.len() != (N * 8).div_ceil(5) {
         return None;
@@ -102,7 +102,7 @@ pub fn to_bytes<const N: usize>(values: &[u8]) -> Option<Zeroizing<[u8; N]>> {
     (held == 0).then_some(bytes)
 }
 
-/// As [`to_bytes`] for as many bytes as the values make. `None` when a whole value or a filling bit is left over.
+/// As [`to_bytes`], with as many bytes as the values give. `None` when a whole value or a set padding bit is left over.
 pub fn to_vec(values: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(values.len() * 5 / 8));
     let (mut held, mut bits) = (0u16, 0u32);

@@ -1,10 +1,10 @@
-//! Big-endian writer and total reader. `LP(x)` is a `u32` length and then the bytes.
+//! Big-endian writer, and a reader that never panics. `LP(x)` is a `u32` length followed by the bytes.
 
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{CryptoError, SecretBytes};
 
-/// Builds a body. What it owns is wiped on drop, and growing leaves no copy behind.
+/// Builds a body. Its bytes are wiped on drop, and growing leaves no copy behind.
 pub struct Writer(Zeroizing<Vec<u8>>);
 
 impl Default for Writer {
@@ -28,7 +28,7 @@ impl Writer {
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         let needed = self.0.len().saturating_add(bytes.len());
         if needed > self.0.capacity() {
-            // `Vec` would free its old block unwiped.
+            // `Vec` would free its old block without wiping it.
             let mut grown = Vec::with_capacity(needed.max(self.0.capacity().saturating_mul(2)));
             grown.extend_from_slice(&self.0);
             std::mem::swap(&mut *self.0, &mut grown);
@@ -61,12 +61,12 @@ impl Writer {
     /// Appends `LP(bytes)`.
     ///
     /// # Panics
-    /// When `bytes` is longer than 4 GiB; every caller is bound by far smaller limits.
+    /// When `bytes` is longer than 4 GiB. Every caller has far smaller limits.
     pub fn lp(&mut self, bytes: &[u8]) -> &mut Self {
         self.u32(u32::try_from(bytes.len()).expect("no field of the format reaches 4 GiB")).bytes(bytes)
     }
 
-    /// What was written so far.
+    /// The bytes written so far.
     pub fn as_slice(&self) -> &[u8] {
         &self.0
     }
@@ -92,7 +92,7 @@ impl Writer {
     }
 }
 
-/// Reads a body front to back. Never panics; borrows and never allocates.
+/// Reads a body from front to back. Never panics and never allocates.
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
     /// The next `n` bytes.
     ///
     /// # Errors
-    /// [`CryptoError::Malformed`] when fewer are left; nothing is consumed.
+    /// [`CryptoError::Malformed`] when fewer are left. Nothing is consumed then.
     pub fn bytes(&mut self, n: usize) -> Result<&'a [u8], CryptoError> {
         let (taken, rest) = self.0.split_at_checked(n).ok_or(CryptoError::Malformed("data ends too early"))?;
         self.0 = rest;
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         self.bytes(usize::try_from(length).map_err(|_| CryptoError::Malformed("length"))?)
     }
 
-    /// As [`Reader::lp`], refusing content longer than `max`.
+    /// As [`Reader::lp`], but rejects content longer than `max`.
     ///
     /// # Errors
     /// [`CryptoError::Malformed`].
@@ -159,21 +159,21 @@ impl<'a> Reader<'a> {
         if content.len() > max { Err(CryptoError::Malformed("field is too long")) } else { Ok(content) }
     }
 
-    /// Bytes not yet read.
+    /// Number of bytes not yet read.
     pub fn remaining(&self) -> usize {
         self.0.len()
     }
 
-    /// Ends the body of a record: what is left must be zero padding.
+    /// Ends the body of a record. The rest must be zero padding.
     ///
     /// # Errors
-    /// [`CryptoError::Malformed`] on any other byte.
+    /// [`CryptoError::Malformed`] for any other byte.
     pub fn finish(self) -> Result<(), CryptoError> {
-        // No early exit: the padding is inside the secret body.
+        // No early exit, because the padding is part of the secret body.
         if self.0.iter().fold(0, |all, byte| all | byte) == 0 { Ok(()) } else { Err(CryptoError::Malformed("padding")) }
     }
 
-    /// Ends a structure that has no padding: nothing may be left.
+    /// Ends a structure without padding. Nothing may be left.
     ///
     /// # Errors
     /// [`CryptoError::Malformed`] when a byte is left.

@@ -1,4 +1,4 @@
-//! HKDF-SHA-256 (RFC 5869) and the only table of context labels of format v1.
+//! HKDF-SHA-256 (RFC 5869), and the only table of context labels of format v1.
 
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::Key;
 
-/// Every label that enters a hash, a MAC or a derivation. ASCII, without NUL.
+/// Every label used in a hash, a MAC or a derivation. ASCII, without NUL.
 pub mod label {
     /// Start of the associated data of a record.
     pub const RECORD: &[u8] = b"sr1 rec";
@@ -22,7 +22,7 @@ pub mod label {
     pub const HEADER_MAC: &[u8] = b"sr1 hdr-mac";
     /// Root key to keyring key.
     pub const KEYRING: &[u8] = b"sr1 keyring";
-    /// Slot secret to key-encryption key; followed by the type and the id of the slot.
+    /// Slot secret to key-encryption key. The type and the id of the slot follow.
     pub const SLOT: &[u8] = b"sr1 slot";
     /// Hash of a key file.
     pub const KEY_FILE: &[u8] = b"sr1 kf";
@@ -32,7 +32,7 @@ pub mod label {
     pub const SHARE_CHECK: &[u8] = b"sr1 share-check";
     /// Check of a recovery code.
     pub const RECOVERY_CHECK: &[u8] = b"sr1 recovery-check";
-    /// Expands the seed of a hybrid private key; followed by "x", "d" or "z".
+    /// Expands the seed of a hybrid private key. "x", "d" or "z" follows.
     pub const HYBRID_SEED: &[u8] = b"sr1 hybrid-seed";
     /// Combines the two shared secrets of a hybrid encapsulation.
     pub const HYBRID: &[u8] = b"sr1 hybrid";
@@ -40,7 +40,7 @@ pub mod label {
     pub const PRIVATE_AAD: &[u8] = b"sr1 prv";
     /// Fingerprint of a destroyed term key.
     pub const TERM: &[u8] = b"sr1 term";
-    /// Names what a secret is now, for clients that ask again.
+    /// Tag of a secret's current state, for clients that ask again.
     pub const TAG: &[u8] = b"sr1 etag";
     /// Leaf of the set hash.
     pub const LEAF: &[u8] = b"sr1 leaf";
@@ -58,7 +58,7 @@ pub mod label {
     pub const TOKEN_KEY: &[u8] = b"t";
 }
 
-/// A 32-byte key: HKDF with `salt` and `info` over `ikm` (RFC 5869; `info` is given in parts).
+/// Derives a 32-byte key: HKDF with `salt` and `info` over `ikm` (RFC 5869; `info` is given in parts).
 pub fn hkdf(salt: &[u8], ikm: &[u8], info: &[&[u8]]) -> Key {
     let prk = Hkdf::<Sha256>::new(Some(salt), ikm);
     Key::fill_with(|out| expand(&prk, info, out))

@@ -1,4 +1,4 @@
-//! The record of format v1: one sealed body with a clear, bound head (`docs/format.md`, "Record").
+//! The record of format v1: one sealed body with a head in clear text that is bound to it (`docs/format.md`, "Record").
 
 use super::aead::{self, NONCE_LEN, TAG_LEN};
 use super::codec::Reader;
@@ -12,7 +12,7 @@ pub use super::aead::Suite;
 pub const HEAD_LEN: usize = 28;
 /// Offset of the commitment.
 pub const COMMIT_AT: usize = 60;
-/// Bytes up to the end of the commitment: what an index needs of a record.
+/// Bytes up to the end of the commitment. An index needs only these.
 pub const PREFIX_LEN: usize = 92;
 /// Bytes that a record adds to its padded body.
 pub const OVERHEAD: usize = 120;
@@ -22,7 +22,7 @@ pub const MAX_BODY: usize = (1 << 20) + (64 << 10);
 const BODY_AT: usize = PREFIX_LEN + NONCE_LEN;
 const FORMAT: u8 = 1;
 
-/// What a record holds; it decides which key opens the record.
+/// Content of a record. It decides which key opens the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -50,7 +50,7 @@ impl Kind {
         }
     }
 
-    /// The padded length of a body of `n` bytes: the least bucket that holds it.
+    /// The padded length of a body of `n` bytes: the smallest bucket that holds it.
     ///
     /// # Errors
     /// [`CryptoError::TooLarge`] above [`MAX_BODY`].
@@ -79,20 +79,20 @@ impl TryFrom<u8> for Kind {
     }
 }
 
-/// Everything that a record is bound to. Opening with any other value fails.
+/// Everything that a record is bound to. Opening it with any other value fails.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Cipher suite.
     pub suite: Suite,
     /// Kind of the body.
     pub kind: Kind,
-    /// Key term, integrity set or 0, as the kind demands.
+    /// Key term, integrity set or 0, depending on the kind.
     pub term: u32,
-    /// Header sequence, generation, revision or KV version, as the kind demands.
+    /// Header sequence, generation, revision or KV version, depending on the kind.
     pub version: u64,
     /// Write generation; 0 for a keyring.
     pub generation: u64,
-    /// The vault.
+    /// Id of the vault.
     pub vault_id: &'a [u8; 16],
     /// Key under which the engine stores the record; empty for a keyring.
     pub store_key: &'a [u8],
@@ -151,7 +151,7 @@ impl Context<'_> {
         }
     }
 
-    /// Names the first field in which the stored head differs; the caller learns what was swapped.
+    /// Names the first field in which the stored head differs, so the caller learns what was swapped.
     fn compare(&self, head: &Head) -> Result<(), CryptoError> {
         let differs = [
             (head.suite != self.suite, "suite"),
@@ -181,12 +181,11 @@ impl Context<'_> {
     }
 }
 
-/// Parses the clear head; `record` may be cut anywhere after [`HEAD_LEN`] bytes.
+/// Parses the clear head. `record` may be cut anywhere after [`HEAD_LEN`] bytes.
 ///
 /// # Errors
-/// [`CryptoError::Malformed`] for wrong magic, set flags, non-zero reserved bytes or a term,
-/// version or generation that does not fit the kind; [`CryptoError::Unsupported`] for an unknown
-/// format, suite or kind.
+/// [`CryptoError::Malformed`] for wrong magic, set flags, non-zero reserved bytes, or a term, version or generation
+/// that is not valid for the kind. [`CryptoError::Unsupported`] for an unknown format, suite or kind.
 pub fn head(record: &[u8]) -> Result<Head, CryptoError> {
     let mut reader = Reader::new(record);
     if reader.array::<2>()? != b"sr" {
@@ -206,7 +205,7 @@ pub fn head(record: &[u8]) -> Result<Head, CryptoError> {
     Ok(head)
 }
 
-/// The commitment of a record; the first [`PREFIX_LEN`] bytes are enough.
+/// Returns the commitment of a record. The first [`PREFIX_LEN`] bytes are enough.
 ///
 /// # Errors
 /// [`CryptoError::Malformed`] when `record` is shorter.
@@ -220,12 +219,12 @@ pub fn commitment(record: &[u8]) -> Result<[u8; 32], CryptoError> {
 
 /// Seals `body`, padded to its bucket, into a record.
 ///
-/// The salt is hedged: with a broken random source equal inputs give equal records, never two
-/// different plaintexts under one key and nonce.
+/// The salt is hedged. If the random source is broken, equal inputs give equal records, but never two different
+/// plaintexts with one key and nonce.
 ///
 /// # Errors
-/// [`CryptoError::TooLarge`] above [`MAX_BODY`], [`CryptoError::Malformed`] when the context does
-/// not fit its kind, [`CryptoError::Random`] when the source fails.
+/// [`CryptoError::TooLarge`] above [`MAX_BODY`]; [`CryptoError::Malformed`] when the context is not valid for its kind;
+/// [`CryptoError::Random`] when the random source fails.
 pub fn seal(
     ikm: &Key,
     ctx: &Context<'_>,
@@ -245,7 +244,7 @@ pub fn seal(
     let (rnd, nonce) = noise.split_first_chunk::<32>().expect("44 bytes hold 32");
     let nonce: &[u8; NONCE_LEN] = nonce.first_chunk().expect("12 bytes are left");
 
-    // Allocated once at full size and encrypted in place: no copy of the plaintext is freed unwiped.
+    // Allocated once at full size and encrypted in place, so no copy of the plaintext is freed without wiping.
     let mut record = Vec::with_capacity(padded + OVERHEAD);
     record.resize(BODY_AT, 0);
     record.extend_from_slice(body);
@@ -264,11 +263,12 @@ pub fn seal(
     Ok(record)
 }
 
-/// Ends the body of a record. `reader` stands behind the last field of `body`; what is left must be zero padding up to
-/// the least bucket and no further, so that one content has one length. A body that is not padded yet is taken too.
+/// Ends the body of a record. `reader` is positioned after the last field of `body`. The rest must be zero padding up
+/// to the smallest bucket and no further, so that one content has only one length. A body without padding is accepted
+/// too.
 ///
 /// # Errors
-/// [`CryptoError::Malformed`] on any other padding.
+/// [`CryptoError::Malformed`] for any other padding.
 pub fn finish(kind: Kind, body: &[u8], reader: Reader<'_>) -> Result<(), CryptoError> {
     let left = reader.remaining();
     reader.finish()?;
@@ -276,14 +276,13 @@ pub fn finish(kind: Kind, body: &[u8], reader: Reader<'_>) -> Result<(), CryptoE
     if left == 0 || least == body.len() { Ok(()) } else { Err(CryptoError::Malformed("padding")) }
 }
 
-/// Opens a record and returns its body, zero padding included: the codec of the body ends with
-/// [`finish`], which checks the padding. Nothing is released before the tag verifies.
+/// Opens a record and returns its body with its zero padding. The codec of the body must end with [`finish`], which
+/// checks the padding. Nothing is returned before the tag is verified.
 ///
 /// # Errors
-/// [`CryptoError::Malformed`] / [`CryptoError::Unsupported`] as [`head`] and for a length that is
-/// no bucket; [`CryptoError::Context`] when a clear field differs; [`CryptoError::WrongKey`] when
-/// the commitment differs (other key, vault, store key or path, or a damaged salt);
-/// [`CryptoError::Damaged`] when the tag fails.
+/// [`CryptoError::Malformed`] and [`CryptoError::Unsupported`] as for [`head`], and for a length that is not a bucket.
+/// [`CryptoError::Context`] when a clear field differs. [`CryptoError::WrongKey`] when the commitment differs (other
+/// key, vault, store key or path, or a damaged salt). [`CryptoError::Damaged`] when the tag does not verify.
 pub fn open(ikm: &Key, ctx: &Context<'_>, record: &[u8]) -> Result<SecretBytes, CryptoError> {
     let head = head(record)?;
     ctx.compare(&head)?;

@@ -1,4 +1,4 @@
-//! SHA-256, HMAC-SHA-256 and the keyed multiset hash over all stored records.
+//! SHA-256, HMAC-SHA-256, and the keyed multiset hash over all stored records.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -26,7 +26,7 @@ pub fn equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
     a.ct_eq(b).into()
 }
 
-/// An HMAC-SHA-256 key with both pads already absorbed: two compressions less for each tag.
+/// An HMAC-SHA-256 key with both pads already absorbed, which saves two compressions per tag.
 pub struct MacKey(Hmac<Sha256>);
 
 impl MacKey {
@@ -35,17 +35,17 @@ impl MacKey {
         Self::from_bytes(key.reveal())
     }
 
-    /// Prepares a key of any length (a longer one than 64 bytes is hashed first, RFC 2104).
+    /// Prepares a key of any length. A key longer than 64 bytes is hashed first (RFC 2104).
     pub fn from_bytes(key: &[u8]) -> Self {
         Self(<Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("hmac takes keys of every length"))
     }
 
-    /// A second owner of the same key; both copies are wiped separately, so make few.
+    /// Makes a second copy of the key. Both are wiped separately, so make few.
     pub fn duplicate(&self) -> Self {
         Self(self.0.clone())
     }
 
-    /// The tag over the concatenation of `parts`.
+    /// Computes the tag over the concatenation of `parts`.
     pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.0.clone();
         for part in parts {
@@ -54,7 +54,7 @@ impl MacKey {
         mac.finalize().into_bytes().into()
     }
 
-    /// Whether `tag` is the tag over `parts`; constant time.
+    /// Whether `tag` is the tag over `parts`. Runs in constant time.
     pub fn verify(&self, parts: &[&[u8]], tag: &[u8; 32]) -> bool {
         equal(&self.mac(parts), tag)
     }
@@ -68,7 +68,7 @@ impl From<&Key> for MacKey {
 
 /// Keyed multiset hash: the sum of all leaves modulo 2^256, big-endian (format.md, "Set hash").
 ///
-/// The sum is a secret: it is stored only inside a sealed state record and never printed.
+/// The sum is secret. It is stored only inside a sealed state record and never printed.
 #[derive(Clone)]
 pub struct SetHash([u8; 32]);
 
@@ -83,7 +83,7 @@ impl SetHash {
         Self(sum)
     }
 
-    /// The sum, for the body of a state record only.
+    /// The sum. Only for the body of a state record.
     pub fn reveal(&self) -> &[u8; 32] {
         &self.0
     }
@@ -98,7 +98,7 @@ impl SetHash {
         }
     }
 
-    /// Takes a leaf out again.
+    /// Removes a leaf.
     pub fn sub(&mut self, leaf: [u8; 32]) {
         let mut borrow = false;
         for (sum, byte) in self.0.iter_mut().rev().zip(leaf.iter().rev()) {

@@ -1,6 +1,6 @@
 //! Pure cryptography: record format, key derivation, Argon2id. No I/O, clock, async or serde.
 //!
-//! `docs/format.md` is the specification of every byte that this module writes.
+//! `docs/format.md` specifies every byte that this module writes.
 
 #[cfg(feature = "server")]
 pub mod aead;

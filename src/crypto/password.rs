@@ -1,4 +1,4 @@
-//! Passphrase to key: NFKC, then Argon2id v1.3 (RFC 9106) with bounds on both sides.
+//! Passphrase to key: NFKC, then Argon2id v1.3 (RFC 9106), with lower and upper limits.
 
 use argon2::{Algorithm, Argon2, Block, Version};
 use unicode_normalization::UnicodeNormalization;
@@ -8,22 +8,22 @@ use zeroize::Zeroize;
 use super::codec::Writer;
 use super::{CryptoError, Key, SecretBytes};
 
-/// Argon2id cost: memory in KiB, passes, lanes.
+/// Cost of Argon2id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Params {
     /// Memory in KiB.
     pub m_kib: u32,
     /// Passes over the memory.
     pub t: u32,
-    /// Lanes. Lanes are computed one after another here, so more than one helps only an attacker.
+    /// Lanes. They are computed one after the other here, so more than one only helps an attacker.
     pub p: u32,
 }
 
-/// Least cost that is ever written.
+/// Lowest cost that is written.
 pub const WRITE_FLOOR: Params = Params { m_kib: 64 * 1024, t: 3, p: 1 };
-/// Least cost that opens without an explicit permission.
+/// Lowest cost that opens without explicit permission.
 pub const OPEN_FLOOR: Params = Params { m_kib: 19 * 1024, t: 2, p: 1 };
-/// Greatest cost that is read from a header; a header is not yet authenticated when it is used.
+/// Highest cost that is accepted from a header, which is not yet authenticated at that point.
 pub const CEILING: Params = Params { m_kib: 4 * 1024 * 1024, t: 64, p: 16 };
 
 /// Longest passphrase in bytes, before normalisation.
@@ -41,19 +41,19 @@ impl Params {
         self.m_kib >= floor.m_kib && self.t >= floor.t
     }
 
-    /// Refuses costs above [`CEILING`] or outside the definition of Argon2.
+    /// Rejects costs above [`CEILING`] or outside the definition of Argon2.
     ///
     /// # Errors
-    /// [`CryptoError::Parameters`] naming the field.
+    /// [`CryptoError::Parameters`] names the field.
     pub fn check(&self) -> Result<(), CryptoError> {
         if self.m_kib > CEILING.m_kib {
             return Err(CryptoError::Parameters("memory is above 4 GiB"));
         }
         if self.t == 0 || self.t > CEILING.t {
-            return Err(CryptoError::Parameters("passes are not within 1 to 64"));
+            return Err(CryptoError::Parameters("passes must be 1 to 64"));
         }
         if self.p == 0 || self.p > CEILING.p {
-            return Err(CryptoError::Parameters("lanes are not within 1 to 16"));
+            return Err(CryptoError::Parameters("lanes must be 1 to 16"));
         }
         if self.m_kib < 8 * self.p {
             return Err(CryptoError::Parameters("memory is below 8 KiB for each lane"));
@@ -61,7 +61,7 @@ impl Params {
         Ok(())
     }
 
-    /// As [`Params::check`], and refuses to use more than half of `memory_limit` bytes.
+    /// As [`Params::check`]. Also rejects a cost that needs more than half of `memory_limit` bytes.
     ///
     /// # Errors
     /// [`CryptoError::Parameters`].
@@ -69,7 +69,7 @@ impl Params {
         self.check()?;
         match memory_limit {
             Some(limit) if u64::from(self.m_kib) * 1024 > limit / 2 => {
-                Err(CryptoError::Parameters("memory is above half of what this process may use"))
+                Err(CryptoError::Parameters("memory is more than half of what this process may use"))
             }
             _ => Ok(()),
         }
@@ -86,31 +86,31 @@ impl Drop for Matrix {
 
 /// Argon2id of `pass` with a 32-byte tag. The working memory is wiped afterwards.
 ///
-/// Bounded by [`CEILING`]; use [`Params::check_within`] first where a memory limit is known.
+/// Limited by [`CEILING`]. Call [`Params::check_within`] first if a memory limit is known.
 ///
 /// # Errors
-/// [`CryptoError::Parameters`] outside the bounds, [`CryptoError::Memory`] when the memory cannot be had.
+/// [`CryptoError::Parameters`] outside the limits; [`CryptoError::Memory`] when there is not enough memory.
 pub fn argon2id(params: &Params, salt: &[u8; 32], pass: &[u8]) -> Result<Key, CryptoError> {
     params.check()?;
     let inner = argon2::Params::new(params.m_kib, params.t, params.p, Some(32))
-        .map_err(|_| CryptoError::Parameters("refused by argon2"))?;
+        .map_err(|_| CryptoError::Parameters("rejected by argon2"))?;
     let mut matrix = Matrix(Vec::new());
     matrix.0.try_reserve_exact(inner.block_count()).map_err(|_| CryptoError::Memory)?;
     matrix.0.resize(inner.block_count(), Block::default());
     let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, inner);
     let mut outcome = Ok(());
     let key = Key::fill_with(|out| outcome = argon.hash_password_into_with_memory(pass, salt, out, &mut matrix.0));
-    outcome.map_err(|_| CryptoError::Parameters("refused by argon2"))?;
+    outcome.map_err(|_| CryptoError::Parameters("rejected by argon2"))?;
     Ok(key)
 }
 
-/// Finds a cost that takes about `target_ms`: memory is raised first, up to `max_m_kib`, then passes.
+/// Finds a cost that takes about `target_ms`. Raises the memory first, up to `max_m_kib`, then the passes.
 ///
-/// `timer` runs one derivation and returns its milliseconds. The answer never falls below
-/// [`WRITE_FLOOR`] and never rises above [`CEILING`]; `timer` is called at most six times.
+/// `timer` runs one derivation and returns its milliseconds. It is called at most six times. The result is never below
+/// [`WRITE_FLOOR`] or above [`CEILING`].
 ///
 /// # Errors
-/// What `timer` returns.
+/// Any error of `timer`.
 pub fn calibrate(
     target_ms: u64,
     max_m_kib: u32,
@@ -125,7 +125,7 @@ pub fn calibrate(
         }
         let scaled = |cost: u32| u32::try_from(u64::from(cost).saturating_mul(target_ms) / took).unwrap_or(u32::MAX);
         let next = if params.m_kib < max_m {
-            // Whole MiB; at least one more, so that every round makes progress.
+            // Whole MiB, and at least one more, so that every round makes progress.
             let m = (scaled(params.m_kib) / 1024 * 1024).max(params.m_kib.saturating_add(1024));
             Params { m_kib: m.min(max_m), ..params }
         } else {
@@ -142,9 +142,8 @@ pub fn calibrate(
 /// Unicode NFKC of a passphrase, so that every keyboard and system gives the same bytes.
 ///
 /// # Errors
-/// [`CryptoError::Passphrase`] when it is empty, longer than [`MAX_PASSPHRASE`], or holds a code
-/// point that the pinned Unicode tables do not assign: its normal form could change later and lock
-/// its owner out.
+/// [`CryptoError::Passphrase`] when it is empty, longer than [`MAX_PASSPHRASE`], or has a code point that the pinned
+/// Unicode tables do not assign. The normal form of such a code point could change later and lock its owner out.
 pub fn normalise(pass: &str) -> Result<SecretBytes, CryptoError> {
     if pass.is_empty() {
         return Err(CryptoError::Passphrase("empty"));

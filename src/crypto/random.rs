@@ -1,4 +1,4 @@
-//! Randomness as an argument.
+//! Random sources as arguments.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,11 +10,11 @@ pub trait Random: Send + Sync {
     /// Fills `out` completely.
     ///
     /// # Errors
-    /// [`CryptoError::Random`]; the contents of `out` must then not be used.
+    /// [`CryptoError::Random`]. The contents of `out` must not be used then.
     fn fill(&self, out: &mut [u8]) -> Result<(), CryptoError>;
 }
 
-/// The random source of the operating system (`getrandom(2)` on Linux).
+/// The operating system's random source (`getrandom(2)` on Linux).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandom;
 
@@ -32,7 +32,7 @@ pub struct SeededRandom {
 }
 
 impl SeededRandom {
-    /// The stream of `seed`. Calls from one thread see the same bytes in every run.
+    /// Makes the stream of `seed`. Calls from one thread get the same bytes in every run.
     pub fn new(seed: u64) -> Self {
         Self { key: MacKey::from_bytes(&seed.to_be_bytes()), next: AtomicU64::new(0) }
     }

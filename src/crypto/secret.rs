@@ -9,7 +9,7 @@ use super::{CryptoError, Random};
 
 /// Storage for one key outside the ordinary heap, for example in locked memory.
 ///
-/// The implementor wipes the bytes on drop.
+/// The implementation must wipe the bytes on drop.
 pub trait KeyPage: Send + Sync {
     /// The stored bytes.
     fn bytes(&self) -> &[u8; 32];
@@ -21,11 +21,11 @@ type PageSource = fn() -> Option<Box<dyn KeyPage>>;
 
 static PAGES: OnceLock<PageSource> = OnceLock::new();
 
-/// Names the source of locked pages. The first call counts; later calls change nothing.
+/// Sets the source of locked pages. Only the first call counts.
 ///
-/// Keys made earlier stay on the heap. When the source answers `None` a key falls back to the heap.
+/// Keys created earlier stay on the heap. When the source returns `None`, the key goes on the heap.
 pub fn install_key_pages(alloc: PageSource) {
-    // A second call keeps the first source: keys must not be spread over two arenas.
+    // A second call keeps the first source, because keys must not be spread over two arenas.
     let _ = PAGES.set(alloc);
 }
 
@@ -34,7 +34,7 @@ enum Place {
     Page(Box<dyn KeyPage>),
 }
 
-/// A 32-byte key. Wiped on drop; it cannot be printed, serialised or cloned by accident.
+/// A 32-byte key. Wiped on drop. It cannot be printed, serialised or cloned by accident.
 pub struct Key(Place);
 
 impl Key {
@@ -53,17 +53,17 @@ impl Key {
         }
     }
 
-    /// A fresh random key.
+    /// Generates a random key.
     ///
     /// # Errors
-    /// [`CryptoError::Random`] when the source fails.
+    /// [`CryptoError::Random`] when the random source fails.
     pub fn random(random: &dyn Random) -> Result<Self, CryptoError> {
         let mut outcome = Ok(());
         let key = Self::fill_with(|out| outcome = random.fill(out));
         outcome.map(|()| key)
     }
 
-    /// The secret bytes. Every call of this method is a place to review.
+    /// The secret bytes. Review every call of this method.
     pub fn reveal(&self) -> &[u8; 32] {
         match &self.0 {
             Place::Heap(heap) => heap,
@@ -76,13 +76,13 @@ impl Key {
         self.reveal().ct_eq(other.reveal()).into()
     }
 
-    /// A second owner of the same bytes: both copies are wiped separately, so make few.
+    /// Makes a second copy. Both are wiped separately, so make few.
     pub fn duplicate(&self) -> Self {
         Self::fill_with(|out| out.copy_from_slice(self.reveal()))
     }
 }
 
-/// Secret bytes of any length. Wiped on drop, spare capacity included.
+/// Secret bytes of any length. Wiped on drop, including spare capacity.
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
@@ -91,12 +91,12 @@ impl SecretBytes {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The secret bytes. Every call of this method is a place to review.
+    /// The secret bytes. Review every call of this method.
     pub fn reveal(&self) -> &[u8] {
         &self.0
     }
 
-    /// The secret bytes, writable in place; the length is fixed.
+    /// The secret bytes, writable in place. The length is fixed.
     pub fn reveal_mut(&mut self) -> &mut [u8] {
         &mut self.0
     }
@@ -111,7 +111,7 @@ impl SecretBytes {
         self.0.is_empty()
     }
 
-    /// Cuts to `len` bytes and wipes what is cut. A longer `len` changes nothing.
+    /// Cuts to `len` bytes and wipes the rest. A longer `len` changes nothing.
     pub fn truncate(&mut self, len: usize) {
         if let Some(rest) = self.0.get_mut(len..) {
             rest.zeroize();

@@ -9,20 +9,20 @@ pub const PUBLIC_LEN: usize = 32;
 /// Bytes of a signature.
 pub const SIGNATURE_LEN: usize = 64;
 
-/// The public half of the key pair of `seed`.
+/// The public key of `seed`.
 #[must_use]
 pub fn public(seed: &Key) -> [u8; PUBLIC_LEN] {
     SigningKey::from_bytes(seed.reveal()).verifying_key().to_bytes()
 }
 
-/// Signs the concatenation of `parts` with the key pair of `seed`. The caller frames the parts.
+/// Signs the concatenation of `parts` with the key of `seed`. The caller must delimit the parts.
 #[must_use]
 pub fn sign(seed: &Key, parts: &[&[u8]]) -> [u8; SIGNATURE_LEN] {
     SigningKey::from_bytes(seed.reveal()).sign(&parts.concat()).to_bytes()
 }
 
-/// Whether `signature` is one of `public` over the concatenation of `parts`. Small-order keys and malleable encodings
-/// are refused.
+/// Whether `signature` was made by `public` over the concatenation of `parts`. Small-order keys and malleable encodings
+/// are rejected.
 #[must_use]
 pub fn verify(public: &[u8; PUBLIC_LEN], parts: &[&[u8]], signature: &[u8; SIGNATURE_LEN]) -> bool {
     VerifyingKey::from_bytes(public)

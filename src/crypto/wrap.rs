@@ -1,7 +1,7 @@
 //! A 32-byte key wrapped under another key, as slots store it (format.md, "Header").
 //!
-//! `salt32 ‖ commit32 ‖ nonce12 ‖ ct32 ‖ tag16`: key and commitment derive from the salt as those of
-//! a record do, so one wrapping key may wrap any number of times.
+//! The form is `salt32 ‖ commit32 ‖ nonce12 ‖ ct32 ‖ tag16`. Key and commitment are derived from the salt as in a
+//! record, so one wrapping key can wrap any number of times.
 
 use super::aead::{NONCE_LEN, Suite, TAG_LEN, open_in_place, seal_in_place};
 use super::codec::{Reader, Writer};
@@ -12,10 +12,10 @@ use super::{CryptoError, Key, Random};
 /// Bytes of a wrapped key.
 pub const WRAPPED_LEN: usize = 32 + 32 + NONCE_LEN + 32 + TAG_LEN;
 
-/// Wraps `secret` under `kek`, bound to `aad`.
+/// Wraps `secret` with `kek`, bound to `aad`.
 ///
 /// # Errors
-/// [`CryptoError::Random`], or what the cipher returns.
+/// [`CryptoError::Random`], or an error of the cipher.
 pub fn seal(
     kek: &Key,
     suite: Suite,
@@ -38,12 +38,12 @@ pub fn seal(
     Ok(out)
 }
 
-/// Unwraps. The commitment is compared before the cipher is used: a ciphertext that opens under two
-/// keys would tell which of many guesses was right (partitioning oracles, Len et al., 2021).
+/// Unwraps a key. The commitment is compared before the cipher is used. Otherwise a ciphertext that opens with two keys
+/// could reveal which of many guesses was right (partitioning oracles, Len et al., 2021).
 ///
 /// # Errors
-/// [`CryptoError::WrongKey`] when the commitment differs (another key or other associated data),
-/// [`CryptoError::Damaged`] when it matches and the cipher refuses.
+/// [`CryptoError::WrongKey`] when the commitment differs (another key or other associated data);
+/// [`CryptoError::Damaged`] when it matches but the cipher rejects the bytes.
 pub fn open(kek: &Key, suite: Suite, aad: &[u8], wrapped: &[u8; WRAPPED_LEN]) -> Result<Key, CryptoError> {
     let mut reader = Reader::new(wrapped);
     let salt = reader.array()?;

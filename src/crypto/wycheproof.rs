@@ -1,4 +1,4 @@
-//! Wycheproof vectors, through the functions that the format itself uses.
+//! Wycheproof vectors, run through the functions that the format uses.
 
 use hkdf::Hkdf;
 use sha2::Sha256;

@@ -198,7 +198,7 @@ mod tests {
         for (text, part) in [
             (pair.to_owned(), "name either roles"),
             ("[x]\ntype = 'hook'".to_owned(), "neither an apply nor a generate"),
-            ("[x]\ntype = 'hook'\ngenerate = ['x']".to_owned(), "generate command does not begin"),
+            ("[x]\ntype = 'hook'\ngenerate = ['x']".to_owned(), "generate command must start with the absolute path"),
             (format!("{pair}roles = ['a']"), "exactly two"),
             (format!("{pair}roles = ['a', 'b']"), "ca.pem"),
             ("[x]\ntype = 'hook'\napply = ['true']".to_owned(), "absolute path"),

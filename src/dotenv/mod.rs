@@ -1,8 +1,8 @@
-//! The .env grammar: a strict, total parser and a writer that only writes what reads back the same.
+//! The .env grammar: a strict parser, and a writer that only writes what reads back unchanged.
 //!
-//! A dozen programs read `.env` files and disagree on quotes, escapes, comments and `$`. This parser accepts the part on
-//! which they agree and refuses the rest with line, column and a way out, because a secret that is silently altered on
-//! import is found in production. Nothing is ever expanded or executed. `docs/cli.md` shows the grammar.
+//! A dozen programs read `.env` files and disagree on quotes, escapes, comments and `$`. This parser accepts the part
+//! on which they agree. It rejects the rest with line, column and a way out, because a secret that an import silently
+//! changes is only noticed in production. Nothing is ever expanded or executed. `docs/cli.md` shows the grammar.
 
 mod error;
 mod parse;
@@ -14,9 +14,9 @@ pub use error::{DotenvError, Problem};
 pub use parse::{Assignment, Dialect, Duplicates, LineEnds, Options, parse};
 pub use write::{Format, WriteError, write};
 
-/// Largest file that is read, in bytes.
+/// Largest file that is accepted, in bytes.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
-/// Most assignments in one file.
+/// Largest number of assignments in one file.
 pub const MAX_KEYS: usize = 10_000;
 
 /// Whether `name` is a portable variable name: `[A-Za-z_][A-Za-z0-9_]*`.

@@ -1,4 +1,4 @@
-//! One pass over the bytes; no backtracking, no expansion.
+//! One pass over the bytes, without backtracking or expansion.
 
 use std::collections::BTreeMap;
 
@@ -14,38 +14,38 @@ pub struct Assignment {
     pub key: String,
     /// The value.
     pub value: SecretText,
-    /// Line of the name, from 1.
+    /// Line of the name, counted from 1.
     pub line: u32,
 }
 
-/// Whose rules the file follows where programs disagree.
+/// Whose rules apply where programs disagree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Dialect {
-    /// What all agree on; the rest is refused.
+    /// What all programs agree on. The rest is rejected.
     #[default]
     Strict,
-    /// Strict, and backtick quotes are quotes.
+    /// Strict, but backticks are quotes too.
     Node,
-    /// `docker --env-file`: no quotes, no escapes; the rest of the line is the value.
+    /// `docker --env-file`: no quotes, no escapes. The rest of the line is the value.
     Docker,
 }
 
 /// What to do when a name is assigned twice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Duplicates {
-    /// Refuse the file.
+    /// Reject the file.
     #[default]
     Refuse,
-    /// The first assignment counts.
+    /// The first assignment wins.
     First,
-    /// The last assignment counts.
+    /// The last assignment wins.
     Last,
 }
 
-/// What to do with CR LF inside quotes. Outside it is a line end.
+/// What to do with CR LF inside quotes. Outside quotes it ends a line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LineEnds {
-    /// Refuse the file.
+    /// Reject the file.
     #[default]
     Refuse,
     /// CR LF becomes LF.
@@ -54,12 +54,12 @@ pub enum LineEnds {
     Keep,
 }
 
-/// Choices of the person who imports.
+/// Options of the import.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Whose rules.
+    /// Whose rules apply.
     pub dialect: Dialect,
-    /// Take `$` and backticks as they stand.
+    /// Take `$` and backticks literally.
     pub literal: bool,
     /// Names assigned twice.
     pub duplicates: Duplicates,
@@ -67,11 +67,11 @@ pub struct Options {
     pub crlf: LineEnds,
 }
 
-/// Reads a whole file. Total: any bytes give assignments or an error with a position. Names keep their order of first
-/// appearance.
+/// Parses a whole file. Any bytes give assignments or an error with a position. Names keep the order in which they
+/// first appear.
 ///
 /// # Errors
-/// [`DotenvError`], with the first offence; nothing of the file should be used then.
+/// [`DotenvError`] for the first problem. Then nothing of the file should be used.
 pub fn parse(bytes: &[u8], options: &Options) -> Result<Vec<Assignment>, DotenvError> {
     let at_start = |problem| DotenvError { line: 1, column: 1, key: None, problem };
     if bytes.len() > MAX_FILE_BYTES {
@@ -139,7 +139,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Whether a line ends here; CR counts only right before LF or the end.
+    /// Whether the line ends here. CR counts only right before LF or the end of the file.
     fn at_line_end(&self) -> bool {
         let rest = self.rest();
         rest.is_empty() || rest.starts_with('\n') || rest.starts_with("\r\n") || rest == "\r"
@@ -150,7 +150,7 @@ impl Scanner<'_> {
         self.at += length;
     }
 
-    /// The next assignment and where its name stands; blank lines and comments are passed over.
+    /// Returns the next assignment and the position of its name. Blank lines and comments are skipped.
     fn next(&mut self) -> Result<Option<(usize, Assignment)>, DotenvError> {
         loop {
             self.skip_blanks();
@@ -223,7 +223,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Up to the line end or a blank before `#`, without the blanks at both ends.
+    /// Reads up to the line end or a space before `#`, without spaces at both ends.
     fn unquoted(&mut self, key: &str) -> Result<Zeroizing<String>, DotenvError> {
         let start = self.at;
         let line = self.rest().split('\n').next().unwrap_or_default();
@@ -234,7 +234,8 @@ impl Scanner<'_> {
             before_blank = byte == b' ' || byte == b'\t';
             starts
         });
-        // `NAME=#x` without a blank is data to half of the programs and a comment to the others; `NAME= #x` is a comment.
+        // `NAME=#x` without a space is data to half of the programs and a comment to the others. `NAME= #x` is a
+        // comment.
         let directly_after_equals = self.text.as_bytes().get(start.wrapping_sub(1)) == Some(&b'=');
         let end = match comment {
             Some(0) if directly_after_equals => line.len(),
@@ -250,7 +251,7 @@ impl Scanner<'_> {
         Ok(value)
     }
 
-    /// Text between two `quote` bytes, as it stands.
+    /// Reads the text between two `quote` bytes, unchanged.
     fn quoted(&mut self, key: &str, quote: u8) -> Result<Zeroizing<String>, DotenvError> {
         let open = self.at;
         self.at += 1;
@@ -275,9 +276,10 @@ impl Scanner<'_> {
     fn double_quoted(&mut self, key: &str) -> Result<Zeroizing<String>, DotenvError> {
         let open = self.at;
         self.at += 1;
-        // Capacity for the rest of the file would be too much; the closing quote bounds it, escapes only shorten it.
+        // The closing quote limits the capacity. Escapes only shorten the value. The rest of the file would be too
+        // much.
         let mut value = Zeroizing::new(String::with_capacity(self.rest().find('"').map_or(0, |end| end + 1)));
-        // The value without what was escaped: only an unescaped `$` or backtick can be expanded by anybody.
+        // The value without escaped characters: only an unescaped `$` or backtick can be expanded by a program.
         let mut bare = Zeroizing::new(String::new());
         loop {
             let here = self.at;
@@ -320,7 +322,7 @@ impl Scanner<'_> {
     }
 }
 
-/// Appends without leaving an unwiped copy behind when the buffer has to grow.
+/// Appends a character. When the buffer has to grow, no unwiped copy is left behind.
 fn push(value: &mut Zeroizing<String>, character: char) {
     if value.capacity() - value.len() < character.len_utf8() {
         let mut larger = Zeroizing::new(String::with_capacity((value.capacity() * 2).max(64)));

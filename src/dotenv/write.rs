@@ -1,4 +1,4 @@
-//! Writing assignments so that they read back the same, or refusing.
+//! Writes assignments so that they read back unchanged, or rejects them.
 
 use zeroize::Zeroizing;
 
@@ -7,10 +7,10 @@ use super::parse::{Options, parse};
 use crate::api::json::write_str;
 use crate::api::secret::SecretText;
 
-/// What to write for.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A `.env` file that every common program reads the same.
+    /// A `.env` file that every common program reads in the same way.
     Dotenv,
     /// A JSON object.
     Json,
@@ -20,30 +20,31 @@ pub enum Format {
     Docker,
 }
 
-/// Why nothing was written. The value is not named, the key is.
+/// Why nothing was written. Names the key, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// A name that the format cannot hold.
+    /// The format cannot hold the name.
     #[error("{0:?} is not a portable name; use --format json")]
     Name(String),
-    /// A value that programs would read differently.
+    /// Programs would read the value differently.
     #[error("the value of {0} has no spelling that all programs read the same; use --format json or --format sh")]
     NotPortable(String),
-    /// A value with a line end, which this format cannot hold.
+    /// The value has a line end, which this format cannot hold.
     #[error("the value of {0} has several lines, which docker cannot read; use --format dotenv or json")]
     Lines(String),
-    /// A value with a NUL byte.
-    #[error("the value of {0} holds a NUL byte; use --format json")]
+    /// The value has a NUL byte.
+    #[error("the value of {0} contains a NUL byte; use --format json")]
     Nul(String),
 }
 
 /// Renders `pairs` in their order.
 ///
 /// # Errors
-/// [`WriteError`], naming the key, when a pair cannot be written so that it reads back the same. Nothing is written then.
+/// [`WriteError`] with the key, when a pair cannot be written so that it reads back unchanged. Nothing is written then.
 pub fn write(pairs: &[(String, SecretText)], format: Format) -> Result<Zeroizing<Vec<u8>>, WriteError> {
-    // At most six bytes for one (a JSON escape) and the frame, allocated once, so that nothing is copied while it grows.
+    // Each byte takes at most six (a JSON escape). Allocated once with its frame, so that nothing is copied while it
+    // grows.
     let bound: usize = pairs.iter().map(|(key, value)| 6 * (key.len() + value.reveal().len()) + 32).sum();
     let mut out = Zeroizing::new(Vec::with_capacity(bound + 8));
     if format == Format::Json {
@@ -105,8 +106,8 @@ fn plain(out: &mut Vec<u8>, key: &str, quote: &[u8], value: &str) {
     out.extend_from_slice(quote);
 }
 
-/// The spelling that eleven common readers were found to agree on: bare where nothing is special, single quotes, or double
-/// quotes without anything to escape.
+/// Eleven common readers agree on this form: bare if nothing is special, single quotes, or double quotes without
+/// anything to escape.
 fn dotenv_line(out: &mut Vec<u8>, key: &str, value: &str) -> Result<(), WriteError> {
     let bare = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:@%+,=-".contains(&byte));
     let single =
@@ -122,7 +123,7 @@ fn dotenv_line(out: &mut Vec<u8>, key: &str, value: &str) -> Result<(), WriteErr
     Ok(())
 }
 
-/// Reads back what was written; a difference is a defect of the writer and must not reach a file.
+/// Reads back what was written. A difference is a bug in the writer and must not reach a file.
 fn check(out: &[u8], pairs: &[(String, SecretText)]) -> Result<(), WriteError> {
     let fault = || WriteError::NotPortable(pairs.first().map(|(key, _)| key.clone()).unwrap_or_default());
     let back = parse(out, &Options { duplicates: super::Duplicates::Last, ..Options::default() })

@@ -1,5 +1,5 @@
-//! How a program without a certificate gets one: the enrolment string, what proves that it is held, and when a
-//! certificate is renewed. Pure: no I/O, no clock, no randomness of its own.
+//! How a program without a certificate gets one: the enrolment string, the proof of possession, and the schedule of
+//! renewals. Pure: no I/O, no clock, no random source.
 
 pub mod proof;
 pub mod schedule;

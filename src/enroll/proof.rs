@@ -1,13 +1,13 @@
-//! What proves, on one TLS connection and for one signing request, that an enrolment string or an old key is held.
+//! Proofs of possession of an enrolment string or an old key, for one TLS connection and one signing request.
 //!
-//! Both proofs cover keying material of the connection (RFC 9266, channel binding `tls-exporter`), so neither can be used
-//! on another connection, and the request, so neither can be used for another key.
+//! Both proofs cover keying material of the connection (RFC 9266, channel binding `tls-exporter`), so they are useless
+//! on another connection. They cover the request too, so they are useless for another key.
 
 use crate::crypto::Key;
 use crate::crypto::derive::hkdf;
 use crate::crypto::hash::{equal, hmac_sha256, sha256};
 
-/// Label of the TLS exporter, with an empty context and 32 bytes (RFC 9266 section 4.2).
+/// Label of the TLS exporter, used with an empty context and 32 bytes (RFC 9266 section 4.2).
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 /// Bytes of exported keying material.
 pub const EXPORTER_BYTES: usize = 32;
@@ -16,11 +16,11 @@ const KEY_INFO: &[u8] = b"strongroom enroll v1";
 const ENROLL: &[u8] = b"enroll";
 const GRACE: &[u8] = b"strongroom grace renewal v1";
 
-/// What an enrolment is proven with: HKDF-SHA-256 of the string's secret. The server keeps this and not the secret.
+/// The key that proves an enrolment: HKDF-SHA-256 of the string's secret. The server stores this instead of the secret.
 pub struct ProofKey(Key);
 
 impl ProofKey {
-    /// The key of a string's secret.
+    /// Derives the key from a string's secret.
     #[must_use]
     pub fn derive(secret: &Key) -> Self {
         Self(hkdf(&[], secret.reveal(), &[KEY_INFO]))
@@ -32,7 +32,7 @@ impl ProofKey {
         Self(key)
     }
 
-    /// The key, to be sealed.
+    /// The key, for sealing.
     #[must_use]
     pub fn reveal(&self) -> &[u8; 32] {
         self.0.reveal()
@@ -44,14 +44,14 @@ impl ProofKey {
         hmac_sha256(self.0.reveal(), &[ENROLL, exporter, &sha256(&[csr_der])])
     }
 
-    /// Whether `proof` is the proof for this request on this connection; constant time.
+    /// Whether `proof` is the proof for this request on this connection. Runs in constant time.
     #[must_use]
     pub fn verify(&self, exporter: &[u8; EXPORTER_BYTES], csr_der: &[u8], proof: &[u8; 32]) -> bool {
         equal(&self.proof(exporter, csr_der), proof)
     }
 }
 
-/// What the old key signs to renew an expired certificate for the signing request `csr_der`.
+/// The message that the old key signs to renew an expired certificate for the signing request `csr_der`.
 #[must_use]
 pub fn grace_message(exporter: &[u8; EXPORTER_BYTES], csr_der: &[u8]) -> Vec<u8> {
     [GRACE, exporter, &sha256(&[csr_der])].concat()

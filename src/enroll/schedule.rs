@@ -1,16 +1,17 @@
-//! When a certificate is renewed. Pure: times are Unix milliseconds, randomness is an argument.
+//! When a certificate is renewed. Pure: times are Unix milliseconds, and randomness is an argument.
 
-/// Least pause between two tries, in milliseconds.
+/// Shortest pause between two attempts, in milliseconds.
 pub const SHORTEST_PAUSE_MS: u64 = 1_000;
-/// Longest pause between two tries, in milliseconds: an hour.
+/// Longest pause between two attempts, in milliseconds: one hour.
 pub const LONGEST_PAUSE_MS: u64 = 3_600_000;
-/// Pause after the first failure, in milliseconds; it doubles with each further one.
+/// Pause after the first failure, in milliseconds. Each further failure doubles it.
 const FIRST_PAUSE_MS: u64 = 30_000;
 
-/// When to renew a certificate: after two thirds of its life, and up to a twentieth of it earlier.
+/// When to renew a certificate: after two thirds of its life, or up to a twentieth of its life earlier.
 ///
-/// `random` chooses within that twentieth, so that certificates issued together are not renewed together. The first two
-/// bytes of the certificate's fingerprint serve well: its serial number is random, and every run sees the same time.
+/// `random` selects a point in that twentieth, so that certificates issued together are not renewed together. The first
+/// two bytes of the certificate's fingerprint are a good choice: its serial number is random, and every run gets the
+/// same time.
 #[must_use]
 pub fn due_ms(not_before_ms: u64, not_after_ms: u64, random: u16) -> u64 {
     let life = u128::from(not_after_ms.saturating_sub(not_before_ms));
@@ -20,19 +21,21 @@ pub fn due_ms(not_before_ms: u64, not_after_ms: u64, random: u16) -> u64 {
     not_before_ms.saturating_add(after)
 }
 
-/// Whether less than a third of the life is left at `now_ms`: a program that renews by itself would have done so.
+/// Whether less than a third of the life is left at `now_ms`. A program that renews by itself would have done so by
+/// then.
 #[must_use]
 pub fn is_late(not_before_ms: u64, not_after_ms: u64, now_ms: u64) -> bool {
     let life = u128::from(not_after_ms.saturating_sub(not_before_ms));
     u128::from(not_after_ms.saturating_sub(now_ms)) * 3 < life || now_ms >= not_after_ms
 }
 
-/// Pause after the failure number `failures` (from 1), when `left_ms` of the life are left: half a minute, doubled with
-/// each failure up to an hour, but never more than a quarter of what is left, and made up to a quarter shorter by `random`.
+/// The pause after failure number `failures` (counted from 1), when `left_ms` of the life are left. Starts at half a
+/// minute and doubles with each failure up to an hour, but is never more than a quarter of the rest. `random` shortens
+/// it by up to a quarter.
 #[must_use]
 pub fn pause_ms(failures: u32, left_ms: u64, random: u8) -> u64 {
     let grown = FIRST_PAUSE_MS.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST_PAUSE_MS);
-    // A certificate that has ended leaves no time to divide; the pause then only grows.
+    // An expired certificate has no rest to divide, so the pause only grows.
     let fitting = if left_ms == 0 { grown } else { grown.min(left_ms / 4) };
     let shorter = fitting / 4 * u64::from(random) / u64::from(u8::MAX);
     (fitting - shorter).max(SHORTEST_PAUSE_MS)

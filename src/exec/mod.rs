@@ -1,8 +1,8 @@
-//! The environment of a program that is started with its secrets, and starting it.
+//! Builds the environment of a program that runs with secrets, and starts the program.
 //!
-//! Pure up to the last step: what the child will see is decided from values, so every refusal comes before anything is
-//! started. [`ChildEnv::exec`] replaces this process, which keeps the pid, the terminal, signals and the exit status
-//! native. The vault's own credentials never reach the child.
+//! Pure up to the last step: the child's environment is computed from values, so every rejection happens before
+//! anything is started. [`ChildEnv::exec`] replaces this process, so the program has the original pid, terminal,
+//! signals and exit status. The vault's own credentials never reach the child.
 
 mod names;
 #[cfg(test)]
@@ -20,27 +20,27 @@ pub use names::{danger, is_own_credential};
 use crate::api::secret::SecretText;
 use crate::dotenv::is_portable_name;
 
-/// Longest `NAME=value` that Linux accepts for one variable, with its NUL (`MAX_ARG_STRLEN`).
+/// Longest `NAME=value` that Linux accepts for one variable, including its NUL (`MAX_ARG_STRLEN`).
 pub const MAX_VARIABLE_BYTES: usize = 128 * 1024;
 
-/// Choices of whoever starts the program.
+/// Choices of the caller.
 #[derive(Debug, Clone, Default)]
 pub struct ExecPolicy {
-    /// Dangerous names that are wanted nevertheless.
+    /// Dangerous names that are allowed nevertheless.
     pub allow: Vec<String>,
-    /// Start from an empty environment (but for [`names::BASIC`]) instead of ours.
+    /// Start with an empty environment (except for [`names::BASIC`]) instead of ours.
     pub pristine: bool,
-    /// Names for which the environment we were started with wins over the vault.
+    /// Names for which the environment of this process takes precedence over the vault.
     pub keep: Vec<String>,
-    /// Put before every name from the vault.
+    /// Prefix of every name from the vault.
     pub prefix: String,
 }
 
-/// Why the program was not started. Never holds a value.
+/// Why the program was not started. Never contains a value.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecError {
-    /// A key that no environment can hold portably.
+    /// A key that is not a portable name of a variable.
     #[error("{0:?} is not a variable name; rename the key, or leave it out with --only")]
     Name(String),
     /// A name that changes how programs load code.
@@ -52,29 +52,31 @@ pub enum ExecError {
         reason: &'static str,
     },
     /// A value with a NUL byte.
-    #[error("the value of {0} holds a NUL byte, which no environment variable can hold")]
+    #[error(
+        "the value of {0} contains a NUL byte, which an environment variable cannot hold; store it as base64, or remove the byte"
+    )]
     Nul(String),
-    /// A value over the system's limit.
+    /// A value larger than the system's limit.
     #[error("the value of {0} is larger than 128 KiB, the most one variable can hold; write it to a file instead")]
     TooLarge(String),
-    /// No program was named.
+    /// No program was given.
     #[error("no program to run; write it after --")]
     NoProgram,
     /// The program does not exist.
     #[error("{0}: not found; check the spelling and PATH")]
     NotFound(String),
-    /// The program may not be executed.
+    /// The program cannot be executed.
     #[error("{0}: cannot be executed; check its mode (chmod +x) and its first line")]
     NotExecutable(String),
-    /// The environment or the arguments are too large together.
-    #[error("arguments and environment are larger than the system allows")]
+    /// The environment and the arguments together are too large.
+    #[error("arguments and environment are larger than the system allows; select fewer keys with --only")]
     TooMuch,
     /// Another failure of the system.
     #[error("starting {program}: {source}")]
     System {
         /// The program.
         program: String,
-        /// What the system said.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
@@ -89,7 +91,7 @@ impl Value {
     }
 }
 
-/// Replaces this process by `argv`, with the environment as it is. Returns only if that failed.
+/// Replaces this process with `argv`, keeping its environment. Returns only if that failed.
 pub fn exec_as_is(argv: &[OsString]) -> ExecError {
     match argv.split_first() {
         Some((program, arguments)) => starting(argv, Command::new(program).args(arguments).exec()),
@@ -98,7 +100,7 @@ pub fn exec_as_is(argv: &[OsString]) -> ExecError {
 }
 
 impl ExecError {
-    /// Exit code as `env(1)` has it: 127 not found, 126 not executable, 125 our own refusal.
+    /// The exit code that `env(1)` would use: 127 not found, 126 not executable, 125 rejected by us.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -121,10 +123,10 @@ enum Value {
 }
 
 impl ChildEnv {
-    /// Joins the environment `parent` with `secrets`; the vault wins unless [`ExecPolicy::keep`] says otherwise.
+    /// Merges the environment `parent` with `secrets`. The vault takes precedence, except for [`ExecPolicy::keep`].
     ///
     /// # Errors
-    /// A secret's name or value cannot be given to a program; see [`ExecError`].
+    /// The name or value of a secret cannot be passed to a program; see [`ExecError`].
     pub fn build(
         parent: impl Iterator<Item = (OsString, OsString)>,
         secrets: &[(String, SecretText)],
@@ -156,18 +158,18 @@ impl ChildEnv {
         Ok(Self { variables, warnings })
     }
 
-    /// What the user should know, by name only.
+    /// Warnings for the user. They contain names but no values.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The child's variables, sorted by name; for tests and for showing names.
+    /// The names of the child's variables, sorted. For tests and for showing names.
     pub fn names(&self) -> impl Iterator<Item = &OsStr> {
         self.variables.keys().map(OsString::as_os_str)
     }
 
-    /// Replaces this process by `argv`. Returns only if that failed.
+    /// Replaces this process with `argv`. Returns only if that failed.
     pub fn exec(self, argv: &[OsString]) -> ExecError {
         match self.command(argv) {
             Ok(mut command) => starting(argv, command.exec()),
@@ -182,7 +184,7 @@ impl ChildEnv {
         mine.eq(other.variables.iter().map(|(name, value)| (name, value.bytes())))
     }
 
-    /// Starts `argv` as a child; for a caller that has to clean up after it.
+    /// Starts `argv` as a child, for a caller that has to clean up afterwards.
     ///
     /// # Errors
     /// The program cannot be started.
@@ -234,5 +236,5 @@ fn starting(argv: &[OsString], source: io::Error) -> ExecError {
     }
 }
 
-/// "Exec format error"; std has no kind for it.
+/// "Exec format error". std has no kind for it.
 const ENOEXEC: i32 = 8;

@@ -1,12 +1,12 @@
-//! Variable names: which are portable, which change how programs load code, which are ours.
+//! Names of variables: which are portable, which change how programs load code, and which are our own.
 
 use std::ffi::OsStr;
 
-/// What a pristine environment still has.
+/// The variables of a pristine environment.
 pub const BASIC: &[&str] = &["HOME", "LANG", "LOGNAME", "PATH", "TERM", "TZ", "USER"];
 
-/// Names that make a program load or run what the value says, or trust or talk to whom it names; sorted. Whoever may write
-/// a secret must not thereby run code in every program that is started with it.
+/// Names that make a program load or run what the value says, or trust or contact what it names. Sorted. Permission to
+/// write a secret must not be permission to run code in every program that is started with it.
 pub(super) const DANGEROUS: &[(&str, &str)] = &[
     ("ALL_PROXY", "sends connections elsewhere"),
     ("AWS_CONFIG_FILE", "names programs that AWS clients run"),
@@ -18,7 +18,7 @@ pub(super) const DANGEROUS: &[(&str, &str)] = &[
     ("CDPATH", "changes where cd goes"),
     ("CLASSPATH", "makes Java load code"),
     ("CORECLR_PROFILER_PATH", "makes .NET load code"),
-    ("CURL_CA_BUNDLE", "decides which servers are believed"),
+    ("CURL_CA_BUNDLE", "decides which servers are trusted"),
     ("DOCKER_CONFIG", "names programs that docker runs"),
     ("DOCKER_HOST", "sends what docker does elsewhere"),
     ("DOTNET_ADDITIONAL_DEPS", "makes .NET load code"),
@@ -59,7 +59,7 @@ pub(super) const DANGEROUS: &[(&str, &str)] = &[
     ("MAKEFILES", "is code that make runs"),
     ("MAKEFLAGS", "changes what make runs"),
     ("NLSPATH", "makes libc load files"),
-    ("NODE_EXTRA_CA_CERTS", "decides which servers are believed"),
+    ("NODE_EXTRA_CA_CERTS", "decides which servers are trusted"),
     ("NODE_OPTIONS", "makes Node load code"),
     ("NODE_PATH", "makes Node load code"),
     ("OPENSSL_CONF", "makes OpenSSL load code"),
@@ -83,7 +83,7 @@ pub(super) const DANGEROUS: &[(&str, &str)] = &[
     ("PYTHONSTARTUP", "is a script that Python runs"),
     ("PYTHONUSERBASE", "makes Python load code"),
     ("PYTHONWARNINGS", "makes Python load code"),
-    ("REQUESTS_CA_BUNDLE", "decides which servers are believed"),
+    ("REQUESTS_CA_BUNDLE", "decides which servers are trusted"),
     ("RESOLV_HOST_CONF", "redirects host names"),
     ("RUBYLIB", "makes Ruby load code"),
     ("RUBYOPT", "makes Ruby load code"),
@@ -97,8 +97,8 @@ pub(super) const DANGEROUS: &[(&str, &str)] = &[
     ("SHELLOPTS", "changes how bash runs scripts"),
     ("SSH_ASKPASS", "is a program that ssh runs"),
     ("SSLKEYLOGFILE", "makes programs write down TLS keys"),
-    ("SSL_CERT_DIR", "decides which servers are believed"),
-    ("SSL_CERT_FILE", "decides which servers are believed"),
+    ("SSL_CERT_DIR", "decides which servers are trusted"),
+    ("SSL_CERT_FILE", "decides which servers are trusted"),
     ("SUDO_ASKPASS", "is a program that sudo runs"),
     ("TCLLIBPATH", "makes Tcl load code"),
     ("TMPDIR", "decides where temporary files go"),
@@ -112,7 +112,7 @@ pub(super) const DANGEROUS: &[(&str, &str)] = &[
     ("https_proxy", "sends connections elsewhere"),
 ];
 
-/// Beginnings of names with the same effect.
+/// Prefixes of names with the same effect.
 const DANGEROUS_PREFIXES: &[(&str, &str)] = &[
     ("BASH_FUNC_", "defines a function in every bash"),
     ("COR_PROFILER", "makes .NET load code"),
@@ -128,7 +128,7 @@ const DANGEROUS_PREFIXES: &[(&str, &str)] = &[
     ("npm_config_", "changes what npm runs"),
 ];
 
-/// Why `name` must not come from a secret without being asked for; `None` for ordinary names.
+/// Why `name` must not come from a secret unless it is allowed explicitly; `None` for ordinary names.
 #[must_use]
 pub fn danger(name: &str) -> Option<&'static str> {
     if let Ok(at) = DANGEROUS.binary_search_by_key(&name, |(known, _)| known) {
@@ -137,7 +137,7 @@ pub fn danger(name: &str) -> Option<&'static str> {
     DANGEROUS_PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, reason)| *reason)
 }
 
-/// Whether `name` holds a credential of ours, or says where one is: the child has no business with it.
+/// Whether `name` holds one of our own credentials, or says where to find one. The child must not get it.
 #[must_use]
 pub fn is_own_credential(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();

@@ -15,32 +15,32 @@ use super::slot::{NewSlot, Slot, Unlock, WeakKdf};
 pub const MAGIC: &[u8; 8] = b"SRHDR\0\0\x01";
 /// Largest header file in bytes.
 pub const MAX_LEN: usize = 65_536;
-/// Greatest number of slots.
+/// Largest number of slots.
 pub const MAX_SLOTS: usize = 32;
-/// Slots of one type that a single attempt tries.
+/// Number of slots of one type that a single attempt tries.
 pub const MAX_TRIES: usize = 4;
 
 const READER_VERSION: u16 = 1;
 const MAC_LEN: usize = 32;
 
-/// A parsed header. Only the fields of an opened header are authenticated.
+/// A parsed header. Its fields are authenticated only once the header is opened.
 ///
-/// To write a successor, clone it, change what is to change and call [`Header::encode_next`].
+/// To write a successor, clone it, change the clone and call [`Header::encode_next`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Sequence number; the successor has one more.
+    /// Sequence number. The successor has the next one.
     pub seq: u64,
-    /// The vault.
+    /// Id of the vault.
     pub vault_id: VaultId,
-    /// Reserved, 0. Bound into every slot.
+    /// Reserved, 0. Bound to every slot.
     pub flags: u16,
-    /// Epoch counter: raised by a restore and by an accepted loss.
+    /// Epoch counter. A restore and an accepted loss increment it.
     pub epoch: u32,
     /// Lowest suite that this vault accepts.
     pub min_suite: Suite,
-    /// Least epoch that a state may have.
+    /// Lowest epoch that a state may have.
     pub floor_epoch: u32,
-    /// Least generation that a state of the floor epoch may have.
+    /// Lowest generation that a state of the floor epoch may have.
     pub floor_generation: u64,
     /// Random name of the epoch.
     pub incarnation: [u8; 16],
@@ -54,22 +54,22 @@ pub struct Header {
     covered: Vec<u8>,
 }
 
-/// An opened vault: authenticated header, root key, keyring.
+/// An opened vault: authenticated header, root key and keyring.
 pub struct Opened {
-    /// The header, verified.
+    /// The verified header.
     pub header: Header,
     /// The root key.
     pub root: RootKey,
-    /// All keys below it.
+    /// All keys below the root key.
     pub keyring: Keyring,
 }
 
 impl Header {
-    /// Parses a header file strictly. Nothing is authenticated yet, so nothing may be believed.
+    /// Parses a header file strictly. Nothing is authenticated yet, so nothing in it can be trusted.
     ///
     /// # Errors
-    /// [`HeaderError::Damaged`], [`HeaderError::TooNew`] for an unknown reader version, flag, slot
-    /// type or suite, [`HeaderError::KdfTooCostly`] for a slot above the ceilings.
+    /// [`HeaderError::Damaged`]; [`HeaderError::TooNew`] for an unknown reader version, flag, slot type or suite;
+    /// [`HeaderError::KdfTooCostly`] for a slot above the ceilings.
     pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
         if bytes.len() > MAX_LEN {
             return Err(HeaderError::Damaged("longer than 65536 bytes"));
@@ -110,6 +110,7 @@ impl Header {
         if epoch == 0 {
             return Err(HeaderError::Damaged("epoch"));
         }
+        // The count is checked before the slots are read, so that a damaged header cannot make the loop allocate.
         let count = usize::from(reader.u16().map_err(parsing)?);
         if !(1..=MAX_SLOTS).contains(&count) {
             return Err(HeaderError::Damaged("not 1 to 32 slots"));
@@ -140,6 +141,7 @@ impl Header {
             slots.push(slot);
         }
         let keyring = reader.lp().map_err(parsing)?.to_vec();
+        // The keyring is still encrypted. Its clear head must match this header, or it was copied from another one.
         let head = envelope::head(&keyring).map_err(parsing)?;
         if head.kind != Kind::Keyring || head.version != seq || head.suite < min_suite {
             return Err(HeaderError::Damaged("keyring head"));
@@ -164,7 +166,7 @@ impl Header {
         })
     }
 
-    /// Refuses a header of another vault.
+    /// Rejects the header of another vault.
     ///
     /// # Errors
     /// [`HeaderError::Foreign`].
@@ -172,7 +174,7 @@ impl Header {
         if self.vault_id == *vault { Ok(()) } else { Err(HeaderError::Foreign) }
     }
 
-    /// Opens the header: slot, MAC, keyring, in this order. See [`Header::open_within`].
+    /// Opens the header: slot, MAC and keyring, in this order. See [`Header::open_within`].
     ///
     /// # Errors
     /// As [`Header::open_within`].
@@ -180,16 +182,16 @@ impl Header {
         self.open_within(unlock, policy, None)
     }
 
-    /// As [`Header::open`]; a derivation may use at most half of `memory_limit` bytes.
+    /// As [`Header::open`]. A derivation may use at most half of `memory_limit` bytes.
     ///
-    /// At most [`MAX_TRIES`] slots of the type of the secret are tried, one after another, and an
-    /// attempt tells no more than whether the secret is wrong.
+    /// At most [`MAX_TRIES`] slots of the secret's type are tried, one after the other. An attempt reveals only whether
+    /// the secret is wrong.
     ///
     /// # Errors
-    /// [`HeaderError::NoSlotOfType`] or [`HeaderError::ReservedSlot`] when nothing can be tried,
-    /// [`HeaderError::WeakKdf`] and [`HeaderError::KdfTooCostly`] when no slot opened and one was
-    /// passed over, [`HeaderError::WrongSecret`], [`HeaderError::KeyFileSize`],
-    /// [`HeaderError::Damaged`] when the slot opened but MAC or keyring do not verify.
+    /// [`HeaderError::NoSlotOfType`] or [`HeaderError::ReservedSlot`] when there is nothing to try.
+    /// [`HeaderError::WeakKdf`] or [`HeaderError::KdfTooCostly`] when no slot opened and one was skipped.
+    /// [`HeaderError::WrongSecret`], [`HeaderError::KeyFileSize`]. [`HeaderError::Damaged`] when the slot opened but
+    /// the MAC or the keyring does not verify.
     pub fn open_within(
         &self,
         unlock: &Unlock<'_>,
@@ -200,11 +202,11 @@ impl Header {
         self.authenticate(root)
     }
 
-    /// The slot that `unlock` opens, and the root key: `named`, or one of those of its type. Nothing else of the header
-    /// is believed yet: the caller verifies its MAC under the root key.
+    /// Returns the slot that `unlock` opens, and the root key. Tries the slot `named`, or those of the secret's type.
+    /// Nothing else in the header is trusted yet: the caller must verify its MAC with the root key.
     ///
     /// # Errors
-    /// As [`Header::open_within`]; also [`HeaderError::NoSlotOfType`] when `named` is of another type.
+    /// As [`Header::open_within`]. Also [`HeaderError::NoSlotOfType`] when `named` has another type.
     pub(crate) fn open_slot<'h>(
         &'h self,
         named: Option<&'h Slot>,
@@ -234,7 +236,7 @@ impl Header {
         Err(refused)
     }
 
-    /// Verifies this header under keys that are already at hand (a second copy, for example).
+    /// Verifies this header with keys that are already known, for example for a second copy.
     ///
     /// # Errors
     /// [`HeaderError::Damaged`].
@@ -246,7 +248,7 @@ impl Header {
         }
     }
 
-    /// Verifies the MAC under `root` and opens the keyring.
+    /// Verifies the MAC with `root` and opens the keyring.
     ///
     /// # Errors
     /// [`HeaderError::Damaged`].
@@ -284,14 +286,13 @@ impl Header {
         }
     }
 
-    /// The first header of a new vault: sequence 1, epoch 1, a random incarnation.
+    /// Creates the first header of a new vault: sequence 1, epoch 1, a random incarnation.
     ///
-    /// Slots get the numbers 0, 1, and so on. Nothing is durable until the bytes are written.
+    /// Slots are numbered from 0. Nothing is durable until the bytes are written.
     ///
     /// # Errors
-    /// [`HeaderError::WeakKdf`] below the write floor, [`HeaderError::KdfTooCostly`],
-    /// [`HeaderError::KeyFileSize`], [`HeaderError::Limit`] without a slot or beyond a limit,
-    /// [`HeaderError::Crypto`].
+    /// [`HeaderError::WeakKdf`] below the write floor; [`HeaderError::KdfTooCostly`]; [`HeaderError::KeyFileSize`];
+    /// [`HeaderError::Limit`] without a slot or beyond a limit; [`HeaderError::Crypto`].
     pub fn create(
         vault_id: VaultId,
         slots: &[NewSlot<'_>],
@@ -302,7 +303,7 @@ impl Header {
         Self::create_with(vault_id, slots, random, now_ms, suite, WeakKdf::Refuse)
     }
 
-    /// As [`Header::create`]; [`WeakKdf::Allow`] lowers the floor to the open floor (tests, `dev`).
+    /// As [`Header::create`]. [`WeakKdf::Allow`] lowers the floor to the open floor (tests, `dev`).
     ///
     /// # Errors
     /// As [`Header::create`].
@@ -345,13 +346,13 @@ impl Header {
         Ok((bytes, Opened { header, root, keyring }))
     }
 
-    /// The bytes of the next header: the fields of `self`, `seq + 1`, `prev_mac` = MAC of `self`.
+    /// Returns the bytes of the next header: the fields of `self`, `seq + 1`, and `prev_mac` = MAC of `self`.
     ///
-    /// A sequence number must never be written twice with different bytes: after a failed write the
-    /// process stops and the next start decides.
+    /// A sequence number must never be written twice with different bytes. After a failed write the process stops, and
+    /// the next start decides which header applies.
     ///
     /// # Errors
-    /// [`HeaderError::Limit`] beyond a limit of the format, [`HeaderError::Crypto`].
+    /// [`HeaderError::Limit`] beyond a limit of the format; [`HeaderError::Crypto`].
     pub fn encode_next(
         &self,
         keys: &HeaderKeys,

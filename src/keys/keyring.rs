@@ -1,4 +1,4 @@
-//! The keyring: every key below the root key. Sealed in the header (record kind 01).
+//! The keyring: every key below the root key. It is sealed in the header (record kind 01).
 
 use crate::crypto::codec::{Reader, Writer};
 use crate::crypto::derive::label;
@@ -6,30 +6,30 @@ use crate::crypto::envelope::{self, Kind, Suite};
 use crate::crypto::hash::sha256;
 use crate::crypto::{CryptoError, Key, Random};
 
-/// Greatest number of terms in a keyring, destroyed ones included.
+/// Largest number of terms in a keyring, including destroyed ones.
 pub const MAX_TERMS: usize = 1024;
 
-/// Terms from which on the oldest destroyed ones are forgotten.
+/// With more terms than this, the oldest destroyed ones are forgotten.
 const KEPT_TERMS: usize = 128;
 
 const BODY: u8 = 1;
 
-/// Keys of one integrity set; `rekey` makes a new one.
+/// The keys of one integrity set. `rekey` creates a new one.
 pub struct IntegritySet {
-    /// Number of the set, ascending, never reused.
+    /// Number of the set: ascending, never reused.
     pub id: u32,
-    /// Keys the leaves of the set hash.
+    /// Key of the leaves of the set hash.
     pub set: Key,
     /// Seals state records.
     pub state: Key,
-    /// Tags the slots of the anchor.
+    /// Key of the tags of the anchor's slots.
     pub anchor: Key,
-    /// Hedges the salt of every record.
+    /// Key that hedges the salt of every record.
     pub hedge: Key,
 }
 
 impl IntegritySet {
-    /// A fresh random set.
+    /// Generates a random set.
     ///
     /// # Errors
     /// [`CryptoError::Random`].
@@ -39,7 +39,7 @@ impl IntegritySet {
     }
 }
 
-/// What an audit key is used for.
+/// Use of an audit key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditState {
     /// 1: hashes and signs new entries.
@@ -50,9 +50,9 @@ pub enum AuditState {
 
 /// Keys of the audit log.
 pub struct AuditKey {
-    /// Number of the key, ascending, never reused; each entry names it.
+    /// Number of the key: ascending, never reused. Each entry names it.
     pub id: u32,
-    /// Keys the HMAC of audited values.
+    /// Key of the HMAC of audited values.
     pub mac: Key,
     /// Signature algorithm of checkpoints: 1 = Ed25519.
     pub sign_alg: u8,
@@ -63,7 +63,7 @@ pub struct AuditKey {
 }
 
 impl AuditKey {
-    /// A second copy, wiped like the first.
+    /// Makes a second copy, which is wiped like the first.
     #[must_use]
     pub fn duplicate(&self) -> Self {
         Self {
@@ -79,15 +79,15 @@ impl AuditKey {
 /// State of a term (SP 800-57 part 1, section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TermState {
-    /// 1: made, not yet used.
+    /// 1: created, not yet used.
     PreActive,
-    /// 2: seals; exactly one term is active.
+    /// 2: seals. Exactly one term is active.
     Active,
-    /// 3: opens only.
+    /// 3: only opens.
     DecryptOnly,
-    /// 4: opens only, and must be drained.
+    /// 4: only opens, and must be drained.
     Compromised,
-    /// 5: the key is gone; its fingerprint stays.
+    /// 5: the key is destroyed. Its fingerprint stays.
     Destroyed,
 }
 
@@ -134,13 +134,13 @@ impl TermKey {
 
 /// One generation of the key that seals nodes and entries.
 pub struct Term {
-    /// Number of the term, ascending, never reused.
+    /// Number of the term: ascending, never reused.
     pub id: u32,
     /// State of the term.
     pub state: TermState,
     /// Suite of the records that the term seals.
     pub suite: Suite,
-    /// Unix time in milliseconds.
+    /// Time of creation in Unix milliseconds.
     pub created_ms: u64,
     /// The key.
     pub key: TermKey,
@@ -158,18 +158,18 @@ impl Term {
 
 /// All keys below the root key.
 pub struct Keyring {
-    /// K_name: keys the identifiers of the name tree. Permanent.
+    /// K_name, the key of the identifiers in the name tree. Permanent.
     pub name: Key,
     /// One or two integrity sets, ascending.
     pub integrity: Vec<IntegritySet>,
-    /// Audit keys, ascending; exactly one is active.
+    /// Audit keys, ascending. Exactly one is active.
     pub audit: Vec<AuditKey>,
-    /// Terms, ascending; exactly one is active.
+    /// Terms, ascending. Exactly one is active.
     pub terms: Vec<Term>,
 }
 
 impl Keyring {
-    /// The keyring of a new vault: one integrity set, one audit key, one active term, all with id 1.
+    /// Creates the keyring of a new vault: one integrity set, one audit key and one active term, all with id 1.
     ///
     /// # Errors
     /// [`CryptoError::Random`].
@@ -182,8 +182,8 @@ impl Keyring {
         Ok(Self { name, integrity, audit: vec![audit], terms: vec![term] })
     }
 
-    /// A second keyring with the same keys, to be changed and written as the next one. The old one is wiped when its
-    /// last user is done.
+    /// Makes a second keyring with the same keys, to be changed and written as the next one. The old one is wiped when
+    /// nobody uses it any more.
     pub fn duplicate(&self) -> Self {
         let integrity = self.integrity.iter().map(|set| IntegritySet {
             id: set.id,
@@ -211,8 +211,8 @@ impl Keyring {
         }
     }
 
-    /// Adds a term and makes it the one that seals; the one before opens only. `compromised` marks all older terms as
-    /// such. Of terms that were destroyed long ago only the number is kept, by never using it again. Returns the new
+    /// Adds a term and makes it active. The previous one only opens from now on. `compromised` marks all older terms as
+    /// compromised. Terms that were destroyed long ago are removed; their numbers are never used again. Returns the new
     /// term's number.
     ///
     /// # Errors
@@ -237,10 +237,10 @@ impl Keyring {
         Ok(id)
     }
 
-    /// Adds an integrity set, which seals from the next state on. The older one stays until it is dropped.
+    /// Adds an integrity set, which seals from the next state on. The older set stays until it is dropped.
     ///
     /// # Errors
-    /// [`CryptoError::Random`]; [`CryptoError::Malformed`] while there are two already.
+    /// [`CryptoError::Random`]; [`CryptoError::Malformed`] while there are already two sets.
     pub fn add_integrity(&mut self, random: &dyn Random) -> Result<u32, CryptoError> {
         if self.integrity.len() > 1 {
             return Err(CryptoError::Malformed("integrity sets"));
@@ -250,12 +250,12 @@ impl Keyring {
         Ok(id)
     }
 
-    /// Drops all integrity sets but the newest.
+    /// Drops all integrity sets except the newest.
     pub fn drop_old_integrity(&mut self) {
         self.integrity.drain(..self.integrity.len().saturating_sub(1));
     }
 
-    /// Adds an audit key, which hashes and signs from now on; older ones only verify. Returns its number.
+    /// Adds an audit key, which hashes and signs from now on. Older ones only verify. Returns its number.
     ///
     /// # Errors
     /// [`CryptoError::Random`]; [`CryptoError::TooLarge`] beyond 255 keys.
@@ -270,7 +270,8 @@ impl Keyring {
         Ok(id)
     }
 
-    /// Destroys the key of a term that is neither active nor destroyed. `false` for every other.
+    /// Destroys the key of a term. Returns `false`, and does nothing, if the term is active, already destroyed or
+    /// unknown.
     pub fn destroy_term(&mut self, id: u32) -> bool {
         let old = self.terms.iter_mut().find(|term| {
             term.id == id
@@ -279,38 +280,38 @@ impl Keyring {
         old.map(Term::destroy).is_some()
     }
 
-    /// The term that seals.
+    /// The active term, which seals.
     pub fn active_term(&self) -> &Term {
         let active = self.terms.iter().find(|term| term.state == TermState::Active);
-        active.expect("a keyring holds one active term: checked when it is decoded and before it is encoded")
+        active.expect("a keyring has one active term: checked when it is decoded and before it is encoded")
     }
 
-    /// A term by number.
+    /// Finds a term by number.
     pub fn term(&self, id: u32) -> Option<&Term> {
         self.terms.iter().find(|term| term.id == id)
     }
 
-    /// An integrity set by number.
+    /// Finds an integrity set by number.
     pub fn integrity(&self, id: u32) -> Option<&IntegritySet> {
         self.integrity.iter().find(|set| set.id == id)
     }
 
     /// The integrity set that seals.
     pub fn newest_integrity(&self) -> &IntegritySet {
-        self.integrity.last().expect("a keyring holds an integrity set: checked when it is decoded")
+        self.integrity.last().expect("a keyring has an integrity set: checked when it is decoded")
     }
 
-    /// The audit key that hashes new entries.
+    /// The audit key for new entries.
     pub fn active_audit(&self) -> &AuditKey {
         let active = self.audit.iter().find(|key| key.state == AuditState::Active);
-        active.expect("a keyring holds one active audit key: checked when it is decoded")
+        active.expect("a keyring has one active audit key: checked when it is decoded")
     }
 
-    /// The body of record kind 01.
+    /// Encodes the body of record kind 01.
     ///
     /// # Errors
-    /// [`CryptoError::Malformed`] when ids are not ascending, a count is out of its limits, or not
-    /// exactly one term and one audit key are active.
+    /// [`CryptoError::Malformed`] when ids are not ascending, a count is out of range, or there is not exactly one
+    /// active term and one active audit key.
     pub(crate) fn encode(&self) -> Result<Writer, CryptoError> {
         self.check()?;
         let mut out = Writer::with_capacity(256 + 142 * 2 + 74 * self.audit.len() + 46 * self.terms.len());
@@ -336,7 +337,7 @@ impl Keyring {
         Ok(out)
     }
 
-    /// Reads the body of record kind 01, padding included.
+    /// Decodes the body of record kind 01, including its padding.
     pub(crate) fn decode(body: &[u8]) -> Result<Self, CryptoError> {
         let mut reader = Reader::new(body);
         if reader.u8()? != BODY {
@@ -373,6 +374,7 @@ impl Keyring {
         }
         let mut terms = Vec::new();
         for _ in 0..count {
+            // A destroyed term has a fingerprint in place of its key, so that old records can still be recognized.
             let (id, state) = (reader.u32()?, TermState::parse(reader.u8()?)?);
             let (suite, created_ms) = (Suite::try_from(reader.u8()?)?, reader.u64()?);
             let key = match state {
@@ -412,7 +414,7 @@ fn key(reader: &mut Reader<'_>) -> Result<Key, CryptoError> {
     Ok(Key::fill_with(|out| out.copy_from_slice(bytes)))
 }
 
-/// Strictly ascending, starting above 0: term field 0 means "no term".
+/// Whether the ids are strictly ascending and greater than 0. In a record, term 0 means "no term".
 fn ascending(ids: impl Iterator<Item = u32>) -> bool {
     let mut last = 0;
     for id in ids {

@@ -1,6 +1,6 @@
-//! Key hierarchy as plain values: slots, header, keyring. No I/O.
+//! The key hierarchy as plain values: slots, header, keyring. No I/O.
 //!
-//! `docs/format.md` is the specification of every byte that this module writes.
+//! `docs/format.md` specifies every byte that this module writes.
 
 pub mod error;
 pub mod header;

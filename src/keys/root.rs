@@ -1,15 +1,15 @@
-//! The vault id and the root key (VRK) with the two keys that derive from it.
+//! The vault id, and the root key (VRK) with the two keys derived from it.
 
 use crate::crypto::derive::{hkdf, label};
 use crate::crypto::hash::MacKey;
 use crate::crypto::{CryptoError, Key, Random};
 
-/// The random identity of a vault, fixed at creation. Not secret.
+/// The random id of a vault, fixed at creation. Not secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VaultId(pub [u8; 16]);
 
 impl VaultId {
-    /// A fresh random id.
+    /// Generates a random id.
     ///
     /// # Errors
     /// [`CryptoError::Random`].
@@ -19,13 +19,13 @@ impl VaultId {
         Ok(Self(id))
     }
 
-    /// The id in bytes.
+    /// The bytes of the id.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
-/// What an open vault keeps of its root key: enough to write the next header, too little to make a slot.
+/// The part of the root key that an open vault keeps: enough to write the next header, too little to create a slot.
 pub struct HeaderKeys {
     /// K_hdr: authenticates the header.
     pub(crate) header_mac: MacKey,
@@ -34,20 +34,20 @@ pub struct HeaderKeys {
 }
 
 impl HeaderKeys {
-    /// A second owner of the same keys.
+    /// Makes a second copy of the keys.
     pub fn duplicate(&self) -> Self {
         Self { header_mac: self.header_mac.duplicate(), ring: self.ring.duplicate() }
     }
 }
 
-/// VRK and what derives from it: the header MAC key and the keyring key.
+/// The VRK and the keys derived from it: the header MAC key and the keyring key.
 pub struct RootKey {
     vrk: Key,
     keys: HeaderKeys,
 }
 
 impl RootKey {
-    /// Derives K_hdr and K_ring: HKDF with the vault id as salt (RFC 5869).
+    /// Derives K_hdr and K_ring with HKDF, using the vault id as salt (RFC 5869).
     pub fn new(vrk: Key, vault: &VaultId) -> Self {
         let derived = |name: &[u8]| hkdf(&vault.0, vrk.reveal(), &[name]);
         let keys = HeaderKeys { header_mac: MacKey::new(&derived(label::HEADER_MAC)), ring: derived(label::KEYRING) };
@@ -59,12 +59,12 @@ impl RootKey {
         &self.keys
     }
 
-    /// Wipes the root key and keeps the keys of the header. Slots can only be made by who opens one anew.
+    /// Wipes the root key and keeps the keys of the header. Afterwards, creating a slot requires opening one again.
     pub fn into_header_keys(self) -> HeaderKeys {
         self.keys
     }
 
-    /// A fresh random root key.
+    /// Generates a random root key.
     ///
     /// # Errors
     /// [`CryptoError::Random`].

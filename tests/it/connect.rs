@@ -100,7 +100,7 @@ fn two_roles_take_turns_and_no_login_is_refused_meanwhile() {
         values.push(value);
         let now = step(Some(&staged), current.as_ref(), previous.as_ref());
         assert_eq!(postgres.probe(&now), Ok(if current.is_some() { Live::Current } else { Live::Nothing }));
-        refused(postgres.verify(&now), "refuses the new password");
+        refused(postgres.verify(&now), "rejects the new password");
         let done = AtomicBool::new(false);
         let (seen, results) = thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -284,8 +284,8 @@ fn each_refusal_is_named() {
     let staged = login("app_a", "value-for-refusals");
     let now = step(Some(&staged), None, None);
     let with = |admin: Credential, roles: Roles| Postgres::new(target(&server, roles), admin).unwrap();
-    refused(with(login("rotator", "wrong"), pair()).apply(&now), "login of the administrator");
-    refused(with(login("nobody_here", ADMIN), pair()).apply(&now), "login of the administrator");
+    refused(with(login("rotator", "wrong"), pair()).apply(&now), "administrator's login");
+    refused(with(login("nobody_here", ADMIN), pair()).apply(&now), "administrator's login");
     server.sql(&format!("CREATE ROLE weak LOGIN PASSWORD '{ADMIN}'"));
     refused(with(login("weak", ADMIN), pair()).apply(&now), "lacks the right");
     let absent = login("absent", "value-for-refusals");
@@ -310,13 +310,13 @@ fn each_refusal_is_named() {
     while server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") != "1" {
         thread::sleep(Duration::from_millis(20));
     }
-    later(postgres.apply(&now), "look for locks");
+    later(postgres.apply(&now), "check it for locks");
     holder.wait().unwrap();
     assert_eq!(postgres.probe(&now), Ok(Live::Nothing));
 
     if server.has("passwordcheck") {
         server.set("session_preload_libraries = 'passwordcheck'");
-        refused(postgres.apply(&step(Some(&login("app_a", "app_a")), None, None)), "refuses the new password");
+        refused(postgres.apply(&step(Some(&login("app_a", "app_a")), None, None)), "rejects the new password");
     }
     server.set("default_transaction_read_only = on");
     later(postgres.apply(&now), "read-only standby");
@@ -356,8 +356,8 @@ fn there_is_no_connection_without_tls() {
     let postgres = connector(target(&server, pair()));
     let staged = login("app_a", "value-that-never-leaves");
     let now = step(Some(&staged), None, None);
-    refused(postgres.apply(&now), "offers no TLS");
-    refused(postgres.probe(&now), "offers no TLS");
+    refused(postgres.apply(&now), "does not offer TLS");
+    refused(postgres.probe(&now), "does not offer TLS");
     assert!(!server.log().contains("connection authorized: user=rotator"));
 
     // Something in between that answers in each way it likes and looks at what comes.

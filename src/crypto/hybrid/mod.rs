@@ -1,10 +1,10 @@
 //! Hybrid key encapsulation: X25519 (RFC 7748) and ML-KEM-768 (FIPS 203) together.
 //!
-//! Whoever reads a disk today may own a quantum computer later, and a lattice may fall to better
-//! mathematics: the shared key stays secret while either of the two holds. The combiner binds all
-//! public values of both, in the manner of X-Wing (draft-connolly-cfrg-xwing-kem, section 5) and of
-//! the concatenation of SP 800-56C revision 2, section 2; X-Wing leaves out the ML-KEM ciphertext
-//! and key because ML-KEM binds them itself, here they are in, so that nothing rests on that.
+//! Somebody who copies a disk today may own a quantum computer later, and a lattice may fall to better mathematics. The
+//! shared key stays secret as long as one of the two is unbroken. The combiner binds all public values of both, in the
+//! manner of X-Wing (draft-connolly-cfrg-xwing-kem, section 5) and of the concatenation of SP 800-56C revision 2,
+//! section 2. X-Wing leaves out the ML-KEM ciphertext and key, because ML-KEM binds them itself. They are included
+//! here, so that nothing depends on that.
 //!
 //! Sizes in bytes: private key 32 (a seed), public key 1,216, encapsulation 1,120, shared key 32.
 
@@ -29,15 +29,15 @@ pub const PUBLIC_LEN: usize = X25519_LEN + ML_KEM_KEY_LEN;
 /// Bytes of an encapsulation: X25519 key of the sender, then ciphertext of ML-KEM-768.
 pub const SEALED_LEN: usize = X25519_LEN + ML_KEM_CIPHERTEXT_LEN;
 
-/// A public key in its stored form. Checked only when it is used.
+/// A public key in its stored form. It is checked only when it is used.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Public(Box<[u8; PUBLIC_LEN]>);
 
-/// What the sender gives to the holder of the private key. Not secret.
+/// What the sender sends to the holder of the private key. Not secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Encapsulated(Box<[u8; SEALED_LEN]>);
 
-/// A private key: a seed of 32 bytes, from which both private halves are expanded when needed.
+/// A private key: a seed of 32 bytes, from which both private halves are derived when needed.
 pub struct Private(Key);
 
 impl Public {
@@ -51,11 +51,11 @@ impl Public {
         &self.0
     }
 
-    /// A fresh shared key, and what the holder of the private key needs to find it again.
+    /// Generates a shared key, and what the holder of the private key needs to derive it again.
     ///
     /// # Errors
-    /// [`CryptoError::Malformed`] when the ML-KEM key is not reduced (FIPS 203, section 7.2) or the
-    /// X25519 key has a small order (RFC 7748, section 6.1), [`CryptoError::Random`].
+    /// [`CryptoError::Malformed`] when the ML-KEM key is not reduced (FIPS 203, section 7.2) or the X25519 key has a
+    /// small order (RFC 7748, section 6.1); [`CryptoError::Random`].
     pub fn encapsulate(&self, random: &dyn Random) -> Result<(Key, Encapsulated), CryptoError> {
         let (their_x, their_kem) = halves(&*self.0)?;
         let ek = their_kem.try_into().ok().and_then(|bytes| EncapsulationKey::new(bytes).ok());
@@ -92,7 +92,7 @@ impl Encapsulated {
 }
 
 impl Private {
-    /// A fresh private key.
+    /// Generates a private key.
     ///
     /// # Errors
     /// [`CryptoError::Random`].
@@ -105,12 +105,12 @@ impl Private {
         Self(seed)
     }
 
-    /// The seed, to be wrapped for storage.
+    /// The seed, for wrapping and storage.
     pub fn seed(&self) -> &Key {
         &self.0
     }
 
-    /// The public key of this private key.
+    /// Derives the public key of this private key.
     pub fn public(&self) -> Public {
         let (scalar, dk) = self.expand();
         let mut public = Box::new([0; PUBLIC_LEN]);
@@ -120,11 +120,11 @@ impl Private {
         Public(public)
     }
 
-    /// The shared key of `sealed`. One that was made for another key, or changed on the way, gives a
-    /// key that has nothing to do with the right one (implicit rejection): the caller compares.
+    /// Returns the shared key of `sealed`. If `sealed` was made for another key or altered, the result is an unrelated
+    /// key (implicit rejection), so the caller must compare.
     ///
     /// # Errors
-    /// [`CryptoError::Malformed`] when the X25519 key of the sender has a small order.
+    /// [`CryptoError::Malformed`] when the sender's X25519 key has a small order.
     pub fn decapsulate(&self, sealed: &Encapsulated) -> Result<Key, CryptoError> {
         let (their_x, ciphertext) = halves(&*sealed.0)?;
         let (scalar, dk) = self.expand();
@@ -136,7 +136,7 @@ impl Private {
         Ok(shared)
     }
 
-    /// The scalar of X25519 and the private key of ML-KEM-768 (d ‖ z, FIPS 203, algorithm 16).
+    /// The X25519 scalar and the ML-KEM-768 private key (d ‖ z, FIPS 203, algorithm 16).
     fn expand(&self) -> (Key, DecapsulationKey) {
         let part = |name: &[u8]| hkdf(&[], self.0.reveal(), &[label::HYBRID_SEED, name]);
         let mut seed = Seed::default();
@@ -149,13 +149,13 @@ impl Private {
     }
 }
 
-/// X25519, refusing the all-zero result that points of small order give.
+/// X25519. Rejects the all-zero result of points with small order.
 fn agree(scalar: &[u8; X25519_LEN], point: &[u8; X25519_LEN]) -> Result<Zeroizing<[u8; 32]>, CryptoError> {
     let shared = Zeroizing::new(x25519(*scalar, *point));
     if equal(&shared, &[0; 32]) { Err(CryptoError::Malformed("x25519 public key")) } else { Ok(shared) }
 }
 
-/// Both shared secrets, ML-KEM first, under HKDF over all public values.
+/// Combines both shared secrets, ML-KEM first, with HKDF over all public values.
 fn combine(lattice: &[u8], curve: &[u8; 32], sealed: &[u8], public: &[u8]) -> Key {
     let mut both = Zeroizing::new([0u8; 64]);
     for (to, from) in both.chunks_mut(32).zip([lattice, curve]) {

@@ -1,9 +1,9 @@
 //! The recovery code: 160 random bits that a person writes down and types in again.
 //!
-//! Text: `srr1-` and nine groups of five symbols of Crockford's base32. In each of the first eight
-//! groups four symbols carry 20 bits and the fifth checks the group and its place; so an error is
-//! named by its group. The ninth carries 20 bits of a hash over all 160 bits and its own check.
-//! The checks are computed from the code, so they add nothing to it and take nothing from it.
+//! The text is `srr1-` and nine groups of five symbols of Crockford's base32. In each of the first eight groups four
+//! symbols carry 20 bits, and the fifth checks the group and its position. So an error can be reported by its group.
+//! The ninth group carries 20 bits of a hash over all 160 bits and its own check. The checks are computed from the
+//! code, so they do not make it any weaker.
 
 use zeroize::Zeroizing;
 
@@ -22,23 +22,23 @@ const GROUP: usize = 5;
 const GROUPS: usize = 9;
 const DATA: usize = 32;
 
-/// Why a text is not a recovery code. Groups are counted from 1, the prefix left out.
+/// Why a text is not a recovery code. Groups are counted from 1, without the prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryError {
     /// The text does not start with `srr1`.
     #[error("a recovery code starts with srr1-")]
     Prefix,
-    /// Symbols are missing or too many.
+    /// There are too few or too many symbols.
     #[error("a recovery code has 45 symbols after srr1-, this has {0}")]
     Length(usize),
-    /// A character that no recovery code has.
+    /// A character never occurs in recovery codes.
     #[error("group {0} of the recovery code has a character that does not occur in one")]
     Symbol(usize),
     /// The check of one group fails.
     #[error("the recovery code has a typing error in group {0}")]
     Group(usize),
-    /// Every group fits but the whole does not: at least two errors.
-    #[error("the recovery code has a typing error")]
+    /// Every group is valid but the whole is not: there are at least two errors.
+    #[error("the recovery code has typing errors; compare every group")]
     Checksum,
 }
 
@@ -46,7 +46,7 @@ pub enum RecoveryError {
 pub struct RecoveryCode(Zeroizing<[u8; LEN]>);
 
 impl RecoveryCode {
-    /// A fresh random code.
+    /// Generates a random code.
     ///
     /// # Errors
     /// [`CryptoError::Random`].
@@ -56,10 +56,10 @@ impl RecoveryCode {
         Ok(Self(code))
     }
 
-    /// Reads what a person typed: case, spaces and hyphens do not count, O is 0, I and L are 1.
+    /// Parses what a person typed. Case, spaces and hyphens do not matter, O means 0, I and L mean 1.
     ///
     /// # Errors
-    /// [`RecoveryError`], which names the place of the error and never what stands there.
+    /// [`RecoveryError`]. It names the place of the error, never the characters.
     pub fn parse(text: &str) -> Result<Self, RecoveryError> {
         let prefix = PREFIX.len();
         let values = symbols(text).map_err(|error| match error {
@@ -103,7 +103,7 @@ impl RecoveryCode {
         text.into_secret()
     }
 
-    /// The 20 bytes. Every call of this method is a place to review.
+    /// The 20 bytes. Review every call of this method.
     pub fn reveal(&self) -> &[u8; LEN] {
         &self.0
     }
@@ -116,8 +116,8 @@ fn whole_check(code: &[u8; LEN]) -> Zeroizing<Vec<u8>> {
     check
 }
 
-/// A weighted sum over GF(2^5), polynomial x^5 + x^2 + 1, by Horner's rule with the weight x. It
-/// finds every single wrong symbol, every swap of two symbols of a group, and every swap of groups.
+/// A weighted sum over GF(2^5), polynomial x^5 + x^2 + 1, by Horner's rule with weight x. It detects every single wrong
+/// symbol, every swap of two symbols in a group, and every swap of groups.
 fn group_check(at: u8, group: &[u8]) -> u8 {
     let sum = group.iter().fold(0, |sum: u8, value| {
         let carry = (sum >> 4).wrapping_neg();

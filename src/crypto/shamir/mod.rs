@@ -1,8 +1,8 @@
 //! Shamir's secret sharing of 32 bytes over GF(2^8) (A. Shamir, CACM 22(11), 1979).
 //!
-//! The field is that of AES: polynomial x^8 + x^4 + x^3 + x + 1 (FIPS 197, section 4.2). Arithmetic
-//! has neither branches nor tables that depend on its operands: table lookups by secret bytes leak
-//! through the cache (CVE-2023-25000). Every byte of the secret has its own polynomial.
+//! The field is that of AES: polynomial x^8 + x^4 + x^3 + x + 1 (FIPS 197, section 4.2). The arithmetic has no branches
+//! or tables that depend on its operands, because table lookups by secret bytes leak through the cache
+//! (CVE-2023-25000). Every byte of the secret has its own polynomial.
 
 use std::hint::black_box;
 
@@ -10,25 +10,25 @@ use zeroize::Zeroizing;
 
 use super::{CryptoError, Key, Random};
 
-/// Least number of points that give the secret: with one, every holder would have it alone.
+/// Smallest threshold. With a threshold of one, every holder would have the secret alone.
 pub const MIN_THRESHOLD: u8 = 2;
-/// Greatest number of points of one split.
+/// Largest number of points of one split.
 pub const MAX_SHARES: u8 = 32;
 
-/// One point of the polynomials: 32 bytes `y` at one `x`. A secret as long as others are missing.
+/// One point of the polynomials: 32 bytes `y` at one `x`. It is as secret as the other points.
 pub struct Point {
-    /// Where the polynomials are evaluated; 1 to 32. At 0 lies the secret.
+    /// Where the polynomials are evaluated, 1 to 32. The secret is at 0.
     pub x: u8,
     /// The values, one for each byte of the secret.
     pub y: Key,
 }
 
-/// Whether `k` of `n` is a split that this module makes: 2 <= k <= n <= 32.
+/// Whether `k` of `n` is a supported split: 2 <= k <= n <= 32.
 pub fn valid(k: u8, n: u8) -> bool {
     MIN_THRESHOLD <= k && k <= n && n <= MAX_SHARES
 }
 
-/// Splits `secret` so that any `k` of the `n` points at x = 1 to `n` give it and fewer tell nothing.
+/// Splits `secret` into `n` points at x = 1 to `n`. Any `k` of them give the secret, and fewer reveal nothing.
 ///
 /// # Errors
 /// [`CryptoError::Parameters`] unless 2 <= k <= n <= 32, [`CryptoError::Random`].
@@ -36,7 +36,7 @@ pub fn split(secret: &Key, k: u8, n: u8, random: &dyn Random) -> Result<Vec<Poin
     if !valid(k, n) {
         return Err(CryptoError::Parameters("a split has 2 <= k <= n <= 32"));
     }
-    // From the highest power down. Zero is a legal coefficient: leaving it out would tell something.
+    // From the highest power down. Zero is a valid coefficient: leaving it out would reveal something.
     let coefficients = (1..k).map(|_| Key::random(random)).collect::<Result<Vec<_>, _>>()?;
     let at = |x: u8| {
         let y = Key::fill_with(|out| {
@@ -51,13 +51,13 @@ pub fn split(secret: &Key, k: u8, n: u8, random: &dyn Random) -> Result<Vec<Poin
     Ok((1..=n).map(at).collect())
 }
 
-/// The value at 0 of the polynomials through all `points` (Lagrange).
+/// Returns the value at 0 of the polynomials through all `points` (Lagrange).
 ///
-/// The caller gives as many points as the split asks for: fewer, or points of two splits, give 32
-/// bytes that have nothing to do with the secret, and no error.
+/// The caller must pass as many points as the split requires. Fewer points, or points of two splits, give 32 unrelated
+/// bytes and no error.
 ///
 /// # Errors
-/// [`CryptoError::Malformed`] without a point, with more than 32, or when an x is 0 or comes twice.
+/// [`CryptoError::Malformed`] without points, with more than 32, or when an x is 0 or occurs twice.
 pub fn combine(points: &[&Point]) -> Result<Key, CryptoError> {
     if points.is_empty() || points.len() > usize::from(MAX_SHARES) {
         return Err(CryptoError::Malformed("number of shares"));
@@ -86,11 +86,11 @@ pub fn combine(points: &[&Point]) -> Result<Key, CryptoError> {
     }))
 }
 
-/// The product in GF(2^8), bit by bit under masks.
+/// The product in GF(2^8), bit by bit with masks.
 fn mul(a: u8, b: u8) -> u8 {
     let (mut a, mut product) = (a, 0);
     for bit in 0..8 {
-        // The optimiser must not see that the mask has two values only, or it may branch on it.
+        // The optimiser must not see that the mask has only two values, or it may branch on it.
         product ^= a & black_box((b >> bit) & 1).wrapping_neg();
         let carry = black_box(a >> 7).wrapping_neg();
         a = (a << 1) ^ (carry & 0x1b);
@@ -98,7 +98,7 @@ fn mul(a: u8, b: u8) -> u8 {
     product
 }
 
-/// The inverse as a^254; 0 gives 0 and is excluded by the callers.
+/// The inverse as a^254. 0 gives 0, which the callers exclude.
 fn invert(a: u8) -> u8 {
     // 254 = 2 + 4 + 8 + 16 + 32 + 64 + 128.
     let (mut power, mut product) = (a, 1);

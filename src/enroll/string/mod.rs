@@ -1,7 +1,7 @@
-//! The enrolment string: everything a program needs to ask for its first certificate, in one line of text.
+//! The enrolment string: everything that a program needs to request its first certificate, in one line of text.
 //!
-//! `sre1-`, then base32 without padding of: version | flags | pin of the authority | token id | secret | addresses |
-//! checksum. The checksum finds what went wrong in copying; it proves nothing.
+//! It is `sre1-`, then base32 without padding of: version | flags | pin of the authority | token id | secret |
+//! addresses | checksum. The checksum detects copying errors. It proves nothing.
 
 use zeroize::{Zeroize, Zeroizing};
 
@@ -11,36 +11,36 @@ use crate::crypto::base32::{self, MAX_TEXT};
 use crate::crypto::hash::{equal, sha256};
 use crate::crypto::{CryptoError, Key, Random};
 
-/// What every enrolment string begins with.
+/// Prefix of every enrolment string.
 pub const PREFIX: &str = "sre1-";
-/// Most addresses in one string.
+/// Largest number of addresses in one string.
 pub const MAX_ADDRESSES: usize = 8;
-/// Bytes of the checksum at the end.
+/// Length of the checksum at the end, in bytes.
 const CHECK_BYTES: usize = 4;
 const VERSION: u8 = 1;
 
-/// Why a text is no enrolment string, or why none can be made. Holds nothing of the text.
+/// Why a text is not an enrolment string, or why none can be created. Contains nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StringError {
-    /// It does not begin with [`PREFIX`].
-    #[error("not an enrolment string: it begins with sre1-")]
+    /// The text does not start with [`PREFIX`].
+    #[error("not an enrolment string: it must start with sre1-")]
     Prefix,
-    /// It is longer than 1,024 bytes.
+    /// The text is longer than 1,024 bytes.
     #[error("the enrolment string is longer than 1,024 characters")]
     TooLong,
-    /// A character that is not used, a part that is missing, or a checksum that differs.
-    #[error("the enrolment string is damaged: copy it again, as a whole")]
+    /// A character is not allowed, a part is missing, or the checksum differs.
+    #[error("the enrolment string is damaged: copy it again, from start to end")]
     Damaged,
-    /// A version or a flag of a later program.
-    #[error("the enrolment string is of a later version: use a newer strongroom")]
+    /// The string has a version or flag of a later program.
+    #[error("the enrolment string was made by a later version: use a newer strongroom")]
     Version,
     /// An address is not `host:port`, or there are none or more than eight.
     #[error("the enrolment string needs one to eight addresses, each host:port")]
     Address,
 }
 
-/// An enrolment string, taken apart. Its secret is wiped on drop; there is no `Clone` and no `Debug`.
+/// A parsed enrolment string. Its secret is wiped on drop. There is no `Clone` and no `Debug`.
 pub struct EnrollString {
     pin: [u8; 32],
     id: [u8; 16],
@@ -49,8 +49,8 @@ pub struct EnrollString {
 }
 
 impl EnrollString {
-    /// A string for the token `id`: `pin` is the SHA-256 of the authority's SubjectPublicKeyInfo, `addresses` are where
-    /// the enrolment listener answers, each `host:port` (an IPv6 host in brackets).
+    /// Makes a string for the token `id`. `pin` is the SHA-256 of the authority's SubjectPublicKeyInfo. `addresses` are
+    /// those of the enrolment listener, each `host:port` (an IPv6 host in brackets).
     ///
     /// # Errors
     /// [`StringError::Address`]; [`StringError::TooLong`] when the text would be longer than 1,024 bytes.
@@ -64,10 +64,10 @@ impl EnrollString {
         if PREFIX.len() + symbols > MAX_TEXT { Err(StringError::TooLong) } else { Ok(string) }
     }
 
-    /// As [`new`](Self::new) with an id and a secret from `random`.
+    /// As [`new`](Self::new), with an id and a secret from `random`.
     ///
     /// # Errors
-    /// The outer one when the generator fails, the inner one as for [`new`](Self::new).
+    /// The outer error when the random source fails, the inner one as for [`new`](Self::new).
     pub fn generate(
         pin: [u8; 32],
         addresses: Vec<String>,
@@ -78,10 +78,10 @@ impl EnrollString {
         Ok(Self::new(pin, id, Key::random(random)?, addresses))
     }
 
-    /// Reads a string as it was copied: white space around it, and capitals, do not matter. Total.
+    /// Parses a copied string. White space around it and upper case do not matter. Any text gives a string or an error.
     ///
     /// # Errors
-    /// [`StringError`]; none says what stands in the text.
+    /// [`StringError`]. None contains any of the text.
     pub fn parse(text: &str) -> Result<Self, StringError> {
         let text = text.trim();
         if text.len() > MAX_TEXT {
@@ -118,42 +118,42 @@ impl EnrollString {
         if rest.is_empty() { Self::new(pin, id, secret, addresses) } else { Err(StringError::Damaged) }
     }
 
-    /// The string itself. Whoever has it can enrol, so it is a secret.
+    /// The string itself. It is a secret, because anyone who has it can enrol.
     #[must_use]
     pub fn print(&self) -> SecretText {
         let values = base32::to_symbols(&self.bytes());
-        // Full capacity at once: a text that grows leaves copies of its beginning behind.
+        // Allocated at full size, because a text that grows leaves copies of its beginning behind.
         let mut text = String::with_capacity(PREFIX.len() + values.len());
         text.push_str(PREFIX);
         text.extend(values.iter().map(|value| base32::symbol(*value).to_ascii_lowercase()));
         SecretText::new(text)
     }
 
-    /// SHA-256 of the SubjectPublicKeyInfo of the authority that the listener's certificate must come from.
+    /// SHA-256 of the SubjectPublicKeyInfo of the authority that must have issued the listener's certificate.
     #[must_use]
     pub fn pin(&self) -> &[u8; 32] {
         &self.pin
     }
 
-    /// Id of the token; no secret.
+    /// Id of the token, which is not secret.
     #[must_use]
     pub fn id(&self) -> &[u8; 16] {
         &self.id
     }
 
-    /// Where the enrolment listener answers: `host:port`, to be tried in turn.
+    /// Addresses of the enrolment listener, `host:port`, to be tried in order.
     #[must_use]
     pub fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
-    /// What proofs are made with, and the only thing that the server keeps of the secret.
+    /// The key for proofs, the only part of the secret that the server stores.
     #[must_use]
     pub fn proof_key(&self) -> ProofKey {
         ProofKey::derive(&self.secret)
     }
 
-    /// Compares two strings; the secrets in constant time.
+    /// Compares two strings. Their secrets are compared in constant time.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         let open = (&self.pin, &self.id, &self.addresses) == (&other.pin, &other.id, &other.addresses);
@@ -195,7 +195,7 @@ pub fn is_address(text: &str) -> bool {
     split_address(text).is_some()
 }
 
-/// Host (brackets taken off) and port of [`is_address`].
+/// Host (without brackets) and port of a valid [`is_address`].
 #[must_use]
 pub fn split_address(text: &str) -> Option<(&str, u16)> {
     if text.len() > usize::from(u8::MAX) {

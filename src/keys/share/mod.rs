@@ -1,7 +1,7 @@
-//! Shares of a Shamir slot: making a set, the printed text, and putting shares together.
+//! Shares of a Shamir slot: creating a set, the printed text, and combining shares.
 //!
-//! Text: `srs1-` and 29 groups of four symbols of Crockford's base32, which hold
-//! `version u8 = 1 ‖ vault_id[16] ‖ set_id[16] ‖ k ‖ n ‖ x ‖ y[32] ‖ check[4]`.
+//! The text is `srs1-` and 29 groups of four symbols of Crockford's base32. They encode `version u8 = 1 ‖ vault_id[16]
+//! ‖ set_id[16] ‖ k ‖ n ‖ x ‖ y[32] ‖ check[4]`.
 
 use zeroize::Zeroizing;
 
@@ -22,13 +22,13 @@ const BODY: usize = 1 + 16 + 16 + 3 + 32;
 const LEN: usize = BODY + 4;
 const GROUP: usize = 4;
 
-/// Why a share cannot be read or does not help to open a slot.
+/// Why a share cannot be parsed or does not help to open a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ShareError {
-    /// The text does not start with `srs1`, or has another length than a share has.
+    /// The text does not start with `srs1`, or has the wrong length.
     #[error("this is not a share: a share starts with srs1- and has 29 groups of four")]
     NotAShare,
-    /// Printed by a later version.
+    /// The share was printed by a later version.
     #[error("the share needs a newer version")]
     TooNew,
     /// A symbol is wrong: a typing error, or the print is damaged.
@@ -37,26 +37,26 @@ pub enum ShareError {
     /// The share was made for another vault.
     #[error("the share belongs to another vault")]
     Foreign,
-    /// The share belongs to another set than the slot: usually one that was replaced.
+    /// The share belongs to another set than the slot, usually to one that was replaced.
     #[error("the share belongs to an older set of shares")]
     OtherSet,
-    /// The share names this set but is not the one that was made with its number.
-    #[error("share {0} is not the one that was made for this slot")]
+    /// The share names this set, but it differs from the one that was created with its number.
+    #[error("share {0} is not the one that was created for this slot")]
     Wrong(u8),
-    /// A share came twice.
+    /// A share was given twice.
     #[error("share {0} was given twice")]
     Duplicate(u8),
     /// More shares are needed.
     #[error("{have} of {need} shares are here")]
     NotEnough {
-        /// Good shares so far.
+        /// Number of correct shares so far.
         have: u8,
-        /// Shares that are needed.
+        /// Number of shares needed.
         need: u8,
     },
 }
 
-/// One share. As secret as a key: `k` of them are the key. Wiped on drop.
+/// One share. As secret as a key, because `k` shares are the key. Wiped on drop.
 pub struct Share {
     vault: VaultId,
     set: [u8; 16],
@@ -66,8 +66,8 @@ pub struct Share {
 }
 
 impl Share {
-    /// A fresh random secret, split into `n` shares under a fresh set id. The secret itself is
-    /// dropped: whoever needs it combines the shares.
+    /// Generates a random secret and splits it into `n` shares with a new set id. The secret itself is dropped: combine
+    /// the shares to get it.
     ///
     /// # Errors
     /// [`CryptoError::Parameters`] unless 2 <= k <= n <= 32, [`CryptoError::Random`].
@@ -78,7 +78,7 @@ impl Share {
         Ok(points.into_iter().map(|point| Self { vault: *vault, set, k, n, point }).collect())
     }
 
-    /// The vault that the share was made for.
+    /// The vault that the share belongs to.
     pub fn vault(&self) -> &VaultId {
         &self.vault
     }
@@ -88,28 +88,27 @@ impl Share {
         &self.set
     }
 
-    /// Shares that open the slot.
+    /// Number of shares that open the slot.
     pub fn needed(&self) -> u8 {
         self.k
     }
 
-    /// Shares that were made.
+    /// Number of shares that were created.
     pub fn total(&self) -> u8 {
         self.n
     }
 
-    /// Number of the share, from 1.
+    /// Number of the share, counted from 1.
     pub fn number(&self) -> u8 {
         self.point.x
     }
 
-    /// What the slot keeps of the share: tells the right share from a wrong one. It helps nobody to
-    /// guess y, which is 256 random bits.
+    /// The hash that the slot stores to recognize the share. It does not help to guess y, which is 256 random bits.
     pub(crate) fn hash(&self) -> [u8; 32] {
         sha256(&[label::SHARE, &self.set, &[self.point.x], self.point.y.reveal()])
     }
 
-    /// Reads a printed share: case, spaces and hyphens do not count, O is 0, I and L are 1.
+    /// Parses a printed share. Case, spaces and hyphens do not matter, O means 0, I and L mean 1.
     ///
     /// # Errors
     /// [`ShareError::NotAShare`], [`ShareError::TooNew`], [`ShareError::Damaged`].
@@ -145,7 +144,7 @@ impl Share {
         Ok(Self { vault, set, k, n, point: Point { x, y } })
     }
 
-    /// The text to print once for one holder.
+    /// The text to print once, for one holder.
     pub fn render(&self) -> SecretBytes {
         let mut body = Writer::with_capacity(LEN);
         body.u8(VERSION).bytes(&self.vault.0).bytes(&self.set);
@@ -170,21 +169,21 @@ fn check_of(body: &[u8]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// What a Shamir slot stores about its shares. Nothing of it is secret.
+/// What a Shamir slot stores about its shares. None of it is secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareSet {
-    /// Random name of the set; a new set gets a new one.
+    /// Random id of the set. A new set gets a new one.
     pub set_id: [u8; 16],
-    /// Shares that open the slot.
+    /// Number of shares that open the slot.
     pub k: u8,
-    /// Shares that were made.
+    /// Number of shares that were created.
     pub n: u8,
     pub(crate) hashes: Vec<[u8; 32]>,
 }
 
 impl ShareSet {
-    /// The description of a set from all its shares, and its secret. Used when a slot is made: every
-    /// share must be there and lie on the same polynomials, or a holder would keep a useless one.
+    /// Builds the description of a set and its secret from all its shares. Used when a slot is created. Every share
+    /// must be given and lie on the same polynomials, or a holder would keep a useless one.
     pub(crate) fn of_all(shares: &[Share], vault: &VaultId) -> Result<(Self, Key), ShareError> {
         let first = shares.first().ok_or(ShareError::NotEnough { have: 0, need: shamir::MIN_THRESHOLD })?;
         let mut sorted: Vec<&Share> = shares.iter().collect();
@@ -198,7 +197,7 @@ impl ShareSet {
         if have < first.n {
             return Err(ShareError::NotEnough { have, need: first.n });
         }
-        // All numbers from 1 to n are there once, so hash and share meet at their place.
+        // All numbers from 1 to n occur once, so each hash is at the index of its share.
         let hashes = sorted.iter().map(|share| share.hash()).collect();
         let set = Self { set_id: first.set, k: first.k, n: first.n, hashes };
         set.good(&sorted, vault)?;
@@ -216,10 +215,10 @@ impl ShareSet {
         Ok((set, secret))
     }
 
-    /// The secret of `shares`; more than needed are checked and then left out.
+    /// Returns the secret of `shares`. More shares than needed are checked and then ignored.
     ///
     /// # Errors
-    /// [`ShareError`] naming the first share that does not fit, or how many are missing.
+    /// [`ShareError`] for the first share that does not match, or with the number of missing shares.
     pub(crate) fn combine(&self, shares: &[Share], vault: &VaultId) -> Result<Key, ShareError> {
         let shares: Vec<&Share> = shares.iter().collect();
         let have = self.good(&shares, vault)?;
@@ -230,7 +229,7 @@ impl ShareSet {
         shamir::combine(&points).map_err(|_| ShareError::Damaged)
     }
 
-    /// How many of `shares` are good; all must be, and none may come twice.
+    /// Counts `shares`. All must be correct, and none may occur twice.
     fn good(&self, shares: &[&Share], vault: &VaultId) -> Result<u8, ShareError> {
         for (at, share) in shares.iter().enumerate() {
             self.check(share, vault)?;
@@ -238,11 +237,11 @@ impl ShareSet {
                 return Err(ShareError::Duplicate(share.point.x));
             }
         }
-        // No duplicates, so at most 32.
+        // There are no duplicates, so at most 32.
         u8::try_from(shares.len()).map_err(|_| ShareError::Damaged)
     }
 
-    /// Whether one share is what the slot expects; for naming a wrong one as soon as it is typed.
+    /// Checks one share against the slot, so that a wrong one is reported as soon as it is typed.
     ///
     /// # Errors
     /// [`ShareError::Foreign`], [`ShareError::OtherSet`], [`ShareError::Wrong`].

@@ -1,4 +1,4 @@
-//! From what an operator presents to the key-encryption key of one slot.
+//! Derives the key-encryption key of one slot from an operator's secret.
 
 use zeroize::Zeroizing;
 
@@ -17,28 +17,28 @@ use super::{HYBRID, KEY_FILE, PASSPHRASE, PASSPHRASE_AND_FILE, RECOVERY, SHARES}
 /// A secret that opens a slot.
 #[derive(Clone, Copy)]
 pub enum Unlock<'a> {
-    /// A passphrase, already in normal form (`crypto::password::normalise`).
+    /// A passphrase, already normalised (`crypto::password::normalise`).
     Passphrase(&'a [u8]),
     /// The bytes of a key file, 32 to 65536.
     KeyFile(&'a [u8]),
-    /// Passphrase and key file, both needed.
+    /// A passphrase and a key file. Both are needed.
     PassphraseAndFile {
-        /// The passphrase in normal form.
+        /// The normalised passphrase.
         passphrase: &'a [u8],
         /// The bytes of the key file, 32 to 65536.
         file: &'a [u8],
     },
     /// The bytes of a recovery code (`crypto::recovery::RecoveryCode`).
     Recovery(&'a [u8; recovery::LEN]),
-    /// Shares of one set: at least k of them open a slot, all n of them make one.
+    /// Shares of one set. At least k of them open a slot; creating one takes all n.
     Shares(&'a [Share]),
-    /// The passphrase of the private half of a hybrid slot, in normal form. It makes such a slot, and
-    /// opens nothing but such slots; [`Unlock::Passphrase`] opens them too.
+    /// The normalised passphrase of the private half of a hybrid slot. It creates such a slot, and opens only such
+    /// slots. [`Unlock::Passphrase`] opens them too.
     Hybrid(&'a [u8]),
 }
 
 impl Unlock<'_> {
-    /// The slot type that this secret makes.
+    /// The slot type that this secret creates.
     pub fn slot_type(&self) -> u8 {
         match self {
             Self::Passphrase(_) => PASSPHRASE,
@@ -50,14 +50,13 @@ impl Unlock<'_> {
         }
     }
 
-    /// Whether this secret may open a slot of type `kind`: its own type, and for a passphrase the
-    /// hybrid type as well.
+    /// Whether this secret can open a slot of type `kind`: its own type, and for a passphrase also the hybrid type.
     pub fn fits(&self, kind: u8) -> bool {
         kind == self.slot_type() || (kind == HYBRID && matches!(self, Self::Passphrase(_)))
     }
 }
 
-/// The KEK of slot (`kind`, `id`). For a hybrid slot it wraps the private half, not the root key.
+/// The KEK of slot (`kind`, `id`). In a hybrid slot it wraps the private half, not the root key.
 pub(super) fn kek(
     (kind, id): (u8, u8),
     params: &SlotParams,
@@ -71,7 +70,7 @@ pub(super) fn kek(
         (_, Unlock::KeyFile(bytes)) => from(file_hash(bytes)?.reveal()),
         (_, Unlock::Recovery(code)) => from(*code),
         (SlotParams::Pass(pass), Unlock::PassphraseAndFile { passphrase, file }) => {
-            // The size of the file is checked before the costly half.
+            // The size of the file is checked before the expensive half.
             let hash = file_hash(file)?;
             let stretched = stretch(pass, passphrase)?;
             let mut both = Zeroizing::new([0u8; 64]);
@@ -89,7 +88,7 @@ pub(super) fn kek(
     }
 }
 
-/// The KEK of slot (`kind`, `id`) whose only secret is a passphrase.
+/// The KEK of slot (`kind`, `id`), whose only secret is a passphrase.
 pub(super) fn of_passphrase(
     (kind, id): (u8, u8),
     params: &PassParams,

@@ -1,4 +1,4 @@
-//! Key slots: the root key, wrapped under what an operator presents.
+//! Key slots: the root key, wrapped with an operator's secret.
 
 mod kek;
 mod params;
@@ -31,7 +31,7 @@ pub const RECOVERY: u8 = 4;
 pub const SHARES: u8 = 5;
 /// Slot type of a device or an external service; reserved.
 pub const DEVICE: u8 = 6;
-/// Slot type of a hybrid key pair; the one type that is sealed again without its secret.
+/// Slot type of a hybrid key pair, the only type that can be sealed again without its secret.
 pub const HYBRID: u8 = 7;
 /// Highest slot type that v1 knows.
 pub const LAST_TYPE: u8 = 7;
@@ -41,26 +41,26 @@ pub const MAX_LABEL: usize = 64;
 const MAX_PARAMS: usize = 4096;
 const STATE_ACTIVE: u8 = 1;
 
-/// Whether a derivation below the floor may be used.
+/// Whether a derivation below the floor is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeakKdf {
-    /// Refuse it (the default everywhere).
+    /// Reject it. This is the default everywhere.
     Refuse,
-    /// Use it: the operator said so. At creation the open floor still holds.
+    /// Allow it, because the operator asked for it. At creation the open floor still applies.
     Allow,
 }
 
-/// A slot to be made.
+/// A slot to be created.
 pub struct NewSlot<'a> {
-    /// Shown to operators; at most 64 bytes. Stored in the clear, under the header MAC.
+    /// Name for operators, at most 64 bytes. Stored in clear text, covered by the header MAC.
     pub label: &'a str,
-    /// The secret that will open the slot. [`Unlock::Shares`] takes all shares of a fresh set.
+    /// The secret that will open the slot. [`Unlock::Shares`] takes all shares of a new set.
     pub secret: Unlock<'a>,
-    /// Argon2id cost; used by the types that have a passphrase.
+    /// Cost of Argon2id, for the types that have a passphrase.
     pub params: Params,
 }
 
-/// One key slot as stored. Holds no clear secret.
+/// One key slot as stored. Contains no secret in clear text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
     kind: u8,
@@ -71,7 +71,7 @@ pub struct Slot {
     wrapped: [u8; WRAPPED_LEN],
 }
 
-/// The name of a slot type, for listings.
+/// The name of a slot type, for lists.
 pub fn type_name(kind: u8) -> &'static str {
     match kind {
         PASSPHRASE => "passphrase",
@@ -91,7 +91,7 @@ impl Slot {
         self.kind
     }
 
-    /// The name of the slot type, for listings.
+    /// The name of the slot type, for lists.
     pub fn type_name(&self) -> &'static str {
         type_name(self.kind)
     }
@@ -111,18 +111,18 @@ impl Slot {
         &self.label
     }
 
-    /// The same slot under another name, of at most [`MAX_LABEL`] bytes. Only the header's MAC covers the label, so what
-    /// opens the slot opens it as before.
+    /// Returns the slot with another label of at most [`MAX_LABEL`] bytes. Only the header's MAC covers the label, so
+    /// the secret still opens the slot.
     pub(crate) fn labelled(&self, label: &str) -> Self {
         Self { label: label.to_owned(), ..self.clone() }
     }
 
-    /// The Argon2id cost, for the types that have a passphrase.
+    /// The cost of Argon2id, for the types that have a passphrase.
     pub fn cost(&self) -> Option<Params> {
         self.parsed().ok()?.pass().map(|pass| pass.cost)
     }
 
-    /// Set id, k and n of a Shamir slot; also checks single shares as they are typed in.
+    /// Set id, k and n of a Shamir slot. It can also check single shares as they are typed in.
     pub fn share_set(&self) -> Option<ShareSet> {
         match self.parsed().ok()? {
             SlotParams::Shares(set) => Some(set),
@@ -130,7 +130,7 @@ impl Slot {
         }
     }
 
-    /// Whether the slot is meant for the day when the everyday secret is lost: recovery code, shares.
+    /// Whether the slot is meant for the loss of the everyday secret: recovery code or shares.
     pub fn is_recovery(&self) -> bool {
         matches!(self.kind, RECOVERY | SHARES)
     }
@@ -143,10 +143,9 @@ impl Slot {
     /// Wraps the root key for a new secret.
     ///
     /// # Errors
-    /// [`HeaderError::WeakKdf`] below the write floor (with [`WeakKdf::Allow`]: below the open
-    /// floor), [`HeaderError::KdfTooCostly`], [`HeaderError::KeyFileSize`], [`HeaderError::Limit`]
-    /// for the label, [`HeaderError::Share`] unless all shares of one set are there,
-    /// [`HeaderError::Crypto`].
+    /// [`HeaderError::WeakKdf`] below the write floor (with [`WeakKdf::Allow`]: below the open floor);
+    /// [`HeaderError::KdfTooCostly`]; [`HeaderError::KeyFileSize`]; [`HeaderError::Limit`] for the label;
+    /// [`HeaderError::Share`] unless all shares of one set are given; [`HeaderError::Crypto`].
     pub fn seal(
         new: &NewSlot<'_>,
         id: u8,
@@ -185,7 +184,7 @@ impl Slot {
         Ok(slot)
     }
 
-    /// A fresh key pair; the private half under the passphrase, the root key under the public half.
+    /// Creates a key pair. The passphrase wraps the private half, and the public half wraps the root key.
     fn seal_hybrid(
         mut self,
         pass: PassParams,
@@ -207,14 +206,14 @@ impl Slot {
         Ok(self)
     }
 
-    /// Seals another root key into a hybrid slot, without any secret of its holder. Number, label,
-    /// passphrase and key pair stay.
+    /// Seals another root key into a hybrid slot without its holder's secret. Number, label, passphrase and key pair
+    /// stay.
     ///
-    /// The slot must come from a header whose MAC was verified: otherwise the public key may be that
-    /// of somebody else, who would then be given the root key.
+    /// The slot must come from a header whose MAC was verified. Otherwise the public key may belong to somebody else,
+    /// who would then get the root key.
     ///
     /// # Errors
-    /// [`HeaderError::SecretNeeded`] for every other type, [`HeaderError::Crypto`].
+    /// [`HeaderError::SecretNeeded`] for every other type; [`HeaderError::Crypto`].
     pub fn reseal_absent(
         &self,
         root: &RootKey,
@@ -232,8 +231,8 @@ impl Slot {
         Ok(slot)
     }
 
-    /// Seals another root key into this slot for the secret that opens it now. Parameters, number
-    /// and label stay; a share set stays the same set.
+    /// Seals another root key into this slot for the secret that opens it now. Parameters, number and label stay, and a
+    /// share set stays the same set.
     ///
     /// The slot is opened first, so that a typing error cannot lock its holder out.
     ///
@@ -269,7 +268,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Whether the cost of this slot may be spent.
+    /// Whether the cost of opening this slot is allowed.
     pub(crate) fn admit(&self, policy: WeakKdf, memory_limit: Option<u64>) -> Result<(), HeaderError> {
         match self.cost() {
             Some(cost) => {
@@ -283,14 +282,13 @@ impl Slot {
         }
     }
 
-    /// Opens this one slot. Nothing else of the header is believed yet: the caller verifies its MAC
-    /// under the root key. The cost of the slot is spent without asking (`Header::open_within` asks).
+    /// Opens this one slot. Nothing else in the header is trusted yet: the caller must verify its MAC with the root
+    /// key. The cost is not checked here (`Header::open_within` does that).
     ///
     /// # Errors
-    /// [`HeaderError::WrongSecret`] (commitment and tag failures look the same),
-    /// [`HeaderError::NoSlotOfType`] when the secret is of another type,
-    /// [`HeaderError::KeyFileSize`], [`HeaderError::Share`], [`HeaderError::ReservedSlot`],
-    /// [`HeaderError::Crypto`].
+    /// [`HeaderError::WrongSecret`] (failures of commitment and tag look the same); [`HeaderError::NoSlotOfType`] when
+    /// the secret is of another type; [`HeaderError::KeyFileSize`], [`HeaderError::Share`],
+    /// [`HeaderError::ReservedSlot`], [`HeaderError::Crypto`].
     pub fn opens(&self, unlock: &Unlock<'_>, vault: &VaultId, flags: u16) -> Result<RootKey, HeaderError> {
         let key = self.wrapping_key(unlock, vault, flags)?;
         self.open_with(&key, vault, flags)
@@ -301,7 +299,7 @@ impl Slot {
         Ok(RootKey::new(vrk, vault))
     }
 
-    /// The key under which the root key lies: the KEK, or what the private half opens.
+    /// The key that wraps the root key: the KEK, or the one that the private half opens.
     fn wrapping_key(&self, unlock: &Unlock<'_>, vault: &VaultId, flags: u16) -> Result<Key, HeaderError> {
         let parsed = self.parsed()?;
         let kek = kek::kek((self.kind, self.id), &parsed, unlock, vault)?;
@@ -321,8 +319,8 @@ impl Slot {
         aad.into_public()
     }
 
-    /// Binds the wrapped private half to everything that stays when the slot is sealed again; above
-    /// all to the public key.
+    /// Associated data that binds the wrapped private half to everything that stays when the slot is sealed again,
+    /// above all the public key.
     fn private_aad(&self, pass: &PassParams, public: &Public, vault: &VaultId, flags: u16) -> Vec<u8> {
         let mut aad = self.aad_start(label::PRIVATE_AAD, vault, flags);
         pass.encode(&mut aad);
@@ -361,7 +359,7 @@ impl Slot {
     }
 }
 
-/// An attempt tells no more than that the secret is wrong.
+/// Maps errors so that an attempt reveals only that the secret is wrong.
 fn wrong(error: CryptoError) -> HeaderError {
     match error {
         CryptoError::WrongKey | CryptoError::Damaged | CryptoError::Malformed(_) => HeaderError::WrongSecret,

@@ -17,7 +17,7 @@ pub(super) struct PassParams {
 }
 
 impl PassParams {
-    /// A fresh salt under `cost`, which must reach the floor of `policy`.
+    /// Draws a new salt for `cost`, which must reach the floor of `policy`.
     pub(super) fn fresh(cost: Params, policy: WeakKdf, random: &dyn Random) -> Result<Self, HeaderError> {
         costly(cost.check())?;
         let floor = if policy == WeakKdf::Allow { OPEN_FLOOR } else { WRITE_FLOOR };
@@ -46,8 +46,8 @@ impl PassParams {
     }
 }
 
-/// A hybrid slot: the root key is sealed to `public`, whose private half lies here under a
-/// passphrase. The part that stays when the slot is sealed again is everything but `sealed`.
+/// A hybrid slot: the root key is sealed to `public`, and its private half is stored here under a passphrase. When the
+/// slot is sealed again, everything except `sealed` stays.
 pub(super) struct HybridParams {
     pub(super) pass: PassParams,
     pub(super) public: Public,
@@ -72,7 +72,7 @@ impl HybridParams {
     }
 }
 
-/// Parameters by type, checked.
+/// Checked parameters by type.
 pub(super) enum SlotParams {
     Nothing,
     Pass(PassParams),
@@ -82,7 +82,7 @@ pub(super) enum SlotParams {
 }
 
 impl SlotParams {
-    /// Reads the parameters of a slot of type `kind`; costs above the ceilings are refused.
+    /// Parses the parameters of a slot of type `kind`. Costs above the ceilings are rejected.
     pub(super) fn parse(kind: u8, params: &[u8]) -> Result<Self, HeaderError> {
         let parsed = match kind {
             PASSPHRASE | PASSPHRASE_AND_FILE => Self::Pass(PassParams::parse(params).map_err(parsing)?),
@@ -110,7 +110,7 @@ impl SlotParams {
     }
 }
 
-/// Names a cost above the ceilings.
+/// Converts the error for a cost above the ceilings.
 pub(super) fn costly(checked: Result<(), CryptoError>) -> Result<(), HeaderError> {
     checked.map_err(|error| match error {
         CryptoError::Parameters(what) => HeaderError::KdfTooCostly(what),

@@ -98,7 +98,7 @@ fn a_hook_that_hangs_is_ended_named_and_can_be_aborted() {
     let (house, folder) = vault(hang, "exit 0", 1);
     order(&house, "rotate");
     let now = reaches(&house, "applying", "did not end within 1 s");
-    assert!(now["error"].as_str().unwrap().contains("raise its time limit or repair it"), "{now}");
+    assert!(now["error"].as_str().unwrap().contains("raise its time limit or fix the command"), "{now}");
     assert_eq!(token(&house), "first");
     order(&house, "abort");
     reaches(&house, "idle", "");
