@@ -287,7 +287,7 @@ fn row(part: &Part, rest: Option<&Vec<f64>>, length: usize, factorials: &[f64]) 
         .collect()
 }
 
-/// Computes [`Plan::counts`]: at most four classes times 1,025 lengths of at most 1,025 terms.
+/// Computes [`Composition::counts`]: at most four classes times 1,025 lengths of at most 1,025 terms.
 fn count(classes: &[Part], length: usize) -> Vec<Vec<f64>> {
     let factorials = log_factorials(length);
     let mut table: Vec<Vec<f64>> = Vec::with_capacity(classes.len());
