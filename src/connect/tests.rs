@@ -209,7 +209,7 @@ fn a_hook_gets_the_values_on_its_input_and_nowhere_else() {
 fn exit_codes_mean_what_the_contract_says() {
     assert_eq!(applies("exit 0", "the secret"), Ok(()));
     assert!(text(applies("exit 75", "the secret")).starts_with("retry: the apply command asks"));
-    assert!(text(applies("exit 65", "the secret")).starts_with("permanent: the apply command refuses"));
+    assert!(text(applies("exit 65", "the secret")).starts_with("permanent: the apply command refused"));
     assert!(text(applies("exit 3", "the secret")).contains("permanent: the apply command failed (exit code 3)"));
     assert!(text(applies("kill -9 $$", "the secret")).contains("retry: the apply command was killed by signal 9"));
     let missing = HookTarget { apply: Some(vec!["/does/not/exist".to_owned()]), ..HookTarget::default() };
@@ -256,7 +256,7 @@ fn a_generated_value_is_one_line_of_text() {
             "echo one-secret; echo one-secret >&2; exit 3",
             "permanent: the generate command failed (exit code 3) (what it",
         ),
-        ("echo one-secret; exit 65", "permanent: the generate command refuses"),
+        ("echo one-secret; exit 65", "permanent: the generate command refused"),
         ("echo one-secret; exit 75", "retry: the generate command asks"),
         ("echo one-secret; kill -9 $$", "retry: the generate command was killed by signal 9"),
     ] {
