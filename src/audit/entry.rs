@@ -15,7 +15,7 @@ pub const MAX_FIELDS: usize = 128;
 const MAX_PATH: usize = 4096;
 /// Longest other text written in clear, in bytes.
 const MAX_TEXT: usize = 256;
-/// Longest identity, by the SPIFFE standard.
+/// Longest identity by the SPIFFE standard.
 const MAX_IDENTITY: usize = 2048;
 
 /// How paths are written.

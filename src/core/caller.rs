@@ -1,4 +1,4 @@
-//! Who asks: facts about the peer, taken from its certificate by the TLS layer and never from the request.
+//! The caller: facts about the peer. The TLS layer takes them from its certificate, never from the request.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,34 +12,34 @@ use crate::core::state::identity::OUTSIDE;
 use crate::core::state::mount::hex;
 use crate::core::state::roles::Outside;
 
-/// One authenticated peer and one request of it.
+/// One authenticated peer with one of its requests.
 #[derive(Clone)]
 pub struct Caller {
     /// The single SPIFFE identity in the peer's certificate.
     pub identity: Arc<SpiffeId>,
-    /// Who vouches for it.
+    /// The kind of authority that vouches for it.
     pub origin: Origin,
     /// SHA-256 of the certificate's DER.
     pub fingerprint: [u8; 32],
-    /// Begin of the certificate's validity, milliseconds since 1970.
+    /// Start of the certificate's validity, milliseconds since 1970.
     pub not_before_ms: u64,
-    /// End of the certificate's validity, milliseconds since 1970. Checked again per request: a connection may
+    /// Expiry of the certificate, milliseconds since 1970. Checked again at each request, because a connection may
     /// outlive the certificate that opened it.
     pub not_after_ms: u64,
     /// Peer address as text, for the audit log.
     pub remote: String,
     /// Identifier of this request, in the reply and in the audit log.
     pub request_id: String,
-    /// The bundle of authorities that the client trusts, as it says: see `sys/strongroom/ca`.
+    /// The bundle of authorities that the client says it trusts: see `sys/strongroom/ca`.
     pub bundle: Option<[u8; 16]>,
-    /// The token of `X-Vault-Token`, if one came. Worth something to the identity it was made for only.
+    /// The token of `X-Vault-Token`, if present. It works only for the identity that it was made for.
     pub token: Option<Arc<SecretText>>,
 }
 
 impl Caller {
-    /// The peer with this certificate of an outside PKI, at `remote` (`host:port`), without a request yet. Its identity
-    /// is `spiffe://<trust domain>/cert/<64 hexadecimal digits of the certificate's SHA-256>`; `None` when that cannot be
-    /// one.
+    /// Returns the peer with this certificate of an outside PKI, at `remote` (`host:port`), without a request yet. Its
+    /// identity is `spiffe://<trust domain>/cert/<64 hexadecimal digits of the certificate's SHA-256>`. `None` when
+    /// that is not a valid identity.
     #[must_use]
     pub fn outside(facts: OutsideFacts, trust_domain: &str, remote: String) -> Option<Self> {
         let identity = SpiffeId::new(trust_domain, &format!("{OUTSIDE}{}", hex(&facts.fingerprint))).ok()?;
@@ -56,13 +56,13 @@ impl Caller {
         })
     }
 
-    /// Whether its certificate is of an outside PKI. One person can have any number of those.
+    /// Whether its certificate belongs to an outside PKI. One person can have any number of those.
     #[must_use]
     pub fn is_outsider(&self) -> bool {
         matches!(self.origin, Origin::Outside(_))
     }
 
-    /// The peer's network address, if it came over a network.
+    /// The peer's network address, if it is connected over a network.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.remote.parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical())
     }
@@ -77,18 +77,18 @@ impl std::fmt::Debug for Caller {
 /// Who vouches for a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// One of the vault's own authorities; proved under those alone.
+    /// One of the vault's own authorities. Proved under those alone.
     Own(AuthorityId),
-    /// A PKI that a role of `auth/cert` names. The certificate has no name here but its own fingerprint.
+    /// A PKI that a role of `auth/cert` names. Here the certificate has no name except its own fingerprint.
     Outside(Arc<Outside>),
-    /// The vault itself acts; there is no certificate.
+    /// The vault itself acts. There is no certificate.
     Internal,
 }
 
-/// Who opens a sealed vault.
+/// Who unseals a vault.
 #[derive(Clone, Copy, Debug)]
 pub enum Opener<'a> {
-    /// The daemon itself or its local socket: whoever can reach it may read the data directory anyway.
+    /// The daemon itself or its local socket. Anyone who can reach it can read the data folder anyway.
     Local,
     /// A peer over mutual TLS; must match [`super::Settings::unseal_identities`].
     Remote(&'a Caller),
@@ -104,7 +104,7 @@ impl Opener<'_> {
     }
 }
 
-/// Which identities may unseal: one identity, or every identity below a folder.
+/// Identities that may unseal: one identity, or every identity below a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityPattern {
     trust_domain: String,
@@ -113,11 +113,12 @@ pub struct IdentityPattern {
 }
 
 impl IdentityPattern {
-    /// Reads `ops/alice`, `ops/*`, or either with `spiffe://<trust domain>/` in front. The star stands for everything
-    /// below a folder and only at the end, after a slash: `ops/*` matches `ops/a` and `ops/a/b`, never `opsx`.
+    /// Parses `ops/alice`, `ops/*`, or either with `spiffe://<trust domain>/` in front. The star stands for everything
+    /// below a folder. It is allowed only at the end, after a slash: `ops/*` matches `ops/a` and `ops/a/b`, but never
+    /// `opsx`.
     ///
     /// # Errors
-    /// A text that says what is wrong, when the pattern is not of that form or names another trust domain.
+    /// A text that says what is wrong, when the pattern has another form or names another trust domain.
     pub fn parse(text: &str, trust_domain: &str) -> Result<Self, &'static str> {
         let path = match text.strip_prefix("spiffe://") {
             Some(rest) => rest
@@ -134,7 +135,7 @@ impl IdentityPattern {
         Ok(Self { trust_domain: trust_domain.to_owned(), path: path.to_owned(), below })
     }
 
-    /// Whether `identity` is meant.
+    /// Whether `identity` matches.
     #[must_use]
     pub fn matches(&self, identity: &SpiffeId) -> bool {
         if identity.trust_domain() != self.trust_domain {

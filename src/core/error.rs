@@ -1,12 +1,13 @@
-//! What a caller may learn of a failure. Details go to the operator's log, never through this type.
+//! What a caller may learn about a failure. Details go to the operator's log, never through this type.
 
 use crate::barrier::BarrierError;
 use crate::engine::EngineError;
 use crate::store::StoreError;
 
-/// Why a request was not answered with a reply. `http` holds the one table from here to status codes.
+/// Why a request failed. `http` has the one table from here to status codes.
 ///
-/// The texts go to the caller as they stand: static words and field names, never content of a request or a secret.
+/// The texts are sent to the caller unchanged. They are static words and field names, never content of a request or a
+/// secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VaultError {
@@ -16,19 +17,19 @@ pub enum VaultError {
     /// There is no vault in the data directory yet (400 on unseal).
     #[error("Vault is not initialized")]
     NotInitialised,
-    /// Nothing there (404 with an empty `errors` array).
+    /// Nothing exists at the path (404 with an empty `errors` array).
     #[error("not found")]
     NotFound,
-    /// Nothing there, with a warning for the caller (404 with `warnings`).
+    /// Nothing exists at the path, with a warning for the caller (404 with `warnings`).
     #[error("{0}")]
     NotFoundWith(String),
-    /// No mount and no route takes the path (404); the payload is the path.
+    /// No mount and no route serves the path (404). The payload is the path.
     #[error("no handler for route \"{0}\". route entry not found.")]
     NoRoute(String),
-    /// Refused (403). One text for every reason, so that unknown, forbidden and missing look alike.
+    /// Denied (403). One text for every reason, so that unknown, forbidden and missing look the same.
     #[error("permission denied")]
     Forbidden,
-    /// Others must agree first (403); the id of what waits for them.
+    /// Other operators must approve first (403). Carries the id of the pending approval.
     #[error(
         "needs the approval of {missing} more operator{}: strongroom approvals approve {id}",
         if *.missing == 1 { "" } else { "s" }
@@ -36,60 +37,60 @@ pub enum VaultError {
     NeedsApproval {
         /// Id of the approval.
         id: String,
-        /// How many must still approve.
+        /// Number of approvals that are still missing.
         missing: usize,
     },
-    /// Somebody has rejected the same request (403); it can be asked for again when that has expired.
+    /// Somebody rejected the same request (403). It can be requested again when that rejection has expired.
     #[error("approval {id} was rejected: strongroom approvals show {id}")]
     ApprovalRejected {
         /// Id of the approval.
         id: String,
     },
-    /// The preflight check of a client failed (403); the payload is the mount as the client named it.
+    /// The preflight check of a client failed (403). The payload is the mount as the client named it.
     #[error("preflight capability check returned 403, please ensure client's policies grant access to path \"{0}/\"")]
     Preflight(String),
     /// The request is wrong (400).
     #[error("{0}")]
     BadRequest(String),
-    /// The secret does not open the vault (400). The same text for a wrong passphrase and for a missing slot.
+    /// The secret does not open the vault (400). A wrong passphrase and a missing slot give the same text.
     #[error("unseal failed: no key slot opens with this secret")]
     WrongKey,
     /// Too many failed attempts (429).
     #[error("too many failed attempts, try again in {retry_after_s} s")]
     TooMany {
-        /// Seconds until the next attempt is looked at.
+        /// Seconds until the next attempt is accepted.
         retry_after_s: u64,
     },
-    /// Over a limit of what one identity may ask for (429).
+    /// The identity is over one of its limits (429).
     #[error("request path \"{path}\": rate limit quota exceeded")]
     RateLimited {
-        /// The path that was asked.
+        /// The requested path.
         path: String,
-        /// Seconds until it is worth trying again.
+        /// Seconds until a retry can succeed.
         retry_after_s: u64,
     },
-    /// The identity has renewed many times lately and the certificate is young (429).
+    /// The identity has renewed many times recently, and the certificate is young (429).
     #[error("renewed too often: this certificate can be renewed in {retry_after_s} s")]
     RenewedTooOften {
-        /// Seconds until it can.
+        /// Seconds until it can be renewed.
         retry_after_s: u64,
     },
-    /// The path does not take this operation (405).
+    /// The path does not support this operation (405).
     #[error("1 error occurred:\n\t* unsupported operation\n\n")]
     Unsupported,
-    /// The audit log did not take the entry, so nothing may be answered (503).
-    #[error("audit log unavailable: nothing can be answered until it takes entries again")]
+    /// The audit log did not accept the entry, so nothing may be answered (503).
+    #[error("audit log unavailable: no request can be answered until it accepts entries again")]
     AuditUnavailable,
-    /// A record is missing, altered or older than it must be (500).
+    /// A record is missing, altered or older than allowed (500).
     #[error("stored data failed its integrity check")]
     Integrity,
-    /// The disk is full: writes wait, reads go on (507).
-    #[error("storage is full: the write was not done, reads go on")]
+    /// The disk is full. Writes are rejected, reads still work (507).
+    #[error("storage is full: the write was not done, reads still work")]
     Full,
-    /// Cannot be done at the moment (503); nothing was changed unless the text says so.
+    /// Not possible at the moment (503). Nothing was changed unless the text says so.
     #[error("{0}")]
     Unavailable(&'static str),
-    /// A defect or a fault that the operator's log explains (500).
+    /// A bug, or a fault that the operator's log explains (500).
     #[error("internal error")]
     Internal,
 }
@@ -121,8 +122,7 @@ impl VaultError {
 }
 
 impl VaultError {
-    /// The HTTP status that belongs to the error. `http` answers with it and the audit log records it, so that the
-    /// two cannot differ.
+    /// The HTTP status of the error. `http` sends it and the audit log records it, so the two cannot differ.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
@@ -139,21 +139,23 @@ impl VaultError {
 }
 
 impl VaultError {
-    /// What a caller learns of a failure in the barrier.
+    /// What a caller is told about a failure in the barrier.
     pub(super) fn from_barrier(error: &BarrierError) -> Self {
         match error {
             BarrierError::Full | BarrierError::Store(StoreError::Full) => Self::Full,
-            BarrierError::Path(_) => Self::BadRequest("the path is not acceptable".to_owned()),
+            BarrierError::Path(_) => Self::BadRequest("the path is not allowed".to_owned()),
             BarrierError::TooLarge => Self::BadRequest("the secret is larger than a record may be".to_owned()),
-            BarrierError::Degraded => Self::Unavailable("writes are stopped after an integrity error, reads go on"),
+            BarrierError::Degraded => {
+                Self::Unavailable("writes are stopped after an integrity error, reads still work")
+            }
             BarrierError::Fatal(_) => Self::Unavailable("the state on disk is unknown: the vault is restarting"),
             BarrierError::Store(_) | BarrierError::Sidecar(_) => Self::Unavailable("the storage is not available"),
-            BarrierError::Abandoned => Self::Unavailable("nobody waits for the answer any more"),
-            BarrierError::TooManyChanges => Self::Unavailable("too much was changed meanwhile, try again"),
+            BarrierError::Abandoned => Self::Unavailable("the caller is gone"),
+            BarrierError::TooManyChanges => Self::Unavailable("too much was changed in the meantime, try again"),
             BarrierError::NotEmpty => Self::BadRequest("the store is not empty".to_owned()),
             BarrierError::Versions(_) | BarrierError::Crypto(_) => Self::Internal,
-            // Everything else says that stored bytes are not the ones that were written; the operator's log and
-            // `docs/operations.md` tell which.
+            // Every other error says that stored bytes differ from what was written. The operator's log and
+            // `docs/operations.md` say which.
             _ => Self::Integrity,
         }
     }
@@ -162,7 +164,7 @@ impl VaultError {
 impl From<BarrierError> for VaultError {
     fn from(error: BarrierError) -> Self {
         if !matches!(error, BarrierError::Abandoned) {
-            tracing::error!(%error, "barrier");
+            tracing::error!(%error, "the storage barrier reports a fault");
         }
         Self::from_barrier(&error)
     }

@@ -1,13 +1,13 @@
-//! Fields of a request's body, each read with an error that names it.
+//! Fields of a request's body. Each read error names the field.
 
 use crate::api::json::Object;
 
 use super::error::VaultError;
 
-/// One text field of a body.
+/// Reads a text field of a body.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] naming the field, when it is there and no string.
+/// [`VaultError::BadRequest`] with the field's name, when it is present but not a string.
 pub(super) fn text_field(object: &Object<'_>, name: &'static str) -> Result<Option<String>, VaultError> {
     match object.get(name) {
         None => Ok(None),
@@ -18,7 +18,7 @@ pub(super) fn text_field(object: &Object<'_>, name: &'static str) -> Result<Opti
     }
 }
 
-/// One number of a body, also as text.
+/// Reads a number of a body, which may be a text.
 ///
 /// # Errors
 /// As [`text_field`].
@@ -28,7 +28,7 @@ pub(super) fn number_field(object: &Object<'_>, name: &'static str) -> Result<Op
     raw.trim_matches('"').parse().map(Some).map_err(wrong)
 }
 
-/// One truth value of a body; absent is `false`.
+/// Reads a boolean of a body. An absent field is `false`.
 ///
 /// # Errors
 /// As [`text_field`].
@@ -40,7 +40,7 @@ pub(super) fn flag_field(object: &Object<'_>, name: &'static str) -> Result<bool
     }
 }
 
-/// A list of texts, or one text with commas.
+/// Reads a list of texts, or one text with commas.
 ///
 /// # Errors
 /// As [`text_field`].
@@ -57,7 +57,7 @@ pub(super) fn texts_field(object: &Object<'_>, name: &'static str) -> Result<Opt
     }
 }
 
-/// Refuses fields that the route does not know: a misspelt field must not be a silent default.
+/// Rejects fields that the route does not know: a misspelt field must not silently become a default.
 pub(super) fn only_fields(object: &Object<'_>, known: &[&str]) -> Result<(), VaultError> {
     if object.entries().all(|(name, _)| known.contains(&name)) {
         return Ok(());

@@ -1,11 +1,11 @@
-//! Vault operations: the pipeline every request passes.
+//! Vault operations: the pipeline that every request passes.
 //!
-//! [`Vault`] is the daemon's heart without its skin: no socket, no file, no clock of its own. It is sealed until
-//! [`Vault::unseal`], and [`Vault::handle`] is the only way to data; `pipeline` shows the order of its steps on one
-//! screen. Mutations run in one committer thread (`commit`), which gives concurrent writers a shared commit and
-//! readers a state that never un-happens.
+//! [`Vault`] is the daemon without its surroundings: no socket, no file, no clock of its own. It is sealed until
+//! [`Vault::unseal`], and [`Vault::handle`] is the only way to data. `pipeline` shows the order of its steps on one
+//! screen. One committer thread (`commit`) runs all mutations. It gives concurrent writers a shared commit, and readers
+//! a state that is never rolled back.
 //!
-//! What it refuses to know: HTTP, TLS, configuration files, a concrete store.
+//! This module does not know HTTP, TLS, configuration files or any concrete store.
 
 mod caller;
 mod certificates;
@@ -56,7 +56,7 @@ use live::places::Places;
 use live::shares::Shares;
 
 impl Vault {
-    /// A sealed vault. Touches nothing.
+    /// Makes a sealed vault. Touches nothing outside.
     #[must_use]
     pub fn new(ports: Ports, settings: Settings) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
@@ -75,14 +75,14 @@ impl Vault {
         })
     }
 
-    /// Answers one request. A read completes without awaiting; a write awaits the group commit it became part of, and
-    /// is durable, anchored and audited when this returns `Ok`. If the future is dropped while it waits, the write
-    /// happens or not, whole in either case, and is audited.
+    /// Handles one request. A read completes without awaiting. A write awaits its group commit, and it is durable,
+    /// anchored and audited when this returns `Ok`. If the future is dropped while it waits, the write happens
+    /// completely or not at all, and is audited.
     ///
     /// # Errors
     /// Any [`VaultError`]. After [`VaultError::AuditUnavailable`] a mutation may have been done: its request entry is
-    /// in the audit log and its outcome is noted there as soon as the log takes entries again. After every other error
-    /// nothing has changed.
+    /// in the audit log, and its outcome is noted there as soon as the log accepts entries again. After every other
+    /// error nothing has changed.
     pub async fn handle(&self, caller: &Caller, request: Request) -> Result<Reply, VaultError> {
         pipeline::handle::handle(self, caller, request).await
     }
@@ -93,7 +93,7 @@ impl Vault {
         status::initialised(self)
     }
 
-    /// Whether requests are refused with [`VaultError::Sealed`].
+    /// Whether requests are rejected with [`VaultError::Sealed`].
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.live.load().is_none()
@@ -105,7 +105,7 @@ impl Vault {
         status::seal_status(self)
     }
 
-    /// `GET sys/health`, without the status code, which depends on query parameters.
+    /// `GET sys/health` without the status code, which depends on query parameters.
     #[must_use]
     pub fn health(&self) -> Health {
         status::health(self)
@@ -123,14 +123,14 @@ impl Vault {
         self.live().map(|live| status::mark(&live))
     }
 
-    /// Opens the vault. Blocking: key derivation takes a second by design. Already unsealed: the status, and the
-    /// secret is not looked at.
+    /// Unseals the vault. Blocking: key derivation takes a second by design. If the vault is unsealed already, returns
+    /// the status and ignores the secret.
     ///
     /// # Errors
     /// [`VaultError::Forbidden`] when the caller matches none of [`Settings::unseal_identities`];
     /// [`VaultError::TooMany`] during the delay after failures; [`VaultError::WrongKey`];
     /// [`VaultError::NotInitialised`]; [`VaultError::Integrity`] when stored data fails its checks;
-    /// [`VaultError::AuditUnavailable`] when the audit device does not open. The vault stays sealed after each.
+    /// [`VaultError::AuditUnavailable`] when the audit device does not open. The vault stays sealed after every error.
     pub fn unseal(&self, opener: Opener<'_>, key: &UnsealKey<'_>) -> Result<SealStatus, VaultError> {
         unseal::unseal(self, opener, key)
     }
@@ -141,21 +141,21 @@ impl Vault {
         &self.sessions
     }
 
-    /// What TLS shall accept from clients, now and whenever it changes. Empty until the first unseal, when the listener
-    /// goes by its file.
+    /// What TLS must accept from clients, now and after every change. Empty until the first unseal; until then the
+    /// listener uses its file.
     #[must_use]
     pub fn trust(&self) -> watch::Receiver<Arc<Trust>> {
         self.trust.subscribe()
     }
 
-    /// Says what clients need to verify the listener, from now on: it goes into their bundle and into new enrolment
-    /// strings. Nothing of it is accepted from a client.
+    /// Sets what clients need to verify the listener. It goes into their bundle and into new enrolment strings. It
+    /// never makes a client trusted.
     pub fn set_listener(&self, listener: Listener) {
         self.listening.set(listener);
     }
 
-    /// Whether requests of `caller` are still looked at: its certificate is valid and not revoked, its identity not
-    /// disabled. A sealed vault knows nothing against anybody.
+    /// Whether requests of `caller` are still accepted: its certificate is valid and not revoked, and its identity is
+    /// not disabled. A sealed vault rejects nobody here.
     #[must_use]
     pub fn admits(&self, caller: &Caller) -> bool {
         let now_ms = self.ports.clock.now_ms();
@@ -165,19 +165,19 @@ impl Vault {
     /// Forgets the shares that were typed so far.
     ///
     /// # Errors
-    /// [`VaultError::Forbidden`] for whoever may not type one, as in [`Vault::unseal`], and for a caller that an open vault
-    /// does not admit.
+    /// [`VaultError::Forbidden`] for a caller who may not type a share, as in [`Vault::unseal`], and for one whom an
+    /// open vault does not admit.
     pub fn reset_unseal(&self, opener: Opener<'_>) -> Result<(), VaultError> {
         unseal::reset(self, opener)
     }
 
-    /// Closes the vault: waits for the group in work and for running reads, then wipes every key. Requests that wait
-    /// are answered [`VaultError::Sealed`]. Does nothing when sealed.
+    /// Seals the vault: waits for the running group and for running reads, then wipes every key. Waiting requests get
+    /// [`VaultError::Sealed`]. Does nothing when sealed.
     pub fn seal(&self) {
         unseal::close(self, None);
     }
 
-    /// Opens the audit file anew, after a rotation by rename.
+    /// Opens the audit file again after it was renamed.
     ///
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::AuditUnavailable`].
@@ -195,7 +195,7 @@ impl Vault {
         live.audit.checkpoint(self.ports.clock.now_ms()).map_err(|error| self.audit_failed(&error))
     }
 
-    /// What clients shall trust: certificates of the vault's own authorities and the roots of its listener, PEM.
+    /// The certificates that clients must trust: the vault's own authorities and the roots of its listener, in PEM.
     ///
     /// # Errors
     /// [`VaultError::Sealed`].
@@ -204,7 +204,7 @@ impl Vault {
         Ok(live.snapshot.load().bundle().pem)
     }
 
-    /// Issues a client certificate with a fresh key, for the daemon itself (`dev`). Callers over the network send a
+    /// Issues a client certificate with a new key, for the daemon itself (`dev`). Callers over the network send a
     /// certificate request and keep their key. Blocking.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ impl Vault {
         certificates::automatic::issue_client(self, identity, life_s)
     }
 
-    /// Issues a server certificate with a fresh key, for the daemon's listener. Blocking.
+    /// Issues a server certificate with a new key, for the daemon's listener. Blocking.
     ///
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::Integrity`], [`VaultError::Internal`].
@@ -229,8 +229,8 @@ impl Vault {
         crate::pki::subject_of(&snapshot.authorities.active()?.der)
     }
 
-    /// The revocation list of one authority that is accepted, or of the one that signs, DER (RFC 5280 section 5); up to a
-    /// minute old. Blocking.
+    /// Returns the revocation list of an accepted authority, or by default of the one that signs, in DER (RFC 5280
+    /// section 5). It is up to a minute old. Blocking.
     ///
     /// # Errors
     /// [`VaultError::Sealed`]; [`VaultError::NotFound`] for an authority that is unknown or not accepted;
@@ -239,24 +239,24 @@ impl Vault {
         certificates::revocations::list(self, authority)
     }
 
-    /// Writes down who was seen when, and which roots the listener had. The daemon calls it now and then. Blocking.
+    /// Saves who was last seen when, and which roots the listener had. The daemon calls this every minute. Blocking.
     ///
     /// # Errors
-    /// [`VaultError::Sealed`], those of a commit.
+    /// [`VaultError::Sealed`]; the errors of a commit.
     pub fn note_sightings(&self) -> Result<(), VaultError> {
         certificates::automatic::note_sightings(self)
     }
 
-    /// Answers an enrolment with a one-time string.
+    /// Handles an enrolment with a one-time string.
     ///
     /// # Errors
-    /// [`VaultError::Forbidden`] for every reason that concerns the string; [`VaultError::BadRequest`] for the certificate
-    /// request; [`VaultError::Sealed`] and those of a commit.
+    /// [`VaultError::Forbidden`] for every problem with the string; [`VaultError::BadRequest`] for the certificate
+    /// request; [`VaultError::Sealed`] and the errors of a commit.
     pub async fn enroll(&self, attempt: EnrollAttempt) -> Result<Enrolled, VaultError> {
         certificates::enroll::enroll(self, attempt).await
     }
 
-    /// Answers a renewal with a certificate that has ended, if its identity is allowed that.
+    /// Handles a renewal with an expired certificate, if its identity allows that.
     ///
     /// # Errors
     /// As [`Vault::enroll`].
@@ -264,12 +264,11 @@ impl Vault {
         certificates::renewal::renew_expired(self, attempt).await
     }
 
-    /// Certifies a request for a registered identity on the word of somebody at this machine who can open the vault.
-    /// Blocking.
+    /// Certifies a request for a registered identity, for somebody at this machine who can open the vault. Blocking.
     ///
     /// # Errors
-    /// [`VaultError::Sealed`], [`VaultError::TooMany`], [`VaultError::WrongKey`], [`VaultError::BadRequest`], those of a
-    /// commit.
+    /// [`VaultError::Sealed`], [`VaultError::TooMany`], [`VaultError::WrongKey`], [`VaultError::BadRequest`], and the
+    /// errors of a commit.
     pub fn rescue(&self, key: &UnsealKey<'_>, identity: &str, csr: &str) -> Result<CertificateReply, VaultError> {
         certificates::rescue::certificate(self, key, identity, csr)
     }

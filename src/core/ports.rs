@@ -35,11 +35,11 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told. For tests and for frozen examples.
+/// A clock that moves only when told to. For tests and frozen examples.
 pub struct FixedClock(AtomicU64);
 
 impl FixedClock {
-    /// Stands at `now_ms`.
+    /// Starts at `now_ms`.
     #[must_use]
     pub fn new(now_ms: u64) -> Self {
         Self(AtomicU64::new(now_ms))
@@ -50,7 +50,7 @@ impl FixedClock {
         self.0.fetch_add(by_ms, Ordering::SeqCst);
     }
 
-    /// Moves back, as when somebody corrects the time.
+    /// Moves back, as when somebody corrects the clock.
     pub fn set_back(&self, by_ms: u64) {
         self.0.fetch_sub(by_ms, Ordering::SeqCst);
     }
@@ -62,17 +62,18 @@ impl Clock for FixedClock {
     }
 }
 
-/// Opens the audit device after an unseal: gets the keys of the log, the last entry that the durable state refers to
-/// and the time, gives the device, positioned at its end, and where its chain goes on ([`crate::audit::FileDevice::opener`] for a file).
-/// Called once per unseal.
+/// Opens the audit device after an unseal. Gets the keys of the log, the last entry that the durable state refers to,
+/// and the time. Returns the device, positioned at its end, and where its chain continues
+/// ([`crate::audit::FileDevice::opener`] for a file). Called once per unseal.
 pub type AuditOpener =
     Box<dyn Fn(&AuditKeys, AuditHead, u64) -> Result<(Box<dyn Device>, Resume), AuditError> + Send + Sync>;
 
-/// Told once, when the state on disk is no longer known (a failed sync). The vault has sealed itself; the process must
-/// end and start anew, which rolls forward or back to the durable state. Must not block and must not call the vault.
+/// Called once when the state on disk is no longer known (a failed sync). The vault has sealed itself. The process must
+/// end and start again, which rolls forward or back to the durable state. The hook must not block and must not call the
+/// vault.
 pub type FatalHook = Box<dyn Fn(&'static str) + Send + Sync>;
 
-/// Everything the vault touches besides memory.
+/// Everything outside memory that the vault uses.
 pub struct Ports {
     /// Encrypted records.
     pub store: Arc<dyn Store>,
@@ -80,18 +81,18 @@ pub struct Ports {
     pub header: Arc<dyn HeaderFiles>,
     /// The anchor file.
     pub anchor: Arc<dyn AnchorFile>,
-    /// Randomness.
+    /// Random source.
     pub random: Arc<dyn Random>,
-    /// Time.
+    /// Clock.
     pub clock: Arc<dyn Clock>,
     /// Audit device.
     pub audit: AuditOpener,
-    /// What to do when the process must end.
+    /// Called when the process must end.
     pub on_fatal: FatalHook,
 }
 
 impl Ports {
-    /// The part of the ports that the barrier works on.
+    /// The part of the ports that the barrier uses.
     pub(super) fn parts(&self) -> Parts {
         Parts {
             store: Arc::clone(&self.store),
@@ -102,38 +103,38 @@ impl Ports {
     }
 }
 
-/// What the configuration says.
+/// Values from the configuration.
 #[derive(Clone)]
 pub struct Settings {
     /// SPIFFE trust domain of this vault.
     pub trust_domain: String,
-    /// Who may unseal over the network. Empty: only [`super::caller::Opener::Local`].
+    /// Who may unseal over the network. If empty, only [`super::caller::Opener::Local`].
     pub unseal_identities: Vec<IdentityPattern>,
     /// Version text for seal-status and health.
     pub version: String,
     /// Cluster name for health.
     pub cluster_name: String,
-    /// Address that `sys/leader` names, as `https://host:port`.
+    /// Address in the reply of `sys/leader`, `https://host:port`.
     pub address: String,
     /// Longest life of a certificate issued through the API, in seconds.
     pub max_certificate_life_s: u64,
-    /// Authorities that the configuration file names for clients, besides the vault's own.
+    /// Authorities of clients that the configuration file names, in addition to the vault's own.
     pub named_authorities: Vec<AuthorityId>,
-    /// Where hosts enrol, `host:port`, for the strings; empty without such a listener.
+    /// Addresses for enrolment, `host:port`, which go into the strings. Empty without such a listener.
     pub enroll_addresses: Vec<String>,
     /// How the audit log writes paths.
     pub audit_paths: PathMode,
     /// When the audit entries of reads are made durable.
     pub audit_sync: SyncMode,
-    /// Cost that passphrase slots are made with and raised to; `None` leaves them at the floor.
+    /// Cost of new passphrase slots, to which cheaper ones are raised; `None` leaves them at the floor.
     pub kdf: Option<Params>,
-    /// Records that a throttled rotation of the data key seals anew, a second.
+    /// Records per second that a throttled rotation of the data key re-encrypts.
     pub rewrap_per_second: u64,
-    /// How often the rotations look at the clock.
+    /// How often the rotations check the clock.
     pub tick: Duration,
-    /// Operations that several operators must agree to; `None` for none.
+    /// Operations that several operators must approve, if any.
     pub approvals: Option<Arc<ApprovalRules>>,
-    /// Targets that rotated values may be applied to, by name.
+    /// Where rotated values can be applied, by name.
     pub targets: BTreeMap<String, Arc<dyn Target>>,
 }
 

@@ -1,4 +1,4 @@
-//! What is asked and what is answered, free of HTTP.
+//! Requests and replies, independent of HTTP.
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -13,25 +13,25 @@ pub use crate::engine::{Body, Operation, Reply, ReplyStatus};
 
 /// One request as it enters the pipeline.
 pub struct Request {
-    /// What is asked.
+    /// The operation.
     pub operation: Operation,
     /// The full canonical path after `/v1/`.
     pub path: Path,
     /// Fields of the request.
     pub body: Body,
-    /// Seconds of `X-Vault-Wrap-TTL`, if that header came.
+    /// Seconds of the header `X-Vault-Wrap-TTL`, if present.
     pub wrap_ttl: Option<u64>,
-    /// `If-None-Match`, if that header came.
+    /// The header `If-None-Match`, if present.
     pub if_none_match: Option<String>,
 }
 
-/// What opens a sealed vault. The text comes as typed; normalisation is done here, so that every entrance agrees.
+/// The secret that unseals a vault. The text is as typed. It is normalised here, so that every entry point agrees.
 pub enum UnsealKey<'a> {
-    /// A passphrase slot.
+    /// For a passphrase slot.
     Passphrase(&'a SecretText),
     /// The bytes of a key file or of a systemd credential.
     KeyFile(&'a [u8]),
-    /// A slot that needs both.
+    /// For a slot that needs both.
     Both {
         /// The passphrase, as typed.
         passphrase: &'a SecretText,
@@ -49,7 +49,7 @@ pub(super) fn data<T: Serialize>(value: &T) -> Result<Reply, VaultError> {
     Ok(Reply::data(Zeroizing::new(bytes)))
 }
 
-/// A listing of names, which are sorted, or the page of it that `asked` wants.
+/// A list of sorted names, or the page of it that `asked` requests.
 pub(super) fn keys_of(asked: &Body, keys: &[String]) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Keys<'a> {

@@ -1,4 +1,4 @@
-//! The vault as a thing: what it holds, sealed and open. What it does stands in the folders beside.
+//! The data of a vault, sealed and open. Its behaviour is in the folders beside this file.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -28,28 +28,28 @@ use super::state::snapshot::Snapshot;
 
 /// One vault: sealed at first, serving after [`Vault::unseal`], sealed again after [`Vault::seal`] or a fatal fault.
 ///
-/// Every method may be called from any thread. All but [`Vault::handle`] block for as long as their I/O takes.
+/// Every method may be called from any thread. All methods except [`Vault::handle`] block as long as their I/O takes.
 pub struct Vault {
     pub(super) ports: Ports,
     pub(super) settings: Arc<Settings>,
-    /// Present exactly while unsealed. Nothing holds the inner `Arc` across an await, so that [`Vault::seal`] can
-    /// wait for the last reader.
+    /// Present exactly while unsealed. Nothing holds the inner `Arc` across an await, so [`Vault::seal`] can wait for
+    /// the last reader.
     pub(super) live: ArcSwapOption<Live>,
-    /// Recent changes; outlives a seal, so that waiting clients hold nothing of the open vault.
+    /// Recent changes. Kept after sealing, so that waiting clients do not hold any part of the open vault.
     pub(super) feed: Arc<Feed>,
     /// Open connections.
     pub(super) sessions: Arc<Sessions>,
-    /// What TLS accepts; kept while sealed.
+    /// What TLS accepts. Kept while sealed.
     pub(super) trust: watch::Sender<Arc<Trust>>,
-    /// What clients need to verify the listener; kept while sealed.
+    /// What clients need to verify the listener. Kept while sealed.
     pub(super) listening: Arc<ListenerRoots>,
     /// Shares that were typed so far.
     pub(super) shares: Mutex<Shares>,
-    /// One unseal or seal at a time; also counts failed attempts.
+    /// Allows one unseal or seal at a time. Also counts failed attempts.
     pub(super) gate: Mutex<Gate>,
-    /// A sync failed: this process must not write again, only end.
+    /// A sync failed. This process must not write again and must end.
     pub(super) dead: AtomicBool,
-    /// For work that grows with what is stored.
+    /// Slots for work that grows with the stored data.
     pub(super) places: Places,
     /// For the committer thread, which seals the vault when the disk can no longer be trusted.
     pub(super) me: Weak<Vault>,
@@ -57,7 +57,7 @@ pub struct Vault {
 
 /// What exists only while unsealed.
 pub(super) struct Live {
-    /// Set when the vault closes: nobody starts work that takes long, or goes on with it.
+    /// Set when the vault closes. Nobody may then start or continue work that takes long.
     pub(super) closing: Arc<AtomicBool>,
     pub(super) barrier: Arc<Barrier>,
     pub(super) audit: Arc<Broker>,
@@ -68,7 +68,7 @@ pub(super) struct Live {
     pub(super) committer: Arc<Committer>,
     pub(super) keeper: Keeper,
     pub(super) rotator: Rotator,
-    /// Losses that were ever accepted, oldest first; they change only while the vault is closed.
+    /// All losses that were ever accepted, oldest first. They change only while the vault is sealed.
     pub(super) losses: Vec<crate::api::sys::AcceptedLoss>,
 }
 
@@ -89,7 +89,7 @@ impl Vault {
         self.live.load_full()
     }
 
-    /// What a caller learns when the audit log fails. An unknown state of the log ends the process like an unknown
+    /// What a caller is told when the audit log fails. An unknown state of the log ends the process, like an unknown
     /// state of the store.
     pub(super) fn audit_failed(&self, error: &AuditError) -> VaultError {
         if *error == AuditError::Sync {
@@ -98,7 +98,7 @@ impl Vault {
         VaultError::AuditUnavailable
     }
 
-    /// Takes the vault out of service for good, without waiting, and tells the daemon. Once.
+    /// Takes the vault out of service for good, without waiting, and tells the daemon. Does this only once.
     pub(super) fn fatal(&self, why: &'static str) {
         if !self.dead.swap(true, Ordering::SeqCst) {
             if let Some(live) = self.live.swap(None) {

@@ -1,4 +1,4 @@
-//! What the vault does by itself: a change that nobody asked for, made and audited like any other.
+//! Changes that the vault makes by itself. They are committed and audited like any other.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::core::state::snapshot::Snapshot;
 use crate::core::vault::Live;
 use crate::core::vault::Vault;
 
-/// Runs `work` in the committer and waits for it. Blocking; not from the committer itself.
+/// Runs `work` in the committer and waits for it. Blocking; must not be called from the committer.
 pub(in crate::core) fn perform<T: Send + 'static>(
     vault: &Vault,
     path: &str,
@@ -31,13 +31,13 @@ pub(in crate::core) fn perform<T: Send + 'static>(
     let (send, receive) = oneshot::channel();
     let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms: u64| {
         let (value, done) = work(tx, snapshot, now_ms)?;
-        // Only read once the commit is durable.
+        // Sent only once the commit is durable.
         let _ = send.send(value);
         Ok(done)
     };
     let (sender, answer) = oneshot::channel();
     {
-        // The open vault is not held while waiting: a seal waits for everybody who does.
+        // Does not hold the open vault while waiting, because sealing waits for everybody who does.
         let live: Arc<Live> = vault.live().ok_or(VaultError::Sealed)?;
         let now_ms = vault.ports.clock.now_ms();
         let facts = Facts::own(&vault.settings.trust_domain, path, rule.to_owned(), now_ms, &*vault.ports.random)?;
@@ -85,7 +85,7 @@ pub(in crate::core) fn note_sightings(vault: &Vault) -> Result<(), VaultError> {
     let gone = perform(vault, "sys/strongroom/identity-report", "sightings", move |tx, _, _| {
         let mut gone = Vec::new();
         for (path, sighting) in due {
-            // Whoever was removed meanwhile leaves nothing behind.
+            // Skip identities that were removed meanwhile.
             if identity::read(&tx.view(identity::IDENTITIES), &path)?.is_none() {
                 gone.push(path);
                 continue;
@@ -102,7 +102,7 @@ pub(in crate::core) fn note_sightings(vault: &Vault) -> Result<(), VaultError> {
     Ok(())
 }
 
-/// Which roots the listener had must survive a restart: what was last seen of a client is a bundle with them.
+/// The listener's former roots must survive a restart: the last known bundle of a client contains them.
 fn note_listener(vault: &Vault) -> Result<(), VaultError> {
     let Some(unsaved) = vault.listening.unsaved() else { return Ok(()) };
     let written = perform(vault, "sys/strongroom/ca", "roots of the listener", move |tx, _, _| {

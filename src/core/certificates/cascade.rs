@@ -1,6 +1,6 @@
-//! What ends with an identity, or with all that it has so far: certificates, tokens, enrolment strings.
+//! Ends what belongs to an identity, or everything that it has so far: certificates, tokens, enrolment strings.
 //!
-//! Memory knows the state before the running group of changes; what an earlier change of the same group has made is read
+//! The snapshot is the state before the running group of changes. Effects of earlier changes in the same group are read
 //! from the group itself.
 
 use std::collections::BTreeSet;
@@ -17,14 +17,14 @@ use crate::core::state::snapshot::Touch;
 use crate::core::state::strings::Strings;
 use crate::core::state::tokens::{self, Tokens};
 
-/// Longest time after its end in which a certificate may be renewed, milliseconds.
+/// Longest time after its expiry in which a certificate may be renewed, in milliseconds.
 const GRACE_MS: u64 = MAX_GRACE_S * 1_000;
 
-/// Revokes by name every certificate that the identity with this path has, also those that have ended and that a renewal
-/// after the end could still be asked for with: how long that is allowed stands in a record that may change.
+/// Revokes by name every certificate of the identity with this path. This includes expired ones that could still be
+/// renewed: how long that is allowed is in a record that may change.
 ///
 /// # Errors
-/// Those of the barrier; [`VaultError::Integrity`].
+/// The errors of the barrier; [`VaultError::Integrity`].
 pub(in crate::core) fn certificates(
     tx: &mut Tx<'_>,
     ledger: &Ledger,
@@ -48,10 +48,10 @@ pub(in crate::core) fn certificates(
     Ok(ended)
 }
 
-/// Removes all tokens of an identity, so that none of them comes back to life with a later certificate.
+/// Removes all tokens of an identity, so that none of them works again with a later certificate.
 ///
 /// # Errors
-/// Those of the barrier; [`VaultError::Integrity`].
+/// The errors of the barrier; [`VaultError::Integrity`].
 pub(in crate::core) fn tokens(tx: &mut Tx<'_>, tokens: &Tokens, identity: &SpiffeId) -> Result<Vec<Touch>, VaultError> {
     let mut all = tokens.of(identity.uri());
     for name in tx.view(MountId::TOKENS).written()? {
@@ -64,11 +64,11 @@ pub(in crate::core) fn tokens(tx: &mut Tx<'_>, tokens: &Tokens, identity: &Spiff
     tokens::remove(tx, &all)
 }
 
-/// Removes the enrolment strings of the identity with this path that could be used once more. One that is used up is kept:
-/// whoever comes with it is noticed.
+/// Removes the enrolment strings of the identity with this path that could still be used. A string without uses left is
+/// kept, so that a later attempt with it is noticed.
 ///
 /// # Errors
-/// Those of the barrier; [`VaultError::Integrity`].
+/// The errors of the barrier; [`VaultError::Integrity`].
 pub(in crate::core) fn strings(tx: &mut Tx<'_>, strings: &Strings, path: &str) -> Result<Vec<Touch>, VaultError> {
     let mut all: BTreeSet<String> = strings.of(path).into_iter().collect();
     all.extend(tx.view(MountId::ENROLMENTS).written()?);

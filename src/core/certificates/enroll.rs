@@ -31,7 +31,7 @@ use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::vault::Vault;
 use crate::core::{Caller, Origin};
 
-/// For how long a lost reply can be asked for again, milliseconds.
+/// How long a lost reply can be requested again, in milliseconds.
 const AGAIN_MS: u64 = 5 * 60_000;
 
 /// What a client sends to the enrolment listener.
@@ -42,52 +42,52 @@ pub struct EnrollAttempt {
     pub csr: String,
     /// Proof of the string's secret, bound to this connection and this request.
     pub proof: [u8; 32],
-    /// RFC 9266 exporter of the connection.
+    /// The connection's exporter (RFC 9266).
     pub exporter: [u8; 32],
     /// Peer address.
     pub remote: std::net::SocketAddr,
 }
 
-/// A certificate for the one who asked.
+/// A certificate for the caller.
 #[derive(Debug, Serialize)]
 pub struct Enrolled {
     /// The certificate, PEM.
     pub certificate: String,
-    /// What to trust, PEM.
+    /// Certificates to trust, PEM.
     pub ca: String,
-    /// What of it vouches for the listener alone, PEM.
+    /// The part of `ca` that only vouches for the listener, PEM.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub server_ca: String,
-    /// Who it is for.
+    /// The identity in the certificate.
     pub identity: String,
-    /// End of its validity, RFC 3339.
+    /// Expiry of the certificate, RFC 3339.
     pub not_after: String,
     /// Addresses of the vault, `host:port`.
     pub addresses: Vec<String>,
-    /// Addresses of the enrolment listener, `host:port`; after a renewal.
+    /// Addresses of the enrolment listener, `host:port`. Only after a renewal.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub enroll: Vec<String>,
 }
 
-/// Where hosts find the vault, in a reply.
+/// Addresses of the vault in a reply.
 #[derive(Default)]
 pub(in crate::core) struct Places {
-    /// Of the API.
+    /// Addresses of the API.
     pub addresses: Vec<String>,
-    /// Of the listener for enrolment.
+    /// Addresses of the enrolment listener.
     pub enroll: Vec<String>,
 }
 
-/// Answers an enrolment.
+/// Handles an enrolment.
 ///
 /// # Errors
-/// [`VaultError::Forbidden`] for every reason that concerns the string; [`VaultError::BadRequest`] for the certificate
-/// request; [`VaultError::Sealed`] and those of a commit.
+/// [`VaultError::Forbidden`] for every problem with the string; [`VaultError::BadRequest`] for the certificate request;
+/// [`VaultError::Sealed`] and the errors of a commit.
 pub(in crate::core) async fn enroll(vault: &Vault, attempt: EnrollAttempt) -> Result<Enrolled, VaultError> {
     let remote = attempt.remote;
     let settings = Arc::clone(&vault.settings);
-    // Before anything is written down of it. Nor does a string that is not on record cost a commit or a line of the audit
-    // log: whoever has no string must not be able to fill either, from however many addresses.
+    // Checked before anything is written. An unknown string costs neither a commit nor a line in the audit log, so that
+    // strangers cannot fill either, however many addresses they use.
     let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
     {
         let live = vault.live().ok_or(VaultError::Sealed)?;
@@ -99,14 +99,14 @@ pub(in crate::core) async fn enroll(vault: &Vault, attempt: EnrollAttempt) -> Re
     .await
 }
 
-/// What a commit answers with.
+/// Result of a commit.
 pub(in crate::core) struct Outcome {
     pub enrolled: Enrolled,
     pub done: Done,
 }
 
 impl Outcome {
-    /// Nothing for the asker, and a change all the same.
+    /// A change that gives the caller nothing.
     pub(in crate::core) fn refused(touched: Vec<Touch>, alarm: &'static str) -> Self {
         let done = Done {
             remarks: vec![Remark::alarm(alarm)],
@@ -131,7 +131,7 @@ impl Outcome {
         Ok(Self { enrolled, done })
     }
 
-    /// The same certificate once more.
+    /// Returns the same certificate again.
     pub(in crate::core) fn again(
         snapshot: &Snapshot,
         row: ledger::Row,
@@ -168,7 +168,7 @@ impl Enrolled {
     }
 }
 
-/// Runs `work` in the committer for somebody who has no certificate, and waits for it.
+/// Runs `work` in the committer for a caller without a certificate, and waits for it.
 pub(in crate::core) async fn run(
     vault: &Vault,
     path: &'static str,
@@ -184,7 +184,7 @@ pub(in crate::core) async fn run(
         facts.caller = Caller { remote: remote.to_string(), origin: Origin::Internal, ..facts.caller };
         let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms: u64| {
             let Outcome { enrolled, done } = work(tx, snapshot, now_ms)?;
-            // Only read once the commit is durable; nobody listening is no fault.
+            // Sent only once the commit is durable. A caller who is gone is not an error.
             let _ = send.send(enrolled);
             Ok(done)
         };
@@ -215,12 +215,13 @@ fn use_string(
     if !ProofKey::from_key(key).verify(&attempt.exporter, &request.der, &attempt.proof) {
         return Ok(Outcome::refused(Vec::new(), "enrolment-proof-wrong"));
     }
-    // From here on the asker knows the secret.
+    // From here on the caller has proved that it knows the secret.
     if !record.admits(attempt.remote.ip()) {
         return Ok(Outcome::refused(Vec::new(), "enrolment-from-foreign-network"));
     }
     let identity = SpiffeId::new(&settings.trust_domain, &record.identity).map_err(|_| VaultError::Integrity)?;
     let public_key = hex(&request.key_fingerprint);
+    // The reply to an earlier use may have been lost, so the same key gets the same certificate again for a while.
     if let Some(earlier) = record.used.iter().find(|earlier| earlier.key == public_key) {
         let fingerprint = ledger::parse_fingerprint(&earlier.certificate).ok_or(VaultError::Integrity)?;
         let row = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)?.ok_or(VaultError::Forbidden)?;
@@ -234,7 +235,7 @@ fn use_string(
     if record.is_used_up() {
         return Ok(Outcome::refused(Vec::new(), "enrolment-string-used-again"));
     }
-    // A clock that was set back must not bring an old string to life.
+    // A clock that was set back must not make an old string valid again.
     if now_ms >= record.expires_ms || now_ms.saturating_add(60_000) < record.created_ms {
         return Err(VaultError::Forbidden);
     }
@@ -242,6 +243,7 @@ fn use_string(
     if record.state(active, now_ms) == StringStatus::Void {
         return Err(VaultError::Forbidden);
     }
+    // The identity may have been removed or disabled since the string was made.
     let standing = identity::read(&tx.view(identity::IDENTITIES), &record.identity)?;
     if standing.is_none_or(|standing| standing.disabled.is_some()) {
         return Err(VaultError::Forbidden);

@@ -1,7 +1,7 @@
-//! Issuing: the one way to a certificate of the own authorities.
+//! Issuing: every certificate of the vault's own authorities is made here.
 //!
-//! Runs inside a commit: the certificate, its row in the ledger and the mark on the one it replaces become durable
-//! together or not at all. What is issued is noted in the audit log before the answer leaves.
+//! This runs inside a commit. The certificate, its row in the ledger and the mark on the certificate that it replaces
+//! become durable together or not at all. Every issued certificate is in the audit log before the answer is sent.
 
 use crate::api::spiffe::SpiffeId;
 use crate::api::time::rfc3339_nano;
@@ -16,35 +16,35 @@ use crate::core::state::ledger::{self, Fingerprint, How, Row};
 use crate::core::state::listener_roots::Told;
 use crate::core::state::snapshot::{Snapshot, Touch};
 
-/// Life of a certificate when neither the request nor the identity says otherwise, seconds.
+/// Life of a certificate, in seconds, when neither the request nor the identity sets one.
 pub(in crate::core) const WORKLOAD_LIFE_S: u64 = 24 * 3600;
 /// The same for identities below `operator/`.
 pub(in crate::core) const OPERATOR_LIFE_S: u64 = 8 * 3600;
 
-/// A certificate that becomes real with the commit.
+/// A certificate that becomes valid with the commit.
 pub(in crate::core) struct Issued {
     pub fingerprint: Fingerprint,
     pub row: Row,
-    /// What clients shall trust.
+    /// Authorities that clients must trust.
     pub bundle: Told,
     pub touched: Vec<Touch>,
     pub remarks: Vec<Remark>,
 }
 
 impl Issued {
-    /// The end of its validity as clients read it.
+    /// Its expiry, in the form that clients get.
     pub(in crate::core) fn not_after(&self) -> String {
         rfc3339_nano(self.row.not_after_ms)
     }
 }
 
-/// For whom, and on what terms.
+/// Terms of a certificate.
 pub(in crate::core) struct Order<'a> {
     pub identity: &'a SpiffeId,
     pub how: How,
-    /// Seconds; `None` for what the identity's record or the defaults say.
+    /// Life in seconds; `None` means that of the identity's record, or the default.
     pub life_s: Option<u64>,
-    /// Longest life that may be asked for.
+    /// Longest life that may be requested, in seconds.
     pub longest_s: u64,
     /// The certificate that this one replaces.
     pub supersedes: Option<Fingerprint>,
@@ -54,8 +54,8 @@ pub(in crate::core) struct Order<'a> {
 /// Certifies the key of a request.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] for a request that is malformed, has a weak key or asks for too long a life; those of the
-/// barrier.
+/// [`VaultError::BadRequest`] for a request that is malformed, has a weak key or asks for too long a life; the errors
+/// of the barrier.
 pub(in crate::core) fn certify(
     tx: &mut Tx<'_>,
     snapshot: &Snapshot,
@@ -70,7 +70,7 @@ pub(in crate::core) fn certify(
     enter(tx, snapshot, order, &pem)
 }
 
-/// Makes a key and a certificate for it.
+/// Generates a key and a certificate for it.
 ///
 /// # Errors
 /// As [`certify`].
@@ -87,7 +87,7 @@ pub(in crate::core) fn client(
     Ok((enter(tx, snapshot, order, &bundle.cert_pem)?, bundle))
 }
 
-/// Makes a key and a certificate for a listener of the vault.
+/// Generates a key and a certificate for a listener of the vault.
 ///
 /// # Errors
 /// As [`certify`].
@@ -101,14 +101,16 @@ pub(in crate::core) fn server(
     let authority = authorities::signing(&tx.view(MountId::CA), &snapshot.authorities)?;
     let life_s = order.life_s.unwrap_or(order.longest_s);
     let mut bundle = authority.issue_server(names, order.now_ms, life_s).map_err(refusal)?;
-    // Whoever knows only an outside root gets the way to it. The root itself stays out: it proves nothing here.
+    // A client that knows only an outside root needs the chain to it. The root itself is left out, because it proves
+    // nothing here.
     if let Some(record) = snapshot.authorities.active().map(|facts| &facts.record).filter(|r| !r.chain.is_empty()) {
         let above: Vec<&str> = record.chain.split_inclusive("-----END CERTIFICATE-----\n").collect();
         bundle.cert_pem.push_str(&record.certificate);
         bundle.cert_pem.extend(above.iter().take(above.len().saturating_sub(1)).copied());
     }
     let mut issued = enter(tx, snapshot, order, &bundle.cert_pem)?;
-    // The listener shows one certificate: those before it are spent, and hold up nothing.
+    // The listener uses only one certificate. The older ones are superseded, so they do not delay the end of their
+    // authority.
     for (fingerprint, facts) in snapshot.ledger.of(order.identity.path()) {
         if facts.how != How::Server || facts.superseded {
             continue;
@@ -122,19 +124,19 @@ pub(in crate::core) fn server(
     Ok((issued, bundle))
 }
 
-/// Life of an identity's certificates when none is asked for, seconds.
+/// Default life of an identity's certificates, in seconds.
 pub(in crate::core) fn own_life_s(identity: &SpiffeId, record: Option<&IdentityRecord>) -> u64 {
     let usual_s = if identity.path().starts_with(OPERATORS) { OPERATOR_LIFE_S } else { WORKLOAD_LIFE_S };
     record.and_then(|record| record.certificate_life_s).unwrap_or(usual_s)
 }
 
-/// `snapshot` with the authorities as changes before this one in the same commit have left them: one that signs in it may
-/// have retired, or lost its key.
+/// Returns `snapshot` with the authorities as earlier changes in the same commit left them. One that signs in the
+/// snapshot may have been retired since, or lost its key.
 fn as_of_now(tx: &Tx<'_>, snapshot: &Snapshot) -> Result<Snapshot, VaultError> {
     Ok(snapshot.with_authorities(Authorities::load(&tx.view(MountId::CA))?))
 }
 
-/// How long, in seconds.
+/// Life in seconds.
 fn life(order: &Order<'_>, record: Option<&IdentityRecord>) -> Result<u64, VaultError> {
     let life_s = order.life_s.unwrap_or_else(|| own_life_s(order.identity, record));
     if life_s == 0 || life_s > order.longest_s {
@@ -159,7 +161,7 @@ fn enter(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>, pem: &str) -> 
     ledger::put(tx, &fingerprint, &row)?;
     let mut touched = vec![Touch::Certificate(fingerprint)];
     if let Some(old) = &order.supersedes {
-        // A certificate from before the ledger was kept has no row; from now on it has one, and is spent.
+        // A certificate from before the ledger existed has no row. It gets one now, marked as superseded.
         let mut old_row = match old_row {
             Some(row) => row,
             None => Row { issued_ms: 0, how: How::Init, mark_ms: None, pem: String::new(), ..row.clone() },
@@ -174,7 +176,7 @@ fn enter(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>, pem: &str) -> 
     Ok(Issued { fingerprint, row, bundle: snapshot.bundle(), touched, remarks })
 }
 
-/// What a caller learns of a failure in the authority.
+/// What the caller is told about a failure of the authority.
 pub(in crate::core) fn refusal(error: PkiError) -> VaultError {
     match error {
         PkiError::Request(_)

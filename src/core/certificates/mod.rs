@@ -1,4 +1,4 @@
-//! The life of a certificate: issued, enrolled, renewed, rescued, ended.
+//! The life of a certificate: issued, enrolled, renewed, rescued, revoked.
 
 pub(super) mod automatic;
 pub(super) mod cascade;

@@ -1,4 +1,4 @@
-//! From an old certificate to a new one: renewals over it, and after its end in the grace of its identity.
+//! Renewals: with a valid certificate, and with an expired one in the grace period of its identity.
 
 use std::sync::Arc;
 
@@ -25,17 +25,17 @@ pub struct GraceAttempt {
     pub certificate: String,
     /// Certificate request for the next key, PEM.
     pub csr: String,
-    /// Signature of the expired certificate's key, bound to this connection and this request.
+    /// Signature by the expired certificate's key, bound to this connection and this request.
     pub signature: Vec<u8>,
     /// TLS SignatureScheme of the signature (RFC 8446 section 4.2.3).
     pub scheme: u16,
-    /// RFC 9266 exporter of the connection.
+    /// The connection's exporter (RFC 9266).
     pub exporter: [u8; 32],
     /// Peer address.
     pub remote: std::net::SocketAddr,
 }
 
-/// Answers a renewal with an expired certificate.
+/// Handles a renewal with an expired certificate.
 ///
 /// # Errors
 /// As [`enroll`].
@@ -52,12 +52,13 @@ pub(in crate::core) async fn renew_expired(vault: &Vault, attempt: GraceAttempt)
     .await
 }
 
-/// The renewal of the certificate of an admitted `holder`: a new one for the same identity, the old one marked as replaced.
-/// The holder was admitted before this commit, so all that decides is read once more. `how` says whether it had ended.
+/// Renews the certificate of an admitted `holder`: issues a new one for the same identity and marks the old one as
+/// replaced. The holder was admitted before this commit, so everything that decides is read again. `how` says whether
+/// the certificate had expired.
 ///
 /// # Errors
-/// [`VaultError::Forbidden`] for an identity that is not registered or is disabled, and for a certificate that was revoked;
-/// [`VaultError::RenewedTooOften`]; those of [`issue::certify`].
+/// [`VaultError::Forbidden`] for an identity that is not registered or is disabled, and for a certificate that was
+/// revoked; [`VaultError::RenewedTooOften`]; the errors of [`issue::certify`].
 pub(in crate::core) fn replace(
     tx: &mut Tx<'_>,
     snapshot: &Snapshot,
@@ -67,7 +68,7 @@ pub(in crate::core) fn replace(
     settings: &Settings,
     now_ms: u64,
 ) -> Result<Outcome, VaultError> {
-    // A host whose listener has moved learns of it here, as long as it still has a certificate.
+    // While it still has a valid certificate, this tells a host that its listener has moved.
     let places = Places { enroll: settings.enroll_addresses.clone(), ..Places::default() };
     let (identity, old) = (&*holder.identity, holder.fingerprint);
     let mut standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?
@@ -82,18 +83,18 @@ pub(in crate::core) fn replace(
     }
     let grace_ms = standing.grace_s.saturating_mul(1_000);
     let is_over = |row: &ledger::Row| now_ms > row.not_after_ms.saturating_add(grace_ms);
-    // Without a row nobody knows whether it was renewed before: the row of one that was is not kept for long.
+    // Without a row it is unknown whether it was renewed before: rows of renewed certificates are not kept for long.
     if how == How::Late && row.as_ref().is_none_or(is_over) {
         return Err(VaultError::Forbidden);
     }
-    // The life that the first of the row was asked for with is a bound, and so is the identity's own.
+    // Limited by the life that was requested for the first certificate of the chain, and by the identity's own.
     let bound_s = row.as_ref().and_then(|row| row.life_s);
     let life_s = bound_s.map(|bound_s| bound_s.min(issue::own_life_s(identity, Some(&standing))));
     let request = pki::read_csr(csr).map_err(issue::refusal)?;
     if let Some(next) = row.as_ref().and_then(|row| row.superseded_by.as_ref()) {
         let next = ledger::parse_fingerprint(next).ok_or(VaultError::Integrity)?;
         let next = ledger::read(&tx.view(MountId::CERTIFICATES), &next)?;
-        // Who holds the key of the next certificate is the one it was made for; its reply was lost.
+        // The caller holds the key of the next certificate, so it was made for this caller and its reply was lost.
         if let Some(next) = next.filter(|next| next.key == hex(&request.key_fingerprint)) {
             return if next.revoked.is_none() && next.superseded_by.is_none() && next.not_after_ms > now_ms {
                 Outcome::again(snapshot, next, identity, places)
@@ -101,7 +102,7 @@ pub(in crate::core) fn replace(
                 Err(VaultError::Forbidden)
             };
         }
-        // Two hold one certificate, and nobody can say which of them should.
+        // Two parties hold one certificate, and it is unknown which of them is legitimate.
         standing.disabled = Some(identity::Disabled {
             at_ms: now_ms,
             reason: "frozen: a certificate that was renewed before was used to renew again, so a copy of it exists"
@@ -120,17 +121,17 @@ pub(in crate::core) fn replace(
     let order = Order { identity, how, life_s, longest_s, supersedes: Some(old), now_ms };
     let mut issued = issue::certify(tx, snapshot, &order, csr)?;
     if how == How::Late {
-        // A certificate that was thought to be dead is good once more: whoever watches shall see it.
+        // An expired certificate became usable again, so an operator should see it.
         issued.remarks.push(Remark::alarm("certificate-renewed-after-its-end"));
     }
     Outcome::of(issued, identity, places)
 }
 
-/// An expired certificate whose key signed the request, and the authority that it is of.
+/// An expired certificate whose key signed the request, and its authority.
 type Shown = (pki::peer::Peer, AuthorityId);
 
-/// Checks what an expired certificate and its key say by themselves. It costs no commit and no line of the audit log, so
-/// that strangers cannot fill either.
+/// Checks what an expired certificate and its key prove by themselves. This costs neither a commit nor a line in the
+/// audit log, so that strangers cannot fill either.
 fn shown(snapshot: &Snapshot, attempt: &GraceAttempt, trust_domain: &str) -> Result<Shown, VaultError> {
     use rustls_pki_types::{CertificateDer, pem::PemObject as _};
     let malformed = || VaultError::BadRequest("field \"certificate\" is not a certificate in PEM".to_owned());
@@ -145,7 +146,7 @@ fn shown(snapshot: &Snapshot, attempt: &GraceAttempt, trust_domain: &str) -> Res
     Ok((peer, authority))
 }
 
-/// The holder of an expired certificate, if he may still renew it.
+/// Returns the holder of an expired certificate if it may still renew.
 fn expired(
     tx: &Tx<'_>,
     snapshot: &Snapshot,
@@ -159,7 +160,7 @@ fn expired(
         origin: Origin::Own(authority),
         fingerprint: peer.fingerprint,
         not_before_ms: peer.not_before_ms,
-        // The one thing that may be wrong with it.
+        // Expiry is the only defect that is allowed.
         not_after_ms: u64::MAX,
         remote: remote.to_string(),
         request_id: String::new(),

@@ -1,7 +1,8 @@
-//! The way back in when an operator's certificate has ended or is lost: on the machine itself, with a secret that opens the
-//! vault. Whoever has both could read the vault from its disk; nothing is given away that was not his already.
+//! The way back in when an operator's certificate has expired or is lost: on the machine itself, with a secret that
+//! opens the vault. Somebody with both could read the vault from its disk anyway, so this gives away nothing.
 //!
-//! That holds for a disabled identity, too: a frozen one may be the last administrator, and nobody else could enable it.
+//! The same is true for a disabled identity: a frozen identity may be the last administrator, and nobody else could
+//! enable it.
 
 use std::sync::Arc;
 
@@ -27,12 +28,12 @@ use crate::core::vault::Vault;
 /// Name under which failures are counted.
 const OPENER: &str = "rescue";
 
-/// Certifies `csr` for a registered identity, if `key` opens a slot. One that is disabled is enabled, and all that it had
-/// before has ended. Blocking: key derivation takes a second by design.
+/// Certifies `csr` for a registered identity if `key` opens a slot. A disabled identity is enabled, and everything that
+/// it had before is revoked. Blocking: key derivation takes a second by design.
 ///
 /// # Errors
 /// [`VaultError::Sealed`]; [`VaultError::TooMany`] during the delay after failures; [`VaultError::WrongKey`];
-/// [`VaultError::BadRequest`] for an identity that is not registered, and for the request; those of a commit.
+/// [`VaultError::BadRequest`] for an identity that is not registered, and for the request; the errors of a commit.
 pub(in crate::core) fn certificate(
     vault: &Vault,
     key: &UnsealKey<'_>,
@@ -41,15 +42,16 @@ pub(in crate::core) fn certificate(
 ) -> Result<CertificateReply, VaultError> {
     let bad = |text: &str| VaultError::BadRequest(text.to_owned());
     let trust_domain = &vault.settings.trust_domain;
-    let identity =
-        SpiffeId::new(trust_domain, path).map_err(|_| bad("the identity is written as in operator/alice"))?;
+    let identity = SpiffeId::new(trust_domain, path).map_err(|_| bad("write the identity as in operator/alice"))?;
     vault.gate.lock().check(OPENER, vault.ports.clock.now_ms())?;
-    let secret = secret_of(vault, key)?.ok_or_else(|| bad("shares are typed one after the other: more are needed"))?;
+    let secret =
+        secret_of(vault, key)?.ok_or_else(|| bad("more shares are needed: run the command again with the next one"))?;
     let answer = {
         let live = vault.live().ok_or(VaultError::Sealed)?;
         let now_ms = vault.ports.clock.now_ms();
         let rule = format!("a certificate for {path} on the local socket");
         let facts = Facts::own(trust_domain, "sys/strongroom/slots/test", rule, now_ms, &*vault.ports.random)?;
+        // The keeper tries the secret, because it owns all key derivation while the vault is open.
         let (sender, answer) = oneshot::channel();
         let order = Order::Slot(SlotOrder::Test(Key { slot: None, secret }));
         live.keeper.submit(Errand { facts: Arc::new(facts), order, answer: sender })?;
@@ -68,7 +70,7 @@ pub(in crate::core) fn certificate(
         let mut touched = Vec::new();
         let was_disabled = standing.disabled.take().is_some();
         if was_disabled {
-            // Whatever it was disabled for, perhaps a copy of its key, must not come back with it.
+            // Whatever it was disabled for, such as a copied key, must not work again.
             standing.end_all(now_ms);
             identity::put(tx, identity.path(), &standing)?;
             touched = cascade::tokens(tx, &snapshot.tokens, &identity)?;

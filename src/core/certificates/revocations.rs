@@ -1,7 +1,7 @@
 //! Revocation lists for peers without a certificate.
 //!
-//! Making one opens the authority's key, goes through every living certificate and signs. A stranger may ask as often as
-//! his handshakes allow, so what he gets is up to a minute old.
+//! Making a list opens the authority's key, walks through every living certificate and signs. A stranger may ask as
+//! often as his handshakes allow, so he gets a list that is up to a minute old.
 
 use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -15,12 +15,12 @@ use crate::core::state::authorities::{self, AuthorityFacts};
 use crate::core::state::snapshot::Snapshot;
 use crate::core::vault::{Live, Vault};
 
-/// Time until the next revocation list, milliseconds.
+/// Time until the next revocation list is due, in milliseconds.
 const CRL_LIFE_MS: u64 = 3_600_000;
-/// For how long a list is given out again, milliseconds.
+/// How long a list is reused, in milliseconds.
 const FRESH_MS: u64 = 60_000;
 
-/// The list of one authority that is accepted, or of the one that signs, DER (RFC 5280 section 5).
+/// Returns the list of an accepted authority, or by default of the one that signs, in DER (RFC 5280 section 5).
 ///
 /// # Errors
 /// [`VaultError::Sealed`]; [`VaultError::NotFound`] for an authority that is unknown or not accepted; those of [`list_of`].
@@ -35,7 +35,7 @@ pub(in crate::core) fn list(vault: &Vault, authority: Option<AuthorityId>) -> Re
         }
     };
     let now_ms = vault.ports.clock.now_ms();
-    // Held while one is made: those who ask meanwhile get the same.
+    // Held while a list is made, so that concurrent callers get the same one.
     let mut lists = live.revocations.lists.lock();
     if let Some((_, list)) = lists.get(&facts.id).filter(|(made_ms, _)| now_ms.abs_diff(*made_ms) < FRESH_MS) {
         return Ok(list.clone());
@@ -47,7 +47,7 @@ pub(in crate::core) fn list(vault: &Vault, authority: Option<AuthorityId>) -> Re
     Ok(der.to_vec())
 }
 
-/// The list of one authority, PEM.
+/// Makes the list of one authority, in PEM.
 ///
 /// # Errors
 /// [`VaultError::Integrity`], [`VaultError::Internal`].

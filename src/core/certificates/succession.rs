@@ -1,4 +1,4 @@
-//! A new authority after another, and after all others.
+//! A new authority that follows another one, or replaces all others.
 
 use std::sync::Arc;
 
@@ -21,17 +21,18 @@ use crate::core::state::ledger::How;
 use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::{Caller, Settings};
 
-/// What making an authority takes.
+/// What is needed to create an authority.
 pub(in crate::core) struct World<'a> {
     pub snapshot: &'a Snapshot,
     pub settings: &'a Settings,
     pub random: &'a Arc<dyn Random>,
 }
 
-/// A new authority, the end of all others, and a certificate of the new one for `caller`. The reply in [`Done`] is empty.
+/// Creates an authority, ends all others, and issues a certificate of the new one for `caller`. The reply in [`Done`]
+/// is empty.
 ///
 /// # Errors
-/// Those of [`authorities::current`] and of [`issue::certify`].
+/// The errors of [`authorities::current`] and of [`issue::certify`].
 pub(in crate::core) fn replace_all(
     tx: &mut Tx<'_>,
     world: &World<'_>,
@@ -62,11 +63,11 @@ pub(in crate::core) fn replace_all(
     Ok((reply, Done { touched, remarks, restricts: true, ..Done::of(Reply::none()) }))
 }
 
-/// A new authority, and the end of all others, of every token and of every enrolment string. Nobody gets a certificate:
-/// without one from [`replace_all`] the way back is `strongroomd admin operator`.
+/// Creates an authority and ends all others, every token and every enrolment string. Nobody gets a certificate. Without
+/// one from [`replace_all`] the way back in is `strongroomd admin operator`.
 ///
 /// # Errors
-/// Those of [`create`]; nothing is changed unless the transaction is committed.
+/// The errors of [`create`]. Nothing changes unless the transaction is committed.
 pub(in crate::core) fn end_all(
     tx: &mut Tx<'_>,
     world: &World<'_>,
@@ -84,11 +85,14 @@ pub(in crate::core) fn end_all(
     let mut touched = vec![Touch::Authorities, crate::core::state::tokens::remove_all(tx)?];
     touched.extend(strings.into_iter().map(Touch::Enrolment));
     let remarks = vec![Remark::alarm("authority-compromised")];
-    tracing::warn!(authority = id.hex(), "every earlier authority is revoked");
+    tracing::warn!(
+        authority = id.hex(),
+        "every earlier authority is revoked: all hosts and operators must enrol again"
+    );
     Ok(Done { remarks, restricts: true, ..Done::touching(Reply::none(), touched) })
 }
 
-/// A new authority in this stage.
+/// Creates an authority in this stage.
 pub(in crate::core) fn create(
     tx: &mut Tx<'_>,
     known: &Authorities,

@@ -10,32 +10,32 @@ use crate::core::request::Reply;
 use crate::core::state::ledger::Fingerprint;
 use crate::core::state::snapshot::Touch;
 
-/// What a mutation leaves behind.
+/// Result of a mutation.
 pub(in crate::core) struct Done {
     pub reply: Reply,
-    /// What the snapshot must read anew.
+    /// What the snapshot must read again.
     pub touched: Vec<Touch>,
-    /// What else the audit log shall show.
+    /// Additional notes for the audit log.
     pub remarks: Vec<Remark>,
-    /// The change is made, and the caller is refused all the same.
+    /// The change is made, but the caller is rejected nevertheless.
     pub refusal: Option<VaultError>,
-    /// Somebody may have lost access: connections are looked through before the answer.
+    /// Somebody may have lost access, so connections are reviewed before the answer.
     pub restricts: bool,
 }
 
 impl Done {
-    /// A reply, and nothing for the snapshot to read anew.
+    /// A reply. The snapshot has nothing to read again.
     pub(in crate::core) fn of(reply: Reply) -> Self {
         Self::touching(reply, Vec::new())
     }
 
-    /// A reply, and what the snapshot must read anew.
+    /// A reply, and what the snapshot must read again.
     pub(in crate::core) fn touching(reply: Reply, touched: Vec<Touch>) -> Self {
         Self { reply, touched, remarks: Vec::new(), refusal: None, restricts: false }
     }
 }
 
-/// What is to be noted in the audit log with a change.
+/// A note for the audit log about a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Remark {
     Issued { identity: SpiffeId, fingerprint: Fingerprint, not_after_ms: u64 },
@@ -43,12 +43,12 @@ pub(in crate::core) enum Remark {
 }
 
 impl Remark {
-    /// An alarm with this code.
+    /// Makes an alarm with this code.
     pub(in crate::core) fn alarm(code: &'static str) -> Self {
         Self::Alarm(code.into())
     }
 
-    /// In the form the audit module takes; `request` is the number of the request entry.
+    /// Converts the note for the audit module. `request` is the number of the request entry.
     pub(in crate::core) fn note(&self, request: u64) -> Note<'_> {
         let request = Some(request);
         match self {

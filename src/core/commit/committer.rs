@@ -1,25 +1,26 @@
 //! The one thread that changes anything.
 //!
-//! It takes waiting mutations as one group and gives them one pass of syncs (amendment M7):
+//! It takes the waiting mutations as one group and gives them one pass of syncs (amendment M7):
 //!
-//! 0. each mutation runs in a barrier group, one after the other and in memory only, until none waits or the group is
-//!    full; a failing one takes back only its own changes;
-//! 1. the request entries of those that ran go to the audit log, durable;
-//! 2. one engine transaction makes the group durable, with the audit head of step 1 inside its state record;
-//! 3. the anchor is written, durable;
-//! 4. the remarks and the reply entries go to the audit log in one write, durable;
-//! 5. readers see the group, then every caller is answered.
+//! 0. Each mutation runs in a barrier group, one after the other and only in memory, until none is waiting or the group
+//!    is full. A failing mutation takes back only its own changes.
+//! 1. The request entries of those that ran go to the audit log, durably.
+//! 2. One engine transaction makes the group durable, with the audit head of step 1 in its state record.
+//! 3. The anchor is written, durably.
+//! 4. The remarks and the reply entries go to the audit log in one write, durably.
+//! 5. Readers see the group, then every caller is answered.
 //!
-//! Only running them shows how large the changes are, so 0 comes before 1: a mutation that found no room is neither in
-//! the log nor in the group, and is run again in the next one. 3 and 4 may run side by side. Measured with two files on one disk and two cores, 600 rounds each: one after the
-//! other 218 to 269 us, with a scoped thread 235 to 244 us, with a standing thread 239 to 265 us. So they run one after
-//! the other, and a reply entry never speaks of a generation that is not anchored.
+//! Only running the mutations shows how large the changes are, so step 0 comes before step 1. A mutation that found no
+//! room is neither in the log nor in the group, and runs again in the next one. Steps 3 and 4 could run in parallel.
+//! Measured with two files on one disk and two cores, 600 rounds each: one after the other 218 to 269 us, with a scoped
+//! thread 235 to 244 us, with a standing thread 239 to 265 us. So they run one after the other, and a reply entry never
+//! names a generation that is not anchored.
 //!
-//! Killed before 2: nothing happened, and the next unseal notes the requests as absent. Killed between 2 and 5: it
-//! happened although nobody was told, and the next unseal notes it as committed. What else the log must say of the
-//! group, refusals and remarks, stands in the state record of the transaction (`outcomes`) and is entered then. A reader
-//! never sees a write that a crash could still take back. A failed sync leaves the disk unknown: the vault seals itself
-//! and the process ends.
+//! If killed before step 2, nothing happened, and the next unseal notes the requests as absent. If killed between 2 and
+//! 5, the changes happened although nobody was told, and the next unseal notes them as committed. Everything else that
+//! the log must say about the group, refusals and remarks, is in the state record of the transaction (`outcomes`) and
+//! is written then. A reader never sees a write that a crash could still undo. After a failed sync the content of the
+//! disk is unknown: the vault seals itself and the process ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,25 +43,25 @@ use crate::core::pipeline::audited::{Facts, Fields};
 use crate::core::request::Reply;
 use crate::core::state::snapshot::{Snapshot, Touch};
 
-/// Mutations that may wait. More are refused at once: a queue without end answers nobody.
+/// Largest number of waiting mutations. More are rejected at once, because an endless queue answers nobody.
 const MAX_WAITING: usize = 1024;
-/// Mutations in one group.
+/// Largest number of mutations in one group.
 const MAX_GROUP: usize = 256;
-/// Bytes that a group may hold before it closes ([`Group::bytes`]), so that the memory of one engine transaction is
-/// bounded: 256 mutations may be 256 MiB of bodies, and as much again of what they replace. The mutation that reaches
-/// the bound still belongs to the group; those behind it go into the next.
+/// Bytes that a group may hold before it closes ([`Group::bytes`]). This limits the memory of one engine transaction:
+/// 256 mutations may be 256 MiB of bodies, and as much again of what they replace. The mutation that reaches the limit
+/// still belongs to the group. Later ones go into the next.
 pub(in crate::core) const GROUP_BYTES: usize = 16 << 20;
 
-/// Changes through `Tx`, decided on the snapshot, at a time in milliseconds.
+/// Changes records through `Tx`. Decides on the snapshot, at a time in milliseconds.
 type OnRecords = dyn FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Done, VaultError> + Send;
-/// Changes through the whole group, at a time in milliseconds.
+/// Changes the whole group, at a time in milliseconds.
 type OnGroup = dyn FnOnce(&mut Group<'_>, u64) -> Result<Done, VaultError> + Send;
 
 /// A mutation.
 pub(in crate::core) enum Work {
-    /// Changes records; shares its commit with others.
+    /// Changes records. Shares its commit with others.
     Records(Box<OnRecords>),
-    /// Has a commit of its own, because it writes the header or looks at the store as a whole.
+    /// Has a commit of its own, because it writes the header or needs the store as a whole.
     Alone(Box<OnGroup>),
 }
 
@@ -71,20 +72,19 @@ pub(in crate::core) struct Job {
     pub answer: oneshot::Sender<Result<Reply, VaultError>>,
 }
 
-/// What the vault does when the published state has changed: told the new snapshot, and whether somebody may have lost
-/// access.
+/// Called after the published state has changed, with the new snapshot and whether somebody may have lost access.
 pub(in crate::core) type OnChange = Box<dyn Fn(&Snapshot, bool) + Send + Sync>;
 
-/// Tells the vault that the disk is no longer known; called from the committer thread, once.
+/// Tells the vault that the content of the disk is unknown. Called once, from the committer thread.
 pub(in crate::core) type OnFatal = Box<dyn Fn(&'static str) + Send + Sync>;
 
-/// What the thread works on.
+/// The parts of the vault that the thread works on.
 pub(in crate::core) struct Bench {
     pub barrier: Arc<Barrier>,
     pub audit: Arc<Broker>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub clock: Arc<dyn Clock>,
-    /// Told which secrets changed, once readers see it.
+    /// Told which secrets changed, once readers see the change.
     pub feed: Arc<Feed>,
     pub on_change: OnChange,
     pub on_fatal: OnFatal,
@@ -105,17 +105,17 @@ impl Committer {
     /// Starts the thread.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when the system gives no thread.
+    /// [`VaultError::Unavailable`] when the system cannot start a thread.
     pub(in crate::core) fn spawn(bench: Bench) -> Result<Self, VaultError> {
         let (queue, waiting) = sync_channel(MAX_WAITING);
         let thread = std::thread::Builder::new()
             .name("committer".to_owned())
             .spawn(move || Worker { bench, unfinished: Vec::new() }.serve(&waiting))
-            .map_err(|_| VaultError::Unavailable("no thread for the committer"))?;
+            .map_err(|_| VaultError::Unavailable("the committer thread could not be started"))?;
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues a mutation; its answer comes when the group is durable, or never when the committer stops first.
+    /// Queues a mutation. It is answered when the group is durable, or never if the committer stops first.
     ///
     /// # Errors
     /// [`VaultError::Unavailable`] when too many wait; [`VaultError::Sealed`] when the committer has stopped.
@@ -126,17 +126,17 @@ impl Committer {
         })
     }
 
-    /// Waits for the group in work and ends the thread. Later calls return at once.
+    /// Waits for the running group and ends the thread. Later calls return at once.
     pub(in crate::core) fn stop(&self) {
         let Some(thread) = self.thread.lock().take() else { return };
         if thread.thread().id() == std::thread::current().id() {
-            // A fatal fault drops the vault's live part from inside the thread, which ends right after.
+            // After a fatal fault the thread itself drops the vault's live part, and ends right afterwards.
             return;
         }
-        // Blocks while the queue is full; the thread empties it. An error means that it has ended already.
+        // Blocks while the queue is full, which the thread empties. An error means that the thread has ended already.
         let _ = self.queue.send(Message::Stop);
         if thread.join().is_err() {
-            tracing::error!("the committer thread ended by a panic");
+            tracing::error!("the committer thread panicked; please report it");
         }
     }
 }
@@ -147,14 +147,14 @@ impl Drop for Committer {
     }
 }
 
-/// The thread's own side.
+/// The thread's own data.
 struct Worker {
     bench: Bench,
     /// Requests whose reply entry could not be written, ascending.
     unfinished: Vec<Unfinished>,
 }
 
-/// What the log shall say of a request as soon as it takes entries again.
+/// What the log must say about a request as soon as it accepts entries again.
 struct Unfinished {
     request: u64,
     ended: Ended,
@@ -164,7 +164,7 @@ struct Unfinished {
 }
 
 impl Drop for Worker {
-    /// A panic half-way through a group leaves the disk unknown, as a failed sync does.
+    /// After a panic in the middle of a group the content of the disk is unknown, as after a failed sync.
     fn drop(&mut self) {
         if std::thread::panicking() {
             (self.bench.on_fatal)("the committer failed");
@@ -172,7 +172,7 @@ impl Drop for Worker {
     }
 }
 
-/// The vault can go on, or not.
+/// Whether the vault can continue.
 enum Fate {
     Serve,
     Stop(&'static str),
@@ -180,7 +180,7 @@ enum Fate {
 
 impl Worker {
     fn serve(mut self, waiting: &Receiver<Message>) {
-        // Taken from the queue, and in no group yet.
+        // Taken from the queue, but not in a group yet.
         let mut taken = VecDeque::new();
         let mut stop = false;
         loop {
@@ -200,7 +200,10 @@ impl Worker {
             let together = taken.iter().take_while(|job| matches!(job.work, Work::Records(_))).count().max(1);
             let (fate, left) = self.group(taken.drain(..together).collect());
             if let Fate::Stop(why) = fate {
-                tracing::error!(why, "the state on disk is unknown: sealing");
+                tracing::error!(
+                    why,
+                    "the state on disk is unknown, so the vault is sealed now. Check the disk and restart the daemon"
+                );
                 (self.bench.on_fatal)(why);
                 return;
             }
@@ -210,15 +213,16 @@ impl Worker {
         }
     }
 
-    /// One group, from the first mutation to the answers. Returns the jobs that it had no room for.
+    /// Runs one group, from the first mutation to the answers. Returns the jobs that did not fit into it.
     fn group(&mut self, jobs: Vec<Job>) -> (Fate, Vec<Job>) {
         let (bench, unfinished) = (&self.bench, &mut self.unfinished);
         // (0)
+        // A header cannot be taken back, so a full disk must show before it is written.
         let alone = jobs.iter().any(|job| matches!(job.work, Work::Alone(_)));
         let tried = match if alone { make_room(bench) } else { Ok(()) } {
             Ok(()) => run(bench, jobs),
             Err(error) => {
-                tracing::error!(%error, "before a change of the header");
+                tracing::error!(%error, "the change of the header cannot start");
                 let tried = Tried::refused(jobs, || VaultError::from_barrier(&error));
                 if !matches!(error, BarrierError::Full | BarrierError::Degraded) {
                     let why = "the store could not make a commit durable";
@@ -229,6 +233,7 @@ impl Worker {
         };
         let Tried { group, mut ends, touched, restricts, left } = tried;
         // (1)
+        // The intent must be durable before the change, so a log that rejects it stops the whole group.
         let (first, head) = match note_unfinished(bench, unfinished).and_then(|()| log_requests(bench, &ends)) {
             Ok(logged) => logged,
             Err(error) => {
@@ -240,7 +245,7 @@ impl Worker {
         // (2)
         let generation = group.as_ref().map_or_else(|| bench.barrier.mark().2, Group::generation);
         let mut durable = None;
-        // A remark is kept by a commit, also when nothing else is to be stored.
+        // A remark is kept by the commit, so it needs one even if nothing else is stored.
         let remarked = ends.iter().any(|end| !end.remarks.is_empty());
         if let Some(mut group) = group.filter(|group| remarked || !group.is_empty()) {
             let told = (first..).zip(&ends).map(|(request, end)| (request, end.result.is_err(), &*end.remarks));
@@ -248,15 +253,15 @@ impl Worker {
             match group.store(head, bench.clock.now_ms()) {
                 Ok(stored) => durable = Some(stored),
                 Err(BarrierError::Full) => {
-                    // Nothing of it was done, so nothing may be said of it: neither a remark nor the refusal that names
-                    // a record.
+                    // None of it was done, so nothing may be said about it: neither a remark nor a refusal that names a
+                    // record.
                     for end in ends.iter_mut().filter(|end| end.made) {
                         (end.result, end.made) = (Err(VaultError::Full), false);
                         end.remarks.clear();
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%error, "engine transaction");
+                    tracing::error!(%error, "the engine could not commit a transaction");
                     let why = "the store could not make a commit durable";
                     return (give_up(bench, ends, why, || VaultError::Unavailable(UNKNOWN)), left);
                 }
@@ -268,7 +273,7 @@ impl Worker {
 
 /// Mutations that ran in memory, and those that did not.
 struct Tried<'b> {
-    /// Absent when nothing was run.
+    /// Absent when nothing ran.
     group: Option<Group<'b>>,
     ends: Vec<End>,
     touched: Vec<Touch>,
@@ -277,14 +282,14 @@ struct Tried<'b> {
 }
 
 impl Tried<'_> {
-    /// Nothing was run: everyone gets the same error.
+    /// Nothing ran, and every caller gets the same error.
     fn refused(jobs: Vec<Job>, error: impl Fn() -> VaultError) -> Self {
         let ends = jobs.into_iter().map(|Job { facts, answer, .. }| End::failed(facts, answer, error()));
         Self { group: None, ends: ends.collect(), touched: Vec::new(), restricts: false, left: Vec::new() }
     }
 }
 
-/// Runs mutations one after the other, until the group is full.
+/// Runs mutations one after the other until the group is full.
 fn run(bench: &Bench, jobs: Vec<Job>) -> Tried<'_> {
     let snapshot = bench.snapshot.load_full();
     let mut group = bench.barrier.begin();
@@ -312,8 +317,8 @@ fn run(bench: &Bench, jobs: Vec<Job>) -> Tried<'_> {
     Tried { group: Some(group), ends, touched, restricts, left: jobs.collect() }
 }
 
-/// Writes what became of requests whose reply entry could not be written, before anything new is logged: so the state
-/// record has to remember the outcomes of one group only.
+/// Writes the outcome of requests whose reply entry could not be written, before anything new is logged. So the state
+/// record must remember the outcomes of only one group.
 fn note_unfinished(bench: &Bench, unfinished: &mut Vec<Unfinished>) -> Result<(), AuditError> {
     let mut notes = Vec::new();
     for Unfinished { request, ended, generation, remarks } in unfinished.iter() {
@@ -325,7 +330,7 @@ fn note_unfinished(bench: &Bench, unfinished: &mut Vec<Unfinished>) -> Result<()
     Ok(())
 }
 
-/// Makes the request entries durable. Returns the first one's sequence number and the head after the last.
+/// Makes the request entries durable. Returns the sequence number of the first one and the head after the last.
 fn log_requests(bench: &Bench, ends: &[End]) -> Result<(u64, AuditHead), AuditError> {
     let fields: Vec<Fields<'_>> = ends.iter().map(|end| end.facts.request_fields()).collect();
     let fields: Vec<Vec<(&str, &[u8])>> = fields.iter().map(Fields::borrow).collect();
@@ -335,7 +340,7 @@ fn log_requests(bench: &Bench, ends: &[End]) -> Result<(u64, AuditHead), AuditEr
     Ok((head.seq.saturating_sub(count).saturating_add(1), to_barrier(&head)))
 }
 
-/// A mutation that has run, or was refused before.
+/// A mutation that ran, or was rejected before it could.
 struct End {
     facts: Arc<Facts>,
     answer: oneshot::Sender<Result<Reply, VaultError>>,
@@ -346,12 +351,12 @@ struct End {
 }
 
 impl End {
-    /// One that changed nothing.
+    /// A mutation that changed nothing.
     fn failed(facts: Arc<Facts>, answer: oneshot::Sender<Result<Reply, VaultError>>, error: VaultError) -> Self {
         Self { facts, answer, result: Err(error), made: false, remarks: Vec::new() }
     }
 
-    /// As the log will name it if the reply entry is missing.
+    /// How the log names the end if the reply entry is missing.
     fn ended(&self, stored: bool) -> Ended {
         match (&self.result, stored) {
             (Ok(_), true) => Ended::Committed,
@@ -366,12 +371,12 @@ struct Ran<'b> {
     ends: Vec<End>,
     touched: Vec<Touch>,
     restricts: bool,
-    /// Present when anything changed.
+    /// Present when something changed.
     durable: Option<Durable<'b>>,
     generation: u64,
 }
 
-/// Steps 3 to 5.
+/// Runs steps 3 to 5.
 fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<'_>) -> Fate {
     let Ran { mut ends, touched, restricts, durable, generation } = ran;
     let committed = durable.is_some().then_some(generation);
@@ -379,7 +384,7 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
     if let Some(durable) = &durable
         && let Err(error) = durable.anchor()
     {
-        tracing::error!(%error, "anchor");
+        tracing::error!(%error, "the anchor could not be written");
         return give_up(bench, ends, "the anchor could not be written", || VaultError::Unavailable(UNKNOWN));
     }
     // (4)
@@ -387,6 +392,7 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
     // (5)
     if let Some(durable) = durable {
         durable.publish();
+        // The snapshot must be in force before any caller hears of the change. Secrets are not part of it.
         if touched.iter().any(|touch| !matches!(touch, Touch::Secret(_))) {
             match bench.snapshot.load().after(&bench.barrier, &touched) {
                 Ok(next) => {
@@ -410,6 +416,8 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
         bench.feed.publish(generation, secrets);
     }
     let mut fate = Fate::Serve;
+    // The change is durable even though the log rejected its reply entries. They are noted later, and until then nobody
+    // may be told.
     if let Err(error) = logged {
         fate = fate_of(&error);
         for (request, end) in (first..).zip(ends.iter_mut()) {
@@ -419,14 +427,14 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
         }
     }
     for End { answer, result, .. } in ends {
-        // A caller that went away is no fault.
+        // A caller who is gone is not an error.
         let _ = answer.send(result);
     }
     fate
 }
 
-/// Shows a full disk before anything is written that cannot be taken back, and lets both slots of the anchor be tagged
-/// by the newest integrity set.
+/// Detects a full disk before anything is written that cannot be taken back, and lets the newest integrity set tag both
+/// slots of the anchor.
 fn make_room(bench: &Bench) -> Result<(), BarrierError> {
     bench.barrier.roll(bench.clock.now_ms())?;
     bench.barrier.settle_anchor(bench.clock.now_ms())
@@ -453,8 +461,8 @@ fn fate_of(error: &AuditError) -> Fate {
     }
 }
 
-/// Takes the vault out of service before anyone is answered: whoever reads an answer must not be served from a state
-/// that is no longer known.
+/// Takes the vault out of service before anyone is answered, because a caller with an answer must not be served from an
+/// unknown state.
 fn give_up(bench: &Bench, ends: Vec<End>, why: &'static str, error: impl Fn() -> VaultError) -> Fate {
     (bench.on_fatal)(why);
     answer_all(ends, error);
@@ -467,7 +475,7 @@ fn answer_all(ends: Vec<End>, error: impl Fn() -> VaultError) {
     }
 }
 
-/// The barrier keeps its own type of the same two fields: it must not know the audit module.
+/// The barrier has its own type with the same two fields, because it must not know the audit module.
 fn to_barrier(head: &audit::AuditHead) -> AuditHead {
     AuditHead { seq: head.seq, hash: head.hash }
 }

@@ -1,8 +1,8 @@
-//! What the audit log must still learn of a group when the process ends between the commit and the reply entries.
+//! What the audit log must still learn about a group if the process ends between the commit and the reply entries.
 //!
-//! It is sealed in the state record of the same transaction (`docs/format.md`, body 02), so a remark is kept exactly
-//! when its change is, and the next unseal knows which requests of the group were refused. A group in which everything
-//! went well and nothing is remarked has none.
+//! It is sealed in the state record of the same transaction (`docs/format.md`, body 02). So a remark is kept exactly
+//! when its change is, and the next unseal knows which requests of the group were rejected. A group without failures
+//! and remarks has no outcomes.
 //!
 //! ```text
 //! u8 1 ‖ u16 n ‖ n x { request u64 ‖ refused u8 ‖ u8 m ‖ m x remark }, ascending by request
@@ -18,21 +18,21 @@ use super::change::Remark;
 const BODY: u8 = 1;
 const ISSUED: u8 = 1;
 const ALARM: u8 = 2;
-/// Longest identity, by the SPIFFE standard.
+/// Longest identity by the SPIFFE standard.
 const MAX_URI: usize = 2048;
 const MAX_CODE: usize = 256;
 
-/// What is to be said of one request besides that it was committed.
+/// What the log must say about one request, in addition to that it was committed.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::core) struct Outcome {
     /// Number of its request entry.
     pub request: u64,
-    /// The caller was refused.
+    /// Whether the caller was rejected.
     pub refused: bool,
     pub remarks: Vec<Remark>,
 }
 
-/// Writes the outcomes of one group; nothing for none.
+/// Encodes the outcomes of one group. Without outcomes the result is empty.
 pub(super) fn encode<'a>(outcomes: impl Iterator<Item = (u64, bool, &'a [Remark])>) -> Vec<u8> {
     let mut body = Writer::new();
     let mut count = 0u16;
@@ -59,7 +59,7 @@ pub(super) fn encode<'a>(outcomes: impl Iterator<Item = (u64, bool, &'a [Remark]
     out.into_public()
 }
 
-/// Reads what [`encode`] wrote.
+/// Decodes what [`encode`] wrote.
 ///
 /// # Errors
 /// [`CryptoError`] for anything else.

@@ -1,15 +1,15 @@
-//! One spelling of what a request names: policies, approvals, limits and the audit log speak of a path as text, routes of
-//! its segments, and names of policies and roles are kept in lower case. Two spellings of one thing would be a way
-//! around a rule that was written for one of them.
+//! One spelling of everything that a request names. Policies, approvals, limits and the audit log use a path as text,
+//! routes use its segments, and names of policies and roles are stored in lower case. A second spelling would bypass a
+//! rule that was written for the first one.
 
 use crate::api::path::Path;
 
 use crate::core::pipeline::route::Tables;
 use crate::core::request::Operation;
 
-/// The form in which a path is decided on, audited and routed. A list names a folder; whatever else is asked of the
-/// vault's own routes names none, with or without a slash. Below a mount a folder stays one: there it names something
-/// else than the secret without the slash.
+/// The form in which a path is decided, audited and routed. A list names a folder. Every other operation on the vault's
+/// own routes names no folder, with or without a slash at the end. Below a mount a folder stays a folder: there it is
+/// something else than the secret without the slash.
 #[must_use]
 pub fn canonical(operation: Operation, path: Path) -> Path {
     if operation == Operation::List {
@@ -21,13 +21,13 @@ pub fn canonical(operation: Operation, path: Path) -> Path {
     }
 }
 
-/// A canonical path that names something in capitals, in the one spelling under which it is kept.
+/// Converts a canonical path that contains capitals to the spelling under which it is stored.
 pub(in crate::core) fn in_lower_case(tables: &Tables, path: &Path) -> Option<Path> {
     if !path.as_str().bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;
     }
     let routes = tables.of(path)?;
-    // What matches is in lower case but for the name.
+    // Everything that matches is in lower case, except the name.
     let named = routes.iter().any(|route| route.lower && route.matches(path));
     named.then(|| Path::parse(&path.as_str().to_ascii_lowercase()).ok())?
 }

@@ -1,4 +1,4 @@
-//! The decision: who asks, what for, and whether that is allowed. Pure over the state.
+//! The decision: who asks, for what, and whether that is allowed. Pure over the state.
 
 pub(super) mod approvals;
 pub(super) mod canonical;

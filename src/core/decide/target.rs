@@ -1,7 +1,7 @@
-//! The decision: one question to the caller's compiled policies, made before anything of the store is looked at.
+//! The decision: one question to the caller's compiled policies, asked before anything in the store is read.
 //!
-//! A path that leads nowhere is decided like any other, with the capability its verb stands for, and only those who
-//! would be allowed learn that there is nothing: unknown, forbidden and missing look alike to everybody else.
+//! A path that leads nowhere is decided like any other, with the capability that its verb requires. Only callers who
+//! would be allowed learn that there is nothing. To everybody else unknown, forbidden and missing look the same.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::core::state::mount::Mount;
 use crate::core::state::snapshot::Snapshot;
 use crate::core::state::subject::Subject;
 
-/// Where a request leads.
+/// What a request addresses.
 pub(in crate::core) enum Target {
     /// One of the core's own routes.
     Sys(&'static Route),
@@ -28,12 +28,12 @@ pub(in crate::core) enum Target {
         relative: Path,
         plan: Requirements,
     },
-    /// Nowhere; the error is for those who may know.
+    /// Nothing. The error is for callers who may know that.
     Nowhere(VaultError),
 }
 
 impl Target {
-    /// Looks the path up in the route tables or the mount table.
+    /// Looks the path up in the route tables and the mount table.
     pub(in crate::core) fn of(tables: &Tables, snapshot: &Snapshot, operation: Operation, path: &Path) -> Self {
         match tables.of(path).map(|routes| find_in(routes, operation, path)) {
             Some(Ok(route)) => return Self::Sys(route),
@@ -49,7 +49,7 @@ impl Target {
         }
     }
 
-    /// Type of what answers, for the audit log.
+    /// Type of the target, for the audit log.
     pub(in crate::core) fn kind(&self) -> Option<&'static str> {
         match self {
             Self::Sys(route) if route.pattern.starts_with("auth/cert/") => Some("cert"),
@@ -60,12 +60,12 @@ impl Target {
         }
     }
 
-    /// Whether the certificate alone counts, whatever token comes along.
+    /// Whether only the certificate counts and a token is ignored.
     pub(in crate::core) fn logs_in(&self) -> bool {
         matches!(self, Self::Sys(route) if route.guard == Guard::Login)
     }
 
-    /// Whether it runs in the committer.
+    /// Whether the request runs in the committer.
     pub(in crate::core) fn mutates(&self) -> bool {
         match self {
             Self::Sys(route) => route.mutates(),
@@ -75,13 +75,13 @@ impl Target {
     }
 }
 
-/// What was decided, in words for the audit log, and the error if the request ends here.
+/// The decision in words for the audit log, and the error if the request ends here.
 pub(in crate::core) struct Verdict {
     /// `allow`, `deny`, or `open` for a route that checks by itself.
     pub decision: &'static str,
-    /// The rule that allowed it.
+    /// The rule that allowed the request.
     pub rule: Option<String>,
-    /// `Ok`: go on.
+    /// `Ok` means to continue.
     pub outcome: Result<(), VaultError>,
 }
 
@@ -95,7 +95,7 @@ pub(in crate::core) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Decides before the request is audited. A `POST` that may be create or update passes when either is allowed;
+    /// Decides before the request is audited. A `POST` that may create or update passes when either is allowed.
     /// [`Question::settle`] decides which one it is, on the state that the write applies to.
     pub(in crate::core) fn decide(&self, target: &mut Target) -> Verdict {
         if let Some(why) = self.subject.refused {
@@ -129,11 +129,11 @@ impl Question<'_> {
         }
     }
 
-    /// Decides again inside the committer: policies may have changed while the request waited, and whether a `POST`
-    /// creates or updates is known only here, where no other writer can come in between.
+    /// Decides again inside the committer. Policies may have changed while the request waited, and only here is it
+    /// known whether a `POST` creates or updates, because no other writer can interfere.
     ///
     /// # Errors
-    /// [`VaultError::Forbidden`]; what [`crate::engine::Engine::exists`] gives.
+    /// [`VaultError::Forbidden`]; the errors of [`crate::engine::Engine::exists`].
     pub(in crate::core) fn settle(&self, target: &Target, view: Option<&View<'_>>) -> Result<(), VaultError> {
         let (capability, sudo) = match (target, view) {
             (Target::Mount { mount, relative, plan }, Some(view)) => {
@@ -143,7 +143,7 @@ impl Question<'_> {
                             self.ask(Capability::Update, plan.sudo).is_some(),
                             self.ask(Capability::Create, plan.sudo).is_some(),
                         );
-                        // Who may do neither must not make the index answer.
+                        // A caller who may do neither must not learn from the index whether the secret exists.
                         let allowed = match (update, create) {
                             (false, false) => false,
                             (true, true) => true,
@@ -159,6 +159,7 @@ impl Question<'_> {
                 };
                 (capability, plan.sudo)
             }
+            // Routes about the caller itself need no policy, only an admitted identity.
             (Target::Sys(route), _) if route.guard.is_own() => {
                 return if self.subject.known { Ok(()) } else { Err(VaultError::Forbidden) };
             }
@@ -177,7 +178,7 @@ impl Question<'_> {
         self.ask(capability, sudo).map(|_| ()).ok_or(VaultError::Forbidden)
     }
 
-    /// `Some(rule)` when allowed.
+    /// Returns the rule when it is allowed.
     fn ask(&self, capability: Capability, sudo: bool) -> Option<String> {
         let object = self.body.object().ok()?;
         let parameters: Vec<(&str, &[u8])> = object.entries().map(|(name, raw)| (name, raw.get().as_bytes())).collect();
@@ -195,7 +196,7 @@ impl Question<'_> {
         }
         if self.wrap_ttl.is_some() {
             return Err(VaultError::BadRequest(
-                "response wrapping is not offered: send the request without X-Vault-Wrap-TTL".to_owned(),
+                "response wrapping is not supported: send the request without X-Vault-Wrap-TTL".to_owned(),
             ));
         }
         Ok(())

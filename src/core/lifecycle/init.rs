@@ -1,7 +1,7 @@
-//! Making a vault: header, keyring, first state, built-in policies, the first operator, the certificate authority.
+//! Creates a vault: header, keyring, first state, built-in policies, the first operator and the certificate authority.
 //!
-//! Everything above the header is one group commit. Killed before it, the directory opens to a text that says so, and
-//! is removed and initialised again; nothing of value can be in it.
+//! Everything except the header is one group commit. If it is killed before that commit, opening the folder says so.
+//! The folder can then be removed and initialised again, because it cannot contain anything of value.
 
 use std::sync::Arc;
 
@@ -28,43 +28,43 @@ use crate::core::state::mount::MountRecord;
 /// Where the secrets engine is mounted.
 const SECRET_MOUNT: &str = "secret/";
 
-/// What a new vault is written to.
+/// Where a new vault is written.
 pub struct InitPorts {
     /// An empty store.
     pub store: Arc<dyn Store>,
-    /// Header files; none may exist.
+    /// Header files. None may exist.
     pub header: Arc<dyn HeaderFiles>,
     /// Anchor file.
     pub anchor: Arc<dyn AnchorFile>,
-    /// Randomness.
+    /// The random source.
     pub random: Arc<dyn Random>,
 }
 
-/// What a new vault shall be.
+/// Properties of a new vault.
 pub struct InitPlan<'a> {
-    /// Passphrase of the first key slot, if there shall be one.
+    /// Passphrase of the first key slot, if any.
     pub passphrase: Option<&'a SecretText>,
-    /// Key file for another slot, 32 to 65,536 bytes. A vault needs one of the two.
+    /// Key file for another slot, 32 to 65,536 bytes. A vault needs at least one of the two.
     pub key_file: Option<&'a [u8]>,
     /// Cost of the passphrase slot.
     pub params: Params,
     /// Trust domain of the identities.
     pub trust_domain: &'a str,
-    /// First operator; gets the policy `admin`.
+    /// First operator, who gets the policy `admin`.
     pub operator: SpiffeId,
     /// DNS names and addresses of the server certificate.
     pub server_names: Vec<String>,
     /// Cipher suite of new records.
     pub suite: Suite,
-    /// Life of the server certificate, seconds.
+    /// Life of the server certificate, in seconds.
     pub server_life_s: u64,
-    /// Life of the operator's certificates, this one and its renewals, seconds.
+    /// Life of the operator's certificates, including renewals, in seconds.
     pub operator_life_s: u64,
 }
 
-/// What initialising gives to the operator. The authority's key is only inside the vault.
+/// Results of initialising for the operator. The authority's key exists only inside the vault.
 pub struct InitOutcome {
-    /// Certificate of the authority: what clients trust.
+    /// Certificate of the authority, which clients must trust.
     pub ca_pem: String,
     /// Certificate and key for the listener.
     pub server: Bundle,
@@ -74,12 +74,12 @@ pub struct InitOutcome {
     pub vault_id: VaultId,
 }
 
-/// Makes a vault. It is complete and durable on `Ok`; nobody is serving it yet.
+/// Creates a vault. On `Ok` it is complete and durable. Nobody serves it yet.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when a header exists already, or names, life times or the passphrase are not acceptable;
-/// [`VaultError::Full`], [`VaultError::Internal`], [`VaultError::Integrity`] from writing. After an error the directory
-/// holds no usable vault.
+/// [`VaultError::BadRequest`] when a header exists, or when names, lives or the passphrase are not allowed;
+/// [`VaultError::Full`], [`VaultError::Internal`] and [`VaultError::Integrity`] from writing. After an error the folder
+/// contains no usable vault.
 pub fn initialise(ports: InitPorts, plan: &InitPlan<'_>, now_ms: u64) -> Result<InitOutcome, VaultError> {
     let InitPorts { store, header, anchor, random } = ports;
     let existing = header.read().map_err(|_| VaultError::Unavailable("the header files cannot be read"))?;
@@ -105,7 +105,7 @@ pub fn initialise(ports: InitPorts, plan: &InitPlan<'_>, now_ms: u64) -> Result<
             slots.push(NewSlot { label: "key file", secret, params: plan.params });
         }
         Header::create(vault_id, &slots, &*random, now_ms, plan.suite).map_err(|error| {
-            tracing::error!(%error, "making the header");
+            tracing::error!(%error, "creating the header failed");
             VaultError::BadRequest(error.to_string())
         })?
     };
@@ -156,6 +156,7 @@ fn fill(
     };
     let listener = SpiffeId::new(plan.trust_domain, LISTENER).map_err(|_| VaultError::Internal)?;
     let issued = [(server, &listener, How::Server), (operator, &plan.operator, How::Init)];
+    // One group: a vault without its policies, operator or authority must never exist.
     let mut group = barrier.begin();
     group.run(|tx| -> Result<(), VaultError> {
         tx.put_entry(MountId::MOUNTS, SECRET_MOUNT, &record, 0)?;

@@ -1,4 +1,4 @@
-//! From nothing to a vault, from a sealed one to an open one and back, and on after a loss.
+//! Creating a vault, unsealing and sealing it, and continuing after a loss.
 
 pub mod init;
 pub mod losses;

@@ -1,4 +1,4 @@
-//! What opens a slot, as it was typed or sent.
+//! The secret that opens a slot, as it was typed or sent.
 
 use crate::api::secret::SecretText;
 use crate::crypto::recovery::{self, RecoveryCode};
@@ -10,7 +10,7 @@ use crate::core::request::UnsealKey;
 use crate::core::rotation::orders::Secret;
 use crate::core::vault::Vault;
 
-/// The secret as the slots take it; `None` while more shares are needed.
+/// Converts the secret for the slots. `None` while more shares are needed.
 pub(in crate::core) fn secret(vault: &Vault, key: &UnsealKey<'_>) -> Result<Option<Secret>, VaultError> {
     let starts = |text: &SecretText, prefix: &str| {
         text.reveal().trim_start().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
@@ -33,8 +33,9 @@ pub(in crate::core) fn secret(vault: &Vault, key: &UnsealKey<'_>) -> Result<Opti
     }))
 }
 
-/// Passphrases are compared and derived in one normal form only.
+/// Passphrases are used in one normal form only.
 pub(in crate::core) fn normalised(passphrase: &SecretText) -> Result<SecretBytes, VaultError> {
-    crate::crypto::password::normalise(passphrase.reveal())
-        .map_err(|_| VaultError::BadRequest("the passphrase holds characters that have no stable form".to_owned()))
+    crate::crypto::password::normalise(passphrase.reveal()).map_err(|_| {
+        VaultError::BadRequest("the passphrase has characters without a stable Unicode form; use others".to_owned())
+    })
 }

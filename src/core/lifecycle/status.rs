@@ -1,5 +1,5 @@
-//! What the vault tells about itself, sealed or not. Nothing here needs a policy: no count, no path, and no name
-//! but the label of a key slot that accepted a loss.
+//! What the vault says about itself, sealed or not. None of it requires a policy, so it contains no count and no path.
+//! The only name is the label of a key slot that accepted a loss.
 
 use crate::api::sys::{Health, Leader, Mark, SealStatus};
 
@@ -8,7 +8,7 @@ use crate::core::state::mount::hex;
 use crate::core::vault::Live;
 use crate::core::vault::Vault;
 
-/// Whether a vault header exists. An unreadable directory counts as "yes": nobody may initialise over it.
+/// Whether a vault header exists. An unreadable folder counts as "yes", because nobody may initialise over it.
 pub(in crate::core) fn initialised(vault: &Vault) -> bool {
     if vault.live.load().is_some() {
         return true;
@@ -19,8 +19,8 @@ pub(in crate::core) fn initialised(vault: &Vault) -> bool {
     }
 }
 
-/// One passphrase or key file opens the vault, which in Vault's words is one share with a threshold of one. With a set of
-/// shares among the slots, its numbers are shown, and how many were typed.
+/// One passphrase or key file opens the vault, which in Vault's terms is one share with a threshold of one. If a slot
+/// has a set of shares, its numbers are shown, and how many were typed.
 pub(in crate::core) fn seal_status(vault: &Vault) -> SealStatus {
     let cluster_id = cluster_id(vault);
     let shares = vault.shares.lock().progress(&vault.ports);
@@ -66,7 +66,7 @@ pub(in crate::core) fn mark(live: &Live) -> Mark {
     Mark { epoch, incarnation: hex(&incarnation), generation }
 }
 
-/// The vault's id while open. The incarnation serves: it names this history of the vault and is no secret.
+/// The vault's id while unsealed. This is the incarnation: it names this history of the vault and is not secret.
 fn cluster_id(vault: &Vault) -> Option<String> {
     vault.live().map(|live| mark(&live).incarnation)
 }

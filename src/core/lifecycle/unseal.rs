@@ -1,8 +1,8 @@
-//! From sealed to serving, and the brake on guessing.
+//! Unsealing, and the limit on guessing.
 //!
-//! One attempt at a time: key derivation is expensive by design, and parallel attempts would be a way to exhaust the
-//! memory of a sealed node. After a failure the same opener waits, twice as long each time, up to a minute. Only the
-//! identities of the configuration may try at all, so nobody else can hold them up.
+//! Only one attempt runs at a time. Key derivation is expensive by design, so parallel attempts could exhaust the
+//! memory of a sealed node. After a failure the same opener must wait, twice as long each time, up to a minute. Only
+//! the identities of the configuration may try at all, so nobody else can delay them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -35,24 +35,24 @@ use crate::core::state::snapshot::Snapshot;
 use crate::core::vault::{Live, Vault};
 use crate::core::{AuditOpener, Settings};
 
-/// After a fatal fault.
+/// Error after a fatal fault.
 const RESTARTING: &str = "the state on disk is unknown: the vault is restarting";
 
-/// Whether `opener` may give a secret at all. Whoever tries without is noted after the next unseal.
+/// Whether `opener` may try a secret at all. Attempts without that right are noted after the next unseal.
 fn may_try(vault: &Vault, opener: Opener<'_>) -> Result<(), VaultError> {
     let Opener::Remote(caller) = opener else { return Ok(()) };
     let named = vault.settings.unseal_identities.iter().any(|pattern| pattern.matches(&caller.identity));
     if named && caller.not_after_ms > vault.ports.clock.now_ms() {
         return Ok(());
     }
-    tracing::warn!(opener = opener.key(), "unseal attempt refused");
+    tracing::warn!(opener = opener.key(), "unseal attempt rejected: the caller is not in unseal.identities");
     if let Some(mut gate) = vault.gate.try_lock() {
         gate.refused = true;
     }
     Err(VaultError::Forbidden)
 }
 
-/// Forgets typed shares, for those who may type some.
+/// Forgets typed shares, for callers who may type some.
 pub(in crate::core) fn reset(vault: &Vault, opener: Opener<'_>) -> Result<(), VaultError> {
     may_try(vault, opener)?;
     if let Opener::Remote(caller) = opener
@@ -70,11 +70,12 @@ pub(in crate::core) fn unseal(
     key: &UnsealKey<'_>,
 ) -> Result<SealStatus, VaultError> {
     may_try(vault, opener)?;
+    // A second attempt is turned away instead of queued, so that waiting ones cannot hold a thread each.
     let Some(mut gate) = vault.gate.try_lock() else { return Err(VaultError::TooMany { retry_after_s: 1 }) };
     if !vault.is_sealed() {
         return Ok(status::seal_status(vault));
     }
-    // After the check above: a fatal fault marks the process dead before it seals.
+    // Checked after the line above, because a fatal fault marks the process as dead before it seals.
     if vault.dead.load(Ordering::SeqCst) {
         return Err(VaultError::Unavailable(RESTARTING));
     }
@@ -84,7 +85,7 @@ pub(in crate::core) fn unseal(
     gate.check(opener.key(), vault.ports.clock.now_ms())?;
     let secret = match secret(vault, key)? {
         Some(secret) => secret,
-        // A good share, and not yet enough of them.
+        // A correct share, but not enough of them yet.
         None => return Ok(status::seal_status(vault)),
     };
     match open(vault, opener, secret, gate.refused) {
@@ -92,7 +93,7 @@ pub(in crate::core) fn unseal(
             gate.refused = false;
             gate.succeeded(opener.key());
             vault.live.store(Some(Arc::new(live)));
-            // While sealed nobody knew who is revoked.
+            // While sealed, nothing was known about revocations.
             vault.sessions.review(|caller| vault.admits(caller));
             Ok(status::seal_status(vault))
         }
@@ -100,7 +101,7 @@ pub(in crate::core) fn unseal(
             if matches!(error, VaultError::WrongKey) {
                 tracing::warn!(opener = opener.key(), "unseal attempt failed");
                 gate.refused = true;
-                // Counted from the end of the attempt, so that slow derivation does not use the delay up.
+                // Counted from the end of the attempt, so that a slow derivation does not use up the delay.
                 gate.failed(opener.key(), vault.ports.clock.now_ms());
             }
             Err(error)
@@ -108,7 +109,7 @@ pub(in crate::core) fn unseal(
     }
 }
 
-/// Opens everything that a serving vault needs; on an error all of it is dropped, and with it every key.
+/// Opens everything that a serving vault needs. After an error all of it is dropped, including every key.
 fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Result<Live, VaultError> {
     let now_ms = vault.ports.clock.now_ms();
     let (barrier, report) =
@@ -120,6 +121,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         Opener::Local => None,
         Opener::Remote(caller) => Some(&*caller.identity),
     };
+    // The log must take these entries before anything is served: they say what happened while nobody could write to it.
     alarm(&barrier, &audit, &report, refused, now_ms)?;
     audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
     let losses = losses::load(&barrier.view(MountId::MISC))?;
@@ -144,7 +146,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
                 if restricts {
                     let now_ms = vault.ports.clock.now_ms();
                     let closed = vault.sessions.review(|caller| snapshot.keeps(&settings, caller, now_ms));
-                    tracing::info!(closed, "connections that may no longer be there");
+                    tracing::info!(closed, "closed connections that are no longer admitted");
                 }
             })
         },
@@ -167,8 +169,9 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         settings: Arc::clone(&vault.settings),
         stopping: Arc::default(),
     };
-    // Before anybody is served: what a compromised slot could open must not be good for one more request. When it fails,
-    // a full disk say, the alarm says so and the keeper tries on: a vault that cannot be opened is no help to anybody.
+    // Settled before anybody is served: nothing that a compromised slot could open may work for one more request. If
+    // this fails, for example on a full disk, an alarm says so and the keeper keeps trying, because a vault that cannot
+    // be opened helps nobody.
     let mut debt = Debt::default();
     if !debt.settle(&desk())? && vault.dead.load(Ordering::SeqCst) {
         return Err(VaultError::Unavailable(RESTARTING));
@@ -194,7 +197,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     })
 }
 
-/// What the start found and what was tried while sealed, for the audit log and for the daemon's own.
+/// Writes what the start found, and what was tried while sealed, to the audit log and to the daemon's log.
 fn alarm(barrier: &Barrier, audit: &Broker, report: &Report, refused: bool, now_ms: u64) -> Result<(), VaultError> {
     let behind = report.anchor_behind > 1;
     let raise = |code: &'static str| {
@@ -216,35 +219,36 @@ fn alarm(barrier: &Barrier, audit: &Broker, report: &Report, refused: bool, now_
     if refused {
         raise("unseal-attempts-refused")?;
     }
-    // Told and durable: the slots of the anchor may be neighbours again, so that the next start does not repeat it.
+    // Reported and durable. The slots of the anchor may now hold consecutive generations again, so the next start does
+    // not repeat the alarm.
     if behind { barrier.roll(now_ms).map_err(|error| failed_open(&error)) } else { Ok(()) }
 }
 
-/// Says so when the configuration asks for more operators than there are: nothing that is guarded can be done, and only
-/// whoever may edit the file can change that.
+/// Warns when the configuration requires more operators than there are. Then nothing that is guarded can be done, and
+/// only somebody who can edit the file can change that.
 fn warn_of_approvals(settings: &Settings, snapshot: &Snapshot) {
     let Some(rules) = settings.approvals.as_deref() else { return };
     let Some(agree) = approvals::too_few(rules, settings, snapshot) else { return };
     let required = rules.required();
     tracing::warn!(
-        "approvals.required is {required}, and {agree} registered and enabled identities can agree: nobody can ever \
+        "approvals.required is {required}, and {agree} registered and enabled identities can approve: nobody can ever \
          approve anything, nor add an approver. Remove [approvals] from the configuration and restart; register at least \
          {required} identities that match approvals.approvers, with a policy that has update on \
          sys/strongroom/approvals/*; then put it back"
     );
 }
 
-/// What a failed opening tells the caller. A wrong secret and a missing slot look alike.
+/// What the caller is told about a failed unseal. A wrong secret and a missing slot look the same.
 fn failed_open(error: &BarrierError) -> VaultError {
     if let BarrierError::Header(HeaderError::WrongSecret | HeaderError::NoSlotOfType) = error {
         return VaultError::WrongKey;
     }
-    tracing::error!(%error, "unseal");
+    tracing::error!(%error, "unseal failed");
     VaultError::from_barrier(error)
 }
 
-/// Joins the audit log to the state, and notes what became of requests that had no reply when the process ended: those
-/// up to the audit head inside the state record are part of a durable group, later ones never happened.
+/// Matches the audit log with the state, and notes the outcome of requests that had no reply when the process ended.
+/// Those up to the audit head in the state record are part of a durable group. Later ones never happened.
 pub(super) fn open_audit(
     opener: &AuditOpener,
     settings: &Settings,
@@ -252,7 +256,7 @@ pub(super) fn open_audit(
     now_ms: u64,
 ) -> Result<Broker, VaultError> {
     let unavailable = |error| {
-        tracing::error!(%error, "audit log");
+        tracing::error!(%error, "the audit log could not be opened");
         VaultError::AuditUnavailable
     };
     let head = barrier.audit_head();
@@ -265,7 +269,7 @@ pub(super) fn open_audit(
         log_keys.push(LogKey { id: key.id, mac: key.mac, sign: key.sign });
     }
     let (device, resume) = opener(&keys, expected, now_ms).map_err(unavailable)?;
-    // The log goes on with the key that it ended with; a newer one is named there before it is used.
+    // The log continues with the key that it ended with. A newer key is named there before it is used.
     let last = resume.last_key().or(active);
     let remarked = resume.remarked.clone();
     let at = log_keys.iter().position(|key| Some(key.id) == last).ok_or(VaultError::AuditUnavailable)?;
@@ -281,8 +285,8 @@ pub(super) fn open_audit(
     Ok(broker)
 }
 
-/// Enters how requests ended whose reply entry is missing, and before each what else is to be said of it that the log does
-/// not show yet. Killed within, the next unseal goes on.
+/// Writes how requests without a reply entry ended. Before each of them it writes the notes about it that the log does
+/// not have yet. If this is killed, the next unseal continues.
 fn settle(
     barrier: &Barrier,
     broker: &Broker,
@@ -291,7 +295,7 @@ fn settle(
     now_ms: u64,
 ) -> Result<(), VaultError> {
     let kept = outcomes::decode(&barrier.audit_outcomes()).map_err(|error| {
-        tracing::error!(%error, "what the state says for the audit log");
+        tracing::error!(%error, "the outcomes in the state record cannot be read");
         VaultError::Integrity
     })?;
     let generation = barrier.mark().2;
@@ -307,36 +311,36 @@ fn settle(
         let mut notes: Vec<Note<'_>> = remarks.map(|remark| remark.note(request)).collect();
         notes.push(Note::Unfinished { request, ended, generation });
         broker.notes(now_ms, &notes).map_err(|error| {
-            tracing::error!(%error, "audit log");
+            tracing::error!(%error, "the outcomes of interrupted requests could not be written to the audit log");
             VaultError::AuditUnavailable
         })?;
     }
     Ok(())
 }
 
-/// Takes the vault out of service and waits until nobody can write an audit line or read a record any more; a
-/// later unseal goes on with the same files.
+/// Takes the vault out of service and waits until nobody can write an audit line or read a record any more. A later
+/// unseal continues with the same files.
 pub(in crate::core) fn close(vault: &Vault, by: Option<&SpiffeId>) {
     let _gate = vault.gate.lock();
     let Some(live) = vault.live.swap(None) else { return };
     live.closing.store(true, Ordering::SeqCst);
     vault.feed.close();
-    // These first: they may be waiting for a commit.
+    // These stop first, because they may be waiting for a commit.
     live.rotator.stop();
     live.keeper.stop();
     live.committer.stop();
-    // Readers hold the `Arc` only inside synchronous code, so this ends within the time of one read.
+    // Readers hold the `Arc` only in synchronous code, so this ends within the time of one read.
     while Arc::strong_count(&live) > 1 {
         std::thread::sleep(std::time::Duration::from_micros(50));
     }
     note_seal(&live, vault.ports.clock.now_ms(), by);
 }
 
-/// The last lines of an unsealed time: who closed it, and a checkpoint over everything, for the file may be moved away
-/// before the next start. The vault closes whether they are taken or not.
+/// Writes the last entries before sealing: who sealed the vault, and a checkpoint over everything, because the file may
+/// be moved before the next start. The vault seals even if they cannot be written.
 fn note_seal(live: &Live, now_ms: u64, by: Option<&SpiffeId>) {
     let noted = live.audit.note(now_ms, &Note::Sealed { identity: by });
     if let Err(error) = noted.and_then(|()| live.audit.checkpoint(now_ms)) {
-        tracing::error!(%error, "audit log did not take the seal note");
+        tracing::error!(%error, "the seal note could not be written to the audit log");
     }
 }

@@ -1,4 +1,4 @@
-//! Revocation lists that were made lately, and the numbers of all lists.
+//! Recently made revocation lists, and the numbers of all lists.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,18 +7,18 @@ use parking_lot::Mutex;
 
 use crate::pki::AuthorityId;
 
-/// What is kept while the vault is open.
+/// Kept while the vault is open.
 #[derive(Default)]
 pub(in crate::core) struct Revocations {
-    /// The last number given to a list.
+    /// The number of the last list.
     number: AtomicU64,
-    /// When it was made, and the list, DER.
+    /// When each list was made, and the list in DER.
     pub lists: Mutex<HashMap<AuthorityId, (u64, Vec<u8>)>>,
 }
 
 impl Revocations {
-    /// The number of the next list: the time, so that it grows over a restart as well, and always more than the one before
-    /// (RFC 5280 section 5.2.3), also when two are made in one millisecond or the clock goes back.
+    /// The number of the next list. It is the time, so it also grows over a restart. It is always greater than the last
+    /// one (RFC 5280 section 5.2.3), even if two lists are made in one millisecond or the clock goes back.
     pub(in crate::core) fn number(&self, now_ms: u64) -> u64 {
         let next = |last: u64| now_ms.max(last.saturating_add(1));
         let last = self.number.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(next(last)));

@@ -1,7 +1,7 @@
-//! What changed lately, for clients that wait: names only, in memory only.
+//! Recent changes, for clients that wait for them. Only names, and only in memory.
 //!
-//! A cursor is the history and the generation that a client has seen. What lies before the oldest change in memory is
-//! answered with "look at everything again", never with silence.
+//! A cursor is the history and the generation that a client has seen. If it is older than the oldest remembered change,
+//! the answer is "check everything again", never silence.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,14 +11,15 @@ use tokio::sync::watch;
 
 use crate::core::error::VaultError;
 
-/// Changes that are remembered.
+/// Number of remembered changes.
 const REMEMBERED: usize = 16 * 1024;
-/// Clients that may wait at the same time: in all, with certificates of outside PKIs together, and for one identity.
+/// Number of clients that may wait at the same time: in total, with certificates of outside PKIs together, and for one
+/// identity.
 const MAX_WAITING: usize = 4_096;
 const MAX_WAITING_OUTSIDERS: usize = MAX_WAITING / 2;
 const MAX_WAITING_EACH: usize = 64;
 
-/// Recent changes, and who waits for the next.
+/// Recent changes, and the clients that wait for the next one.
 pub(in crate::core) struct Feed {
     recent: Mutex<Recent>,
     /// The generation up to which the ring is complete.
@@ -26,7 +27,7 @@ pub(in crate::core) struct Feed {
     waiting: Mutex<Places>,
 }
 
-/// Who waits.
+/// The clients that wait.
 #[derive(Default)]
 struct Places {
     all: usize,
@@ -36,12 +37,12 @@ struct Places {
 
 #[derive(Default)]
 struct Recent {
-    /// In the order of their generations; the oldest is forgotten first.
+    /// Ordered by generation. The oldest is forgotten first.
     changes: VecDeque<(u64, Arc<str>)>,
-    /// The generation of the last change that is remembered, by path: a question must not cost more the further back
-    /// it goes, for whoever asks chooses how far that is.
+    /// Generation of the last remembered change of each path. With it a question costs the same however far back it
+    /// goes, which the caller decides.
     newest: HashMap<Arc<str>, u64>,
-    /// Changes of generations up to this one are not remembered.
+    /// Changes up to this generation are not remembered.
     forgotten: u64,
 }
 
@@ -51,7 +52,7 @@ impl Recent {
             && let Some((oldest, path)) = self.changes.pop_front()
         {
             self.forgotten = self.forgotten.max(oldest);
-            // A later change of the same path keeps its place.
+            // A path with a later change keeps its place.
             if self.newest.get(&path) == Some(&oldest) {
                 self.newest.remove(&path);
             }
@@ -61,18 +62,18 @@ impl Recent {
     }
 }
 
-/// What a client that has seen a generation has missed.
+/// What a client has missed since the generation that it knows.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::core) enum Missed {
-    /// Nothing of what it asked for.
+    /// Nothing that it asked about.
     Nothing,
     /// These names, in the order of its question.
     Names(Vec<String>),
-    /// It was away for too long.
+    /// Unknown, because it was away for too long.
     TooMuch,
 }
 
-/// One waiting client, until it is dropped.
+/// One waiting client. Dropping it ends the wait.
 pub(in crate::core) struct Waiting<'a> {
     feed: &'a Feed,
     identity: String,
@@ -86,18 +87,18 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// A vault was opened at `generation`: what was before is not known.
+    /// A vault was unsealed at `generation`. Earlier changes are unknown.
     pub(in crate::core) fn reset(&self, generation: u64) {
         *self.recent.lock() = Recent { forgotten: generation, ..Recent::default() };
         self.changed.send_replace(generation);
     }
 
-    /// Wakes everybody, for the vault has closed.
+    /// Wakes everybody, because the vault has closed.
     pub(in crate::core) fn close(&self) {
         self.changed.send_modify(|_| ());
     }
 
-    /// A group was published. Called in the order of generations.
+    /// A group was published. Must be called in the order of generations.
     pub(in crate::core) fn publish(&self, generation: u64, secrets: impl Iterator<Item = String>) {
         {
             let mut recent = self.recent.lock();
@@ -108,7 +109,7 @@ impl Feed {
         self.changed.send_replace(generation);
     }
 
-    /// What happened to `names` after `generation`.
+    /// Returns what happened to `names` after `generation`.
     pub(in crate::core) fn missed(&self, names: &[String], generation: u64) -> Missed {
         let recent = self.recent.lock();
         if generation < recent.forgotten {
@@ -119,16 +120,16 @@ impl Feed {
         if names.is_empty() { Missed::Nothing } else { Missed::Names(names) }
     }
 
-    /// Wakes at each change.
+    /// Returns a receiver that wakes at each change.
     pub(in crate::core) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    /// A place to wait in. An `outsider` comes with a certificate of an outside PKI: one person can have many of those,
-    /// each an identity of its own, so that together they get at most half of the places.
+    /// Reserves a place to wait. An `outsider` has a certificate of an outside PKI. One person can have many of those,
+    /// each an identity of its own, so together they get at most half of the places.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when too many wait, in all, of outsiders or of this identity.
+    /// [`VaultError::Unavailable`] when too many clients wait: in total, outsiders, or with this identity.
     pub(in crate::core) fn enter(&self, identity: &str, outsider: bool) -> Result<Waiting<'_>, VaultError> {
         let mut waiting = self.waiting.lock();
         if waiting.all >= MAX_WAITING || (outsider && waiting.outsiders >= MAX_WAITING_OUTSIDERS) {

@@ -1,23 +1,23 @@
-//! Delays after failed attempts to open the vault.
+//! Delays after failed attempts to unseal the vault.
 
 use std::collections::HashMap;
 
 use crate::core::error::VaultError;
 
-/// First delay after a failure; doubles with each further one.
+/// First delay after a failure, in milliseconds. Each further failure doubles it.
 const FIRST_DELAY_MS: u64 = 1_000;
-/// Longest delay.
+/// Longest delay, in milliseconds.
 const MAX_DELAY_MS: u64 = 60_000;
-/// Openers whose failures are remembered. They are all configured identities, so more than this is not expected; the
-/// one that may try soonest is forgotten first.
+/// Number of openers whose failures are remembered. They are all configured identities, so there should never be more.
+/// The one whose delay ends first is forgotten first.
 const MAX_REMEMBERED: usize = 256;
 
 /// Failed attempts.
 #[derive(Default)]
 pub(in crate::core) struct Gate {
     by_opener: HashMap<String, Failures>,
-    /// Some attempt was refused or failed since the last unseal. While sealed there is no key to audit with, so the
-    /// fact is noted after the next success.
+    /// Whether an attempt was rejected or failed since the last unseal. While sealed there is no key for the audit log,
+    /// so this is noted after the next success.
     pub refused: bool,
 }
 
@@ -31,8 +31,8 @@ impl Gate {
     /// [`VaultError::TooMany`] while `key` has to wait.
     pub(in crate::core) fn check(&self, key: &str, now_ms: u64) -> Result<(), VaultError> {
         match self.by_opener.get(key) {
-            // Nobody is made to wait for longer than the longest delay: more is left only when the clock was set back, and
-            // may be years.
+            // Nobody waits longer than the longest delay. More is left only when the clock was set back, and it could
+            // be years.
             Some(failures) => match failures.not_before_ms.saturating_sub(now_ms) {
                 wait_ms @ 1..=MAX_DELAY_MS => Err(VaultError::TooMany { retry_after_s: wait_ms.div_ceil(1_000) }),
                 _ => Ok(()),
@@ -46,7 +46,7 @@ impl Gate {
         self.by_opener.remove(key);
     }
 
-    /// Makes `key` wait, each time longer.
+    /// Makes `key` wait, longer each time.
     pub(in crate::core) fn failed(&mut self, key: &str, now_ms: u64) {
         if self.by_opener.len() >= MAX_REMEMBERED && !self.by_opener.contains_key(key) {
             let soonest = self.by_opener.iter().min_by_key(|(_, failures)| failures.not_before_ms);

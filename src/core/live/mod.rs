@@ -1,5 +1,4 @@
-//! What goes on at this moment and is in memory only: open connections, recent changes, who was seen when, shares typed so
-//! far, delays after failures.
+//! What exists only in memory: open connections, recent changes, and who was last seen when.
 
 pub(super) mod crl_cache;
 pub(super) mod feed;

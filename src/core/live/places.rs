@@ -1,4 +1,4 @@
-//! Places for work that grows with what is stored: how much of it runs at a time, and how much one identity may have waiting.
+//! Slots for work that grows with the stored data: how much of it runs at a time, and how much one identity may queue.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Most places, on any machine.
+/// Largest number of slots on any machine.
 const MAX_PLACES: usize = 8;
-/// How much one identity may have waiting or running.
+/// How much work one identity may have waiting or running.
 const MAX_EACH: usize = 8;
 
-/// The places: half as many as there are processors, so that what is done in a moment always finds one free.
+/// The slots: half as many as processors, so that short work always finds a free processor.
 pub(in crate::core) struct Places {
     free: Arc<Semaphore>,
     taken: Mutex<HashMap<String, usize>>,
@@ -24,14 +24,14 @@ impl Default for Places {
     }
 }
 
-/// One piece of work of an identity, waiting or running, until it is dropped.
+/// One piece of work of an identity, waiting or running. Dropping it ends it.
 pub(in crate::core) struct Turn<'a> {
     places: &'a Places,
     identity: String,
 }
 
 impl Places {
-    /// Gets into line; `None` when this identity is there too many times.
+    /// Joins the queue. `None` when this identity has too much work in it.
     pub(in crate::core) fn enter(&self, identity: &str) -> Option<Turn<'_>> {
         let mut taken = self.taken.lock();
         let own = taken.entry(identity.to_owned()).or_default();
@@ -44,7 +44,7 @@ impl Places {
 }
 
 impl Turn<'_> {
-    /// Waits for a place, first come, first served. It is given back when what is returned is dropped.
+    /// Waits for a slot, first come, first served. Dropping the result frees the slot.
     pub(in crate::core) async fn come(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places.free).acquire_owned().await.ok()
     }

@@ -1,4 +1,4 @@
-//! A question for changes of some secrets, and what there is to tell at one moment.
+//! A question about changes of some secrets, and its answer at a given moment.
 
 use std::time::Duration;
 
@@ -15,26 +15,26 @@ use crate::core::request::{Body, Reply};
 use crate::core::state::mount::{MountTable, hex};
 use crate::core::state::subject::Subject;
 
-/// Longest wait.
+/// Longest wait, in seconds.
 const MAX_WAIT_S: u64 = 60;
-/// Secrets in one question.
+/// Largest number of secrets in one question.
 const MAX_NAMES: usize = 64;
 
-/// What is waited for.
+/// What the client waits for.
 pub(in crate::core) struct Poll {
-    /// Full paths, as asked.
+    /// Full paths, as the client wrote them.
     names: Vec<String>,
-    /// `None`: from now on.
+    /// `None` means from now on.
     after: Option<Cursor>,
     pub wait: Duration,
 }
 
-/// What a question is looked at with.
+/// The state against which a question is checked.
 pub(in crate::core) struct Moment<'a> {
     pub feed: &'a Feed,
     pub mounts: &'a MountTable,
     pub subject: &'a Subject,
-    /// The history, and the generation before anything else was read: a change in between is told twice rather than
+    /// The history, and the generation before anything else was read. A change in between is reported twice rather than
     /// never.
     pub incarnation: [u8; 16],
     pub generation: u64,
@@ -46,7 +46,7 @@ struct Cursor {
     generation: u64,
 }
 
-/// What is in force when the question is looked at.
+/// Result of checking a question.
 pub(in crate::core) enum Look {
     Answer(Reply),
     Wait,
@@ -66,7 +66,7 @@ impl Cursor {
 }
 
 impl Poll {
-    /// Reads `path` (with commas), `after` and `wait`.
+    /// Parses `path` (with commas), `after` and `wait`.
     ///
     /// # Errors
     /// [`VaultError::BadRequest`].
@@ -76,29 +76,29 @@ impl Poll {
         only_fields(&object, &["path", "after", "wait"])?;
         let names = texts_field(&object, "path")?.unwrap_or_default();
         if names.is_empty() || names.len() > MAX_NAMES {
-            return Err(bad("parameter \"path\" names 1 to 64 secrets with their mounts, separated by commas"));
+            return Err(bad("parameter \"path\" must name 1 to 64 secrets with their mounts, separated by commas"));
         }
         if names.iter().any(|name| Path::parse(name).is_err()) {
-            return Err(bad("parameter \"path\" holds something that is no path"));
+            return Err(bad("parameter \"path\" contains an invalid path"));
         }
         let after = text_field(&object, "after")?.filter(|text| !text.is_empty());
         let after = after
-            .map(|text| Cursor::parse(&text).ok_or_else(|| bad("parameter \"after\" is no cursor")))
+            .map(|text| Cursor::parse(&text).ok_or_else(|| bad("parameter \"after\" is not a cursor")))
             .transpose()?;
         let wait_s = match text_field(&object, "wait")? {
             None => 0,
-            Some(text) => text.parse().map_err(|_| bad("parameter \"wait\" is a number of seconds up to 60"))?,
+            Some(text) => text.parse().map_err(|_| bad("parameter \"wait\" must be a number of seconds up to 60"))?,
         };
         if wait_s > MAX_WAIT_S {
-            return Err(bad("parameter \"wait\" is a number of seconds up to 60"));
+            return Err(bad("parameter \"wait\" must be a number of seconds up to 60"));
         }
         Ok(Self { names, after, wait: Duration::from_secs(wait_s) })
     }
 
-    /// Answers when there is something to tell, or when `last`.
+    /// Answers when there is something to report, or when this is the `last` check.
     ///
     /// # Errors
-    /// [`VaultError::Forbidden`] when one of the secrets may not be read, or no more.
+    /// [`VaultError::Forbidden`] when the caller may not read one of the secrets, or not any more.
     pub(in crate::core) fn look(&mut self, moment: &Moment<'_>, last: bool) -> Result<Look, VaultError> {
         if self.names.iter().any(|name| !moment.subject.may(moment.mounts, name, Capability::Read)) {
             return Err(VaultError::Forbidden);

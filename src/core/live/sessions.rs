@@ -1,7 +1,8 @@
-//! The open connections, so that one that may no longer be there can be closed.
+//! The open connections, so that those that are no longer admitted can be closed.
 //!
-//! A request is decided on its own, whatever the connection; this registry is for connections that are idle, or that
-//! wait. Whoever changes what is admitted calls [`Sessions::review`] after the change is in force and before it answers.
+//! Every request is decided on its own, whatever its connection. This registry is for connections that are idle or
+//! waiting. Code that changes who is admitted must call [`Sessions::review`] once the change is in force, and before it
+//! answers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::core::Caller;
 
-/// Every open connection that has an identity.
+/// All open connections that have an identity.
 #[derive(Default)]
 pub struct Sessions {
     open: Mutex<Open>,
@@ -23,9 +24,9 @@ pub struct Sessions {
 struct Open {
     /// By a number of its own.
     sessions: HashMap<u64, Entry>,
-    /// How many each identity has, by its path.
+    /// Number of connections of each identity, by its path.
     counts: HashMap<String, usize>,
-    /// How many come with certificates of outside PKIs.
+    /// Number of connections with certificates of outside PKIs.
     outsiders: usize,
 }
 
@@ -34,7 +35,7 @@ struct Entry {
     close: watch::Sender<bool>,
 }
 
-/// One registered connection; leaves the registry when dropped.
+/// One registered connection. Dropping it removes it from the registry.
 pub struct Session {
     sessions: Arc<Sessions>,
     number: u64,
@@ -43,9 +44,10 @@ pub struct Session {
 }
 
 impl Sessions {
-    /// Registers a connection; `None` when its identity has `limit` already, or when it comes with a certificate of an
-    /// outside PKI and `outsiders` of those are open: one person can have many such certificates, each an identity of
-    /// its own. `caller` stands for all its requests; its request id is not used.
+    /// Registers a connection. Returns `None` when its identity has `limit` connections already. Also when its
+    /// certificate belongs to an outside PKI and `outsiders` of those are open: one person can have many such
+    /// certificates, each an identity of its own. `caller` represents all requests of the connection; its request id is
+    /// not used.
     pub fn enter(self: &Arc<Self>, caller: Arc<Caller>, limit: usize, outsiders: usize) -> Option<Session> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (close, closing) = watch::channel(false);
@@ -61,20 +63,20 @@ impl Sessions {
         Some(Session { sessions: Arc::clone(self), number, caller, closing })
     }
 
-    /// Tells every connection that is not `admitted` any more to close. Returns how many that are.
+    /// Tells every connection that is not `admitted` any more to close. Returns their number.
     pub fn review(&self, admitted: impl Fn(&Caller) -> bool) -> usize {
         let open = self.open.lock();
         let refused = open.sessions.values().filter(|entry| !admitted(&entry.caller));
         refused.filter(|entry| !entry.close.send_replace(true)).count()
     }
 
-    /// Open connections in all.
+    /// Number of open connections.
     #[must_use]
     pub fn total(&self) -> usize {
         self.open.lock().sessions.len()
     }
 
-    /// Open connections of the identity with this path, by the fingerprint of their certificate.
+    /// Number of open connections of the identity with this path, by the fingerprint of their certificate.
     #[must_use]
     pub fn by_certificate(&self, path: &str) -> HashMap<[u8; 32], usize> {
         let mut counts = HashMap::new();
@@ -86,7 +88,7 @@ impl Sessions {
         counts
     }
 
-    /// Open connections of the identity with this path.
+    /// Number of open connections of the identity with this path.
     #[must_use]
     pub fn count(&self, path: &str) -> usize {
         self.open.lock().counts.get(path).copied().unwrap_or_default()
@@ -94,15 +96,15 @@ impl Sessions {
 }
 
 impl Session {
-    /// Who is at the other end.
+    /// The caller at the other end.
     #[must_use]
     pub fn caller(&self) -> &Arc<Caller> {
         &self.caller
     }
 
-    /// Resolves when the connection must close. May be dropped and called again.
+    /// Resolves when the connection must close. Can be dropped and called again.
     pub async fn closed(&mut self) {
-        // The sender lives as long as the entry, which this session owns; the guard must not live across an await.
+        // The sender lives as long as the entry, which this session owns. The guard must not live across an await.
         let _ = self.closing.wait_for(|close| *close).await.map(|guard| *guard);
     }
 }

@@ -1,4 +1,4 @@
-//! Shares of a set, typed one after the other until there are enough. Lost with the process, like Vault's.
+//! Shares of a set, typed one after the other until there are enough. As in Vault, they are lost when the process ends.
 
 use crate::api::secret::SecretText;
 use crate::keys::share::ShareSet;
@@ -8,15 +8,15 @@ use crate::core::error::VaultError;
 use crate::core::ports::Ports;
 use crate::core::state::mount::hex;
 
-/// What was typed so far. The shares are wiped when they are dropped.
+/// The shares that were typed so far. They are wiped on drop.
 #[derive(Default)]
 pub(in crate::core) struct Shares {
     given: Vec<Share>,
-    /// Tells one attempt from the next.
+    /// Distinguishes one attempt from the next.
     nonce: String,
 }
 
-/// What seal-status shows of a set of shares.
+/// What seal-status shows about a set of shares.
 pub(in crate::core) struct Progress {
     pub threshold: u8,
     pub total: u8,
@@ -25,17 +25,18 @@ pub(in crate::core) struct Progress {
 }
 
 impl Shares {
-    /// Takes one share in; `Some` is the whole set as soon as there are enough, and forgets it here.
+    /// Accepts one share. Returns the whole set and forgets it here, once there are enough.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`] names what is wrong with the share: damaged, of another vault, of an older set, not
-    /// the one that was made, or given twice. Those before it stay.
+    /// [`VaultError::BadRequest`] says what is wrong with the share: it is damaged, belongs to another vault or an
+    /// older set, differs from the one that was created, or was given twice. The earlier shares stay.
     pub(in crate::core) fn take(&mut self, ports: &Ports, text: &SecretText) -> Result<Option<Vec<Share>>, VaultError> {
         let named = |error: ShareError| VaultError::BadRequest(error.to_string());
         let share = Share::parse(text.reveal()).map_err(named)?;
         let header = header(ports).ok_or(VaultError::NotInitialised)?;
         let sets: Vec<ShareSet> = header.slots.iter().filter_map(Slot::share_set).collect();
-        // Several sets open while one is being replaced. A share of none of them is told so by any of them.
+        // While a set is being replaced, several sets open the vault. If a share belongs to none of them, any of them
+        // can say so.
         let own = sets.iter().find(|set| set.set_id == *share.set_id());
         let set = own.or(sets.first()).ok_or(VaultError::WrongKey)?;
         set.check(&share, &header.vault_id).map_err(named)?;
@@ -53,17 +54,17 @@ impl Shares {
         let enough = self.given.iter().filter(|other| same_set(other)).count() + 1 >= usize::from(set.k);
         self.given.push(share);
         Ok(enough.then(|| {
-            // Those of other sets are wiped here.
+            // Shares of other sets are wiped here.
             let mut given = std::mem::take(&mut self.given);
             given.retain(|other| *other.set_id() == set.set_id);
             given
         }))
     }
 
-    /// What to show. The header is read without being authenticated: it says how many shares are wanted, no more.
+    /// The progress to show. The header is read without authentication, which is enough for the number of shares.
     pub(in crate::core) fn progress(&self, ports: &Ports) -> Option<Progress> {
         let sets: Vec<ShareSet> = header(ports)?.slots.iter().filter_map(Slot::share_set).collect();
-        // That of the last share; before the first the set that has been there longest.
+        // The set of the last share. Before the first share, the oldest set.
         let last = self.given.last().and_then(|share| sets.iter().find(|set| set.set_id == *share.set_id()));
         let set = last.or(sets.first())?;
         let given = self.given.iter().filter(|share| *share.set_id() == set.set_id).count();

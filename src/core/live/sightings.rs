@@ -1,8 +1,8 @@
 //! When, from where and with which bundle each identity was last seen.
 //!
-//! Kept in memory and written down now and then ([`Sightings::due`]), in built-in mount 15: a listing, and the question
-//! who has not fetched the new authorities yet, must survive a restart. What a crash loses is at most the last half
-//! hour of an identity that was known already.
+//! Kept in memory and saved from time to time ([`Sightings::due`]) in built-in mount 15. Lists, and the question who
+//! has not fetched the new authorities yet, must survive a restart. A crash loses at most the last half hour of an
+//! identity that was known already.
 
 use std::collections::HashMap;
 
@@ -15,23 +15,23 @@ use crate::core::Caller;
 use crate::core::error::VaultError;
 use crate::core::state::mount::hex;
 
-/// A sighting on record this much older than the one in memory is written anew.
+/// A saved sighting that is this much older than the one in memory is saved again, in milliseconds.
 const STALE_MS: u64 = 30 * 60_000;
-/// Most records written at once.
+/// Largest number of records saved at once.
 const MAX_WRITTEN: usize = 1_000;
-/// A request this soon after the last one changes nothing.
+/// A request this soon after the last one changes nothing, in milliseconds.
 const FRESH_MS: u64 = 1_000;
 
-/// On-disk form, JSON; key = identity path.
+/// On-disk form, in JSON. The key is the identity's path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct Sighting {
     /// Format, 1.
     pub v: u8,
     pub at_ms: u64,
-    /// Address without port.
+    /// Address without its port.
     pub source: String,
-    /// The bundle it trusts, hexadecimal; empty when it did not say.
+    /// The bundle that it trusts, in hexadecimal; empty when it did not say.
     #[serde(default)]
     pub bundle: String,
 }
@@ -46,10 +46,10 @@ struct Seen {
 }
 
 impl Sightings {
-    /// Reads what is on record.
+    /// Reads the saved sightings.
     ///
     /// # Errors
-    /// [`VaultError::Integrity`] for a record that cannot be understood.
+    /// [`VaultError::Integrity`] for a record that cannot be parsed.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let mut all = HashMap::new();
         view.each_entry(|name, entry| {
@@ -60,14 +60,14 @@ impl Sightings {
         Ok(Self(RwLock::new(all)))
     }
 
-    /// Somebody registered was here.
+    /// Records that a registered identity was seen.
     pub(in crate::core) fn saw(&self, caller: &Caller, now_ms: u64) {
         let path = caller.identity.path();
         let fresh = |seen: &Seen| {
             now_ms.abs_diff(seen.now.at_ms) < FRESH_MS
                 && caller.bundle.is_none_or(|bundle| seen.now.bundle == hex(&bundle))
         };
-        // The usual case by far: the identity was here a moment ago, and a shared lock is enough to see it.
+        // By far the usual case: the identity was seen a moment ago, and a shared lock is enough to find that out.
         if self.0.read().get(path).is_some_and(fresh) {
             return;
         }
@@ -75,7 +75,8 @@ impl Sightings {
         let seen = all
             .entry(path.to_owned())
             .or_insert_with(|| Seen { now: Sighting { v: 1, ..Sighting::default() }, written: Sighting::default() });
-        // Requests may come here in another order than they began. What is further ahead was seen by a clock that was wrong.
+        // Requests may arrive in another order than they began. A time further in the future comes from a clock that
+        // was wrong.
         let is_near = now_ms.abs_diff(seen.now.at_ms) < FRESH_MS;
         seen.now.at_ms = if is_near { seen.now.at_ms.max(now_ms) } else { now_ms };
         seen.now.bundle = bundle_of(caller, &seen.now);
@@ -87,13 +88,13 @@ impl Sightings {
         self.0.read().get(path).map(|seen| seen.now.clone())
     }
 
-    /// How many identities were seen.
+    /// Number of identities that were seen.
     #[cfg(test)]
     pub(in crate::core) fn len(&self) -> usize {
         self.0.read().len()
     }
 
-    /// What should be written down: first sightings, other bundles and addresses, and what has become old.
+    /// The sightings to save: first sightings, changed bundles and addresses, and old ones.
     pub(in crate::core) fn due(&self) -> Vec<(String, Sighting)> {
         let all = self.0.read();
         let due = all.iter().filter(|(_, Seen { now, written })| {
@@ -102,7 +103,7 @@ impl Sightings {
         due.take(MAX_WRITTEN).map(|(path, seen)| (path.clone(), seen.now.clone())).collect()
     }
 
-    /// These were written down.
+    /// Marks these as saved.
     pub(in crate::core) fn wrote(&self, written: &[(String, Sighting)]) {
         let mut all = self.0.write();
         for (path, sighting) in written {
@@ -112,13 +113,13 @@ impl Sightings {
         }
     }
 
-    /// The identity is gone.
+    /// Removes an identity.
     pub(in crate::core) fn forget(&self, path: &str) {
         self.0.write().remove(path);
     }
 }
 
-/// The bundle that a caller names, or the one it named before: some of a client's requests may not carry the header.
+/// The bundle that a caller names, or the previous one, because not every request of a client carries the header.
 fn bundle_of(caller: &Caller, before: &Sighting) -> String {
     caller.bundle.map_or_else(|| before.bundle.clone(), |bundle| hex(&bundle))
 }

@@ -42,7 +42,7 @@ pub(super) struct Decided {
     pub subject: Arc<Subject>,
     pub target: Target,
     pub facts: Facts,
-    /// `Ok`: go on.
+    /// `Ok` means to continue.
     pub outcome: Result<(), VaultError>,
     pub bill: Option<Bill>,
 }

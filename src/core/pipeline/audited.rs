@@ -42,7 +42,7 @@ impl Facts {
     /// Something that the vault does by itself; `rule` says what.
     ///
     /// # Errors
-    /// [`VaultError::Internal`] without randomness.
+    /// [`VaultError::Internal`] when the random source fails.
     pub(in crate::core) fn own(
         trust_domain: &str,
         path: &str,

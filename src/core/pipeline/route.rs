@@ -264,7 +264,7 @@ impl Route {
         self
     }
 
-    /// Whether it runs in the committer.
+    /// Whether the request runs in the committer.
     pub(in crate::core) fn mutates(&self) -> bool {
         matches!(self.run, Run::Write(_) | Run::Order(_))
     }

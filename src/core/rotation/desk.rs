@@ -1,4 +1,4 @@
-//! What both threads work with: they prepare, and the committer changes.
+//! What both rotation threads share: they prepare changes, and the committer makes them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,7 +18,7 @@ use crate::core::request::Reply;
 use crate::core::state::snapshot::Snapshot;
 use crate::core::{Clock, Settings};
 
-/// What the thread works with.
+/// The parts of the vault that a rotation thread uses.
 pub(in crate::core) struct Desk {
     pub barrier: Arc<Barrier>,
     pub audit: Arc<Broker>,
@@ -30,25 +30,25 @@ pub(in crate::core) struct Desk {
     pub stopping: Arc<AtomicBool>,
 }
 
-/// How an order ended.
+/// Result of an order.
 pub(in crate::core) struct Outcome {
     pub result: Result<Reply, VaultError>,
-    /// The committer has written the audit entries.
+    /// Whether the committer has written the audit entries.
     pub audited: bool,
 }
 
 impl Outcome {
-    /// Ended before anything was submitted.
+    /// Rejected before anything was submitted.
     pub(in crate::core) fn refused(error: VaultError) -> Self {
         Self { result: Err(error), audited: false }
     }
 }
 
 impl Desk {
-    /// Submits work on records in the name of `facts` and waits until it is durable.
+    /// Submits work on records for `facts` and waits until it is durable.
     ///
     /// # Errors
-    /// That of the work; [`VaultError::Sealed`] when the vault closes.
+    /// The error of the work; [`VaultError::Sealed`] when the vault closes.
     pub(in crate::core) fn records(
         &self,
         facts: &Arc<Facts>,
@@ -57,7 +57,7 @@ impl Desk {
         self.submit(facts, Work::Records(Box::new(move |tx, _, now_ms| Ok(Done::of(work(tx, now_ms)?)))))
     }
 
-    /// As [`Desk::records`], with the snapshot that it is decided on.
+    /// As [`Desk::records`], with the snapshot on which the work decides.
     ///
     /// # Errors
     /// As [`Desk::records`].
@@ -69,7 +69,7 @@ impl Desk {
         self.submit(facts, Work::Records(Box::new(work)))
     }
 
-    /// As [`Desk::records`], with a commit of its own.
+    /// As [`Desk::records`], in a commit of its own.
     ///
     /// # Errors
     /// As [`Desk::records`].
@@ -81,7 +81,7 @@ impl Desk {
         self.alone_touching(facts, move |group, now_ms| Ok(Done::of(work(group, now_ms)?)))
     }
 
-    /// As [`Desk::alone`], for work that changes what is decided on.
+    /// As [`Desk::alone`], for work that changes what decisions depend on.
     ///
     /// # Errors
     /// As [`Desk::records`].
@@ -99,19 +99,19 @@ impl Desk {
         answer.blocking_recv().unwrap_or(Err(VaultError::Sealed))
     }
 
-    /// Puts everything so far under a signature.
+    /// Signs everything in the audit log so far.
     pub(in crate::core) fn checkpoint(&self) -> Result<(), VaultError> {
         self.audit.checkpoint(self.clock.now_ms()).map_err(|_| VaultError::AuditUnavailable)
     }
 
-    /// Lets the audit log go over to the active audit key.
+    /// Switches the audit log to the active audit key.
     pub(in crate::core) fn follow_audit_key(&self) -> Result<(), VaultError> {
         let Some(key) = self.barrier.audit_keys().pop() else { return Ok(()) };
         let key = LogKey { id: key.id, mac: key.mac, sign: key.sign };
         self.audit.switch_key(self.clock.now_ms(), key).map_err(|_| VaultError::AuditUnavailable)
     }
 
-    /// Facts of something that the vault does by itself. `rule` is what the audit log shows.
+    /// Facts of something that the vault does by itself. `rule` is shown in the audit log.
     pub(in crate::core) fn own(&self, path: &str, rule: String) -> Result<Arc<Facts>, VaultError> {
         Facts::own(&self.settings.trust_domain, path, rule, self.clock.now_ms(), &*self.random).map(Arc::new)
     }
@@ -122,12 +122,12 @@ impl Desk {
         MountId::builtins().chain(snapshot.mounts.ids()).collect()
     }
 
-    /// One audit line with request and outcome; when it is not taken, the outcome must not leave.
+    /// Writes one audit line with request and outcome. If the log rejects it, the outcome must not be sent.
     pub(in crate::core) fn log(&self, facts: &Facts, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
         match facts.exchange(&self.audit, self.barrier.mark().2, &result) {
             Ok(()) => result,
             Err(error) => {
-                tracing::error!(%error, "audit log");
+                tracing::error!(%error, "the audit log did not accept an entry");
                 Err(VaultError::AuditUnavailable)
             }
         }

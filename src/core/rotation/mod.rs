@@ -1,8 +1,9 @@
 //! Rotation: every key of the vault and every value with a policy, changed while the vault serves.
 //!
-//! Two threads do what takes long: the keeper derives keys and seals records anew, the rotator talks to targets outside.
-//! Both only prepare; what changes is changed by the committer, one commit together with its audit entry per transition.
-//! Both read how far they are from the records themselves, so a kill needs no repair: the next unseal goes on.
+//! Two threads do the slow work: the keeper derives keys and re-encrypts records, and the rotator talks to targets
+//! outside. Both only prepare. The committer makes each change, in one commit per transition together with its audit
+//! entry. Both read their progress from the records themselves, so a kill needs no repair and the next unseal
+//! continues.
 
 pub(super) mod desk;
 pub(super) mod keys;

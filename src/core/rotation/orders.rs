@@ -1,4 +1,4 @@
-//! What the keeper and the rotator can be asked to do. Secrets inside are wiped with the order.
+//! Orders for the keeper and the rotator. Secrets in an order are wiped with it.
 
 use std::sync::Arc;
 
@@ -14,24 +14,24 @@ use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;
 
-/// What the keeper can be asked to do. Secrets inside are wiped with it.
+/// An order for the keeper. Its secrets are wiped with it.
 pub(in crate::core) enum Order {
-    /// A change of key slots or of the root key.
+    /// Change key slots or the root key.
     Slot(SlotOrder),
-    /// A change of terms, or of a run.
+    /// Change terms or a run.
     Term(TermOrder),
-    /// A value: for the rotator, not for the keeper.
+    /// Change a value. For the rotator, not for the keeper.
     Value(ValueOrder),
 }
 
-/// An order on its way. Secrets inside are wiped with it.
+/// An order with its caller. Its secrets are wiped with it.
 pub(in crate::core) struct Errand<O = Order> {
     pub facts: Arc<Facts>,
     pub order: O,
     pub answer: oneshot::Sender<Result<Reply, VaultError>>,
 }
 
-/// An order about a value on its way.
+/// An order about a value, with its caller.
 pub(in crate::core) type ValueErrand = Errand<ValueOrder>;
 
 /// A secret in its own memory.
@@ -59,24 +59,24 @@ impl Secret {
     }
 }
 
-/// A secret, and the slot that it is meant for.
+/// A secret, and the slot that it is for.
 pub(in crate::core) struct Key {
     /// Number or label.
     pub slot: Option<String>,
     pub secret: Secret,
 }
 
-/// What a new slot is made of.
+/// What a new slot is made from.
 pub(in crate::core) enum Making {
-    /// Of a secret that was sent.
+    /// A secret that was sent.
     Sent(Secret),
-    /// Of a recovery code that is made here.
+    /// A recovery code that is generated here.
     RecoveryCode,
-    /// Of shares that are made here.
+    /// Shares that are generated here.
     Shares { threshold: u8, total: u8 },
 }
 
-/// What can be asked about slots and the root key.
+/// Orders about slots and the root key.
 pub(in crate::core) enum SlotOrder {
     Test(Key),
     Add {
@@ -88,7 +88,7 @@ pub(in crate::core) enum SlotOrder {
         unlock: Key,
         making: Making,
     },
-    /// The shares of a new set, typed in: the set that it replaces goes.
+    /// The shares of a new set were typed in: remove the set that it replaces.
     Confirm(Key),
     Remove {
         unlock: Key,
@@ -100,47 +100,47 @@ pub(in crate::core) enum SlotOrder {
         compromised: Option<Compromised>,
         deep: bool,
     },
-    /// Raises the cost of a passphrase slot that is below the configured one.
+    /// Raise the cost of a passphrase slot that is below the configured one.
     Upgrade(Key),
 }
 
-/// A slot in wrong hands, and what the operator's next certificate is made for.
+/// A compromised slot, and the request for the operator's next certificate.
 pub(in crate::core) struct Compromised {
     /// Number or label.
     pub slot: String,
-    /// PEM request; only its key counts.
+    /// PEM request. Only its key is used.
     pub csr: String,
 }
 
-/// What can be asked about terms and runs.
+/// Orders about terms and runs.
 pub(in crate::core) enum TermOrder {
-    /// A new term.
+    /// Make a new term.
     Rotate {
-        /// New keys for all versions too.
+        /// Also give all versions new keys.
         deep: bool,
-        /// Not throttled.
+        /// Do not throttle.
         full_speed: bool,
     },
     /// Stop for now.
     Pause(String),
-    /// Go on, perhaps faster.
+    /// Continue, optionally at full speed.
     Resume { id: String, full_speed: Option<bool> },
-    /// Leave it as it is: both terms stay.
+    /// Leave it as it is. Both terms stay.
     Abort(String),
 }
 
-/// What can be asked about a value.
+/// Orders about a value.
 pub(in crate::core) enum ValueOrder {
-    /// Stores a policy for one key; a new one starts without a rotation.
+    /// Store a policy for one key. A new policy does not start a rotation.
     Set { path: String, key: String, policy: Box<Policy> },
-    /// Forgets the policy; the secret stays.
+    /// Remove the policy. The secret stays.
     Forget { path: String, key: String },
-    /// Rotates now.
+    /// Rotate now.
     Rotate { path: String, key: String },
-    /// Goes back.
+    /// Go back.
     Abort { path: String, key: String },
-    /// Stops between two steps.
+    /// Stop between two steps.
     Pause { path: String, key: String },
-    /// Goes on.
+    /// Continue.
     Resume { path: String, key: String },
 }

@@ -1,4 +1,4 @@
-//! The handle of a thread that carries out one order after the other, and what orders travel in.
+//! The handle of a thread that executes orders one after the other, and its messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use super::orders::Errand;
 use crate::core::error::VaultError;
 
-/// What such a thread waits for.
+/// A message to such a thread.
 pub(in crate::core::rotation) enum Message<O, N> {
     Do(Box<Errand<O>>),
-    /// What the thread's own helpers tell it.
+    /// A message from the thread's own helpers.
     Note(N),
     Stop,
 }
@@ -22,15 +22,15 @@ pub(in crate::core::rotation) enum Message<O, N> {
 pub(in crate::core::rotation) struct Post {
     /// Its name.
     pub name: &'static str,
-    /// Messages that may wait.
+    /// Largest number of waiting messages.
     pub room: usize,
-    /// The refusal when too many wait.
+    /// The rejection when too many wait.
     pub busy: &'static str,
-    /// Set when it is to end.
+    /// Set when the thread must end.
     pub stopping: Arc<AtomicBool>,
 }
 
-/// Handle of a thread that takes orders `O`, and from its own helpers notes `N`.
+/// Handle of a thread that receives orders `O`, and notes `N` from its own helpers.
 pub(in crate::core) struct Worker<O, N> {
     queue: SyncSender<Message<O, N>>,
     busy: &'static str,
@@ -39,10 +39,10 @@ pub(in crate::core) struct Worker<O, N> {
 }
 
 impl<O: Send + 'static, N: Send + 'static> Worker<O, N> {
-    /// Starts the thread; `serve` gets the queue's end, and its beginning for the helpers.
+    /// Starts the thread. `serve` gets the receiving end of the queue, and a sender for the helpers.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when the system gives no thread.
+    /// [`VaultError::Unavailable`] when the system cannot start a thread.
     pub(in crate::core::rotation) fn start(
         post: Post,
         serve: impl FnOnce(&Receiver<Message<O, N>>, SyncSender<Message<O, N>>) + Send + 'static,
@@ -53,7 +53,7 @@ impl<O: Send + 'static, N: Send + 'static> Worker<O, N> {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || serve(&waiting, own))
-            .map_err(|_| VaultError::Unavailable("no thread for rotations"))?;
+            .map_err(|_| VaultError::Unavailable("no thread could be started for rotations"))?;
         Ok(Self { queue, busy, stopping, thread: Mutex::new(Some(thread)) })
     }
 
@@ -68,19 +68,19 @@ impl<O: Send + 'static, N: Send + 'static> Worker<O, N> {
         })
     }
 
-    /// Ends the thread after the step that it is in, and waits for that.
+    /// Ends the thread after its current step, and waits for that.
     pub(in crate::core) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         let Some(thread) = self.thread.lock().take() else { return };
         let _ = self.queue.try_send(Message::Stop);
         if thread.join().is_err() {
-            tracing::error!("a thread for rotations ended by a panic");
+            tracing::error!("a rotation thread panicked; please report it");
         }
     }
 }
 
 impl<O, N> Drop for Worker<O, N> {
-    /// Only tells the thread: it may be waiting for the thread that drops this.
+    /// Only tells the thread to end. Waiting could block the thread that drops this.
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
         let _ = self.queue.try_send(Message::Stop);

@@ -1,4 +1,4 @@
-//! That somebody can always give rights.
+//! Ensures that there is always somebody who can grant rights.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use crate::barrier::{MountId, Tx};
 use crate::core::error::VaultError;
 use crate::policy::{Acl, Policy};
 
-/// Refuses a change after which nobody could give rights any more: there is no root token to repair it with.
-/// `first` is looked at first, so that the usual change (somebody administers others) costs one lookup; then one that was
-/// found before, so that the usual change of somebody who may only register others costs two.
+/// Rejects a change after which nobody could grant rights any more, because there is no root token to repair it with.
+/// `first` is checked first, so the usual change (somebody administers others) costs one lookup. Then comes one that
+/// was found before, so the usual change by somebody who may only register others costs two.
 ///
 /// # Errors
 /// [`VaultError::BadRequest`] when no administrator would be left.
@@ -29,7 +29,7 @@ pub(in crate::core) fn require_administrator(tx: &Tx<'_>, snapshot: &Snapshot, f
             return Ok(());
         }
     }
-    // What this commit changes may have made one.
+    // This commit may itself create an administrator.
     for identity in tx.view(IDENTITIES).entries()? {
         if holds(&identity)? {
             return Ok(());
@@ -38,8 +38,8 @@ pub(in crate::core) fn require_administrator(tx: &Tx<'_>, snapshot: &Snapshot, f
     Err(VaultError::BadRequest("refused: no identity would be left that can change policies and identities".to_owned()))
 }
 
-/// The policies that `identity` would have by the records that `tx` sees. Policies that are named but do not exist grant
-/// nothing; a disabled identity counts for nothing.
+/// The policies that `identity` would have by the records that `tx` sees. Policies that are named but do not exist
+/// grant nothing. A disabled identity does not count.
 fn acl_in(tx: &Tx<'_>, groups: &BTreeMap<String, GroupRecord>, identity: &str) -> Result<Option<Acl>, VaultError> {
     let Some(record) = read(&tx.view(IDENTITIES), identity)?.filter(|record| record.disabled.is_none()) else {
         return Ok(None);
@@ -49,7 +49,7 @@ fn acl_in(tx: &Tx<'_>, groups: &BTreeMap<String, GroupRecord>, identity: &str) -
     for name in names_of(&record, groups, identity) {
         if let Some(text) = policies.entry(&name)? {
             let text = std::str::from_utf8(text.value.reveal()).map_err(|_| VaultError::Integrity)?;
-            // A text that this program cannot read may hold a deny: its holder counts for nothing.
+            // A text that this program cannot parse may contain a deny, so its holder does not count.
             let Ok(policy) = Policy::parse(text) else { return Ok(None) };
             parsed.push(policy);
         }

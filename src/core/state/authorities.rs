@@ -1,16 +1,17 @@
-//! The vault's own certificate authorities: records, states, and which transition is legal.
+//! The vault's own certificate authorities: records, states, and the allowed transitions.
 //!
-//! Records in built-in mount 6: `authority/<id>` is JSON (below), `authority-key/<id>` the private key in PKCS#8. The key
-//! is opened per use and wiped after it. At most one authority signs. The way of each:
+//! Records in built-in mount 6: `authority/<id>` is JSON (below), `authority-key/<id>` the private key in PKCS#8. The
+//! key is opened for each use and wiped afterwards. At most one authority signs. The states of each:
 //!
 //! ```text
 //! prepared -> trusted -> active -> retiring -> removed        tainted: a mark beside the state
 //!     \__________\_________\__________\______-> revoked
 //! ```
 //!
-//! `prepared`: in the bundle that clients fetch, trusted by nobody. `trusted`: the listener accepts what it signed.
-//! `active`: it signs. `retiring`: what it signed is accepted until it ends. `removed`, `revoked`: the key is destroyed
-//! and nothing it signed is accepted. What must hold before a step is checked where the steps are ordered (`sys/ca.rs`).
+//! `prepared`: in the bundle that clients fetch, but nobody trusts it yet. `trusted`: the listener accepts its
+//! certificates. `active`: it signs. `retiring`: its certificates are accepted until they expire. `removed`, `revoked`:
+//! the key is destroyed and its certificates are rejected. The conditions for each step are checked where the steps are
+//! ordered (`sys/ca.rs`).
 
 use std::sync::Arc;
 
@@ -26,29 +27,29 @@ use crate::pki::{Anchor, Authority, AuthorityId, Trust};
 use crate::core::Origin;
 use crate::core::error::VaultError;
 
-/// Most authorities on record; old ones that can do no harm are forgotten beyond it.
+/// Largest number of authorities on record. Beyond it, old ones that can do no harm are forgotten.
 pub(in crate::core) const MAX_AUTHORITIES: usize = 64;
 
-/// Where an authority stands.
+/// State of an authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::core) enum Stage {
     /// Clients may fetch it.
     Prepared,
-    /// The listener accepts what it signed.
+    /// The listener accepts its certificates.
     Trusted,
     /// It signs.
     Active,
-    /// It signs no more.
+    /// It no longer signs.
     Retiring,
-    /// At an end in good order.
+    /// It was ended in the normal way.
     Removed,
-    /// At an end because its key may be known to others.
+    /// It was ended because others may know its key.
     Revoked,
 }
 
 impl Stage {
-    /// The word in records and replies.
+    /// The name in records and replies.
     pub(in crate::core) fn as_str(self) -> &'static str {
         match self {
             Self::Prepared => "prepared",
@@ -60,46 +61,46 @@ impl Stage {
         }
     }
 
-    /// Whether certificates of it are accepted.
+    /// Whether its certificates are accepted.
     pub(in crate::core) fn verifies(self) -> bool {
         matches!(self, Self::Trusted | Self::Active | Self::Retiring)
     }
 
-    /// Whether clients shall trust it.
+    /// Whether clients must trust it.
     pub(in crate::core) fn in_bundle(self) -> bool {
         matches!(self, Self::Prepared | Self::Trusted | Self::Active | Self::Retiring)
     }
 
-    /// Whether it is over.
+    /// Whether it has ended.
     pub(in crate::core) fn ended(self) -> bool {
         matches!(self, Self::Removed | Self::Revoked)
     }
 }
 
-/// On-disk form of an authority, JSON.
+/// On-disk form of an authority, in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct AuthorityRecord {
     /// Format, 1.
     pub v: u8,
     pub stage: Stage,
-    /// Its holders shall move on; renewals are due at once.
+    /// Its holders must move to another authority. Renewals are due at once.
     #[serde(default)]
     pub tainted: bool,
     /// Its certificate, PEM.
     pub certificate: String,
-    /// Certificates between it and an outside root, the root last, PEM; empty for a root of our own.
+    /// Certificates between it and an outside root, with the root last, PEM. Empty for a root of our own.
     #[serde(default)]
     pub chain: String,
-    /// The trust domain it speaks for, where an outside root need not have put it into the certificate.
+    /// The trust domain that it certifies. An outside root need not have put it into the certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
-    /// When it was made, and when it came to its stage.
+    /// When it was created, and when it entered its stage.
     pub created_ms: u64,
     pub changed_ms: u64,
 }
 
-/// What decisions and listings need of an authority.
+/// The facts of an authority that decisions and lists need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::core) struct AuthorityFacts {
     pub id: AuthorityId,
@@ -126,10 +127,10 @@ impl AuthorityFacts {
 pub(in crate::core) struct Authorities(pub Arc<[AuthorityFacts]>);
 
 impl Authorities {
-    /// Reads them all.
+    /// Reads all lists.
     ///
     /// # Errors
-    /// [`VaultError::Integrity`] for a record that cannot be understood.
+    /// [`VaultError::Integrity`] for a record that cannot be parsed.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let mut all = Vec::new();
         for name in view.entries()? {
@@ -145,29 +146,29 @@ impl Authorities {
         Ok(Self(all.into()))
     }
 
-    /// One by its id.
+    /// Returns the authority with this id.
     pub(in crate::core) fn get(&self, id: AuthorityId) -> Option<&AuthorityFacts> {
         self.0.iter().find(|facts| facts.id == id)
     }
 
-    /// The one that signs.
+    /// Returns the authority that signs.
     pub(in crate::core) fn active(&self) -> Option<&AuthorityFacts> {
         self.0.iter().find(|facts| facts.record.stage == Stage::Active)
     }
 
-    /// Those that clients shall trust.
+    /// Returns the authorities that clients must trust.
     pub(in crate::core) fn bundle(&self) -> impl Iterator<Item = &AuthorityFacts> {
         self.0.iter().filter(|facts| facts.record.stage.in_bundle())
     }
 
-    /// The same, PEM, the signing one first.
+    /// The same in PEM, with the signing one first.
     pub(in crate::core) fn bundle_pem(&self) -> String {
         let mut found: Vec<_> = self.bundle().collect();
         found.sort_by_key(|facts| facts.record.stage != Stage::Active);
         found.into_iter().map(|facts| with_newline(&facts.record.certificate)).collect()
     }
 
-    /// What the listener accepts of our own.
+    /// What the listener accepts from our own authorities.
     pub(in crate::core) fn trust(&self) -> Trust {
         let own = self.0.iter().filter(|facts| facts.record.stage.verifies());
         Trust {
@@ -178,12 +179,12 @@ impl Authorities {
     }
 }
 
-/// The authorities as changes before this one in the same commit have left them, for somebody whose certificate is of
-/// `origin` and still counts by them: a commit is decided on the state before it, and two changes in it must not go two
-/// ways.
+/// Returns the authorities as earlier changes in the same commit left them, for a caller whose certificate is from
+/// `origin` and still valid by them. A commit decides on the state before it, and two changes in it must not contradict
+/// each other.
 ///
 /// # Errors
-/// [`VaultError::Forbidden`] when that authority has ended meanwhile; those of the barrier.
+/// [`VaultError::Forbidden`] when that authority has ended in the meantime; the errors of the barrier.
 pub(in crate::core) fn current(tx: &Tx<'_>, origin: &Origin) -> Result<Authorities, VaultError> {
     let known = Authorities::load(&tx.view(MountId::CA))?;
     match origin {
@@ -192,16 +193,16 @@ pub(in crate::core) fn current(tx: &Tx<'_>, origin: &Origin) -> Result<Authoriti
     }
 }
 
-/// The authority that signs, with its key.
+/// Returns the authority that signs, with its key.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] when the records are missing or do not fit.
+/// [`VaultError::Integrity`] when the records are missing or do not match.
 pub(in crate::core) fn signing(view: &View<'_>, authorities: &Authorities) -> Result<Authority, VaultError> {
     let facts = authorities.active().ok_or(VaultError::Integrity)?;
     with_key(view, facts)
 }
 
-/// `facts` with its key.
+/// Returns the authority of `facts` with its key.
 ///
 /// # Errors
 /// As [`signing`].
@@ -216,10 +217,10 @@ pub(in crate::core) fn with_key(view: &View<'_>, facts: &AuthorityFacts) -> Resu
     authority.map_err(|_| VaultError::Integrity)
 }
 
-/// Writes a new authority with its key.
+/// Writes a new authority and its key.
 ///
 /// # Errors
-/// Those of the barrier.
+/// The errors of the barrier.
 pub(in crate::core) fn put(
     tx: &mut Tx<'_>,
     authority: &Authority,
@@ -231,11 +232,11 @@ pub(in crate::core) fn put(
     Ok(facts.id)
 }
 
-/// Makes the key of an authority that an outside root shall sign, and the request for it; one that waits already is given
+/// Makes the key of an authority that an outside root will sign, and the request for it. A pending request is returned
 /// again.
 ///
 /// # Errors
-/// Those of the barrier; [`VaultError::Internal`].
+/// The errors of the barrier; [`VaultError::Internal`].
 pub(in crate::core) fn request(tx: &mut Tx<'_>, trust_domain: &str, random: &dyn Random) -> Result<String, VaultError> {
     if let Some(entry) = tx.view(MountId::CA).entry(REQUEST)? {
         return std::str::from_utf8(entry.value.reveal()).map(str::to_owned).map_err(|_| VaultError::Integrity);
@@ -246,11 +247,11 @@ pub(in crate::core) fn request(tx: &mut Tx<'_>, trust_domain: &str, random: &dyn
     Ok(csr)
 }
 
-/// Takes the chain that answers the request, as a prepared authority.
+/// Accepts the chain that answers the request, as a prepared authority.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when nothing was requested, the chain does not answer it, or a role of `auth/cert` names the
-/// same authority; those of the barrier.
+/// [`VaultError::BadRequest`] when there is no request, the chain does not answer it, or a role of `auth/cert` names
+/// the same authority; the errors of the barrier.
 pub(in crate::core) fn import(
     tx: &mut Tx<'_>,
     known: &Authorities,
@@ -260,17 +261,18 @@ pub(in crate::core) fn import(
 ) -> Result<AuthorityId, VaultError> {
     let bad = |text: String| VaultError::BadRequest(text);
     let entry = tx.view(MountId::CA).entry(REQUEST_KEY)?;
-    let entry = entry.ok_or_else(|| bad("nothing was requested: see ca/request".to_owned()))?;
+    let entry =
+        entry.ok_or_else(|| bad("there is no pending request: run `strongroom ca request` first".to_owned()))?;
     let key = SecretBytes::from_vec(entry.value.reveal().to_vec());
     let (certificate, chain) =
         Authority::import(chain_pem, &key, now_ms).map_err(|error| bad(format!("field \"chain\": {error}")))?;
     let authority = Authority::of_domain(&certificate, &key, trust_domain)
         .map_err(|error| bad(format!("field \"chain\": {error}")))?;
     let subject = crate::pki::subject_of(&AuthorityFacts::der_of(&certificate)?);
-    // Whose certificate a leaf is, is told by its issuer's name.
+    // The issuer's name tells which authority a leaf belongs to, so it must be unique.
     if known.0.iter().any(|facts| crate::pki::subject_of(&facts.der) == subject) {
         return Err(bad(
-            "the root gave the authority a name that another one has: let it keep the name of the request".to_owned(),
+            "another authority has the subject that the root put into the certificate: sign it again with the subject of the request".to_owned(),
         ));
     }
     super::roles::refuse_authority(tx, &AuthorityFacts::der_of(&certificate)?)?;
@@ -291,10 +293,10 @@ pub(in crate::core) fn import(
     Ok(id)
 }
 
-/// Brings an authority to another stage; the key of one that has ended is destroyed.
+/// Moves an authority to another stage. If it ends, its key is destroyed.
 ///
 /// # Errors
-/// Those of the barrier; [`VaultError::NotFound`].
+/// The errors of the barrier; [`VaultError::NotFound`].
 pub(in crate::core) fn advance(
     tx: &mut Tx<'_>,
     id: AuthorityId,
@@ -312,10 +314,10 @@ pub(in crate::core) fn advance(
     put_record(tx, id, &record)
 }
 
-/// Forgets authorities that have ended and whose certificates are void by themselves.
+/// Forgets authorities that have ended and whose certificates have all expired.
 ///
 /// # Errors
-/// Those of the barrier.
+/// The errors of the barrier.
 pub(in crate::core) fn forget_old(tx: &mut Tx<'_>, known: &Authorities, now_ms: u64) -> Result<(), VaultError> {
     let mut left = known.0.len();
     for facts in known.0.iter().filter(|facts| facts.record.stage.ended()) {
@@ -325,7 +327,7 @@ pub(in crate::core) fn forget_old(tx: &mut Tx<'_>, known: &Authorities, now_ms: 
         }
     }
     if left >= MAX_AUTHORITIES {
-        return Err(VaultError::BadRequest(format!("there are {MAX_AUTHORITIES} authorities: end some first")));
+        return Err(VaultError::BadRequest(format!("there are {MAX_AUTHORITIES} authorities: remove some first")));
     }
     Ok(())
 }
@@ -342,11 +344,11 @@ fn put_record(tx: &mut Tx<'_>, id: AuthorityId, record: &AuthorityRecord) -> Res
     Ok(())
 }
 
-/// A request that an outside root has not answered yet, and its key.
+/// A request that the outside root has not answered yet, and its key.
 const REQUEST: &str = "authority-request";
 const REQUEST_KEY: &str = "authority-request-key";
 
-/// Front part of the names of records.
+/// Prefix of the records' names.
 const RECORD: &str = "authority/";
 
 fn key_name(id: AuthorityId) -> String {

@@ -1,8 +1,8 @@
 //! Compiled policies, kept from one snapshot to the next.
 //!
-//! All snapshots share one cache. An entry knows what it was made from, and counts for a snapshot only if those are the very
-//! objects that the snapshot holds; so a change of one policy, one group or one identity makes anew what it concerns and
-//! nothing else, and a request that still works on an earlier snapshot can neither use nor leave behind what is stale.
+//! All snapshots share one cache. An entry knows what it was compiled from, and a snapshot uses it only if it holds
+//! these very objects. So a change of one policy, group or identity recompiles what depends on it and nothing else. A
+//! request that still uses an earlier snapshot can neither use nor leave behind stale entries.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use super::identity::{self, GroupRecord, IdentityRecord};
 use crate::core::state::subject::Subject;
 use crate::policy::{Acl, Policy};
 
-/// Most compiled sets of policies.
+/// Largest number of compiled sets of policies.
 const MAX_SETS: usize = 4_096;
 
-/// A policy as stored; `None` when this program cannot read its text.
+/// A policy as stored; `None` when this program cannot parse its text.
 pub(super) type Parsed = Option<Arc<Policy>>;
 
-/// The policies, and the groups that give them to identities.
+/// The policies, and the groups that grant them to identities.
 #[derive(Clone)]
 pub(super) struct Grants {
     policies: Arc<BTreeMap<String, Parsed>>,
     groups: Arc<BTreeMap<String, GroupRecord>>,
-    /// Another number after each change.
+    /// A different number after each change.
     version: u64,
 }
 
@@ -34,12 +34,12 @@ impl Grants {
         Self { policies: Arc::new(policies), groups: Arc::new(groups), version: 1 }
     }
 
-    /// Every group, by name.
+    /// All groups by name.
     pub(super) fn groups(&self) -> &BTreeMap<String, GroupRecord> {
         &self.groups
     }
 
-    /// Exchanges one policy, or takes it away.
+    /// Replaces one policy, or removes it.
     pub(super) fn set_policy(&mut self, name: &str, policy: Option<Parsed>) {
         let policies = Arc::make_mut(&mut self.policies);
         match policy {
@@ -49,19 +49,19 @@ impl Grants {
         self.version += 1;
     }
 
-    /// Exchanges all groups.
+    /// Replaces all groups.
     pub(super) fn set_groups(&mut self, groups: BTreeMap<String, GroupRecord>) {
         self.groups = Arc::new(groups);
         self.version += 1;
     }
 }
 
-/// The compiled policies of a set of names.
+/// The compiled policies for a set of names.
 struct Set {
     subject: Arc<Subject>,
-    /// What each name stood for, in the order of the subject's policies.
+    /// The policy of each name, in the order of the subject's policies.
     sources: Vec<Option<Parsed>>,
-    /// The last version of the grants that it was compared with and found to be true to.
+    /// The last version of the grants with which it was compared and found to be current.
     version: AtomicU64,
 }
 
@@ -69,7 +69,7 @@ impl Set {
     fn compile(grants: &Grants, names: &BTreeSet<String>) -> Self {
         let sources: Vec<Option<Parsed>> = names.iter().map(|name| grants.policies.get(name).cloned()).collect();
         let known: Vec<&Parsed> = sources.iter().flatten().collect();
-        // A text that cannot be read may hold a deny. Leaving it out would grant more, so its holders get nothing.
+        // A text that cannot be parsed may contain a deny. Leaving it out would grant more, so its holders get nothing.
         let acl = if known.iter().any(|policy| policy.is_none()) {
             Acl::merge([])
         } else {
@@ -104,7 +104,7 @@ fn same(a: Option<&Parsed>, b: Option<&Parsed>) -> bool {
 struct Own {
     record: Arc<IdentityRecord>,
     set: Arc<Set>,
-    /// As that of a set.
+    /// Same as in [`Set`].
     version: AtomicU64,
 }
 
@@ -125,7 +125,7 @@ impl Own {
     }
 }
 
-/// See the head of this file.
+/// The cache; see the head of this file.
 #[derive(Default)]
 pub(super) struct Compiled {
     own: RwLock<HashMap<String, Own>>,
@@ -133,7 +133,7 @@ pub(super) struct Compiled {
 }
 
 impl Compiled {
-    /// The policies of a registered identity.
+    /// Returns the policies of a registered identity.
     pub(super) fn of_identity(&self, grants: &Grants, path: &str, record: &Arc<IdentityRecord>) -> Arc<Subject> {
         if let Some(own) = self.own.read().get(path).filter(|own| own.is_true_to(grants, path, record)) {
             return Arc::clone(&own.set.subject);
@@ -145,12 +145,12 @@ impl Compiled {
         subject
     }
 
-    /// The policies of these names.
+    /// Returns the policies with these names.
     pub(super) fn of_names(&self, grants: &Grants, names: BTreeSet<String>) -> Arc<Subject> {
         Arc::clone(&self.set(grants, names).subject)
     }
 
-    /// The identity is gone, or another one now.
+    /// Forgets an identity that was removed or replaced.
     pub(super) fn forget(&self, path: &str) {
         self.own.write().remove(path);
     }

@@ -13,12 +13,12 @@ use crate::barrier::{MountId, Tx, View};
 use crate::core::error::VaultError;
 use crate::pki::AuthorityId;
 
-/// Used or expired strings are kept for this long, so that their reuse is noticed.
+/// Used or expired strings are kept for this long, in milliseconds, so that their reuse is noticed.
 pub(in crate::core) const KEEP_MS: u64 = 7 * 86_400_000;
-/// Most strings on record.
+/// Largest number of strings on record.
 pub(in crate::core) const MAX_STRINGS: usize = 100_000;
 
-/// On-disk form, JSON.
+/// On-disk form, in JSON.
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct EnrollRecord {
@@ -32,33 +32,34 @@ pub(in crate::core) struct EnrollRecord {
     pub created_by: String,
     pub expires_ms: u64,
     pub uses: u32,
-    /// Networks that may use it; empty for all.
+    /// Networks that may use it; empty means any.
     pub cidrs: Vec<String>,
-    /// Life of its certificates, seconds; 0 for the identity's.
+    /// Life of its certificates in seconds; 0 means the identity's default.
     pub certificate_life_s: u64,
     pub used: Vec<Use>,
     /// Addresses of the vault that the string names.
     pub addresses: Vec<String>,
-    /// Id of the authority whose key the string names, hexadecimal. It is worth something while that one signs.
+    /// Id of the authority whose key the string names, in hexadecimal. The string works only while that authority
+    /// signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
 }
 
-/// What a string is good for.
+/// State of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum StringStatus {
-    /// For at least one more key.
+    /// It can enrol at least one more key.
     Open,
-    /// Every use is taken.
+    /// All its uses are spent.
     Used,
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// A host that is given it would not believe the listener: another authority signs.
+    /// A host with this string would not trust the listener, because another authority signs now.
     Void,
 }
 
 impl StringStatus {
-    /// The word in listings.
+    /// The name of the state in lists.
     pub(in crate::core) fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -83,8 +84,8 @@ impl EnrollRecord {
         }
     }
 
-    /// Whether a host at `address` may use it. A text of an older version that is no network by now admits nobody, and so
-    /// does an IPv4 network written as IPv6, which admitted nobody then: a string never admits more than it did.
+    /// Whether a host at `address` may use it. An older version may have stored a text that is no longer a valid
+    /// network, or an IPv4 network written as IPv6. Neither admits anybody, so a string never admits more than it did.
     pub(in crate::core) fn admits(&self, address: IpAddr) -> bool {
         let covers = |text: &String| {
             Cidr::parse(text).is_ok_and(|network| network.is_ipv4() != text.contains(':') && network.contains(address))
@@ -92,7 +93,7 @@ impl EnrollRecord {
         self.cidrs.is_empty() || self.cidrs.iter().any(covers)
     }
 
-    /// Whether no other key can be enrolled with it.
+    /// Whether it cannot enrol another key.
     pub(in crate::core) fn is_used_up(&self) -> bool {
         self.used.len() >= usize::try_from(self.uses).unwrap_or(usize::MAX)
     }
@@ -109,10 +110,10 @@ pub(in crate::core) struct Use {
     pub certificate: String,
 }
 
-/// The record of a string.
+/// Reads the record of a string.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] when it cannot be understood.
+/// [`VaultError::Integrity`] when it cannot be parsed.
 pub(in crate::core) fn read(view: &View<'_>, id: &str) -> Result<Option<EnrollRecord>, VaultError> {
     let Some(entry) = view.entry(id)? else { return Ok(None) };
     let record: EnrollRecord = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
@@ -122,7 +123,7 @@ pub(in crate::core) fn read(view: &View<'_>, id: &str) -> Result<Option<EnrollRe
 /// Writes the record of a string.
 ///
 /// # Errors
-/// Those of the barrier.
+/// The errors of the barrier.
 pub(in crate::core) fn put(tx: &mut Tx<'_>, id: &str, record: &EnrollRecord) -> Result<(), VaultError> {
     let bytes = Zeroizing::new(serde_json::to_vec(record).map_err(|_| VaultError::Internal)?);
     tx.put_entry(MountId::ENROLMENTS, id, &bytes, 0)?;

@@ -1,4 +1,4 @@
-//! What the configuration says of approvals.
+//! The rules for approvals in the configuration.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,19 @@ use crate::api::spiffe::SpiffeId;
 use crate::core::caller::IdentityPattern;
 use crate::core::state::identity::OUTSIDE;
 
-/// A class of operations that several operators can be asked to agree to.
+/// A class of operations that several operators may have to approve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Guarded {
-    /// Content of secrets goes away for good: destroyed versions, removed secrets, and limits that remove versions.
+    /// Deletes content of secrets for good: destroyed versions, removed secrets, and limits that remove versions.
     Destroy,
-    /// Certificates of an authority stop counting at once: `ca/compromise`, `ca/<id>/revoke`, every forced step, and
+    /// Invalidates certificates of an authority at once: `ca/compromise`, `ca/<id>/revoke`, every forced step, and
     /// `rekey` with a compromised slot.
     CaCompromise,
-    /// A way to open the vault goes away: `slots/remove` and `rekey`.
+    /// Removes a way to open the vault: `slots/remove` and `rekey`.
     SlotRemove,
-    /// What administrators and approvers are and may do changes, or somebody gets a certificate in their name.
+    /// Changes who administrators and approvers are or what they may do, or gives somebody a certificate in their name.
     AdminPolicy,
-    /// The keys that all values in the audit trail are hashed with.
+    /// Exports the keys with which all values in the audit log are hashed.
     Export,
 }
 
@@ -27,7 +27,7 @@ impl Guarded {
     /// Every class.
     pub const ALL: [Self; 5] = [Self::Destroy, Self::CaCompromise, Self::SlotRemove, Self::AdminPolicy, Self::Export];
 
-    /// Its name in the configuration and on the wire.
+    /// Its name in the configuration and in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,14 +39,14 @@ impl Guarded {
         }
     }
 
-    /// The class of that name.
+    /// Parses that name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.as_str() == text)
     }
 }
 
-/// Which operations need how many operators, and who they are.
+/// Which operations need how many operators, and who these are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApprovalRules {
     required: usize,
@@ -56,12 +56,13 @@ pub struct ApprovalRules {
 }
 
 impl ApprovalRules {
-    /// `required` operators, whoever asked among them, of those that match `approvers`, must agree within `ttl_s` seconds.
+    /// `required` of the operators that match `approvers`, including the requester, must approve within `ttl_s`
+    /// seconds.
     ///
     /// # Errors
-    /// The name of the field and what is wrong with it: `required` is not 2 to 8; `approvers` is empty; `operations` lacks
-    /// [`Guarded::AdminPolicy`], without which one operator could make a second one and approve in its name; `ttl` is not
-    /// a minute to a week.
+    /// The name of the field and what is wrong with it: `required` is not 2 to 8; `approvers` is empty; `operations`
+    /// lacks [`Guarded::AdminPolicy`], without which one operator could create a second one and approve in its name;
+    /// `ttl` is not a minute to a week.
     pub fn new(
         required: usize,
         approvers: Vec<IdentityPattern>,
@@ -86,13 +87,13 @@ impl ApprovalRules {
         Ok(Self { required, approvers, operations, ttl_ms: ttl_s.saturating_mul(1_000) })
     }
 
-    /// How many must agree.
+    /// Number of operators that must approve.
     #[must_use]
     pub fn required(&self) -> usize {
         self.required
     }
 
-    /// How long a request waits, milliseconds.
+    /// How long a request waits, in milliseconds.
     pub(in crate::core) fn ttl_ms(&self) -> u64 {
         self.ttl_ms
     }
@@ -102,8 +103,8 @@ impl ApprovalRules {
         self.operations.contains(&class)
     }
 
-    /// Whether an identity of this name may approve, if its policies allow it. Certificates of outside PKIs may not: one
-    /// person can have many.
+    /// Whether an identity of this name may approve, if its policies allow it. Certificates of outside PKIs may not,
+    /// because one person can have many.
     pub(in crate::core) fn names(&self, identity: &SpiffeId) -> bool {
         !identity.path().starts_with(OUTSIDE) && self.approvers.iter().any(|pattern| pattern.matches(identity))
     }

@@ -1,7 +1,8 @@
 //! Identities: which policies the holder of a certificate has.
 //!
-//! Record: built-in mount 3, key = SPIFFE path (`app/web`), value = `{"policies":["web"]}`. An identity without a
-//! record is a stranger: it has no policy, not even `default`, and is refused like everybody who may not.
+//! The record is in built-in mount 3 under the SPIFFE path (`app/web`), with a value such as `{"policies":["web"]}`. An
+//! identity without a record is unknown: it has no policy, not even `default`, and is denied like everybody without
+//! rights.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +14,14 @@ use crate::policy::{Ask, Capability, Decision};
 
 use crate::core::error::VaultError;
 
-/// The policy that every registered identity has besides its own.
+/// The policy that every registered identity has in addition to its own.
 pub(in crate::core) const DEFAULT_POLICY: &str = "default";
 /// The policy of the first operator.
 pub(in crate::core) const ADMIN_POLICY: &str = "admin";
-/// A name that clients hold to be all-powerful. There is no such policy here, so the name must not exist.
+/// Clients expect a policy of this name to be all-powerful. There is none here, so the name must not exist.
 pub(in crate::core) const ROOT_POLICY: &str = "root";
 
-/// Text of `default`: the part of Vault's that names paths which exist here.
+/// Text of `default`: the part of Vault's that covers paths which exist here.
 pub(in crate::core) const DEFAULT_TEXT: &str = "\
 # What every registered identity may do.
 path \"sys/capabilities-self\" {
@@ -40,55 +41,57 @@ path \"*\" {
 }
 ";
 
-/// Most policies that one identity may have.
+/// Largest number of policies of one identity.
 pub(in crate::core) const MAX_POLICIES: usize = 64;
 
-/// Identities below this folder are people: their certificates live for hours.
+/// Identities below this folder are people. Their certificates live for hours.
 pub(in crate::core) const OPERATORS: &str = "operator/";
-/// Identities below this folder stand for certificates of an outside PKI; nobody is registered or enrolled there.
+/// Identities below this folder stand for certificates of an outside PKI. Nobody is registered or enrolled there.
 pub(in crate::core) const OUTSIDE: &str = "cert/";
 /// The listener's own identity in the ledger.
 pub(in crate::core) const LISTENER: &str = "server";
-/// Longest time after the end of its certificate in which an identity may be allowed to renew, seconds.
+/// Longest grace period after a certificate's expiry in which an identity may renew it, in seconds.
 pub(in crate::core) const MAX_GRACE_S: u64 = 30 * 86_400;
 
-/// On-disk form, JSON.
+/// On-disk form, in JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct IdentityRecord {
     /// Policy names, lower case, sorted, without `default`.
     pub policies: Vec<String>,
-    /// Present while requests of the identity are refused.
+    /// Present while requests of the identity are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<Disabled>,
-    /// The mark: certificates issued under a lower one count for nothing. It is the time of the last change that ended all,
-    /// rounded up to a second, and only ever rises: what was issued before it is known from the ledger, not from a date.
+    /// The mark: certificates issued under a lower mark are invalid. It is the time of the last change that revoked
+    /// everything, rounded up to a second, and it only ever rises. The ledger, not a date, tells what was issued before
+    /// it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub not_before_ms: u64,
-    /// Life of its certificates, seconds.
+    /// Life of its certificates, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_life_s: Option<u64>,
-    /// How long after its end a certificate may still be renewed, seconds.
+    /// How long after its expiry a certificate may still be renewed, in seconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub grace_s: u64,
 }
 
 impl IdentityRecord {
-    /// Ends every certificate that was issued so far.
+    /// Revokes every certificate that was issued so far.
     pub(in crate::core) fn end_all(&mut self, now_ms: u64) {
-        // Dates in certificates are whole seconds: what the ledger does not know must be older than the mark by its date.
+        // Dates in certificates are whole seconds. A certificate that is not in the ledger must be older than the mark
+        // by its date.
         let next_second_ms = (now_ms / 1_000).saturating_add(1).saturating_mul(1_000);
         self.not_before_ms = next_second_ms.max(self.not_before_ms.saturating_add(1));
     }
 
-    /// Whether a certificate ended with an earlier one of [`IdentityRecord::end_all`]: by the mark that it was issued under,
-    /// or for one that the ledger does not know by the time of its issue.
+    /// Whether an earlier [`IdentityRecord::end_all`] has revoked a certificate. Compares the mark under which it was
+    /// issued, or for one that is not in the ledger the time of its issue.
     pub(in crate::core) fn outlives(&self, mark_ms: Option<u64>, issued_ms: u64) -> bool {
         mark_ms.unwrap_or(issued_ms) < self.not_before_ms
     }
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde prescribes the signature
 fn is_zero(value: &u64) -> bool {
     *value == 0
 }
@@ -101,13 +104,13 @@ pub(in crate::core) struct Disabled {
     pub reason: String,
 }
 
-/// On-disk form of a group, JSON. Built-in mount 16, key = name.
+/// On-disk form of a group, in JSON. Built-in mount 16, with the name as key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct GroupRecord {
     /// Policy names, lower case, sorted.
     pub policies: Vec<String>,
-    /// Identity paths, or folders with `/*` at the end, sorted. Only registered identities are members.
+    /// Identity paths, or folders that end in `/*`, sorted. Only registered identities are members.
     pub members: Vec<String>,
 }
 
@@ -122,15 +125,15 @@ impl GroupRecord {
     }
 }
 
-/// The record of an identity.
+/// Reads the record of an identity.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] when it cannot be understood.
+/// [`VaultError::Integrity`] when it cannot be parsed.
 pub(in crate::core) fn read(view: &View<'_>, path: &str) -> Result<Option<IdentityRecord>, VaultError> {
     view.entry(path)?.map(|entry| decode(&entry)).transpose()
 }
 
-/// The record in an entry.
+/// Parses the record in an entry.
 ///
 /// # Errors
 /// As [`read`].
@@ -141,17 +144,17 @@ pub(super) fn decode(entry: &EntryValue) -> Result<IdentityRecord, VaultError> {
 /// Writes the record of an identity.
 ///
 /// # Errors
-/// Those of the barrier.
+/// The errors of the barrier.
 pub(in crate::core) fn put(tx: &mut Tx<'_>, path: &str, record: &IdentityRecord) -> Result<(), VaultError> {
     let bytes = serde_json::to_vec(record).map_err(|_| VaultError::Internal)?;
     tx.put_entry(IDENTITIES, path, &bytes, 0)?;
     Ok(())
 }
 
-/// Every group, by name.
+/// All groups by name.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] for one that cannot be understood.
+/// [`VaultError::Integrity`] for a group that cannot be parsed.
 pub(in crate::core) fn groups(view: &View<'_>) -> Result<BTreeMap<String, GroupRecord>, VaultError> {
     let mut groups = BTreeMap::new();
     view.each_entry(|name, entry| {
@@ -163,20 +166,20 @@ pub(in crate::core) fn groups(view: &View<'_>) -> Result<BTreeMap<String, GroupR
     Ok(groups)
 }
 
-/// Name rule of policies: one path segment, lower case.
+/// Checks the name of a policy: one path segment, lower case.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] naming the rule, never the name.
+/// [`VaultError::BadRequest`] with the rule, never with the name.
 pub(in crate::core) fn policy_name(raw: &str) -> Result<String, VaultError> {
     let name = raw.to_lowercase();
     let path = Path::parse(&name).ok().filter(|path| !path.is_folder() && path.segments().count() == 1);
     if path.is_none() {
-        return Err(VaultError::BadRequest("a policy name is one path segment".to_owned()));
+        return Err(VaultError::BadRequest("a policy name must be one path segment".to_owned()));
     }
     Ok(name)
 }
 
-/// Names of all policies of an identity: its own, those of its groups, and `default`. Sorted, each once.
+/// Names of all policies of an identity: its own, those of its groups, and `default`. Sorted, without duplicates.
 pub(in crate::core) fn names_of(
     record: &IdentityRecord,
     groups: &BTreeMap<String, GroupRecord>,
@@ -187,7 +190,7 @@ pub(in crate::core) fn names_of(
     own.chain(grouped).cloned().chain([DEFAULT_POLICY.to_owned()]).collect()
 }
 
-/// An administrator can give rights: change the policies and the identities.
+/// Whether an identity can grant rights, that is, change the policies and the identities.
 pub(in crate::core) fn is_administrator(decide: impl Fn(&Ask<'_>) -> Decision, identity: &str) -> bool {
     let may = |path: &str, capability| {
         Path::parse(path).is_ok_and(|path| {

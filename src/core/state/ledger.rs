@@ -1,7 +1,9 @@
-//! Every certificate that the own authorities issued, until some time after it has ended.
+//! Every certificate that the vault's own authorities issued, until some time after its expiry.
 //!
-//! Record in built-in mount 10, key = SHA-256 of the certificate in hexadecimal, value = [`Row`] as JSON. The rows say
-//! what no certificate can: who has renewed and must not appear again, what was revoked, and what an authority still
+//! The record is in built-in mount 10 under the SHA-256 of the certificate in hexadecimal, with a [`Row`] in JSON as
+//! value. The rows know what no certificate can say: which ones were renewed and must not be used to renew again, which
+//! were revoked, and which certificates an authority still vouches for. A copy of the facts is in memory, for lists and
+//! for the check of each request.
 //! vouches for. A copy of the facts is kept in memory for listings and for the check of each request.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,53 +22,54 @@ use super::identity::IdentityRecord;
 use super::mount::hex;
 use crate::core::error::VaultError;
 
-/// Rows are kept for this long after their certificate has ended: a grace renewal looks at them.
+/// Rows are kept for this long after their certificate has expired, because a grace renewal uses them. In milliseconds.
 const KEEP_MS: u64 = 31 * 86_400_000;
-/// A row that is to be removed is marked first, and removed when this much more has passed: a clock that jumps ahead for a
-/// while must not make a revocation forgotten.
+/// A row is first marked and is removed only this much later, in milliseconds. So a clock that jumps ahead for a while
+/// does not make a revocation forgotten.
 const SECOND_LOOK_MS: u64 = 7 * 86_400_000;
-/// The same two for a certificate that was renewed and not revoked. Nothing can be had for it after its end, with a row or
-/// without, so only the copy that is noticed by it counts. A fleet whose certificates live for a day has 60 times as many
-/// of these as hosts if they are kept like the others.
+/// The same two for a certificate that was renewed and not revoked. After its expiry it is useless with or without a
+/// row, so the row only helps to notice a copy. If these rows were kept as long as the others, a fleet with daily
+/// certificates would have 60 times as many of them as hosts.
 const KEEP_RENEWED_MS: u64 = 86_400_000;
 const SECOND_LOOK_RENEWED_MS: u64 = 86_400_000;
-/// Rows marked or removed along with one that is written.
+/// Number of rows that are marked or removed whenever one is written.
 const SWEEP: usize = 4;
 
-/// Renewals of one identity in a day that are not looked at, and how many more for each certificate in force. An honest
-/// host makes one or two.
+/// Number of renewals per day that one identity may always make, and how many more for each valid certificate. An
+/// honest host makes one or two.
 const FREE_RENEWALS: usize = 64;
 const RENEWALS_EACH: usize = 4;
-/// The day.
+/// Length of that day, in milliseconds.
 const RENEWALS_IN_MS: u64 = 86_400_000;
-/// Beyond them a certificate is renewed after this part of its life. Hosts renew at two thirds of it.
+/// Beyond that number, a certificate can be renewed only after this fraction of its life. Hosts renew at two thirds of
+/// it.
 const PAUSE_PART: u64 = 6;
 
-/// Identities whose rows are looked at under one lock.
+/// Number of identities whose rows are read under one lock.
 const AT_ONCE: usize = 64;
 
 /// SHA-256 of a certificate.
 pub(in crate::core) type Fingerprint = [u8; 32];
 
-/// How a certificate came to be.
+/// How a certificate was issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::core) enum How {
-    /// With the vault.
+    /// When the vault was created.
     Init,
-    /// By an operator, for a request that came to him.
+    /// By an operator, for a request that was handed to him.
     Issued,
     /// With an enrolment string.
     Enrolled,
-    /// With the certificate before it.
+    /// With the previous certificate.
     Renewed,
-    /// With the certificate before it, which had ended.
+    /// With the previous certificate, which had expired.
     Late,
     /// For a listener of the vault.
     Server,
 }
 
-/// On-disk form, JSON.
+/// On-disk form, in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct Row {
@@ -83,11 +86,11 @@ pub(in crate::core) struct Row {
     pub issued_ms: u64,
     pub not_after_ms: u64,
     pub how: How,
-    /// The identity's mark (`not_before_ms` of its record) when this was issued. A mark that is higher than this one ends the
-    /// certificate, whatever any clock said. Absent in a row that was made later than its certificate.
+    /// The identity's mark (`not_before_ms` of its record) when this was issued. A higher mark revokes the certificate,
+    /// whatever any clock says. Absent in a row that was created later than its certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark_ms: Option<u64>,
-    /// Life that was asked for with it, seconds: no certificate that follows it by renewal is given more.
+    /// Life that was requested with it, in seconds. Certificates that follow it by renewal get no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub life_s: Option<u64>,
     /// Fingerprint of the certificate that replaced it, hexadecimal.
@@ -95,10 +98,10 @@ pub(in crate::core) struct Row {
     pub superseded_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Revoked>,
-    /// When it was found that nobody needs this row any more.
+    /// When the row was found to be no longer needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent_ms: Option<u64>,
-    /// The certificate, so that a lost reply can be given again.
+    /// The certificate, so that a lost reply can be sent again.
     pub pem: String,
 }
 
@@ -111,10 +114,10 @@ pub(in crate::core) struct Revoked {
 }
 
 impl Row {
-    /// The row of a certificate that was just made.
+    /// Makes the row of a new certificate.
     ///
     /// # Errors
-    /// [`VaultError::Internal`] when it cannot be read back.
+    /// [`VaultError::Internal`] when the certificate cannot be parsed.
     pub(in crate::core) fn of(
         pem: &str,
         identity: &SpiffeId,
@@ -144,10 +147,10 @@ impl Row {
     }
 }
 
-/// The row of a certificate.
+/// Reads the row of a certificate.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] when it cannot be understood.
+/// [`VaultError::Integrity`] when it cannot be parsed.
 pub(in crate::core) fn read(view: &View<'_>, fingerprint: &Fingerprint) -> Result<Option<Row>, VaultError> {
     view.entry(&hex(fingerprint))?.map(|entry| decode(&entry)).transpose()
 }
@@ -160,14 +163,14 @@ fn decode(entry: &EntryValue) -> Result<Row, VaultError> {
 /// Writes a row.
 ///
 /// # Errors
-/// Those of the barrier.
+/// The errors of the barrier.
 pub(in crate::core) fn put(tx: &mut Tx<'_>, fingerprint: &Fingerprint, row: &Row) -> Result<(), VaultError> {
     let bytes = serde_json::to_vec(row).map_err(|_| VaultError::Internal)?;
     tx.put_entry(MountId::CERTIFICATES, &hex(fingerprint), &bytes, 0)?;
     Ok(())
 }
 
-/// What memory keeps of a row.
+/// The part of a row that is kept in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::core) struct Facts {
     pub identity: String,
@@ -198,7 +201,7 @@ impl Facts {
         })
     }
 
-    /// When the row is to be looked at by [`sweep`].
+    /// When [`sweep`] must check the row.
     fn sweep_ms(&self) -> u64 {
         let (keep_ms, second_ms) = spans(self.superseded && self.revoked.is_none());
         match self.spent_ms {
@@ -207,34 +210,34 @@ impl Facts {
         }
     }
 
-    /// Whether it has not ended and was neither renewed nor revoked.
+    /// Whether it has not expired and was neither renewed nor revoked.
     pub(in crate::core) fn is_living(&self, now_ms: u64) -> bool {
         self.not_after_ms > now_ms && !self.superseded && self.revoked.is_none()
     }
 
-    /// Whether all that its identity had was ended after this was issued.
+    /// Whether everything of its identity was revoked after this was issued.
     pub(in crate::core) fn is_outlived(&self, standing: &IdentityRecord) -> bool {
         standing.outlives(self.mark_ms, self.issued_ms)
     }
 }
 
-/// For how long a row is kept after its certificate has ended, and after it was marked, milliseconds.
+/// How long a row is kept after its certificate has expired, and after it was marked, in milliseconds.
 fn spans(only_renewed: bool) -> (u64, u64) {
     if only_renewed { (KEEP_RENEWED_MS, SECOND_LOOK_RENEWED_MS) } else { (KEEP_MS, SECOND_LOOK_MS) }
 }
 
-/// The rows, in memory.
+/// The rows in memory.
 #[derive(Default)]
 pub(in crate::core) struct Ledger(RwLock<Held>);
 
 #[derive(Default)]
 struct Held {
     rows: HashMap<Fingerprint, Facts>,
-    /// In an order, so that a look at all of them can be taken up where it was left.
+    /// Ordered, so that a walk over all of them can continue where it stopped.
     by_identity: BTreeMap<String, BTreeSet<Fingerprint>>,
-    /// By the time of the next look at them, so that those are found without a search.
+    /// By the time of their next check, so that they are found without a search.
     by_sweep: BTreeSet<(u64, Fingerprint)>,
-    /// Those that are marked, by the time of the mark.
+    /// The marked rows, by the time of the mark.
     marked: BTreeSet<(u64, Fingerprint)>,
 }
 
@@ -264,7 +267,7 @@ impl Ledger {
     /// Reads every row.
     ///
     /// # Errors
-    /// [`VaultError::Integrity`] for one that cannot be understood.
+    /// [`VaultError::Integrity`] for a row that cannot be parsed.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let mut held = Held::default();
         view.each_entry(|name, entry| {
@@ -275,7 +278,7 @@ impl Ledger {
         Ok(Self(RwLock::new(held)))
     }
 
-    /// Takes over one row as it stands in the store.
+    /// Updates one row from the store.
     ///
     /// # Errors
     /// As [`Ledger::load`].
@@ -295,7 +298,7 @@ impl Ledger {
         self.0.read().rows.get(fingerprint).is_some_and(|facts| facts.revoked.is_some())
     }
 
-    /// Whether a certificate was revoked, and the mark that it was issued under.
+    /// Whether a certificate was revoked, and the mark under which it was issued.
     pub(in crate::core) fn standing(&self, fingerprint: &Fingerprint) -> (bool, Option<u64>) {
         let held = self.0.read();
         held.rows.get(fingerprint).map_or((false, None), |facts| (facts.revoked.is_some(), facts.mark_ms))
@@ -311,8 +314,8 @@ impl Ledger {
         found
     }
 
-    /// Shows every row, by identity. The rows are locked for a few identities at a time: each request looks at its own row
-    /// and must not wait for a report. What changes meanwhile may be seen as it was or as it is.
+    /// Visits every row, by identity. The rows are locked for a few identities at a time, because every request checks
+    /// its own row and must not wait for a report. Rows that change in the meantime may be seen in either state.
     pub(in crate::core) fn visit(&self, mut look: impl FnMut(&Facts)) {
         let mut last: Option<String> = None;
         loop {
@@ -330,9 +333,9 @@ impl Ledger {
         }
     }
 
-    /// Whether a certificate may be renewed now. One that is young may not when its identity has had many renewals lately:
-    /// each leaves a row that is kept for weeks, so somebody who renews in a loop would fill the store. Others who share
-    /// the identity are not held up, because theirs are older.
+    /// Checks whether a certificate may be renewed now. A young certificate may not if its identity has had many
+    /// renewals recently. Each renewal leaves a row that is kept for weeks, so somebody who renews in a loop would fill
+    /// the store. Others with the same identity are not delayed, because their certificates are older.
     ///
     /// # Errors
     /// [`VaultError::RenewedTooOften`].
@@ -353,12 +356,12 @@ impl Ledger {
         if renewals < FREE_RENEWALS.saturating_add(in_force.saturating_mul(RENEWALS_EACH)) {
             return Ok(());
         }
-        // Not longer than the pause itself, whatever the clock did.
+        // Never longer than the pause itself, whatever the clock did.
         let wait_ms = (from_ms - now_ms).min(life_ms / PAUSE_PART);
         Err(VaultError::RenewedTooOften { retry_after_s: wait_ms.div_ceil(1_000).max(1) })
     }
 
-    /// A few rows that nobody needs any more, and a few with a mark from the future.
+    /// A few rows that are no longer needed, and a few with a mark in the future.
     fn stale(&self, now_ms: u64) -> Vec<Fingerprint> {
         let held = self.0.read();
         let due = held.by_sweep.iter().take_while(|(sweep_ms, _)| *sweep_ms < now_ms).take(SWEEP);
@@ -367,11 +370,11 @@ impl Ledger {
     }
 }
 
-/// Marks a few rows that nobody needs any more, or removes them if they were marked long ago. A mark that a clock made which
-/// was ahead is taken back. Returns what the memory must read anew.
+/// Marks a few rows that are no longer needed, or removes them if they were marked long ago. Takes back marks that were
+/// set by a clock that was ahead. Returns the rows that must be read again into memory.
 ///
 /// # Errors
-/// Those of the barrier; [`VaultError::Integrity`].
+/// The errors of the barrier; [`VaultError::Integrity`].
 pub(in crate::core) fn sweep(tx: &mut Tx<'_>, ledger: &Ledger, now_ms: u64) -> Result<Vec<Fingerprint>, VaultError> {
     let stale = ledger.stale(now_ms);
     for fingerprint in &stale {
@@ -391,7 +394,7 @@ pub(in crate::core) fn sweep(tx: &mut Tx<'_>, ledger: &Ledger, now_ms: u64) -> R
     Ok(stale)
 }
 
-/// 64 hexadecimal digits.
+/// Parses 64 hexadecimal digits.
 pub(in crate::core) fn parse_fingerprint(text: &str) -> Option<Fingerprint> {
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
         return None;

@@ -1,9 +1,9 @@
-//! Limits of requests: the stored objects, and the place in the pipeline where an identity's account is charged.
+//! Limits on requests: the stored quotas, and the step of the pipeline that charges an identity's account.
 //!
-//! Refusals are audited at most once a second per identity and class. A flood costs its sender one line a second and
-//! not one line each: the audit log is durable and hashed, and whoever could make it grow at will could fill the disk
-//! and stop the vault. Nothing of the store was looked at for such a request, and how many were left out stands in the
-//! next line and in `sys/metrics`.
+//! Refusals are audited at most once per second, identity and class. So a flood costs one line per second instead of
+//! one per request. The audit log is durable and hashed: somebody who could make it grow at will could fill the disk
+//! and stop the vault. Such a request has not touched the store. The number of requests without a line is in the next
+//! line and in `sys/metrics`.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,18 +15,18 @@ use crate::core::caller::Caller;
 use crate::core::error::VaultError;
 use crate::core::request::{Operation, Reply};
 
-/// Name of the object that changes what holds without any.
+/// Name of the quota that changes the default limits.
 pub(in crate::core) const DEFAULT: &str = "default";
 
-/// On-disk form of one object, JSON. Unknown fields are an error.
+/// On-disk form of one quota, in JSON. Unknown fields are an error.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
-    /// Layout of this record; 1.
+    /// Layout of this record: 1.
     format: u8,
     /// `*`, `app/*`, `app/web`.
     identity: String,
-    /// As on the wire.
+    /// As in the API.
     path: String,
     class: String,
     per: String,
@@ -35,27 +35,27 @@ struct Record {
     interval_ms: u64,
     burst: u64,
     block_ms: u64,
-    /// Kept for clients; there are no namespaces to inherit in.
+    /// Kept for clients. There are no namespaces that could inherit it.
     inheritable: bool,
 }
 
-/// On-disk form of the object `default`.
+/// On-disk form of the quota `default`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DefaultRecord {
-    /// Layout of this record; 1.
+    /// Layout of this record: 1.
     format: u8,
     defaults: Defaults,
 }
 
-/// One object and what is kept beside it.
+/// One quota with the fields that only clients use.
 pub(in crate::core) struct Stored {
     pub quota: Quota,
     pub inheritable: bool,
 }
 
 impl Stored {
-    /// For the store.
+    /// The stored form.
     ///
     /// # Errors
     /// [`VaultError::Internal`].
@@ -77,7 +77,7 @@ impl Stored {
     }
 }
 
-/// The object `default`, for the store.
+/// The stored form of the quota `default`.
 ///
 /// # Errors
 /// [`VaultError::Internal`].
@@ -85,10 +85,10 @@ pub(in crate::core) fn default_bytes(defaults: Defaults) -> Result<Vec<u8>, Vaul
     serde_json::to_vec(&DefaultRecord { format: 1, defaults }).map_err(|_| VaultError::Internal)
 }
 
-/// One object.
+/// Reads one quota.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] when it cannot be understood: a limit that is not known must not be taken for none.
+/// [`VaultError::Integrity`] when it cannot be parsed: an unknown limit must not count as none.
 pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<Stored>, VaultError> {
     let Some(entry) = view.entry(name)? else { return Ok(None) };
     let stored = || {
@@ -111,7 +111,7 @@ pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<Stored
     stored().map(Some).ok_or(VaultError::Integrity)
 }
 
-/// The object `default`.
+/// Reads the quota `default`.
 ///
 /// # Errors
 /// As [`read`].
@@ -121,7 +121,7 @@ pub(in crate::core) fn read_default(view: &View<'_>) -> Result<Option<Defaults>,
     if record.format == 1 { Ok(Some(record.defaults)) } else { Err(VaultError::Integrity) }
 }
 
-/// Every object but `default`.
+/// Reads all quotas except `default`.
 ///
 /// # Errors
 /// As [`read`].
@@ -131,7 +131,7 @@ pub(in crate::core) fn all(view: &View<'_>) -> Result<Vec<Quota>, VaultError> {
     names.map(|name| read(view, name)?.map(|stored| stored.quota).ok_or(VaultError::Integrity)).collect()
 }
 
-/// Everything, compiled.
+/// Reads and compiles everything.
 ///
 /// # Errors
 /// As [`read`].
@@ -140,10 +140,10 @@ pub(in crate::core) fn table(view: &View<'_>, previous: &Table) -> Result<Table,
     Ok(Table::compile(all(view)?, &defaults, previous))
 }
 
-/// A request before anything was decided on it.
+/// A request before anything was decided about it.
 pub(in crate::core) struct Asked<'a> {
     pub caller: &'a Caller,
-    /// Whether the certificate counts.
+    /// Whether the certificate is admitted.
     pub admitted: bool,
     pub operation: Operation,
     pub path: &'a Path,
@@ -152,13 +152,13 @@ pub(in crate::core) struct Asked<'a> {
 
 /// A request over its limit.
 pub(in crate::core) struct Refused {
-    /// What the audit log shall say; `None` when it has had its line for this second.
+    /// Rule for the audit log; `None` when this second already has its line.
     pub rule: Option<String>,
-    /// What the caller learns.
+    /// The error for the caller.
     pub outcome: VaultError,
 }
 
-/// Charges a request; the bill is for the size of the answer.
+/// Charges a request. The returned bill charges the size of the answer.
 ///
 /// # Errors
 /// [`Refused`].
@@ -188,12 +188,12 @@ pub(in crate::core) fn admit(accounts: &Accounts, table: &Table, asked: &Asked<'
     })
 }
 
-/// Paths that no object limits: with these an operator gets out of a limit that was set wrongly, or stops the vault.
+/// Paths that no quota limits. With them an operator can correct a wrong limit, or stop the vault.
 fn leads_out(path: &str) -> bool {
     path == "sys/seal" || path.starts_with("sys/quotas/")
 }
 
-/// Charges the size of an answer, if there is one, and what was looked at for it.
+/// Charges the size of an answer, if there is one, and the records that were read for it.
 pub(in crate::core) fn settle(bill: Option<Bill>, reply: Option<&Reply>) {
     if let Some(bill) = bill {
         let bytes = reply.and_then(|reply| reply.data.as_ref()).map_or(0, |data| data.len());

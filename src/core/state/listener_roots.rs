@@ -1,12 +1,12 @@
-//! What clients need to verify a listener whose certificate is of an outside PKI: roots that go into their bundle, and
-//! the pin of enrolment strings.
+//! What clients need to verify a listener with a certificate of an outside PKI: roots for their bundle, and the pin for
+//! enrolment strings.
 //!
-//! The daemon says it ([`crate::core::Vault::set_listener`]), at start and whenever its files change; nothing of it decides who
-//! a client is. The bundle's id covers these roots, so a change of them makes every host fetch the bundle. It must not
-//! look as if nobody had the vault's own authorities any more: the sets of roots that were named before are remembered,
-//! and a bundle of the own authorities with any of them is as good for a rotation as today's.
+//! The daemon provides it ([`crate::core::Vault::set_listener`]) at start and whenever its files change. None of it
+//! decides who a client is. The bundle's id covers these roots, so changing them makes every host fetch the bundle
+//! again. Meanwhile it must not look as if nobody had the vault's own authorities. So earlier sets of roots are
+//! remembered: for a rotation, a bundle of the own authorities with any of these sets counts like the current one.
 //!
-//! Record in built-in mount 6: `listener-roots`, JSON.
+//! The record is in built-in mount 6: `listener-roots`, in JSON.
 
 use std::collections::HashSet;
 
@@ -21,54 +21,54 @@ use super::authorities::Authorities;
 use super::mount::hex;
 use crate::core::error::VaultError;
 
-/// Sets of roots that are remembered, the oldest forgotten first.
+/// Number of remembered sets of roots. The oldest is forgotten first.
 const MAX_SETS: usize = 8;
 const RECORD: &str = "listener-roots";
 
 /// What clients need to verify the listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
-    /// Roots of an outside PKI, DER, that vouch for the listener and for nobody else.
+    /// Roots of an outside PKI, DER. They vouch for the listener and for nobody else.
     pub roots: Vec<Vec<u8>>,
     /// What enrolment strings pin.
     pub pin: Pin,
 }
 
-/// The key that the enrolment listener's chain leads to.
+/// The key at the end of the enrolment listener's chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pin {
-    /// That of the authority that signs: the vault looks after the listener's certificate itself.
+    /// The key of the authority that signs, because the vault issues the listener's certificate itself.
     #[default]
     Signing,
-    /// SHA-256 of the SubjectPublicKeyInfo of a root, or of an authority of ours that signed a certificate by hand.
+    /// SHA-256 of the SubjectPublicKeyInfo of a root, or of one of our authorities that signed a certificate by hand.
     Key([u8; 32]),
-    /// Nobody said which root the listener's certificate comes from.
+    /// Unknown: no known root issued the listener's certificate.
     Unknown,
 }
 
-/// Digests of the roots of one moment, sorted.
+/// Sorted digests of the roots at one time.
 type Set = Vec<[u8; 32]>;
 
-/// The listener as it is now, and the roots that it had before. Outlives a seal.
+/// The current listener, and its earlier roots. Kept while the vault is sealed.
 #[derive(Default)]
 pub(in crate::core) struct ListenerRoots(RwLock<KnownRoots>);
 
 #[derive(Default)]
 struct KnownRoots {
     now: Listener,
-    /// Sets that were named so far, with today's, the oldest first. None is empty.
+    /// The sets so far, oldest first, including the current one. None is empty.
     sets: Vec<Set>,
-    /// How many of them, in this order, are on record.
+    /// How many of them, in this order, are stored.
     saved: Vec<Set>,
 }
 
-/// What clients are told to trust.
+/// What clients must trust.
 pub(in crate::core) struct Told {
-    /// All of it, PEM, the authority that signs first.
+    /// All of it in PEM, with the signing authority first.
     pub pem: String,
-    /// What of it vouches for the listener alone, PEM.
+    /// The part that only vouches for the listener, PEM.
     pub server_pem: String,
-    /// The name of all of it.
+    /// The id of the whole.
     pub id: [u8; 16],
 }
 
@@ -78,22 +78,22 @@ pub(in crate::core) struct Told {
 struct Record {
     /// Format, 1.
     v: u8,
-    /// SHA-256 of each certificate, hexadecimal; one list for each set of roots.
+    /// SHA-256 of each certificate in hexadecimal, one list per set of roots.
     sets: Vec<Vec<String>>,
 }
 
 impl ListenerRoots {
-    /// The daemon has looked at its files.
+    /// The daemon has read its files.
     pub(in crate::core) fn set(&self, listener: Listener) {
         let mut state = self.0.write();
         state.add(set_of(&listener.roots));
         state.now = listener;
     }
 
-    /// Remembers what is on record.
+    /// Reads the stored sets.
     ///
     /// # Errors
-    /// [`VaultError::Integrity`] for a record that cannot be understood.
+    /// [`VaultError::Integrity`] for a record that cannot be parsed.
     pub(in crate::core) fn load(&self, view: &View<'_>) -> Result<(), VaultError> {
         let Some(entry) = view.entry(RECORD)? else { return Ok(()) };
         let record: Record = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
@@ -110,13 +110,13 @@ impl ListenerRoots {
         Ok(())
     }
 
-    /// What is to be written down, if it is not yet.
+    /// The sets that are not stored yet, if any.
     pub(in crate::core) fn unsaved(&self) -> Option<Unsaved> {
         let state = self.0.read();
         (state.saved != state.sets).then(|| Unsaved(state.sets.clone()))
     }
 
-    /// It was written down.
+    /// They have been stored.
     pub(in crate::core) fn saved(&self, written: Unsaved) {
         self.0.write().saved = written.0;
     }
@@ -126,7 +126,7 @@ impl ListenerRoots {
         self.0.read().now.pin
     }
 
-    /// What clients shall trust now.
+    /// What clients must trust now.
     pub(in crate::core) fn bundle(&self, authorities: &Authorities) -> Told {
         let mut pem = authorities.bundle_pem();
         let own: Vec<&[u8]> = authorities.bundle().map(|facts| facts.der.as_slice()).collect();
@@ -137,18 +137,18 @@ impl ListenerRoots {
         Told { pem, server_pem, id: pki::bundle_id(own.into_iter().chain(roots)) }
     }
 
-    /// Names, in hexadecimal, of the bundles that hold every authority of today's, whichever roots stand beside them.
+    /// Ids, in hexadecimal, of the bundles that hold all current authorities, with any of the sets of roots.
     pub(in crate::core) fn complete(&self, authorities: &Authorities) -> HashSet<String> {
         let own: Set = authorities.bundle().map(|facts| sha256(&[&facts.der])).collect();
         let state = self.0.read();
-        // A host from before there were such roots has the authorities alone.
+        // A host that fetched it before there were such roots has only the authorities.
         let sets = state.sets.iter().map(Vec::as_slice).chain([&[][..]]);
         sets.map(|roots| hex(&pki::bundle_id_of([&own, roots].concat()))).collect()
     }
 }
 
 impl KnownRoots {
-    /// Puts a set last.
+    /// Adds a set at the end.
     fn add(&mut self, set: Set) {
         if set.is_empty() || self.sets.last() == Some(&set) {
             return;
@@ -160,14 +160,14 @@ impl KnownRoots {
     }
 }
 
-/// Sets of roots that are not on record.
+/// Sets of roots that are not stored yet.
 pub(in crate::core) struct Unsaved(Vec<Set>);
 
 impl Unsaved {
-    /// Writes them down.
+    /// Stores them.
     ///
     /// # Errors
-    /// Those of the barrier.
+    /// The errors of the barrier.
     pub(in crate::core) fn write(&self, tx: &mut Tx<'_>) -> Result<(), VaultError> {
         let sets = self.0.iter().map(|set| set.iter().map(|digest| hex(digest)).collect()).collect();
         let bytes = serde_json::to_vec(&Record { v: 1, sets }).map_err(|_| VaultError::Internal)?;

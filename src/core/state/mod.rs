@@ -1,5 +1,5 @@
-//! What is known while the vault is open, by record family: each file owns one kind of record and its form in memory;
-//! [`snapshot`] is all of them at one generation.
+//! What is known while the vault is open, by record family. Each file owns one kind of record and its form in memory.
+//! [`snapshot`] combines all of them at one generation.
 
 pub(super) mod administrators;
 pub(super) mod authorities;

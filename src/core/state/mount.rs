@@ -1,7 +1,7 @@
-//! The mount table: which engine answers below which folder.
+//! The mount table: which engine serves which folder.
 //!
-//! A record lives in the built-in mount table under the mount's path (`secret/`); a mount's data hangs on its random
-//! [`MountId`], never on the path, so that moving a mount touches this record only (amendment M9).
+//! A record is in the built-in mount table under the mount's path (`secret/`). The data of a mount belongs to its
+//! random [`MountId`], never to the path, so moving a mount changes only this record (amendment M9).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use crate::engine::{Engine, kv};
 
 use crate::core::error::VaultError;
 
-/// On-disk form of one mount, JSON. Unknown fields are an error: an older program must not drop what it cannot read.
+/// On-disk form of one mount, in JSON. Unknown fields are an error: an older program must not drop what it cannot read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct MountRecord {
-    /// Layout of this record; 1.
+    /// Layout of this record: 1.
     pub format: u8,
     /// Mount id, 32 hex digits.
     pub id: String,
     /// Engine: `kv`.
     pub kind: String,
-    /// Engine options as the wire shows them; `version` = `2`.
+    /// Options of the engine as the API shows them; `version` = `2`.
     pub options: BTreeMap<String, String>,
     /// Text for people.
     pub description: String,
-    /// Handle that clients print; derived from the id.
+    /// Handle that clients print. It is derived from the id.
     pub accessor: String,
 }
 
@@ -47,20 +47,20 @@ impl MountRecord {
         }
     }
 
-    /// The id in the dashed form that clients know as `uuid`.
+    /// The id in the dashed form that clients call `uuid`.
     pub(in crate::core) fn uuid(&self) -> String {
         let parts = [0..8, 8..12, 12..16, 16..20, 20..32];
         parts.map(|range| self.id.get(range).unwrap_or_default().to_owned()).join("-")
     }
 }
 
-/// One mount, ready to be asked.
+/// One mount, ready to serve requests.
 pub(in crate::core) struct Mount {
-    /// Where: a folder, for example `secret/`.
+    /// Its path, which is a folder, for example `secret/`.
     pub path: Path,
-    /// Whose data.
+    /// Id of its data.
     pub id: MountId,
-    /// The code behind it.
+    /// Its engine.
     pub engine: Arc<dyn Engine>,
     /// Its type, for the audit log.
     pub kind: &'static str,
@@ -69,11 +69,11 @@ pub(in crate::core) struct Mount {
 }
 
 impl Mount {
-    /// Reads a record.
+    /// Parses a record.
     ///
     /// # Errors
-    /// [`VaultError::Integrity`] when it cannot be understood: the bytes were authentic, so this is a defect or a
-    /// newer program's work, and guessing would route secrets to the wrong place.
+    /// [`VaultError::Integrity`] when it cannot be parsed. The bytes were authentic, so this is a bug or a newer
+    /// program's record, and guessing would route secrets to the wrong place.
     pub(in crate::core) fn from_record(key: &str, value: &[u8]) -> Result<Self, VaultError> {
         let record: MountRecord = serde_json::from_slice(value).map_err(|_| VaultError::Integrity)?;
         let path = Path::parse(key).map_err(|_| VaultError::Integrity)?;
@@ -103,12 +103,11 @@ impl MountTable {
         Self(mounts)
     }
 
-    /// The mount with the longest path that holds `path`, and the rest of the path.
+    /// Returns the mount with the longest path that contains `path`, and the rest of the path.
     pub(in crate::core) fn route(&self, path: &Path) -> Option<(&Arc<Mount>, Path)> {
         self.0.iter().find_map(|mount| path.strip_prefix(&mount.path).map(|rest| (mount, rest)))
     }
 
-    /// Every mount, in the order of their paths.
     /// Identifiers of all mounts.
     pub(in crate::core) fn ids(&self) -> impl Iterator<Item = MountId> + '_ {
         self.sorted().into_iter().map(|mount| mount.id)
@@ -121,7 +120,7 @@ impl MountTable {
     }
 }
 
-/// Lower-case hex.
+/// Lower-case hexadecimal.
 pub(in crate::core) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

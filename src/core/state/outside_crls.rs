@@ -1,8 +1,8 @@
-//! Revocation lists of outside PKIs: which of their certificates count no more.
+//! Revocation lists of outside PKIs: which of their certificates are rejected.
 //!
-//! Record in built-in mount 12, beside the roles, key = `crl/` and the name of the list; no name of a role has a slash.
-//! Whoever put the list there had it proved against an authority that a role names. From then on it counts by itself:
-//! also when that role is gone, and also when there should be a newer list long since.
+//! The record is in built-in mount 12, beside the roles, under `crl/` and the name of the list. Names of roles have no
+//! slash. When the list was uploaded, it was proved that an authority of a role had signed it. From then on it applies
+//! on its own, even if that role is removed, and even if a newer list is long overdue.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::pki::outside::{CertificateName, OutsideFacts, RevocationList};
 use super::roles::Roles;
 use crate::core::error::VaultError;
 
-/// Most lists.
+/// Largest number of lists.
 pub(in crate::core) const MAX_LISTS: usize = 64;
-/// In front of a list's name, to tell its record from that of a role.
+/// Prefix of a list's name, which distinguishes its record from a role's.
 const PREFIX: &str = "crl/";
 
 /// The key of a list's record.
@@ -24,7 +24,7 @@ pub(in crate::core) fn key_of(name: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
-/// Whether a record in the mount is a role's.
+/// Whether a record in the mount belongs to a role.
 pub(in crate::core) fn is_role(key: &str) -> bool {
     !key.starts_with(PREFIX)
 }
@@ -32,30 +32,30 @@ pub(in crate::core) fn is_role(key: &str) -> bool {
 /// The names of all lists, sorted.
 ///
 /// # Errors
-/// Those of the barrier.
+/// The errors of the barrier.
 pub(in crate::core) fn names(view: &View<'_>) -> Result<Vec<String>, VaultError> {
     let keys = view.entries()?;
     Ok(keys.iter().filter_map(|key| key.strip_prefix(PREFIX)).map(str::to_owned).collect())
 }
 
-/// One list, and its DER; `None` when there is none of that name.
+/// Reads one list and its DER; `None` when there is no list of that name.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] when it cannot be understood; those of the barrier.
+/// [`VaultError::Integrity`] when it cannot be parsed; the errors of the barrier.
 pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<(RevocationList, Vec<u8>)>, VaultError> {
     let Some(entry) = view.entry(&key_of(name))? else { return Ok(None) };
     decode_list(entry.value.reveal()).map(|(list, der)| Some((list, der.to_vec()))).map_err(|_| VaultError::Integrity)
 }
 
-/// All lists, by name; `None` is one that cannot be read.
+/// All lists by name. `None` stands for one that cannot be parsed.
 #[derive(Clone, Debug, Default)]
 pub(in crate::core) struct OutsideCrls(BTreeMap<String, Option<Arc<RevocationList>>>);
 
 impl OutsideCrls {
-    /// Reads them all.
+    /// Reads all lists.
     ///
     /// # Errors
-    /// Those of the barrier.
+    /// The errors of the barrier.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let mut all = Self::default();
         for name in names(view)? {
@@ -64,11 +64,11 @@ impl OutsideCrls {
         Ok(all)
     }
 
-    /// Takes over one list as it stands in the store. Nobody knows whom a list names that cannot be read, so nobody with
-    /// an outside certificate is let in until it is deleted.
+    /// Updates one list from the store. Nobody knows whom an unreadable list names, so all outside certificates are
+    /// rejected until it is deleted.
     ///
     /// # Errors
-    /// Those of the barrier.
+    /// The errors of the barrier.
     pub(in crate::core) fn reread(&mut self, view: &View<'_>, name: &str) -> Result<(), VaultError> {
         match read(view, name) {
             Ok(Some((list, _))) => {
@@ -78,7 +78,10 @@ impl OutsideCrls {
                 self.0.remove(name);
             }
             Err(VaultError::Integrity) if view.entry(&key_of(name))?.is_some() => {
-                tracing::error!(list = name, "a stored revocation list cannot be read; no outside certificate counts");
+                tracing::error!(
+                    list = name,
+                    "a stored revocation list cannot be read, so all certificates of outside PKIs are rejected; delete it and upload it again"
+                );
                 self.0.insert(name.to_owned(), None);
             }
             Err(error) => return Err(error),
@@ -86,17 +89,18 @@ impl OutsideCrls {
         Ok(())
     }
 
-    /// The names of all lists, sorted; also of those that cannot be read.
+    /// The sorted names of all lists, including those that cannot be parsed.
     pub(in crate::core) fn names(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
     }
 
-    /// Whether there is none, so that nothing has to be looked up.
+    /// Whether there are no lists, so that nothing has to be looked up.
     pub(in crate::core) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a certificate is on a list of its issuer. One that has no name that a list could use counts as listed.
+    /// Whether a certificate is on a list of its issuer. A certificate without a name that a list could use counts as
+    /// listed.
     pub(in crate::core) fn has(&self, certificate: Option<&CertificateName>) -> bool {
         let Some(CertificateName { issuer, serial }) = certificate else { return !self.is_empty() };
         self.0.values().any(|list| list.as_ref().is_none_or(|list| list.issuer == *issuer && list.names(serial)))
@@ -108,13 +112,13 @@ impl OutsideCrls {
             && role.certificates().any(|der| self.has(CertificateName::of(der).as_ref()))
     }
 
-    /// Whether an authority that some role names is on a list.
+    /// Whether an authority of some role is on a list.
     pub(in crate::core) fn has_authority(&self, roles: &Roles) -> bool {
         !self.is_empty() && roles.iter().any(|role| self.has_any_of(role))
     }
 
-    /// The facts of a peer without the certificates of its chain that are on a list: what cannot be proved without them
-    /// is not proved.
+    /// Returns the facts of a peer without those certificates of its chain that are on a list. Anything that cannot be
+    /// proved without them is not proved.
     pub(in crate::core) fn purge(&self, facts: &OutsideFacts) -> OutsideFacts {
         let mut facts = facts.clone();
         facts.chain.retain(|der| !self.has(CertificateName::of(der).as_ref()));

@@ -1,8 +1,9 @@
-//! Roles of `auth/cert`: which certificates of outside PKIs are somebody here.
+//! Roles of `auth/cert`: which certificates of outside PKIs are admitted.
 //!
-//! Record in built-in mount 12, key = name of the role. A peer with an outside certificate has the policies of the role
-//! that admits it, on every request and without a login. Which one that is costs a proof over signatures, so each
-//! connection remembers the answer; it is forgotten with the first change of any role or revocation list, and after a
+//! The record is in built-in mount 12 under the name of the role. A peer with an outside certificate has the policies
+//! of the role that admits it, on every request and without a login. Finding that role takes signature checks, so each
+//! connection remembers the result. It is forgotten when any role or revocation list changes, and after a minute at the
+//! latest.
 //! minute at the latest.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,38 +23,39 @@ use super::outside_crls::{self, OutsideCrls};
 use crate::core::caller::Caller;
 use crate::core::error::VaultError;
 
-/// Most roles.
+/// Largest number of roles.
 pub(in crate::core) const MAX_ROLES: usize = 1_024;
-/// Most certificates in all roles together: the listener tells each client the names of all authorities.
+/// Largest number of certificates in all roles together, because the listener tells each client the names of all
+/// authorities.
 pub(in crate::core) const MAX_CERTIFICATES: usize = 256;
-/// How long a proof is taken for granted: the authorities and whatever is between them and the client have dates, too.
+/// How long a proof is reused, in milliseconds: the authorities and intermediates may expire too.
 const PROOF_MS: u64 = 60_000;
 
-/// A peer with a certificate of an outside PKI, for as long as its connection.
+/// A peer with a certificate of an outside PKI, for the time of its connection.
 pub struct Outside {
     facts: OutsideFacts,
-    /// What a revocation list calls its certificate and those that it sent along.
+    /// The names by which a revocation list refers to its certificate and to those that it sent along.
     names: Vec<Option<CertificateName>>,
     known: Mutex<Known>,
 }
 
-/// Which role admits the peer, as it was found out.
+/// Which role admits the peer, as determined earlier.
 #[derive(Default)]
 struct Known {
-    /// The roles and lists that were asked, so that others are asked anew.
+    /// The roles and lists that were used. Different ones make the result invalid.
     roles: Weak<Roles>,
     lists: Weak<OutsideCrls>,
     at_ms: u64,
-    /// Whether a list is about the peer, its chain or an authority of a role.
+    /// Whether a list names the peer, its chain or an authority of a role.
     touched: bool,
-    /// Whether that is why it is nobody.
+    /// Whether the peer was rejected for that reason.
     barred: Option<bool>,
-    /// By the role that was asked for, if any.
+    /// Result by the requested role, if any.
     answers: BTreeMap<Option<String>, Option<String>>,
 }
 
 impl Outside {
-    /// Nothing is proved yet.
+    /// Makes a peer about which nothing is proved yet.
     #[must_use]
     pub(in crate::core) fn new(facts: OutsideFacts) -> Self {
         let ders = std::iter::once(&facts.der).chain(&facts.chain);
@@ -66,7 +68,7 @@ impl Outside {
         lists.has(self.names.first().and_then(Option::as_ref))
     }
 
-    /// What the certificate says.
+    /// The facts of the certificate.
     #[must_use]
     pub fn facts(&self) -> &OutsideFacts {
         &self.facts
@@ -87,15 +89,15 @@ impl PartialEq for Outside {
 
 impl Eq for Outside {}
 
-/// All roles, by name; and the names of all, those included that cannot be read.
+/// All roles by name, and all names, including those of roles that cannot be parsed.
 #[derive(Debug, Default)]
 pub(in crate::core) struct Roles(BTreeMap<String, Role>, BTreeSet<String>);
 
 impl Roles {
-    /// Reads them all. One that this program cannot read admits nobody, and can be written anew or deleted.
+    /// Reads all roles. A role that this program cannot parse admits nobody, and can be overwritten or deleted.
     ///
     /// # Errors
-    /// Those of the barrier.
+    /// The errors of the barrier.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let (mut all, mut names) = (BTreeMap::new(), BTreeSet::new());
         for name in view.entries()?.into_iter().filter(|key| outside_crls::is_role(key)) {
@@ -105,34 +107,36 @@ impl Roles {
                 Ok(role) => {
                     all.insert(name, role);
                 }
-                Err(error) => tracing::error!(role = name, %error, "a stored role cannot be read; it admits nobody"),
+                Err(error) => {
+                    tracing::error!(role = name, %error, "a stored role cannot be read, so it admits nobody; write it again or delete it")
+                }
             }
         }
         Ok(Self(all, names))
     }
 
-    /// The names of all, sorted; also of those that cannot be read.
+    /// All names, sorted, including those of roles that cannot be parsed.
     pub(in crate::core) fn names(&self) -> Vec<String> {
         self.1.iter().cloned().collect()
     }
 
-    /// One by its name.
+    /// Returns a role by name.
     pub(in crate::core) fn get(&self, name: &str) -> Option<&Role> {
         self.0.get(name)
     }
 
-    /// Every role.
+    /// All roles.
     pub(in crate::core) fn iter(&self) -> impl Iterator<Item = &Role> {
         self.0.values()
     }
 
-    /// How many there are, and how many certificates they name, without the role `name`.
+    /// Number of roles and of their certificates, without the role `name`.
     pub(in crate::core) fn size_without(&self, name: &str) -> (usize, usize) {
         let others = || self.iter().filter(|role| role.name != name);
         (others().count(), others().map(|role| role.certificates().count()).sum())
     }
 
-    /// Adds to `trust` what the listener must take for the roles.
+    /// Adds to `trust` what the listener must accept for the roles.
     pub(in crate::core) fn add_to(&self, trust: &mut Trust) {
         let (mut outside, mut pinned) = (BTreeSet::new(), BTreeSet::new());
         for role in self.iter() {
@@ -147,8 +151,9 @@ impl Roles {
         trust.pinned = pinned.into_iter().collect();
     }
 
-    /// The role that admits `caller`, a peer with the certificate `outside`, where it is now; with `wanted`, only if it
-    /// is the role of that name. None admits a certificate that is on a list, or that is not proved without one that is.
+    /// Returns the role that admits `caller`, a peer with the certificate `outside`, at its current address. With
+    /// `wanted`, only the role of that name. No role admits a certificate that is on a list, or that cannot be proved
+    /// without one that is.
     pub(in crate::core) fn admitting(
         self: &Arc<Self>,
         lists: &Arc<OutsideCrls>,
@@ -157,7 +162,7 @@ impl Roles {
         wanted: Option<&str>,
         now_ms: u64,
     ) -> Option<&Role> {
-        // Names of roles only, so that nobody fills the memory of a connection with others.
+        // Stores names of existing roles only, so that nobody fills the memory of a connection with others.
         if wanted.is_some_and(|name| self.get(name).is_none()) {
             return None;
         }
@@ -170,8 +175,8 @@ impl Roles {
         answer.as_deref().and_then(|name| self.get(name))
     }
 
-    /// Whether the peer's connection may stay: no role and no list has changed since it was last asked for one, or a role
-    /// admits it. A change of something else must not wait for proofs.
+    /// Whether the peer's connection may stay open: no role and no list has changed since its last lookup, or a role
+    /// admits it. Changes of anything else must not wait for proofs.
     pub(in crate::core) fn keeps(
         self: &Arc<Self>,
         lists: &Arc<OutsideCrls>,
@@ -181,14 +186,14 @@ impl Roles {
     ) -> bool {
         let same = {
             let known = outside.known.lock();
-            // Without an answer it has not asked: the facts alone may have been renewed by another question.
+            // Without a result there was no lookup. Another question alone may have updated the facts.
             known.is_of(self, lists) && !known.answers.is_empty()
         };
         same || self.admitting(lists, outside, caller, None, now_ms).is_some()
     }
 
-    /// Whether `caller` is nobody here for the sake of a revocation list: it is on one, or a role would admit it but for
-    /// one.
+    /// Whether `caller` is rejected because of a revocation list: it is on one, or a role would admit it if there were
+    /// none.
     pub(in crate::core) fn bars(
         self: &Arc<Self>,
         lists: &Arc<OutsideCrls>,
@@ -210,7 +215,7 @@ impl Roles {
         })
     }
 
-    /// The name of the role that admits the peer; no certificate on one of `lists` counts for anything.
+    /// Returns the name of the role that admits the peer. Certificates on one of `lists` are ignored.
     fn prove(
         &self,
         lists: Option<&OutsideCrls>,
@@ -220,7 +225,7 @@ impl Roles {
         now_ms: u64,
     ) -> Option<String> {
         let address = caller.address();
-        // A role for another network is no role for this peer.
+        // A role for another network does not apply to this peer.
         let here = || self.iter().filter(|role| role.admits_from(address));
         let Some(lists) = lists else {
             let anchors = proved_anchors(&outside.facts, here(), wanted, now_ms);
@@ -237,12 +242,12 @@ impl Roles {
 }
 
 impl Known {
-    /// Whether it was found out on these facts.
+    /// Whether the result is based on these roles and lists.
     fn is_of(&self, roles: &Arc<Roles>, lists: &Arc<OutsideCrls>) -> bool {
         std::ptr::eq(self.roles.as_ptr(), Arc::as_ptr(roles)) && std::ptr::eq(self.lists.as_ptr(), Arc::as_ptr(lists))
     }
 
-    /// Forgets what was found out on other facts, or long ago.
+    /// Forgets results that are based on other roles or lists, or that are too old.
     fn renew(&mut self, roles: &Arc<Roles>, lists: &Arc<OutsideCrls>, outside: &Outside, now_ms: u64) {
         if self.is_of(roles, lists) && now_ms.abs_diff(self.at_ms) < PROOF_MS {
             return;
@@ -259,14 +264,16 @@ impl Known {
     }
 }
 
-/// Refuses an authority of this vault, DER, that looks like one that a role names.
+/// Rejects an authority of this vault, DER, that looks like one that a role names.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`]; those of the barrier.
+/// [`VaultError::BadRequest`]; the errors of the barrier.
 pub(in crate::core) fn refuse_authority(tx: &Tx<'_>, der: &[u8]) -> Result<(), VaultError> {
     let roles = Roles::load(&tx.view(MountId::CERT_ROLES))?;
     if roles.iter().any(|role| role.refuse_own(&[der]).is_err()) {
-        return Err(VaultError::BadRequest("a role of auth/cert names an authority like this one".to_owned()));
+        return Err(VaultError::BadRequest(
+            "a role of auth/cert names an authority with this name or key: remove it from that role first".to_owned(),
+        ));
     }
     Ok(())
 }

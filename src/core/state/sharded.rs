@@ -1,23 +1,23 @@
-//! A map by path whose copies share what they have in common.
+//! A map by path whose copies share their common parts.
 //!
-//! Each snapshot has its own state of the map. A change copies the list of shards and the one shard that the key is in,
-//! whatever the number of keys is: a few microseconds at 100,000 keys, where a copy of the whole map takes milliseconds.
+//! Each snapshot has its own state of the map. A change copies the list of shards and the one shard of the key,
+//! whatever the number of keys: a few microseconds at 100,000 keys. Copying the whole map would take milliseconds.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// About the square root of the largest size that must be comfortable, so that both things that are copied stay small.
+/// About the square root of the largest size that must be comfortable, so that both copied parts stay small.
 const SHARDS: usize = 512;
 
 type Shard<V> = HashMap<Arc<str>, V>;
 
-/// See the head of this file. A copy is as cheap as that of an `Arc`.
+/// The map; see the head of this file. Copying it is as cheap as copying an `Arc`.
 pub(super) struct Sharded<V> {
     shards: Arc<[Arc<Shard<V>>]>,
     len: usize,
-    /// Keyed at random, so that nobody can choose paths that fall into one shard.
+    /// Hashes with a random key, so that nobody can choose paths that all fall into one shard.
     hasher: RandomState,
 }
 
@@ -34,7 +34,7 @@ impl<V> Default for Sharded<V> {
 }
 
 impl<V> Sharded<V> {
-    /// How many keys there are.
+    /// Number of keys.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -44,19 +44,19 @@ impl<V> Sharded<V> {
         self.shards.get(self.place(key))?.get(key)
     }
 
-    /// Every key with its value, unordered.
+    /// All keys with their values, unordered.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &V)> {
         self.shards.iter().flat_map(|shard| shard.iter())
     }
 
     fn place(&self, key: &str) -> usize {
-        // The remainder fits: it is below the number of shards.
+        // The remainder fits, because it is below the number of shards.
         usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default()
     }
 }
 
 impl<V: Clone> Sharded<V> {
-    /// Gives a key another value, or takes it away.
+    /// Sets the value of a key, or removes it.
     pub(super) fn set(&mut self, key: &str, value: Option<V>) {
         let place = self.place(key);
         let Some(shard) = Arc::make_mut(&mut self.shards).get_mut(place) else { return };

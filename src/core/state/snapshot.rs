@@ -1,10 +1,9 @@
-//! What decisions are made on: mounts, policies and identities, parsed, immutable, swapped as a whole.
+//! The state on which decisions are made: mounts, policies and identities, parsed, immutable, and replaced as a whole.
 //!
-//! A reader loads one `Arc` and sees one state. The committer makes the next snapshot after a group that touched one
-//! of the three built-in mounts is published, and before it answers the callers of that group; so a change is in force
-//! for every request that starts after its reply. A snapshot shares with the one before it all that was not touched, the
-//! compiled policies of identities included (`compiled.rs`), so that one change costs the same at ten identities and at
-//! 100,000.
+//! A reader loads one `Arc` and sees one state. After a group is published that changed any of these records, the
+//! committer makes the next snapshot, before it answers the callers of that group. So a change is in force for every
+//! request that starts after its reply. A snapshot shares everything unchanged with the one before, including the
+//! compiled policies of identities (`compiled.rs`). So one change costs the same at ten identities and at 100,000.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -36,14 +35,14 @@ use crate::core::error::VaultError;
 use crate::core::ports::Settings;
 use crate::core::state::subject::Subject;
 
-/// Something that a committed change made stale.
+/// Something that a committed change has made stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Touch {
     /// One policy, by name.
     Policy(String),
     /// One identity, by SPIFFE path.
     Identity(String),
-    /// One certificate of ours.
+    /// One certificate of our own authorities.
     Certificate(Fingerprint),
     /// The authorities.
     Authorities,
@@ -61,11 +60,11 @@ pub(in crate::core) enum Touch {
     Enrolment(String),
     /// The limits.
     Limits,
-    /// One secret, by full path. Nothing is decided on it; clients may be waiting for it.
+    /// One secret, by full path. No decision depends on it, but clients may be waiting for it.
     Secret(String),
 }
 
-/// What a snapshot is made from.
+/// The parts of a snapshot.
 #[derive(Clone)]
 struct Facts {
     mounts: Arc<MountTable>,
@@ -73,19 +72,19 @@ struct Facts {
     identities: Sharded<Arc<IdentityRecord>>,
     authorities: Authorities,
     limits: Arc<Table>,
-    /// Shared by all snapshots: what was revoked stays so, and everything else in it is for listings.
+    /// Shared by all snapshots: revocations are never undone, and the rest is only for lists.
     ledger: Arc<Ledger>,
     roles: Arc<Roles>,
     lists: Arc<OutsideCrls>,
-    /// Shared by all snapshots, as the ledger: what was revoked is gone for every one of them.
+    /// Shared by all snapshots, like the ledger: a revoked token is gone for all of them.
     tokens: Arc<Tokens>,
     /// Shared by all snapshots: it says where to look, and the records decide.
     strings: Arc<Strings>,
-    /// Shared by all snapshots: it decides nothing, it is told.
+    /// Shared by all snapshots: it decides nothing and is only passed on to clients.
     listening: Arc<ListenerRoots>,
 }
 
-/// One consistent state of everything that decides.
+/// One consistent state of everything that decisions depend on.
 pub(in crate::core) struct Snapshot {
     pub mounts: Arc<MountTable>,
     pub authorities: Authorities,
@@ -100,11 +99,11 @@ pub(in crate::core) struct Snapshot {
     stranger: Arc<Subject>,
 }
 
-/// What all snapshots of an open vault share besides facts.
+/// Everything else that the snapshots of an open vault share.
 #[derive(Clone, Default)]
 struct Shared {
     compiled: Arc<Compiled>,
-    /// An identity that was found to be an administrator. Proved again at each use.
+    /// An identity that was found to be an administrator. This is proved again at each use.
     administrator: Arc<Mutex<Option<String>>>,
 }
 
@@ -112,8 +111,8 @@ impl Snapshot {
     /// Reads everything. Called once per unseal.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when the vault was never completely initialised; [`VaultError::Integrity`] when a
-    /// record cannot be understood.
+    /// [`VaultError::Unavailable`] when the initialisation of the vault was never completed; [`VaultError::Integrity`]
+    /// when a record cannot be parsed.
     pub(in crate::core) fn load(barrier: &Barrier, listening: &Arc<ListenerRoots>) -> Result<Self, VaultError> {
         let mut mounts = Vec::new();
         let view = barrier.view(MountId::MOUNTS);
@@ -133,7 +132,7 @@ impl Snapshot {
         })?;
         if mounts.is_empty() || !policies.contains_key(DEFAULT_POLICY) {
             return Err(VaultError::Unavailable(
-                "initialisation was interrupted: remove the data directory and initialise again",
+                "the initialisation was interrupted: remove the data folder and run `strongroomd init` again",
             ));
         }
         let facts = Facts {
@@ -152,7 +151,7 @@ impl Snapshot {
         Ok(Self::build(facts, Shared::default()))
     }
 
-    /// The snapshot after a published group. Reads only what the group touched.
+    /// Makes the snapshot after a published group. Reads only what the group changed.
     ///
     /// # Errors
     /// [`VaultError::Integrity`] when a record cannot be read back.
@@ -203,12 +202,13 @@ impl Snapshot {
         }
     }
 
-    /// This state with other authorities; for a change that makes some and issues under them at once.
+    /// Returns this state with other authorities, for a change that creates some and issues certificates with them at
+    /// once.
     pub(in crate::core) fn with_authorities(&self, authorities: Authorities) -> Self {
         Self::build(Facts { authorities, ..self.facts.clone() }, self.shared.clone())
     }
 
-    /// Serial numbers of the certificates of `authority` that have not ended and count for nothing, and since when.
+    /// Serial numbers of the certificates of `authority` that have not expired but were revoked, and since when.
     pub(in crate::core) fn revoked_by(&self, authority: AuthorityId, now_ms: u64) -> Vec<(String, u64)> {
         let since = |facts: &ledger::Facts| {
             if let Some(revoked) = &facts.revoked {
@@ -230,11 +230,11 @@ impl Snapshot {
         revoked
     }
 
-    /// Paths of those who hold a certificate that counts, of one authority or of any: not ended, renewed or revoked, of an
-    /// authority that is accepted, and of an identity that is registered and not disabled. The listener is `server`.
+    /// Paths of all holders of a valid certificate, of one authority or of any: not expired, renewed or revoked, of an
+    /// accepted authority, and of an identity that is registered and not disabled. The listener is `server`.
     pub(in crate::core) fn holders(&self, authority: Option<AuthorityId>, now_ms: u64) -> BTreeSet<String> {
         let pin = self.pin();
-        // A certificate that the listener had before it got one of an outside PKI holds nothing up.
+        // A certificate that the listener had before it got one of an outside PKI does not delay anything.
         let shown = |authority: AuthorityId| match pin {
             Pin::Signing => true,
             Pin::Key(key) => self.authorities.get(authority).is_some_and(|own| key_fingerprint(&own.der) == Some(key)),
@@ -260,39 +260,39 @@ impl Snapshot {
         holders
     }
 
-    /// As [`Snapshot::holders`] of any authority, without the listener.
+    /// As [`Snapshot::holders`] for any authority, without the listener.
     pub(in crate::core) fn clients(&self, now_ms: u64) -> BTreeSet<String> {
         let mut holders = self.holders(None, now_ms);
         holders.remove(LISTENER);
         holders
     }
 
-    /// What is on record of the identity with this path.
+    /// The record of the identity with this path.
     pub(in crate::core) fn identity(&self, path: &str) -> Option<&Arc<IdentityRecord>> {
         self.facts.identities.get(path)
     }
 
-    /// Every registered identity with its record, unordered.
+    /// All registered identities with their records, unordered.
     pub(in crate::core) fn identities(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<IdentityRecord>)> {
         self.facts.identities.iter()
     }
 
-    /// How many identities are registered.
+    /// Number of registered identities.
     pub(in crate::core) fn identity_count(&self) -> usize {
         self.facts.identities.len()
     }
 
-    /// Every group, by name.
+    /// All groups by name.
     pub(in crate::core) fn groups(&self) -> &BTreeMap<String, GroupRecord> {
         self.facts.grants.groups()
     }
 
-    /// What clients shall trust.
+    /// What clients must trust.
     pub(in crate::core) fn bundle(&self) -> Told {
         self.facts.listening.bundle(&self.authorities)
     }
 
-    /// Names, in hexadecimal, of the bundles that hold every authority that clients shall trust.
+    /// Ids, in hexadecimal, of the bundles that hold every authority that clients must trust.
     pub(in crate::core) fn complete_bundles(&self) -> HashSet<String> {
         self.facts.listening.complete(&self.authorities)
     }
@@ -302,20 +302,20 @@ impl Snapshot {
         self.facts.listening.pin()
     }
 
-    /// What the listener shall accept from clients.
+    /// What the listener must accept from clients.
     pub(in crate::core) fn trust(&self) -> Trust {
         let mut trust = self.authorities.trust();
         self.roles.add_to(&mut trust);
         trust
     }
 
-    /// Policies of an admitted caller by its certificate, whatever token it shows: those of its identity, or of the role
-    /// that admits it.
+    /// Policies of an admitted caller by its certificate alone, without its token: those of its identity, or of the
+    /// role that admits it.
     pub(in crate::core) fn subject(&self, caller: &Caller, now_ms: u64) -> Arc<Subject> {
         self.standing(caller, None, now_ms).unwrap_or_else(|| self.stranger())
     }
 
-    /// As [`Snapshot::subject`], by the role of that name for a certificate of an outside PKI.
+    /// As [`Snapshot::subject`]. For a certificate of an outside PKI, by the role of that name.
     fn standing(&self, caller: &Caller, role: Option<&str>, now_ms: u64) -> Option<Arc<Subject>> {
         match &caller.origin {
             Origin::Outside(outside) => {
@@ -326,8 +326,9 @@ impl Snapshot {
         }
     }
 
-    /// As [`Snapshot::subject`], for an identity of our own. The trust domain was checked with the certificate; the map is
-    /// keyed by path. Strangers are not cached: an attacker with many certificates must not fill the memory.
+    /// As [`Snapshot::subject`], for an identity of our own. The trust domain was checked with the certificate, and the
+    /// map is keyed by path. Unknown identities are not cached: an attacker with many certificates must not fill the
+    /// memory.
     pub(in crate::core) fn registered(&self, identity: &SpiffeId) -> Arc<Subject> {
         match self.facts.identities.get(identity.path()) {
             Some(record) => self.shared.compiled.of_identity(&self.facts.grants, identity.path(), record),
@@ -335,8 +336,8 @@ impl Snapshot {
         }
     }
 
-    /// The identities that may be administrators: one that was found to be before, then all that were so when this snapshot
-    /// was made. Whoever asks proves it on the records.
+    /// The identities that may be administrators: first one that was found to be one before, then all that were when
+    /// this snapshot was made. The caller must prove it with the records.
     pub(in crate::core) fn administrators(&self) -> impl Iterator<Item = String> {
         let hint = self.shared.administrator.lock().clone();
         let all = self.facts.identities.iter().filter(|(path, record)| {
@@ -354,8 +355,8 @@ impl Snapshot {
         }
     }
 
-    /// As [`Snapshot::subject`], with the token that the caller shows: it keeps those of its policies that the token
-    /// has, too. A token that came from a role is worth what that role gives today.
+    /// As [`Snapshot::subject`], with the caller's token: it keeps only those policies that the token has too. A token
+    /// that came from a role grants what that role grants today.
     pub(in crate::core) fn narrowed(&self, caller: &Caller, text: &SecretText, now_ms: u64) -> Subject {
         let token = match self.tokens.shown(text, caller, now_ms) {
             Ok(token) => token,
@@ -372,10 +373,10 @@ impl Snapshot {
         self.shared.compiled.of_names(&self.facts.grants, names)
     }
 
-    /// Whether the certificate of `caller` counts at all.
+    /// Checks whether the certificate of `caller` is admitted at all.
     ///
     /// # Errors
-    /// Why not, for the audit log.
+    /// The reason for the audit log.
     pub(in crate::core) fn admits(
         &self,
         settings: &Settings,
@@ -385,7 +386,8 @@ impl Snapshot {
         self.admits_of(&settings.trust_domain, &settings.named_authorities, caller, now_ms)
     }
 
-    /// Whether an open connection may stay open: its holder is admitted, and a certificate of an outside PKI has a role.
+    /// Whether an open connection may stay open: its holder is admitted, and a certificate of an outside PKI has a
+    /// role.
     pub(in crate::core) fn keeps(&self, settings: &Settings, caller: &Caller, now_ms: u64) -> bool {
         let role = match &caller.origin {
             Origin::Outside(outside) => self.roles.keeps(&self.lists, outside, caller, now_ms),
@@ -397,7 +399,7 @@ impl Snapshot {
     /// As [`Snapshot::admits`], for certificates of this trust domain and of the vault's own authorities.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Snapshot::admits`].
     pub(in crate::core) fn admits_in(
         &self,
         trust_domain: &str,
@@ -414,7 +416,7 @@ impl Snapshot {
         caller: &Caller,
         now_ms: u64,
     ) -> Result<(), &'static str> {
-        // TLS looked at the dates when the connection began; it may have outlived them.
+        // TLS checked the dates when the connection started, and it may have outlived them.
         if caller.not_after_ms <= now_ms {
             return Err("certificate-expired");
         }
@@ -425,7 +427,7 @@ impl Snapshot {
             return Err("foreign-trust-domain");
         }
         if let Origin::Own(authority) = caller.origin {
-            // One that the vault has on record counts by its record, whatever a file says.
+            // For an authority on record the record decides, whatever a file says.
             let accepted = match self.authorities.get(authority) {
                 Some(facts) => facts.record.stage.verifies(),
                 None => named.contains(&authority),
@@ -439,6 +441,7 @@ impl Snapshot {
         {
             return Err("certificate-on-revocation-list");
         }
+        // Revocation is checked by the ledger before any date, because clocks may have been changed.
         let (revoked, mark_ms) = self.ledger.standing(&caller.fingerprint);
         if revoked {
             return Err("certificate-revoked");
@@ -454,7 +457,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Somebody without any right.
+    /// A subject without any rights.
     pub(in crate::core) fn stranger(&self) -> Arc<Subject> {
         Arc::clone(&self.stranger)
     }
@@ -467,7 +470,10 @@ fn read_policy(view: &View<'_>, name: &str) -> Result<Option<Parsed>, VaultError
 fn parse_policy(name: &str, entry: &EntryValue) -> Parsed {
     let parsed = std::str::from_utf8(entry.value.reveal()).ok().and_then(|text| Policy::parse(text).ok());
     if parsed.is_none() {
-        tracing::error!(policy = name, "a stored policy cannot be read; identities that have it are refused");
+        tracing::error!(
+            policy = name,
+            "a stored policy cannot be read, so identities that have it are denied everything; write it again"
+        );
     }
     parsed.map(Arc::new)
 }

@@ -1,7 +1,7 @@
-//! Which enrolment strings are on record, and whose they are.
+//! The index of the enrolment strings on record.
 //!
-//! The records stand in built-in mount 11 and belong to [`super::enrolment`]; here is only what finds them again
-//! without opening all of them: by identity, and by the end of their life.
+//! The records are in built-in mount 11 and belong to `certificates::enroll`. This index finds them without opening all
+//! of them: by identity, and by expiry.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::barrier::View;
 use crate::core::error::VaultError;
 
-/// The part of a record that is looked for.
+/// The part of a record that is indexed.
 #[derive(Deserialize)]
 struct Named {
     identity: String,
@@ -24,7 +24,7 @@ impl Named {
     }
 }
 
-/// The index, in memory. Shared by all snapshots: it says where to look, and the records decide.
+/// The index in memory. Shared by all snapshots: it says where to look, and the records decide.
 #[derive(Default)]
 pub(in crate::core) struct Strings(RwLock<Index>);
 
@@ -59,7 +59,7 @@ impl Strings {
     /// Reads every record.
     ///
     /// # Errors
-    /// [`VaultError::Integrity`] for one that cannot be understood.
+    /// [`VaultError::Integrity`] for a record that cannot be parsed.
     pub(super) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let mut index = Index::default();
         view.each_entry(|id, entry| {
@@ -69,7 +69,7 @@ impl Strings {
         Ok(Self(RwLock::new(index)))
     }
 
-    /// Takes over one record as it stands in the store.
+    /// Updates one record from the store.
     ///
     /// # Errors
     /// As [`Strings::load`].
@@ -83,7 +83,7 @@ impl Strings {
         Ok(())
     }
 
-    /// How many there are.
+    /// Number of strings.
     pub(in crate::core) fn len(&self) -> usize {
         self.0.read().known.len()
     }
@@ -100,7 +100,7 @@ impl Strings {
         self.0.read().by_identity.get(identity).into_iter().flatten().cloned().collect()
     }
 
-    /// At most `most` strings that ended before `before_ms`, the oldest first.
+    /// At most `most` strings that expired before `before_ms`, oldest first.
     pub(in crate::core) fn ended(&self, before_ms: u64, most: usize) -> Vec<String> {
         let index = self.0.read();
         index.by_end.iter().take_while(|(end_ms, _)| *end_ms < before_ms).take(most).map(|(_, id)| id.clone()).collect()

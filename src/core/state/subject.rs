@@ -1,4 +1,4 @@
-//! A caller as the policy sees it: by its certificate, and by the token that it shows besides.
+//! A caller from the policy's point of view: by its certificate, and by the token that it presents.
 
 use std::sync::Arc;
 
@@ -8,41 +8,41 @@ use crate::policy::{Acl, Ask, Capability, Decision};
 use crate::core::state::mount::MountTable;
 use crate::core::state::tokens::Held;
 
-/// Who asks, in terms of rights.
+/// A caller and its rights.
 pub(in crate::core) struct Subject {
-    /// Names of the policies that it is decided by, `default` included.
+    /// Names of the policies that decide its requests, including `default`.
     pub policies: Arc<[String]>,
-    /// Their union, compiled.
+    /// The union of these policies, compiled.
     acl: Arc<Acl>,
-    /// With a token: what the certificate alone may do. The token gives nothing beyond it, even where a policy that
-    /// denies is not among its own.
+    /// With a token: the rights of the certificate alone. The token never exceeds them, even if a denying policy is not
+    /// among the token's own.
     ceiling: Option<Arc<Acl>>,
-    /// Whether it is an admitted identity or role at all.
+    /// Whether it is an admitted identity or role.
     pub known: bool,
-    /// The token that it shows.
+    /// The token that it presents.
     pub token: Option<Held>,
-    /// Why the token that it shows is worth nothing: then nothing is answered, whatever the certificate may do.
+    /// Why its token is rejected. Then every request is rejected, whatever the certificate allows.
     pub refused: Option<&'static str>,
 }
 
 impl Subject {
-    /// Somebody with these policies; `acl` is their union.
+    /// A subject with these policies. `acl` is their union.
     pub(in crate::core) fn new(policies: Vec<String>, acl: Acl) -> Self {
         let (policies, acl) = (Arc::from(policies), Arc::new(acl));
         Self { policies, acl, ceiling: None, known: true, token: None, refused: None }
     }
 
-    /// Somebody without any right.
+    /// A subject without any rights.
     pub(in crate::core) fn stranger() -> Self {
         Self { known: false, ..Self::new(Vec::new(), Acl::merge([])) }
     }
 
-    /// Somebody with a token that is not theirs, or none any more.
+    /// A subject whose token belongs to somebody else, or is no longer valid.
     pub(in crate::core) fn refused(why: &'static str) -> Self {
         Self { refused: Some(why), ..Self::stranger() }
     }
 
-    /// The same caller with a token; `narrow` are the policies that they have in common.
+    /// The same caller with a token. `narrow` has the policies that both have.
     pub(in crate::core) fn with_token(&self, narrow: &Self, token: Held) -> Self {
         Self {
             policies: Arc::clone(&narrow.policies),
@@ -62,11 +62,12 @@ impl Subject {
         }
     }
 
-    /// Whether `capability` on the data of the secret with this full path is granted. What is done with a secret in
-    /// another way than by reading or writing it needs that, too, or it would be a way around.
+    /// Whether `capability` is granted on the data of the secret with this full path. Using a secret in any other way
+    /// than reading or writing it requires this too. Otherwise that would be a way around the policy.
     pub(in crate::core) fn may(&self, mounts: &MountTable, full: &str, capability: Capability) -> bool {
         let Ok(path) = Path::parse(full) else { return false };
-        // Where nothing is mounted the path itself is asked for: only those who might see it learn that there is nothing.
+        // Where nothing is mounted, the path itself is checked: only callers who may see it learn that there is
+        // nothing.
         let data = match mounts.route(&path) {
             Some((mount, relative)) => format!("{}data/{}", mount.path, relative.as_str()),
             None => full.to_owned(),
@@ -76,7 +77,7 @@ impl Subject {
         matches!(self.decide(&ask), Decision::Allow { .. })
     }
 
-    /// The verbs granted on `path`; `deny` alone when there are none.
+    /// The verbs granted on `path`, or only `deny` if there are none.
     pub(in crate::core) fn capabilities(&self, path: &Path) -> Vec<&'static str> {
         let mut verbs = self.acl.capabilities(path);
         if let Some(ceiling) = &self.ceiling {
@@ -86,7 +87,7 @@ impl Subject {
         if verbs.is_empty() { vec!["deny"] } else { verbs }
     }
 
-    /// Whether something is granted on `prefix` or below.
+    /// Whether anything is granted on `prefix` or below.
     pub(in crate::core) fn any_under(&self, prefix: &Path) -> bool {
         self.acl.any_under(prefix) && self.ceiling.as_ref().is_none_or(|ceiling| ceiling.any_under(prefix))
     }

@@ -1,8 +1,8 @@
-//! Tokens: what clients show besides their certificate.
+//! Tokens: what clients present in addition to their certificate.
 //!
-//! Record in built-in mount 4, key = [`TokenId`] in hexadecimal, value = [`TokenRecord`]. Every record is kept in memory
-//! as well, so that a request costs a lookup there and none in the store. A token never gives more than the certificate
-//! that it is shown with: the request is decided by both.
+//! The record is in built-in mount 4 under the [`TokenId`] in hexadecimal, with a [`TokenRecord`] as value. Every
+//! record is in memory as well, so a request costs one lookup there and none in the store. A token never grants more
+//! than the certificate with which it is presented, because both decide the request.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,28 +20,29 @@ use super::snapshot::Touch;
 use crate::core::caller::Caller;
 use crate::core::error::VaultError;
 
-/// Most tokens of one identity.
+/// Largest number of tokens of one identity.
 pub(in crate::core) const MAX_OF_IDENTITY: usize = 4_096;
-/// Most tokens in all.
+/// Largest number of tokens in total.
 pub(in crate::core) const MAX_TOKENS: usize = 100_000;
-/// Most tokens of certificates of outside PKIs together: one person can have many of those, each an identity of its own,
-/// and must not keep the identities of the vault from having tokens.
+/// Largest number of tokens of all certificates of outside PKIs together. One person can have many such certificates,
+/// each an identity of its own, and must not keep the vault's own identities from getting tokens.
 const MAX_OF_OUTSIDERS: usize = MAX_TOKENS / 2;
-/// Most tokens above one another.
+/// Largest number of ancestors of a token.
 pub(in crate::core) const MAX_DEPTH: usize = 32;
-/// Ended tokens removed along with one that is written.
+/// Number of expired tokens that are removed whenever one is written.
 const SWEEP: usize = 8;
-/// A token whose last use has begun is on record for this long: the request that it was spent on is decided by it.
+/// A token stays on record this long after its last use has started, in milliseconds, because that request is decided
+/// by it.
 pub(in crate::core) const LAST_USE_MS: u64 = 300_000;
 
-/// A token as it was shown or found.
+/// A token as presented or found.
 #[derive(Clone)]
 pub(in crate::core) struct Held {
     pub id: TokenId,
     pub record: Arc<TokenRecord>,
 }
 
-/// Every token, in memory.
+/// All tokens in memory.
 #[derive(Default)]
 pub(in crate::core) struct Tokens(RwLock<Index>);
 
@@ -49,11 +50,11 @@ pub(in crate::core) struct Tokens(RwLock<Index>);
 struct Index {
     records: HashMap<TokenId, Arc<TokenRecord>>,
     by_accessor: HashMap<String, TokenId>,
-    /// By identity URI: families and limits are looked at within one.
+    /// By identity URI, because families and limits are per identity.
     by_identity: HashMap<String, BTreeSet<TokenId>>,
-    /// By end, so that the oldest are found without a search.
+    /// By expiry, so that the oldest are found without a search.
     by_end: BTreeSet<(u64, TokenId)>,
-    /// How many are of certificates of outside PKIs.
+    /// Number of tokens of certificates of outside PKIs.
     outsiders: usize,
 }
 
@@ -90,7 +91,7 @@ impl Index {
         self.records.get(&id).map(|record| Held { id, record: Arc::clone(record) })
     }
 
-    /// Whether every token that this one descends from is alive; how many there are.
+    /// Returns the number of the token's ancestors, if all of them are alive.
     fn ancestors(&self, record: &TokenRecord, now_ms: u64) -> Option<usize> {
         let (mut depth, mut below) = (0, record);
         while let Some(accessor) = &below.parent {
@@ -108,7 +109,7 @@ impl Tokens {
     /// Reads every record.
     ///
     /// # Errors
-    /// [`VaultError::Integrity`] for one that cannot be understood.
+    /// [`VaultError::Integrity`] for a record that cannot be parsed.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let mut index = Index::default();
         view.each_entry(|name, entry| {
@@ -119,7 +120,7 @@ impl Tokens {
         Ok(Self(RwLock::new(index)))
     }
 
-    /// Takes over one record as it stands in the store.
+    /// Updates one record from the store.
     ///
     /// # Errors
     /// As [`Tokens::load`].
@@ -144,16 +145,16 @@ impl Tokens {
         self.0.read().by_accessor(accessor)
     }
 
-    /// The token that `caller` shows, if it is good for it now. Uses are not looked at: whoever lets a request in takes
-    /// one away first.
+    /// Returns the token that `caller` presents, if it can be used now. Remaining uses are not checked: whoever admits
+    /// the request takes one away first.
     ///
     /// # Errors
-    /// Why not, for the audit log.
+    /// The reason for the audit log.
     pub(in crate::core) fn shown(&self, text: &SecretText, caller: &Caller, now_ms: u64) -> Result<Held, &'static str> {
         let held = self.by_text(text).ok_or("token-unknown")?;
         let peer = Peer { identity: &caller.identity, fingerprint: &caller.fingerprint, remote: caller.address() };
         match usable(&held.record, &peer, now_ms) {
-            // Looked at last, so that nothing else is wrong.
+            // Uses are checked last, so nothing else is wrong.
             Ok(()) | Err(Unusable::Spent) => {}
             Err(Unusable::Expired) => return Err("token-expired"),
             Err(Unusable::OtherIdentity) => return Err("token-of-another-identity"),
@@ -165,17 +166,17 @@ impl Tokens {
         Ok(held)
     }
 
-    /// Whether a token counts at `now_ms`, whoever shows it.
+    /// Whether a token is valid at `now_ms`, whoever presents it.
     pub(in crate::core) fn is_alive(&self, record: &TokenRecord, now_ms: u64) -> bool {
         now_ms < record.expires_ms && record.uses_left != Some(0) && self.0.read().ancestors(record, now_ms).is_some()
     }
 
-    /// How many tokens are on record.
+    /// Number of tokens on record.
     pub(in crate::core) fn len(&self) -> usize {
         self.0.read().records.len()
     }
 
-    /// Accessors of all tokens that count at `now_ms`, sorted.
+    /// Accessors of all tokens that are valid at `now_ms`, sorted.
     pub(in crate::core) fn accessors(&self, now_ms: u64) -> Vec<String> {
         let index = self.0.read();
         let alive = index.records.values().filter(|record| {
@@ -186,7 +187,7 @@ impl Tokens {
         found
     }
 
-    /// Refuses another token of this identity below `parent` when there are too many.
+    /// Rejects another token of this identity below `parent` when there are too many.
     ///
     /// # Errors
     /// [`VaultError::BadRequest`], [`VaultError::Unavailable`].
@@ -203,17 +204,17 @@ impl Tokens {
             )));
         }
         if index.records.len() >= MAX_TOKENS || (is_outsider(identity) && index.outsiders >= MAX_OF_OUTSIDERS) {
-            return Err(VaultError::Unavailable("there are too many tokens: wait until some end, or revoke some"));
+            return Err(VaultError::Unavailable("there are too many tokens: wait until some expire, or revoke some"));
         }
         let depth = parent.map_or(Some(0), |parent| index.ancestors(parent, now_ms).map(|above| above + 1));
         match depth {
             Some(depth) if depth <= MAX_DEPTH => Ok(()),
-            Some(_) => Err(VaultError::BadRequest(format!("at most {MAX_DEPTH} tokens descend from one another"))),
+            Some(_) => Err(VaultError::BadRequest(format!("a token may have at most {MAX_DEPTH} ancestors"))),
             None => Err(VaultError::Forbidden),
         }
     }
 
-    /// A token and all that descend from it.
+    /// A token and all its descendants.
     pub(in crate::core) fn family(&self, root: &Held) -> Vec<TokenId> {
         let index = self.0.read();
         let same = index.by_identity.get(&root.record.identity).into_iter().flatten();
@@ -224,7 +225,7 @@ impl Tokens {
         accessors.into_iter().filter_map(|accessor| index.by_accessor.get(accessor).copied()).collect()
     }
 
-    /// The tokens that were made out of the one with this accessor, which belongs to the identity with this URI.
+    /// The tokens created by the one with this accessor, which belongs to the identity with this URI.
     pub(in crate::core) fn children(&self, identity: &str, accessor: &str) -> Vec<TokenId> {
         let index = self.0.read();
         let same = index.by_identity.get(identity).into_iter().flatten();
@@ -233,7 +234,7 @@ impl Tokens {
         same.filter(is_child).copied().collect()
     }
 
-    /// At most `most` tokens that have ended, by themselves or with one above them; how many there are in all.
+    /// At most `most` tokens that have expired, or whose parent has; and the number of all of them.
     pub(in crate::core) fn ended(&self, most: usize, now_ms: u64) -> (Vec<TokenId>, usize) {
         let index = self.0.read();
         let over = |record: &TokenRecord| now_ms >= record.expires_ms || index.ancestors(record, now_ms).is_none();
@@ -248,26 +249,26 @@ impl Tokens {
         self.0.read().by_identity.get(identity).into_iter().flatten().copied().collect()
     }
 
-    /// A few tokens that have ended.
+    /// A few expired tokens.
     fn stale(&self, now_ms: u64) -> Vec<TokenId> {
         let index = self.0.read();
         index.by_end.iter().take_while(|(end_ms, _)| *end_ms <= now_ms).take(SWEEP).map(|(_, id)| *id).collect()
     }
 }
 
-/// The record of a token.
+/// Reads the record of a token.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] when it cannot be understood.
+/// [`VaultError::Integrity`] when it cannot be parsed.
 pub(in crate::core) fn read(view: &View<'_>, id: TokenId) -> Result<Option<TokenRecord>, VaultError> {
     let Some(entry) = view.entry(&id.hex())? else { return Ok(None) };
     TokenRecord::decode(entry.value.reveal()).map(Some).map_err(|_| VaultError::Integrity)
 }
 
-/// Writes a record, and removes a few that have ended. Returns what the index must read anew.
+/// Writes a record and removes a few expired ones. Returns what the index must read again.
 ///
 /// # Errors
-/// Those of the barrier.
+/// The errors of the barrier.
 pub(in crate::core) fn put(
     tx: &mut Tx<'_>,
     tokens: &Tokens,
@@ -282,10 +283,10 @@ pub(in crate::core) fn put(
     Ok(touched)
 }
 
-/// Removes records. Returns what the index must read anew.
+/// Removes records. Returns what the index must read again.
 ///
 /// # Errors
-/// Those of the barrier.
+/// The errors of the barrier.
 pub(in crate::core) fn remove(tx: &mut Tx<'_>, ids: &[TokenId]) -> Result<Vec<Touch>, VaultError> {
     for id in ids {
         tx.remove_entry(MountId::TOKENS, &id.hex())?;
@@ -293,10 +294,10 @@ pub(in crate::core) fn remove(tx: &mut Tx<'_>, ids: &[TokenId]) -> Result<Vec<To
     Ok(ids.iter().copied().map(Touch::Token).collect())
 }
 
-/// Removes every token. Returns what the index must read anew.
+/// Removes all tokens. Returns what the index must read again.
 ///
 /// # Errors
-/// Those of the barrier.
+/// The errors of the barrier.
 pub(in crate::core) fn remove_all(tx: &mut Tx<'_>) -> Result<Touch, VaultError> {
     for name in tx.view(MountId::TOKENS).entries()? {
         tx.remove_entry(MountId::TOKENS, &name)?;
@@ -304,10 +305,10 @@ pub(in crate::core) fn remove_all(tx: &mut Tx<'_>) -> Result<Touch, VaultError> 
     Ok(Touch::Tokens)
 }
 
-/// Takes one use away from the token that `caller` shows. A token whose last use that is ends soon.
+/// Takes one use away from the token that `caller` presents. If it was the last one, the token expires soon.
 ///
 /// # Errors
-/// [`VaultError::Forbidden`] when there is none left, or no such token any more; those of the barrier.
+/// [`VaultError::Forbidden`] when none is left, or the token no longer exists; the errors of the barrier.
 pub(in crate::core) fn spend(
     tx: &mut Tx<'_>,
     tokens: &Tokens,

@@ -241,7 +241,7 @@ fn a_value_that_the_target_refuses_is_made_again() {
     *mint.refuses.lock().expect("no panic while held") = 3;
     act(&rig, "rotate").expect("begins");
     let now = rest(&rig, &["needs-operator"]);
-    assert!(now["error"].as_str().is_some_and(|text| text.contains("refuses every new value")), "{now}");
+    assert!(now["error"].as_str().is_some_and(|text| text.contains("rejects every new value")), "{now}");
     assert_eq!(value(&rig), "printed-3");
 }
 

@@ -67,7 +67,7 @@ fn the_old_set_goes_only_when_the_new_shares_were_typed_in() {
 
     // Neither a second new set, nor one for the new set, nor a way around the proof.
     assert!(begin(&rig, &old).expect_err("one at a time").contains("slot 3 (new set for slot 2)"));
-    assert!(begin(&rig, &json!([new[0], 0, new[1]])).expect_err("of the new one").contains("type its shares in"));
+    assert!(begin(&rig, &json!([new[0], 0, new[1]])).expect_err("of the new one").contains("type them in"));
     let remove = |slot: &str| order(&rig, "sys/strongroom/slots/remove", &json!({ "slot": slot, "unlock": by_file() }));
     assert!(remove("board").expect_err("it has a new set").contains("slot 3"));
     let label = json!({ "type": "recovery-code", "label": "new set for slot 0" });
@@ -214,5 +214,5 @@ fn a_change_of_shares_is_refused_like_any_other_without_a_secret() {
     let new = json!({ "type": "shares", "threshold": 2, "total": 2 });
     let body = json!({ "unlock": by_file(), "new": new }).to_string();
     let refused = rig.ask(&rig.operator(), Operation::Write, CHANGE, &body);
-    assert!(matches!(refused, Err(VaultError::BadRequest(text)) if text.contains("keeps its type")));
+    assert!(matches!(refused, Err(VaultError::BadRequest(text)) if text.contains("cannot change its type")));
 }

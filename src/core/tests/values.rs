@@ -328,7 +328,7 @@ fn a_pair_of_logins_takes_turns() {
         assert_eq!(secret(&rig)["data"]["DB_USER"], user);
         assert!(current_works(&rig, &database));
         let again = act(&rig, "rotate").expect_err("within the grace").to_string();
-        assert!(again.contains("grace until"), "{again}");
+        assert!(again.contains("grace period until"), "{again}");
         rig.clock.advance(3_600_000);
         rest(&rig, &["idle"]);
     }
@@ -386,7 +386,7 @@ fn a_database_that_refuses_every_password_is_left_as_it_was() {
     database.logins.lock().expect("no panic while held").fates = VecDeque::from(vec![Fate::Refused; 3]);
     act(&rig, "rotate").expect("begins");
     let now = rest(&rig, &["needs-operator"]);
-    assert!(now["error"].as_str().is_some_and(|error| error.contains("refuses every new value")), "{now}");
+    assert!(now["error"].as_str().is_some_and(|error| error.contains("rejects every new value")), "{now}");
     assert!(current_works(&rig, &database));
     act(&rig, "abort").expect("goes back");
     rest(&rig, &["idle"]);
@@ -401,7 +401,7 @@ fn a_value_that_fails_its_trial_never_becomes_current() {
     database.logins.lock().expect("no panic while held").refuse_logins = true;
     act(&rig, "rotate").expect("begins");
     let now = rest(&rig, &["idle"]);
-    assert!(now["error"].as_str().is_some_and(|error| error.contains("refused when it was tried")), "{now}");
+    assert!(now["error"].as_str().is_some_and(|error| error.contains("rejected the new value in a test")), "{now}");
     assert_eq!(secret(&rig)["data"]["DB_PASSWORD"], "first");
     assert!(current_works(&rig, &database));
 }

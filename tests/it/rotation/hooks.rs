@@ -189,7 +189,7 @@ fn a_hook_that_floods_is_cut_short_and_says_no_value() {
 fn a_hook_that_lies_about_its_work_changes_nothing() {
     let (house, folder) = vault("exit 0", "echo the service does not know it; exit 65", 5);
     order(&house, "rotate");
-    let now = reaches(&house, "idle", "refused when it was tried");
+    let now = reaches(&house, "idle", "rejected the new value in a test");
     assert!(now["error"].as_str().unwrap().contains("correct the cause"), "{now}");
     assert_eq!(made(&folder, "reverted"), "reverted");
     assert_eq!(now["current"], 0);

@@ -1,15 +1,15 @@
-//! Dangerous operations that several operators must agree to.
+//! Dangerous operations that several operators must approve.
 //!
-//! A guarded request is not done: the first time it becomes a record that others can approve, in a commit of its own. When
-//! enough have, whoever asked sends it again, and the same commit that makes the change marks the record as used. For an
-//! order to the keeper and for a read that is one commit before: killed in between, the approval is used up and nothing
-//! was done.
+//! The first time, a guarded request is not executed. It becomes a record that others can approve, in a commit of its
+//! own. Once enough have approved, the requester sends it again, and the commit that makes the change also marks the
+//! record as used. For an order to the keeper and for a read, the record is marked one commit earlier: after a kill in
+//! between, the approval is used up and nothing was done.
 //!
-//! What is bound: who asks, verb, path, a keyed hash of the fields, and whose power over the vault changes to what
-//! (`power.rs`). Who agrees must still be somebody who may when the request is done, so that an approval of somebody who
-//! was disabled meanwhile, or whose certificate was revoked, counts for nothing.
+//! A record is bound to the requester, the verb, the path, a keyed hash of the fields, and the resulting changes of
+//! power over the vault (`power.rs`). The approvers must still be allowed to approve when the request is executed. So
+//! an approval does not count if its giver was disabled or had the certificate revoked in the meantime.
 //!
-//! Without rules in the configuration nothing here is looked at.
+//! Without rules in the configuration none of this applies.
 
 mod power;
 pub(in crate::core) mod record;
@@ -40,18 +40,19 @@ use crate::core::state::snapshot::Snapshot;
 use power::Power;
 use record::{Pending, Used, Voice};
 
-/// How long a record is kept after it has ended, milliseconds.
+/// How long a record is kept after it has ended, in milliseconds.
 const KEEP_MS: u64 = 7 * 86_400_000;
-/// Most open requests of one identity.
+/// Largest number of open requests of one identity.
 const MAX_OPEN: usize = 32;
-/// Most records, and most open ones of identities that are no approvers: those must not keep the others from asking.
+/// Largest number of records, and of open ones of identities that are not approvers, who must not keep others from
+/// asking.
 const MAX_RECORDS: usize = 2_000;
 const MAX_OPEN_OF_OTHERS: usize = 500;
 
 /// An id for the question whether somebody may approve at all.
 const ANY_ID: &str = "0000000000000000";
 
-/// One request before the guard.
+/// One request in front of the guard.
 pub(in crate::core) struct Gate<'a> {
     pub facts: &'a Facts,
     pub settings: &'a Settings,
@@ -60,31 +61,31 @@ pub(in crate::core) struct Gate<'a> {
     pub now_ms: u64,
 }
 
-/// What is to be looked at in a request.
+/// What must be checked in a request.
 enum Looked {
     Nothing,
-    /// It is of this class.
+    /// The request has this class.
     Class(Guarded),
-    /// Whether it changes anybody's power, or gives somebody the name of this identity.
+    /// Check whether it changes anybody's power, or gives somebody the name of this identity.
     Power(Option<String>),
 }
 
-/// What a request must find again on record.
+/// What the record of a request must match.
 struct Bound {
     class: Guarded,
     affects: Vec<String>,
     effect: String,
 }
 
-/// A record of the same request, and how many agree.
+/// A record of the same request, and how many approve it.
 struct Match {
     id: String,
     record: Pending,
     agree: usize,
 }
 
-/// The class of a request that is not run inside a commit, so that its approval is used up before it; `None` for all others
-/// and without rules.
+/// The class of a request that does not run inside a commit, so that its approval is used up earlier. `None` for all
+/// others and without rules.
 pub(in crate::core) fn comes_before(settings: &Settings, route: &Route, body: &Body) -> Option<Guarded> {
     let rules = settings.approvals.as_deref()?;
     match route.run {
@@ -93,11 +94,11 @@ pub(in crate::core) fn comes_before(settings: &Settings, route: &Route, body: &B
     }
 }
 
-/// The classes that a request has whatever the state is, the gravest first: one that is guarded is enough.
+/// The classes that a request has in every state, the most dangerous first. One guarded class is enough.
 fn fixed<'r>(route: &'r Route, body: &Body) -> &'r [Guarded] {
     match &route.concern {
         Concern::Class(class) => std::slice::from_ref(class),
-        // With a compromised slot all authorities go, too. What cannot be read is no order.
+        // With a compromised slot all authorities end too. A body that cannot be parsed is not an order.
         Concern::Rekey if body.object().is_ok_and(|fields| fields.get("compromised").is_some()) => {
             &[Guarded::CaCompromise, Guarded::SlotRemove]
         }
@@ -107,10 +108,10 @@ fn fixed<'r>(route: &'r Route, body: &Body) -> &'r [Guarded] {
 }
 
 impl Gate<'_> {
-    /// Runs `change`, unless others must agree to it first.
+    /// Runs `change`, unless others must approve it first.
     ///
     /// # Errors
-    /// Those of `change`: a request that cannot be done is refused as without the guard, and uses up nothing.
+    /// The errors of `change`: a request that cannot be executed is rejected as without the guard, and uses up nothing.
     /// [`VaultError::NeedsApproval`], also as [`Done::refusal`] with the record of the request;
     /// [`VaultError::ApprovalRejected`].
     pub(in crate::core) fn through(
@@ -127,8 +128,10 @@ impl Gate<'_> {
             Looked::Class(class) => (Some(class), None, None),
             Looked::Power(named) => (None, Some(Power::of(tx, rules, domain)?), named),
         };
-        // Before the change, which may be about those who agreed to it.
+        // Read before the change, which may affect those who approved it.
         let known = self.matches(rules, tx)?;
+        // The change runs first in memory, because only its result shows whose power it affects. It is taken back if
+        // approvals are missing.
         let point = tx.point();
         let done = change(tx)?;
         let bound = match (class, before) {
@@ -145,7 +148,7 @@ impl Gate<'_> {
             (None, None) => return Ok(done),
         };
         let same = known.into_iter().filter(|found| found.record.effect == bound.effect);
-        // One that is open goes before one that was rejected.
+        // An open request takes precedence over a rejected one.
         match same.min_by_key(|found| found.record.rejected.is_some()) {
             Some(found) if found.record.rejected.is_some() => Err(VaultError::ApprovalRejected { id: found.id }),
             Some(Match { id, mut record, agree }) => {
@@ -180,7 +183,7 @@ impl Gate<'_> {
             let guarded = classes.iter().find(|class| rules.guards(**class));
             return Ok(Looked::Class(*guarded.unwrap_or(gravest)));
         }
-        // Everybody renews what it has, and that is no power; looking at all identities each time would cost it.
+        // Everybody may renew what they have, which is not power. Reading all identities each time would cost too much.
         if route.guard != Guard::Policy {
             return Ok(Looked::Nothing);
         }
@@ -223,7 +226,7 @@ impl Gate<'_> {
         Ok(found)
     }
 
-    /// Puts the request on record. Returns the refusal that names it.
+    /// Stores the request. Returns the error that names it.
     fn ask(&self, rules: &ApprovalRules, tx: &mut Tx<'_>, bound: Bound) -> Result<VaultError, VaultError> {
         self.make_room(rules, tx)?;
         let key = record::make_hash_key(tx, self.random)?;
@@ -251,7 +254,7 @@ impl Gate<'_> {
         Ok(VaultError::NeedsApproval { id, missing })
     }
 
-    /// Removes what ended long ago, and refuses when too much is open.
+    /// Removes records that ended long ago, and rejects a request when too many are open.
     fn make_room(&self, rules: &ApprovalRules, tx: &mut Tx<'_>) -> Result<(), VaultError> {
         let asker = self.facts.caller.identity.path();
         let domain = &self.settings.trust_domain;
@@ -263,7 +266,7 @@ impl Gate<'_> {
             records.iter().filter(|(_, record)| open(record) && !rules.names_path(domain, &record.asker)).count();
         if own >= MAX_OPEN || (others >= MAX_OPEN_OF_OTHERS && !rules.names(&self.facts.caller.identity)) {
             return Err(VaultError::BadRequest(
-                "too many requests wait for approval: have some approved or rejected, or wait until they expire"
+                "too many requests are waiting for approval: approve or reject some, or wait until they expire"
                     .to_owned(),
             ));
         }
@@ -277,16 +280,18 @@ impl Gate<'_> {
             }
         }
         if surplus > 0 {
-            return Err(VaultError::BadRequest("too many requests wait for approval".to_owned()));
+            return Err(VaultError::BadRequest(
+                "too many requests are waiting for approval: approve or reject some first".to_owned(),
+            ));
         }
         Ok(())
     }
 }
 
-/// How many agree with a request now: whoever asked, if it could approve, and everybody who approved and still could.
+/// Counts who approves a request now: the requester, if allowed to approve, and every approver who still is.
 ///
 /// # Errors
-/// Those of `standing`, which gives the record of an identity.
+/// The errors of `standing`, which returns the record of an identity.
 pub(in crate::core) fn agreeing(
     rules: &ApprovalRules,
     settings: &Settings,
@@ -324,15 +329,15 @@ fn counts(
         && may_approve(snapshot, &identity, id)
 }
 
-/// Whether the policies of a registered identity let it approve the request of that id.
+/// Whether the policies of a registered identity let it approve the request with that id.
 fn may_approve(snapshot: &Snapshot, identity: &SpiffeId, id: &str) -> bool {
     let Ok(path) = Path::parse(&format!("sys/strongroom/approvals/{id}/approve")) else { return false };
     let ask = Ask { path: &path, capability: Capability::Update, sudo: false, parameters: None, wrap_ttl: None };
     matches!(snapshot.registered(identity).decide(&ask), Decision::Allow { .. })
 }
 
-/// How many could agree with a request that nobody has made yet, when these are too few for any to be done: then nobody
-/// can add one either.
+/// The number of identities that could approve a future request, if they are too few for any to be executed. Then
+/// nobody can add an approver either.
 pub(in crate::core) fn too_few(rules: &ApprovalRules, settings: &Settings, snapshot: &Snapshot) -> Option<usize> {
     let (mut voices, mut askers) = (0, 0);
     for (path, record) in snapshot.identities() {
@@ -340,7 +345,7 @@ pub(in crate::core) fn too_few(rules: &ApprovalRules, settings: &Settings, snaps
         if record.disabled.is_some() || !rules.names(&identity) {
             continue;
         }
-        // Whoever asks is counted without being allowed to approve.
+        // The requester counts even without being allowed to approve.
         match may_approve(snapshot, &identity, ANY_ID) {
             true => voices += 1,
             false => askers = 1,

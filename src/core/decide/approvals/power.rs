@@ -1,8 +1,8 @@
-//! Who has power over the vault, and what that power is: the state that no single operator may change.
+//! Who has power over the vault, and which: the state that no single operator may change.
 //!
-//! The guard does not ask which route is called but what the call would change: it looks at the records before and after.
-//! So a policy that an administrator has, a group that makes one, and `default` are all covered, and a route that is added
-//! later is as well.
+//! The guard does not check which route is called, but what the call would change: it compares the records before and
+//! after. This covers a policy that an administrator has, a group that makes one, and `default`, as well as routes that
+//! are added later.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,32 +16,32 @@ use crate::core::state::guarded::ApprovalRules;
 use crate::core::state::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE, POLICIES, is_administrator, names_of};
 use crate::core::state::outside_crls;
 
-/// What one identity is and may do.
+/// The state and rights of one identity.
 #[derive(Clone, PartialEq, Eq)]
 struct Standing {
-    /// Over everything.
+    /// Hash over everything.
     exact: [u8; 32],
-    /// Over what does not depend on the time of the change.
+    /// Hash over what does not depend on the time of the change.
     lasting: [u8; 32],
 }
 
-/// Every administrator and everybody who could approve, by path. Disabled ones too: enabling them is power. A role of
-/// `auth/cert` that makes administrators stands among them as `cert/<role>`.
+/// All administrators and everybody who could approve, by path. Disabled ones are included, because enabling them is
+/// power. A role of `auth/cert` that makes administrators is among them as `cert/<role>`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Power(BTreeMap<String, Standing>);
 
-/// Policies under a set of names, together.
+/// The combined policies of a set of names.
 struct Granted {
-    /// `None` when one of the texts cannot be read: its holders may nothing.
+    /// `None` when one of the texts cannot be parsed. Its holders have no rights.
     acl: Option<Acl>,
     digest: [u8; 32],
 }
 
 impl Power {
-    /// By the records that `tx` sees.
+    /// Computes it from the records that `tx` sees.
     ///
     /// # Errors
-    /// [`VaultError::Integrity`] for a record that cannot be understood.
+    /// [`VaultError::Integrity`] for a record that cannot be parsed.
     pub(super) fn of(tx: &Tx<'_>, rules: &ApprovalRules, trust_domain: &str) -> Result<Self, VaultError> {
         let groups = identity::groups(&tx.view(MountId::GROUPS))?;
         let mut known: HashMap<BTreeSet<String>, Granted> = HashMap::new();
@@ -62,7 +62,7 @@ impl Power {
         let view = tx.view(MountId::CERT_ROLES);
         for name in view.entries()?.into_iter().filter(|key| outside_crls::is_role(key)) {
             let entry = view.entry(&name)?.ok_or(VaultError::Integrity)?;
-            // One that cannot be read admits nobody.
+            // A role that cannot be parsed admits nobody.
             let Ok(record) = RoleRecord::decode(entry.value.reveal()) else { continue };
             let names: BTreeSet<String> = record.token.effective_policies().into_iter().collect();
             if !known.contains_key(&names) {
@@ -78,12 +78,13 @@ impl Power {
         Ok(Self(power))
     }
 
-    /// Whether the identity with this path counts; of [`OUTSIDE`] itself, whether any certificate of an outside PKI may.
+    /// Whether the identity with this path has power. For [`OUTSIDE`] itself: whether any certificate of an outside PKI
+    /// has.
     pub(super) fn holds(&self, path: &str) -> bool {
         self.0.contains_key(path) || (path == OUTSIDE && self.0.keys().any(|held| held.starts_with(OUTSIDE)))
     }
 
-    /// Whose power is another one in `after`, and a hash over what it is then.
+    /// Paths whose power differs in `after`, and a hash over their new power.
     pub(super) fn changes(&self, after: &Self) -> (Vec<String>, [u8; 32]) {
         let paths: BTreeSet<&String> = self.0.keys().chain(after.0.keys()).collect();
         let mut changed = Vec::new();

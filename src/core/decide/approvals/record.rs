@@ -1,8 +1,8 @@
-//! A request that waits for others.
+//! A request that waits for approvals.
 //!
-//! Built-in mount 14: one record for each request, key = its id, and under `key` the random key that bodies are hashed
-//! with. Of a body nothing is on record but the names of its fields and that hash: a passphrase in it can be guessed from
-//! neither without opening the vault.
+//! Built-in mount 14 has one record per request under its id, and under `key` the random key with which bodies are
+//! hashed. The only traces of a body are the names of its fields and that hash. Without opening the vault, a passphrase
+//! in it cannot be guessed from either.
 
 use std::sync::Arc;
 
@@ -17,23 +17,23 @@ use crate::engine::Body;
 use crate::core::error::VaultError;
 use crate::core::state::mount::hex;
 
-/// Key of the hash key. Ids have 16 characters, so that none is like it.
+/// Name of the hash key. Ids have 16 characters, so none is equal to it.
 const HASH_KEY: &str = "key";
-/// Most field names on record, and their longest.
+/// Largest number of field names on record, and their largest length.
 const MAX_FIELDS: usize = 64;
 const MAX_FIELD_NAME: usize = 64;
-/// A certificate request is a fresh key each time, for the asker itself or for what it asks for anyhow.
+/// A certificate request has a new key each time. It is for the requester or for what the request creates anyway.
 const NOT_HASHED: &str = "csr";
 
-/// On-disk form, JSON.
+/// On-disk form, in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct Pending {
     /// Format, 1.
     pub v: u8,
-    /// Path of the identity that asked.
+    /// Path of the identity that made the request.
     pub asker: String,
-    /// Identifier of the request that asked, as in the audit log.
+    /// Identifier of the request, as in the audit log.
     pub request: String,
     /// Class of the operation.
     pub operation: String,
@@ -48,7 +48,7 @@ pub(in crate::core) struct Pending {
     /// Identities whose power would change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub affects: Vec<String>,
-    /// Hash over what their power would be, hexadecimal; empty when nobody's would change.
+    /// Hash over their new power, hexadecimal; empty when nobody's power would change.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub effect: String,
     pub asked_ms: u64,
@@ -60,7 +60,7 @@ pub(in crate::core) struct Pending {
     pub used: Option<Used>,
 }
 
-/// What somebody said.
+/// One approval or rejection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct Voice {
@@ -71,7 +71,7 @@ pub(in crate::core) struct Voice {
     pub at_ms: u64,
 }
 
-/// The request that was done.
+/// The request that was executed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct Used {
@@ -86,8 +86,8 @@ impl Pending {
         self.used.is_none() && self.rejected.is_none() && now_ms < self.expires_ms
     }
 
-    /// When it ended, if it did. A rejection stands until the request would have expired; who withdraws what it asked may
-    /// ask again.
+    /// When it ended, if it has. A rejection is valid until the request would have expired. A requester who withdraws
+    /// the request can ask again.
     pub(super) fn ended_ms(&self, now_ms: u64) -> Option<u64> {
         let withdrawn = self.rejected.as_ref().filter(|voice| voice.identity == self.asker);
         let used = self.used.as_ref().map(|used| used.at_ms);
@@ -95,10 +95,10 @@ impl Pending {
     }
 }
 
-/// One record.
+/// Reads one record.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] when it cannot be understood.
+/// [`VaultError::Integrity`] when it cannot be parsed.
 pub(in crate::core) fn read(view: &View<'_>, id: &str) -> Result<Option<Pending>, VaultError> {
     if !is_id(id) {
         return Ok(None);
@@ -108,7 +108,7 @@ pub(in crate::core) fn read(view: &View<'_>, id: &str) -> Result<Option<Pending>
     if record.v == 1 { Ok(Some(record)) } else { Err(VaultError::Integrity) }
 }
 
-/// All records with their ids, in no order.
+/// All records with their ids, unordered.
 ///
 /// # Errors
 /// As [`read`].
@@ -125,17 +125,17 @@ pub(in crate::core) fn all(view: &View<'_>) -> Result<Vec<(String, Pending)>, Va
 /// Writes a record.
 ///
 /// # Errors
-/// Those of the barrier.
+/// The errors of the barrier.
 pub(in crate::core) fn put(tx: &mut Tx<'_>, id: &str, record: &Pending) -> Result<(), VaultError> {
     let bytes = serde_json::to_vec(record).map_err(|_| VaultError::Internal)?;
     tx.put_entry(MountId::APPROVALS, id, &bytes, 0)?;
     Ok(())
 }
 
-/// A new id.
+/// Generates an id.
 ///
 /// # Errors
-/// [`VaultError::Internal`] without randomness.
+/// [`VaultError::Internal`] when the random source fails.
 pub(super) fn new_id(random: &Arc<dyn Random>) -> Result<String, VaultError> {
     let mut id = [0; 8];
     random.fill(&mut id).map_err(|_| VaultError::Internal)?;
@@ -146,18 +146,18 @@ fn is_id(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The key that bodies are hashed with; `None` before the first request.
+/// The key with which bodies are hashed; `None` before the first request.
 ///
 /// # Errors
-/// Those of the barrier.
+/// The errors of the barrier.
 pub(super) fn hash_key(view: &View<'_>) -> Result<Option<MacKey>, VaultError> {
     Ok(view.entry(HASH_KEY)?.map(|entry| MacKey::from_bytes(entry.value.reveal())))
 }
 
-/// As [`hash_key`]; makes it if there is none.
+/// As [`hash_key`]. Generates the key if there is none.
 ///
 /// # Errors
-/// As [`hash_key`]; [`VaultError::Internal`] without randomness.
+/// As [`hash_key`]; [`VaultError::Internal`] when the random source fails.
 pub(super) fn make_hash_key(tx: &mut Tx<'_>, random: &Arc<dyn Random>) -> Result<MacKey, VaultError> {
     if let Some(key) = hash_key(&tx.view(MountId::APPROVALS))? {
         return Ok(key);
@@ -168,10 +168,10 @@ pub(super) fn make_hash_key(tx: &mut Tx<'_>, random: &Arc<dyn Random>) -> Result
     Ok(MacKey::from_bytes(&*key))
 }
 
-/// The keyed hash of a body: its fields by name, whatever order they came in.
+/// The keyed hash of a body: its fields by name, in any order.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when the body is no object.
+/// [`VaultError::BadRequest`] when the body is not an object.
 pub(super) fn hash(key: &MacKey, body: &Body) -> Result<[u8; 32], VaultError> {
     let object = body.object()?;
     let mut fields: Vec<(&str, &str)> = object.entries().map(|(name, raw)| (name, raw.get())).collect();
@@ -188,7 +188,7 @@ fn length(bytes: &[u8]) -> [u8; 8] {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes()
 }
 
-/// The names of a body's fields, fit for a terminal.
+/// The names of a body's fields, safe for a terminal.
 ///
 /// # Errors
 /// As [`hash`].

@@ -1,5 +1,5 @@
-//! What is owed after a compromised slot: its removal is a header and then a transaction, and a kill between them leaves
-//! the slot gone while authority, tokens and enrolment strings are still valid.
+//! The second half of removing a compromised slot. The removal writes a header and then a transaction. A kill between
+//! them leaves the slot removed, while the authority, tokens and enrolment strings are still valid.
 
 use std::sync::Arc;
 
@@ -13,22 +13,24 @@ use crate::core::rotation::desk::Desk;
 use crate::core::state::authorities::Authorities;
 use crate::keys::TermState;
 
-/// The alarm is written anew this often while the removal cannot be completed.
+/// How often the alarm is repeated while the removal cannot be completed, in milliseconds.
 pub(in crate::core) const ALARM_EVERY_MS: u64 = 60_000;
 
-/// Completes an interrupted removal, as often as it takes.
+/// Completes an interrupted removal, retrying until it succeeds.
 #[derive(Default)]
 pub(in crate::core) struct Debt {
-    /// When the last alarm was written.
+    /// When the last alarm was written, Unix milliseconds.
     told_ms: Option<u64>,
 }
 
 impl Debt {
-    /// Completes the removal, if one is owed. Returns whether nothing is owed any more. `false`: it failed, nothing has
-    /// changed, and the audit log holds the alarm `compromised-slot-unfinished`, written anew each minute. May be repeated.
+    /// Completes the removal if one is pending. Returns whether nothing is pending any more. `false` means that it
+    /// failed and nothing changed. The audit log then has the alarm `compromised-slot-unfinished`, repeated every
+    /// minute. Can be repeated.
     ///
     /// # Errors
-    /// [`VaultError::Sealed`] when the vault closes; [`VaultError::AuditUnavailable`] when the alarm could not be written.
+    /// [`VaultError::Sealed`] when the vault closes; [`VaultError::AuditUnavailable`] when the alarm could not be
+    /// written.
     pub(in crate::core) fn settle(&mut self, desk: &Desk) -> Result<bool, VaultError> {
         let error = match complete(desk) {
             Ok(()) => {
@@ -42,8 +44,8 @@ impl Debt {
         if self.told_ms.is_none_or(|told_ms| now_ms.abs_diff(told_ms) >= ALARM_EVERY_MS) {
             tracing::error!(
                 %error,
-                "the interrupted removal of a compromised slot could not be completed: the old authority is still valid. \
-                 It is tried again each second; make room on the disk and mend the audit log"
+                "the interrupted removal of a compromised slot could not be completed, so the old authority is still valid. \
+                 The vault retries every second. Free disk space and repair the audit log"
             );
             let alarm = Note::Alarm { request: None, code: "compromised-slot-unfinished" };
             desk.audit.note(now_ms, &alarm).map_err(|_| VaultError::AuditUnavailable)?;
@@ -53,12 +55,12 @@ impl Debt {
     }
 }
 
-/// Completes the answer to a compromised slot that was killed after its header and before its transaction: a term is
-/// marked as compromised and no run of that kind covers it. The authority, all tokens and all enrolment strings end in
-/// the commit that writes the run. Does nothing otherwise. May be repeated.
+/// Completes the removal of a compromised slot that was killed between its header and its transaction: a term is marked
+/// as compromised, and no run of that kind covers it. The authority, all tokens and all enrolment strings are ended in
+/// the commit that writes the run. Otherwise does nothing. Can be repeated.
 ///
 /// # Errors
-/// Those of the commit; nothing has changed then.
+/// The errors of the commit. Nothing has changed then.
 fn complete(desk: &Desk) -> Result<(), VaultError> {
     let terms = desk.barrier.terms();
     let marked = |term: &&TermStatus| term.state == TermState::Compromised;
@@ -71,8 +73,8 @@ fn complete(desk: &Desk) -> Result<(), VaultError> {
         return Ok(());
     }
     tracing::warn!(
-        "the removal of a compromised slot was interrupted and is completed now: every certificate, token and enrolment \
-         string ends; get a certificate with `strongroomd admin operator`"
+        "the interrupted removal of a compromised slot is being completed: every certificate, token and enrolment \
+         string is revoked. Get a new certificate with `strongroomd admin operator`"
     );
     let rule = "compromised slot: its interrupted removal is completed".to_owned();
     let facts = desk.own("sys/strongroom/rekey", rule)?;
@@ -87,7 +89,7 @@ fn complete(desk: &Desk) -> Result<(), VaultError> {
                 "certificate authority",
                 "new; the order was interrupted, so every certificate is revoked: get yours with `strongroomd admin operator`, then enrol hosts and operators anew",
             );
-            // Whether the order asked for new keys of values went with it: the more thorough way is right in both cases.
+            // Whether the order asked for new keys of values is lost. The more thorough way is right in both cases.
             run.values_before = Some(generation);
             run.put(tx)?;
             let snapshot = snapshot.load();

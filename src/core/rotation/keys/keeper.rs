@@ -1,4 +1,4 @@
-//! The thread that changes keys: one order at a time, and the work in the background between orders.
+//! The thread that changes keys: one order at a time, and background work between orders.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use crate::core::rotation::orders::{Errand, Key, Order, Secret, SlotOrder};
 use crate::core::rotation::worker::{Message, Post, Worker};
 use crate::core::{Ports, Settings};
 
-/// Orders that may wait.
+/// Largest number of waiting orders.
 const MAX_WAITING: usize = 16;
-/// What a caller learns meanwhile.
+/// Rejects orders while a removal is incomplete.
 const OWED: &str = "the removal of a compromised slot is not complete: see the alarms in the audit log, try again";
 
-/// Handle of the thread. It has no helpers that tell it anything.
+/// Handle of the thread. It has no helper threads.
 pub(in crate::core) type Keeper = Worker<Order, Infallible>;
 
 impl Keeper {
-    /// Starts the thread. It completes what is owed after a compromised slot before anything else.
+    /// Starts the thread. Before anything else it completes a pending removal of a compromised slot.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when the system gives no thread.
+    /// [`VaultError::Unavailable`] when the system cannot start a thread.
     pub(in crate::core) fn spawn(desk: Desk, debt: Debt) -> Result<Self, VaultError> {
         let busy = "too many key changes are waiting, try again";
         let post = Post { name: "keeper", room: MAX_WAITING, busy, stopping: Arc::clone(&desk.stopping) };
         Self::start(post, move |waiting, _| serve(&desk, debt, waiting))
     }
 
-    /// Has the slot that `secret` opens made anew at the configured cost, if it is below. Nobody waits for it.
+    /// Recreates the slot that `secret` opens with the configured cost, if its cost is lower. Nobody waits for this.
     ///
     /// # Errors
-    /// [`VaultError::Internal`] without randomness.
+    /// [`VaultError::Internal`] when the random source fails.
     pub(in crate::core) fn raise_cost(
         &self,
         ports: &Ports,
@@ -65,12 +65,13 @@ fn serve(desk: &Desk, mut debt: Debt, waiting: &Receiver<Message<Order, Infallib
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => None,
         };
-        // Each time: an order of this process may have failed between its header and its transaction, too.
+        // Checked each time, because an order of this process may also have failed between its header and its
+        // transaction.
         let owed = match debt.settle(desk) {
             Ok(settled) => !settled,
             Err(VaultError::Sealed) => return,
             Err(error) => {
-                tracing::error!(%error, "the alarm of an unfinished removal of a compromised slot");
+                tracing::error!(%error, "the alarm about an unfinished removal of a compromised slot could not be written");
                 true
             }
         };
@@ -90,7 +91,7 @@ fn serve(desk: &Desk, mut debt: Debt, waiting: &Receiver<Message<Order, Infallib
             Ok(None) => desk.settings.tick,
             Err(VaultError::Sealed) => return,
             Err(error) => {
-                tracing::error!(%error, "a rotation could not go on");
+                tracing::error!(%error, "a rotation of keys could not continue; the vault retries");
                 Duration::from_secs(1)
             }
         };
@@ -107,14 +108,14 @@ fn perform(desk: &Desk, background: &mut Background, errand: Errand) {
     self::answer(desk, &facts, outcome, answer);
 }
 
-/// Ends an order.
+/// Finishes an order.
 fn answer(desk: &Desk, facts: &Facts, outcome: Outcome, answer: oneshot::Sender<Result<Reply, VaultError>>) {
     let Outcome { result, audited } = outcome;
     if matches!(&result, Err(VaultError::NotFound)) && !audited && facts.is_own() {
-        // Looked whether something is to be done, and nothing is.
+        // A check that found nothing to do.
         return;
     }
     let result = if audited { result } else { desk.log(facts, result) };
-    // A caller that went away is no fault.
+    // A caller who is gone is not an error.
     let _ = answer.send(result);
 }

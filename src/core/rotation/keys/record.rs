@@ -1,5 +1,5 @@
-//! What is kept of a rotation: one entry in the built-in mount of rotations, written in the same commit as the change
-//! that it speaks of. A run that is killed is continued from its entry and from what the records themselves say.
+//! The record of a key rotation: one entry in the built-in mount of rotations, written in the same commit as the change
+//! that it describes. A killed run is continued from its entry and from the state of the records themselves.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +11,10 @@ use crate::core::state::mount::hex;
 
 /// Folder of the entries.
 const RUNS: &str = "run/";
-/// Ended runs that are kept; the oldest go first.
+/// Number of ended runs that are kept. The oldest are removed first.
 const KEPT: usize = 100;
 
-/// What changes.
+/// What a run changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::core) enum Kind {
@@ -24,40 +24,40 @@ pub(in crate::core) enum Kind {
     Slot,
     /// The root key and the integrity set.
     Rekey,
-    /// Everything that somebody with an old slot may have had.
+    /// Everything that somebody with an old slot may have got.
     Compromised,
 }
 
-/// How far it is.
+/// Progress of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::core) enum Progress {
     /// Both integrity sets are in the keyring.
     Settling,
-    /// Records are sealed anew under the active term.
+    /// Records are re-encrypted with the active term.
     Draining,
-    /// Values are sealed anew under new keys.
+    /// Values are re-encrypted with new keys.
     Deepening,
     /// Every record is opened once, to prove that the old term is not needed.
     Proving,
-    /// Proved; the old key is still in the keyring.
+    /// The proof is complete. The old key is still in the keyring.
     Drained,
-    /// Somebody has to look: `error` says at what.
+    /// An operator has to act. `error` says why.
     NeedsOperator,
-    /// Ended well.
+    /// Ended successfully.
     Done,
     /// Ended by an operator.
     Aborted,
 }
 
 impl Progress {
-    /// Nothing will happen any more.
+    /// Whether nothing more will happen.
     pub(in crate::core) fn ended(self) -> bool {
         matches!(self, Self::Done | Self::Aborted)
     }
 }
 
-/// What proved that a term is not needed.
+/// Proof that a term is not needed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct Proof {
@@ -71,23 +71,23 @@ pub(in crate::core) struct Proof {
     pub opened: u64,
 }
 
-/// One step that was taken, in words for people.
+/// One completed step, described for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct StepNote {
-    /// What.
+    /// The step.
     pub step: String,
-    /// With which result.
+    /// Its result.
     pub result: String,
 }
 
-/// One rotation.
+/// One rotation as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct Run {
     /// Layout; 1.
     pub format: u8,
-    /// Identifier, also the idempotency key of effects outside.
+    /// Identifier, which is also the idempotency key of effects outside the vault.
     pub id: String,
     pub kind: Kind,
     /// What is rotated, for people: `term 3`, `slot 1 (olga)`.
@@ -95,15 +95,15 @@ pub(in crate::core) struct Run {
     pub state: Progress,
     /// Waits for `resume`.
     pub paused: bool,
-    /// As fast as possible, not throttled.
+    /// Runs as fast as possible instead of throttled.
     pub full_speed: bool,
-    /// Terms to be destroyed.
+    /// Terms to destroy.
     pub terms: Vec<u32>,
     /// Values sealed before this generation get new keys.
     pub values_before: Option<u64>,
-    /// Records found at the start.
+    /// Number of records at the start.
     pub total: u64,
-    /// Records done.
+    /// Number of finished records.
     pub done: u64,
     pub started_ms: u64,
     pub updated_ms: u64,
@@ -114,10 +114,10 @@ pub(in crate::core) struct Run {
 }
 
 impl Run {
-    /// A run that starts.
+    /// Makes a new run.
     ///
     /// # Errors
-    /// [`VaultError::Internal`] without randomness.
+    /// [`VaultError::Internal`] when the random source fails.
     pub(in crate::core) fn new(
         random: &dyn Random,
         kind: Kind,
@@ -146,7 +146,7 @@ impl Run {
         })
     }
 
-    /// Goes over to `state`.
+    /// Moves on to `state`.
     pub(in crate::core) fn advance(&mut self, state: Progress, now_ms: u64) {
         (self.state, self.updated_ms, self.error) = (state, now_ms, None);
         if state.ended() {
@@ -154,15 +154,15 @@ impl Run {
         }
     }
 
-    /// Notes a step.
+    /// Records a step.
     pub(in crate::core) fn note(&mut self, step: impl Into<String>, result: impl Into<String>) {
         self.steps.push(StepNote { step: step.into(), result: result.into() });
     }
 
-    /// Writes the entry; with the first one of a run, removes the oldest that ended.
+    /// Writes the entry. The first entry of a run also removes the oldest ended run.
     ///
     /// # Errors
-    /// Those of the barrier.
+    /// The errors of the barrier.
     pub(in crate::core) fn put(&self, tx: &mut Tx<'_>) -> Result<(), VaultError> {
         let bytes = serde_json::to_vec(self).map_err(|_| VaultError::Internal)?;
         let key = format!("{RUNS}{}", self.id);
@@ -179,10 +179,10 @@ impl Run {
     }
 }
 
-/// Identifier of a rotation. Ascending by time, so that listings and pruning need no sorting by content.
+/// Identifier of a rotation. Identifiers sort by time, so lists and pruning need not read the content.
 ///
 /// # Errors
-/// [`VaultError::Internal`] without randomness.
+/// [`VaultError::Internal`] when the random source fails.
 pub(in crate::core) fn fresh_id(random: &dyn Random, now_ms: u64) -> Result<String, VaultError> {
     let mut id = [0; 8];
     random.fill(&mut id).map_err(|_| VaultError::Internal)?;
@@ -192,11 +192,11 @@ pub(in crate::core) fn fresh_id(random: &dyn Random, now_ms: u64) -> Result<Stri
 /// All runs, oldest first.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] when one cannot be understood.
+/// [`VaultError::Integrity`] when one cannot be parsed.
 pub(in crate::core) fn all(view: &View<'_>) -> Result<Vec<Run>, VaultError> {
     let mut runs = Vec::new();
     for key in view.entries()?.iter().filter(|key| key.starts_with(RUNS)) {
-        // An entry can go away between the listing and now.
+        // An entry may disappear between the list and this read.
         if let Some(entry) = view.entry(key)? {
             runs.push(serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?);
         }

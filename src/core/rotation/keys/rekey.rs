@@ -1,6 +1,7 @@
-//! The root key: a new one, with a new integrity set; with a compromised slot also a new term and a new audit key.
+//! A new root key with a new integrity set. After a compromised slot also a new term and a new audit key.
 //!
-//! One header holds all of it. The older integrity set goes later, when the state and both slots of the anchor are under
+//! One header holds all of it. The older integrity set is removed later, once the state and both slots of the anchor
+//! use the newer one.
 //! the newer one.
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::core::request::Reply;
 use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::{Compromised, Key};
 
-/// A new root key and a new integrity set; with a compromised slot also a new term and a new audit key.
+/// Makes a new root key and a new integrity set, and after a compromised slot also a new term and a new audit key.
 pub(in crate::core::rotation) fn rekey(
     desk: &Desk,
     facts: &Arc<Facts>,
@@ -57,11 +58,12 @@ fn prepare_rekey(desk: &Desk, keep: &[Key], drop_absent: bool, compromised: Opti
     let gone = compromised.map(|slot| find(&header, slot)).transpose()?;
     let gone_id = gone.map(Slot::id);
     let root = RootKey::random(&header.vault_id, &*desk.random).map_err(|_| VaultError::Internal)?;
+    // Every secret is tried before anything is written, so that a typing error changes nothing.
     let (mut slots, mut steps, mut presented) = (Vec::new(), Vec::new(), Vec::new());
     for key in keep {
         let (slot, _) = open(&header, key)?;
         if Some(slot.id()) == gone_id {
-            return bad("a secret was given for the compromised slot: show secrets of slots that stay");
+            return bad("a secret was given for the compromised slot: give secrets of slots that stay");
         }
         presented.push((slot.id(), key));
     }
@@ -73,7 +75,7 @@ fn prepare_rekey(desk: &Desk, keep: &[Key], drop_absent: bool, compromised: Opti
         let (vault, flags) = (&header.vault_id, header.flags);
         if let Some((_, key)) = presented.iter().find(|(id, _)| *id == slot.id()) {
             let again = slot.reseal(&key.secret.unlock(), &root, vault, flags, &*desk.random).map_err(refused)?;
-            // Read with its secret, not only written: a slot that does not open must not replace one that does.
+            // Opened with its secret, not only written: a slot that does not open must not replace one that does.
             again.opens(&key.secret.unlock(), vault, flags).map_err(refused)?;
             slots.push(again);
             steps.push((named(slot), "sealed anew with its secret".to_owned()));
@@ -88,7 +90,7 @@ fn prepare_rekey(desk: &Desk, keep: &[Key], drop_absent: bool, compromised: Opti
     if !absent.is_empty() && !drop_absent {
         return bad(format!(
             "no secret was given for {}: give them, or drop these slots with drop_absent",
-            absent.join(", ")
+            absent.join(", ") // A slot whose holder is absent would be lost, so the operator must say so explicitly.
         ));
     }
     if let Some(gone) = gone {
@@ -129,6 +131,7 @@ fn commit_rekey(
             })),
             check: Some(Box::new(move |header| header.slots == expected)),
         })?;
+        // The run is in the same commit as the header, except after a kill between the two, which the keeper completes.
         group.run(|tx| {
             let mut run = begin(tx, &*random, compromised, now_ms)?;
             for (step, result) in steps {
@@ -156,8 +159,8 @@ fn commit_rekey(
     Ok(reply)
 }
 
-/// The entry of a run that begins. A rotation of the data key that is under way goes on inside it; what answers a
-/// compromised slot stays that kind, so that no term it covers is ever without its run.
+/// Makes the entry of a new run. A running rotation of the data key continues inside it. A run that answers a
+/// compromised slot keeps that kind, so that no term that it covers is ever without its run.
 pub(super) fn begin(tx: &mut Tx<'_>, random: &dyn Random, compromised: bool, now_ms: u64) -> Result<Run, VaultError> {
     let open = terms::open_run(&record::all(&tx.view(MountId::ROTATION))?);
     let compromised = compromised || open.as_ref().is_some_and(|open| open.kind == Kind::Compromised);
@@ -173,7 +176,7 @@ pub(super) fn begin(tx: &mut Tx<'_>, random: &dyn Random, compromised: bool, now
     Ok(run)
 }
 
-/// Points the run at all older terms, and notes what ends with a compromised slot.
+/// Sets all older terms as the target of the run, and records what a compromised slot ends.
 pub(super) fn note_ends(run: &mut Run, terms: &[TermStatus], active: Option<u32>) {
     terms::aim(run, terms, active);
     run.note("data key", "new term; everything under the older ones is being sealed anew");
@@ -182,7 +185,7 @@ pub(super) fn note_ends(run: &mut Run, terms: &[TermStatus], active: Option<u32>
     run.full_speed = true;
 }
 
-/// Drops the older integrity set, once the state and both slots of the anchor are under the newest.
+/// Drops the older integrity set, once the state and both slots of the anchor use the newest.
 pub(in crate::core) fn settle(desk: &Desk) -> Result<(), VaultError> {
     let facts = desk.own("sys/strongroom/rekey", "dropping the old integrity set".to_owned())?;
     desk.alone(&facts, |group, now_ms| {

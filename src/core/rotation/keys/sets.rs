@@ -1,28 +1,28 @@
-//! Share sets are replaced in two steps: the new set is made and printed beside the old one, and the old one goes when
-//! enough of the new shares were typed in. Until then both open.
+//! Share sets are replaced in two steps: the new set is created and printed beside the old one, and the old one is
+//! removed when enough of the new shares were typed in. Until then both open the vault.
 //!
-//! The new set's label names the slot that it replaces, so the header alone says how far the change is: a kill needs no
-//! repair. A header holds such a set only together with the slot that it replaces.
+//! The new set's label names the slot that it replaces, so the header alone records the progress and a kill needs no
+//! repair. A header has such a set only together with the slot that it replaces.
 
 use crate::keys::{Header, Slot};
 
 use super::slots::{bad, named};
 use crate::core::error::VaultError;
 
-/// Start of the label of a set that was not typed in yet; the number of the slot that it replaces follows.
+/// Prefix of the label of a set that was not typed in yet. The number of the slot that it replaces follows.
 const WAITING: &str = "new set for slot ";
 
-/// Whether a label is one that only this module gives.
+/// Whether only this module uses such a label.
 pub(in crate::core::rotation) fn is_reserved(label: &str) -> bool {
     label.starts_with(WAITING)
 }
 
-/// Number of the slot that `slot` is the new set for.
+/// Number of the slot that the new set `slot` replaces.
 pub(in crate::core::rotation) fn replaces(slot: &Slot) -> Option<u8> {
     slot.label().strip_prefix(WAITING)?.parse().ok()
 }
 
-/// The new set for `old`, not typed in yet.
+/// The new set for `old` that was not typed in yet.
 pub(in crate::core::rotation) fn waiting_for<'h>(header: &'h Header, old: &Slot) -> Option<&'h Slot> {
     header.slots.iter().find(|slot| replaces(slot) == Some(old.id()))
 }
@@ -36,14 +36,14 @@ pub(in crate::core::rotation) fn label(header: &Header, old: &Slot) -> Result<St
     match waiting {
         None => Ok(format!("{WAITING}{}", old.id())),
         Some(new) => bad(format!(
-            "{} was made and not typed in yet: type its shares in, or remove that slot and begin again",
+            "the shares of {} were not typed in yet: type them in, or remove that slot and start again",
             named(new)
         )),
     }
 }
 
-/// The slots after the shares of `new` were typed in, `new` among them under the name of the slot that it replaces, and
-/// that slot.
+/// Returns the slots after the shares of `new` were typed in, and the slot that is replaced. `new` is among the slots
+/// with the label of the slot that it replaces.
 ///
 /// # Errors
 /// [`VaultError::BadRequest`] when `new` replaces nothing.
@@ -52,14 +52,15 @@ pub(in crate::core::rotation) fn confirmed<'h>(
     new: &Slot,
 ) -> Result<(Vec<Slot>, Slot, &'h Slot), VaultError> {
     let old = replaces(new).and_then(|id| header.slots.iter().find(|slot| slot.id() == id));
-    let Some(old) = old else { return bad(format!("{} is not a new set that replaces another", named(new))) };
+    let Some(old) = old else { return bad(format!("{} is not a new set that replaces another one", named(new))) };
     let fresh = new.labelled(old.label());
     let kept = header.slots.iter().filter(|slot| slot.id() != old.id());
     let slots = kept.map(|slot| if slot.id() == new.id() { fresh.clone() } else { slot.clone() }).collect();
     Ok((slots, fresh, old))
 }
 
-/// Gives new sets whose old one is not among `slots` any more its name: their shares were shown, which is the proof.
+/// A new set whose old slot is not in `slots` any more gets that slot's label. Its shares were presented, which proves
+/// that they work.
 pub(in crate::core::rotation) fn settle_names(header: &Header, slots: &mut [Slot]) {
     let stays: Vec<u8> = slots.iter().map(Slot::id).collect();
     for slot in slots {

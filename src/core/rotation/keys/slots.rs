@@ -1,8 +1,8 @@
-//! Key slots and the root key: adding, changing, removing, trying, and replacing the root key itself.
+//! Key slots: adding, changing, removing and testing them, and replacing the root key itself.
 //!
-//! Whoever changes a slot shows a secret that opens one: the root key is not kept while the vault is open. Every change
-//! is one header, written copy by copy; until the first copy has been read back the second still is the old header. So
-//! after a kill the vault opens with the old secrets or the new ones, and never with neither.
+//! A change requires a secret that opens a slot, because the root key is not kept while the vault is open. Every change
+//! is one header, written copy by copy. Until the first copy has been read back, the second one is still the old
+//! header. So after a kill the vault opens with the old secrets or the new ones, and never with neither.
 
 use std::sync::Arc;
 
@@ -27,14 +27,14 @@ use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::{Key, Making, Secret, SlotOrder};
 use crate::core::state::mount::hex;
 
-/// What was made here and leaves once.
+/// What was generated here and is shown only once.
 #[derive(Default)]
 struct Made {
     recovery_code: Option<SecretBytes>,
     shares: Vec<SecretBytes>,
 }
 
-/// Carries an order out.
+/// Executes an order.
 pub(in crate::core) fn perform(desk: &Desk, facts: &Arc<Facts>, order: SlotOrder) -> Outcome {
     let prepared = match order {
         SlotOrder::Test(key) => return Outcome { result: test(desk, &key), audited: false },
@@ -53,11 +53,11 @@ pub(in crate::core) fn perform(desk: &Desk, facts: &Arc<Facts>, order: SlotOrder
     }
 }
 
-/// A change of slots that is ready to be written.
+/// A prepared change of slots, ready to be written.
 struct Prepared {
     base: u64,
     slots: Vec<Slot>,
-    /// The slot that is new.
+    /// The new slot.
     fresh: Option<Slot>,
     target: String,
     step: String,
@@ -72,7 +72,7 @@ fn commit(desk: &Desk, facts: &Arc<Facts>, prepared: Prepared) -> Result<Reply, 
         group.change_header(HeaderChange {
             base: Some(base),
             slots: Some(slots),
-            // The new slot was opened with its key when it was made: the same bytes on disk open too.
+            // The new slot was opened with its key when it was created. The same bytes on disk open too.
             check: Some(Box::new(move |header| header.slots == expected)),
             ..HeaderChange::default()
         })?;
@@ -95,17 +95,17 @@ fn test(desk: &Desk, key: &Key) -> Result<Reply, VaultError> {
 fn add(desk: &Desk, unlock: &Key, label: &str, making: Making) -> Result<Prepared, VaultError> {
     let header = desk.barrier.header();
     if label.is_empty() || header.slots.iter().any(|slot| slot.label() == label) {
-        return bad("field \"label\" must be a text that no other slot has");
+        return bad("field \"label\" must be a label that no other slot has");
     }
     if sets::is_reserved(label) {
-        return bad("field \"label\": this beginning marks new share sets that were not typed in yet");
+        return bad("field \"label\": this prefix is reserved for new share sets that were not typed in yet");
     }
     let (_, root) = open(&header, unlock)?;
     let (slot, made) = make(desk, &header, &root, (free_id(&header)?, label), making, None)?;
     Ok(further(&header, slot, "add", made))
 }
 
-/// The header with one slot more.
+/// Returns the header with one more slot.
 fn further(header: &Header, slot: Slot, verb: &str, made: Made) -> Prepared {
     let mut slots = header.slots.clone();
     slots.push(slot.clone());
@@ -122,10 +122,10 @@ fn change(desk: &Desk, unlock: &Key, making: Making) -> Result<Prepared, VaultEr
         Making::Shares { .. } => crate::keys::slot::SHARES,
     };
     if kind != old.slot_type() {
-        return bad("a slot keeps its type: add a slot of the other type, try it, then remove this one");
+        return bad("a slot cannot change its type: add a slot of the other type, test it, then remove this one");
     }
     if matches!(making, Making::Shares { .. }) {
-        // Printed shares may be lost or wrong on paper: the old set stays until the new one was typed in.
+        // Printed shares may be lost or misprinted, so the old set stays until the new one was typed in.
         let label = sets::label(&header, old)?;
         let (slot, made) = make(desk, &header, &root, (free_id(&header)?, &label), making, None)?;
         return Ok(further(&header, slot, "make a new set of", made));
@@ -136,7 +136,7 @@ fn change(desk: &Desk, unlock: &Key, making: Making) -> Result<Prepared, VaultEr
     Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: Some(slot), made })
 }
 
-/// The shares that are shown open the vault by the new set alone: so the old one may go.
+/// The given shares open the vault by the new set alone, so the old set can be removed.
 fn confirm(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
     let header = desk.barrier.header();
     let (new, _) = open(&header, key)?;
@@ -150,11 +150,11 @@ fn remove(desk: &Desk, unlock: &Key, slot: &str) -> Result<Prepared, VaultError>
     let header = desk.barrier.header();
     let gone = find(&header, slot)?;
     if let Some(new) = sets::waiting_for(&header, gone) {
-        return bad(format!("{} is its new set, and was not typed in yet: do that, or remove the new set", named(new)));
+        return bad(format!("its new set, {}, was not typed in yet: type it in, or remove the new set", named(new)));
     }
     let (stays, _) = open(&header, unlock)?;
     if stays.id() == gone.id() {
-        return bad("show a secret of a slot that stays: nobody may lock everybody out");
+        return bad("give a secret of a slot that stays, so that somebody can still open the vault");
     }
     let slots: Vec<Slot> = header.slots.iter().filter(|slot| slot.id() != gone.id()).cloned().collect();
     guard(&slots)?;
@@ -163,7 +163,7 @@ fn remove(desk: &Desk, unlock: &Key, slot: &str) -> Result<Prepared, VaultError>
 }
 
 /// # Errors
-/// [`VaultError::NotFound`] when there is nothing to raise.
+/// [`VaultError::NotFound`] when no slot has to be raised.
 fn upgrade(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
     let header = desk.barrier.header();
     let wanted = desk.settings.kdf.ok_or(VaultError::NotFound)?;
@@ -184,7 +184,7 @@ fn upgrade(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
     Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: None, made: Made::default() })
 }
 
-/// The slot that a secret opens, and the root key. The header's MAC is verified under it.
+/// Returns the slot that a secret opens, and the root key. The header's MAC is verified with it.
 pub(in crate::core::rotation) fn open<'h>(header: &'h Header, key: &Key) -> Result<(&'h Slot, RootKey), VaultError> {
     let named = key.slot.as_deref().map(|name| find(header, name)).transpose()?;
     let opened = header.open_slot(named, &key.secret.unlock(), WeakKdf::Refuse, None);
@@ -193,22 +193,22 @@ pub(in crate::core::rotation) fn open<'h>(header: &'h Header, key: &Key) -> Resu
     Ok((slot, root))
 }
 
-/// A slot by number or label.
+/// Finds a slot by number or label.
 pub(in crate::core::rotation) fn find<'h>(header: &'h Header, name: &str) -> Result<&'h Slot, VaultError> {
     let number: Option<u8> = name.parse().ok();
     let by_number = header.slots.iter().find(|slot| Some(slot.id()) == number);
     by_number.or_else(|| header.slots.iter().find(|slot| slot.label() == name)).ok_or_else(|| {
-        VaultError::BadRequest("there is no slot of this number or label: see the list of slots".to_owned())
+        VaultError::BadRequest("no slot has this number or label: see `strongroom slot list`".to_owned())
     })
 }
 
-/// What must hold for the slots of every header.
+/// Checks what must hold for the slots of every header.
 pub(in crate::core::rotation) fn guard(slots: &[Slot]) -> Result<(), VaultError> {
     if slots.is_empty() {
-        return bad("the last slot stays: without it nobody could open the vault");
+        return bad("the last slot cannot be removed: without it nobody could open the vault");
     }
     if slots.iter().all(Slot::is_recovery) {
-        return bad("the last slot that is not for recovery stays: add a passphrase or a key file first");
+        return bad("the last slot that is not for recovery cannot be removed: add a passphrase or a key file first");
     }
     Ok(())
 }
@@ -230,8 +230,11 @@ fn make(
         }
         Making::Shares { threshold, total } => {
             let shares = Share::create(&header.vault_id, threshold, total, &*desk.random);
-            let shares = shares
-                .map_err(|_| VaultError::BadRequest("2 to 32 shares, threshold from 2 to their number".to_owned()))?;
+            let shares = shares.map_err(|_| {
+                VaultError::BadRequest(
+                    "there must be 2 to 32 shares, and a threshold from 2 to their number".to_owned(),
+                )
+            })?;
             let printed = shares.iter().map(Share::render).collect();
             (Secret::Shares(shares), Made { shares: printed, ..Made::default() })
         }
@@ -246,7 +249,7 @@ fn seal(desk: &Desk, header: &Header, root: &RootKey, new: &NewSlot<'_>, id: u8)
     Slot::seal(new, id, bound, root, &*desk.random, WeakKdf::Refuse).map_err(refused)
 }
 
-/// The greater of what is stored, what is configured, and the floor: a weak header is never copied forward.
+/// The highest of the stored cost, the configured cost and the floor: a weak header is never copied forward.
 fn raised(stored: Option<Params>, configured: Option<Params>) -> Params {
     let mut cost = WRITE_FLOOR;
     for other in stored.into_iter().chain(configured) {
@@ -272,7 +275,7 @@ pub(in crate::core::rotation) fn named(slot: &Slot) -> String {
     format!("slot {} ({})", slot.id(), slot.label())
 }
 
-/// A slot as it is listed.
+/// A slot as it is shown in lists.
 pub(in crate::core) fn info(slot: &Slot) -> SlotInfo {
     let (cost, set) = (slot.cost(), slot.share_set());
     SlotInfo {
@@ -318,7 +321,7 @@ pub(in crate::core::rotation) fn bad<T>(text: impl Into<String>) -> Result<T, Va
     Err(VaultError::BadRequest(text.into()))
 }
 
-/// What the caller learns of a slot that does not open. A wrong secret and a missing slot look alike.
+/// What the caller is told about a slot that does not open. A wrong secret and a missing slot look the same.
 pub(in crate::core::rotation) fn refused(error: HeaderError) -> VaultError {
     match error {
         HeaderError::WrongSecret | HeaderError::NoSlotOfType => VaultError::WrongKey,
@@ -328,7 +331,7 @@ pub(in crate::core::rotation) fn refused(error: HeaderError) -> VaultError {
         }
         HeaderError::Crypto(_) => VaultError::Internal,
         error => {
-            tracing::error!(%error, "key slot");
+            tracing::error!(%error, "a key slot cannot be used");
             VaultError::Integrity
         }
     }

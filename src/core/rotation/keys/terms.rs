@@ -1,8 +1,9 @@
-//! Rotation of the data key: a new term at once, then every record under it, then the proof, then the old key goes.
+//! Rotation of the data key: first a new term, then every record is re-encrypted with it, then the proof, then the old
+//! key is destroyed.
 //!
-//! States: draining -> (deepening ->) proving -> drained -> done. Every transition is one commit with the run's entry.
-//! What is left to do is read off the records; the entry only says that it is wanted. So a run that was killed, or
-//! whose start was killed between header and entry, is found again at the next unseal.
+//! States: draining -> (deepening ->) proving -> drained -> done. Every transition is one commit together with the
+//! run's entry. The remaining work is read from the records; the entry only says that it is wanted. So a run that was
+//! killed, even between header and entry, is found again at the next unseal.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,33 +21,33 @@ use crate::core::request::Reply;
 use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::TermOrder;
 
-/// Records in one commit at full speed.
+/// Records per commit at full speed.
 const FULL_BATCH: usize = 2_048;
-/// Records in one commit when throttled: a write waits for one such commit at most.
+/// Records per commit when throttled. A write waits for at most one such commit.
 const SMALL_BATCH: usize = 64;
-/// Walks that may end with records left before somebody has to look.
+/// Number of walks that may leave records behind before an operator has to act.
 const MAX_PASSES: u32 = 3;
-/// What the thread remembers between steps; lost without harm.
+/// What the thread remembers between steps. Losing it does no harm.
 #[derive(Default)]
 pub(in crate::core) struct Background {
     run: Option<Run>,
     loaded: bool,
     walk: Option<Walk>,
-    /// Found by the walk, and without room in the last commit.
+    /// Found by the walk, but too large for the last commit.
     left: VecDeque<Stale>,
-    /// From the proof to the destruction: one scan does for both.
+    /// From the proof to the destruction: one scan serves both.
     census: Option<Census>,
     passes: u32,
 }
 
 impl Background {
-    /// Reads everything anew before the next step.
+    /// Makes the next step read everything again.
     pub(in crate::core) fn forget(&mut self) {
         *self = Self::default();
     }
 }
 
-/// Carries an order out.
+/// Executes an order.
 pub(in crate::core) fn perform(
     desk: &Desk,
     background: &mut Background,
@@ -71,7 +72,7 @@ pub(in crate::core) fn perform(
         TermOrder::Abort(id) => change(desk, facts, id, |run, now_ms| {
             if run.kind == Kind::Compromised || run.state == Progress::Settling {
                 return Err(VaultError::BadRequest(
-                    "this rotation cannot be left half done: pause it, or let it end".to_owned(),
+                    "this rotation cannot be aborted half-way: pause it, or let it finish".to_owned(),
                 ));
             }
             run.advance(Progress::Aborted, now_ms);
@@ -82,7 +83,7 @@ pub(in crate::core) fn perform(
     Outcome { result, audited: true }
 }
 
-/// Changes an open run of this machine.
+/// Changes an open run of this kind.
 fn change(
     desk: &Desk,
     facts: &Arc<Facts>,
@@ -100,7 +101,7 @@ fn change(
     })
 }
 
-/// Makes a new term, and a run that takes all older ones along. A run that is under way is continued with the new aim.
+/// Makes a new term, and a run that covers all older terms. A running rotation continues with the new target.
 fn rotate(desk: &Desk, facts: &Arc<Facts>, deep: bool, full_speed: bool) -> Result<Reply, VaultError> {
     let random = Arc::clone(&desk.random);
     let barrier = Arc::clone(&desk.barrier);
@@ -112,7 +113,7 @@ fn rotate(desk: &Desk, facts: &Arc<Facts>, deep: bool, full_speed: bool) -> Resu
             })),
             ..HeaderChange::default()
         })?;
-        // The terms of before: the new one is not in force yet.
+        // These are the terms before the change: the new one is not active yet.
         let terms = barrier.terms();
         let generation = group.generation();
         group.run(|tx| {
@@ -132,7 +133,7 @@ fn rotate(desk: &Desk, facts: &Arc<Facts>, deep: bool, full_speed: bool) -> Resu
     })
 }
 
-/// Points a run at all terms that are not destroyed, but for the one that seals (`active`, or none of `terms`).
+/// Sets as the run's target all terms that are not destroyed, except the one that seals (`active`, or none of `terms`).
 pub(in crate::core) fn aim(run: &mut Run, terms: &[TermStatus], active: Option<u32>) {
     let old = terms.iter().filter(|term| term.state != TermState::Destroyed && Some(term.term) != active);
     (run.terms, run.total) = (Vec::new(), run.done);
@@ -144,16 +145,17 @@ pub(in crate::core) fn aim(run: &mut Run, terms: &[TermStatus], active: Option<u
     run.target = names.join(", ");
 }
 
-/// The one run that this machine works on.
+/// The one run that this module works on.
 pub(in crate::core) fn open_run(runs: &[Run]) -> Option<Run> {
     let mine = |run: &&Run| !run.state.ended() && matches!(run.kind, Kind::DataKey | Kind::Compromised | Kind::Rekey);
     runs.iter().rev().find(mine).cloned()
 }
 
-/// One step in the background. `Some` is how long to wait before the next; `None` means that there is nothing to do.
+/// Does one step in the background. Returns how long to wait before the next step, or `None` when there is nothing to
+/// do.
 ///
 /// # Errors
-/// Those of the commits; the next step tries again.
+/// The errors of the commits. The next step tries again.
 pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, VaultError> {
     if desk.barrier.integrity_sets() > 1 {
         background.forget();
@@ -168,7 +170,7 @@ pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<
         return adopt(desk, background);
     };
     if run.paused || run.state == Progress::NeedsOperator {
-        // It remembers every change while it lives.
+        // It remembers every change as long as it exists.
         background.census = None;
         return Ok(None);
     }
@@ -180,7 +182,7 @@ pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<
         }
         Progress::Proving => prove(desk, background, run),
         Progress::Drained => destroy(desk, background, run),
-        // The integrity sets are settled: the entry was written and the next one was not.
+        // The integrity sets are settled, but the next entry was not written.
         Progress::Settling => {
             background.forget();
             super::rekey::settled(desk, run).map(|()| Duration::ZERO)
@@ -190,7 +192,7 @@ pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<
     next.map(Some).inspect_err(|_| background.forget())
 }
 
-/// Starts what nobody has started: a term whose header was written and whose entry was not, or a rotation that is due.
+/// Continues what nobody has started: a term whose header was written but not its entry, or a rotation that is due.
 fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, VaultError> {
     let (terms, active) = (desk.barrier.terms(), desk.barrier.key_status());
     let older = |term: &&TermStatus| matches!(term.state, TermState::DecryptOnly | TermState::Compromised);
@@ -199,7 +201,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
         let given_up = |term: u32| runs.iter().any(|run| run.state == Progress::Aborted && run.terms.contains(&term));
         terms.iter().filter(older).any(|term| !given_up(term.term))
     } else {
-        // The usual case, once a second: no entry is opened for it.
+        // The usual case, once a second. It opens no entry.
         false
     };
     if left {
@@ -227,7 +229,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
     Ok(None)
 }
 
-/// The next batch, or the end of the walk.
+/// Re-encrypts the next batch, or ends the walk.
 fn reseal(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) -> Result<Duration, VaultError> {
     let batch = if run.full_speed { FULL_BATCH } else { SMALL_BATCH };
     let walk = background.walk.get_or_insert_with(|| Walk::new(depth, desk.mounts()));
@@ -245,7 +247,7 @@ fn reseal(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) 
     desk.records(&facts, move |tx, now_ms| {
         let mut run = own;
         let mut done = 0u64;
-        // By number and by bytes: a thousand values may be a gibibyte.
+        // Limited by number and by bytes: a thousand values may take a gibibyte.
         while let Some(stale) = found.front() {
             let Resealed { records, complete } = tx.reseal(stale, GROUP_BYTES)?;
             done = done.saturating_add(records);
@@ -261,6 +263,7 @@ fn reseal(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) 
         let _ = sender.send((done, found));
         Ok(Reply::none())
     })?;
+    // The commit may have rejected some records as too large for one group. They come first next time.
     let (done, left) = receiver.try_recv().unwrap_or_default();
     run.done = run.done.saturating_add(done);
     run.total = run.total.max(run.done);
@@ -268,11 +271,12 @@ fn reseal(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) 
     background.run = Some(run);
     let passed = u64::try_from(count.saturating_sub(left.len())).unwrap_or(u64::MAX).max(done);
     background.left = left;
+    // Throttled by the number of records done, so that a walk over unchanged records is slowed down too.
     let pause_us = passed.saturating_mul(1_000_000) / desk.settings.rewrap_per_second.max(1);
     Ok(if full_speed { Duration::ZERO } else { Duration::from_micros(pause_us) })
 }
 
-/// The walk has ended: is anything left?
+/// The walk has ended. Checks whether anything is left.
 fn walked(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) -> Result<Duration, VaultError> {
     background.walk = None;
     let left: u64 = live(desk, &run);
@@ -283,9 +287,8 @@ fn walked(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) 
                 return Ok(Duration::from_millis(50));
             }
             run.advance(Progress::NeedsOperator, desk.clock.now_ms());
-            run.error = Some(format!(
-                "{left} records are under no mount that exists: check the store, then resume the rotation"
-            ));
+            run.error =
+                Some(format!("{left} records belong to no existing mount: check the store, then resume the rotation"));
             return write(desk, background, run);
         }
         Depth::Records if run.values_before.is_some() => Progress::Deepening,
@@ -299,8 +302,8 @@ fn live(desk: &Desk, run: &Run) -> u64 {
     desk.barrier.terms().iter().filter(|term| run.terms.contains(&term.term)).map(|term| term.live).sum()
 }
 
-/// Opens every record in pieces, then scans the whole store once, both beside the writers. What is left for the commit is
-/// to compare the few records that have changed since.
+/// Opens every record in pieces, then scans the whole store once. Both run beside the writers. The commit only has to
+/// compare the few records that have changed since.
 fn prove(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration, VaultError> {
     let walk = background.walk.get_or_insert_with(|| Walk::new(Depth::Check, desk.mounts()));
     if walk.advance(&desk.barrier)? {
@@ -327,7 +330,7 @@ fn prove(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration,
     Ok(Duration::ZERO)
 }
 
-/// Puts the proof into the audit log, under a signed checkpoint, and then destroys the old keys.
+/// Writes the proof to the audit log with a signed checkpoint, then destroys the old keys.
 fn destroy(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration, VaultError> {
     for Proof { term, generation, records, opened } in &run.proofs {
         let text =
@@ -338,7 +341,7 @@ fn destroy(desk: &Desk, background: &mut Background, run: Run) -> Result<Duratio
     }
     desk.checkpoint()?;
     let facts = desk.own(&path(&run), format!("destroying {}", run.target))?;
-    // Of this process: nothing may hang on what an earlier one saw.
+    // The proof must come from this process. Nothing may depend on what an earlier one saw.
     let mut census = match background.census.take() {
         Some(census) => census,
         None => desk.barrier.census()?,
@@ -347,7 +350,7 @@ fn destroy(desk: &Desk, background: &mut Background, run: Run) -> Result<Duratio
     desk.alone(&facts, move |group, now_ms| {
         let mut run = run;
         let terms = run.terms.clone();
-        // Again, at the generation of the destruction itself.
+        // Checked again, at the generation of the destruction itself.
         group.prove_drained(&mut census, &terms)?;
         group.change_header(HeaderChange {
             keyring: Some(Box::new(move |keyring, _| {
@@ -376,7 +379,7 @@ fn write(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration,
     Ok(Duration::ZERO)
 }
 
-/// Where a run is shown.
+/// Path where a run is shown.
 pub(in crate::core) fn path(run: &Run) -> String {
     format!("sys/strongroom/rotations/{}", run.id)
 }

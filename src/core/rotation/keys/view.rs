@@ -1,4 +1,4 @@
-//! What is shown of a rotation of keys.
+//! How a rotation of keys is shown.
 
 use zeroize::Zeroizing;
 
@@ -11,7 +11,7 @@ use super::record::Run;
 use crate::core::error::VaultError;
 use crate::core::request::{Reply, data};
 
-/// Where the configuration of automatic rotation is kept.
+/// Where the configuration of automatic rotation is stored.
 pub(in crate::core) const CONFIG: &str = "config/data-key";
 
 /// The configuration of automatic rotation, or its defaults.
@@ -28,12 +28,12 @@ pub(in crate::core) fn reply(run: &Run) -> Result<Reply, VaultError> {
     Ok(Reply::data(Zeroizing::new(bytes)))
 }
 
-/// 200 with one rotation and the certificate that goes with it.
+/// 200 with one rotation and the certificate that belongs to it.
 pub(in crate::core) fn reply_with(run: &Run, certified: CertificateReply) -> Result<Reply, VaultError> {
     data(&RotationInfo { certified: Some(certified), ..shown(run) })
 }
 
-/// One rotation.
+/// One rotation as it is shown.
 pub(in crate::core) fn shown(run: &Run) -> RotationInfo {
     let word = |value: serde_json::Result<String>| value.unwrap_or_default().trim_matches('"').to_owned();
     RotationInfo {

@@ -1,4 +1,4 @@
-//! One step at a target, on a thread of its own: a target that hangs must hold up neither other rotations nor sealing.
+//! One step at a target, on a thread of its own: a target that hangs must not delay other rotations or sealing.
 
 use std::sync::mpsc::SyncSender;
 
@@ -7,7 +7,7 @@ use crate::connect::{ConnectError, Connector, Credential, Live, Step};
 
 use crate::core::error::VaultError;
 
-/// Which step.
+/// The kind of step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Kind {
     Generate,
@@ -18,23 +18,23 @@ pub(in crate::core) enum Kind {
     RevokeOld,
 }
 
-/// What it gave.
+/// Result of a step.
 pub(in crate::core) enum Answer {
     /// The step is done.
     Done,
-    /// What a command printed.
+    /// The value that a command printed.
     Value(SecretText),
-    /// The old value is revoked; with what was left valid, for people.
+    /// The old value is revoked. Carries what was left valid, as a text for people.
     Revoked(Option<String>),
     /// What a probe found.
     Live(Live),
 }
 
-/// A step with everything that it needs; its secrets are wiped with it.
+/// A step with everything that it needs. Its secrets are wiped with it.
 pub(in crate::core) struct Effect {
     pub kind: Kind,
     pub connector: Box<dyn Connector>,
-    /// It ends soon after the thread is told to stop.
+    /// Whether it ends soon after the thread is told to stop.
     pub stops: bool,
     pub id: String,
     pub path: String,
@@ -48,7 +48,7 @@ pub(in crate::core) struct Effect {
 pub(in crate::core) struct Ended {
     /// Entry key of the value.
     pub row: String,
-    /// The rotation that it was for.
+    /// The rotation that the step belongs to.
     pub id: String,
     pub kind: Kind,
     pub result: Result<Answer, ConnectError>,
@@ -74,10 +74,10 @@ impl Effect {
         }
     }
 
-    /// Starts the step; its end comes through `ended`, or never if nobody listens any more.
+    /// Starts the step. Its end is sent through `ended`, unless the receiver is gone.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when the system gives no thread.
+    /// [`VaultError::Unavailable`] when the system cannot start a thread.
     pub(in crate::core) fn start<M: Send + 'static>(
         self,
         row: String,
@@ -93,6 +93,6 @@ impl Effect {
                 let _ = ended.send(wrap(Ended { row, id, kind, result }));
             })
             .map(drop)
-            .map_err(|_| VaultError::Unavailable("no thread for a rotation step"))
+            .map_err(|_| VaultError::Unavailable("no thread could be started for a rotation step"))
     }
 }

@@ -1,4 +1,4 @@
-//! What a rotation reads and writes of the secret itself: keys of one version.
+//! What a rotation reads and writes in the secret itself: keys of one version.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::core::error::VaultError;
 use crate::core::state::mount::Mount;
 use crate::core::state::snapshot::Snapshot;
 
-/// Mount and path below it of a secret's full path.
+/// Splits a secret's full path into its mount and the path below it.
 pub(super) fn place(snapshot: &Snapshot, full: &str) -> Result<(Arc<Mount>, Path), VaultError> {
-    let unknown = || VaultError::BadRequest(format!("{full} is no path of a mounted secrets engine"));
+    let unknown = || VaultError::BadRequest(format!("{full} is not a path of a mounted secrets engine"));
     let path = Path::parse(full).map_err(|_| unknown())?;
     let (mount, relative) = snapshot.mounts.route(&path).ok_or_else(unknown)?;
     Ok((Arc::clone(mount), relative))
 }
 
-/// Login and value of one version; the current one without a number.
+/// Login and value of one version. Without a number, of the current one.
 pub(super) fn credential(
     view: &View<'_>,
     relative: &Path,
@@ -39,7 +39,7 @@ pub(super) fn credential(
     Ok(field(view, relative, version, &row.key)?.map(|secret| Credential { user, secret }))
 }
 
-/// One key of one version of a secret; `None` when it is not there or no text.
+/// One key of one version of a secret. `None` when it does not exist or is not a text.
 pub(super) fn field(
     view: &View<'_>,
     relative: &Path,
@@ -57,8 +57,8 @@ pub(super) fn field(
     Ok(object.get(key).and_then(|raw: &RawValue| serde_json::from_str(raw.get()).ok()))
 }
 
-/// Replaces some keys of a secret by a new version, made from the current one; makes the secret if there is none. Returns
-/// the number of the version before, 0 if there was none, and of the new one.
+/// Replaces some keys of a secret in a new version, based on the current one. Creates the secret if it does not exist.
+/// Returns the numbers of the previous version (0 if none) and of the new one.
 pub(super) fn write(
     tx: &mut Tx<'_>,
     mount: &Mount,

@@ -1,4 +1,5 @@
-//! What comes next for one value, and what a step's end means. Decides and commits; never talks to a target itself.
+//! Decides the next step of one value, and what the end of a step means. It decides and commits, but never talks to a
+//! target itself.
 
 use std::sync::Arc;
 
@@ -19,30 +20,31 @@ use crate::core::rotation::desk::Desk;
 use crate::core::state::authorities;
 use crate::core::state::snapshot::{Snapshot, Touch};
 
-/// Tries of one step before somebody has to look.
+/// Attempts of one step before an operator has to act.
 const MAX_ATTEMPTS: u32 = 12;
-/// Candidates that a target may refuse before somebody has to look.
+/// New values that a target may reject before an operator has to act.
 const MAX_CANDIDATES: u32 = 3;
-/// First and longest pause between tries.
+/// First and longest pause between attempts, in milliseconds.
 const FIRST_PAUSE_MS: u64 = 1_000;
 const MAX_PAUSE_MS: u64 = 10 * 60 * 1_000;
-/// After a rotation that was rolled back, the schedule waits at least this long.
+/// After a rotation was rolled back, the schedule waits at least this long, in milliseconds.
 const AFTER_FAILURE_MS: u64 = 60 * 60 * 1_000;
 
 /// What to do next with a value.
 pub(super) enum Next {
-    /// Nothing before this time; `u64::MAX` for "until something happens".
+    /// Nothing before this time. `u64::MAX` means until something happens.
     Wait(u64),
-    /// Talk to the target.
+    /// Run a step at the target.
     Effect(Box<Effect>),
-    /// The entry was changed: look again.
+    /// The entry was changed. Check it again.
     Again,
 }
 
-/// Looks at a value and takes the next step that needs no target; for others, prepares it.
+/// Takes the next step of a value if it needs no target. Otherwise prepares the step.
 pub(super) fn next(desk: &Desk, row: ValueRow, now_ms: u64) -> Result<Next, VaultError> {
     if row.paused {
         return Ok(Next::Wait(u64::MAX));
+        // A pause that is longer than any was set by a clock that has been set back since.
     }
     if row.not_before_ms > now_ms && row.not_before_ms - now_ms <= MAX_PAUSE_MS.max(AFTER_FAILURE_MS) {
         return Ok(Next::Wait(row.not_before_ms));
@@ -56,12 +58,12 @@ pub(super) fn next(desk: &Desk, row: ValueRow, now_ms: u64) -> Result<Next, Vaul
                     None => retire(desk, row, None).map(again),
                 };
             }
-            // A target's value before is still valid on purpose: starting would take it away.
+            // The previous value is still valid on purpose, and a new rotation would end that early.
             let in_grace = row.phase == Phase::Promoted && row.policy.target.is_some();
             let window = row.policy.schedule.as_ref().and_then(|schedule| schedule.window);
             match row.next_ms {
                 Some(next_ms) if next_ms <= now_ms && in_grace => Ok(Next::Wait(grace_until.unwrap_or(now_ms))),
-                // Missed, by a stop or a failure, and now outside the hours that were given.
+                // The start was missed because of a stop or a failure, and the window is closed now.
                 Some(next_ms) if next_ms <= now_ms && window.is_some_and(|window| !window.is_open(now_ms)) => {
                     Ok(Next::Wait(now_ms.saturating_add(60_000)))
                 }
@@ -72,14 +74,15 @@ pub(super) fn next(desk: &Desk, row: ValueRow, now_ms: u64) -> Result<Next, Vaul
                 due => Ok(Next::Wait(due.into_iter().chain(grace_until).min().unwrap_or(u64::MAX))),
             }
         }
-        // Found like this after a kill, a value that was printed and not stored is lost on purpose: another is made.
+        // After a kill in this state, a value that was printed but not stored is dropped on purpose. Another one is
+        // generated.
         Phase::Generating => effect(desk, row, Kind::Generate),
         Phase::Staged => {
-            // The intent is durable before the target hears of the candidate.
+            // The intent is durable before the target gets the candidate.
             let row = advance(desk, row, |row, _| row.phase = Phase::Applying)?;
             effect(desk, row, Kind::Apply)
         }
-        // Found like this, nobody knows whether the candidate arrived.
+        // After a kill in this state it is unknown whether the target has the candidate.
         Phase::Applying => effect(desk, row, Kind::Probe),
         Phase::Applied => effect(desk, row, Kind::Verify),
         Phase::Verified => promote(desk, row),
@@ -88,22 +91,22 @@ pub(super) fn next(desk: &Desk, row: ValueRow, now_ms: u64) -> Result<Next, Vaul
     }
 }
 
-/// What was committed is read again: the entry is the truth, not this copy of it.
+/// Reads the entry again after a commit, because the entry is authoritative and this copy is not.
 fn again(_: ValueRow) -> Next {
     Next::Again
 }
 
-/// What the end of a step means.
+/// Handles the end of a step.
 pub(super) fn ended(desk: &Desk, row: ValueRow, ended: Ended) -> Result<Next, VaultError> {
     if row.run != ended.id {
         return Ok(again(row));
     }
     match (row.phase, ended.kind, ended.result) {
         (Phase::Generating, Kind::Generate, Ok(Answer::Value(value))) => stage(desk, row, value),
-        // Aborted meanwhile: what it printed or complained of belongs to nothing.
+        // Aborted in the meantime, so its output or error no longer matters.
         (phase, Kind::Generate, _) if phase != Phase::Generating => Ok(again(row)),
         (Phase::Applying, Kind::Apply, Ok(_)) => advance(desk, row, |row, _| row.phase = Phase::Applied).map(again),
-        // Whatever the target said, only a probe tells what is true there.
+        // Whatever the target said, only a probe shows what is true there.
         (Phase::Applying, Kind::Apply, Err(error)) => {
             let refused = matches!(error, ConnectError::Permanent(_));
             let row = advance(desk, row, move |row, now_ms| {
@@ -116,7 +119,7 @@ pub(super) fn ended(desk: &Desk, row: ValueRow, ended: Ended) -> Result<Next, Va
         (Phase::Applied, Kind::Verify, Ok(_)) => advance(desk, row, |row, _| row.phase = Phase::Verified).map(again),
         (Phase::Applied, Kind::Verify, Err(ConnectError::Permanent(text))) => advance(desk, row, move |row, _| {
             row.phase = Phase::RollingBack;
-            row.error = Some(format!("the new value was refused when it was tried: {text}"));
+            row.error = Some(format!("the target rejected the new value in a test: {text}"));
         })
         .map(again),
         (Phase::RollingBack, Kind::Revert, Ok(_)) => advance(desk, row, |row, now_ms| {
@@ -129,17 +132,17 @@ pub(super) fn ended(desk: &Desk, row: ValueRow, ended: Ended) -> Result<Next, Va
             stuck(desk, row, text)
         }
         (_, _, Err(error)) => advance(desk, row, move |row, now_ms| failed(row, now_ms, &error)).map(again),
-        // A step that does not belong to the phase any more (it was aborted meanwhile).
+        // The step does not belong to the phase any more, because it was aborted in the meantime.
         (_, _, Ok(_)) => Ok(again(row)),
     }
 }
 
-/// The target was asked which value works.
+/// Handles the answer of the target to which value works.
 fn probed(desk: &Desk, row: ValueRow, live: Live) -> Result<Next, VaultError> {
     match live {
         Live::Staged => advance(desk, row, |row, _| row.phase = Phase::Applied).map(again),
         Live::Current if row.refused && row.candidates >= MAX_CANDIDATES => {
-            let advice = "the target refuses every new value, the current one works: compare its password rules with the generator, then resume or abort";
+            let advice = "the target rejects every new value, and the current one still works: compare its password rules with the generator, then resume or abort";
             advance(desk, row, move |row, _| {
                 row.phase = Phase::NeedsOperator;
                 row.error = Some(format!("{advice} ({})", row.error.take().unwrap_or_default()));
@@ -159,11 +162,11 @@ fn probed(desk: &Desk, row: ValueRow, live: Live) -> Result<Next, VaultError> {
             })
             .map(again)
         }
-        // The database is older than it was, or nothing works there: the candidate mends either.
+        // The database was set back, or no value works there. The candidate repairs both.
         Live::Previous | Live::Nothing if row.refused => advance(desk, row, move |row, _| {
             row.phase = Phase::NeedsOperator;
             row.error = Some(format!(
-                "the current value does not work at the target and it refuses the new one: {}; set the value there by hand, then resume",
+                "the current value does not work at the target, and it rejects the new one: {}; set the value there by hand, then resume",
                 row.error.take().unwrap_or_default()
             ));
         })
@@ -172,7 +175,7 @@ fn probed(desk: &Desk, row: ValueRow, live: Live) -> Result<Next, VaultError> {
     }
 }
 
-/// Counts a failure of a step and puts the next try off.
+/// Counts a failure of a step and delays the next attempt.
 fn failed(row: &mut ValueRow, now_ms: u64, error: &ConnectError) {
     row.attempts = row.attempts.saturating_add(1);
     row.error = Some(error.to_string());
@@ -189,10 +192,10 @@ fn idle(row: &mut ValueRow) {
     (row.attempts, row.candidates, row.not_before_ms) = (0, 0, 0);
 }
 
-/// Begins a rotation. Without a target it is also its end: one commit.
+/// Starts a rotation. Without a target it also completes it in the same commit.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] while one is under way; those of the commit. Nothing has changed then.
+/// [`VaultError::BadRequest`] while a rotation is running; the errors of the commit. Nothing has changed then.
 pub(super) fn start(desk: &Desk, facts: &Arc<Facts>, row: ValueRow, now_ms: u64) -> Result<ValueRow, VaultError> {
     if !matches!(row.phase, Phase::Idle | Phase::Promoted) {
         return Err(VaultError::BadRequest(format!(
@@ -202,7 +205,7 @@ pub(super) fn start(desk: &Desk, facts: &Arc<Facts>, row: ValueRow, now_ms: u64)
     }
     let run = crate::core::rotation::keys::record::fresh_id(&*desk.random, now_ms)?;
     if row.policy.generator.is_command() {
-        // A program outside: the intent is durable before it runs.
+        // An external program: the intent is durable before it runs.
         let generate = move |row: &mut ValueRow, _| {
             idle(row);
             (row.run, row.candidates) = (run, 1);
@@ -222,7 +225,8 @@ pub(super) fn start(desk: &Desk, facts: &Arc<Facts>, row: ValueRow, now_ms: u64)
     commit(desk, facts, &row, stage, make_current)
 }
 
-/// Stores what a command printed: as candidate for the target, or, without one, at once as the current value.
+/// Stores the value that a command printed: as the candidate for the target, or without a target directly as the
+/// current value.
 fn stage(desk: &Desk, row: ValueRow, value: SecretText) -> Result<Next, VaultError> {
     let user = match login(desk, &row) {
         Ok(user) => user,
@@ -247,15 +251,15 @@ fn stage(desk: &Desk, row: ValueRow, value: SecretText) -> Result<Next, VaultErr
 fn promote(desk: &Desk, row: ValueRow) -> Result<Next, VaultError> {
     let facts = facts(desk, &row, "verified -> promoted")?;
     match commit(desk, &facts, &row, |_, _| (), make_current) {
-        // The secret was deleted, or is no object any more: only somebody can tell what is meant.
+        // The secret was deleted or is not an object any more. Only an operator can decide what to do.
         Err(VaultError::BadRequest(text)) => {
-            stuck(desk, row, format!("the new value works at the target and cannot be written: {text}"))
+            stuck(desk, row, format!("the new value works at the target, but it cannot be written: {text}"))
         }
         other => other.map(again),
     }
 }
 
-/// Somebody has to look; `text` says at what.
+/// Stops for an operator. `text` says why.
 fn stuck(desk: &Desk, row: ValueRow, text: String) -> Result<Next, VaultError> {
     let change = move |row: &mut ValueRow, _| (row.phase, row.error) = (Phase::NeedsOperator, Some(text));
     advance(desk, row, change).map(again)
@@ -274,7 +278,7 @@ fn make_current(tx: &mut Tx<'_>, snapshot: &Snapshot, row: &mut ValueRow, now_ms
     }
     let (before, version) = write(tx, &mount, &relative, &fields, now_ms)?;
     let grace_until_ms = now_ms.saturating_add(row.policy.grace.0.saturating_mul(1_000));
-    // What readers had is the version that was current, whoever wrote it.
+    // Readers had the version that was current, no matter who wrote it.
     let mut labels = match row.labels.take() {
         Some(mut labels) => {
             labels.follow(before);
@@ -294,7 +298,7 @@ fn make_current(tx: &mut Tx<'_>, snapshot: &Snapshot, row: &mut ValueRow, now_ms
     Ok(())
 }
 
-/// Ends the grace of the value before. `note` says what its target left valid.
+/// Ends the grace period of the previous value. `note` says what its target left valid.
 fn retire(desk: &Desk, row: ValueRow, note: Option<String>) -> Result<ValueRow, VaultError> {
     advance(desk, row, move |row, now_ms| {
         row.error = note;
@@ -305,14 +309,14 @@ fn retire(desk: &Desk, row: ValueRow, note: Option<String>) -> Result<ValueRow, 
     })
 }
 
-/// Goes back, from wherever a rotation is.
+/// Rolls back, whatever the state of the rotation.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when there is nothing to go back from.
+/// [`VaultError::BadRequest`] when there is nothing to roll back.
 pub(super) fn abort(desk: &Desk, facts: &Arc<Facts>, row: ValueRow) -> Result<ValueRow, VaultError> {
     match row.phase {
         Phase::Idle | Phase::Promoted => Err(VaultError::BadRequest(
-            "no rotation is under way: to go back to the version before, write its value again".to_owned(),
+            "no rotation is under way: to go back to the previous version, write its value again".to_owned(),
         )),
         _ if row.phase == Phase::Staged || row.awaits_value() => {
             let back = |row: &mut ValueRow, now_ms: u64| {
@@ -333,7 +337,7 @@ pub(super) fn abort(desk: &Desk, facts: &Arc<Facts>, row: ValueRow) -> Result<Va
     }
 }
 
-/// Goes on after somebody has looked: the target is asked again what works.
+/// Continues after an operator has acted. The target is asked again which value works.
 pub(super) fn resume(desk: &Desk, facts: &Arc<Facts>, row: ValueRow) -> Result<ValueRow, VaultError> {
     commit(
         desk,
@@ -353,7 +357,7 @@ pub(super) fn resume(desk: &Desk, facts: &Arc<Facts>, row: ValueRow) -> Result<V
     )
 }
 
-/// One transition that the vault makes by itself.
+/// Commits one transition that the vault makes by itself.
 fn advance(
     desk: &Desk,
     row: ValueRow,
@@ -363,8 +367,8 @@ fn advance(
     commit(desk, &facts, &row, change, |_, _, _, _| Ok(()))
 }
 
-/// Changes the entry that `row` was read from, in one commit: first its own fields, then what else belongs to the same
-/// group.
+/// Changes the entry that `row` was read from, in one commit: first its own fields, then everything else that belongs
+/// to the same group.
 pub(super) fn commit(
     desk: &Desk,
     facts: &Arc<Facts>,
@@ -378,7 +382,7 @@ pub(super) fn commit(
         let stored = record::find(&tx.view(MountId::ROTATION), &path, &key)?;
         let mut row = match stored {
             Some(stored) if stored.revision == revision => stored,
-            Some(_) => return Err(VaultError::Unavailable("the rotation went on meanwhile, look again")),
+            Some(_) => return Err(VaultError::Unavailable("the rotation has changed in the meantime, try again")),
             None => return Err(VaultError::NotFound),
         };
         change(&mut row, now_ms);
@@ -398,7 +402,7 @@ fn facts(desk: &Desk, row: &ValueRow, what: &str) -> Result<Arc<Facts>, VaultErr
     desk.own(&format!("sys/strongroom/values/{}", row.path), format!("value {}: {what}", row.key))
 }
 
-/// Prepares a step at the target; what makes it impossible ends in a named state.
+/// Prepares a step at the target. If that is impossible, the value enters a state that says why.
 fn effect(desk: &Desk, row: ValueRow, kind: Kind) -> Result<Next, VaultError> {
     match prepared(desk, &row, kind) {
         Ok(effect) => Ok(Next::Effect(Box::new(effect))),
@@ -427,7 +431,7 @@ fn prepared(desk: &Desk, row: &ValueRow, kind: Kind) -> Result<Effect, Prepare> 
     let stops = connector.stop_with(&desk.stopping);
     let (id, path, key) = (row.run.clone(), row.path.clone(), row.key.clone());
     if kind == Kind::Generate {
-        // It makes a value and is told none.
+        // This step generates a value and gets none.
         return Ok(Effect { kind, connector, stops, id, path, key, staged: None, current: None, previous: None });
     }
     let snapshot = desk.snapshot.load_full();
@@ -466,13 +470,13 @@ fn connector(desk: &Desk, name: &str) -> Result<Box<dyn Connector>, Prepare> {
     target.open(admin).map_err(|error| Prepare::Target(error.to_string()))
 }
 
-/// A value that the policy asks for, and the login that it is for.
+/// A new value according to the policy, with its login.
 fn candidate(desk: &Desk, row: &ValueRow) -> Result<Candidate, VaultError> {
     let Generated { value, public, .. } = generated(desk, row)?;
     Ok(Candidate { user: login(desk, row)?, value, public })
 }
 
-/// The login that the next value is for; empty without one.
+/// The login for the next value; empty if there is none.
 fn login(desk: &Desk, row: &ValueRow) -> Result<String, VaultError> {
     let Some(name) = &row.policy.target else { return Ok(String::new()) };
     let connector = connector(desk, name).map_err(|error| match error {
@@ -492,7 +496,7 @@ fn generated(desk: &Desk, row: &ValueRow) -> Result<Generated, VaultError> {
         let now_ms = desk.clock.now_ms();
         let bundle = authority
             .issue_server(&wanted.sans, now_ms, wanted.ttl.0)
-            .map_err(|error| VaultError::BadRequest(format!("the certificate could not be made: {error}")))?;
+            .map_err(|error| VaultError::BadRequest(format!("the certificate could not be created: {error}")))?;
         let (value, public) = (bundle.key_pem, format!("{}{}", bundle.cert_pem, authority.cert_pem()));
         return Ok(Generated { value, public: Some(public), entropy_bits: 128 });
     }

@@ -1,9 +1,9 @@
-//! Rotation of values: a candidate is stored, applied outside, used for real, and only then made current.
+//! Rotation of values: a candidate is stored, applied outside, tested by using it, and only then made current.
 //!
-//! idle -> staged -> applying -> applied -> verified -> promoted (grace) -> idle; rolling-back and needs-operator beside.
-//! Without a target one commit goes from idle to promoted. Every arrow is one commit with its audit entry; an effect
-//! outside happens only between two of them. Found in `applying` after a crash, nothing is guessed: the target is asked
-//! which value works.
+//! idle -> staged -> applying -> applied -> verified -> promoted (grace) -> idle. The other states are rolling-back and
+//! needs-operator. Without a target one commit goes from idle to promoted. Every arrow is one commit with its audit
+//! entry, and an effect outside happens only between two of them. After a crash in `applying` nothing is guessed: the
+//! target is asked which value works.
 
 pub(in crate::core) mod effect;
 mod fields;

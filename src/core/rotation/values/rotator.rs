@@ -1,4 +1,4 @@
-//! The thread that rotates values: orders, ends of steps, and what has become due.
+//! The thread that rotates values: orders, ends of steps, and rotations that have become due.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,26 +22,26 @@ use crate::core::rotation::desk::Desk;
 use crate::core::rotation::orders::{ValueErrand, ValueOrder};
 use crate::core::rotation::worker::{self, Post, Worker};
 
-/// Orders and ends of steps that may wait.
+/// Largest number of waiting orders and ends of steps.
 const MAX_WAITING: usize = 256;
-/// Steps at targets at the same time.
+/// Number of concurrent steps at targets.
 const MAX_EFFECTS: usize = 8;
-/// How long killed programs may take to vanish before they are left to the system.
+/// How long to wait for killed programs before they are left to the system.
 const LAST_WAIT: Duration = Duration::from_secs(3);
-/// How often expiry dates are looked at.
+/// How often expiry dates are checked, in milliseconds.
 const REMIND_EVERY_MS: u64 = 60_000;
 
-/// Handle of the thread; steps at targets tell it their end.
+/// Handle of the thread. Steps at targets report their end to it.
 pub(in crate::core) type Rotator = Worker<ValueOrder, Box<Ended>>;
 
 type Message = worker::Message<ValueOrder, Box<Ended>>;
 
 impl Rotator {
-    /// Starts the thread. When it is stopped, programs that it runs are killed; other steps at targets end by themselves.
-    /// The next unseal asks the targets what became of them.
+    /// Starts the thread. When it is stopped, its programs are killed. Other steps at targets end by themselves. The
+    /// next unseal asks the targets about the result.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when the system gives no thread.
+    /// [`VaultError::Unavailable`] when the system cannot start a thread.
     pub(in crate::core) fn spawn(desk: Desk) -> Result<Self, VaultError> {
         let busy = "too many rotations are waiting, try again";
         let post = Post { name: "rotator", room: MAX_WAITING, busy, stopping: Arc::clone(&desk.stopping) };
@@ -51,13 +51,13 @@ impl Rotator {
     }
 }
 
-/// The thread's own side.
+/// The thread's own data.
 struct Thread {
     desk: Desk,
     own: SyncSender<Message>,
-    /// When each value is to be looked at again, by entry key.
+    /// When each value has to be checked again, by entry key.
     rows: BTreeMap<String, Watched>,
-    /// Values with a step under way at their target, and whether it ends soon after the stop.
+    /// Values with a running step at their target, and whether that step ends soon after a stop.
     busy: BTreeMap<String, bool>,
     reminded_ms: u64,
 }
@@ -71,13 +71,13 @@ struct Watched {
 impl Thread {
     fn serve(mut self, waiting: &Receiver<Message>) {
         self.work(waiting);
-        // Programs are being killed: whoever stops the vault may rely on it that none is left.
+        // Programs are being killed. After a stop of the vault none of them must be left.
         while self.busy.values().any(|stops| *stops) {
             match waiting.recv_timeout(LAST_WAIT) {
                 Ok(Message::Note(ended)) => drop(self.busy.remove(&ended.row)),
                 Ok(_) => {}
                 Err(_) => {
-                    tracing::warn!("a program of a rotation could not be killed");
+                    tracing::warn!("a program of a rotation could not be killed: check for a hanging process");
                     return;
                 }
             }
@@ -86,7 +86,7 @@ impl Thread {
 
     fn work(&mut self, waiting: &Receiver<Message>) {
         if let Err(error) = self.load() {
-            tracing::error!(%error, "rotating values cannot be read; none is rotated until the next unseal");
+            tracing::error!(%error, "the records of rotating values cannot be read, so none is rotated until the next unseal");
             return;
         }
         let mut wait = Duration::ZERO;
@@ -109,13 +109,13 @@ impl Thread {
         Ok(())
     }
 
-    /// Takes one step of one value that is due; `false` when none is.
+    /// Takes one step of one value that is due. Returns `false` when none is due.
     fn look(&mut self) -> bool {
         let now_ms = self.desk.clock.now_ms();
         if now_ms.abs_diff(self.reminded_ms) >= REMIND_EVERY_MS {
             self.reminded_ms = now_ms;
             if let Err(error) = self.remind(now_ms) {
-                tracing::error!(%error, "reminders of expiry dates");
+                tracing::error!(%error, "reminders of expiry dates could not be checked");
             }
         }
         if self.busy.len() >= MAX_EFFECTS {
@@ -182,7 +182,7 @@ impl Thread {
         let result = self.carry_out(&facts, order);
         let result = match result {
             Ok(row) => view::reply(&row, self.desk.clock.now_ms()),
-            // Refused before anything was submitted: nobody has audited it yet.
+            // Rejected before anything was submitted, so nobody has audited it yet.
             Err(Refused { error, audited: false }) => self.desk.log(&facts, Err(error)),
             Err(Refused { error, .. }) => Err(error),
         };
@@ -209,10 +209,12 @@ impl Thread {
                         "the rotation of this value is paused: resume it first".to_owned(),
                     )));
                 }
+                // With a target the previous value is still valid there, and a new rotation would end its grace period
+                // early.
                 if row.phase == Phase::Promoted && row.policy.target.is_some() {
                     let until = row.previous().map_or(0, |previous| previous.grace_until_ms);
                     return Err(Refused::early(VaultError::BadRequest(format!(
-                        "the value before is in its grace until {}: rotating now would end it early; wait until then",
+                        "the previous value is in its grace period until {}: rotating now would end it early; wait until then",
                         crate::api::time::rfc3339_nano(until)
                     ))));
                 }
@@ -231,6 +233,7 @@ impl Thread {
                 machine::resume(&self.desk, facts, row)?
             }
         };
+        // The schedule or the pause may have changed, so check the value at once.
         if let Some(watched) = self.rows.get_mut(&row.own_key()) {
             watched.at_ms = 0;
         }
@@ -245,7 +248,7 @@ impl Thread {
         found.and_then(|row| row.ok_or_else(missing)).map_err(Refused::early)
     }
 
-    /// Stores a policy. A policy that is there is replaced between two rotations only.
+    /// Stores a policy. An existing policy is replaced only between two rotations.
     fn set(&self, facts: &Arc<Facts>, path: String, key: String, policy: Policy) -> Result<ValueRow, Refused> {
         super::fields::place(&self.desk.snapshot.load(), &path).map_err(Refused::early)?;
         self.possible(&policy).map_err(|text| Refused::early(VaultError::BadRequest(text)))?;
@@ -284,6 +287,7 @@ impl Thread {
             error: None,
             reminded: Vec::new(),
         };
+        // Returns the row as committed. The thread keeps its own list of rows in step with it.
         let (sender, written) = sync_channel(1);
         self.desk.records(facts, move |tx, _| {
             row.put(tx)?;
@@ -293,7 +297,7 @@ impl Thread {
         Ok(written.try_recv().map_err(|_| VaultError::Internal)?)
     }
 
-    /// What the policy alone cannot know.
+    /// Checks what the policy alone cannot know.
     fn possible(&self, policy: &Policy) -> Result<(), String> {
         let target = policy.target.as_ref().map(|name| self.listed(name)).transpose()?;
         if let (Some(name), Some(false)) = (&policy.target, target.map(|target| target.applies())) {
@@ -316,7 +320,7 @@ impl Thread {
             Generator::Certificate(wanted)
                 if wanted.sans.len() > 64 || wanted.sans.iter().any(|name| name.contains("://")) =>
             {
-                return Err("generator.sans: up to 64 dns names and ip addresses are possible".to_owned());
+                return Err("generator.sans: at most 64 DNS names and IP addresses are allowed".to_owned());
             }
             _ => {}
         }
@@ -324,7 +328,7 @@ impl Thread {
             (Some(2), Mode::Single) => {
                 Err("mode: the target has two logins that take turns; write \"pair\"".to_owned())
             }
-            (Some(0 | 1), Mode::Pair) => Err("mode: the target has not two logins; write \"single\"".to_owned()),
+            (Some(0 | 1), Mode::Pair) => Err("mode: the target does not have two logins; write \"single\"".to_owned()),
             _ => Ok(()),
         }
     }
@@ -354,7 +358,7 @@ impl Thread {
         Ok(row)
     }
 
-    /// Tells the operator's log of values that end soon, once for each reminder.
+    /// Writes to the operator's log which values expire soon, once for each reminder.
     fn remind(&self, now_ms: u64) -> Result<(), VaultError> {
         for row in record::all(&self.desk.barrier.view(MountId::ROTATION))? {
             let Some(expires_ms) = row.policy.expires_at_ms else { continue };
@@ -372,7 +376,7 @@ impl Thread {
     }
 }
 
-/// Why an order was not carried out, and whether the committer has audited that.
+/// Why an order was not executed, and whether the committer has audited that.
 struct Refused {
     error: VaultError,
     audited: bool,
@@ -384,7 +388,7 @@ impl Refused {
     }
 }
 
-/// Errors of commits have been audited with them.
+/// Errors of commits were audited by the committer.
 impl From<VaultError> for Refused {
     fn from(error: VaultError) -> Self {
         Self { error, audited: true }

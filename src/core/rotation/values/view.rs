@@ -1,4 +1,4 @@
-//! What is shown of a rotating value.
+//! How a rotating value is shown.
 
 use crate::api::rotation::ValueInfo;
 use crate::api::time::rfc3339_nano;
@@ -8,12 +8,12 @@ use super::record::{Phase, ValueRow};
 use crate::core::error::VaultError;
 use crate::core::request::{Reply, data};
 
-/// 200 with one value's state.
+/// 200 with the state of one value.
 pub(in crate::core) fn reply(row: &ValueRow, now_ms: u64) -> Result<Reply, VaultError> {
     data(&shown(row, now_ms))
 }
 
-/// One value.
+/// One value as it is shown.
 pub(in crate::core) fn shown(row: &ValueRow, now_ms: u64) -> ValueInfo {
     let time = |ms: u64| if ms == 0 { String::new() } else { rfc3339_nano(ms) };
     let previous = row.previous();

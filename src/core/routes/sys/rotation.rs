@@ -214,7 +214,7 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&RotationList { rotations: runs.iter().map(shown).collect(), certificates: super::certs::rows(inquiry) })
 }
 
-/// One rotation.
+/// One rotation as it is shown.
 pub(super) fn one(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     if let Some(row) = super::certs::rows(inquiry).into_iter().find(|row| row.id == inquiry.tail) {
         return data(&row);
