@@ -1,4 +1,4 @@
-//! What can be typed. The clap tree is the table of contents; every flag has help, or clap refuses to build it.
+//! The command line. The clap tree doubles as its table of contents, and clap rejects a flag without help.
 
 use clap::{Parser, Subcommand};
 

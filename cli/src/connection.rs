@@ -1,4 +1,4 @@
-//! What was typed, the environment and the profile, turned into a client that is ready to use.
+//! Flags, environment and profile, combined into a client that is ready to use.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub struct Connection {
     pub timeout: u64,
 }
 
-/// Everything needed to reach a vault, not yet read from disk.
+/// Everything that is needed to reach a vault. Nothing is read from disk yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// `https://host:port`
@@ -52,15 +52,15 @@ pub struct Target {
     pub cert: PathBuf,
     /// Own key.
     pub key: PathBuf,
-    /// The profile that all of it is from, so that it can be renewed there.
+    /// The profile that all of this comes from, where it can be renewed.
     pub folder: Option<Folder>,
 }
 
 impl Target {
-    /// Flags win over variables, variables over the profile.
+    /// Flags override variables, and variables override the profile.
     ///
     /// # Errors
-    /// Something is missing; the hint says how to give it.
+    /// Something is missing. The hint says how to provide it.
     pub fn resolve(typed: &Connection, env: Lookup<'_>, profiles: &Profiles) -> Result<Self, Failure> {
         let chosen = typed.profile.clone().or_else(|| text(env, &["STRONGROOM_PROFILE"]));
         let folder = profiles.folder_of(chosen.as_deref())?;
@@ -102,47 +102,47 @@ pub struct Session {
     pub client: Client,
     /// Mount of the KV engine.
     pub mount: String,
-    /// The profile that the certificate is from, if it is from one.
+    /// The profile that the certificate comes from, if any.
     pub folder: Option<Folder>,
     cert_pem: Vec<u8>,
     mark: MarkFile,
-    /// What it was opened with.
+    /// The settings that it was opened with.
     typed: Connection,
 }
 
 impl Session {
-    /// Reads certificates and connects lazily: the first request opens the connection. Says when the certificate ends soon.
+    /// Reads certificates. The first request opens the connection. Warns if the certificate expires soon.
     ///
     /// # Errors
-    /// Settings are missing, files are unreadable, or the key is open to others.
+    /// Settings are missing, files cannot be read, or other users can read the key.
     pub fn open(typed: &Connection, env: Lookup<'_>) -> Result<Self, Failure> {
         let session = Self::open_quietly(typed, env)?;
         session.warn();
         Ok(session)
     }
 
-    /// Says on standard error when the certificate ends soon.
+    /// Warns on standard error if the certificate expires soon.
     pub fn warn(&self) {
         if let Some(warning) = renewal::warning(&self.cert_pem, now_ms()) {
             eprintln!("strongroom: {warning}");
         }
     }
 
-    /// As [`open`](Self::open), for what renews the certificate by itself.
+    /// As [`open`](Self::open), for callers that renew the certificate themselves.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_quietly(typed: &Connection, env: Lookup<'_>) -> Result<Self, Failure> {
         let profiles = Profiles::locate(env)?;
         let open = || Self::of(Target::resolve(typed, env, &profiles)?, typed, env);
-        // A renewal at this moment removes the files that were just found; those that replace them are there already.
+        // A renewal at this moment removes the files that were just found. Their replacements exist already.
         open().or_else(|_| open())
     }
 
     /// A session with `target`.
     ///
     /// # Errors
-    /// Files are unreadable, or the key is open to others.
+    /// Files cannot be read, or other users can read the key.
     pub fn of(target: Target, typed: &Connection, env: Lookup<'_>) -> Result<Self, Failure> {
         let ca_pem = read_file(&target.ca)?;
         let cert_pem = read_file(&target.cert)?.to_vec();
@@ -166,11 +166,11 @@ impl Session {
         self.client.kv(&self.mount)
     }
 
-    /// For a command that waits for long: renews the certificate of a profile when it is due, and gives the session to go
-    /// on with. `None`: there is nothing to renew yet.
+    /// For a command that waits for long: renews the certificate of a profile when it is due, and returns the session
+    /// to use from then on. `None` means that there is nothing to renew yet.
     ///
     /// # Errors
-    /// The vault refuses or does not answer. This session is as good as before.
+    /// The vault rejects the renewal or does not answer. This session still works then.
     pub fn renewed(&self) -> Result<Option<Self>, Failure> {
         let Some(folder) = &self.folder else { return Ok(None) };
         if !renewal::is_due(&self.cert_pem, now_ms()) {
@@ -181,13 +181,14 @@ impl Session {
         Self::open_quietly(&self.typed, &environment).map(Some)
     }
 
-    /// Keeps the newest state seen for the next run, and says once when a new epoch has begun. A failure costs only that memory, so it is no error.
+    /// Saves the newest state seen for the next run, and reports a new epoch once. If saving fails, only this memory is
+    /// lost, so that is not an error.
     pub fn remember(&self) {
         if let Some(mark) = self.client.mark() {
             if let Some(old) = self.mark.read().filter(|old| old.epoch < mark.epoch) {
                 eprintln!(
                     "strongroom: the vault's operator has declared a restore or a loss since this user's last visit (epoch {}, \
-                     now {}): writes may be missing; strongroom status says which loss, then check what you wrote last",
+                     now {}): writes may be missing; strongroom status describes the loss; then check what you wrote last",
                     old.epoch, mark.epoch
                 );
             }

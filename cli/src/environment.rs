@@ -1,8 +1,8 @@
-//! The environment and the clock of the process. The only place that reads them.
+//! The environment and clock of the process. Only this module reads them.
 
 use std::ffi::OsString;
 
-/// Looks a variable up; a map stands in for it in tests.
+/// Looks up a variable. Tests use a map instead.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The process's own environment.
@@ -11,7 +11,7 @@ pub fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The real time, Unix milliseconds.
+/// The real time in Unix milliseconds.
 #[must_use]
 pub fn now_ms() -> u64 {
     #[allow(clippy::disallowed_methods)] // the real process, not the library

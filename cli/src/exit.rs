@@ -1,14 +1,14 @@
-//! Exit codes and the error that carries one. The table stands in `docs/cli.md`.
+//! Exit codes, and the error that carries one. `docs/cli.md` has the table.
 
 use serde::Serialize;
 use strongroom::client::ClientError;
 use strongroom::dotenv::{DotenvError, WriteError};
 use strongroom::exec::ExecError;
 
-/// Why the command failed, as exit code and machine-readable word.
+/// Why the command failed, as an exit code and a machine-readable word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// 1: refused, or the answer to a question is no.
+    /// 1: rejected, or the answer to a question is no.
     Refused,
     /// 2: wrong usage or settings.
     Usage,
@@ -24,7 +24,7 @@ pub enum Code {
     Conflict,
     /// 8: other operators must approve it first.
     Approval,
-    /// Exit code of `run` before the program started: 125, 126 or 127.
+    /// Exit code of `run` before the program is started: 125, 126 or 127.
     Exec(u8),
 }
 
@@ -59,7 +59,7 @@ impl Code {
     }
 }
 
-/// A failed command: what happened, and the next thing to try. Never holds a secret.
+/// A failed command: what happened, and what to try next. Never contains a secret.
 #[derive(Debug)]
 pub struct Failure {
     /// Exit code.
@@ -68,7 +68,7 @@ pub struct Failure {
     pub message: String,
     /// What to try; may be empty.
     pub hint: String,
-    /// Id of the request that waits for other operators.
+    /// Id of the request that waits for approval.
     pub approval: Option<String>,
 }
 
@@ -83,7 +83,7 @@ impl Failure {
         Self::new(Code::Usage, message, hint)
     }
 
-    /// The failure as it is for `run`: nothing was started, so the code is in the band of `env(1)`.
+    /// Converts the failure for `run`: nothing was started, so the code is one that `env(1)` uses.
     pub fn before_exec(mut self) -> Self {
         if !matches!(self.code, Code::Exec(_)) {
             self.code = Code::Exec(125);
@@ -136,15 +136,13 @@ impl From<ClientError> for Failure {
             _ => Code::Unreachable,
         };
         let hint = match code {
-            Code::Denied => {
-                "ask an operator whether a policy allows it and the certificate still counts: strongroom identity show"
-            }
+            Code::Denied => "ask an operator to check your policies and your certificate: strongroom identity show",
             Code::Approval => {
-                "when another operator has approved, repeat this command as it was; strongroom approvals show ID"
+                "when another operator has approved it, repeat the same command; see: strongroom approvals show ID"
             }
             Code::Conflict => "read it again and repeat the change",
-            // Of the files, nothing else comes from here.
-            Code::Usage => "see which files are in use: strongroom profile list; ways to new ones: docs/identities.md",
+            // Only errors about files arrive here.
+            Code::Usage => "see which files are in use: strongroom profile list; to get new ones: docs/identities.md",
             _ => "",
         };
         let approval = error.approval().map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Reading files: bounded, into memory that is wiped, and keys only when nobody else can read them.
+//! Reads files with a size limit into memory that is wiped. Keys are read only if no other user can read them.
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -12,26 +12,26 @@ use crate::exit::{Code, Failure};
 /// Reads a file of at most 1 MiB into memory that is wiped.
 ///
 /// # Errors
-/// Unreadable or larger.
+/// The file cannot be read or is larger.
 pub fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error: std::io::Error| {
-        Failure::usage(format!("{}: {error}", path.display()), "check the path, and who may read it")
+        Failure::usage(format!("{}: {error}", path.display()), "check the path and its permissions")
     };
     let file = std::fs::File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     if length > MAX_FILE_BYTES {
         return Err(Failure::usage(format!("{} is larger than 1 MiB", path.display()), ""));
     }
-    // Full capacity at once: a buffer that grows leaves copies of its beginning behind.
+    // Allocated at full size, because a buffer that grows leaves copies of its beginning behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 4096));
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }
 
-/// Reads a private key, if nobody else can.
+/// Reads a private key, if no other user can read it.
 ///
 /// # Errors
-/// Unreadable, or readable by others.
+/// The file cannot be read, or other users can read it.
 pub fn read_key(path: &Path) -> Result<SecretText, Failure> {
     let mode = std::fs::metadata(path).map(|metadata| metadata.mode());
     if let Ok(mode) = mode

@@ -1,12 +1,12 @@
 //! `strongroom`, the command: parse, run, report, exit code.
 
-/// As the macro of the standard library, which has this name: what is said to a person may hold text from elsewhere.
+/// Replaces the macro of the standard library with this name, because messages may contain text from elsewhere.
 macro_rules! eprintln {
     () => { std::eprintln!() };
     ($($part:tt)*) => { std::eprintln!("{}", crate::visible::visible(&std::format!($($part)*))) };
 }
 
-/// As [`eprintln!`], without the end of the line.
+/// As [`eprintln!`], without the line end.
 macro_rules! eprint {
     ($($part:tt)*) => { std::eprint!("{}", crate::visible::visible(&std::format!($($part)*))) };
 }

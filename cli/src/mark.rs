@@ -1,6 +1,6 @@
-//! The newest state seen of each vault, kept between runs: a vault that shows an older one was rolled back.
+//! The newest state seen of each vault, kept between runs. A vault that shows an older one was rolled back.
 //!
-//! One small file a vault below `$XDG_STATE_HOME/strongroom`, named by a digest of the vault's CA certificate.
+//! One small file per vault below `$XDG_STATE_HOME/strongroom`, named by a digest of the vault's CA certificate.
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +11,7 @@ use strongroom::api::sys::Mark;
 
 use crate::environment::Lookup;
 
-/// Where the mark of one vault is kept; nowhere when there is no home folder.
+/// Where the state of one vault is kept; nowhere if there is no home folder.
 pub struct MarkFile(Option<PathBuf>);
 
 impl MarkFile {
@@ -22,13 +22,14 @@ impl MarkFile {
         Self(state.map(|state| state.join("strongroom").join(format!("{:016x}.mark", name_of(ca_pem)))))
     }
 
-    /// The mark, if one was kept and is legible.
+    /// The saved state, if there is one and it can be parsed.
     pub fn read(&self) -> Option<Mark> {
         let bytes = fs::read(self.0.as_ref()?).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Replaces the mark by `mark` if it changed: written aside and renamed, so that two runs at once leave a whole one.
+    /// Replaces the saved state if it changed. Writes a temporary file and renames it, so that two concurrent runs
+    /// leave a complete one.
     pub fn write(&self, mark: &Mark) {
         let Some(path) = &self.0 else { return };
         if self.read().as_ref() == Some(mark) {
@@ -48,7 +49,7 @@ impl MarkFile {
     }
 }
 
-/// FNV-1a; it only has to tell a user's own vaults apart.
+/// FNV-1a. It only has to distinguish a user's own vaults.
 fn name_of(ca_pem: &[u8]) -> u64 {
     ca_pem.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,6 +1,6 @@
-//! What opens the vault for an operation on its keys: the flags, and the questions where a flag is missing.
+//! The secret that opens the vault for an operation on its keys: the flags, and the prompts for what is missing.
 //!
-//! Never on the command line and never in a variable: hidden prompts, open descriptors and files.
+//! Never from the command line or a variable: hidden prompts, open descriptors and files.
 
 use std::path::{Path, PathBuf};
 
@@ -13,15 +13,15 @@ use crate::exit::{Code, Failure};
 use crate::files::read_file;
 use crate::prompt::{self, Descriptors};
 
-/// What to do without a terminal.
+/// Hint when there is no terminal.
 const NO_TERMINAL: &str = "give it with --passphrase-fd N, for example: --passphrase-fd 3 3< FILE";
-/// Questions for one secret before giving up.
+/// Attempts to enter one secret before giving up.
 const TRIES: usize = 3;
 
 /// Kind of secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum With {
-    /// A passphrase; with `--key-file` both together.
+    /// A passphrase. With `--key-file`, both together.
     Passphrase,
     /// A recovery code.
     RecoveryCode,
@@ -41,7 +41,7 @@ impl std::str::FromStr for With {
             "shares" => Ok(Self::Shares),
             _ => match text.strip_prefix("key-file=") {
                 Some(file) if !file.is_empty() => Ok(Self::KeyFile(file.into())),
-                _ => Err("one of passphrase, recovery-code, shares, key-file=FILE"),
+                _ => Err("write passphrase, recovery-code, shares or key-file=FILE"),
             },
         }
     }
@@ -50,30 +50,31 @@ impl std::str::FromStr for With {
 /// The flags.
 #[derive(Debug, Args)]
 pub struct OpeningArgs {
-    /// What opens the vault: passphrase (asked without echo), recovery-code, shares, or key-file=FILE.
+    /// Kind of secret that opens the vault: passphrase (asked for without echo), recovery-code, shares, or
+    /// key-file=FILE.
     #[arg(long, value_name = "WHAT", default_value = "passphrase")]
     with: With,
-    /// Read what would be asked from this open descriptor, one line each; named again, it gives its next line.
+    /// Read the answers from this open file descriptor, one per line; repeating it reads its next line.
     #[arg(long, value_name = "FD")]
     passphrase_fd: Option<u32>,
     /// Key file that belongs to the passphrase, for slots that need both.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Number or label of the slot that the secret is for; without it those of its type are tried.
+    /// Number or label of the slot that the secret is for. Default: try all slots of its type.
     #[arg(long, value_name = "SLOT")]
     slot: Option<String>,
 }
 
 impl OpeningArgs {
-    /// Collects the secret. Shares are tried on the server one by one, so that a wrong one is named at once.
+    /// Collects the secret. Each share is checked on the server at once, so that a wrong one is reported immediately.
     ///
     /// # Errors
-    /// No terminal, an unreadable file, or a share that the vault refuses.
+    /// No terminal, an unreadable file, or a share that the vault rejects.
     pub fn collect(&self, rotation: &Rotation<'_>, fds: &mut Descriptors) -> Result<UnlockBody, Failure> {
         let mut body = UnlockBody { slot: self.slot.clone(), ..UnlockBody::default() };
         if self.key_file.is_some() && self.with != With::Passphrase {
             return Err(Failure::usage(
-                "--key-file goes with a passphrase",
+                "--key-file is for use with a passphrase",
                 "for a key file alone: --with key-file=FILE",
             ));
         }
@@ -96,19 +97,19 @@ impl OpeningArgs {
         Ok(body)
     }
 
-    /// The same from flags of another shape.
+    /// The same from flags of another form.
     pub fn of(with: With, passphrase_fd: Option<u32>, key_file: Option<PathBuf>, slot: Option<String>) -> Self {
         Self { with, passphrase_fd, key_file, slot }
     }
 
-    /// The same, meant for `slot` alone; shares are asked for when it is made of shares.
+    /// The same for `slot` alone. Asks for shares if the slot consists of shares.
     pub fn meant_for(&self, slot: &SlotInfo) -> Self {
         let with = if slot.kind == "shares" { With::Shares } else { self.with.clone() };
         Self::of(with, self.passphrase_fd, self.key_file.clone(), Some(slot.id.to_string()))
     }
 
-    /// Asks for shares of the new set in `slot`. `None` when no person is there: a descriptor was written before the new
-    /// shares existed.
+    /// Asks for shares of the new set in `slot`. Returns `None` if nobody is there to ask: a descriptor was written
+    /// before the new shares existed.
     ///
     /// # Errors
     /// As [`collect`](Self::collect).
@@ -121,21 +122,21 @@ impl OpeningArgs {
         Ok(Some(body))
     }
 
-    /// The slot that is named.
+    /// The slot that was named.
     pub fn slot(&self) -> Option<&str> {
         self.slot.as_deref()
     }
 }
 
-/// A key file as the server takes it.
+/// Reads a key file in the form for the server.
 ///
 /// # Errors
-/// Unreadable.
+/// The file cannot be read.
 pub fn key_file(path: &Path) -> Result<SecretText, Failure> {
     Ok(key_file_text(&read_file(path)?))
 }
 
-/// Asks for shares until there are enough to open a slot. `again`: a refused share may be typed once more.
+/// Asks for shares until there are enough to open a slot. With `again`, a rejected share may be entered once more.
 fn shares(
     rotation: &Rotation<'_>,
     body: &mut UnlockBody,
@@ -160,7 +161,7 @@ fn shares(
                 None if again && error.status() == Some(400) && refused + 1 < TRIES => {
                     refused += 1;
                     given.pop();
-                    eprintln!("this share is refused: {error}; type it again");
+                    eprintln!("this share is rejected: {error}; enter it again");
                 }
                 None => return Err(wrong(error, &format!("share {}", given.len()))),
             },
@@ -168,44 +169,44 @@ fn shares(
     }
 }
 
-/// The failure for a secret that does not open.
+/// The failure for a secret that does not open a slot.
 pub fn wrong(error: ClientError, what: &str) -> Failure {
     if error.status() != Some(400) {
         let failure = Failure::from(error);
-        // No answer is not a no: the vault may have done it.
+        // A missing answer does not mean no: the vault may have done it.
         let hint = match failure.code {
             Code::Unreachable => {
-                "it may have been done: see strongroom slot list; for more time: --timeout SECONDS".to_owned()
+                "it may have been done: check strongroom slot list; to wait longer, use --timeout SECONDS".to_owned()
             }
             _ => failure.hint.clone(),
         };
         return Failure { hint, ..failure };
     }
-    Failure::new(Code::Refused, format!("{what}: {error}"), "see what opens the vault: strongroom slot list")
+    Failure::new(Code::Refused, format!("{what}: {error}"), "see the slots: strongroom slot list")
 }
 
-/// A secret for each slot that is to stay when the root key is replaced.
+/// A secret for each slot that stays when the root key is replaced.
 pub struct Keepers<'a> {
-    /// Slots to ask for; the others count as absent.
+    /// Slots to ask for. The others count as absent.
     pub slots: Vec<&'a SlotInfo>,
-    /// Descriptors, one for each slot that something is typed for.
+    /// Descriptors, one for each slot with a typed secret.
     pub fds: &'a [u32],
     /// Key files by label or number.
     pub key_files: Vec<(String, PathBuf)>,
 }
 
 impl Keepers<'_> {
-    /// Asks, and tries each secret on the server, so that a wrong one is named before anything changes.
+    /// Asks for each secret and checks it on the server, so that a wrong one is reported before anything changes.
     ///
     /// # Errors
-    /// A secret is wrong, a key file unreadable.
+    /// A secret is wrong, or a key file cannot be read.
     pub fn collect(&self, rotation: &Rotation<'_>) -> Result<Vec<UnlockBody>, Failure> {
         let mut lines = Descriptors::default();
         let mut fds = self.fds.iter().copied();
         let mut keep = Vec::new();
         for (name, _) in &self.key_files {
             if !self.slots.iter().any(|slot| names(slot, name)) {
-                let message = format!("--key-file {name}=…: there is no slot {name} to be kept");
+                let message = format!("--key-file {name}=…: there is no slot {name} that stays");
                 return Err(Failure::usage(message, "strongroom slot list"));
             }
         }
@@ -235,14 +236,14 @@ impl Keepers<'_> {
             }
         }
         if fds.next().is_some() {
-            let message = "more --passphrase-fd than slots that take one";
+            let message = "more --passphrase-fd than slots that need one";
             return Err(Failure::usage(message, "strongroom slot list shows the slots in their order"));
         }
         Ok(keep)
     }
 }
 
-/// Fills in the secret of one slot; false when its holder is absent. `scripted`: nobody is asked.
+/// Fills in the secret of one slot. Returns false if its holder is absent. With `scripted`, nobody is asked.
 fn one(
     rotation: &Rotation<'_>,
     slot: &SlotInfo,
@@ -252,6 +253,7 @@ fn one(
     (lines, scripted): (&mut Descriptors, bool),
 ) -> Result<bool, Failure> {
     let name = title(slot);
+    // In a script a missing line means that the holder is absent; a prompt there would hang.
     let mut line = |question: &str| match fd {
         Some(fd) => Ok(lines.next(fd)?.unwrap_or_else(|| SecretText::from(""))),
         None if scripted => Ok(SecretText::from("")),
@@ -274,6 +276,7 @@ fn one(
             if first.reveal().is_empty() {
                 return Ok(false);
             }
+            // `shares` asks again, so the first answer is passed in instead of being asked for twice.
             let mut first = Some(first);
             shares(rotation, body, false, &mut |question| match first.take() {
                 Some(share) => Ok(share),
@@ -301,10 +304,10 @@ pub fn names(slot: &SlotInfo, name: &str) -> bool {
     slot.label == name || slot.id.to_string() == name
 }
 
-/// A slot by number, else by label, as the server looks for it.
+/// Finds a slot by number or label, as the server does.
 ///
 /// # Errors
-/// There is none.
+/// There is no such slot.
 pub fn find<'s>(slots: &'s [SlotInfo], name: &str) -> Result<&'s SlotInfo, Failure> {
     let found = slots.iter().find(|slot| slot.id.to_string() == name);
     found.or_else(|| slots.iter().find(|slot| slot.label == name)).ok_or_else(|| {
@@ -312,7 +315,7 @@ pub fn find<'s>(slots: &'s [SlotInfo], name: &str) -> Result<&'s SlotInfo, Failu
     })
 }
 
-/// A slot for people.
+/// A slot as shown to people.
 pub fn title(slot: &SlotInfo) -> String {
     format!("slot {} ({}, {})", slot.id, slot.label, slot.kind)
 }
@@ -320,7 +323,7 @@ pub fn title(slot: &SlotInfo) -> String {
 /// `LABEL=FILE`.
 ///
 /// # Errors
-/// Not of this form.
+/// The text has another form.
 pub fn named_file(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),

@@ -19,19 +19,19 @@ pub struct Output {
 }
 
 impl Output {
-    /// Looks at the terminal and at `NO_COLOR`.
+    /// Checks the terminal and `NO_COLOR`.
     pub fn new(json: bool, env: Lookup<'_>) -> Self {
         let terminal = io::stdout().is_terminal();
         let plain = env("NO_COLOR").is_some() || env("TERM").is_some_and(|term| term == "dumb");
         Self { json, terminal, colour: terminal && !plain }
     }
 
-    /// Whether a person looks at standard output, so that values stay hidden.
+    /// Whether a person reads standard output, so that values stay hidden.
     pub fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// A name in bold where that is wanted.
+    /// A name in bold, if the terminal shows it.
     pub fn strong(&self, text: &str) -> String {
         if self.colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -39,12 +39,12 @@ impl Output {
     /// Prints one line.
     ///
     /// # Errors
-    /// Standard output is full or gone.
+    /// Standard output is full or closed.
     pub fn line(&self, text: &str) -> Result<(), Failure> {
         self.text(&Zeroizing::new(format!("{text}\n")))
     }
 
-    /// Prints text: as it is, but on a terminal without anything that one would obey.
+    /// Prints text. On a terminal, everything that the terminal would interpret is escaped.
     ///
     /// # Errors
     /// As [`Output::line`].
@@ -58,14 +58,14 @@ impl Output {
         }
     }
 
-    /// Prints bytes as they are.
+    /// Prints bytes unchanged.
     ///
     /// # Errors
     /// As [`Output::line`].
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
-            // The reader has seen enough (`| head`): no error, but nothing more to do either.
+            // The reader has closed the pipe (`| head`). This is not an error, but there is nothing more to do.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
             other => other.map_err(|error| Failure::new(Code::Refused, format!("writing the output: {error}"), "")),
         }
@@ -81,8 +81,9 @@ impl Output {
             return if text.is_empty() { Ok(()) } else { self.line(&text) };
         }
         let rendered = serde_json::to_string(value);
-        let rendered =
-            rendered.map(Zeroizing::new).map_err(|_| Failure::new(Code::Refused, "the result is no JSON", ""))?;
+        let rendered = rendered
+            .map(Zeroizing::new)
+            .map_err(|_| Failure::new(Code::Refused, "the result cannot be written as JSON", ""))?;
         self.line(&rendered)
     }
 }

@@ -4,10 +4,11 @@ use strongroom::api::path::Path as SecretPath;
 
 use crate::exit::Failure;
 
-/// A secret's path as typed. `secret/app/prod` and `secret/data/app/prod`, written out of habit, mean `app/prod`.
+/// Parses a secret's path. `secret/app/prod` and `secret/data/app/prod`, which people write out of habit, mean
+/// `app/prod`.
 ///
 /// # Errors
-/// Not a path.
+/// The text is not a path.
 pub fn secret_path(typed: &str, mount: &str) -> Result<SecretPath, Failure> {
     let path = folder_path(typed, mount)?;
     if path.is_root() {
@@ -16,10 +17,10 @@ pub fn secret_path(typed: &str, mount: &str) -> Result<SecretPath, Failure> {
     Ok(path.to_leaf())
 }
 
-/// As [`secret_path`], but a folder, and the root is one.
+/// As [`secret_path`], but for a folder, which may be the root.
 ///
 /// # Errors
-/// Not a path.
+/// The text is not a path.
 pub fn folder_path(typed: &str, mount: &str) -> Result<SecretPath, Failure> {
     let inside = typed.trim_start_matches('/');
     let inside = match inside.strip_prefix(mount) {

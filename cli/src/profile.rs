@@ -1,6 +1,7 @@
-//! Profiles: a name for an address and a certificate.
+//! Profiles: named addresses with a certificate.
 //!
-//! `$XDG_CONFIG_HOME/strongroom/profiles/NAME`, each a bundle; the file `current` beside `profiles` names the one in use.
+//! Each is a bundle in `$XDG_CONFIG_HOME/strongroom/profiles/NAME`. The file `current` beside `profiles` names the one
+//! in use.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,14 +18,14 @@ use crate::files::read_file;
 pub struct Profiles(PathBuf);
 
 impl Profiles {
-    /// Below `$XDG_CONFIG_HOME`, or `~/.config`.
+    /// The folder below `$XDG_CONFIG_HOME`, or `~/.config`.
     ///
     /// # Errors
-    /// Neither is set.
+    /// Neither variable is set.
     pub fn locate(env: Lookup<'_>) -> Result<Self, Failure> {
         let base = env("XDG_CONFIG_HOME").map(PathBuf::from);
         let base = base.or_else(|| env("HOME").map(|home| PathBuf::from(home).join(".config")));
-        // Without a home there are no profiles, and flags or variables have to say everything.
+        // Without a home folder there are no profiles, and flags or variables must provide everything.
         Ok(Self(base.unwrap_or_else(|| PathBuf::from("/nonexistent")).join("strongroom")))
     }
 
@@ -38,10 +39,10 @@ impl Profiles {
         self.0.join("profiles").join(name)
     }
 
-    /// Where the new profile `name` is to be, with the folder around it; `hint` says what to try when there is one.
+    /// The folder for the new profile `name`, with the folders above it. `hint` says what to try if the profile exists.
     ///
     /// # Errors
-    /// The name is taken or not legal, or the folder around it cannot be made.
+    /// The name is taken or not allowed, or the folders above cannot be created.
     pub fn room_for(&self, name: &str, hint: &str) -> Result<Folder, Failure> {
         check_name(name)?;
         if self.folder(name).exists() {
@@ -50,10 +51,10 @@ impl Profiles {
         self.place_for(name)
     }
 
-    /// Where the profile `name` is or is to be, with the folder around it.
+    /// The folder of the profile `name`, whether it exists or not, with the folders above it.
     ///
     /// # Errors
-    /// The name is not legal, or the folder around it cannot be made.
+    /// The name is not allowed, or the folders above cannot be created.
     pub fn place_for(&self, name: &str) -> Result<Folder, Failure> {
         check_name(name)?;
         let around = self.0.join("profiles");
@@ -61,16 +62,16 @@ impl Profiles {
         Ok(Folder::at(self.folder(name)))
     }
 
-    /// The folder of the profile that `chosen` or the choice of `profile use` names.
+    /// The folder of the profile named by `chosen`, or of the one in use.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no such profile.
     pub fn folder_of(&self, chosen: Option<&str>) -> Result<Option<Folder>, Failure> {
         let Some(name) = chosen.map(str::to_owned).or_else(|| self.current_name()) else { return Ok(None) };
         check_name(&name)?;
         let folder = self.folder(&name);
         if !folder.is_dir() {
-            let hint = "strongroom profile list shows what there is; add one: strongroom profile add NAME --bundle DIR";
+            let hint = "list them: strongroom profile list; add one: strongroom profile add NAME --bundle DIR";
             return Err(Failure::usage(format!("no profile {name:?}"), hint));
         }
         Ok(Some(Folder::at(folder)))
@@ -79,7 +80,7 @@ impl Profiles {
     /// The profile `name`.
     ///
     /// # Errors
-    /// There is none, or its file is not understood.
+    /// There is no such profile, or its file cannot be parsed.
     pub fn named(&self, name: &str) -> Result<Files, Failure> {
         match self.folder_of(Some(name))? {
             Some(folder) => folder.files(),
@@ -112,13 +113,13 @@ impl Profiles {
         names
     }
 
-    /// Copies a bundle (as `strongroomd init` writes it) into a new profile; `addr` overrides the bundle's.
+    /// Copies a bundle (as written by `strongroomd init`) into a new profile. `addr` overrides the bundle's address.
     ///
     /// # Errors
-    /// The name is taken or not legal, or the bundle is incomplete.
+    /// The name is taken or not allowed, or the bundle is incomplete.
     pub fn add(&self, name: &str, bundle: &Path, addr: Option<&str>) -> Result<Files, Failure> {
         let target = self.room_for(name, &format!("strongroom profile remove {name}"))?;
-        // A folder with certificates alone has no such file, and needs none when the address is given.
+        // A folder with only certificates has no such file, and needs none if the address is given.
         let described = Folder::at(bundle.to_owned()).files();
         let (addr, enroll) = match (addr, described) {
             (None, described) => described.map(|files| (files.addr, files.enroll))?,
@@ -139,7 +140,7 @@ impl Profiles {
     /// Makes `name` the profile in use.
     ///
     /// # Errors
-    /// There is none, or the choice cannot be written.
+    /// There is no such profile, or the choice cannot be written.
     pub fn choose(&self, name: &str) -> Result<(), Failure> {
         self.named(name)?;
         fs::write(self.0.join("current"), name)
@@ -149,7 +150,7 @@ impl Profiles {
     /// Removes `name` with its certificate and key.
     ///
     /// # Errors
-    /// There is none, or it cannot be removed.
+    /// There is no such profile, or it cannot be removed.
     pub fn remove(&self, name: &str) -> Result<(), Failure> {
         self.named(name)?;
         fs::remove_dir_all(self.folder(name))
@@ -174,7 +175,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
         || !name.bytes().all(legal)
         || Path::new(name).file_name() != Some(OsStr::new(name))
     {
-        return Err(Failure::usage(format!("{name:?} is no profile name"), "use letters, digits, _ - ."));
+        return Err(Failure::usage(format!("{name:?} is not a valid profile name"), "use letters, digits, _ - ."));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Waiting for a rotation, with what it has come to on standard error.
+//! Waits for a rotation and shows its progress on standard error.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -9,22 +9,22 @@ use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::visible::visible;
 
-/// Between two questions to the vault.
+/// Pause between two questions to the vault.
 const POLL: Duration = Duration::from_millis(200);
-/// Between two lines when nobody looks at a terminal.
+/// Pause between two lines if standard error is not a terminal.
 const LINES: Duration = Duration::from_secs(5);
-/// Between two looks at the certificate, which may end sooner than the rotation.
+/// Pause between two checks of the certificate, which may expire before the rotation ends.
 const LOOKS: Duration = Duration::from_secs(1);
-/// Besides, after a renewal that failed.
+/// Extra pause after a failed renewal.
 const PAUSE: Duration = Duration::from_secs(30);
-/// Cells of the bar.
+/// Number of cells in the bar.
 const WIDTH: u64 = 24;
 
-/// Waits until a rotation has ended, or until it goes on only when somebody does something. Meanwhile the certificate of a
-/// profile is renewed when it is due.
+/// Waits until a rotation has ended, or until it needs an operator to continue. Meanwhile the certificate of a profile
+/// is renewed when it is due.
 ///
 /// # Errors
-/// The vault is sealed or gone; the rotation goes on by itself when it is back.
+/// The vault is sealed or unreachable. The rotation continues by itself when it is back.
 pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Failure> {
     let mut run = started;
     let mut line = Line::new(&run);
@@ -41,7 +41,7 @@ pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Fa
             Ok(Some(next)) => run = next,
             Ok(None) => {
                 line.end();
-                let message = format!("the rotation {} is not there any more", run.id);
+                let message = format!("the rotation {} no longer exists", run.id);
                 return Err(Failure::new(Code::NotFound, message, "strongroom rotation list"));
             }
             Err(error) => {
@@ -49,13 +49,14 @@ pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Fa
                 let mut failure = Failure::from(error);
                 if matches!(failure.code, Code::Sealed | Code::Unreachable) {
                     failure.hint = format!(
-                        "the rotation goes on by itself once the vault is open again: strongroom rotation show {}",
+                        "the rotation continues by itself when the vault is unsealed again: strongroom rotation show {}",
                         run.id
                     );
                 }
                 return Err(failure);
             }
         }
+        // A long rotation may outlive the certificate that it was started with.
         if looked.elapsed() >= LOOKS {
             looked = now();
             match session.renewed() {
@@ -64,7 +65,7 @@ pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Fa
                 Err(failure) => {
                     if !std::mem::replace(&mut told, true) {
                         line.end();
-                        eprintln!("the certificate is not renewed: {}; trying again", failure.message);
+                        eprintln!("the certificate could not be renewed: {}; trying again", failure.message);
                     }
                     looked += PAUSE;
                 }
@@ -74,16 +75,16 @@ pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Fa
 }
 
 /// # Errors
-/// The rotation has not ended well: paused, aborted, or it needs somebody.
+/// The rotation did not complete: it is paused, was aborted, or needs an operator.
 pub fn verdict(run: &RotationInfo) -> Result<(), Failure> {
     if run.state == "done" {
         return Ok(());
     }
     let id = &run.id;
     let (what, hint) = match run.state.as_str() {
-        _ if run.paused => ("is paused", format!("go on: strongroom rotation resume {id}")),
+        _ if run.paused => ("is paused", format!("continue with: strongroom rotation resume {id}")),
         "aborted" => ("was aborted", "the older keys stay until the next rotation".to_owned()),
-        "needs-operator" => ("needs you", format!("then: strongroom rotation resume {id}")),
+        "needs-operator" => ("needs an operator", format!("then: strongroom rotation resume {id}")),
         _ => ("has not ended", format!("strongroom rotation show {id}")),
     };
     let why = run.error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -96,12 +97,12 @@ pub fn summary(run: &RotationInfo) -> String {
     steps.collect::<String>() + &outcome(run)
 }
 
-/// Proofs and state of a rotation in words; its steps were shown while it was waited for.
+/// Proofs and state of a rotation in words. Its steps were shown while waiting.
 pub fn outcome(run: &RotationInfo) -> String {
     let mut lines = Vec::new();
     for proof in &run.proofs {
         lines.push(format!(
-            "proof: nothing is under term {} at generation {}: {} records compared, {} opened",
+            "proof: no record uses term {} at generation {}: {} records compared, {} opened",
             proof.term, proof.generation, proof.records, proof.opened
         ));
     }
@@ -110,7 +111,7 @@ pub fn outcome(run: &RotationInfo) -> String {
     lines.join("\n")
 }
 
-/// One line that is written over on a terminal, a line now and then elsewhere.
+/// One line that is overwritten on a terminal; elsewhere a line from time to time.
 struct Line {
     terminal: bool,
     began: Instant,
@@ -120,7 +121,7 @@ struct Line {
     width: usize,
 }
 
-/// The machine's monotonic clock: what is shown is how long a person has waited.
+/// The machine's monotonic clock, because this shows how long a person has waited.
 #[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
@@ -143,7 +144,7 @@ impl Line {
         let text = progress(run, run.done.saturating_sub(self.first_done), self.began.elapsed());
         if self.terminal {
             let width = text.chars().count();
-            // The standard library's: the return to the beginning of the line is ours.
+            // Uses the macro of the standard library, because the carriage return is ours.
             std::eprint!("\r{}{}", visible(&text), " ".repeat(self.width.saturating_sub(width)));
             let _ = io::stderr().flush();
             self.width = width;
@@ -156,7 +157,7 @@ impl Line {
         }
     }
 
-    /// Leaves the line.
+    /// Moves on to the next line.
     fn end(&mut self) {
         if self.terminal && self.width > 0 {
             eprintln!();
@@ -176,7 +177,7 @@ fn progress(run: &RotationInfo, done: u64, elapsed: Duration) -> String {
     let bar: String = (0..usize::try_from(WIDTH).unwrap_or(0)).map(|at| if at < cells { '#' } else { '-' }).collect();
     let mut text = format!("{} [{bar}] {:>3}% {} of {}", run.state, of(100), run.done, run.total);
     let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    // What is left of a second is too short to tell a rate from.
+    // Less than a second is too short for a rate.
     if elapsed_ms >= 1_000 && done > 0 {
         let rate = (done.saturating_mul(1_000) / elapsed_ms).max(1);
         let left = run.total.saturating_sub(run.done) / rate;

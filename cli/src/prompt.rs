@@ -1,4 +1,4 @@
-//! Questions to the person at the terminal, and values from elsewhere. Never from the command line unseen.
+//! Questions to the person at the terminal, and values from other sources. Never from the command line.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 use crate::exit::{Code, Failure};
 use crate::files::read_file;
 
-/// Largest value read, in bytes.
+/// Largest value, in bytes.
 const MAX_VALUE_BYTES: usize = 1024 * 1024;
 
-/// Asks once without echo; `hint` says what to do without a terminal.
+/// Asks once without echo. `hint` says what to do without a terminal.
 ///
 /// # Errors
 /// There is no terminal.
@@ -32,10 +32,10 @@ pub fn asked(question: &str, hint: &str) -> Result<SecretText, Failure> {
 /// # Errors
 /// No terminal, or the entries differ.
 pub fn hidden_twice(question: &str) -> Result<SecretText, Failure> {
-    asked_twice(question, "pipe the value in and say so with -")
+    asked_twice(question, "pipe the value in and add -")
 }
 
-/// As [`hidden_twice`]; `hint` says what to do without a terminal.
+/// As [`hidden_twice`]. `hint` says what to do without a terminal.
 ///
 /// # Errors
 /// No terminal, or the entries differ.
@@ -49,7 +49,7 @@ pub fn asked_twice(question: &str, hint: &str) -> Result<SecretText, Failure> {
     }
 }
 
-/// Everything on standard input, byte for byte; `strip` removes one line end at the end.
+/// Reads all of standard input unchanged. `strip` removes one line end at the end.
 ///
 /// # Errors
 /// Not UTF-8, or larger than 1 MiB.
@@ -59,15 +59,15 @@ pub fn standard_input(strip: bool) -> Result<SecretText, Failure> {
     value(&bytes, strip)
 }
 
-/// The content of a file, byte for byte.
+/// Reads the content of a file unchanged.
 ///
 /// # Errors
-/// Unreadable, not UTF-8, or larger than 1 MiB.
+/// The file cannot be read, is not UTF-8, or is larger than 1 MiB.
 pub fn file(path: &Path, strip: bool) -> Result<SecretText, Failure> {
     value(&read_file(path)?, strip)
 }
 
-/// Lines of descriptors, each read once to its end: a flag that names the same descriptor again gets the next line.
+/// Lines of descriptors. Each is read once to its end, and naming it again returns its next line.
 #[derive(Default)]
 pub struct Descriptors {
     lines: HashMap<u32, VecDeque<SecretText>>,
@@ -77,7 +77,7 @@ impl Descriptors {
     /// The next line of `fd`, which may be empty; `None` after the last one.
     ///
     /// # Errors
-    /// Not open, or not UTF-8.
+    /// The descriptor is not open, or its content is not UTF-8.
     pub fn next(&mut self, fd: u32) -> Result<Option<SecretText>, Failure> {
         let lines = match self.lines.entry(fd) {
             Entry::Occupied(read) => read.into_mut(),
@@ -86,15 +86,15 @@ impl Descriptors {
         Ok(lines.pop_front())
     }
 
-    /// As [`next`](Self::next), but there must be one, and not an empty one.
+    /// As [`next`](Self::next), but requires a non-empty line.
     ///
     /// # Errors
-    /// Also: no line, or an empty one. `what` names it.
+    /// As [`next`](Self::next), and if there is no line or an empty one. `what` names it.
     pub fn required(&mut self, fd: u32, what: &str) -> Result<SecretText, Failure> {
         let line = self.next(fd)?.filter(|line| !line.reveal().is_empty());
         line.ok_or_else(|| {
-            let hint = "write one line for each; the same descriptor named again gives its next line";
-            Failure::usage(format!("descriptor {fd} gives no {what}"), hint)
+            let hint = "write one line for each; repeating a descriptor reads its next line";
+            Failure::usage(format!("descriptor {fd} contains no {what}"), hint)
         })
     }
 }
@@ -118,7 +118,7 @@ fn bounded(source: impl Read, into: &mut Zeroizing<Vec<u8>>) -> Result<(), Failu
     if into.len() > MAX_VALUE_BYTES {
         return Err(Failure::usage(
             "the value is larger than 1 MiB",
-            "keep large files encrypted elsewhere, and their key here",
+            "store large files encrypted elsewhere, and only their key here",
         ));
     }
     Ok(())
@@ -132,13 +132,13 @@ fn value(bytes: &[u8], strip: bool) -> Result<SecretText, Failure> {
     Ok(SecretText::from(text))
 }
 
-/// Asks for yes or no on standard error; anything but yes is no.
+/// Asks for yes or no on standard error. Everything except yes means no.
 ///
 /// # Errors
 /// There is no terminal to ask on.
 pub fn confirm(question: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::usage("no terminal to confirm on", "look at the plan, then add -y"));
+        return Err(Failure::usage("no terminal to confirm on", "check the plan, then add -y"));
     }
     eprint!("{question} [y/N] ");
     let _ = io::stderr().flush();

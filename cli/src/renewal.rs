@@ -1,4 +1,4 @@
-//! Renewing the certificate of a bundle: over the connection that it still opens, or with its key after its end.
+//! Renews the certificate of a bundle: over the connection that it still opens, or after its expiry with its key.
 
 use std::time::Duration;
 
@@ -18,32 +18,32 @@ use crate::exit::{Code, Failure};
 use crate::files::{read_file, read_key};
 use crate::mark::MarkFile;
 
-/// What is left when a certificate cannot be renewed.
+/// Hint when a certificate cannot be renewed.
 const NEW_STRING: &str = "ask for a new enrolment string, then: strongroom enroll - --replace";
 
 /// How to renew.
 pub struct Terms<'a> {
-    /// Only when it is due.
+    /// Renew only if it is due.
     pub if_due: bool,
-    /// For the key that is there, instead of a new one. One that waits since a reply was lost comes first.
+    /// Renew with the existing key instead of a new one. A key that waits since a lost reply comes first.
     pub reuse_key: bool,
-    /// Kind of a new key; as the old one when not given.
+    /// Kind of a new key; by default the kind of the old one.
     pub key_type: Option<KeyType>,
     /// Timeout and mount.
     pub connection: &'a Connection,
 }
 
-/// What came of it.
+/// Result of a renewal.
 pub struct Outcome {
-    /// Whether there is a new certificate; otherwise it is not due.
+    /// Whether there is a new certificate; otherwise it was not due.
     pub renewed: bool,
-    /// Whether other authorities are trusted than before.
+    /// Whether the trusted authorities have changed.
     pub trust: bool,
     /// The certificate that is in effect now.
     pub leaf: Leaf,
 }
 
-/// The certificate of a bundle.
+/// Reads the certificate of a bundle.
 ///
 /// # Errors
 /// It cannot be read.
@@ -52,8 +52,8 @@ pub fn leaf_of(files: &Files) -> Result<Leaf, Failure> {
         .map_err(|_| Failure::usage(format!("{} is not a certificate", files.cert.display()), ""))
 }
 
-/// When a certificate is to be renewed, Unix milliseconds. The same in every process: its own digits take the place of
-/// randomness.
+/// When a certificate should be renewed, Unix milliseconds. Every process computes the same time, because the
+/// certificate's own bytes replace randomness.
 #[must_use]
 pub fn due_ms(leaf: &Leaf) -> u64 {
     let [first, second, ..] = leaf.fingerprint;
@@ -66,7 +66,7 @@ pub fn is_due(cert_pem: &[u8], now_ms: u64) -> bool {
     pki::leaf(cert_pem).is_ok_and(|leaf| now_ms >= due_ms(&leaf))
 }
 
-/// One line for a certificate that ends soon and would have been renewed by whatever renews it.
+/// A warning about a certificate that expires soon and that nothing has renewed in time.
 #[must_use]
 pub fn warning(cert_pem: &[u8], now_ms: u64) -> Option<String> {
     let leaf = pki::leaf(cert_pem).ok()?;
@@ -81,7 +81,7 @@ pub fn warning(cert_pem: &[u8], now_ms: u64) -> Option<String> {
     })
 }
 
-/// Seconds in the largest unit of which there are at least two.
+/// A duration in the largest unit of which there are at least two.
 fn span(seconds: u64) -> String {
     let unit = [(86_400, "days"), (3600, "hours"), (60, "minutes")].into_iter().find(|(unit, _)| seconds / unit >= 2);
     match unit {
@@ -91,12 +91,12 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// Renews the certificate in `folder`, or only learns which authorities to trust from now on when it is not due. One process
-/// at a time: one that had to wait finds it done.
+/// Renews the certificate in `folder`. If it is not due, only updates the trusted authorities. Processes take turns,
+/// and one that had to wait finds the work done.
 ///
 /// # Errors
-/// The vault does not answer or refuses, or the bundle cannot be replaced. The old one is then still in effect, and a key
-/// that was made is used again by the next try.
+/// The vault does not answer or rejects the renewal, or the bundle cannot be replaced. The old one is still in effect
+/// then, and the next attempt uses the new key again.
 pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outcome, Failure> {
     let held = folder.hold()?;
     let files = folder.files()?;
@@ -112,7 +112,8 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
     let key_pem = read_key(&files.key)?;
     let pending = Pending::of_renewal(folder.path());
     let certificate = hex(&leaf.fingerprint);
-    // The key in use waits only for the successor of its certificate; else a renewal was cut off after its end.
+    // The key in use only waits for the successor of its certificate. Otherwise a renewal was interrupted after its
+    // end.
     let is_used = |key: &[u8; 32], kept: Option<&str>| *key == leaf.key_fingerprint && kept != Some(&*certificate);
     let request = if terms.reuse_key {
         pending.keep(key_pem, &leaf.fingerprint, &is_used)?
@@ -128,10 +129,10 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
     Ok(Outcome { renewed: true, trust, leaf: leaf_of(&folder.files()?)? })
 }
 
-/// Learns which authorities to trust from now on, and nothing else. Whether there are others than before.
+/// Updates the trusted authorities and nothing else. Returns whether they have changed.
 ///
 /// # Errors
-/// The vault does not answer, or the bundle cannot be replaced. What was trusted before still is.
+/// The vault does not answer, or the bundle cannot be replaced. The old authorities are still trusted then.
 pub fn learn(folder: &Folder, connection: &Connection, env: Lookup<'_>) -> Result<bool, Failure> {
     let held = folder.hold()?;
     let files = folder.files()?;
@@ -140,7 +141,7 @@ pub fn learn(folder: &Folder, connection: &Connection, env: Lookup<'_>) -> Resul
     take(&news, folder, &held, &files, &old_ca, env)
 }
 
-/// Trusts what the news say. Whether that is anything new.
+/// Trusts the authorities in `news`. Returns whether that changed anything.
 fn take(
     news: &News,
     folder: &Folder,
@@ -155,8 +156,8 @@ fn take(
     Ok(true)
 }
 
-/// Where the enrolment listener answers: as the vault says now, and then as was known before. A host that was given an
-/// address of its own, for a network in which others do not lead to the vault, keeps it.
+/// Addresses of the enrolment listener: those that the vault names now, then those known before. A host with an address
+/// of its own, for a network from which the others do not reach the vault, keeps it.
 fn merged(said: &[String], known: &[String]) -> Vec<String> {
     let mut all: Vec<String> = said.to_vec();
     all.extend(known.iter().filter(|address| !said.contains(address)).cloned());
@@ -173,22 +174,22 @@ fn put(
     (ca, cert, key): (&[u8], &[u8], &SecretText),
     env: Lookup<'_>,
 ) -> Result<(), Failure> {
-    // What was seen of this vault is filed under its authorities; it must not be forgotten when these change.
+    // The newest state seen of this vault is stored under its authorities, and must not be lost when these change.
     if let Some(mark) = MarkFile::of_vault(env, old_ca).read() {
         MarkFile::of_vault(env, ca).write(&mark);
     }
     folder.replace(held, &Content { addr: &files.addr, enroll: &files.enroll, ca, cert, key })
 }
 
-/// What the vault says of its authorities.
+/// What the vault says about its authorities.
 struct News {
-    /// Those to trust, if they are others than before.
+    /// The authorities to trust, if they have changed.
     trust: Option<String>,
-    /// The certificate is to be renewed although its time has not come: its authority is tainted.
+    /// The certificate must be renewed early, because its authority is tainted.
     renew: bool,
 }
 
-/// Asks for news. A vault that has no such list, or does not show it, has none.
+/// Asks for news. If the vault has no such list or does not show it, there are none.
 fn news(
     folder: &Folder,
     files: &Files,
@@ -218,7 +219,7 @@ fn certify(
     terms: &Terms<'_>,
     env: Lookup<'_>,
 ) -> Result<Certified, Failure> {
-    // The server's clock decides. Asking it costs nothing, but an end that is long past is not worth a connection.
+    // The server's clock decides. Asking costs nothing, but a long expired certificate is not worth a connection.
     if now_ms() < leaf.not_after_ms {
         match session(folder, files, terms.connection, env)?.client.renew(csr_pem) {
             Err(error) if error.is_certificate_expired() => {}
@@ -233,7 +234,7 @@ fn certify(
     expired.renew(csr_pem, Duration::from_secs(terms.connection.timeout)).map_err(refused)
 }
 
-/// Words for what the enrolment listener says.
+/// Words for an answer of the enrolment listener.
 pub fn refused(error: ClientError) -> Failure {
     match error.status() {
         Some(403) => Failure::new(

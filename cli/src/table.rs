@@ -1,11 +1,11 @@
-//! Tables for people: columns as wide as their widest cell, a line of titles, and spans of time in words.
+//! Tables for people: columns as wide as their widest cell, a header line, and durations in words.
 
 use strongroom::api::time;
 
-/// A cell for what is not known, or not there.
+/// Cell for an unknown or absent value.
 pub const NOTHING: &str = "-";
 
-/// Rows below titles; without a row only `empty`.
+/// Formats rows below titles. Without rows, returns `empty`.
 pub fn text<const N: usize>(titles: [&str; N], rows: &[[String; N]], empty: &str) -> String {
     if rows.is_empty() {
         return empty.to_owned();
@@ -24,7 +24,7 @@ pub fn text<const N: usize>(titles: [&str; N], rows: &[[String; N]], empty: &str
     std::iter::once(&titles).chain(rows).map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The two largest units of a span, as `6d 3h`.
+/// The two largest units of a duration, as `6d 3h`.
 pub fn span(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -35,16 +35,16 @@ pub fn span(seconds: u64) -> String {
     }
 }
 
-/// How long until an RFC 3339 time: `6d 3h`, `ended` when it is over, [`NOTHING`] when there is none.
+/// Time until an RFC 3339 time: `6d 3h`, `expired` if it has passed, [`NOTHING`] if there is none.
 pub fn until(time: Option<&str>, now_ms: u64) -> String {
     match time.and_then(|time| time::parse(time).ok()) {
         None => NOTHING.to_owned(),
-        Some(ms) if ms <= now_ms => "ended".to_owned(),
+        Some(ms) if ms <= now_ms => "expired".to_owned(),
         Some(ms) => span((ms - now_ms) / 1_000),
     }
 }
 
-/// How long since an RFC 3339 time: `2m ago`; `never` when there is none.
+/// Time since an RFC 3339 time: `2m ago`; `never` if there is none.
 pub fn since(time: Option<&str>, now_ms: u64) -> String {
     match time.and_then(|time| time::parse(time).ok()) {
         None => "never".to_owned(),
@@ -70,7 +70,7 @@ mod tests {
         }
         let at = time::rfc3339_nano(1_800_000_000_000);
         assert_eq!(until(Some(&at), 1_799_999_000_000), "16m");
-        assert_eq!(until(Some(&at), 1_800_000_000_000), "ended");
+        assert_eq!(until(Some(&at), 1_800_000_000_000), "expired");
         assert_eq!(until(None, 0), NOTHING);
         assert_eq!(since(Some(&at), 1_800_000_120_000), "2m ago");
         assert_eq!(since(None, 0), "never");

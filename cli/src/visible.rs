@@ -1,20 +1,21 @@
-//! Text from elsewhere, made fit for a terminal.
+//! Makes text from elsewhere safe for a terminal.
 //!
-//! Names of keys, reasons, labels and messages come from whoever could write them. A terminal obeys what it finds in them: it
-//! moves the cursor, renames its window, fills the clipboard, shows a line that nobody wrote.
+//! Names of keys, reasons, labels and messages come from anyone who could write them. A terminal interprets control
+//! characters in them: it moves the cursor, renames its window, fills the clipboard, or shows a line that nobody wrote.
 
 use std::borrow::Cow;
 
-/// What this program itself sends to a terminal; see `Output::strong`. From elsewhere it does no harm.
+/// Sequences that this program itself sends to a terminal; see `Output::strong`. They do no harm in text from
+/// elsewhere.
 const OWN: [&str; 2] = ["\x1b[1m", "\x1b[0m"];
 
-/// `text` with every character written out, as in JSON, that a terminal would obey or that changes the order in which
-/// others are shown. Line ends and tabulators stay.
+/// Returns `text` with an escape, as in JSON, for every character that a terminal would interpret or that changes the
+/// order of others. Line ends and tabs stay.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_obeyed) {
         return Cow::Borrowed(text);
     }
-    // Full capacity at once: this may be a value, and growing would leave copies of it behind.
+    // Allocated at full size: this may be a secret value, and growing would leave copies of it behind.
     let mut shown = String::with_capacity(text.len().saturating_mul(6));
     let mut rest = text;
     while let Some(next) = rest.chars().next() {
@@ -33,7 +34,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
 
 fn is_obeyed(letter: char) -> bool {
     let control = letter.is_control() && !matches!(letter, '\n' | '\t');
-    // Marks of direction, and ends of lines and paragraphs.
+    // Direction marks, line separators and paragraph separators.
     control || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

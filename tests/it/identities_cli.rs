@@ -197,7 +197,7 @@ fn certificates_by_file_live_as_long_as_the_identity_says() {
     // What is there already is not overwritten.
     desk.fails(
         2,
-        &["is there already"],
+        &["exists already"],
         &["client", "issue", "--csr", "web/csr.pem", "--identity", "app/web", "--out", "cert.pem"],
     );
 }
@@ -216,7 +216,11 @@ fn revoking_is_said_to_be_effective_when_it_is() {
     assert_eq!(each, [Some(1), Some(1)]);
     let seen = strongroom::api::time::parse(shown["last_seen"].as_str().unwrap()).unwrap();
     assert!(strongroom::core::Clock::now_ms(&strongroom::core::SystemClock).abs_diff(seen) < 60_000, "{shown}");
-    desk.fails(2, &["ends: certificate", "no terminal"], &["identity", "revoke", "app/web", "--certificate", &old[0]]);
+    desk.fails(
+        2,
+        &["will be revoked: certificate", "no terminal"],
+        &["identity", "revoke", "app/web", "--certificate", &old[0]],
+    );
     desk.fails(4, &["no certificate"], &["identity", "revoke", "app/web", "--certificate", "00ff", "-y"]);
     assert!(answers(&first));
     let said = desk.ok(&["identity", "revoke", "app/web", "--certificate", &old[0], "--reason", "lost", "-y"]);
@@ -249,7 +253,7 @@ fn a_change_of_authority_goes_step_by_step_and_names_who_is_missing() {
     desk.fails(1, &["app/web", "--force"], &["ca", "trust", &next[..6]]);
     assert_eq!(desk.states(), ["active", "prepared"]);
     let (_, said) = desk.both(&["ca", "rotate", "--force", "-y"]);
-    assert!(said.contains("cut off: app/web"), "{said}");
+    assert!(said.contains("loses access: app/web"), "{said}");
     assert_eq!(desk.states(), ["active", "trusted"]);
     desk.fails(4, &["no authority"], &["ca", "activate", "zz"]);
     desk.ok(&["ca", "activate", &next[..6], "--force"]);
@@ -293,7 +297,7 @@ fn after_a_compromise_whoever_ordered_it_goes_on_and_nobody_else() {
     let new = desk.path("new");
     desk.ok(&["ca", "compromise", "-y", "--out", new.to_str().unwrap()]);
     assert!(answers(&client(&desk.running.address, &new)));
-    desk.fails(2, &["there already"], &["ca", "compromise", "-y", "--out", new.to_str().unwrap()]);
+    desk.fails(2, &["exists already"], &["ca", "compromise", "-y", "--out", new.to_str().unwrap()]);
 }
 
 #[test]
@@ -322,7 +326,7 @@ fn enrolment_strings_are_made_listed_and_deleted() {
     let list = desk.json(&["enroll", "list"]);
     assert_eq!(list.as_object().unwrap().len(), 1);
     assert!(list.get(id).is_none());
-    desk.fails(1, &["no string was made"], &create(&["--ttl", "30d"]));
+    desk.fails(1, &["no string was created"], &create(&["--ttl", "30d"]));
 }
 
 /// The row of `rotation list` that begins with `id`, as people see it.
@@ -379,7 +383,7 @@ fn authorities_and_certificates_are_listed_with_what_is_due_and_who_is_late() {
     let clients = row(&desk, "client-certificates").unwrap();
     assert!(clients.contains(" due ") && clients.contains("2 of 3"), "{clients}");
     let id = late.split(' ').next().unwrap();
-    assert!(desk.ok(&["rotation", "show", id]).contains("needs you: its renewal is late"));
+    assert!(desk.ok(&["rotation", "show", id]).contains("needs an operator: its renewal is late"));
     let all = desk.json(&["rotation", "list"])["certificates"].clone();
     assert!(all.as_array().unwrap().iter().any(|one| one["id"] == id && one["error"] == "its renewal is late"));
 

@@ -1,14 +1,14 @@
-//! The few file operations that a bundle is changed by. Each can be made to fail in a test, as a kill at that moment would.
+//! The few file operations that change a bundle. A test can make each of them fail, as a kill at that moment would.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
-/// Called before each change; an error stops everything there and then.
+/// Called before each change. An error stops everything at that point.
 type Probe<'a> = &'a mut dyn FnMut() -> io::Result<()>;
 
-/// File operations in a fixed order, none of which is undone when a later one fails.
+/// File operations in a fixed order. None is undone when a later one fails.
 pub struct Disk<'a>(Probe<'a>);
 
 impl<'a> Disk<'a> {
@@ -17,18 +17,18 @@ impl<'a> Disk<'a> {
         Self(probe)
     }
 
-    /// A new folder that only its owner enters; what was left there by an earlier try is removed.
+    /// Creates a folder that only its owner can enter. Removes what an earlier attempt left there.
     pub fn fresh_folder(&mut self, path: &Path) -> io::Result<()> {
         self.remove(path)?;
         (self.0)()?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
     }
 
-    /// A new file with mode 0600, on disk when this returns.
+    /// Creates a file with mode 0600, which is on disk when this returns.
     pub fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         (self.0)()?;
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        // Between these two a file is there, and empty.
+        // Between these two steps the file exists and is empty.
         (self.0)()?;
         file.write_all(bytes)?;
         file.sync_all()
@@ -43,7 +43,7 @@ impl<'a> Disk<'a> {
         self.rename(&aside, path)
     }
 
-    /// Renames in one step, on disk when this returns.
+    /// Renames in one step. The new name is on disk when this returns.
     pub fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         (self.0)()?;
         fs::rename(from, to)?;
@@ -51,14 +51,14 @@ impl<'a> Disk<'a> {
         sync_folder(to.parent().unwrap_or(Path::new(".")))
     }
 
-    /// Removes a file, a link or a folder with all in it; nothing there is fine.
+    /// Removes a file, a link, or a folder with its content. Nothing to remove is not an error.
     pub fn remove(&mut self, path: &Path) -> io::Result<()> {
         let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
         (self.0)()?;
         if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
     }
 
-    /// Puts the content of a folder on disk.
+    /// Writes the content of a folder to disk.
     pub fn sync(&mut self, folder: &Path) -> io::Result<()> {
         (self.0)()?;
         sync_folder(folder)

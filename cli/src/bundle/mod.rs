@@ -6,8 +6,8 @@
 //! FOLDER/key.pem -> current/key.pem    and the others, for programs that know the names
 //! ```
 //!
-//! A folder without `current`, as `profile add` and `strongroomd init` write it, holds the four files themselves; it gets
-//! this form when its certificate is renewed first.
+//! A folder without `current`, as written by `profile add` and `strongroomd init`, holds the four files directly. It is
+//! converted to this form when its certificate is first renewed.
 
 mod disk;
 mod pending;
@@ -28,16 +28,17 @@ pub use pending::{Pending, hex, write_new};
 
 const FILES: [&str; 4] = ["profile.toml", "ca.pem", "cert.pem", "key.pem"];
 
-/// A folder with a bundle.
+/// A folder that contains a bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder(PathBuf);
 
-/// Where the parts of a bundle are. All from one moment: a replacement meanwhile removes these, it does not mix them.
+/// Paths of a bundle's parts, all of the same version. A replacement in the meantime removes these files, but never
+/// mixes versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
     /// Address of the vault.
     pub addr: String,
-    /// Where the enrolment listener answers, each `host:port`; may be empty.
+    /// Addresses of the enrolment listener, each `host:port`; may be empty.
     pub enroll: Vec<String>,
     /// CA certificates.
     pub ca: PathBuf,
@@ -51,7 +52,7 @@ pub struct Files {
 pub struct Content<'a> {
     /// Address of the vault.
     pub addr: &'a str,
-    /// Where the enrolment listener answers.
+    /// Addresses of the enrolment listener.
     pub enroll: &'a [String],
     /// CA certificates, PEM.
     pub ca: &'a [u8],
@@ -69,26 +70,26 @@ struct ProfileFile {
     enroll: Vec<String>,
 }
 
-/// Holds a folder for one change at a time; given back on drop.
+/// Locks a folder for one change at a time. Dropping this unlocks it.
 pub struct Held {
     _file: fs::File,
 }
 
 impl Folder {
-    /// The folder `path`, which need not be there yet.
+    /// The folder `path`, which need not exist yet.
     pub fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The files of this moment.
+    /// The current files.
     ///
     /// # Errors
-    /// `profile.toml` is missing or not understood.
+    /// `profile.toml` is missing or cannot be parsed.
     pub fn files(&self) -> Result<Files, Failure> {
         let folder = match self.version() {
             Some(version) => self.0.join(version),
@@ -103,7 +104,7 @@ impl Folder {
         Ok(Files { addr: file.addr, enroll: file.enroll, ca: at("ca.pem"), cert: at("cert.pem"), key: at("key.pem") })
     }
 
-    /// Waits until no other process changes the bundle.
+    /// Waits until no other process is changing the bundle.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -114,19 +115,19 @@ impl Folder {
         Ok(Held { _file: file })
     }
 
-    /// Makes the folder with its first bundle, in one step.
+    /// Creates the folder with its first bundle in one step.
     ///
     /// # Errors
-    /// It is there already and not empty, or cannot be written.
+    /// The folder exists and is not empty, or it cannot be written.
     pub fn create(&self, content: &Content<'_>) -> Result<(), Failure> {
         self.create_on(content, &mut Disk::probed(&mut || Ok(()))).map_err(|error| failed(&self.0, &error))
     }
 
-    /// Puts another bundle into effect. At every moment of it, and after a kill at any, the folder holds the old bundle or
-    /// the new one, whole.
+    /// Replaces the bundle. At every moment, and after a kill at any moment, the folder holds the complete old bundle
+    /// or the complete new one.
     ///
     /// # Errors
-    /// It cannot be written; the old bundle is then still in effect.
+    /// The new bundle cannot be written. The old one is still in effect then.
     pub fn replace(&self, _held: &Held, content: &Content<'_>) -> Result<(), Failure> {
         self.replace_on(content, &mut Disk::probed(&mut || Ok(()))).map_err(|error| failed(&self.0, &error))
     }
@@ -141,7 +142,7 @@ impl Folder {
         for name in FILES {
             disk.link(&format!("current/{name}"), &new.join(name))?;
         }
-        // Fails on a folder that has something in it, so nothing is ever written over.
+        // Fails if the folder is not empty, so nothing is ever overwritten.
         disk.rename(&new, &self.0)
     }
 
@@ -150,7 +151,7 @@ impl Folder {
             Some(version) => version,
             None => self.give_version(disk)?,
         };
-        // What an interrupted change to this form has left, before anything else differs from it.
+        // Completes an interrupted conversion to this form, before anything else is changed.
         for name in FILES {
             let path = self.0.join(name);
             if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
@@ -162,20 +163,20 @@ impl Folder {
         let (path, making) = (self.0.join(&new), aside(&self.0.join(&new)));
         disk.fresh_folder(&making)?;
         write(&making, content, disk)?;
-        disk.remove(&path)?; // written whole by a try that ended before it took effect
+        disk.remove(&path)?; // written completely by an attempt that ended before it took effect
         disk.rename(&making, &path)?;
         disk.link(&new, &self.0.join("current"))?;
         self.remove_others(&new, disk)
     }
 
-    /// Copies a bundle of the old form to where the new form wants it. Nothing changes for any reader.
+    /// Copies a bundle of the old form to its place in the new form. Nothing changes for any reader.
     fn give_version(&self, disk: &mut Disk<'_>) -> io::Result<String> {
         let (path, making) = (self.0.join("v1"), aside(&self.0.join("v1")));
         disk.fresh_folder(&making)?;
         for name in FILES {
             match fs::read(self.0.join(name)).map(zeroize::Zeroizing::new) {
                 Ok(bytes) => disk.write(&making.join(name), &bytes)?,
-                // A key that was lost is no reason not to put another one in its place.
+                // A lost key must not prevent its replacement.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -198,7 +199,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Name of the version in effect; `None` in a folder of the old form.
+    /// Name of the current version; `None` in a folder of the old form.
     fn version(&self) -> Option<String> {
         let target = fs::read_link(self.0.join("current")).ok()?;
         target.to_str().filter(|name| is_version(name)).map(str::to_owned)
@@ -218,7 +219,7 @@ fn write(folder: &Path, content: &Content<'_>, disk: &mut Disk<'_>) -> io::Resul
     disk.sync(folder)
 }
 
-/// Content of `profile.toml`.
+/// Builds the content of `profile.toml`.
 pub fn profile_text(addr: &str, enroll: &[String]) -> String {
     let mut text = format!("addr = {}\n", toml::Value::String(addr.to_owned()));
     if !enroll.is_empty() {
@@ -229,7 +230,11 @@ pub fn profile_text(addr: &str, enroll: &[String]) -> String {
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Code::Refused, format!("{}: {error}", path.display()), "check who may write there, and the space left")
+    Failure::new(
+        Code::Refused,
+        format!("{}: {error}", path.display()),
+        "check the permissions and the free space there",
+    )
 }
 
 #[cfg(test)]

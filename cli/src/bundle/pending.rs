@@ -1,4 +1,4 @@
-//! A key and its request that are kept until the certificate for them is there: a reply that is lost is asked for again
+//! A key and its request, kept until the certificate arrives. After a lost reply the certificate is requested again
 //! with the same key.
 
 use std::io;
@@ -12,17 +12,18 @@ use super::failed;
 use crate::exit::{Code, Failure};
 use crate::files::read_file;
 
-/// File beside a key that is in use and waits for its next certificate: fingerprint of the one that it has.
+/// File beside a key that is in use and waits for its next certificate. Contains the fingerprint of its current one.
 const KEPT: &str = "kept";
 
-/// Whether a waiting key is not to be taken, by its fingerprint and the content of the file [`KEPT`].
+/// Whether a waiting key must not be used, decided by its fingerprint and the content of the file [`KEPT`].
 pub type IsUsed<'a> = &'a dyn Fn(&[u8; 32], Option<&str>) -> bool;
 
 /// A folder for one key that waits for its certificate.
 pub struct Pending(PathBuf);
 
 impl Pending {
-    /// For the enrolment of `folder` with the string of this id: beside the folder, which is not there yet.
+    /// For the enrolment of `folder` with the string of this id. It is placed beside the folder, which does not exist
+    /// yet.
     pub fn of_enrolment(folder: &Path, id: &[u8; 16]) -> Self {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         Self(folder.with_file_name(format!(".{name}.enroll-{}", hex(id))))
@@ -33,12 +34,12 @@ impl Pending {
         Self(folder.join(".pending"))
     }
 
-    /// The key that waits, or a new one of this kind, which is on disk when this returns. A key that `is_used` says is in
-    /// use already is not taken again; it is told the key's fingerprint, and the certificate that [`Pending::keep`] named
-    /// with it.
+    /// Returns the waiting key, or a new one of this kind, which is on disk when this returns. A waiting key is not
+    /// used again if `is_used` says that it is in use already. `is_used` gets the key's fingerprint and the certificate
+    /// that [`Pending::keep`] recorded with it.
     ///
     /// # Errors
-    /// No key can be made or written.
+    /// The key cannot be generated or written.
     pub fn request(&self, kind: KeyType, is_used: IsUsed<'_>) -> Result<Request, Failure> {
         if let Some(waiting) = self.read(is_used) {
             return Ok(waiting);
@@ -48,24 +49,24 @@ impl Pending {
         Ok(made)
     }
 
-    /// The key that waits, or this one again, which `certificate` (its fingerprint) is for. What the next try asks with is on
-    /// disk when this returns: with any other key it would look like a copy of the certificate.
+    /// Returns the waiting key, or the given key again, which belongs to `certificate` (its fingerprint). The key that
+    /// the next attempt uses is on disk when this returns. With any other key that attempt would look like a copied
+    /// certificate.
     ///
     /// # Errors
-    /// The key cannot ask for a certificate, or nothing can be written.
+    /// The key cannot request a certificate, or the file cannot be written.
     pub fn keep(&self, key_pem: SecretText, certificate: &[u8; 32], is_used: IsUsed<'_>) -> Result<Request, Failure> {
         if let Some(waiting) = self.read(is_used) {
             return Ok(waiting);
         }
-        let csr_pem = pki::request_for(&key_pem).map_err(|_| {
-            Failure::usage("the key is of a kind that cannot ask for a certificate", "leave out --reuse-key")
-        })?;
+        let csr_pem = pki::request_for(&key_pem)
+            .map_err(|_| Failure::usage("a key of this kind cannot request a certificate", "leave out --reuse-key"))?;
         let kept = Request { key_pem, csr_pem };
         self.write(&kept, Some(certificate))?;
         Ok(kept)
     }
 
-    /// Forgets the key here. A failure leaves a key that will not be taken again.
+    /// Removes the key from here. If that fails, a key is left that will not be used again.
     pub fn done(&self) {
         let _ = Disk::probed(&mut || Ok(())).remove(&self.0);
     }
@@ -99,12 +100,12 @@ impl Pending {
     }
 }
 
-/// Hexadecimal digits.
+/// Converts bytes to hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes a new file with mode 0600; an existing one is left alone.
+/// Writes a new file with mode 0600. Never overwrites an existing one.
 ///
 /// # Errors
 /// It exists, or cannot be written.

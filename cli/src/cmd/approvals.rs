@@ -1,4 +1,4 @@
-//! `approvals`: what waits for a second operator.
+//! `approvals`: requests that wait for a second operator.
 
 use clap::Subcommand;
 use strongroom::api::approvals::Approval;
@@ -10,8 +10,10 @@ use crate::prompt;
 
 /// `strongroom approvals …`
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Who asked repeats the same command when enough have approved; it is done once.
-Which operations need that is in the daemon's configuration: docs/operations.md")]
+#[command(
+    after_help = "When enough operators have approved, the requester repeats the same command. It is executed once.
+The daemon's configuration says which operations need approval: docs/operations.md"
+)]
 pub enum ApprovalsCommand {
     /// List requests that wait for approval; with --all also those that are finished.
     List {
@@ -41,7 +43,7 @@ pub enum ApprovalsCommand {
 
 impl ApprovalsCommand {
     /// # Errors
-    /// There is no such request, it is over, or this certificate may not decide on it.
+    /// The request does not exist or is finished, or this certificate may not decide on it.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let approvals = session.client.approvals();
         match self {
@@ -63,7 +65,7 @@ impl ApprovalsCommand {
                 let found = find(session, id)?;
                 if !yes {
                     eprintln!("{}", described(&found));
-                    prompt::confirm("Agree to this?")?;
+                    prompt::confirm("Approve this request?")?;
                 }
                 approvals.approve(id)?;
                 let now = find(session, id)?;
@@ -91,13 +93,13 @@ fn next(one: &Approval) -> String {
         ("open", 1) => format!("one more operator must approve: strongroom approvals approve {}", one.id),
         ("open", more) => format!("{more} more operators must approve: strongroom approvals approve {}", one.id),
         ("approved", _) => format!("{} can repeat the same command until {}", one.asked_by, one.expires),
-        ("used", _) => "it was done".to_owned(),
-        ("rejected", _) => format!("it cannot be asked again before {}", one.expires),
-        _ => "it is over".to_owned(),
+        ("used", _) => "it was executed".to_owned(),
+        ("rejected", _) => format!("it cannot be requested again before {}", one.expires),
+        _ => "it has expired".to_owned(),
     }
 }
 
-/// What a person must know to decide. What the fields hold is not on record anywhere.
+/// Describes what a person must know to decide. The values of the fields are not stored anywhere.
 fn described(one: &Approval) -> String {
     let names = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let mut lines = vec![

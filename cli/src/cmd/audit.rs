@@ -1,4 +1,4 @@
-//! `audit verify`: finds any edited, deleted, reordered or cut-off entry of an audit file.
+//! `audit verify`: finds every edited, deleted, reordered or cut-off entry of an audit file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ last checkpoint are counted as unsigned; whether the file was cut there, only th
 
 #[derive(Deserialize)]
 struct KeyReply {
-    /// The newest and those before it: each checks the entries of its time.
+    /// The newest key and the older ones. Each verifies the entries of its time.
     keys: Vec<OneKey>,
 }
 
@@ -66,10 +66,10 @@ struct HeadReply {
 }
 
 impl AuditCommand {
-    /// `open` connects to the vault, if that is needed.
+    /// `open` connects to the vault if necessary.
     ///
     /// # Errors
-    /// A file is unreadable, the vault refuses, or the trail is not in order (exit code 1).
+    /// A file cannot be read, the vault rejects the request, or the log is not intact (exit code 1).
     pub fn run(&self, open: impl FnOnce() -> Result<Session, Failure>, out: &Output) -> Result<(), Failure> {
         let (files, structure, public_key) = match self {
             Self::Verify { files, structure, public_key } => (files, *structure, public_key),
@@ -93,7 +93,7 @@ impl AuditCommand {
         let count = report.findings.len().max(1);
         let hint = match report.head {
             HeadCheck::BeforeStart => {
-                "the files begin after the entry that the vault remembers: name the earlier files too"
+                "the files begin after the entry that the vault recorded: pass the earlier files too"
             }
             _ => "keep the files as evidence, and compare them with a copy from another host",
         };
@@ -102,7 +102,9 @@ impl AuditCommand {
 }
 
 fn ask(session: &Session) -> Result<(AuditKeys, Option<AuditHead>), Failure> {
-    let malformed = || Failure::new(Code::Refused, "the vault's answer is not understood", "");
+    let malformed = || {
+        Failure::new(Code::Refused, "the vault's answer is not understood: check that both have the same version", "")
+    };
     let reply: KeyReply = session.client.request("GET", "sys/strongroom/audit-key", None)?.content()?;
     let head: HeadReply = session.client.request("GET", "sys/strongroom/audit-head", None)?.content()?;
     let mut legible = !reply.keys.is_empty();
@@ -114,7 +116,7 @@ fn ask(session: &Session) -> Result<(AuditKeys, Option<AuditHead>), Failure> {
     if !legible || !unhex(&head.hash, &mut hash) {
         return Err(malformed());
     }
-    // The signatures are checked as well when this certificate may see the public halves.
+    // Signatures are verified too, if this certificate may read the public keys.
     if let Ok(signing) = session.client.rotation().audit_public_key() {
         for half in &signing.keys {
             let mut public = [0; 32];
@@ -140,18 +142,18 @@ fn public(typed: &str) -> Result<AuditKeys, Failure> {
         keys.add_public(id, key);
         return Ok(keys);
     }
-    let hint = "make one: strongroom audit public-key > audit.pub";
+    let hint = "create one with: strongroom audit public-key > audit.pub";
     let bytes = read_file(Path::new(typed)).map_err(|failure| Failure { hint: hint.to_owned(), ..failure })?;
     let text = String::from_utf8_lossy(&bytes);
     let json = serde_json::from_str::<AuditPublicKey>(&text).ok().map(|key| format!("{}:{}", key.id, key.public_key));
     let found = public_text(json.as_deref().unwrap_or(&text));
-    let (id, key) = found.ok_or_else(|| Failure::usage(format!("{typed} holds no public key"), hint))?;
+    let (id, key) = found.ok_or_else(|| Failure::usage(format!("{typed} contains no public key"), hint))?;
     let mut keys = AuditKeys::none();
     keys.add_public(id, key);
     Ok(keys)
 }
 
-/// `NUMBER:HEX`, or HEX, which is number 1.
+/// `NUMBER:HEX`, or HEX alone, which means number 1.
 fn public_text(text: &str) -> Option<(u32, [u8; 32])> {
     let text = text.trim();
     let (id, hex) = text.split_once(':').map_or((Some(1), text), |(id, hex)| (id.parse().ok(), hex));
@@ -191,6 +193,7 @@ fn print(report: &Report, out: &Output) -> Result<(), Failure> {
         if !text.is_empty() {
             text.push('\n');
         }
+        // "Genuine" needs the secret key. Public keys only prove the lines that a checkpoint covers.
         let how = match (report.authenticated, report.signed) {
             (true, _) => "genuine",
             (false, true) => "linked",
@@ -204,10 +207,11 @@ fn print(report: &Report, out: &Output) -> Result<(), Failure> {
         ));
         if report.signed {
             text.push_str(&format!(
-                "\n{} signed checkpoints prove the entries to {}; {} entries are in none",
+                "\n{} signed checkpoints cover the entries up to {}; {} entries are not covered",
                 report.checkpoints, report.signed_to, report.unsigned
             ));
         }
+        // These requests were not necessarily lost: the process may have ended before their reply was logged.
         if report.open_requests > 0 {
             text.push_str(&format!("\n{} requests have no recorded outcome", report.open_requests));
         }

@@ -1,4 +1,4 @@
-//! `ca`: the authorities that sign certificates, and the way from one to the next.
+//! `ca`: the authorities that sign certificates, and moving from one to the next.
 
 use std::path::PathBuf;
 
@@ -20,9 +20,9 @@ use crate::prompt;
 use crate::renewal;
 use crate::table;
 
-/// What the missing can do.
-const MISSING: &str = "each learns of it with its next renewal, or at once with: strongroom renew (you too); see who is missing: \
-                       strongroom ca stragglers; --force goes on without them and cuts them off";
+/// What to do about clients that are not ready.
+const MISSING: &str = "each client gets it at its next renewal, or at once with: strongroom renew (you too); list the missing: \
+                       strongroom ca stragglers; --force continues without them, and they lose access";
 
 /// `strongroom ca …`
 #[derive(Debug, Subcommand)]
@@ -74,7 +74,7 @@ pub enum CaCommand {
     },
 }
 
-/// A step that can be held up.
+/// A step that clients may delay.
 #[derive(Debug, Args)]
 pub struct StepArgs {
     /// Identifier of the authority, or the beginning of it.
@@ -108,12 +108,12 @@ pub struct RotateArgs {
     yes: bool,
 }
 
-/// The step that is due in a change of authority.
+/// The next step in a change of authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due<'a> {
-    /// None is under way: make the next authority.
+    /// No change is running: prepare the next authority.
     Prepare,
-    /// Accept what this one signs.
+    /// Trust this one.
     Trust(&'a str),
     /// Sign with this one.
     Activate(&'a str),
@@ -122,7 +122,7 @@ enum Due<'a> {
 }
 
 impl<'a> Due<'a> {
-    /// The step that is due for these authorities. What was begun is ended before another is begun.
+    /// The next step for these authorities. A running change is finished before another one starts.
     fn of(authorities: &'a [AuthorityInfo]) -> Self {
         let first = |state: &str| authorities.iter().find(|found| found.state == state).map(|found| found.id.as_str());
         first("trusted")
@@ -144,7 +144,7 @@ impl<'a> Due<'a> {
 
 impl CaCommand {
     /// # Errors
-    /// Not allowed, no such authority, held up by somebody, not confirmed.
+    /// Not allowed, no such authority, some clients are not ready, or not confirmed.
     pub fn run(&self, session: &Session, connection: &Connection, out: &Output) -> Result<(), Failure> {
         let identities = session.client.identities();
         match self {
@@ -161,34 +161,35 @@ impl CaCommand {
                         write_new(file, csr.as_bytes())?;
                         let shown = file.display().to_string();
                         out.either(&serde_json::json!({ "csr": csr, "file": shown }), || {
-                            format!("{shown} is for the owner of the root; then: strongroom ca import CHAIN")
+                            format!("give {shown} to the owner of the root; then: strongroom ca import CHAIN")
                         })
                     }
                 }
             }
             Self::Import { chain } => {
                 let text = String::from_utf8_lossy(&read_file(chain)?).into_owned();
+                // Trust it before it is used, or this client could not verify the vault later.
                 let id = identities.import_authority(&text)?;
                 learn(connection);
                 out.either(&serde_json::json!({ "id": id }), || {
-                    format!("{id} is prepared; go on when everybody knows it: strongroom ca rotate")
+                    format!("{id} is prepared; when all clients have it, continue with: strongroom ca rotate")
                 })
             }
             Self::Trust(args) => args.run(session, connection, out, "trust"),
             Self::Activate(args) => args.run(session, connection, out, "activate"),
             Self::Remove(args) => {
-                let plan = "its key is destroyed, and nothing that it signed is accepted any more";
+                let plan = "its key is destroyed, and certificates that it signed are rejected";
                 args.run(session, connection, out, "remove", plan)
             }
             Self::Revoke(args) => {
-                let plan = "its key is destroyed, and every certificate that it signed ends now";
+                let plan = "its key is destroyed, and every certificate that it signed is revoked now";
                 args.run(session, connection, out, "revoke", plan)
             }
             Self::Taint { id } => StepArgs { id: id.clone(), force: false }.run(session, connection, out, "taint"),
             Self::Stragglers => {
                 let found = identities.stragglers()?;
                 out.either(&found, || match found.identities.as_slice() {
-                    [] => "none: every identity that was seen lately trusts the current authorities".to_owned(),
+                    [] => "none: every identity that was seen recently trusts the current authorities".to_owned(),
                     names => names.join("\n"),
                 })
             }
@@ -251,11 +252,11 @@ impl RotateArgs {
             Due::Trust(id) | Due::Activate(id) => {
                 let missing = identities.stragglers()?.identities;
                 if !missing.is_empty() && !self.force {
-                    let what = format!("{} {id} is next, and waits for: {}", due.word(), missing.join(", "));
+                    let what = format!("next is {} {id}, which waits for: {}", due.word(), missing.join(", "));
                     return Err(Failure::new(Code::Refused, what, MISSING));
                 }
                 for name in &missing {
-                    eprintln!("cut off: {name}");
+                    eprintln!("loses access: {name}");
                 }
                 if !missing.is_empty() || matches!(due, Due::Activate(_)) {
                     ask(format!("{} {id}?", due.word()))?;
@@ -264,7 +265,7 @@ impl RotateArgs {
                 report(session, out, id, due.word())
             }
             Due::Remove(id) => {
-                ask(format!("Remove {id} if nothing that it signed is in use? Its key will be destroyed."))?;
+                ask(format!("Remove {id} if no certificate that it signed is in use? Its key will be destroyed."))?;
                 step(session, connection, id, "remove", self.force)?;
                 report(session, out, id, "remove")
             }
@@ -276,7 +277,7 @@ fn prepare(session: &Session, connection: &Connection, out: &Output, life_s: Opt
     let id = session.client.identities().prepare_authority(life_s).map_err(|error| {
         let failure = Failure::from(error);
         match failure.code {
-            Code::Refused => Failure { hint: "see where each stands: strongroom ca list".into(), ..failure },
+            Code::Refused => Failure { hint: "see their stages: strongroom ca list".into(), ..failure },
             _ => failure,
         }
     })?;
@@ -284,8 +285,8 @@ fn prepare(session: &Session, connection: &Connection, out: &Output, life_s: Opt
     report(session, out, &id, "prepare")
 }
 
-/// Whoever changes the authorities must know them, or could not tell the vault by its certificate any more: they are
-/// put into the profile in use. A failure is said and ends nothing.
+/// Puts the authorities into the profile in use. Otherwise this client could not verify the vault's certificate after a
+/// change. A failure is reported but does not end the command.
 fn learn(connection: &Connection) {
     let learned = Profiles::locate(&environment)
         .and_then(|profiles| Target::resolve(connection, &environment, &profiles))
@@ -294,11 +295,11 @@ fn learn(connection: &Connection) {
             None => Ok(()),
         });
     if let Err(failure) = learned {
-        eprintln!("your own CA file is as before: {}; get it with: strongroom renew", failure.message);
+        eprintln!("your own CA file was not updated: {}; update it with: strongroom renew", failure.message);
     }
 }
 
-/// Orders one step, with what to try when it is refused.
+/// Requests one step. A refusal says what to try.
 fn step(session: &Session, connection: &Connection, id: &str, verb: &str, force: bool) -> Result<(), Failure> {
     if matches!(verb, "trust" | "activate") {
         learn(connection);
@@ -307,39 +308,39 @@ fn step(session: &Session, connection: &Connection, id: &str, verb: &str, force:
         let failure = Failure::from(error);
         let hint = match (failure.code, verb) {
             (Code::Refused, "activate") if failure.message.contains("enrolment strings") => {
-                "see them: strongroom enroll list; wait until they are used, delete them, or --force to make them void"
+                "list them: strongroom enroll list; wait until they are used, delete them, or invalidate them with --force"
             }
             (Code::Refused, "trust" | "activate") if failure.message.contains("\"force\"") => MISSING,
             (Code::Refused, "remove") if failure.message.contains("\"force\"") => {
-                "wait until they have renewed their certificates, or --force to cut them off"
+                "wait until they have renewed their certificates, or continue with --force: they lose access"
             }
             (Code::Refused, "revoke") if failure.message.contains("your own") => "strongroom renew, then try again",
-            (Code::Refused | Code::NotFound, _) => "see where each stands: strongroom ca list",
+            (Code::Refused | Code::NotFound, _) => "see their stages: strongroom ca list",
             _ => return failure,
         };
         Failure { hint: hint.to_owned(), ..failure }
     })
 }
 
-/// Says what was done, and what comes next.
+/// Reports what was done, and what comes next.
 fn report(session: &Session, out: &Output, id: &str, verb: &str) -> Result<(), Failure> {
     let list = session.client.identities().authorities()?;
     let state = list.authorities.iter().find(|found| found.id == id).map_or("gone", |found| found.state.as_str());
     let done = serde_json::json!({ "id": id, "step": verb, "state": state, "authorities": list.authorities });
     out.either(&done, || {
         let next = match verb {
-            "prepare" => "next, once everybody has learned of it: strongroom ca rotate",
-            "trust" => "what it signs is accepted; next: strongroom ca rotate",
-            "activate" => "it signs from now on; next, once the old certificates have ended: strongroom ca rotate",
-            "remove" => "the change is complete when no other is retiring: strongroom ca list",
+            "prepare" => "next, when all clients have it: strongroom ca rotate",
+            "trust" => "its certificates are accepted; next: strongroom ca rotate",
+            "activate" => "it signs from now on; next, when the old certificates have expired: strongroom ca rotate",
+            "remove" => "the change is complete when no authority is retiring: strongroom ca list",
             "taint" => "replace it: strongroom ca rotate",
-            _ => "see where each stands: strongroom ca list",
+            _ => "see their stages: strongroom ca list",
         };
         format!("{id} is {state}\n{next}")
     })
 }
 
-/// The one authority whose identifier begins like this.
+/// The only authority whose identifier starts with this.
 fn pick<'a>(authorities: &'a [AuthorityInfo], typed: &str) -> Result<&'a AuthorityInfo, Failure> {
     let wanted = typed.to_ascii_lowercase();
     let mut found = authorities.iter().filter(|facts| !wanted.is_empty() && facts.id.starts_with(&wanted));
@@ -347,7 +348,7 @@ fn pick<'a>(authorities: &'a [AuthorityInfo], typed: &str) -> Result<&'a Authori
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
         (None, _) => Err(Failure::new(Code::NotFound, format!("there is no authority {typed:?}"), hint)),
-        (Some(_), Some(_)) => Err(Failure::usage(format!("{typed:?} fits several authorities"), hint)),
+        (Some(_), Some(_)) => Err(Failure::usage(format!("{typed:?} matches several authorities"), hint)),
     }
 }
 
@@ -363,7 +364,7 @@ fn shown(list: &AuthorityList, now_ms: u64) -> String {
         ]
     };
     let rows: Vec<_> = list.authorities.iter().map(row).collect();
-    table::text(["authority", "state", "changed", "created", "ends in"], &rows, "no authorities")
+    table::text(["authority", "state", "changed", "created", "expires in"], &rows, "no authorities")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `client`: certificates for machines that cannot reach the enrolment listener, in two steps that files go between.
+//! `client`: certificates for machines that cannot reach the enrolment listener, in two steps that exchange files.
 
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ pub enum ClientCommand {
 
 impl ClientCommand {
     /// # Errors
-    /// A file is there already or cannot be written, or the vault refuses.
+    /// A file exists or cannot be written, or the vault rejects the request.
     pub fn run(&self, open: impl FnOnce() -> Result<Session, Failure>, out: &Output) -> Result<(), Failure> {
         match self {
             Self::Csr { out: folder, key_type } => csr(folder, *key_type, out),
@@ -62,12 +62,12 @@ impl ClientCommand {
                 let request = read_file(csr)?;
                 let text = String::from_utf8_lossy(&request).into_owned();
                 let asked = pki::read_csr(&text).map_err(|error| {
-                    Failure::usage(format!("{}: {error}", csr.display()), "strongroom client csr makes one")
+                    Failure::usage(format!("{}: {error}", csr.display()), "create one with: strongroom client csr")
                 })?;
                 for file in [Some(file), ca_out.as_ref()].into_iter().flatten() {
                     if file.exists() {
                         return Err(Failure::usage(
-                            format!("{} is there already", file.display()),
+                            format!("{} exists already", file.display()),
                             "choose another name",
                         ));
                     }
@@ -101,14 +101,18 @@ fn csr(folder: &Path, key_type: KeyKind, out: &Output) -> Result<(), Failure> {
     write_new(&key, made.key_pem.reveal().as_bytes())?;
     write_new(&csr, made.csr_pem.as_bytes())?;
     out.either(&serde_json::json!({"key": key, "csr": csr}), || {
-        format!("{}: to be signed with strongroom client issue\n{}: keep it here", csr.display(), key.display())
+        format!(
+            "{}: have it signed with strongroom client issue\n{}: keep it on this machine",
+            csr.display(),
+            key.display()
+        )
     })
 }
 
 fn ttl(text: &str) -> Result<String, String> {
     match Ttl::parse(text) {
         Ok(_) if !text.is_empty() => Ok(text.to_owned()),
-        Ok(_) => Err("write for example 24h".to_owned()),
+        Ok(_) => Err("write, for example, 24h".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! `ca compromise`: a new authority at once, without locking out whoever orders it.
+//! `ca compromise`: switches to a new authority at once, without locking out the operator who orders it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,13 +30,13 @@ pub struct CompromiseArgs {
     yes: bool,
 }
 
-/// Between two tries to reach the vault with the new certificate, and how many.
+/// Pause between two attempts to reach the vault with the new certificate, and their number.
 const POLL: Duration = Duration::from_millis(200);
 const TRIES: usize = 50;
 
 const PLAN: &str =
-    "A new authority signs from now on. Every other authority is revoked, and with it every certificate of every
-host and operator but the one that you get now. Enrolment strings end. The vault itself keeps serving.";
+    "A new authority signs from now on. Every other authority is revoked, and so is every certificate of every
+host and operator except the one that you get now. Enrolment strings are revoked. The vault keeps serving.";
 
 impl CompromiseArgs {
     /// # Errors
@@ -62,24 +62,24 @@ impl CompromiseArgs {
     }
 }
 
-/// What everybody else has to do.
+/// Describes what everybody else has to do.
 pub fn what_now(folder: &Path) -> String {
     format!(
-        "Everybody else is cut off now, and has to be enrolled again:\n\
-         each host       strongroom enroll create PATH here, then strongroom enroll there; who that is: strongroom identity list\n\
+        "Everybody else has lost access and must enrol again:\n\
+         each host       strongroom enroll create PATH here, then strongroom enroll there; list them with: strongroom identity list\n\
          each operator   the same, or a request signed with: strongroom client issue\n\
          other clients   get the new CA file: {}\n\
-         Then look through the audit trail for certificates that nobody here has asked for: strongroom audit verify",
+         Then check the audit trail for certificates that none of you requested: strongroom audit verify",
         folder.join("ca.pem").display()
     )
 }
 
-/// An order that ends every certificate may have been carried out although no answer came.
+/// An order that revokes every certificate may have been executed although no answer came.
 pub fn lost(failure: Failure) -> Failure {
     match failure.code {
         Code::Unreachable => Failure {
-            hint: "if the vault did it, your old certificate opens nothing any more: at the machine of the vault, run \
-                   strongroomd admin operator. Else try again"
+            hint: "if the vault executed it, your old certificate is revoked: on the vault's machine, run \
+                   strongroomd admin operator. Otherwise try again"
                 .into(),
             ..failure
         },
@@ -87,7 +87,7 @@ pub fn lost(failure: Failure) -> Failure {
     }
 }
 
-/// A certificate that is to come, in place of one that ends with the order: its place and its key are there first.
+/// A certificate that will replace one which the order revokes. Its place and its key exist before the order is sent.
 pub struct Fresh {
     addr: String,
     place: Place,
@@ -98,7 +98,7 @@ impl Fresh {
     /// Finds the place for it.
     ///
     /// # Errors
-    /// The certificate in use is in no profile and `out` names no new folder.
+    /// The current certificate is not in a profile, and `out` names no new folder.
     pub fn prepare(out: Option<&PathBuf>, connection: &Connection) -> Result<Self, Failure> {
         let target = Target::resolve(connection, &environment, &Profiles::locate(&environment)?)?;
         let place = Place::find(out, &target)?;
@@ -106,13 +106,13 @@ impl Fresh {
         Ok(Self { addr: target.addr, place, pending })
     }
 
-    /// Where it will be.
+    /// The folder that it will be in.
     pub fn folder(&self) -> &Path {
         self.place.folder().path()
     }
 
-    /// The key and the request for it, on disk before anything is asked, so that a certificate that arrives always has
-    /// its key.
+    /// Creates the key and the request for it. Both are on disk before anything is requested, so that a certificate
+    /// that arrives always has its key.
     ///
     /// # Errors
     /// They cannot be written.
@@ -120,10 +120,10 @@ impl Fresh {
         self.pending.request(KeyType::P256, &|_, kept| kept.is_some())
     }
 
-    /// Keeps what came. Whether the vault answers it already.
+    /// Stores the certificate. Returns whether the vault already answers with it.
     ///
     /// # Errors
-    /// It is no certificate for the key, or cannot be written.
+    /// It is not a certificate for the key, or it cannot be written.
     pub fn store(
         self,
         session: &Session,
@@ -132,7 +132,7 @@ impl Fresh {
         connection: &Connection,
     ) -> Result<bool, Failure> {
         check(reply, request)?;
-        // What was seen of this vault is filed under its authorities; it must not be forgotten when these change.
+        // The newest state seen of this vault is stored under its authorities, and must not be lost when these change.
         if let Some(mark) = session.client.mark() {
             MarkFile::of_vault(&environment, reply.ca.as_bytes()).write(&mark);
         }
@@ -142,8 +142,8 @@ impl Fresh {
     }
 }
 
-/// Waits until the vault answers the new certificate with one of its own from the new authority, which it makes by itself.
-/// Whether it did so in time; if not it will, so that is no failure.
+/// Waits until the vault answers the new certificate with its own new one from the new authority, which it issues by
+/// itself. Returns whether that happened in time. If not, it will happen later, so this is not a failure.
 fn seen(addr: &str, reply: &CertificateReply, request: &Request, connection: &Connection) -> bool {
     let settings = client::Settings {
         addr: addr.to_owned(),
@@ -159,15 +159,17 @@ fn seen(addr: &str, reply: &CertificateReply, request: &Request, connection: &Co
         }
         std::thread::sleep(POLL);
     }
-    eprintln!("strongroom: the vault does not answer the new certificate yet; try in a while: strongroom status");
+    eprintln!(
+        "strongroom: the vault does not accept the new certificate yet; try again in a minute: strongroom status"
+    );
     false
 }
 
-/// Where the new certificate goes.
+/// Place of the new certificate.
 enum Place {
-    /// A bundle that is there and is replaced.
+    /// An existing bundle, which is replaced.
     Bundle(Folder),
-    /// A folder that is made.
+    /// A new folder.
     New(Folder),
 }
 
@@ -177,15 +179,15 @@ impl Place {
             let absolute = std::path::absolute(path)
                 .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "check the path"))?;
             if absolute.exists() || !absolute.parent().is_some_and(Path::is_dir) {
-                let message = format!("{} is there already, or no folder to make it in", path.display());
+                let message = format!("{} exists already, or its parent folder does not", path.display());
                 return Err(Failure::usage(message, "choose a new folder"));
             }
             return Ok(Self::New(Folder::at(absolute)));
         }
         let Some(folder) = &target.folder else {
             return Err(Failure::usage(
-                "your certificate is not in a profile, so the new one has no place",
-                "say where to: --out DIR",
+                "your certificate is not in a profile, so there is no place for the new one",
+                "choose a folder with --out DIR",
             ));
         };
         Ok(Self::Bundle(folder.clone()))
@@ -200,7 +202,7 @@ impl Place {
     fn pending(&self) -> Pending {
         match self {
             Self::Bundle(folder) => Pending::of_renewal(folder.path()),
-            // Any fixed name serves: the folder is new, and only one order of this kind is under way.
+            // Any fixed name works: the folder is new, and only one order of this kind runs at a time.
             Self::New(folder) => Pending::of_enrolment(folder.path(), &[0; 16]),
         }
     }
@@ -225,7 +227,7 @@ impl Place {
     }
 }
 
-/// What came must be a certificate for the key that was made.
+/// Checks that the reply is a certificate for the key that was created.
 fn check(reply: &CertificateReply, request: &Request) -> Result<(), Failure> {
     let of_key = pki::read_csr(&request.csr_pem).map(|csr| csr.key_fingerprint);
     let fits = pki::leaf(reply.certificate.as_bytes()).is_ok_and(|leaf| of_key == Ok(leaf.key_fingerprint));
@@ -234,8 +236,8 @@ fn check(reply: &CertificateReply, request: &Request) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Code::Refused,
-        "the vault's answer is no certificate for the new key; your profile was not changed",
-        "look at it again: strongroom ca list",
+        "the vault's answer is not a certificate for the new key; your profile was not changed",
+        "check the state: strongroom ca list",
     ))
 }
 

@@ -1,4 +1,4 @@
-//! `enroll` and `renew`: the first certificate, and the next ones.
+//! `enroll` and `renew`: the first certificate and the following ones.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,9 +21,9 @@ use crate::profile::Profiles;
 use crate::prompt;
 use crate::renewal::{self, Terms, due_ms, leaf_of};
 
-/// Name of the profile when none is given.
+/// Default name of the profile.
 const DEFAULT_PROFILE: &str = "default";
-/// Port of a vault that does not say where it answers.
+/// Port of the API if the vault does not say.
 const DEFAULT_PORT: u16 = 8200;
 
 /// Kinds of key, as typed.
@@ -55,10 +55,10 @@ Examples:
   strongroom enroll                                  asks for the string
   strongroom enroll - --profile prod < string        reads it, and makes the profile prod
   strongroom enroll - --out /etc/app/vault < string  writes ca.pem, cert.pem, key.pem and profile.toml there
-  strongroom enroll - --replace < string             puts it in the place of the profile that there is"
+  strongroom enroll - --replace < string             replaces the existing profile"
 )]
 pub struct EnrollArgs {
-    /// The operator's side.
+    /// The operator's commands.
     #[command(subcommand)]
     pub command: Option<EnrollCommand>,
     /// Enrolment string; - reads it from standard input. Given as an argument, other users of this machine can see it.
@@ -77,7 +77,7 @@ pub struct EnrollArgs {
 
 impl EnrollArgs {
     /// # Errors
-    /// The string is not one, the vault refuses it or does not answer, or the bundle cannot be written.
+    /// The string is invalid, the vault rejects it or does not answer, or the bundle cannot be written.
     pub fn run(&self, connection: &Connection, out: &Output) -> Result<(), Failure> {
         let name = connection.profile.as_deref().unwrap_or(DEFAULT_PROFILE);
         let profiles = Profiles::locate(&environment)?;
@@ -88,9 +88,9 @@ impl EnrollArgs {
         };
         let text = self.text()?;
         let string = EnrollString::parse(text.reveal())
-            .map_err(|error| Failure::usage(error.to_string(), "ask for a new one when it does not help"))?;
+            .map_err(|error| Failure::usage(error.to_string(), "if that does not help, ask for a new string"))?;
         drop(text);
-        // No renewal of the old certificate may begin between here and its end.
+        // No renewal of the old certificate may start until this is done.
         let held = has_content(folder.path()).then(|| folder.hold()).transpose()?;
         let pending = Pending::of_enrolment(folder.path(), string.id());
         let request = pending.request(self.key_type.into(), &|_, _| false)?;
@@ -104,11 +104,12 @@ impl EnrollArgs {
             cert: certified.certificate.as_bytes(),
             key: &request.key_pem,
         };
+        // The old bundle stays in effect until this moment.
         match &held {
             Some(held) => folder.replace(held, &content)?,
             None => folder.create(&content)?,
         }
-        // It belonged to the certificate before.
+        // It belonged to the old certificate.
         Pending::of_renewal(folder.path()).done();
         pending.done();
         let leaf = leaf_of(&folder.files()?)?;
@@ -131,7 +132,7 @@ impl EnrollArgs {
             Some("-") => prompt::standard_input(true),
             Some(text) => {
                 eprintln!(
-                    "strongroom: other users of this machine can see the string in the list of processes; \
+                    "strongroom: other users of this machine can see the string in the process list; \
                      better: strongroom enroll - < FILE"
                 );
                 Ok(SecretText::from(text))
@@ -141,7 +142,7 @@ impl EnrollArgs {
     }
 }
 
-/// What to try when there is a bundle already.
+/// What to try if there is a bundle already.
 const TAKEN: &str = "to put the new certificate in its place: strongroom enroll - --replace";
 
 fn has_content(folder: &Path) -> bool {
@@ -150,23 +151,26 @@ fn has_content(folder: &Path) -> bool {
 
 fn room_at(path: &PathBuf, replace: bool) -> Result<Folder, Failure> {
     let taken = has_content(path);
-    // Only a bundle gives way to a bundle: whatever else lies there is somebody's.
+    // Only a bundle may be replaced by a bundle. Anything else in the folder belongs to somebody.
     let bundle = path.join("profile.toml").exists();
     if path.is_file() || taken && !(bundle && replace) {
         let hint = if bundle { TAKEN } else { "choose a new folder" };
-        return Err(Failure::usage(format!("{} is there already", path.display()), hint));
+        return Err(Failure::usage(format!("{} exists already", path.display()), hint));
     }
-    // Without the dots at its end, so that what is written aside stands beside it.
+    // Without trailing dots, so that temporary files are placed beside it.
     let absolute = std::path::absolute(path)
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "check the path"))?;
     let around = absolute.parent().filter(|around| around.is_dir() && absolute.file_name().is_some());
     if around.is_none() {
-        return Err(Failure::usage(format!("there is no folder to make {} in", path.display()), "make it first"));
+        return Err(Failure::usage(
+            format!("the parent folder of {} does not exist", path.display()),
+            "create it first",
+        ));
     }
     Ok(Folder::at(absolute))
 }
 
-/// Where the vault answers: as it says, or at the usual port beside the enrolment listener.
+/// Address of the vault: as it says, or the default port on the host of the enrolment listener.
 fn address(said: &[String], enrolment: &[String]) -> String {
     if let Some(first) = said.first() {
         return format!("https://{first}");
@@ -207,7 +211,7 @@ pub struct RenewArgs {
 
 impl RenewArgs {
     /// # Errors
-    /// There is no profile, the vault refuses or does not answer, or the bundle cannot be replaced.
+    /// There is no profile, the vault rejects the request or does not answer, or the bundle cannot be replaced.
     pub fn run(&self, connection: &Connection, out: &Output) -> Result<(), Failure> {
         let folder = match &self.bundle {
             Some(path) => Folder::at(path.clone()),
@@ -233,7 +237,7 @@ impl RenewArgs {
 fn chosen(connection: &Connection) -> Result<Folder, Failure> {
     let name = connection.profile.clone();
     let name = name.or_else(|| environment("STRONGROOM_PROFILE").and_then(|name| name.into_string().ok()));
-    let none = || Failure::new(Code::NotFound, "no profile is in use", "strongroom profile list, or say --bundle DIR");
+    let none = || Failure::new(Code::NotFound, "no profile is in use", "strongroom profile list, or use --bundle DIR");
     Profiles::locate(&environment)?.folder_of(name.as_deref())?.ok_or_else(none)
 }
 

@@ -57,7 +57,7 @@ pub struct CreateArgs {
 
 impl EnrollCommand {
     /// # Errors
-    /// Not allowed, not registered, registered with other policies, no such string.
+    /// Not allowed, not registered, registered with other policies, or no such string.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         match self {
             Self::Create(args) => args.run(session, out),
@@ -82,12 +82,12 @@ impl CreateArgs {
             let failure = Failure::from(error);
             let hint = match failure.code {
                 Code::Refused if failure.message.contains("not registered") => {
-                    "with its policies it is registered as well: strongroom enroll create PATH --policy NAME".to_owned()
+                    "register it at the same time: strongroom enroll create PATH --policy NAME".to_owned()
                 }
                 Code::Refused if failure.message.contains("disabled") => {
                     format!("see why: strongroom identity show {}", self.identity)
                 }
-                Code::Refused => "no string was made; see: strongroom enroll create --help".to_owned(),
+                Code::Refused => "no string was created; see: strongroom enroll create --help".to_owned(),
                 _ => failure.hint.clone(),
             };
             let hint = if registered { format!("{hint} ({} stays registered)", self.identity) } else { hint };
@@ -96,7 +96,7 @@ impl CreateArgs {
         print(out, &made)
     }
 
-    /// Registers the identity with the policies that were typed, if any. Whether it is new.
+    /// Registers the identity with the given policies, if any. Returns whether it is new.
     fn register(&self, session: &Session) -> Result<bool, Failure> {
         if self.policies.is_empty() {
             return Ok(false);
@@ -138,7 +138,8 @@ fn same(have: &[String], typed: &[String]) -> bool {
     set(have) == set(typed)
 }
 
-/// The string goes to standard output, once, in a buffer that is wiped; what a person wants to know goes beside it.
+/// Prints the string to standard output, once, from a buffer that is wiped. Information for a person goes to standard
+/// error.
 fn print(out: &Output, made: &EnrollmentMade) -> Result<(), Failure> {
     #[derive(serde::Serialize)]
     struct Shown<'a> {
@@ -159,9 +160,9 @@ fn print(out: &Output, made: &EnrollmentMade) -> Result<(), Failure> {
     }
     let times = if *uses == 1 { "once".to_owned() } else { format!("{uses} times") };
     eprintln!(
-        "for {identity}: {times}, until {expires}; it is shown only now\n\
+        "for {identity}: usable {times}, until {expires}; it is shown only once\n\
          on the host: strongroom enroll\n\
-         make it useless: strongroom enroll delete {id}"
+         revoke it: strongroom enroll delete {id}"
     );
     Ok(())
 }
@@ -183,7 +184,11 @@ fn list(session: &Session, out: &Output) -> Result<(), Failure> {
             ]
         };
         let rows: Vec<_> = list.key_info.iter().map(row).collect();
-        table::text(["id", "identity", "state", "used", "expires in", "from", "made by"], &rows, "no enrolment strings")
+        table::text(
+            ["id", "identity", "state", "used", "expires in", "from", "created by"],
+            &rows,
+            "no enrolment strings",
+        )
     })
 }
 
@@ -192,19 +197,19 @@ fn delete(session: &Session, out: &Output, typed: &str) -> Result<(), Failure> {
     let known = identities.enrollments()?.keys;
     let id = pick(&known, typed)?;
     identities.delete_enrollment(id)?;
-    out.either(&serde_json::json!({ "id": id }), || format!("{id} is useless now"))
+    out.either(&serde_json::json!({ "id": id }), || format!("{id} is deleted and no longer works"))
 }
 
-/// The one identifier that begins like this.
+/// The only identifier that starts with this.
 fn pick<'a>(known: &'a [String], typed: &str) -> Result<&'a str, Failure> {
     let wanted = typed.to_ascii_lowercase();
     let mut found = known.iter().filter(|id| !wanted.is_empty() && id.starts_with(&wanted));
     let hint = "list them: strongroom enroll list";
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
-        // Not what was typed: who mistook the string for its identifier must not find it in a log.
+        // Does not repeat what was typed: if it was the string instead of its identifier, it must not end up in a log.
         (None, _) => Err(Failure::new(Code::NotFound, "there is no enrolment string with that identifier", hint)),
-        (Some(_), Some(_)) => Err(Failure::usage("the identifier fits several enrolment strings", hint)),
+        (Some(_), Some(_)) => Err(Failure::usage("the identifier matches several enrolment strings", hint)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `expiry`: which values end to be valid, and when.
+//! `expiry`: which values expire, and when.
 
 use clap::Args;
 
@@ -8,8 +8,8 @@ use crate::output::Output;
 
 /// `strongroom expiry`
 #[derive(Debug, Args)]
-#[command(after_help = "A date is set with: strongroom rotation set PATH KEY ... --expires 2027-03-31
-Reminders go to the daemon's log 30, 7 and 1 days before, and `strongroom status` names what ends within 30 days.")]
+#[command(after_help = "Set a date with: strongroom rotation set PATH KEY ... --expires 2027-03-31
+Reminders go to the daemon's log 30, 7 and 1 days before, and `strongroom status` counts the values that expire within 30 days.")]
 pub struct ExpiryArgs {
     /// Only values that expire within this many days.
     #[arg(long, value_name = "DAYS")]
@@ -36,8 +36,8 @@ impl ExpiryArgs {
     }
 }
 
-/// A line for whoever looks at the state of the vault; `None` when nothing ends soon. What may not be seen is not
-/// counted, and a failure to look is no failure of the command that asks.
+/// One line for the output of `status`; `None` when nothing expires soon. Values that the caller may not see are not
+/// counted, and a failed lookup does not fail the command.
 pub fn warning(session: &Session) -> Option<String> {
     const SOON_DAYS: i64 = 30;
     let values = session.client.rotation().values(None).ok()?;
@@ -46,7 +46,7 @@ pub fn warning(session: &Session) -> Option<String> {
     let overdue = values.iter().filter(|value| value.overdue && !value.stuck).count();
     let mut parts = Vec::new();
     if soon > 0 {
-        parts.push(format!("{soon} values end within {SOON_DAYS} days (strongroom expiry)"));
+        parts.push(format!("{soon} values expire within {SOON_DAYS} days (strongroom expiry)"));
     }
     if stuck + overdue > 0 {
         parts.push(format!("{stuck} rotations are stuck and {overdue} overdue (strongroom rotation list)"));
@@ -56,9 +56,9 @@ pub fn warning(session: &Session) -> Option<String> {
 
 fn in_words(days: i64) -> String {
     match days {
-        ..=-1 => format!("ended {} days ago", -days),
-        0 => "ends today".to_owned(),
-        1 => "ends tomorrow".to_owned(),
-        days => format!("ends in {days} days"),
+        ..=-1 => format!("expired {} days ago", -days),
+        0 => "expires today".to_owned(),
+        1 => "expires tomorrow".to_owned(),
+        days => format!("expires in {days} days"),
     }
 }

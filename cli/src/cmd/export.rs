@@ -1,4 +1,4 @@
-//! `export`: a secret as a file that programs without the vault can read.
+//! `export`: a secret as a file for programs that cannot use the vault.
 
 use std::fs;
 use std::io::Write;
@@ -16,7 +16,7 @@ use crate::paths::secret_path;
 
 /// `strongroom export PATH`
 #[derive(Debug, Args)]
-#[command(after_help = "Prefer `strongroom run`: an exported file is plaintext again, and nobody rotates it.")]
+#[command(after_help = "Prefer `strongroom run`: an exported file is plaintext, and rotation does not update it.")]
 pub struct ExportArgs {
     /// Path of the secret.
     path: String,
@@ -71,7 +71,8 @@ impl ExportArgs {
     }
 }
 
-/// Writes aside and links into place, so that the file appears whole or not at all, and never over another.
+/// Writes a temporary file and links it into place. So the file appears complete or not at all, and nothing is
+/// overwritten.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => Failure::new(

@@ -16,7 +16,7 @@ use crate::paths::secret_path;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  strongroom get app/prod                  names, values hidden\n  strongroom get app/prod --show           \
-names and values\n  strongroom get app/prod API_KEY | wc -c  the bare value, because nobody looks"
+names and values\n  strongroom get app/prod API_KEY | wc -c  prints the value, because output is not a terminal"
 )]
 pub struct GetArgs {
     /// Path of the secret, for example app/prod.
@@ -33,7 +33,7 @@ pub struct GetArgs {
 
 impl GetArgs {
     /// # Errors
-    /// No such secret, key or version; not allowed.
+    /// No such secret, key or version, or not allowed.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let path = secret_path(&self.path, &session.mount)?;
         let mut pairs = match self.version {
@@ -113,6 +113,6 @@ fn json(pairs: &[(String, SecretText)], hidden: bool) -> Zeroizing<String> {
         write_str(&mut text, if hidden { HIDDEN } else { value.reveal() });
     }
     text.extend_from_slice(b"}\n");
-    // Written by `write_str`, so that it is text; the bytes are handed over and not copied.
+    // Written by `write_str`, so it is text. The bytes are passed on without a copy.
     Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).unwrap_or_default())
 }

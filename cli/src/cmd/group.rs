@@ -15,12 +15,12 @@ use crate::table::NOTHING;
 pub enum GroupCommand {
     /// List the names of all groups.
     List,
-    /// Show the policies and members of one.
+    /// Show the policies and members of a group.
     Show {
         /// Name of the group.
         name: String,
     },
-    /// Make one, or change what is named; in force with the next request.
+    /// Create a group, or change only what is given; effective with the next request.
     Set {
         /// Name of the group.
         name: String,
@@ -43,7 +43,7 @@ pub enum GroupCommand {
 
 impl GroupCommand {
     /// # Errors
-    /// Not there, or not allowed.
+    /// No such group, or not allowed.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let identities = session.client.identities();
         match self {

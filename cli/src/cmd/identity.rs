@@ -1,4 +1,4 @@
-//! `identity`: who may be here, with which policies, and how to stop it.
+//! `identity`: which identities are registered, with which policies, and how to stop them.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -94,10 +94,10 @@ pub struct SetArgs {
     grace: Option<Ttl>,
 }
 
-/// A span of time as typed.
+/// Parses a duration.
 ///
 /// # Errors
-/// It is not one.
+/// The text is not a duration.
 pub fn span(text: &str) -> Result<Ttl, String> {
     match Ttl::parse(text) {
         Ok(_) if text.is_empty() => Err("a duration is missing, for example 7d".to_owned()),
@@ -107,7 +107,7 @@ pub fn span(text: &str) -> Result<Ttl, String> {
 
 impl IdentityCommand {
     /// # Errors
-    /// Not there, or not allowed.
+    /// No such identity, or not allowed.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         match self {
             Self::List(args) => args.run(session, out),
@@ -152,7 +152,7 @@ impl IdentityCommand {
 /// The registered identity with this path.
 ///
 /// # Errors
-/// There is none, or it may not be read.
+/// It does not exist, or may not be read.
 pub fn find(session: &Session, identity: &str) -> Result<Identity, Failure> {
     session.client.sys().identity(identity)?.ok_or_else(|| missing(identity))
 }
@@ -161,37 +161,37 @@ fn missing(identity: &str) -> Failure {
     Failure::new(Code::NotFound, format!("{identity} is not registered"), "see who is: strongroom identity list")
 }
 
-/// Words for a 404 of an order to one identity.
+/// Words for a 404 about one identity.
 pub fn unknown(failure: Failure, identity: &str) -> Failure {
     if failure.code == Code::NotFound { missing(identity) } else { failure }
 }
 
-/// What the server remarks, for a person.
+/// Prints the server's warnings.
 pub fn warn(warnings: Vec<String>) {
     for warning in warnings {
         eprintln!("strongroom: {warning}");
     }
 }
 
-/// Whether it was stopped because a copy of a certificate was seen.
+/// Whether it was disabled because a copy of a certificate was used.
 fn is_frozen(found: &Identity) -> bool {
     found.disabled && found.reason.as_deref().is_some_and(|reason| reason.starts_with("frozen"))
 }
 
 fn enable(session: &Session, out: &Output, identity: &str, yes: bool) -> Result<(), Failure> {
     let found = find(session, identity)?;
-    // Revoking moves `not_before` on, so certificates from before the freeze count only when nobody did that since.
+    // Revoking raises `not_before`. So certificates from before the freeze are valid only if nobody has revoked since.
     let revoked_since = match (found.not_before.as_deref(), found.disabled_at.as_deref()) {
         (Some(mark), Some(frozen)) => time::parse(mark).ok() > time::parse(frozen).ok(),
         _ => false,
     };
     if is_frozen(&found) && !revoked_since {
         eprintln!(
-            "{identity} was frozen, because a copy of one of its certificates was used. Its certificates count again once it\n\
-             is enabled, and the copy with them. Revoke them first: strongroom identity revoke {identity}"
+            "{identity} was frozen, because a copy of one of its certificates was used. Enabling it makes its certificates valid again,\n\
+             including the copy. Revoke them first: strongroom identity revoke {identity}"
         );
         if !yes {
-            prompt::confirm(&format!("Enable {identity} with the copy?"))?;
+            prompt::confirm(&format!("Enable {identity} although the copy becomes valid again?"))?;
         }
     }
     let done = session.client.identities().enable(identity);
@@ -226,13 +226,13 @@ impl SetArgs {
     }
 }
 
-/// What can be set of an identity.
+/// The settings of an identity.
 fn settings(identity: &str, found: &Identity) -> String {
-    let life = found.certificate_ttl.map_or_else(|| "the vault's own".to_owned(), table::span);
+    let life = found.certificate_ttl.map_or_else(|| "the vault's default".to_owned(), table::span);
     let grace = if found.grace == 0 { "none".to_owned() } else { table::span(found.grace) };
     let policies = if found.policies.is_empty() { NOTHING.to_owned() } else { found.policies.join(", ") };
     format!(
-        "identity      {identity}\npolicies      {policies}\ncertificates  life {life}, renewable after their end: {grace}"
+        "identity      {identity}\npolicies      {policies}\ncertificates  life {life}, renewable after expiry: {grace}"
     )
 }
 
@@ -263,7 +263,7 @@ fn shown(identity: &str, found: &Identity, now_ms: u64) -> String {
     text + &table::text(titles, &rows, "no certificates")
 }
 
-/// Whether a certificate counts, in words.
+/// State of a certificate in words.
 fn certificate_state(facts: &CertificateInfo, mark: Option<&str>, now_ms: u64) -> String {
     let ms = |text: &str| time::parse(text).ok();
     let before_mark = mark.and_then(ms).is_some_and(|mark| ms(&facts.issued).is_some_and(|issued| issued < mark));
@@ -271,13 +271,13 @@ fn certificate_state(facts: &CertificateInfo, mark: Option<&str>, now_ms: u64) -
         _ if facts.revoked.is_none() && before_mark => "revoked".to_owned(),
         Some(reason) if facts.revoked.is_some() && !reason.is_empty() => format!("revoked ({reason})"),
         _ if facts.revoked.is_some() => "revoked".to_owned(),
-        _ if ms(&facts.not_after).is_some_and(|end| end <= now_ms) => "ended".to_owned(),
+        _ if ms(&facts.not_after).is_some_and(|end| end <= now_ms) => "expired".to_owned(),
         _ if facts.superseded => "renewed".to_owned(),
         _ => "valid".to_owned(),
     }
 }
 
-/// One identity of the list, as `--json` prints it.
+/// One identity of the list, as printed by `--json`.
 #[derive(Serialize)]
 struct Listed<'a> {
     identity: &'a str,
@@ -314,7 +314,7 @@ impl ListArgs {
                 "bundle current",
                 "connections",
             ];
-            table::text(titles, &rows, "nobody")
+            table::text(titles, &rows, "no identities")
         })
     }
 
@@ -406,7 +406,7 @@ mod tests {
         assert_eq!(certificate_state(&facts(|_| ()), Some(&at(NOW)), NOW), "revoked");
         assert_eq!(certificate_state(&facts(|_| ()), Some(&at(NOW - 2_000)), NOW), "valid");
         assert_eq!(certificate_state(&facts(|facts| facts.superseded = true), None, NOW), "renewed");
-        assert_eq!(certificate_state(&facts(|_| ()), None, NOW + 1_000), "ended");
+        assert_eq!(certificate_state(&facts(|_| ()), None, NOW + 1_000), "expired");
         let revoked = facts(|facts| {
             facts.revoked = Some("2026-01-01T00:00:00Z".into());
             facts.reason = Some("lost".into());

@@ -1,4 +1,4 @@
-//! `import`: .env files into one secret, after showing by name what would change.
+//! `import`: writes .env files into one secret, after showing the changes by name.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ use crate::prompt;
 
 /// `strongroom import FILE… PATH`
 #[derive(Debug, Args)]
-#[command(after_help = "The plan shows names only. Keys of the secret that are in no file stay as they are.
-Where programs disagree on how a line is read, the file is refused with line and column; docs/cli.md has the grammar.")]
+#[command(after_help = "The plan shows only names. Keys of the secret that are not in the files stay as they are.
+A line that programs read differently is rejected with line and column; docs/cli.md has the grammar.")]
 pub struct ImportArgs {
     /// Files to read; later files override earlier ones.
     #[arg(required = true, value_name = "FILE")]
@@ -47,9 +47,9 @@ pub struct ImportArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Dialect {
-    /// What all programs agree on.
+    /// Accept only what all programs agree on.
     Strict,
-    /// Strict, with backtick quotes.
+    /// Strict, but with backtick quotes.
     Node,
     /// docker --env-file: no quotes, no escapes.
     Docker,
@@ -57,21 +57,21 @@ enum Dialect {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Duplicates {
-    /// An error.
+    /// Reject the file.
     Refuse,
-    /// The first counts.
+    /// The first assignment wins.
     First,
-    /// The last counts.
+    /// The last assignment wins.
     Last,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Crlf {
-    /// An error.
+    /// Reject the file.
     Refuse,
-    /// CR LF becomes LF.
+    /// Convert CR LF to LF.
     Lf,
-    /// Kept.
+    /// Keep them.
     Keep,
 }
 
@@ -88,7 +88,7 @@ struct Changes<'a> {
 
 impl ImportArgs {
     /// # Errors
-    /// A file is refused, the change is not confirmed, or the vault refused it. Nothing is written then.
+    /// A file is rejected, the change is not confirmed, or the vault rejects it. Nothing is written then.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let path = secret_path(&self.path, &session.mount)?;
         let wanted = self.read()?;
@@ -123,7 +123,10 @@ impl ImportArgs {
         plan.version = Some(session.kv().put_pairs(&path, &pairs)?.version);
         out.either(&plan, || format!("{path}: {work} keys written, version {}", plan.version.unwrap_or_default()))?;
         let names: Vec<String> = self.files.iter().map(|file| file.display().to_string()).collect();
-        eprintln!("try it:  strongroom run {path} -- YOUR-PROGRAM\nthen delete the plaintext:  rm {}", names.join(" "));
+        eprintln!(
+            "try it:  strongroom run {path} -- YOUR-PROGRAM\nthen delete the plaintext file:  rm {}",
+            names.join(" ")
+        );
         Ok(())
     }
 
@@ -155,7 +158,7 @@ impl ImportArgs {
             wanted.extend(parsed.into_iter().map(|one| (one.key, one.value)));
         }
         if wanted.is_empty() {
-            return Err(Failure::new(Code::Refused, "the files assign nothing", ""));
+            return Err(Failure::new(Code::Refused, "the files contain no assignments", ""));
         }
         Ok(wanted)
     }

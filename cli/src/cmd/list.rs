@@ -29,7 +29,7 @@ pub struct ListArgs {
 
 impl ListArgs {
     /// # Errors
-    /// Nothing there, or not allowed.
+    /// No such folder, or not allowed.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let folder = folder_path(&self.folder, &session.mount)?.to_folder();
         let mut found = Vec::new();
@@ -40,9 +40,9 @@ impl ListArgs {
         } else {
             self.collect(session, &folder, "", &mut found)?;
         }
-        // The page after the last one is empty, and that is no fault.
+        // The page after the last one is empty, which is not an error.
         if found.is_empty() && self.after.is_none() {
-            let hint = "folders you may not list look the same";
+            let hint = "a folder that you may not list looks the same: check your policies with strongroom can-i list";
             return Err(Failure::new(
                 Code::NotFound,
                 format!("there is nothing below {}/{folder}", session.mount),
@@ -52,7 +52,7 @@ impl ListArgs {
         out.either(&found, || found.join("\n"))
     }
 
-    /// Names below `folder`, with `prefix` before each; folders are followed instead of printed when recursive.
+    /// Collects the names below `folder`, each with `prefix`. If recursive, folders are followed instead of printed.
     fn collect(&self, session: &Session, folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<(), Failure> {
         for name in session.kv().list(folder)? {
             let shown = format!("{prefix}{name}");
@@ -71,7 +71,7 @@ impl ListArgs {
 
 /// `strongroom delete PATH`
 #[derive(Debug, Args)]
-#[command(after_help = "Without options the newest version is marked deleted, which can be taken back (undelete).
+#[command(after_help = "Without options the newest version is marked as deleted, which can be undone with --undelete.
 --destroy removes the content of versions for good; --all removes every version and the name.")]
 pub struct DeleteArgs {
     /// Path of the secret.
@@ -119,11 +119,11 @@ impl DeleteArgs {
     fn plan(&self, path: &Path) -> String {
         let list = self.versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
         match (self.all, self.versions.is_empty()) {
-            (true, _) => format!("remove {path} with all versions, for good"),
-            (false, true) => format!("mark the newest version of {path} deleted"),
-            (false, false) if self.destroy => format!("destroy the content of versions {list} of {path}, for good"),
-            (false, false) if self.undelete => format!("take back the deletion of versions {list} of {path}"),
-            (false, false) => format!("mark versions {list} of {path} deleted"),
+            (true, _) => format!("permanently remove {path} with all versions"),
+            (false, true) => format!("mark the newest version of {path} as deleted"),
+            (false, false) if self.destroy => format!("permanently destroy the content of versions {list} of {path}"),
+            (false, false) if self.undelete => format!("undelete versions {list} of {path}"),
+            (false, false) => format!("mark versions {list} of {path} as deleted"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One command family a file: what can be typed, and what it does.
+//! One file per command family: its arguments and what it does.
 
 pub mod approvals;
 pub mod audit;
@@ -41,7 +41,7 @@ pub fn fetch(session: &Session, path: &Path) -> Result<Vec<(String, SecretText)>
     session.kv().pairs(path)?.ok_or_else(|| no_secret(session, path))
 }
 
-/// The failure for a secret that is not there.
+/// The failure for a secret that does not exist.
 pub fn no_secret(session: &Session, path: &Path) -> Failure {
     let message = format!("there is no secret {path} in {}/ (or its newest version is deleted)", session.mount);
     Failure::new(Code::NotFound, message, "list what exists: strongroom list")

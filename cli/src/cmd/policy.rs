@@ -41,7 +41,7 @@ pub enum PolicyCommand {
 
 impl PolicyCommand {
     /// # Errors
-    /// Not allowed, not there, or not a policy.
+    /// No such policy, invalid, or not allowed.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let sys = session.client.sys();
         match self {
@@ -97,7 +97,7 @@ pub struct CanIArgs {
     api: bool,
 }
 
-/// What can be asked for.
+/// What can be checked.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Verb {
     /// Read the secret.

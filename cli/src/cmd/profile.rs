@@ -1,4 +1,4 @@
-//! `profile`: addresses and certificates by name.
+//! `profile`: named addresses and certificates.
 
 use std::path::PathBuf;
 
@@ -71,7 +71,7 @@ impl ProfileCommand {
                 let none = || Failure::new(Code::NotFound, "no profile is in use", "strongroom profile list");
                 let name = name.ok_or_else(none)?;
                 let profile = profiles.named(&name)?;
-                // The names that stay the same over renewals.
+                // These names stay the same after renewals.
                 let folder = profiles.folder_of(Some(&name))?.ok_or_else(none)?;
                 let files = ["ca", "cert", "key"].map(|what| (what, folder.path().join(format!("{what}.pem"))));
                 let [ca, cert, key] = files.each_ref().map(|(_, path)| path);

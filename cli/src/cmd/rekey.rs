@@ -1,4 +1,4 @@
-//! `rekey`: a new root key, sealed anew into each slot.
+//! `rekey`: replaces the root key and seals the new one into each slot.
 
 use std::path::PathBuf;
 
@@ -22,17 +22,17 @@ pub struct KeepArgs {
     /// Ask for the secrets of these slots only (numbers or labels); treat the other holders as absent.
     #[arg(long, value_name = "SLOT", value_delimiter = ',')]
     keep: Vec<String>,
-    /// Read secrets from this open descriptor: one flag for each slot, in their order; a descriptor named again gives its
-    /// next line, and an empty line means that the holder is absent.
+    /// Read secrets from this open file descriptor; repeat for each slot, in their order. Repeating a descriptor reads
+    /// its next line, and an empty line means that the holder is absent.
     #[arg(long, value_name = "FD")]
     passphrase_fd: Vec<u32>,
-    /// Key file of a slot, LABEL=FILE (for a plain removal: FILE, that of the slot that opens the vault).
+    /// Key file of a slot, LABEL=FILE (for a plain removal: FILE, of the slot that opens the vault).
     #[arg(long, value_name = "LABEL=FILE")]
     key_file: Vec<String>,
 }
 
 impl KeepArgs {
-    /// Files by slot.
+    /// The key files by slot.
     fn files(&self) -> Result<Vec<(String, PathBuf)>, Failure> {
         let parsed = self.key_file.iter().map(|text| named_file(text)).collect::<Result<Vec<_>, _>>();
         parsed.map_err(|message| {
@@ -40,17 +40,17 @@ impl KeepArgs {
         })
     }
 
-    /// What to ask for.
+    /// Which secrets to ask for.
     ///
     /// # Errors
-    /// A slot that is named is not there.
+    /// A named slot does not exist.
     pub fn keepers<'a>(&'a self, slots: &[&'a SlotInfo]) -> Result<Keepers<'a>, Failure> {
         let all: Vec<SlotInfo> = slots.iter().map(|slot| (*slot).clone()).collect();
         let mut asked = Vec::new();
         for name in &self.keep {
             asked.push(find(&all, name)?.id);
         }
-        // A hybrid slot is sealed anew to its public half; its holder is asked only when named.
+        // A hybrid slot is sealed again with its public half. Its holder is asked only if named.
         let wanted = |slot: &&&SlotInfo| {
             if self.keep.is_empty() { !slot.survives_rekey } else { asked.contains(&slot.id) }
         };
@@ -59,27 +59,27 @@ impl KeepArgs {
     }
 
     /// # Errors
-    /// A flag was given that means something only when the root key is replaced.
+    /// A flag was given that only applies when the root key is replaced.
     pub fn only_with_rekey(&self) -> Result<(), Failure> {
         if self.drop_absent || !self.keep.is_empty() || self.passphrase_fd.len() > 1 || self.key_file.len() > 1 {
-            let hint = "they belong to --compromised and to strongroom rekey";
+            let hint = "use them with --compromised or strongroom rekey";
             return Err(Failure::usage("--keep, --drop-absent or several secrets without --compromised", hint));
         }
         Ok(())
     }
 
-    /// The one descriptor of a plain removal.
+    /// The only descriptor of a plain removal.
     pub fn first_fd(&self) -> Option<u32> {
         self.passphrase_fd.first().copied()
     }
 
-    /// The one key file of a plain removal.
+    /// The only key file of a plain removal.
     pub fn plain_file(&self) -> Option<PathBuf> {
         self.key_file.first().map(PathBuf::from)
     }
 }
 
-/// What becomes of each slot.
+/// What happens to each slot.
 #[derive(Default, Serialize)]
 pub struct SlotChanges {
     kept: Vec<String>,
@@ -88,7 +88,7 @@ pub struct SlotChanges {
 }
 
 impl SlotChanges {
-    /// From the slots and the secrets that were given, which name their slots by number.
+    /// Makes the plan from the slots and the given secrets, which name their slots by number.
     pub fn of(slots: &[&SlotInfo], keep: &[UnlockBody]) -> Self {
         let mut plan = Self::default();
         for slot in slots {
@@ -104,7 +104,7 @@ impl SlotChanges {
         plan
     }
 
-    /// For people.
+    /// The plan as text.
     pub fn text(&self) -> String {
         let parts = [("kept", &self.kept), ("holder absent", &self.rewrapped), ("dropped", &self.dropped)];
         let lines = parts.iter().flat_map(|(word, names)| names.iter().map(move |name| format!("{word:<14} {name}\n")));
@@ -112,15 +112,15 @@ impl SlotChanges {
     }
 
     /// # Errors
-    /// Something would be dropped that nobody said may be, or nobody could open the vault.
+    /// A slot would be dropped without permission, or nobody could open the vault any more.
     pub fn allowed(&self, drop_absent: bool) -> Result<(), Failure> {
         if self.kept.is_empty() {
             let message = "no secret was given: at least one slot must be kept with its secret";
-            return Err(Failure::new(Code::Refused, message, "nothing was changed; type the passphrase of a slot"));
+            return Err(Failure::new(Code::Refused, message, "nothing was changed; enter the passphrase of a slot"));
         }
         if !self.dropped.is_empty() && !drop_absent {
             let message = format!("no secret was given for {}", self.dropped.join(", "));
-            let hint = "nothing was changed; give it, or let the slot go with --drop-absent";
+            let hint = "nothing was changed; give the secret, or drop the slot with --drop-absent";
             return Err(Failure::new(Code::Refused, message, hint));
         }
         Ok(())
@@ -130,11 +130,11 @@ impl SlotChanges {
 /// `strongroom rekey`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The secret of each slot is asked for; Enter means that its holder is absent. Hybrid slots need no secret.
+    after_help = "Asks for the secret of each slot; press Enter if its holder is absent. Hybrid slots need no secret.
 A rekey protects against old headers only together with a new data key: strongroom rotate data-key.
 If a secret is in wrong hands: strongroom slot remove SLOT --compromised
 
-  strongroom rekey -y --passphrase-fd 3 --passphrase-fd 3 3< FILE      two slots, a line each"
+  strongroom rekey -y --passphrase-fd 3 --passphrase-fd 3 3< FILE      two slots, one line each"
 )]
 pub struct RekeyArgs {
     #[command(flatten)]
@@ -146,7 +146,7 @@ pub struct RekeyArgs {
 
 impl RekeyArgs {
     /// # Errors
-    /// A secret does not open, a slot would be dropped without leave, not confirmed.
+    /// A secret does not open its slot, a slot would be dropped without permission, or not confirmed.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let rotation = session.client.rotation();
         let list = rotation.slots()?;
@@ -167,8 +167,8 @@ impl RekeyArgs {
         let ended = progress::wait(session, started)?;
         out.either(&ended, || {
             format!(
-                "{}\nThe root key is new. Old copies of the header, in backups, still open with the secrets of their time, and\n\
-                 lead to the data keys that were in use then: rotate those with strongroom rotate data-key.",
+                "{}\nThe root key was replaced. Old copies of the header, in backups, still open with their old secrets, and\n\
+                 give access to the data keys of that time: rotate those with strongroom rotate data-key.",
                 progress::outcome(&ended)
             )
         })?;

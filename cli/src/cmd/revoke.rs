@@ -1,4 +1,4 @@
-//! `identity revoke`: ends certificates, and says so only after it has seen it.
+//! `identity revoke`: revokes certificates, and reports success only after checking it.
 
 use std::time::{Duration, Instant};
 
@@ -14,22 +14,22 @@ use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::prompt;
 
-/// Between two looks at the connections.
+/// Pause between two checks of the connections.
 const POLL: Duration = Duration::from_millis(20);
-/// Longest wait for connections to be closed.
+/// Longest wait for connections to close.
 const WAIT: Duration = Duration::from_secs(5);
 
 /// `strongroom identity revoke`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The identity stays registered, with its policies: it comes back with a new enrolment string (strongroom
-enroll create PATH). To refuse it altogether: strongroom identity disable PATH."
+    after_help = "The identity stays registered, with its policies: it can enrol again with a new enrolment string (strongroom
+enroll create PATH). To reject all its requests: strongroom identity disable PATH."
 )]
 pub struct RevokeArgs {
     /// Path of the identity.
     identity: String,
-    /// Only this certificate: serial number or SHA-256 fingerprint, hexadecimal, as identity show prints them; a beginning
-    /// that fits only one is enough.
+    /// Revoke only this certificate: serial number or SHA-256 fingerprint in hexadecimal, as printed by identity show;
+    /// a unique prefix is enough.
     #[arg(long, value_name = "SERIAL|FINGERPRINT")]
     certificate: Option<String>,
     /// Reason, recorded with the change.
@@ -51,7 +51,7 @@ struct Done<'a> {
 
 impl RevokeArgs {
     /// # Errors
-    /// Not there, not allowed, not confirmed, or connections are open after 5 s.
+    /// No such identity, not allowed, not confirmed, or connections are still open after 5 s.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let identity = &self.identity;
         let found = find(session, identity)?;
@@ -65,7 +65,7 @@ impl RevokeArgs {
         let named = certificate.map(|facts| facts.fingerprint.as_str());
         let sent = session.client.identities().revoke(identity, named, self.reason.as_deref());
         sent.map_err(|error| unknown(error.into(), identity))?;
-        // The reply comes after the change is in force; that nothing is left of it is looked at.
+        // The reply comes after the change is in force. This checks that no connection is left.
         let connections = self.wait(session, named, began)?;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let effective = connections == 0;
@@ -74,11 +74,11 @@ impl RevokeArgs {
             return Err(Failure::new(
                 Code::Refused,
                 format!(
-                    "{} revoked, but {connections} connections are open after {elapsed_ms} ms",
+                    "{} revoked, but {connections} connections are still open after {elapsed_ms} ms",
                     named
                         .map_or_else(|| format!("the certificates of {identity} are"), |_| "the certificate is".into())
                 ),
-                format!("look again: strongroom identity show {identity}; or close all: strongroom seal"),
+                format!("check again: strongroom identity show {identity}; or close all connections: strongroom seal"),
             ));
         }
         out.either(&done, || match named {
@@ -91,8 +91,8 @@ impl RevokeArgs {
         })
     }
 
-    /// Connections that are left when there are none, or when it took too long; those with the certificate `named` if
-    /// there is one.
+    /// Waits until no connections are left or the time is over, and returns their number. With `named`, counts only
+    /// those with that certificate.
     fn wait(&self, session: &Session, named: Option<&str>, began: Instant) -> Result<usize, Failure> {
         loop {
             let left = match session.client.sys().identity(&self.identity) {
@@ -101,10 +101,10 @@ impl RevokeArgs {
                     let failure = Failure::from(error);
                     return Err(Failure {
                         message: format!(
-                            "the certificates of {} are revoked, but whether its connections are closed could not be seen: {}",
+                            "the certificates of {} are revoked, but it could not be checked whether its connections are closed: {}",
                             self.identity, failure.message
                         ),
-                        hint: "if it was your own identity, that is why: get a new certificate from another operator"
+                        hint: "if this was your own identity, your certificate is revoked too: get a new one from another operator"
                             .into(),
                         ..failure
                     });
@@ -124,7 +124,7 @@ fn connections(found: &Identity, named: Option<&str>) -> usize {
     named.map_or(found.connections, |named| with(named).map(|facts| facts.connections).sum())
 }
 
-/// The one certificate that was meant.
+/// The certificate that was meant.
 fn pick<'a>(identity: &str, certificates: &'a [CertificateInfo], typed: &str) -> Result<&'a CertificateInfo, Failure> {
     let wanted: String = typed.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
     let fits = |facts: &&CertificateInfo| {
@@ -135,26 +135,26 @@ fn pick<'a>(identity: &str, certificates: &'a [CertificateInfo], typed: &str) ->
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
         (None, _) => Err(Failure::new(Code::NotFound, format!("{identity} has no certificate {typed:?}"), hint)),
-        // A whole serial number is never only the beginning of another one's.
+        // A complete serial number is never a prefix of another one.
         (Some(_), Some(_)) => certificates
             .iter()
             .find(|facts| facts.serial == wanted)
-            .ok_or_else(|| Failure::usage(format!("{typed:?} fits several certificates of {identity}"), hint)),
+            .ok_or_else(|| Failure::usage(format!("{typed:?} matches several certificates of {identity}"), hint)),
     }
 }
 
-/// What is going to end.
+/// What will be revoked.
 fn plan(identity: &str, found: &Identity, certificate: Option<&CertificateInfo>, now_ms: u64) -> String {
     let living = |facts: &&CertificateInfo| {
         facts.revoked.is_none() && time::parse(&facts.not_after).is_ok_and(|end| end > now_ms)
     };
     match certificate {
         Some(facts) => format!(
-            "ends: certificate {} of {identity}, issued {}, valid until {}",
+            "will be revoked: certificate {} of {identity}, issued {}, valid until {}",
             facts.serial, facts.issued, facts.not_after
         ),
         None => format!(
-            "ends: every certificate of {identity} issued so far ({} on record are valid), and {} connections",
+            "will be revoked: every certificate of {identity} issued so far ({} on record are valid), and {} connections will be closed",
             found.certificates.iter().filter(living).count(),
             found.connections
         ),

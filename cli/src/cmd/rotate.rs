@@ -1,4 +1,4 @@
-//! `rotate`: a new key for the data, or new values.
+//! `rotate`: rotates the data key, or values.
 
 use clap::Args;
 use strongroom::api::rotation::{RotateBody, RotationInfo, ValueInfo};
@@ -10,19 +10,19 @@ use crate::exit::Failure;
 use crate::output::Output;
 use crate::progress;
 
-/// Target that is no path.
+/// Target that is not a path.
 const DATA_KEY: &str = "data-key";
 
 /// `strongroom rotate …`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "strongroom rotate data-key          seals every record anew under a new key, beside normal work
+    after_help = "strongroom rotate data-key          re-encrypts every record with a new key, during normal operation
 strongroom rotate data-key --deep   gives each value a new key of its own, too
 strongroom rotate app/prod DB_PASSWORD   a new value for one key, by its policy (strongroom rotation set)
 strongroom rotate --due                  all values whose time has come
 strongroom rotate --all app/             all values with a policy below a folder
 
-It goes on in the vault when this command is stopped, and after a restart: strongroom rotation list"
+The rotation continues in the vault when this command is stopped, and after a restart: strongroom rotation list"
 )]
 pub struct RotateArgs {
     /// data-key, or the path of a secret.
@@ -49,9 +49,9 @@ pub struct RotateArgs {
 
 impl RotateArgs {
     /// # Errors
-    /// Not allowed, or the rotation does not end well.
+    /// Not allowed, or the rotation does not complete.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
-        // A secret at the path `data-key` has a key behind it.
+        // A secret at the path `data-key` needs a key after it.
         if self.target.as_deref() != Some(DATA_KEY) || self.key.is_some() {
             return self.values(session, out);
         }
@@ -59,7 +59,7 @@ impl RotateArgs {
         let started = rotation.rotate(RotateBody { deep: self.deep, full_speed: self.full_speed })?;
         if self.no_wait {
             return out
-                .either(&started, || format!("started\nsee how far it is: strongroom rotation show {}", started.id));
+                .either(&started, || format!("started\nsee its progress: strongroom rotation show {}", started.id));
         }
         let ended = progress::wait(session, started)?;
         out.either(&ended, || report(&ended, self.deep))?;
@@ -75,7 +75,7 @@ impl RotateArgs {
             }
             (Some(path), None) => {
                 let hint = "strongroom rotate PATH KEY, or strongroom rotate data-key";
-                return Err(Failure::usage(format!("which key of {path} is to be rotated?"), hint));
+                return Err(Failure::usage(format!("name the key of {path} to rotate"), hint));
             }
             (None, _) => self.many(session)?,
         };
@@ -86,7 +86,7 @@ impl RotateArgs {
             match done.and_then(|info| if self.no_wait { Ok(info) } else { value::verdict(&info).map(|()| info) }) {
                 Ok(info) => rotated.push(info),
                 Err(error) if chosen.len() == 1 => return Err(error),
-                // One that fails must not keep the others from their turn.
+                // A failure must not keep the others from being rotated.
                 Err(error) => {
                     eprintln!("{path} {key}: {}", error.message);
                     failed = Some(error);
@@ -100,7 +100,7 @@ impl RotateArgs {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Keys that are due, or that lie below a folder. What is under way already is left alone.
+    /// Keys that are due, or that are below a folder. Running rotations are left alone.
     fn many(&self, session: &Session) -> Result<Vec<(String, String)>, Failure> {
         let folder = self.all.as_ref().map(|folder| {
             let folder = folder.trim_matches('/');
@@ -124,13 +124,15 @@ fn report(run: &RotationInfo, deep: bool) -> String {
         return text;
     }
     text.push_str(&format!(
-        "\nSafe now: the keys of {} are destroyed, and nothing in this store is under them.\n\
-         Not safe by this: backups and copies of the store from before, which hold the old keys, sealed under the root key\n\
-         of their time. Delete them when you do not need them any more.",
+        "\nSafe now: the keys of {} are destroyed, and nothing in this store is encrypted with them.\n\
+         Not safe yet: older backups and copies of the store. They contain the old keys, sealed with the root key\n\
+         of that time. Delete them when you no longer need them.",
         run.target
     ));
     if !deep {
-        text.push_str("\nValues kept their own keys, sealed anew under the new one; --deep replaces those too.");
+        text.push_str(
+            "\nValues keep their own keys, which are now encrypted with the new one; --deep replaces those too.",
+        );
     }
     text
 }

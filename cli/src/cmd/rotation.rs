@@ -1,4 +1,4 @@
-//! `rotation`: what is being rotated, and when that happens by itself.
+//! `rotation`: what is being rotated, and when automatic rotation happens.
 
 use clap::Subcommand;
 use strongroom::api::duration::Ttl;
@@ -83,7 +83,7 @@ fn span(text: &str) -> Result<Ttl, String> {
 
 impl RotationCommand {
     /// # Errors
-    /// Not there, not allowed, or it cannot be steered any more.
+    /// No such rotation, not allowed, or it cannot be controlled any more.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let rotation = session.client.rotation();
         match self {
@@ -99,7 +99,7 @@ impl RotationCommand {
             Self::Set(args) => args.run(session, out),
             Self::Forget { path, key } => {
                 let gone = rotation.value_order(&value::full(session, path)?, key, "forget")?;
-                out.either(&gone, || format!("{} {key} is not rotated any more", gone.path))
+                out.either(&gone, || format!("{} {key} is no longer rotated", gone.path))
             }
             Self::Show { id, key: Some(key) } => {
                 let value = value::one(session, &value::full(session, id)?, key)?;
@@ -114,12 +114,12 @@ impl RotationCommand {
             }
             Self::Pause { id, .. } => {
                 let run = rotation.pause(id).map_err(|error| steering(error.into(), id))?;
-                out.either(&run, || format!("{id} is paused\ngo on: strongroom rotation resume {id}"))
+                out.either(&run, || format!("{id} is paused\ncontinue with: strongroom rotation resume {id}"))
             }
             Self::Resume { id, full_speed, .. } => {
                 let fast = full_speed.then_some(true);
                 let run = rotation.resume(id, fast).map_err(|error| steering(error.into(), id))?;
-                out.either(&run, || format!("{id} goes on\nsee how far it is: strongroom rotation show {id}"))
+                out.either(&run, || format!("{id} continues\nsee its progress: strongroom rotation show {id}"))
             }
             Self::Abort { id, yes, .. } => {
                 if !yes {
@@ -170,7 +170,7 @@ fn unknown(id: &str) -> Failure {
 fn steering(failure: Failure, id: &str) -> Failure {
     match failure.code {
         Code::NotFound => unknown(id),
-        Code::Refused => Failure { hint: format!("see how far it is: strongroom rotation show {id}"), ..failure },
+        Code::Refused => Failure { hint: format!("see its progress: strongroom rotation show {id}"), ..failure },
         _ => failure,
     }
 }
@@ -198,7 +198,7 @@ fn shown(run: &RotationInfo) -> String {
         text.push_str(&format!("\n{} of {} records, {speed}", run.done, run.total));
     }
     if let Some(error) = &run.error {
-        text.push_str(&format!("\nneeds you: {error}"));
+        text.push_str(&format!("\nneeds an operator: {error}"));
     }
     text.push('\n');
     text.push_str(&progress::summary(run));
@@ -207,17 +207,17 @@ fn shown(run: &RotationInfo) -> String {
 
 fn term(term: &TermInfo) -> String {
     format!(
-        "term {:<4} {:<13} {} {} records under it, {} sealed with it",
+        "term {:<4} {:<13} {} {} records use it, {} sealed with it",
         term.term, term.state, term.created, term.live, term.seals
     )
 }
 
 fn in_words(config: RotateConfig) -> String {
     if !config.enabled {
-        return "the data key is not rotated by itself".to_owned();
+        return "the data key is not rotated automatically".to_owned();
     }
     let after = match config.interval_s {
-        0 => "at no certain age".to_owned(),
+        0 => "at any age".to_owned(),
         seconds if seconds % 86_400 == 0 => format!("after {} days", seconds / 86_400),
         seconds => format!("after {}", Ttl(seconds).go_text()),
     };
@@ -232,7 +232,7 @@ mod tests {
     fn the_configuration_is_told_in_words() {
         let config = RotateConfig { enabled: true, max_operations: 5_000, interval_s: 90 * 86_400 };
         assert_eq!(in_words(config), "the data key is rotated after 90 days, or after 5000 records");
-        assert!(in_words(RotateConfig { interval_s: 0, ..config }).contains("no certain age"));
+        assert!(in_words(RotateConfig { interval_s: 0, ..config }).contains("at any age"));
         assert!(in_words(RotateConfig { interval_s: 5_400, ..config }).contains("after 1h30m0s"));
         assert!(in_words(RotateConfig { enabled: false, ..config }).contains("not rotated"));
     }

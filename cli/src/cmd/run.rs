@@ -1,4 +1,4 @@
-//! `run`: replaces this process by a program that has secrets in its environment, or stays and watches them for it.
+//! `run`: replaces this process with a program that has secrets in its environment, or stays and watches them.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use crate::exit::{Code, Failure};
 use crate::paths::secret_path;
 use crate::watch::{self, OnChange, Renewed, Renewer, RunOptions, Vault};
 
-/// Most secrets that one question for changes may name.
+/// Largest number of secrets in one question for changes.
 const MOST_WATCHED: usize = 64;
 
 /// `strongroom run PATH… -- CMD`
@@ -31,7 +31,7 @@ Examples:
   strongroom run shared/db app/prod -- ./server        a later path wins
   strongroom run app/prod --only DATABASE_URL -- psql
   strongroom run app/prod --map DATABASE_URL=DB -- ./old-program
-  strongroom run app/prod --watch -- ./server          started again when a value changes")]
+  strongroom run app/prod --watch -- ./server          restarted when a value changes")]
 pub struct RunArgs {
     /// Secrets to fetch; keys of later ones override earlier ones.
     #[arg(required = true, value_name = "PATH")]
@@ -68,12 +68,12 @@ pub struct RunArgs {
     command: Vec<OsString>,
 }
 
-/// How often the same values are read for.
+/// Why the values are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// For the start: the user is told what may surprise.
+    /// For the start. The user is warned about surprises.
     First,
-    /// Again, for a program that runs.
+    /// Again, for a running program.
     Again,
 }
 
@@ -81,11 +81,11 @@ impl RunArgs {
     /// Returns the exit code of a watched program. Otherwise returns only if the program was not started.
     ///
     /// # Errors
-    /// A path or key is missing, a name is refused, or the program cannot be started.
+    /// A path or key does not exist, a name is rejected, or the program cannot be started.
     pub fn run(self, connection: Connection, json: bool) -> Result<ExitCode, Failure> {
         let session = Session::open_quietly(&connection, &environment)?;
         if !self.watch || session.folder.is_none() {
-            session.warn(); // what watches renews it
+            session.warn(); // with --watch the certificate is renewed
         }
         let child = self.environment(&session, Reading::First).map_err(|mut failure| {
             failure.message.push_str("; nothing was started");
@@ -94,7 +94,7 @@ impl RunArgs {
         if self.watch {
             return self.watch(connection, json, session, child);
         }
-        // Closes the connection and keeps the mark; nothing of ours may survive into the program.
+        // Closes the connection and saves the newest state. Nothing of ours may survive into the program.
         drop(session);
         Err(child.exec(&self.command).into())
     }
@@ -122,7 +122,7 @@ impl RunArgs {
         watch::supervise(plan, child, Vault::new(session, paths, timeout, open, read, renewed))
     }
 
-    /// What the program gets, of the values of this moment.
+    /// The program's environment with the current values.
     fn environment(&self, session: &Session, reading: Reading) -> Result<ChildEnv, Failure> {
         let secrets = self.collect(session, reading)?;
         let policy = ExecPolicy {
@@ -148,7 +148,7 @@ impl RunArgs {
                 match joined.iter_mut().find(|(known, _)| *known == key) {
                     Some(slot) => {
                         if reading == Reading::First {
-                            eprintln!("strongroom: {key} comes from {path}, which wins over an earlier path");
+                            eprintln!("strongroom: {key} is taken from {path}, which overrides an earlier path");
                         }
                         slot.1 = value;
                     }
@@ -184,7 +184,7 @@ fn require(joined: &[(String, SecretText)], key: &str, paths: &[String]) -> Resu
     }
     let names: Vec<&str> = joined.iter().map(|(key, _)| key.as_str()).collect();
     let message = format!("there is no key {key} in {}", paths.join(", "));
-    Err(Failure::new(Code::NotFound, message, format!("there is: {}", names.join(", "))))
+    Err(Failure::new(Code::NotFound, message, format!("it has: {}", names.join(", "))))
 }
 
 fn on_change(text: &str) -> Result<OnChange, String> {
@@ -200,7 +200,7 @@ fn on_change(text: &str) -> Result<OnChange, String> {
 
 fn grace(text: &str) -> Result<Duration, String> {
     if text.is_empty() {
-        return Err("write for example 10s".to_owned());
+        return Err("write, for example, 10s".to_owned());
     }
     Ttl::parse(text).map(|span| Duration::from_secs(span.0)).map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! `set` and `unset`: one key of a secret, by patch, so that the other keys stay as they are.
+//! `set` and `unset`: change one key of a secret with a patch, so the other keys stay as they are.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ use crate::prompt;
   strongroom set app/prod API_KEY                       asks twice, without echo
   strongroom set app/prod API_KEY - < key.txt           standard input, byte for byte
   strongroom set app/prod TLS_KEY --from-file key.pem
-  strongroom set app/prod SESSION_SECRET --generate 48  a random value that nobody sees")]
+  strongroom set app/prod SESSION_SECRET --generate 48  a random value that is not printed")]
 pub struct SetArgs {
     /// Path of the secret, for example app/prod; created if it does not exist.
     path: String,
@@ -72,11 +72,11 @@ impl Alphabet {
 
 impl SetArgs {
     /// # Errors
-    /// No value, not allowed, or the vault refused.
+    /// No value, not allowed, or rejected by the vault.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let path = secret_path(&self.path, &session.mount)?;
         if self.key.is_empty() {
-            return Err(Failure::usage("the key is empty", ""));
+            return Err(Failure::usage("the key is empty", "name the key: strongroom set PATH KEY"));
         }
         let value = self.value()?;
         let version = session.kv().put_pairs(&path, &[(&self.key, &value)])?.version;
@@ -101,16 +101,18 @@ impl SetArgs {
     }
 }
 
-/// A value in which every character is equally likely: bytes beyond the last whole multiple of the alphabet are drawn anew.
+/// A value in which every character is equally likely: bytes beyond the last multiple of the alphabet's length are
+/// drawn again.
 fn generate(length: usize, alphabet: Alphabet) -> Result<SecretText, Failure> {
     let characters = alphabet.characters();
     let usable = 256 - 256 % characters.len();
     let mut value = Zeroizing::new(String::with_capacity(length));
     let mut pool = Zeroizing::new([0_u8; 256]);
     while value.len() < length {
-        // The command's only use of randomness; the library takes it as an argument.
+        // The command's only use of a random source, which the library takes as an argument.
         #[allow(clippy::disallowed_methods)]
-        getrandom::fill(pool.as_mut()).map_err(|_| Failure::new(Code::Refused, "no randomness from the system", ""))?;
+        getrandom::fill(pool.as_mut())
+            .map_err(|_| Failure::new(Code::Refused, "the system's random source failed", ""))?;
         for byte in pool.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < usable) {
             if value.len() < length
                 && let Some(character) = characters.get(byte % characters.len())
@@ -127,14 +129,14 @@ fn generate(length: usize, alphabet: Alphabet) -> Result<SecretText, Failure> {
 pub struct UnsetArgs {
     /// Path of the secret.
     path: String,
-    /// Keys to remove; all of them must be there.
+    /// Keys to remove; all of them must exist.
     #[arg(required = true)]
     keys: Vec<String>,
 }
 
 impl UnsetArgs {
     /// # Errors
-    /// No such secret or key, not allowed.
+    /// No such secret or key, or not allowed.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let path = secret_path(&self.path, &session.mount)?;
         let data = session.kv().read(&path, None)?.ok_or_else(|| no_secret(session, &path))?;
@@ -147,7 +149,7 @@ impl UnsetArgs {
         }
         let nulls: serde_json::Map<_, _> = self.keys.iter().map(|key| (key.clone(), serde_json::Value::Null)).collect();
         let patch = serde_json::to_vec(&nulls).unwrap_or_default();
-        // Only if nobody changed it since: the keys were checked on this version.
+        // Only if nobody has changed it since, because the keys were checked on this version.
         let version = session.kv().patch(&path, &patch, Some(data.metadata.version))?;
         let version = version.ok_or_else(|| no_secret(session, &path))?.version;
         let done = serde_json::json!({"path": path.as_str(), "removed": self.keys, "version": version});

@@ -37,7 +37,7 @@ pub struct ShredArgs {
 
 impl ShredArgs {
     /// # Errors
-    /// There is no such secret; not allowed; the rotation of the data key does not end well.
+    /// No such secret, not allowed, or the rotation of the data key does not complete.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let kv = session.kv();
         let path = &secret_path(&self.path, &session.mount)?;
@@ -47,9 +47,9 @@ impl ShredArgs {
         let versions = metadata.versions.len();
         let and =
             if self.destroy { "" } else { ", then replace the data key of the whole vault and destroy the old one" };
-        eprintln!("{path}: destroy {versions} versions and its history for good{and}");
+        eprintln!("{path}: permanently destroy {versions} versions and its history{and}");
         if !self.yes {
-            prompt::confirm("This cannot be undone. Go on?")?;
+            prompt::confirm("This cannot be undone. Continue?")?;
         }
         kv.delete_metadata(path)?;
         let done = "destroyed: the vault can never return it; old bytes stay in free space and backups";
@@ -62,9 +62,9 @@ impl ShredArgs {
         let shown = serde_json::json!({ "path": path.as_str(), "level": "shred", "rotation": ended });
         out.either(&shown, || {
             format!(
-                "{}\nSafe now: no key in this vault opens the old bytes of {path}.\nNot safe by this: an old copy of the \
-                 header opens an old copy of the store with any passphrase of that time; close that with: strongroom rekey, \
-                 and delete the backups from before.",
+                "{}\nSafe now: no key in this vault opens the old bytes of {path}.\nNot safe yet: an old copy of the \
+                 header opens an old copy of the store with any passphrase of that time. Prevent that with: strongroom rekey, \
+                 and delete older backups.",
                 progress::outcome(&ended)
             )
         })?;

@@ -1,4 +1,4 @@
-//! `slot`: the ways in.
+//! `slot`: the key slots, each a way to open the vault.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ use super::rekey::{KeepArgs, SlotChanges};
 pub enum SlotCommand {
     /// List the key slots: each is one way to open the vault.
     List,
-    /// Add a way in. Whoever adds one shows a secret that opens the vault already.
+    /// Add a key slot. This needs a secret that already opens the vault.
     #[command(
         after_help = "strongroom slot add --label olga                          asks for the new passphrase twice
 strongroom slot add --label safe --type recovery-code     prints the code once
@@ -36,13 +36,13 @@ strongroom slot add --label board --type shares --threshold 2 --total 3"
     #[command(after_help = "strongroom slot change --slot olga
 strongroom slot change --slot board --threshold 2 --total 3
 A share set is changed in two steps: the new shares are printed, then enough of them are asked for, off the prints. Only
-then the old set goes. Cut off in between, both sets open; the same command goes on.")]
+then the old set is removed. If this is interrupted, both sets open; run the same command again.")]
     Change(ChangeArgs),
     /// Remove a slot; with --compromised also replace every key that its holder may have had.
     Remove(RemoveArgs),
-    /// Try a secret, and change nothing: a recovery code that was never tried is a hope, not a way in.
+    /// Test a secret without changing anything. Test every recovery code once, or you cannot rely on it.
     #[command(after_help = "strongroom slot test --with recovery-code
-strongroom slot test --with shares        asks for one after the other, and names a wrong one at once")]
+strongroom slot test --with shares        asks for one after the other, and reports a wrong one at once")]
     Test(TestArgs),
 }
 
@@ -53,13 +53,13 @@ pub enum SlotType {
     Passphrase,
     /// A key file.
     KeyFile,
-    /// Both together.
+    /// A passphrase and a key file together.
     PassphraseAndKeyFile,
-    /// A passphrase for a slot that a new root key can be sealed into while its holder is away.
+    /// A passphrase for a slot into which a new root key can be sealed while its holder is absent.
     Hybrid,
-    /// A code to be printed and kept apart.
+    /// A recovery code to print and store elsewhere.
     RecoveryCode,
-    /// Several printed shares, some of which open together.
+    /// Several printed shares, some of which open the vault together.
     Shares,
 }
 
@@ -75,48 +75,48 @@ impl SlotType {
         }
     }
 
-    /// The type of a slot that there is, from the word in the list.
+    /// The type of an existing slot, from the word in the list.
     fn of(slot: &SlotInfo) -> Option<Self> {
         let word = slot.kind.replace('+', "-and-");
         Self::value_variants().iter().copied().find(|kind| kind.word() == word)
     }
 }
 
-/// The secret that is to be set.
+/// The new secret.
 #[derive(Debug, Args)]
 struct NewSecret {
-    /// Read the new passphrase from this open descriptor; the one of --passphrase-fd gives its next line.
+    /// Read the new passphrase from this open file descriptor; if it is also --passphrase-fd, its next line.
     #[arg(long, value_name = "FD")]
     new_passphrase_fd: Option<u32>,
-    /// The new key file: 32 bytes to 64 KiB that nobody can guess.
+    /// New key file: 32 bytes to 64 KiB that nobody can guess.
     #[arg(long, value_name = "FILE")]
     new_key_file: Option<PathBuf>,
-    /// How many of the new shares open the vault.
+    /// Number of new shares that open the vault.
     #[arg(long, value_name = "K")]
     threshold: Option<u8>,
-    /// How many new shares are made, at most 32.
+    /// Number of new shares to create, at most 32.
     #[arg(long, value_name = "N")]
     total: Option<u8>,
 }
 
 impl NewSecret {
-    /// Says what is missing or does not fit before anything is asked.
+    /// Reports missing or wrong options before anything is asked.
     fn check(&self, kind: SlotType) -> Result<(), Failure> {
         let with_file = matches!(kind, SlotType::KeyFile | SlotType::PassphraseAndKeyFile);
         let wrong = |message: &str, hint: &str| Err(Failure::usage(format!("{}: {message}", kind.word()), hint));
         match () {
             () if with_file && self.new_key_file.is_none() => wrong(
                 "the new key file is missing",
-                "make one (head -c 32 /dev/urandom > FILE), then --new-key-file FILE",
+                "create one (head -c 32 /dev/urandom > FILE), then use --new-key-file FILE",
             ),
             () if !with_file && self.new_key_file.is_some() => {
-                wrong("takes no key file", "--type key-file or --type passphrase-and-key-file do")
+                wrong("takes no key file", "use --type key-file or --type passphrase-and-key-file")
             }
             () if kind == SlotType::Shares && (self.threshold.is_none() || self.total.is_none()) => {
-                wrong("how many are made, and how many open?", "for example: --threshold 2 --total 3")
+                wrong("give the number of shares and how many open the vault", "for example: --threshold 2 --total 3")
             }
             () if kind != SlotType::Shares && (self.threshold.is_some() || self.total.is_some()) => {
-                wrong("is not made of shares", "--threshold and --total go with --type shares")
+                wrong("is not made of shares", "use --threshold and --total with --type shares")
             }
             () => Ok(()),
         }
@@ -129,7 +129,7 @@ impl NewSecret {
             (false, Some(_)) => {
                 return Err(Failure::usage(
                     format!("{}: takes no new passphrase", kind.word()),
-                    "leave --new-passphrase-fd out",
+                    "leave out --new-passphrase-fd",
                 ));
             }
             (true, Some(fd)) => Some(fds.required(fd, "new passphrase")?),
@@ -152,7 +152,7 @@ impl NewSecret {
 /// `strongroom slot add`
 #[derive(Debug, Args)]
 pub struct AddArgs {
-    /// Name of the new slot for people, such as the name of its holder.
+    /// Name of the new slot, for people, such as the name of its holder.
     #[arg(long, value_name = "LABEL")]
     label: String,
     /// Type of the new slot.
@@ -176,25 +176,26 @@ pub struct ChangeArgs {
 /// `strongroom slot remove`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Removing a slot does not change the root key: who kept a copy of an old header (in a backup) and the slot's
+    after_help = "Removing a slot does not change the root key: somebody with a copy of an old header (in a backup) and the slot's
 secret can still open that copy. If the secret may be in wrong hands, use --compromised: it replaces the root key, the
 data key and the audit key, and asks for a secret of each slot that stays."
 )]
 pub struct RemoveArgs {
-    /// Number or label of the slot that goes.
+    /// Number or label of the slot to remove.
     slot: String,
-    /// Someone else may be able to open the slot: replace everything that they may have had.
+    /// Someone else may be able to open the slot: replace every key that they may have obtained.
     #[arg(long)]
     compromised: bool,
     /// With --compromised: write your new certificate to this new folder instead of your profile.
     #[arg(long, value_name = "DIR", requires = "compromised")]
     out: Option<PathBuf>,
-    /// With --compromised: values get new keys too, not only the keys of their records.
+    /// With --compromised: also give values new keys, not only the keys of their records.
     #[arg(long, requires = "compromised")]
     deep: bool,
     #[command(flatten)]
     keep: KeepArgs,
-    /// Without --compromised: what opens the vault, if not a passphrase (recovery-code, shares, key-file=FILE).
+    /// Without --compromised: kind of secret that opens the vault, if not a passphrase (recovery-code, shares,
+    /// key-file=FILE).
     #[arg(long, value_name = "WHAT", conflicts_with = "compromised", default_value = "passphrase")]
     with: crate::opening::With,
     /// Without --compromised: the slot that the secret is for.
@@ -214,7 +215,7 @@ pub struct TestArgs {
 
 impl SlotCommand {
     /// # Errors
-    /// Not allowed, a secret that does not open, not confirmed.
+    /// Not allowed, a secret does not open its slot, or not confirmed.
     pub fn run(&self, session: &Session, connection: &Connection, out: &Output) -> Result<(), Failure> {
         match self {
             Self::List => {
@@ -249,11 +250,11 @@ pub fn line(slot: &SlotInfo) -> String {
         text.push_str(" for recovery");
     }
     if let Some(old) = slot.replaces {
-        let next = format!(" NOT TYPED IN YET, slot {old} opens too: strongroom slot change --slot {}", slot.id);
+        let next = format!(" NOT TYPED IN YET, slot {old} still opens: strongroom slot change --slot {}", slot.id);
         text.push_str(&next);
     }
     if slot.survives_rekey {
-        text.push_str(" survives rekey without its holder");
+        text.push_str(" kept by rekey without its holder");
     }
     text.trim_end().to_owned()
 }
@@ -281,7 +282,7 @@ impl ChangeArgs {
             Some(name) => {
                 let list = rotation.slots()?.slots;
                 let slot = find(&list, name)?;
-                // Half done before: the new set is what is asked for now.
+                // If an earlier change was interrupted, the new set is what must be typed in now.
                 Some(list.iter().find(|new| new.replaces == Some(slot.id)).unwrap_or(slot).clone())
             }
             None => None,
@@ -289,13 +290,13 @@ impl ChangeArgs {
         let mut unlock = match &named {
             Some(slot) => {
                 if slot.replaces.is_some() {
-                    eprintln!("{} was made before; its shares are asked for now", title(slot));
+                    eprintln!("{} was created earlier; enter its shares now", title(slot));
                 }
                 self.opening.meant_for(slot).collect(&rotation, &mut fds)?
             }
             None => self.opening.collect(&rotation, &mut fds)?,
         };
-        // The type of the slot that the secret opens says what is to be asked for next.
+        // The type of the slot that the secret opens decides what to ask next.
         deriving();
         let slot = rotation.slot_test(&unlock).map_err(|error| wrong(error, "nothing was changed"))?;
         unlock.slot = Some(slot.id.to_string());
@@ -307,7 +308,10 @@ impl ChangeArgs {
         }
         let slot = named.unwrap_or(slot);
         let kind = SlotType::of(&slot).ok_or_else(|| {
-            Failure::usage(format!("{} is of a type that cannot be changed", title(&slot)), "remove it and add another")
+            Failure::usage(
+                format!("a slot of the type of {} cannot be changed", title(&slot)),
+                "remove it and add another",
+            )
         })?;
         self.new.check(kind)?;
         eprintln!("changing {}", title(&slot));
@@ -322,27 +326,26 @@ impl ChangeArgs {
         Ok(())
     }
 
-    /// The new set is made; the old one goes when the new shares were typed in, off the prints.
+    /// The new set has been created. The old one is removed once the new shares were typed in from the prints.
     fn second_step(&self, session: &Session, out: &Output, reply: &SlotReply, old: &SlotInfo) -> Result<(), Failure> {
         let rotation = session.client.rotation();
-        made(out, reply, "made, beside the old set")?;
+        made(out, reply, "created beside the old set")?;
         let needed = reply.slot.threshold.unwrap_or_default();
         eprintln!(
-            "The old set still opens, and goes when {needed} of the new shares are typed in, off the prints. Until then both\n\
-             open; go on, now or later, with: strongroom slot change --slot {}",
+            "The old set still opens the vault. It is removed when {needed} of the new shares were typed in from the prints. Until then both\n\
+             open; continue, now or later, with: strongroom slot change --slot {}",
             reply.slot.id
         );
         let Some(unlock) = self.opening.new_shares(&rotation, &reply.slot)? else { return Ok(()) };
         let reply = rotation.slot_confirm(&unlock).map_err(|error| wrong(error, "both sets still open"))?;
-        // The shares alone are on standard output.
-        eprintln!("{} changed; {} is gone\n{OLD_SET}", title(&reply.slot), title(old));
+        // Only the shares go to standard output.
+        eprintln!("{} changed; {} was removed\n{OLD_SET}", title(&reply.slot), title(old));
         Ok(())
     }
 }
 
 /// What is true after a share set was replaced.
-const OLD_SET: &str =
-    "Collect and burn the old shares: they open old copies of the header, in backups, and nothing else.";
+const OLD_SET: &str = "Collect and destroy the old shares: they still open old copies of the header, in backups.";
 
 impl RemoveArgs {
     fn run(&self, session: &Session, connection: &Connection, out: &Output) -> Result<(), Failure> {
@@ -353,10 +356,10 @@ impl RemoveArgs {
             return self.compromised(session, connection, out, &list.slots, gone);
         }
         self.keep.only_with_rekey()?;
-        eprintln!("removing {}; {} stay", title(gone), list.slots.len().saturating_sub(1));
+        eprintln!("removing {}; {} slots stay", title(gone), list.slots.len().saturating_sub(1));
         eprintln!(
-            "This does not change the root key: who has an old copy of the header, for example in a backup, and this slot's\n\
-             secret can still open that copy. If the secret may be in wrong hands, use --compromised."
+            "This does not change the root key: somebody with an old copy of the header, for example in a backup, and this slot's\n\
+             secret can still open that copy. If somebody else may know the secret, use --compromised."
         );
         if !self.yes {
             prompt::confirm(&format!("Remove {}?", title(gone)))?;
@@ -381,20 +384,21 @@ impl RemoveArgs {
         let folder = fresh.folder().to_owned();
         let rotation = session.client.rotation();
         let stay: Vec<&SlotInfo> = slots.iter().filter(|slot| slot.id != gone.id).collect();
-        eprintln!("{} goes. A secret is asked for each slot that stays.", title(gone));
+        eprintln!("{} will be removed. Enter a secret of each slot that stays.", title(gone));
         let keep = self.keep.keepers(&stay)?.collect(&rotation)?;
         let plan = SlotChanges::of(&stay, &keep);
         eprint!("{}", plan.text());
         eprintln!("removed        {}", title(gone));
         eprintln!(
-            "New root key, integrity keys, data key and audit key; every record is sealed anew, at full speed.\n\
-             New certificate authority: every certificate ends but yours, which is replaced in {}.",
+            "New root key, integrity keys, data key and audit key; every record is re-encrypted at full speed.\n\
+             New certificate authority: every certificate is revoked except yours, which is replaced in {}.",
             folder.display()
         );
         plan.allowed(self.keep.drop_absent)?;
         if !self.yes {
-            prompt::confirm(&format!("Replace all keys, and remove {}?", title(gone)))?;
+            prompt::confirm(&format!("Replace all keys and remove {}?", title(gone)))?;
         }
+        // The key is on disk before the order is sent: its certificate is the only one that will work afterwards.
         let request = fresh.request()?;
         deriving();
         let order = RekeyBody {
@@ -410,11 +414,11 @@ impl RemoveArgs {
             return Err(Failure::new(
                 Code::Refused,
                 message,
-                "at the machine of the vault: strongroomd admin operator",
+                "on the vault's machine, run: strongroomd admin operator",
             ));
         };
         fresh.store(session, &certified, &request, connection)?;
-        // The old certificate opens nothing any more.
+        // The old certificate no longer works.
         let session = match &self.out {
             None => Session::open(connection, &environment)?,
             Some(_) => return out.either(&started, || format!("your new certificate is in {}", folder.display())),
@@ -429,19 +433,19 @@ impl RemoveArgs {
 fn after_compromise(run: &RotationInfo, gone: &SlotInfo, deep: bool) -> String {
     let mut text = progress::outcome(run);
     text.push_str(&format!(
-        "\nThe secret of {} opens nothing of this vault any more, from now on.\n\
-         What an old copy of the header, with that secret, can still open: everything that was written before, as it is in\n\
+        "\nFrom now on the secret of {} no longer opens this vault.\n\
+         With an old copy of the header it still opens everything that was written before, as it is in\n\
          old backups and old copies of the store. No rotation changes a copy that somebody else has.\n\
-         So next: delete the old backups, make a new one, and change the values themselves that may have been read.",
+         Next: delete the old backups, make a new one, and replace every value that may have been read.",
         title(gone)
     ));
     if !deep {
-        text.push_str("\nThe values kept their own keys under the new ones; --deep gives them new keys too.");
+        text.push_str("\nThe values keep their own keys, encrypted with the new ones; --deep gives them new keys too.");
     }
     text
 }
 
-/// Prints a slot, and what was made with it: once, and nowhere else.
+/// Prints a slot and its new secret. This is the only time that the secret is shown.
 fn made(out: &Output, reply: &SlotReply, word: &str) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Shown<'a> {
@@ -457,7 +461,7 @@ fn made(out: &Output, reply: &SlotReply, word: &str) -> Result<(), Failure> {
     if out.json {
         out.either(&Shown { slot: &reply.slot, recovery_code: code, shares }, String::new)?;
     } else {
-        // The texts go out of one buffer that is wiped.
+        // The texts are printed from one buffer that is wiped.
         let room: usize = code.into_iter().chain(shares.iter().copied()).map(|text| text.len() + 1).sum();
         let mut text = Zeroizing::new(Vec::with_capacity(room));
         for secret in code.into_iter().chain(shares) {
@@ -474,17 +478,17 @@ fn made(out: &Output, reply: &SlotReply, word: &str) -> Result<(), Failure> {
     }
     if one {
         eprintln!(
-            "This code opens the vault and is shown only now. Print it, keep it apart from the vault and its backups, and\n\
-             try the print: strongroom slot test --with recovery-code"
+            "This code opens the vault and is shown only once. Print it, keep it away from the vault and its backups, and\n\
+             test the print: strongroom slot test --with recovery-code"
         );
     }
     if many {
         let try_them = match reply.slot.replaces {
-            None => ", and try the prints: strongroom slot test --with shares",
+            None => ", and test the prints: strongroom slot test --with shares",
             Some(_) => ".",
         };
         eprintln!(
-            "These shares are shown only now. Print each on its own sheet, give each to another person, keep none with the\n\
+            "These shares are shown only once. Print each on its own sheet, give each to another person, keep none with the\n\
              vault{try_them}"
         );
     }

@@ -74,12 +74,12 @@ impl StatusArgs {
 /// `strongroom unseal`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What is typed may be a passphrase, a recovery code (srr1-…) or a share (srs1-…); it is asked without echo, or
+    after_help = "Accepts a passphrase, a recovery code (srr1-…) or a share (srs1-…); asks for it without echo, or
 read from a descriptor. Shares are asked for one after the other, or typed by several people, each with this command.
   strongroom unseal --fd 0 < passphrase.txt"
 )]
 pub struct UnsealArgs {
-    /// Read it from this open file descriptor (0 is standard input); shares one each line.
+    /// Read the secret from this open file descriptor (0 is standard input); shares one per line.
     #[arg(long, visible_alias = "passphrase-fd", value_name = "FD")]
     fd: Option<u32>,
     /// Ask for a recovery code.
@@ -99,7 +99,7 @@ pub struct UnsealArgs {
     reset: bool,
 }
 
-/// What to do without a terminal.
+/// Hint when there is no terminal.
 const NO_TERMINAL: &str = "give it with --fd N, for example: --fd 0 < FILE";
 
 impl UnsealArgs {
@@ -114,7 +114,7 @@ impl UnsealArgs {
         if self.reset {
             let after = sys.reset_unseal()?;
             let shown = serde_json::json!({"sealed": after.sealed, "changed": false, "progress": after.progress});
-            return out.either(&shown, || "the shares given so far are forgotten".into());
+            return out.either(&shown, || "the shares entered so far are forgotten".into());
         }
         let mut fds = Descriptors::default();
         let what = match (self.recovery_code, self.shares) {
@@ -131,16 +131,20 @@ impl UnsealArgs {
             } else if let Some(fd) = self.fd {
                 Some(match fds.next(fd)?.filter(|line| !line.reveal().is_empty()) {
                     Some(line) => line,
-                    // What was given so far is kept by the vault; the others may come from elsewhere.
+                    // The vault keeps the shares given so far. The others may come from elsewhere.
                     None if more => return Ok(()),
                     None => {
-                        return Err(Failure::usage(format!("descriptor {fd} gives no {what}"), "write it in one line"));
+                        return Err(Failure::usage(
+                            format!("descriptor {fd} contains no {what}"),
+                            "write it in one line",
+                        ));
                     }
                 })
             } else {
                 let question = if more { "Next share: ".to_owned() } else { format!("{}: ", capital(what)) };
                 Some(prompt::asked(&question, NO_TERMINAL)?)
             };
+            // A share costs no key derivation until there are enough of them.
             let share = typed.as_ref().is_some_and(is_share);
             if !share {
                 eprintln!("deriving the key, which takes about a second by design ...");

@@ -1,4 +1,4 @@
-//! Rotation of values: what `rotate`, `rotation` and `expiry` share.
+//! Rotation of values: code that `rotate`, `rotation` and `expiry` share.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::output::Output;
 use crate::paths::secret_path;
 use crate::prompt;
 
-/// Between two questions to the vault.
+/// Pause between two questions to the vault.
 const POLL: Duration = Duration::from_millis(200);
 
-/// The policy of one key, as flags or as a file.
+/// The rotation policy of one key, from flags or a file.
 #[derive(Debug, Args)]
 #[command(after_help = "strongroom rotation set app/prod API_TOKEN --generator token --every 30d
 strongroom rotation set app/prod DB_PASSWORD --generator password --target orders --user-key DB_USER --grace 1h
@@ -27,7 +27,7 @@ pub struct SetArgs {
     /// Policy as JSON, from a file; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["generator", "every", "cron", "grace", "target", "user_key", "single", "expires"])]
     policy: Option<std::path::PathBuf>,
-    /// How a value is made: password, token, uuid, ed25519 (others in a policy file).
+    /// How values are generated: password, token, uuid, ed25519 (others need a policy file).
     #[arg(long, value_name = "KIND", required_unless_present = "policy")]
     generator: Option<String>,
     /// Rotate after this time, such as 30d.
@@ -36,31 +36,31 @@ pub struct SetArgs {
     /// Rotate at these times, five fields, UTC.
     #[arg(long, value_name = "CRON")]
     cron: Option<String>,
-    /// How long the value before stays valid.
+    /// How long the previous value stays valid.
     #[arg(long, value_name = "SPAN")]
     grace: Option<String>,
-    /// Target of the daemon's configuration that the value is applied to.
+    /// Target in the daemon's configuration to which the value is applied.
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
     /// Key that holds the login; needed for a target with two logins.
     #[arg(long, value_name = "KEY")]
     user_key: Option<String>,
-    /// The target has one login: there is a gap at each rotation.
+    /// The target has one login; its readers have a short outage at each rotation.
     #[arg(long)]
     single: bool,
-    /// Day on which the value ends to be valid, such as 2027-03-31.
+    /// Day on which the value expires, such as 2027-03-31.
     #[arg(long, value_name = "DATE")]
     expires: Option<String>,
 }
 
 impl SetArgs {
     /// # Errors
-    /// The policy is refused; the text names the field.
+    /// The policy is rejected. The text names the field.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let policy = self.policy_text()?;
         let set = session.client.rotation().set_policy(&full(session, &self.path)?, &self.key, &policy)?;
         out.either(&set, || {
-            let next = if set.next.is_empty() { "when it is asked for".to_owned() } else { format!("at {}", set.next) };
+            let next = if set.next.is_empty() { "on request".to_owned() } else { format!("at {}", set.next) };
             format!(
                 "{} {} will be rotated {next}\nnow: strongroom rotate {} {}",
                 set.path, set.key, self.path, self.key
@@ -94,11 +94,11 @@ impl SetArgs {
         if let Some(date) = &self.expires {
             policy.insert("expires_at_ms".into(), day_ms(date)?.into());
         }
-        serde_json::to_string(&policy).map_err(|_| Failure::usage("the policy is no JSON", ""))
+        serde_json::to_string(&policy).map_err(|_| Failure::usage("the policy is not JSON", ""))
     }
 }
 
-/// Midnight UTC at the beginning of a day.
+/// Midnight UTC at the start of a day.
 fn day_ms(date: &str) -> Result<u64, Failure> {
     let wrong = || Failure::usage(format!("{date} is not a day"), "write it as 2027-03-31");
     let sound = date.len() == 10;
@@ -109,7 +109,7 @@ fn day_ms(date: &str) -> Result<u64, Failure> {
 /// The path with its mount, as the vault names a rotating value.
 ///
 /// # Errors
-/// It is no path.
+/// It is not a path.
 pub fn full(session: &Session, path: &str) -> Result<String, Failure> {
     let path = secret_path(path, &session.mount)?;
     Ok(format!("{}/{}", session.mount.trim_matches('/'), path.as_str()))
@@ -118,13 +118,13 @@ pub fn full(session: &Session, path: &str) -> Result<String, Failure> {
 /// Rotates one key and waits until the new value is current.
 ///
 /// # Errors
-/// Refused, or the rotation does not end well.
+/// Rejected, or the rotation does not complete.
 pub fn rotate(session: &Session, path: &str, key: &str, wait: bool) -> Result<ValueInfo, Failure> {
     let mut now = session.client.rotation().value_order(path, key, "rotate").map_err(|error| {
         let failure = Failure::from(error);
         match failure.code {
             Code::Refused => {
-                Failure { hint: "see what is set and under way: strongroom rotation list".into(), ..failure }
+                Failure { hint: "see the policies and running rotations: strongroom rotation list".into(), ..failure }
             }
             _ => failure,
         }
@@ -139,7 +139,7 @@ pub fn rotate(session: &Session, path: &str, key: &str, wait: bool) -> Result<Va
 /// The state of one key.
 ///
 /// # Errors
-/// It has no policy, or may not be seen.
+/// It has no policy, or may not be read.
 pub fn one(session: &Session, path: &str, key: &str) -> Result<ValueInfo, Failure> {
     let values = session.client.rotation().values(Some(path))?;
     values.into_iter().find(|value| value.key == key).ok_or_else(|| {
@@ -158,20 +158,20 @@ pub fn verdict(value: &ValueInfo) -> Result<(), Failure> {
     let message = format!("{} {} was not rotated: {why}", value.path, value.key);
     let hint = match value.state.as_str() {
         "needs-operator" => "then: strongroom rotation resume PATH KEY, or abort",
-        _ => "the value before is current and works: strongroom rotation list",
+        _ => "the previous value is still current and works: strongroom rotation list",
     };
     Err(Failure::new(Code::Refused, message, hint))
 }
 
-/// What a rotation came to, in words.
+/// The result of a rotation in words.
 pub fn report(value: &ValueInfo) -> String {
     let mut text = format!("{} {}: version {} is current", value.path, value.key, value.current);
     if let Some(previous) = value.previous {
         text.push_str(&format!("\nversion {previous} stays valid until {}", value.previous_until));
         text.push_str(
             match &value.target {
-                Some(target) => format!("; then {target} is told to end it"),
-                None => "; tell the systems that accept it yourself".to_owned(),
+                Some(target) => format!("; then {target} is told to revoke it"),
+                None => "; revoke it yourself in the systems that accept it".to_owned(),
             }
             .as_str(),
         );

@@ -1,8 +1,9 @@
 //! `run --watch`: stays the parent of the program, and restarts or signals it when its values change.
 //!
-//! Two threads send events to a third: the main thread alone starts, signals and reaps the program (`supervisor` decides
-//! what to do), `signals` delivers what other processes send, `changes` asks the vault. Beside them `renewer` renews the
-//! certificate. The program stays in the process group of this process, so that the terminal treats both as one job.
+//! Two threads send events to a third. Only the main thread starts, signals and reaps the program (`supervisor` decides
+//! what to do). `signals` delivers signals from other processes, and `changes` asks the vault. In addition `renewer`
+//! renews the certificate. The program stays in the process group of this process, so that the terminal treats both as
+//! one job.
 
 mod changes;
 mod renewer;
@@ -32,17 +33,17 @@ pub use signals::parse as parse_signal;
 pub use supervisor::OnChange;
 pub use vault::Vault;
 
-/// How a program is run.
+/// How to run a program.
 pub struct RunOptions {
     /// Program and arguments.
     pub command: Vec<OsString>,
-    /// What a change leads to.
+    /// What to do on a change.
     pub on_change: OnChange,
-    /// From the wish to end until the program is made to.
+    /// Time between asking the program to end and killing it.
     pub grace: Duration,
     /// Whether failures are written as JSON.
     pub json: bool,
-    /// Renews the certificate meanwhile, if it is a profile's.
+    /// Renews the certificate in the meantime, if it belongs to a profile.
     pub renewer: Option<Renewer>,
 }
 
@@ -51,7 +52,7 @@ enum Event {
     Changed(Arc<ChildEnv>),
 }
 
-/// Runs the program until it ends by itself, and ends as it did: with its code, or by its signal.
+/// Runs the program until it ends by itself, and ends in the same way: with its code, or by its signal.
 ///
 /// # Errors
 /// The program cannot be started, the first time or again.
@@ -63,11 +64,13 @@ pub fn supervise<C: Changes + Send + 'static>(
     let broken = |error: std::io::Error| Failure::new(Code::Exec(125), format!("starting to watch: {error}"), "");
     if ignores_sigchld() {
         let message = "SIGCHLD is ignored here, so the end of the program could not be seen";
-        return Err(Failure::new(Code::Exec(125), message, "start strongroom with SIGCHLD set to its default"));
+        return Err(Failure::new(Code::Exec(125), message, "start strongroom without ignoring SIGCHLD"));
     }
-    // This process holds a key and secrets for as long as the program runs: no core dumps, no debugger of the same user.
+    // This process holds a key and secrets as long as the program runs, so it allows no core dumps and no debugger of
+    // the same user.
     process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| broken(error.into()))?;
     let (sender, events) = channel();
+    // Signals are blocked before the program is started, so none is lost between the two.
     let inherited = signals::deliver(sender.clone(), Event::Signal).map_err(broken)?;
     let renewer = plan.renewer.take();
     let first = Arc::new(first);
@@ -103,22 +106,22 @@ pub fn supervise<C: Changes + Send + 'static>(
     }
 }
 
-/// The program, and what it has.
+/// The program and its state.
 struct Run {
     plan: RunOptions,
-    /// Signals that this process was started with blocked.
+    /// Signals that were blocked when this process was started.
     inherited: Inherited,
     clock: Instant,
     supervisor: Supervisor,
     program: Pid,
-    /// What the program was started with or told of.
+    /// The environment that the program was started with or told about.
     in_effect: Arc<ChildEnv>,
     newest: Arc<ChildEnv>,
 }
 
 impl Run {
     fn start(plan: RunOptions, inherited: Inherited, environment: Arc<ChildEnv>) -> Result<Self, Failure> {
-        // The clock of a supervisor of real processes.
+        // The clock for supervising real processes.
         #[allow(clippy::disallowed_methods)]
         let clock = Instant::now();
         let program = spawn(&plan, inherited, &environment)?;
@@ -183,13 +186,13 @@ impl Run {
         Ok(())
     }
 
-    /// The number cannot be another process by now: only [`reap`](Self::reap) gives it free. A failure means that the
-    /// program has changed its user, or has ended a moment ago.
+    /// The pid cannot belong to another process yet: only [`reap`](Self::reap) releases it. A failure means that the
+    /// program has changed its user or has just ended.
     fn send(&self, signal: Signal) {
         let _ = process::kill_process(self.program, signal);
     }
 
-    /// Collects every process that has ended: the program, and as the first process of a container orphans as well.
+    /// Collects every process that has ended: the program, and orphans too if this is the first process of a container.
     fn reap(&self) -> Result<Option<Ended>, Failure> {
         loop {
             match process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
@@ -207,7 +210,7 @@ impl Run {
 
 fn spawn(plan: &RunOptions, inherited: Inherited, environment: &ChildEnv) -> Result<Pid, Failure> {
     let child = environment.spawn(&stage::tied(&plan.command, inherited, plan.json)).map_err(|error| match error {
-        // The stage is what was not found; the program's own failures are the stage's to report.
+        // Only the intermediate stage can be missing here. It reports failures of the program itself.
         ExecError::NotFound(_) | ExecError::NotExecutable(_) => {
             Failure::new(Code::Exec(125), format!("{error}"), "is /proc mounted?")
         }
@@ -221,8 +224,8 @@ fn ended(status: WaitStatus) -> Option<Ended> {
     status.exit_status().map(Ended::Exited).or_else(killed)
 }
 
-/// Stops this process when the program was stopped from the keyboard, so that the shell takes the terminal back. SIGSTOP is
-/// also what a debugger or an operator sends to a program in the background; that is followed in the foreground only.
+/// Stops this process when the program was stopped from the keyboard, so that the shell takes the terminal back. A
+/// debugger or an operator also sends SIGSTOP to a program in the background; that is followed only in the foreground.
 fn follow_stop(program: Pid, status: WaitStatus) {
     let ours = process::getpgrp();
     let theirs = process::getpgid(Some(program)).unwrap_or(ours);
@@ -233,7 +236,7 @@ fn follow_stop(program: Pid, status: WaitStatus) {
         return;
     }
     signals::stop_self();
-    // A program with a group of its own, such as a shell, had the terminal; the shell that continued us gave it to us.
+    // A program with its own group, such as a shell, had the terminal. The shell that continued us has given it to us.
     if let Some(terminal) = &terminal
         && theirs != ours
         && before == Some(theirs)
@@ -243,7 +246,7 @@ fn follow_stop(program: Pid, status: WaitStatus) {
     }
 }
 
-/// A program with a group of its own that was killed has left the terminal to nobody; the next one needs it.
+/// A killed program with its own group has left the terminal to nobody, and the next one needs it.
 fn take_back_terminal() {
     let Ok(terminal) = std::fs::File::open("/dev/tty") else { return };
     let ours = process::getpgrp();
@@ -255,7 +258,7 @@ fn take_back_terminal() {
     }
 }
 
-/// With SIGCHLD ignored (inherited from whoever started us) the kernel reaps children itself and tells nothing.
+/// If SIGCHLD is ignored (inherited from the parent), the kernel reaps children itself and reports nothing.
 fn ignores_sigchld() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -267,7 +270,7 @@ fn gone(message: &str) -> Failure {
     Failure::new(Code::Exec(125), message, "")
 }
 
-/// Jitter only; without randomness all pauses are of full length.
+/// For jitter only. Without randomness all pauses have full length.
 fn random_byte() -> u8 {
     let mut byte = [0_u8; 1];
     #[allow(clippy::disallowed_methods)] // the real process, not the library

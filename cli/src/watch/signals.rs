@@ -1,10 +1,11 @@
-//! Signals as events: they are blocked and read from a descriptor (signalfd(2)), so nothing runs in a handler, and each
-//! comes with its origin.
+//! Signals as events. They are blocked and read from a descriptor (signalfd(2)), so nothing runs in a handler, and each
+//! has an origin.
 //!
-//! The program shares the process group with its supervisor. What the terminal sends (Ctrl-C, Ctrl-\, Ctrl-Z, hang-up,
-//! a new window size) reaches both; what a process sends to the supervisor alone does not. The origin tells them apart:
-//! the kernel's own signals have a positive `si_code` (sigaction(2)), those of `kill` have zero or less. What came with this
-//! process is left alone, and the program inherits it: a disposition of "ignore" (`nohup`), and signals that were blocked.
+//! The program shares the process group with its supervisor. Signals from the terminal (Ctrl-C, Ctrl-\, Ctrl-Z,
+//! hang-up, a new window size) reach both. A signal that a process sends to the supervisor alone reaches only the
+//! supervisor. The origin distinguishes them: the kernel's own signals have a positive `si_code` (sigaction(2)), those
+//! of `kill` have zero or less. Inherited settings stay, and the program inherits them too: an "ignore" disposition
+//! (`nohup`), and blocked signals.
 
 use std::fmt;
 use std::io;
@@ -17,7 +18,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal as Name, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::Signal;
 
-/// Every signal that is taken off the ordinary way, by name as `--on-change signal=NAME` has it.
+/// All signals that are handled as events, by their name in `--on-change signal=NAME`.
 const TAKEN: &[(&str, Name)] = &[
     ("HUP", Name::SIGHUP),
     ("INT", Name::SIGINT),
@@ -28,27 +29,27 @@ const TAKEN: &[(&str, Name)] = &[
     ("WINCH", Name::SIGWINCH),
     ("CONT", Name::SIGCONT),
     ("TSTP", Name::SIGTSTP),
-    // Blocked, it lets a process in the background take the terminal back, and write to it (tcsetpgrp(3)).
+    // While it is blocked, a process in the background may take the terminal back and write to it (tcsetpgrp(3)).
     ("TTOU", Name::SIGTTOU),
     ("CHLD", Name::SIGCHLD),
 ];
 
-/// Signals that make sense as "your values have changed".
+/// Signals that can mean "your values have changed".
 const FOR_CHANGES: &[&str] = &["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH"];
 
 /// A signal that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// Which.
+    /// The signal.
     pub signal: Signal,
-    /// A process sent it to this process; otherwise the kernel did, to the whole group.
+    /// Whether a process sent it to this process. Otherwise the kernel sent it to the whole group.
     pub directed: bool,
 }
 
-/// Reads `HUP`, `hup` or `SIGHUP`.
+/// Parses `HUP`, `hup` or `SIGHUP`.
 ///
 /// # Errors
-/// Not a signal that a program could take for news; the text lists those.
+/// The signal cannot announce a change. The text lists those that can.
 pub fn parse(text: &str) -> Result<Signal, String> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -58,7 +59,7 @@ pub fn parse(text: &str) -> Result<Signal, String> {
         .ok_or_else(|| format!("not one of {}", FOR_CHANGES.join(", ")))
 }
 
-/// Those of the taken signals that were blocked before this process took them: its program gets them blocked, as it would
+/// The handled signals that were blocked before this process blocked them. Its program gets them blocked, as it would
 /// without a supervisor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Inherited(u64);
@@ -74,7 +75,7 @@ impl Inherited {
     }
 }
 
-/// The signals as `/proc/PID/status` writes them.
+/// The signals in the format of `/proc/PID/status`.
 impl fmt::Display for Inherited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -89,11 +90,11 @@ impl FromStr for Inherited {
     }
 }
 
-/// Blocks the signals in this thread and all that it starts from now on, and hands them to `deliver` from a thread of
-/// their own. That thread ends when nobody listens any more. Returns which of them were blocked already.
+/// Blocks the signals in this thread and in all threads that it starts later, and passes them to `deliver` from a
+/// thread of their own. That thread ends when nobody listens any more. Returns which signals were blocked already.
 ///
 /// # Errors
-/// The system refuses a descriptor or a thread.
+/// The system cannot provide a descriptor or a thread.
 pub fn deliver<E: Send + 'static>(
     to: Sender<E>,
     event: impl Fn(Received) -> E + Send + 'static,
@@ -123,36 +124,36 @@ fn taken() -> SigSet {
     TAKEN.iter().map(|(_, signal)| *signal).collect()
 }
 
-/// Lets the signals through again but for `inherited`, in a process that [`deliver`]'s started: a program inherits what is
-/// blocked.
+/// Unblocks the signals except `inherited`, in a process that was started by one with [`deliver`]. A program inherits
+/// blocked signals.
 ///
 /// # Errors
-/// The system refuses.
+/// The system call fails.
 pub fn let_through(inherited: Inherited) -> io::Result<()> {
     let free: SigSet = taken().iter().filter(|signal| !inherited.holds(*signal)).collect();
     Ok(free.thread_unblock()?)
 }
 
-/// Stops this process as Ctrl-Z does, and returns when it is continued. Nothing happens where no shell could continue it:
-/// the kernel ignores the signal in an orphaned process group (setpgid(2)).
+/// Stops this process as Ctrl-Z does, and returns when it is continued. Does nothing if no shell could continue it: the
+/// kernel ignores the signal in an orphaned process group (setpgid(2)).
 pub fn stop_self() {
     let mut set = SigSet::empty();
     set.add(Name::SIGTSTP);
-    // Sent to this thread alone, the signal cannot be read from the descriptor of the other. Sent before it is let in, it
-    // makes one stop together with one from the terminal that has not been read yet.
+    // Sent to this thread alone, so that the other thread's descriptor does not read it. Sent before it is unblocked,
+    // so that it causes one stop together with one from the terminal that was not read yet.
     if raise(Name::SIGTSTP).is_ok() && set.thread_unblock().is_ok() {
         let _ = set.thread_block();
     }
 }
 
-/// Ends this process by `number`, as the program was ended, so that whoever waits sees the same. Returns if the signal is
-/// ignored or blocked otherwise, or this is the first process of a container.
+/// Ends this process by signal `number`, as the program ended, so that the parent sees the same. Returns if the signal
+/// is ignored or blocked elsewhere, or if this is the first process of a container.
 pub fn end_self(number: i32) {
     let Ok(name) = Name::try_from(number) else { return };
     let mut set = SigSet::empty();
     set.add(name);
     if set.thread_unblock().is_ok() {
-        // The runtime's handler of SEGV and BUS takes the first of them for a possible stack overflow, and removes itself.
+        // The runtime's handler takes the first SEGV or BUS for a possible stack overflow, and then removes itself.
         for _ in 0..2 {
             let _ = raise(name);
         }

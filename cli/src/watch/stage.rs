@@ -1,9 +1,10 @@
-//! The moment between the supervisor and the program: this binary once more, which ties its life to the supervisor's and
+//! The stage between the supervisor and the program: this binary once more. It ties its life to the supervisor's and
 //! becomes the program.
 //!
-//! A program must not outlive its supervisor (`kill -9` included): nobody would forward signals to it or tell it of
-//! changed values. Linux ends a process with its parent when the process asks for it (`PR_SET_PDEATHSIG`, prctl(2)), and
-//! the wish survives `execve` of an ordinary program; a set-uid program, or one with file capabilities, loses it.
+//! A program must not outlive its supervisor (not even after `kill -9`): nobody would forward signals to it or tell it
+//! about changed values. Linux ends a process with its parent if the process requests it (`PR_SET_PDEATHSIG`,
+//! prctl(2)). The request survives `execve` of an ordinary program, but not of a set-uid program or one with file
+//! capabilities.
 
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
@@ -14,14 +15,14 @@ use strongroom::exec::exec_as_is;
 use super::signals::{self, Inherited};
 use crate::exit::{Code, Failure};
 
-/// First argument of a process that is a stage. No command is called so, and none can be: commands have no underscores.
+/// First argument of a stage process. No command has this name, and none can: commands have no underscores.
 const MARK: &str = "__become";
-/// The running binary, even if the file was replaced or removed meanwhile.
+/// The running binary, even if its file was replaced or removed in the meantime.
 const THIS_BINARY: &str = "/proc/self/exe";
 
-/// What to start so that `command` runs, with the signals blocked that were `inherited`, and ends with the calling process.
-/// The calling thread must live as long as the process: the kernel takes the end of the thread that forked for the end of
-/// the parent.
+/// The command line that runs `command` with the signals in `inherited` blocked, and ends it with the calling process.
+/// The calling thread must live as long as the process, because for the kernel the end of the thread that forked is the
+/// end of the parent.
 pub fn tied(command: &[OsString], inherited: Inherited, json: bool) -> Vec<OsString> {
     let form = if json { "json" } else { "text" };
     let parent = getpid().as_raw_nonzero().to_string();
@@ -31,7 +32,7 @@ pub fn tied(command: &[OsString], inherited: Inherited, json: bool) -> Vec<OsStr
     argv
 }
 
-/// When this process was started by [`tied`], becomes the command; the exit code is that of a failed start. `None`: it is
+/// Becomes the command if this process was started by [`tied`]. Returns the exit code of a failed start, or `None` for
 /// an ordinary call.
 pub fn enter(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     if arguments.nth(1).as_deref() != Some(OsStr::new(MARK)) {
@@ -53,7 +54,7 @@ fn become_program(parent: Pid, inherited: Inherited, command: &[OsString]) -> Fa
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return Failure::new(Code::Exec(125), format!("tying the program to its supervisor: {error}"), "");
     }
-    // Only now is a look at the parent worth anything: had it ended before the wish was known, no signal would come.
+    // The parent must be checked only now: if it had ended before the request was set, no signal would come.
     if getppid() != Some(parent) {
         return Failure::new(Code::Exec(125), "the supervisor ended before the program was started", "");
     }

@@ -1,5 +1,5 @@
-//! What to do when something happens to a supervised program. Pure: the caller brings events and the time, and carries
-//! out what comes back.
+//! Decides what to do when something happens to a supervised program. Pure: the caller provides events and the time,
+//! and carries out the result.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use rustix::process::Signal;
 
 use super::signals::Received;
 
-/// Shortest time between two starts, or two signals for changes.
+/// Shortest time between two starts, or between two signals about changes.
 pub const SHORTEST_BETWEEN_CHANGES: Duration = Duration::from_secs(1);
 
-/// What a changed value leads to.
+/// What to do when a value changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnChange {
-    /// The program is ended and started again.
+    /// End the program and start it again.
     Restart,
-    /// The program gets this signal.
+    /// Send this signal to the program.
     Signal(Signal),
 }
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, with this code.
+    /// It exited with this code.
     Exited(i32),
-    /// By the signal of this number.
+    /// The signal with this number ended it.
     Killed(i32),
 }
 
-/// What the caller has to do.
+/// What the caller must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Pass this signal on to the program.
     Send(Signal),
-    /// Tell the program with this signal that values have changed.
+    /// Send this signal to tell the program that values have changed.
     Tell(Signal),
     /// Ask the program to end.
     Stop,
-    /// Make the program end.
+    /// Kill the program.
     Kill,
     /// Start the program with the newest values.
     Start,
@@ -48,7 +48,7 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ChildState {
     Running,
-    /// Told to end. `kill_at` is `None` once it was killed; `last` when it is not to be started again.
+    /// Asked to end. `kill_at` is `None` once it was killed. `last` means that it will not be started again.
     Stopping {
         kill_at: Option<Duration>,
         last: bool,
@@ -63,9 +63,9 @@ pub struct Supervisor {
     state: ChildState,
     /// When values that are not in effect yet may take effect.
     due: Option<Duration>,
-    /// When the program was started, or last told of a change.
+    /// When the program was started, or last told about a change.
     latest: Duration,
-    /// Somebody has asked the program to end: a change is no reason to bring it back.
+    /// Somebody asked the program to end, so a change must not restart it.
     dismissed: bool,
 }
 
@@ -77,27 +77,27 @@ impl Supervisor {
 
     /// Values have changed.
     pub fn changed(&mut self, now: Duration) -> Option<Action> {
-        // A program that is on its way out gets the newest values when it starts again.
+        // A program that is ending gets the newest values when it starts again.
         if self.state == ChildState::Running && !self.dismissed {
             self.due = Some(self.latest.saturating_add(SHORTEST_BETWEEN_CHANGES).max(now));
         }
         self.passed(now)
     }
 
-    /// The values are those again that the program has.
+    /// The values are again those that the program has.
     pub fn unchanged(&mut self) {
         self.due = None;
     }
 
-    /// A signal came. What the terminal sent, the program has already.
+    /// A signal arrived. If it came from the terminal, the program has it already.
     pub fn signal(&mut self, received: Received) -> Option<Action> {
         let Received { signal, directed } = received;
         match &mut self.state {
-            // A terminal's INT is often no more than "stop what you are doing", and HUP from a process "read your settings
-            // again"; TERM is not ambiguous, and neither is a terminal that is gone.
+            // INT from a terminal often only means "stop what you are doing", and HUP from a process "read your
+            // settings again". TERM is unambiguous, and so is a terminal that is gone.
             ChildState::Running => self.dismissed |= signal == Signal::TERM || signal == Signal::HUP && !directed,
             ChildState::Stopping { last, .. } => {
-                // A wish to read settings again is fulfilled by the start that follows; passed on it would only disturb.
+                // The following start reads the settings anyway. Passing the signal on would only disturb.
                 if directed && [Signal::HUP, Signal::USR1, Signal::USR2, Signal::WINCH].contains(&signal) {
                     return None;
                 }
@@ -146,7 +146,7 @@ impl Supervisor {
         }
     }
 
-    /// When [`passed`](Self::passed) has to be called at the latest.
+    /// The latest time at which [`passed`](Self::passed) must be called.
     pub fn wake_at(&self) -> Option<Duration> {
         match self.state {
             ChildState::Running => self.due,

@@ -11,14 +11,15 @@ use super::renewer::Renewed;
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
 
-/// Longest wait for one answer, in seconds: shorter than the idle time after which common proxies hang up.
+/// Longest wait for one answer, in seconds. It is shorter than the idle time after which common proxies close a
+/// connection.
 const LONGEST_WAIT_S: u64 = 25;
-/// Shortest time from one question to the next. More often than this nothing is restarted either.
+/// Shortest time between two questions. Restarts are not more frequent either.
 const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
 
-/// What reads the values: makes the environment out of a session.
+/// Reads the values and builds the environment from a session.
 type Read = Box<dyn FnMut(&Session) -> Result<ChildEnv, Failure> + Send>;
-/// What makes a session.
+/// Opens a session.
 type Open = Box<dyn FnMut() -> Result<Session, Failure> + Send>;
 
 /// A vault that is asked for changes of some secrets.
@@ -31,16 +32,16 @@ pub struct Vault {
     wait_s: u64,
     cursor: Option<String>,
     asked_at: Option<Instant>,
-    /// Which certificate there is, and which one the session has.
+    /// Number of the newest certificate, and of the one that the session uses.
     renewed: Renewed,
     certificate: u64,
 }
 
 impl Vault {
-    /// Watches `paths` (with their mount) over `session`; `timeout_s` is the longest time of its requests. `open` is
-    /// called for another session after a failure, and when `renewed` has changed.
+    /// Watches `paths` (with their mount) over `session`. `timeout_s` limits each of its requests. `open` is called for
+    /// a new session after a failure, and when `renewed` has changed.
     pub fn new(session: Session, paths: Vec<String>, timeout_s: u64, open: Open, read: Read, renewed: Renewed) -> Self {
-        // A fifth of the limit, at least a second, remains for the way there and back.
+        // A fifth of the limit, at least a second, is left for the transfer.
         let wait_s = timeout_s.saturating_sub((timeout_s / 5).max(1)).min(LONGEST_WAIT_S);
         Self {
             session: Some(session),
@@ -59,18 +60,18 @@ impl Vault {
         if let Some(before) = self.asked_at {
             sleep(BETWEEN_QUESTIONS.saturating_sub(before.elapsed()));
         }
-        // The pace of real requests.
+        // Limits the rate of real requests.
         #[allow(clippy::disallowed_methods)]
         let now = Instant::now();
         self.asked_at = Some(now);
     }
 }
 
-/// The session that is there, or another one. Not a method: the caller uses other fields beside it.
+/// Returns the existing session, or opens one. Not a method, because the caller uses other fields at the same time.
 fn session<'a>(held: &'a mut Option<Session>, open: &mut Open) -> Result<&'a Session, Failure> {
     match held {
         Some(session) => Ok(session),
-        // Files that are being replaced at this moment are a failure that passes.
+        // Files that are being replaced right now are only a temporary failure.
         None => open().map(|session| &*held.insert(session)).map_err(|mut failure| {
             failure.code = Code::Unreachable;
             failure
@@ -83,7 +84,7 @@ impl Changes for Vault {
         self.pace();
         let newest = self.renewed.load(Ordering::Acquire);
         if newest != self.certificate {
-            // The cursor stays: nothing is missed between two connections.
+            // The cursor stays, so nothing is missed between two connections.
             (self.session, self.certificate) = (None, newest);
         }
         let sys = session(&mut self.session, &mut self.open)?.client.sys();

@@ -1,5 +1,5 @@
-//! Waiting for changed values: the vault is asked what changed, the secrets are read again, and only another environment
-//! for the program is news. A vault that is away is no reason to disturb the program: it is asked again, later and later.
+//! Waits for changed values: asks the vault what changed, reads the secrets again, and reports only a different
+//! environment. While the vault is away the program is not disturbed. The vault is asked again with growing pauses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,38 +8,38 @@ use strongroom::exec::ChildEnv;
 
 use crate::exit::{Code, Failure};
 
-/// Where values come from.
+/// Source of the values.
 pub trait Changes {
-    /// Waits for a hint that a secret may have changed: `true`, or `false` when nothing was heard for a while. The first
-    /// call, and the first after [`reconnect`](Self::reconnect), answer at once with `true`: what happened before them is
-    /// not known.
+    /// Waits for a hint that a secret may have changed. Returns `true` on a hint, or `false` if there was none for a
+    /// while. The first call, and the first after [`reconnect`](Self::reconnect), returns `true` at once, because
+    /// earlier changes are unknown.
     ///
     /// # Errors
-    /// The vault does not answer, or not this question.
+    /// The vault does not answer, or does not support this question.
     fn wait(&mut self) -> Result<bool, Failure>;
 
-    /// The environment with the values of this moment.
+    /// The environment with the current values.
     ///
     /// # Errors
-    /// The vault does not answer, a value is gone or not ours to read, or the program cannot be given it.
+    /// The vault does not answer, a value does not exist or may not be read, or the program cannot be given it.
     fn environment(&mut self) -> Result<ChildEnv, Failure>;
 
-    /// Begins anew after a failure: another connection, with the certificate that is on disk by then.
+    /// Starts again after a failure, with a new connection and the certificate that is on disk by then.
     fn reconnect(&mut self);
 }
 
 /// First and longest pause after failures.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// Pauses that double up to half a minute. Each is cut by up to a half at random, so that all clients of a vault that
-/// comes back do not come back in the same instant.
+/// Pauses that double up to half a minute. Each is shortened at random by up to a half, so that not all clients return
+/// in the same instant when a vault comes back.
 pub struct Backoff<R> {
     next: Duration,
     random: R,
 }
 
 impl<R: FnMut() -> u8> Backoff<R> {
-    /// From the shortest pause on; `random` gives bytes.
+    /// Starts with the shortest pause. `random` returns bytes.
     pub fn new(random: R) -> Self {
         Self { next: PAUSES.0, random }
     }
@@ -51,18 +51,18 @@ impl<R: FnMut() -> u8> Backoff<R> {
         whole - whole / 2 * u32::from((self.random)()) / u32::from(u8::MAX)
     }
 
-    /// All is well again.
+    /// Resets the pauses after a success.
     pub fn reset(&mut self) {
         self.next = PAUSES.0;
     }
 }
 
-/// What keeps the values from being read.
+/// Why the values cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 enum Trouble {
-    /// The vault is away, sealed or failing. Why may change from one attempt to the next and is no news.
+    /// The vault is away, sealed or failing. The reason may change between attempts and is not reported again.
     Away,
-    /// It answers, and says no.
+    /// It answers with a refusal.
     Refused(String),
 }
 
@@ -71,25 +71,25 @@ pub struct Watcher<C, R, S> {
     changes: C,
     backoff: Backoff<R>,
     latest: Arc<ChildEnv>,
-    /// What the user knows of; said once, until it is over.
+    /// What the user was told. Each problem is reported once, until it is over.
     told: Option<Trouble>,
     told_of_polling: bool,
     say: S,
 }
 
 impl<C: Changes, R: FnMut() -> u8, S: FnMut(&str)> Watcher<C, R, S> {
-    /// `first` is what the program was started with; `random` gives bytes; `say` tells the user.
+    /// `first` is the environment that the program was started with, `random` returns bytes, and `say` tells the user.
     pub fn new(changes: C, first: Arc<ChildEnv>, random: R, say: S) -> Self {
         let backoff = Backoff::new(random);
         Self { changes, backoff, latest: first, told: None, told_of_polling: false, say }
     }
 
-    /// Waits until there may be something to see, and looks. Returns another environment if there is one now. `sleep` is
-    /// called after failures.
+    /// Waits until there may be a change, and checks. Returns the new environment if it differs. `sleep` is called
+    /// after failures.
     pub fn step(&mut self, mut sleep: impl FnMut(Duration)) -> Option<Arc<ChildEnv>> {
         let heard = self.changes.wait();
         match &heard {
-            // Values that are gone can come back without a change that is reported, such as by another policy.
+            // Values that are gone can come back without a reported change, for example through another policy.
             Ok(false) if self.told.is_none() => return None,
             Ok(_) => {}
             Err(_) => {
@@ -108,7 +108,7 @@ impl<C: Changes, R: FnMut() -> u8, S: FnMut(&str)> Watcher<C, R, S> {
             Err(failure) if is_away(&failure) => {
                 self.trouble(Trouble::Away, &failure);
                 if heard.is_ok() {
-                    // The hint was used up without a look: begin anew, which looks in any case.
+                    // The hint was used up without reading the values: start again, which reads them in any case.
                     sleep(self.backoff.pause());
                     self.changes.reconnect();
                 }

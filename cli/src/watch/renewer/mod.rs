@@ -1,4 +1,4 @@
-//! Renewing the certificate beside a program that runs for longer than it lives.
+//! Renews the certificate while a program runs that outlives it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,55 +13,55 @@ use crate::environment::environment;
 use crate::exit::Failure;
 use crate::renewal::{self, Outcome, Terms, due_ms};
 
-/// Longest time between two looks at the certificate: the clock may jump, and others may renew it as well.
+/// Longest time between two checks of the certificate: the clock may jump, and others may renew it as well.
 const LONGEST_LOOK_MS: u64 = 600_000;
 
-/// Time between two looks at the authorities to trust.
+/// Time between two checks of the trusted authorities.
 const TRUST_LOOK_MS: u64 = 3_600_000;
 
-/// Counts certificates: whoever holds a connection opens another one when the count differs.
+/// Counts certificates. A holder of a connection opens a new one when the count differs.
 pub type Renewed = Arc<AtomicU64>;
 
-/// What the cycle looks at and acts on.
+/// What the renewal cycle reads and acts on.
 pub trait World {
-    /// The certificate that is in effect.
+    /// The current certificate.
     ///
     /// # Errors
     /// It cannot be read.
     fn leaf(&mut self) -> Result<Leaf, Failure>;
-    /// Renews it, unless that has been done meanwhile; the certificate that is in effect then.
+    /// Renews it, unless somebody has done so in the meantime. Returns the current certificate.
     ///
     /// # Errors
-    /// The vault refuses or does not answer, or the bundle cannot be replaced.
+    /// The vault rejects the renewal or does not answer, or the bundle cannot be replaced.
     fn renew(&mut self) -> Result<Leaf, Failure>;
-    /// Learns of other authorities to trust; whether there are any. A failure waits for the next time.
+    /// Updates the trusted authorities. Returns whether they changed. A failure waits for the next time.
     fn learn(&mut self) -> bool;
-    /// There is another certificate than before, or other authorities.
+    /// Called when the certificate or the authorities have changed.
     fn replaced(&mut self);
     /// Tells the user.
     fn say(&mut self, text: &str);
 }
 
-/// When to look, and what was seen.
+/// When to check next, and what was seen.
 #[derive(Default)]
 pub struct Cycle {
     seen: Option<[u8; 32]>,
     failures: u32,
     retry_ms: u64,
     learn_ms: u64,
-    /// What the user knows of; said once, until it is over.
+    /// What the user was told. Each problem is reported once, until it is over.
     told: Option<String>,
 }
 
 impl Cycle {
-    /// Looks once, renews if it is time, and returns the time until the next look.
+    /// Checks once, renews if it is time, and returns the time until the next check.
     pub fn step(&mut self, now_ms: u64, random: u8, world: &mut dyn World) -> Duration {
         let leaf = match world.leaf() {
             Ok(leaf) => leaf,
             Err(failure) => return self.failed(now_ms, 0, random, &failure, world),
         };
         self.see(&leaf, world);
-        // A time further away than any that is set here was set by a clock that has been set back since.
+        // A time further away than any set here was set by a clock that has been set back since.
         if self.retry_ms.saturating_sub(now_ms) > LONGEST_PAUSE_MS {
             self.retry_ms = 0;
         }
@@ -82,10 +82,11 @@ impl Cycle {
             Ok(leaf) => {
                 self.see(&leaf, world);
                 if self.told.take().is_some() {
-                    world.say("the certificate is renewed");
+                    world.say("the certificate was renewed");
                 }
                 (self.failures, self.retry_ms) = (0, 0);
-                // A clock that is far off makes new certificates due at once; that is no reason to ask without a pause.
+                // A clock that is far off makes new certificates due at once. That must not cause requests without a
+                // pause.
                 look_in(due_ms(&leaf).saturating_sub(now_ms).max(pause_ms(1, 0, random)))
             }
             Err(failure) => self.failed(now_ms, leaf.not_after_ms.saturating_sub(now_ms), random, &failure, world),
@@ -104,7 +105,7 @@ impl Cycle {
         let pause = pause_ms(self.failures, left_ms, random);
         self.retry_ms = now_ms.saturating_add(pause);
         if self.told.as_ref() != Some(&failure.message) {
-            world.say(&format!("the certificate is not renewed: {}; trying again", failure.message));
+            world.say(&format!("the certificate could not be renewed: {}; trying again", failure.message));
             self.told = Some(failure.message.clone());
         }
         look_in(pause)
@@ -121,7 +122,7 @@ pub struct Renewer {
     pub folder: Folder,
     /// Timeout and mount.
     pub connection: Arc<Connection>,
-    /// Raised with each new certificate.
+    /// Incremented with each new certificate.
     pub renewed: Renewed,
 }
 
