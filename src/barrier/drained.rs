@@ -1,21 +1,22 @@
-//! The proof that nothing is under a term any more, so that its key may be destroyed (amendment M4).
+//! The proof that no record uses a term any more, so that its key may be destroyed (amendment M4).
 //!
-//! A [`Census`] reads the head of every stored record once, beside readers and writers, and counts all terms. A short
-//! check under the writer's lock ([`Group::prove_drained`]) then carries it over to the generation of that group. Why
-//! that is a proof:
+//! A [`Census`] reads the head of every stored record once, beside readers and writers, and counts the records of each
+//! term. A short check under the writer's lock ([`Group::prove_drained`]) then extends the result to the generation of
+//! that group. The proof has these steps:
 //!
-//! 1. Before anything else the census has every key remembered that a published group changes.
-//! 2. Then it notes the active term. The committer seals under the active term only, a term that has stopped being
-//!    active never is again, and the header that replaced it was written under the writer's lock. So from this moment on
-//!    nothing is sealed under any other term that exists, and the active one cannot be proved by this census.
-//! 3. Each record is either found equal to the index, and counted under its term, or its key is remembered: a group in
-//!    flight is in the store before it is in the index. So is a key of the index that the scan does not meet.
-//! 4. Under the lock no group is in flight. What is remembered is compared once more, and must be equal now; the number
-//!    of such keys is small, because most of them were compared again before, off the lock. A record that is not
-//!    remembered has not been changed since it was found equal.
-//! 5. So every record in the store is the one that the index names, and one under the term would have been counted by
-//!    the census (if unchanged), or found by the last comparison (if changed, which 2 excludes). The counter of the state,
-//!    kept by the committer itself, must be 0, too.
+//! 1. Before it does anything else, the census asks for a note of every key that a published group changes.
+//! 2. Then it reads the active term. The committer seals only under the active term, a term that is no longer active
+//!    never becomes active again, and the header that replaced it was written under the writer's lock. So from this
+//!    moment on, nothing is sealed under any other existing term. This census cannot prove the active term.
+//! 3. Each record is either found equal to the index and counted under its term, or its key is noted, because a group
+//!    in flight is in the store before it is in the index. A key of the index that the scan does not find is noted,
+//!    too.
+//! 4. Under the lock no group is in flight. The noted records are compared once more and must be equal now. There are
+//!    few of them, because most were compared again earlier, without the lock. A record that is not noted has not
+//!    changed since it was found equal.
+//! 5. So every record in the store is the one that the index names. A record under the term was either counted by the
+//!    census (if unchanged) or found by the last comparison (if changed, which step 2 excludes). The committer's own
+//!    counter in the state must be 0, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
@@ -32,42 +33,43 @@ use super::names::StoreKey;
 use super::open::Barrier;
 use super::watches::{Changed, MAX_CHANGED};
 
-/// Records compared under one look at the index.
+/// Records that are compared under one lock of the index.
 const PAGE: usize = 1_024;
-/// Keys that may be left for the check under the lock; it reads one head for each.
+/// Largest number of keys that may be left for the check under the lock. It reads one head for each.
 const FEW: usize = 64;
 /// Rounds of comparing again before the rest is left to the check under the lock, however many writers there are.
 const ROUNDS: usize = 16;
 
-/// A term that nothing refers to, as of one generation.
+/// A term that no record uses, as of one generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
     /// The term.
     pub term: u32,
     /// The last generation before the proof.
     pub generation: u64,
-    /// Stored records: the head of each was read, and is equal to the index.
+    /// Number of stored records. The head of each was read and is equal to the index.
     pub records: u64,
 }
 
-/// What was found in one scan over the whole store, and what has changed since. Costs memory for each record that is
-/// changed while it lives; see the head of this file for what it proves.
+/// Result of one scan over the whole store, with a note of what has changed since. It uses memory for each record that
+/// is changed while it exists. The module documentation says what it proves.
 pub struct Census {
-    /// Term that sealed when the scan began.
+    /// Term that was active when the scan began.
     active: u32,
-    /// Records found equal to the index, by term. Contents of versions have none.
+    /// Records that were equal to the index, by term. Contents of versions have no term.
     under: BTreeMap<u32, u64>,
-    /// To be compared again.
+    /// Keys to compare again.
     suspects: BTreeSet<StoreKey>,
     changed: Arc<Mutex<Changed>>,
 }
 
 impl Barrier {
-    /// Reads the head of every stored record and counts all terms. Readers and writers go on meanwhile.
+    /// Reads the head of every stored record and counts the records of each term. Readers and writers continue
+    /// meanwhile.
     ///
     /// # Errors
-    /// [`BarrierError::Integrity`] when the store holds what no vault writes; writes stop then. [`BarrierError::Store`];
-    /// [`BarrierError::TooManyChanges`].
+    /// [`BarrierError::Integrity`] when the store contains something that no vault writes; writes stop then.
+    /// [`BarrierError::Store`]; [`BarrierError::TooManyChanges`].
     pub fn census(&self) -> Result<Census, BarrierError> {
         let changed = Arc::default();
         self.published.write().watches.add(&changed);
@@ -78,10 +80,10 @@ impl Barrier {
         Ok(census)
     }
 
-    /// The stamp of what is stored under `key`; `None` when nothing is or it has none.
+    /// Returns the stamp of the record under `key`; `None` when there is no record, or it has none.
     fn stored_stamp(&self, key: &StoreKey) -> Result<Option<Stamp>, BarrierError> {
         let mut stamp = None;
-        // The first key with this prefix, in the order of the keys, is the key itself or there is none.
+        // The first key with this prefix, in key order, is the key itself; otherwise the key does not exist.
         self.store.scan_heads(key.as_bytes(), &mut |found, head| {
             if found == key.as_bytes() {
                 stamp = Stamp::of(head).ok();
@@ -97,7 +99,7 @@ impl Census {
         let (mut page, mut from, mut foreign) = (Vec::with_capacity(PAGE), Bound::Unbounded, false);
         let mut last = None;
         barrier.store.scan_heads(&[], &mut |key, head| {
-            // Keys in another order would be taken for missing ones below; an engine that gives them is broken.
+            // Keys in another order would be taken for missing ones below. An engine that returns them so is broken.
             let Some(key) = StoreKey::parse(key).filter(|key| last.is_none_or(|last| last < *key)) else {
                 foreign = true;
                 return ControlFlow::Break(());
@@ -118,7 +120,7 @@ impl Census {
         Ok(())
     }
 
-    /// Compares `page` with the part of the index from `from` to `to`, and empties it.
+    /// Compares `page` with the part of the index from `from` to `to`, then empties it.
     fn compare(
         &mut self,
         barrier: &Barrier,
@@ -146,7 +148,7 @@ impl Census {
     }
 
     fn count(&mut self, stamp: &Stamp) {
-        // A stamp has been read as a head before.
+        // The stamp was parsed as a head earlier.
         if let Ok(head) = stamp.head()
             && head.term != 0
         {
@@ -154,8 +156,8 @@ impl Census {
         }
     }
 
-    /// Compares again what has changed since, off the writer's lock, until little of it is left for the check under the
-    /// lock. Worth a call when some time has passed.
+    /// Compares again what has changed since, without the writer's lock, until little is left for the check under the
+    /// lock. Call it again when some time has passed.
     ///
     /// # Errors
     /// [`BarrierError::Store`]; [`BarrierError::TooManyChanges`].
@@ -167,7 +169,7 @@ impl Census {
             }
             let mut left = BTreeSet::new();
             for key in &self.suspects {
-                // Changed after this look, it is remembered again when its group is published.
+                // If it changes after this look, it is noted again when its group is published.
                 let stored = barrier.stored_stamp(key)?;
                 if barrier.published.read().index.get(key) != stored.as_ref() {
                     left.insert(*key);
@@ -178,7 +180,7 @@ impl Census {
         Ok(())
     }
 
-    /// Takes over what has changed since the last call.
+    /// Takes over the changes since the last call.
     fn remember(&mut self) -> Result<(), BarrierError> {
         let mut changed = self.changed.lock();
         self.suspects.append(&mut changed.keys);
@@ -190,13 +192,13 @@ impl Census {
 }
 
 impl Group<'_> {
-    /// Proves that none of `terms` is needed at the generation before this group, and therefore in this group: see the
-    /// head of this file. Nothing can be written meanwhile, reads go on; what is read from the store is only what has
-    /// changed since the census and was not compared again yet.
+    /// Proves that no record uses `terms` at the generation before this group, and therefore in this group: see the
+    /// module documentation. Nothing can be written meanwhile, but reads continue. It reads from the store only what
+    /// has changed since the census and was not compared again yet.
     ///
     /// # Errors
-    /// [`BarrierError::NotDrained`] when something is under a term, or it was active when the census began, or is;
-    /// [`BarrierError::Integrity`] when store and index differ, and writes stop; [`BarrierError::Store`];
+    /// [`BarrierError::NotDrained`] when a record uses a term, or the term was active when the census began, or is
+    /// active; [`BarrierError::Integrity`] when store and index differ, and writes stop; [`BarrierError::Store`];
     /// [`BarrierError::TooManyChanges`]; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
     pub fn prove_drained(&self, census: &mut Census, terms: &[u32]) -> Result<Vec<Drained>, BarrierError> {
         let barrier = self.barrier;

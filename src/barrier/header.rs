@@ -1,4 +1,4 @@
-//! The one way to change the keys of an open vault: the next header (amendment M5).
+//! The only way to change the keys of an open vault: the next header (amendment M5).
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use super::open::Barrier;
 use super::ring::{Epoch, HeaderChange, NextHeader, Ring};
 
 impl<'a> Group<'a> {
-    /// Makes the next header part of this group: it is written before the group's engine transaction, and the group's
-    /// records are sealed under the new keys. One header a group.
+    /// Makes the next header part of this group. It is written before the group's engine transaction, and the group's
+    /// records are sealed under the new keys. Only one header per group.
     ///
     /// # Errors
-    /// [`BarrierError::HeaderOther`] when the header is not `change.base` any more; errors of the edit;
+    /// [`BarrierError::HeaderOther`] when the header is no longer `change.base`; those of the edit;
     /// [`BarrierError::Header`] beyond a limit of the format. Nothing has changed then.
     pub fn change_header(&mut self, change: HeaderChange<'a>) -> Result<(), BarrierError> {
         self.change_header_in(change, None)
     }
 
-    /// As [`Group::change_header`]; with `epoch`, the group is the first one of a new history.
+    /// Like [`Group::change_header`]. With `epoch`, the group is the first one of a new history.
     ///
     /// # Errors
-    /// As there.
+    /// The same errors.
     pub(super) fn change_header_in(
         &mut self,
         change: HeaderChange<'a>,
@@ -59,17 +59,17 @@ impl<'a> Group<'a> {
 }
 
 impl Barrier {
-    /// The header that is in force. Its slots hold no clear secret.
+    /// The current header. Its slots hold no clear secret.
     #[must_use]
     pub fn header(&self) -> Header {
         self.ring.load().header.clone()
     }
 
-    /// Writes both copies and takes the new keys into use. Copy by copy: until the first one has been read back, opened
-    /// and checked, the other one still is the old header.
+    /// Writes both copies and takes the new keys into use. Until the first copy has been read back, opened and checked,
+    /// the other one is still the old header.
     ///
     /// # Errors
-    /// [`BarrierError::Fatal`]: what is on disk is decided by the next start, which takes the old header or the new one.
+    /// [`BarrierError::Fatal`]: the next start decides what is on disk. It takes the old header or the new one.
     pub(super) fn write_header(&self, next: NextHeader<'_>) -> Result<(), BarrierError> {
         let NextHeader { bytes, ring, check, .. } = next;
         self.files.write(0, &bytes).map_err(|_| self.fail("the header could not be written"))?;

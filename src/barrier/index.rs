@@ -1,4 +1,4 @@
-//! What the store must hold, in memory: the authority for existence, listing and content (amendment M8).
+//! What the store must contain, kept in memory. It decides about existence, listing and content (amendment M8).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::crypto::envelope::{self, HEAD_LEN, Head, PREFIX_LEN};
 
 use super::names::StoreKey;
 
-/// What identifies the content of a record: its clear head and its commitment.
+/// Identifies the content of a record: its clear head and its commitment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub head: [u8; HEAD_LEN],
@@ -16,10 +16,10 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// Reads the stamp off a record, or off its first bytes.
+    /// Takes the stamp from a record, or from its first bytes.
     ///
     /// # Errors
-    /// [`CryptoError`] when they do not follow the format.
+    /// [`CryptoError`] when the bytes do not follow the format.
     pub(super) fn of(record: &[u8]) -> Result<Self, CryptoError> {
         envelope::head(record)?;
         let head = record.first_chunk().copied().ok_or(CryptoError::Malformed("data ends too early"))?;
@@ -29,10 +29,10 @@ impl Stamp {
         Ok(Self { head, commitment: envelope::commitment(record)? })
     }
 
-    /// The head in fields.
+    /// Returns the fields of the head.
     ///
     /// # Errors
-    /// [`CryptoError`]; cannot happen for a stamp made by [`Stamp::of`].
+    /// [`CryptoError`]. This cannot happen for a stamp made by [`Stamp::of`].
     pub(super) fn head(&self) -> Result<Head, CryptoError> {
         envelope::head(&self.head)
     }

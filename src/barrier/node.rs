@@ -10,65 +10,67 @@ use super::error::BarrierError;
 use super::names::MAX_PATH_BYTES;
 
 const BODY: u8 = 1;
-/// Most versions that a secret keeps a description of.
+/// Largest number of versions whose description a secret keeps.
 pub const MAX_VERSIONS: usize = 1024;
 
-/// What is known of one version of a secret, without its content.
+/// Description of one version of a secret, without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionMeta {
     /// Number, from 1.
     pub version: u64,
     /// Unix time in milliseconds.
     pub created_ms: u64,
-    /// From when on it counts as deleted, Unix time in milliseconds; 0 is never.
+    /// Time from which it counts as deleted, Unix time in milliseconds; 0 means never.
     pub deleted_ms: u64,
     /// The content is gone for good.
     pub destroyed: bool,
 }
 
-/// What is known of a secret, without its content.
+/// Description of a secret, without its content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretMeta {
-    /// Number of the newest version; 0 when there never was one.
+    /// Number of the newest version; 0 when there has never been one.
     pub current: u64,
     /// Number of the oldest version that is kept; 0 when none was ever dropped.
     pub oldest: u64,
-    /// Versions to keep; 0 leaves it to the mount.
+    /// Number of versions to keep; 0 means the mount's setting.
     pub max_versions: u32,
     /// Writes must name the version that they replace.
     pub cas_required: bool,
-    /// Milliseconds after which a new version counts as deleted; 0 is never.
+    /// Milliseconds after which a new version counts as deleted; 0 means never.
     pub delete_after_ms: u64,
-    /// Labels of the operator.
+    /// Labels set by operators.
     pub custom: BTreeMap<String, String>,
-    /// Versions, ascending.
+    /// Versions in ascending order.
     pub versions: Vec<VersionMeta>,
 }
 
-/// A name in the tree: a secret, a folder, or both. Holds the keys of its versions, so it is neither `Clone` nor `Debug`.
+/// A name in the tree: a secret, a folder, or both. It contains the keys of its versions, so it is neither `Clone` nor
+/// `Debug`.
 pub struct Node {
-    /// Unix time in milliseconds at which the secret (for a pure folder: the folder) was made.
+    /// Unix time in milliseconds at which the secret (for a pure folder: the folder) was created.
     pub created_ms: u64,
     /// Unix time in milliseconds of the last change of the secret.
     pub updated_ms: u64,
-    /// The secret's description; `None` for a pure folder.
+    /// Description of the secret; `None` for a pure folder.
     pub meta: Option<SecretMeta>,
     /// Key of each version that is not destroyed.
     pub(super) keys: BTreeMap<u64, Key>,
-    /// Direct children.
+    /// Number of direct children.
     pub(super) child_count: u32,
 }
 
 impl Node {
-    /// An empty folder.
+    /// Makes an empty folder.
     pub(super) fn folder(now_ms: u64) -> Self {
         Self { created_ms: now_ms, updated_ms: now_ms, meta: None, keys: BTreeMap::new(), child_count: 0 }
     }
 
-    /// The body of kind 03.
+    /// Encodes the body of kind 03.
     ///
     /// # Errors
-    /// [`BarrierError::Versions`] when versions do not ascend from 1, are too many, or keys do not fit them.
+    /// [`BarrierError::Versions`] when versions do not ascend from 1, there are too many, or the keys do not match
+    /// them.
     pub(super) fn encode(&self, segment: &str) -> Result<SecretBytes, BarrierError> {
         let mut out = Writer::new();
         out.u8(BODY).lp(segment.as_bytes()).u8(u8::from(self.meta.is_some())).u32(self.child_count);
@@ -105,7 +107,7 @@ impl Node {
         Ok(out.into_secret())
     }
 
-    /// Reads a body of kind 03: the node and its segment.
+    /// Decodes a body of kind 03: the node and its segment.
     pub(super) fn decode(body: &[u8]) -> Result<(String, Self), CryptoError> {
         let mut reader = Reader::new(body);
         version_one(&mut reader)?;
@@ -161,14 +163,14 @@ fn decode_secret(reader: &mut Reader<'_>, keys: &mut BTreeMap<u64, Key>) -> Resu
     Ok(SecretMeta { current, oldest, max_versions, cas_required, delete_after_ms, custom, versions })
 }
 
-/// The body of kind 04.
+/// Encodes the body of kind 04.
 pub(super) fn encode_value(created_ms: u64, value: &[u8]) -> SecretBytes {
     let mut out = Writer::with_capacity(value.len().saturating_add(13));
     out.u8(BODY).u64(created_ms).lp(value);
     out.into_secret()
 }
 
-/// The value inside a body of kind 04.
+/// Decodes the value in a body of kind 04.
 pub(super) fn decode_value(body: &[u8]) -> Result<SecretBytes, CryptoError> {
     let mut reader = Reader::new(body);
     version_one(&mut reader)?;
@@ -178,14 +180,14 @@ pub(super) fn decode_value(body: &[u8]) -> Result<SecretBytes, CryptoError> {
     Ok(value)
 }
 
-/// The body of kind 06.
+/// Encodes the body of kind 06.
 pub(super) fn encode_entry(key: &str, value: &[u8], not_after_ms: u64) -> SecretBytes {
     let mut out = Writer::with_capacity(value.len().saturating_add(key.len()).saturating_add(17));
     out.u8(BODY).lp(key.as_bytes()).u64(not_after_ms).lp(value);
     out.into_secret()
 }
 
-/// Reads a body of kind 06: view key, end of life, value.
+/// Decodes a body of kind 06: view key, expiry, value.
 pub(super) fn decode_entry(body: &[u8]) -> Result<(String, u64, SecretBytes), CryptoError> {
     let mut reader = Reader::new(body);
     version_one(&mut reader)?;

@@ -1,4 +1,4 @@
-//! The changes of a group before it is stored, with a way back to any earlier point.
+//! The changes of a group before it is stored. They can be undone back to any earlier point.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::crypto::{Key, SecretBytes};
 use super::index::Shadow;
 use super::names::StoreKey;
 
-/// A record to be sealed when the group closes: only then is its generation known.
+/// A record that is sealed when the group closes, because its generation is not known before.
 pub(super) struct Pending {
     pub kind: Kind,
     /// Bound path: mount id, then path.
@@ -34,25 +34,25 @@ impl Change {
     }
 }
 
-/// All changes so far, and what undoes them.
+/// All changes so far, and what is needed to undo them.
 #[derive(Default)]
 pub(super) struct Overlay {
     changes: BTreeMap<StoreKey, Change>,
     undo: Vec<(StoreKey, Option<Change>)>,
-    /// Stored bytes of what is overwritten or deleted; kept for readers between engine commit and publish.
+    /// Stored bytes of what is overwritten or deleted. Readers need them between the engine commit and publishing.
     old: Shadow,
     /// Bytes of the bodies in `changes` and of the records in `old`.
     bytes: usize,
 }
 
 impl Overlay {
-    /// Bytes that the group holds in memory: new bodies, and what readers may still need of the old ones. The sealed
-    /// records, made when the group closes, are about as large as the bodies again.
+    /// Number of bytes that the group holds in memory: new bodies, and what readers may still need of the old ones. The
+    /// sealed records are made when the group closes and take about as much as the bodies again.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Puts `change`, or nothing, in the place of what was there, and gives that back.
+    /// Replaces the change of `key` by `change` (or by nothing) and returns the old one.
     fn exchange(&mut self, key: StoreKey, change: Option<Change>) -> Option<Change> {
         self.bytes = self.bytes.saturating_add(change.as_ref().map_or(0, Change::bytes));
         let before = match change {
@@ -76,7 +76,7 @@ impl Overlay {
         self.undo.push((key, before));
     }
 
-    /// Takes a change back although its closure goes on: the record was made in this group and never stored.
+    /// Undoes a change although its closure continues: the record was made in this group and never stored.
     pub(super) fn forget(&mut self, key: StoreKey) {
         if let Some(before) = self.exchange(key, None) {
             self.undo.push((key, Some(before)));
@@ -91,22 +91,22 @@ impl Overlay {
         self.changes.iter()
     }
 
-    /// Starts a closure: what comes now can be taken back by [`Overlay::rollback`].
+    /// Starts a closure: later changes can be undone with [`Overlay::rollback`].
     pub(super) fn savepoint(&mut self) {
         self.undo.clear();
     }
 
-    /// Takes back everything since the last savepoint.
+    /// Undoes everything since the last savepoint.
     pub(super) fn rollback(&mut self) {
         self.rollback_to(0);
     }
 
-    /// How many changes there were since the last savepoint.
+    /// Number of changes since the last savepoint.
     pub(super) fn steps(&self) -> usize {
         self.undo.len()
     }
 
-    /// Takes back all but the first `steps` changes since the last savepoint.
+    /// Undoes all but the first `steps` changes since the last savepoint.
     pub(super) fn rollback_to(&mut self, steps: usize) {
         while self.undo.len() > steps
             && let Some((key, before)) = self.undo.pop()
@@ -122,7 +122,7 @@ impl Overlay {
         }
     }
 
-    /// Whether the stored bytes of a record are kept already.
+    /// Whether the stored bytes of a record are already kept.
     pub(super) fn keeps_old(&self, key: &StoreKey) -> bool {
         self.old.contains_key(key)
     }

@@ -1,4 +1,4 @@
-//! From an index entry to an opened body. Every byte that a caller gets has passed through here.
+//! From an index entry to an opened body. Every byte that a caller gets passes through here.
 
 use std::sync::Arc;
 
@@ -10,17 +10,18 @@ use super::index::Stamp;
 use super::names::StoreKey;
 use super::open::Barrier;
 
-/// Bytes of a published record with the stamp that they were checked against.
+/// Bytes of a published record, with the stamp that they were checked against.
 pub(super) struct Fetched {
     pub stamp: Stamp,
     pub bytes: Arc<Vec<u8>>,
 }
 
 impl Barrier {
-    /// The published record under `key`, as stored. `None` when the index has none; the store is not asked then.
+    /// Returns the published record under `key`, as stored. `None` when the index has none; then the store is not
+    /// asked.
     ///
     /// # Errors
-    /// [`BarrierError::Integrity`] when the store holds something else than the index says; writes stop from then on.
+    /// [`BarrierError::Integrity`] when the store's content differs from the index; writes stop from then on.
     /// [`BarrierError::Store`] when it cannot be read.
     pub(super) fn fetch(&self, key: &StoreKey) -> Result<Option<Fetched>, BarrierError> {
         loop {
@@ -39,8 +40,9 @@ impl Barrier {
             {
                 return Ok(Some(Fetched { stamp, bytes: Arc::new(stored.value) }));
             }
-            // A group between engine commit and publish changes the store under the index; it has put the old bytes
-            // into the shadow before, or the index after. If neither happened the store is wrong.
+            // A group between engine commit and publishing changes the store under the index. It puts the old bytes
+            // into the shadow first, and changes the index afterwards. If neither explains the difference, the store is
+            // wrong.
             let published = self.published.read();
             if published.index.get(key) == Some(&stamp) && !published.shadow.contains_key(key) {
                 drop(published);
@@ -56,7 +58,7 @@ impl Barrier {
     /// Opens a fetched record. `version_key` is the key of a secret version, `None` for records under a term.
     ///
     /// # Errors
-    /// [`CryptoError`] when it does not open; the caller decides whether that is an integrity error.
+    /// [`CryptoError`] when it cannot be opened. The caller decides whether that is an integrity error.
     pub(super) fn open(
         &self,
         key: &StoreKey,
@@ -89,14 +91,14 @@ impl Barrier {
     /// Fetches and opens a record under a term.
     ///
     /// # Errors
-    /// As [`Barrier::fetch`]; a record that does not open is an integrity error.
+    /// Those of [`Barrier::fetch`]. A record that cannot be opened is an integrity error.
     pub(super) fn body(&self, key: &StoreKey, path: &[u8]) -> Result<Option<SecretBytes>, BarrierError> {
         loop {
             let Some(record) = self.fetch(key)? else { return Ok(None) };
             if let Ok(body) = self.open(key, path, None, &record) {
                 return Ok(Some(body));
             }
-            // The record may have been sealed anew, and its old term destroyed, since it was fetched.
+            // Since it was fetched, the record may have been sealed again and its old term destroyed.
             if self.published.read().index.get(key) == Some(&record.stamp) {
                 return Err(self.degrade("a record does not open"));
             }

@@ -1,8 +1,8 @@
-//! Sealing records anew, so that an old term can be destroyed. That nothing needs it any more is proved in `drained`.
+//! Seals records again, so that an old term can be destroyed. `drained` proves that no record uses it any more.
 //!
-//! Which records remain is read off the index (a term number in the clear head of each), never off a note of how far a
-//! run came: a run that is killed is continued by starting it again. The walk goes down the tree from the mounts, for
-//! a record opens only together with the path that it is bound to.
+//! The index shows which records remain (a term number is in the clear head of each), not a note about progress. So a
+//! run that was killed is continued by starting it again. The walk goes down the tree from the mounts, because a record
+//! can only be opened together with the path that it is bound to.
 
 use std::collections::VecDeque;
 
@@ -17,24 +17,24 @@ use super::open::Barrier;
 use super::overlay::Pending;
 use super::tx::Tx;
 
-/// Index entries looked at under one lock.
+/// Index entries that are read under one lock.
 const CHUNK: usize = 256;
 
-/// What a walk is to find.
+/// What a walk searches for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// Nodes and entries under a term other than the active one.
     Records,
     /// Secrets with a version whose content was sealed before this generation.
     Values {
-        /// The first generation that need not be sealed anew.
+        /// The first generation that does not need to be sealed again.
         before: u64,
     },
-    /// Nothing; every node and entry is opened on the way.
+    /// Nothing. Every node and entry is opened on the way.
     Check,
 }
 
-/// Something to be sealed anew.
+/// Something to seal again.
 pub enum Stale {
     /// A node or an entry.
     Record(Place),
@@ -42,12 +42,12 @@ pub enum Stale {
     Values(Secret),
 }
 
-/// What came of a find.
+/// Result of sealing something again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resealed {
-    /// Records that were sealed anew.
+    /// Number of records that were sealed again.
     pub records: u64,
-    /// Nothing of the find is left. Otherwise the group had no more room, and the rest belongs in the next one.
+    /// Nothing is left to do here. Otherwise the group had no more room, and the rest belongs to the next group.
     pub complete: bool,
 }
 
@@ -64,7 +64,7 @@ pub struct Secret {
     before: u64,
 }
 
-/// A walk over all records of some mounts. Records that appear behind it are under the active term already.
+/// A walk over all records of some mounts. Records that appear behind it already use the active term.
 pub struct Walk {
     depth: Depth,
     mounts: VecDeque<MountId>,
@@ -72,7 +72,7 @@ pub struct Walk {
     seen: u64,
 }
 
-/// A range of the index that is still to be looked at.
+/// A range of the index that must still be read.
 struct Level {
     mount: MountId,
     folder: String,
@@ -88,32 +88,32 @@ struct Step {
 }
 
 impl Walk {
-    /// A walk from the roots of `mounts`.
+    /// Starts a walk at the roots of `mounts`.
     #[must_use]
     pub fn new(depth: Depth, mounts: impl IntoIterator<Item = MountId>) -> Self {
         Self { depth, mounts: mounts.into_iter().collect(), levels: Vec::new(), seen: 0 }
     }
 
-    /// Records passed so far.
+    /// Number of records passed so far.
     #[must_use]
     pub fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// The next finds, at least `limit` unless the walk ends. Empty means that it has ended.
+    /// Returns the next results, at least `limit` unless the walk ends. An empty list means that it has ended.
     ///
     /// # Errors
-    /// Errors of reading; a record that does not open stops writes.
+    /// Those of reading. A record that cannot be opened stops writes.
     pub fn next(&mut self, barrier: &Barrier, limit: usize) -> Result<Vec<Stale>, BarrierError> {
         let mut found = Vec::new();
         while found.len() < limit && self.chunk(barrier, &mut found)? {}
         Ok(found)
     }
 
-    /// Goes on by a few hundred records; `false` at the end. For walks that only open.
+    /// Continues by a few hundred records; `false` at the end. For walks that only open.
     ///
     /// # Errors
-    /// As [`Walk::next`].
+    /// Those of [`Walk::next`].
     pub fn advance(&mut self, barrier: &Barrier) -> Result<bool, BarrierError> {
         self.chunk(barrier, &mut Vec::new())
     }
@@ -153,7 +153,7 @@ impl Walk {
         let path = if is_node { bound(&mount, folder) } else { bound(&mount, "") };
         let open = has_children || self.depth == Depth::Check || (is_node && self.depth != Depth::Records);
         if open {
-            // A record can go away between the look at the index and now.
+            // A record can disappear between the look at the index and now.
             let Some(body) = barrier.body(&key, &path)? else { return Ok(()) };
             if is_node {
                 let decoded = Node::decode(body.reveal());
@@ -181,7 +181,7 @@ impl Level {
         Self { mount, folder, next: Some(first), last }
     }
 
-    /// The next records of the level, at most [`CHUNK`]; empty at its end.
+    /// Returns the next records of the level, at most [`CHUNK`]; empty at its end.
     fn steps(&mut self, barrier: &Barrier) -> Vec<Step> {
         let Some(first) = self.next else { return Vec::new() };
         let published = barrier.published.read();
@@ -204,13 +204,13 @@ impl Level {
 }
 
 impl Tx<'_> {
-    /// Seals a find anew, unless it has been already or is gone. Stops before the record that comes after the group has
-    /// reached `room` bytes ([`super::Group::bytes`]): in an empty group at least one record is sealed, and a group goes beyond
-    /// `room` by one record at most. A secret whose versions do not fit is left with some of them under new keys, which
-    /// is sound: the node names the key of each.
+    /// Seals a record or a secret's versions again, unless that was already done or it is gone. It stops before the
+    /// next record when the group has reached `room` bytes ([`super::Group::bytes`]). In an empty group, at least one
+    /// record is sealed, and a group exceeds `room` by one record at most. A secret whose versions do not fit keeps
+    /// some versions under old keys. That is safe, because the node names the key of each version.
     ///
     /// # Errors
-    /// Errors of reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
+    /// Those of reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
     pub fn reseal(&mut self, stale: &Stale, room: usize) -> Result<Resealed, BarrierError> {
         self.barrier.check_writable()?;
         match stale {
@@ -281,13 +281,13 @@ impl Barrier {
         stamp.and_then(|stamp| stamp.head().ok()).is_some_and(|head| head.generation < before)
     }
 
-    /// Opens every node and entry of `mounts` once. Together with [`super::Group::prove_drained`] this is the proof of
-    /// amendment M4: a record that is under a newer term can never come under an older one again, for the committer
-    /// seals under the active term only; so opening may go on beside writers, and only the count needs one generation.
-    /// Returns how many were opened.
+    /// Opens every node and entry of `mounts` once. Together with [`super::Group::prove_drained`], this is the proof of
+    /// amendment M4. A record under a newer term never returns to an older one, because the committer seals only under
+    /// the active term. So opening may run beside writers, and only the count needs a single generation. Returns how
+    /// many records were opened.
     ///
     /// # Errors
-    /// Errors of reading; a record that does not open stops writes.
+    /// Those of reading. A record that cannot be opened stops writes.
     pub fn open_all(&self, mounts: impl IntoIterator<Item = MountId>) -> Result<u64, BarrierError> {
         let mut walk = Walk::new(Depth::Check, mounts);
         walk.next(self, usize::MAX)?;

@@ -1,7 +1,8 @@
-//! The keys of an open vault, and what the next header shall change about them (amendment M5).
+//! The keys of an open vault, and what the next header changes about them (amendment M5).
 //!
-//! Keys are replaced as a whole. Whoever holds the old ones finishes with them; they are wiped after the last. The root
-//! key itself is not among them: writing a header needs only what derives from it, making a slot needs it anew.
+//! Keys are replaced as a whole. A caller that holds the old ones finishes with them, and they are wiped after the
+//! last. The root key itself is not among them: writing a header needs only keys derived from it, and making a slot
+//! needs the root key again.
 
 use crate::crypto::Random;
 use crate::crypto::hash::MacKey;
@@ -9,7 +10,7 @@ use crate::keys::{Header, HeaderKeys, Keyring, Slot};
 
 use super::error::BarrierError;
 
-/// What one accepted header says, opened.
+/// The opened content of one accepted header.
 pub(super) struct Ring {
     pub header: Header,
     pub keyring: Keyring,
@@ -30,20 +31,20 @@ impl Ring {
 /// Changes the keyring of the next header.
 pub type KeyringEdit<'a> = Box<dyn FnOnce(&mut Keyring, &dyn Random) -> Result<(), BarrierError> + 'a>;
 
-/// Looks at the header as it was read back from its first copy. `false` stops everything before the old copy goes.
+/// Checks the header as it was read back from its first copy. `false` stops everything before the old copy is replaced.
 pub type HeaderCheck<'a> = Box<dyn Fn(&Header) -> bool + 'a>;
 
-/// A new history of the vault, and the oldest state that its header goes with.
+/// A new history of the vault, and the oldest state that its header accepts.
 pub(super) struct Epoch {
     pub counter: u32,
     pub incarnation: [u8; 16],
     pub floor: (u32, u64),
 }
 
-/// What shall be different in the next header.
+/// What to change in the next header.
 #[derive(Default)]
 pub struct HeaderChange<'a> {
-    /// Number of the header that the change was made for; `None` takes any.
+    /// Number of the header that the change was made for; `None` accepts any.
     pub base: Option<u64>,
     /// All slots of the next header.
     pub slots: Option<Vec<Slot>>,
@@ -51,15 +52,15 @@ pub struct HeaderChange<'a> {
     pub root: Option<HeaderKeys>,
     /// Changes the keyring.
     pub keyring: Option<KeyringEdit<'a>>,
-    /// Last look before the old header is replaced.
+    /// Last check before the old header is replaced.
     pub check: Option<HeaderCheck<'a>>,
 }
 
-/// A header that is encoded and not yet written.
+/// A header that is encoded but not yet written.
 pub(super) struct NextHeader<'a> {
     pub bytes: Vec<u8>,
     pub ring: Ring,
-    /// The state is sealed under a new integrity set, so the set hash is made anew.
+    /// The state is sealed under a new integrity set, so the set hash is computed again.
     pub new_set: bool,
     pub check: Option<HeaderCheck<'a>>,
 }

@@ -13,7 +13,8 @@ use super::status::AuditHead;
 const BODY: u8 = 1;
 /// The anchor file was written for this vault, so its absence is a loss. Set from the first state on.
 pub(super) const ANCHORED: u32 = 1;
-/// Bytes for the audit log follow the terms. Written and read here only, never kept in [`StateRecord::flags`].
+/// Bytes for the audit log follow the terms. This flag is only written and read here, and is never in
+/// [`StateRecord::flags`].
 const OUTCOMES: u32 = 2;
 const MAX_TERMS: u32 = 1024;
 
@@ -21,13 +22,13 @@ const MAX_TERMS: u32 = 1024;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct TermUse {
     pub term: u32,
-    /// Stored records sealed under it.
+    /// Number of stored records sealed under it.
     pub live: u64,
-    /// Seals made under it, ever.
+    /// Number of seals ever made under it.
     pub seals: u64,
 }
 
-/// Body of kind 02. No `Debug`: the set hash is secret.
+/// Body of kind 02. No `Debug`, because the set hash is secret.
 #[derive(Clone)]
 pub(super) struct StateRecord {
     pub epoch: u32,
@@ -40,14 +41,15 @@ pub(super) struct StateRecord {
     pub audit: AuditHead,
     pub last_ms: u64,
     pub flags: u32,
-    /// Ascending by term.
+    /// In ascending order.
     pub terms: Vec<TermUse>,
-    /// What the audit log must still say of the group up to `audit`; empty for nothing. The barrier does not look into it.
+    /// What the audit log must still record about the group up to `audit`; empty for nothing. The barrier does not
+    /// parse it.
     pub outcomes: Vec<u8>,
 }
 
 impl StateRecord {
-    /// The body, without padding.
+    /// Encodes the body, without padding.
     pub(super) fn encode(&self) -> SecretBytes {
         let mut out = Writer::with_capacity(256);
         out.u8(BODY).u16(0).u32(self.epoch).bytes(&self.incarnation).u64(self.generation);
@@ -64,7 +66,7 @@ impl StateRecord {
         out.into_secret()
     }
 
-    /// Reads a body.
+    /// Decodes a body.
     pub(super) fn decode(body: &[u8]) -> Result<Self, CryptoError> {
         let mut reader = Reader::new(body);
         if reader.u8()? != BODY {
@@ -78,6 +80,7 @@ impl StateRecord {
         let (record_count, header_seq, header_mac) = (reader.u64()?, reader.u64()?, *reader.array()?);
         let audit = AuditHead { seq: reader.u64()?, hash: *reader.array()? };
         let (last_ms, flags) = (reader.u64()?, reader.u32()?);
+        // A state of this kind is never written, so the record is damaged.
         if epoch == 0 || header_seq == 0 {
             return Err(CryptoError::Malformed("epoch or header sequence 0"));
         }
@@ -91,6 +94,7 @@ impl StateRecord {
         let mut terms: Vec<TermUse> = Vec::new();
         for _ in 0..count {
             let used = TermUse { term: reader.u32()?, live: reader.u64()?, seals: reader.u64()? };
+            // Terms that are sorted and unique make the encoding canonical.
             if terms.last().map_or(0, |last| last.term) >= used.term {
                 return Err(CryptoError::Malformed("terms do not ascend from 1"));
             }
@@ -120,7 +124,7 @@ impl StateRecord {
         })
     }
 
-    /// The counters of a term, made when it has none yet.
+    /// Returns the counters of a term. They are created when the term has none yet.
     pub(super) fn term(&mut self, term: u32) -> &mut TermUse {
         let at = match self.terms.binary_search_by_key(&term, |used| used.term) {
             Ok(at) => at,
@@ -133,14 +137,14 @@ impl StateRecord {
     }
 }
 
-/// A record's share in the set hash.
+/// The contribution of one record to the set hash.
 pub(super) fn leaf(set: &MacKey, key: &StoreKey, stamp: &Stamp) -> [u8; 32] {
     let bytes = key.as_bytes();
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
     set.mac(&[label::LEAF, &length, bytes, &stamp.head, &stamp.commitment])
 }
 
-/// The set hash over all records.
+/// Returns the set hash over all records.
 pub(super) fn sum(set: &MacKey, index: &Index) -> SetHash {
     let mut sum = SetHash::empty();
     for (key, stamp) in index {

@@ -1,4 +1,4 @@
-//! What a barrier says of itself.
+//! What a barrier reports about itself.
 
 use crate::keys::TermState;
 
@@ -11,12 +11,12 @@ pub struct AuditHead {
     pub hash: [u8; 32],
 }
 
-/// Whether the barrier takes writes.
+/// Whether the barrier accepts writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     /// Reads and writes.
     Serving,
-    /// Reads only; the text says why.
+    /// Reads only. The text says why.
     Degraded(String),
 }
 
@@ -25,23 +25,23 @@ pub enum Health {
 pub struct TermStatus {
     /// Number of the term.
     pub term: u32,
-    /// What it may do.
+    /// What the term may do.
     pub state: TermState,
     /// Unix time in milliseconds at which the term was made.
     pub created_ms: u64,
-    /// Stored records under it.
+    /// Number of stored records under it.
     pub live: u64,
-    /// Records sealed under it, ever.
+    /// Number of records ever sealed under it.
     pub seals: u64,
 }
 
-/// Use of the term that seals.
+/// Use of the active term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyStatus {
     /// Number of the term.
     pub term: u32,
     /// Unix time in milliseconds at which the term was made.
     pub created_ms: u64,
-    /// Records sealed under it, ever.
+    /// Number of records ever sealed under it.
     pub seals: u64,
 }

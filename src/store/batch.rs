@@ -1,4 +1,4 @@
-//! A batch of changes with the conditions under which it may be applied.
+//! A batch of changes, with the conditions under which it is applied.
 
 use super::error::StoreError;
 use super::record::{CommitSeq, MAX_KEY_BYTES};
@@ -6,16 +6,16 @@ use super::record::{CommitSeq, MAX_KEY_BYTES};
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Writes `value` under `key`, replacing what was there.
+    /// Writes `value` under `key` and replaces any earlier value.
     Put {
-        /// Where.
+        /// The key.
         key: Vec<u8>,
-        /// What.
+        /// The value.
         value: Vec<u8>,
     },
-    /// Removes `key`; removing what is not there is no error.
+    /// Removes `key`. Removing a key that does not exist is not an error.
     Delete {
-        /// Where.
+        /// The key.
         key: Vec<u8>,
     },
 }
@@ -30,19 +30,19 @@ impl Op {
     }
 }
 
-/// What must be true of a key before the batch.
+/// Required state of a key before the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     /// Nothing is stored there.
     Absent,
-    /// It was last written by this commit.
+    /// This commit wrote it last.
     Revision(CommitSeq),
     /// Anything.
     Any,
 }
 
 impl Expect {
-    /// Whether a key whose last write was `found` satisfies this.
+    /// Whether a key satisfies this. `found` is the commit that wrote it last.
     #[must_use]
     pub fn holds(self, found: Option<CommitSeq>) -> bool {
         match self {
@@ -58,14 +58,14 @@ impl Expect {
 pub struct Precondition {
     /// The key.
     pub key: Vec<u8>,
-    /// What must hold of it.
+    /// What must be true of it.
     pub expect: Expect,
 }
 
-/// Changes that are applied together, in order, if every precondition holds.
+/// Changes that are applied together and in order, if every precondition holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// The changes; a later one of the same key wins.
+    /// The changes. If two change the same key, the later one wins.
     pub ops: Vec<Op>,
     /// Checked against the state before the batch.
     pub preconditions: Vec<Precondition>,
@@ -90,7 +90,7 @@ impl Batch {
         self
     }
 
-    /// Refuses keys longer than [`MAX_KEY_BYTES`], before anything is written.
+    /// Rejects keys longer than [`MAX_KEY_BYTES`] before anything is written.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         match self.ops.iter().any(|op| op.key().len() > MAX_KEY_BYTES) {
             true => Err(StoreError::Unavailable("a key is longer than 1,024 bytes".into())),

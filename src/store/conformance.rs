@@ -1,7 +1,7 @@
-//! What every engine must do, as one suite. The tests of each engine run it; so can those of an engine of one's own.
+//! One test suite for every engine. The tests of each engine run it, and so can the tests of an engine that you write.
 //!
-//! Everything here panics at the first deviation, with the property in the message: it is test code that lives in the
-//! library so that each test binary can use it.
+//! Everything here panics at the first deviation and names the property in the message. It is test code that is in the
+//! library so that every test binary can use it.
 #![allow(clippy::unwrap_used, reason = "a suite reports a deviation by panicking")]
 
 use std::collections::BTreeMap;
@@ -12,12 +12,12 @@ use super::{Batch, CommitSeq, Expect, HEAD_BYTES, MAX_KEY_BYTES, Store, StoreErr
 
 /// Makes an empty store.
 pub type Make<'a> = &'a dyn Fn() -> Arc<dyn Store>;
-/// Closes a store and opens it again over the same files; an engine without files gives it back.
+/// Closes a store and opens it again over the same files. An engine without files returns the same store.
 pub type Reopen<'a> = &'a dyn Fn(Arc<dyn Store>) -> Arc<dyn Store>;
 
 type Model = BTreeMap<Vec<u8>, Stored>;
 
-/// Runs the suite; `seed` decides what the random part does, `batches` how long it goes on.
+/// Runs the suite. `seed` seeds the random part and `batches` sets its length.
 ///
 /// # Panics
 /// At the first property that does not hold.
@@ -118,7 +118,7 @@ fn scans_in_order(store: Arc<dyn Store>) {
     assert_eq!(seen, 4, "a scan ends where the visitor breaks");
 }
 
-/// Sizes around the borders of heads, pages and pieces.
+/// Sizes around the limits of heads, pages and pieces.
 const SIZES: [usize; 22] = [
     0, 1, 91, 92, 93, 2_999, 3_000, 3_001, 4_095, 4_096, 4_097, 5_999, 6_000, 6_001, 8_191, 8_192, 8_193, 12_000,
     16_384, 65_535, 65_536, 102_400,
@@ -142,7 +142,7 @@ fn keeps_values_of_every_size(mut store: Arc<dyn Store>, reopen: Reopen<'_>) {
 }
 
 fn shrinks_and_grows(mut store: Arc<dyn Store>, reopen: Reopen<'_>) {
-    // Each size replaces each other one: pieces of the longer must not outlive the shorter, nor a deletion.
+    // Each size replaces every other size: pieces of the longer value must not outlive the shorter value or a deletion.
     let sizes = [0, 3_000, 3_001, 9_001, 40_000];
     for before in sizes {
         for after in sizes {
@@ -227,7 +227,7 @@ fn apply(model: &mut Model, batch: &Batch, revision: CommitSeq) {
     }
 }
 
-/// All records below `prefix`, after proving that the heads are the heads of these.
+/// All records below `prefix`, after a check that the heads are the heads of these records.
 fn everything(store: &dyn Store, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let (mut records, mut heads) = (Vec::new(), Vec::new());
     store
@@ -247,7 +247,7 @@ fn everything(store: &dyn Store, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     records
 }
 
-/// Bytes that differ by position and by `salt`, so that a piece in the wrong place shows.
+/// Bytes that depend on the position and on `salt`, so that a piece in the wrong place is noticed.
 #[must_use]
 pub fn pattern(size: usize, salt: u64) -> Vec<u8> {
     let mut random = Random::new(salt);

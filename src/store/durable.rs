@@ -1,7 +1,8 @@
-//! Makes every file below a folder durable that changed since the last time, and every folder whose names changed.
+//! Makes durable every file below a folder that has changed since the last call, and every folder whose names have
+//! changed.
 //!
-//! For an engine that writes without syncing. A file counts as changed by its inode, length or time of change; the log is
-//! synced every time, because writes within one tick of the file system's clock look alike.
+//! It serves an engine that writes without syncing. A file counts as changed by its inode, its length or its time of
+//! change. The log is synced every time, because two writes within one tick of the file system's clock look the same.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -10,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const LOG: &str = "db";
-/// Folders below the store's folder in which sled makes files.
+/// Folders below the store's folder in which sled creates files.
 const INNER: [&str; 1] = ["blobs"];
 
 #[derive(PartialEq, Eq)]
@@ -26,10 +27,10 @@ impl Mark {
     }
 }
 
-/// What is durable already.
+/// What is already durable.
 pub(super) struct Durable {
     folder: PathBuf,
-    /// Held open, so that a sync reports each write error of the log exactly once, to us.
+    /// Held open, so that a sync reports each write error of the log exactly once, and to this process.
     log: Option<File>,
     files: BTreeMap<PathBuf, Mark>,
     names: BTreeMap<PathBuf, Vec<(PathBuf, u64)>>,
@@ -40,10 +41,10 @@ impl Durable {
         Self { folder: folder.to_owned(), log: None, files: BTreeMap::new(), names: BTreeMap::new() }
     }
 
-    /// Everything below the folder is durable after `Ok`.
+    /// Makes everything below the folder durable.
     ///
     /// # Errors
-    /// Any error of the system; what is on disk is unknown then.
+    /// Any error of the system. It is then unknown what is on disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let log = match self.log.take() {
             Some(log) => log,
@@ -66,7 +67,7 @@ impl Durable {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
             let (path, data) = match entry.metadata() {
-                // Removed between the listing and the look: nothing to keep.
+                // Removed between the listing and this call: nothing to sync.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 data => (entry.path(), data?),
             };

@@ -1,4 +1,4 @@
-//! What an engine promises; the head of [`super`] says why it is so little.
+//! What an engine promises. The documentation of [`super`] says why it is so little.
 
 use std::ops::ControlFlow;
 
@@ -6,27 +6,29 @@ use super::batch::Batch;
 use super::error::StoreError;
 use super::record::{CommitSeq, Stored};
 
-/// What [`Store::scan`] calls for each record: key, value.
+/// Called by [`Store::scan`] for each record with its key and value.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
-/// An embedded engine: ordered keys, atomic batches, durable acknowledgement. Blocking, callable from any thread.
+/// An embedded engine: ordered keys, atomic batches, durable acknowledgement. Calls block, and any thread may make
+/// them.
 pub trait Store: Send + Sync + 'static {
     /// Name of the engine in the configuration.
     fn engine(&self) -> &'static str;
 
-    /// The value of `key`, as the last durable commit left it.
+    /// Returns the value of `key` as the last durable commit left it.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when the engine finds its files damaged, [`StoreError::Unavailable`] on a read error.
     fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError>;
 
-    /// Visits every record whose key starts with `prefix`, in the order of the keys, until `visit` breaks.
+    /// Visits every record whose key starts with `prefix`, in key order, until `visit` breaks.
     ///
     /// # Errors
     /// As [`Store::get`].
     fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError>;
 
-    /// As [`Store::scan`], but only the first [`HEAD_BYTES`](super::HEAD_BYTES) bytes of each value: what a start needs of a large store.
+    /// Like [`Store::scan`], but shows only the first [`HEAD_BYTES`](super::HEAD_BYTES) bytes of each value. This is what
+    /// a start needs of a large store.
     ///
     /// # Errors
     /// As [`Store::get`].
@@ -35,8 +37,9 @@ pub trait Store: Send + Sync + 'static {
     /// Applies `batch` in one transaction. `Ok` means that it survives a power cut.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when a precondition does not hold and [`StoreError::Full`] when the disk is full: nothing
-    /// has changed. [`StoreError::Sync`]: unknown whether it was applied; the caller must end the process.
+    /// [`StoreError::Conflict`] when a precondition does not hold and [`StoreError::Full`] when the disk is full:
+    /// nothing has changed. [`StoreError::Sync`]: it is unknown whether the batch was applied, and the caller must end
+    /// the process.
     fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError>;
 
     /// Number of the last commit.

@@ -1,35 +1,36 @@
-//! What an engine may say went wrong.
+//! Errors of the store engines.
 
-/// Failure of a store.
+/// Error of a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// A precondition did not hold; nothing has changed.
+    /// A precondition did not hold. Nothing has changed.
     #[error("another change came first")]
     Conflict,
-    /// The disk is full; nothing has changed, reads go on.
-    #[error("the disk is full: free space, the daemon goes on by itself")]
+    /// The disk is full. Nothing has changed, and reads continue.
+    #[error("the disk is full: free space, then the daemon continues by itself")]
     Full,
     /// The store is missing, or reading failed.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// The engine finds its own files damaged.
+    /// The engine found its own files damaged.
     #[error("the store's files are damaged: {0}; restore the data folder from a backup")]
     Corrupt(String),
-    /// Another process has it open.
+    /// Another process has the store open.
     #[error("another process uses this folder")]
     Locked,
-    /// A write or sync failed part-way: unknown what is on disk. Never retried; the process must end.
+    /// A write or sync failed part-way, so it is unknown what is on disk. Never retried: the process must end.
     #[error("a write could not be made durable: {0}")]
     Sync(String),
 }
 
 impl StoreError {
-    /// An I/O failure before anything was written.
+    /// An I/O error before anything was written.
     pub(super) fn reading(error: &std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::WouldBlock => Self::Locked,
-            // Engines report content that they cannot read with these; the system itself never does for a plain file.
+            // Engines use these kinds for content that they cannot read. The system never returns them for a plain
+            // file.
             std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => Self::Corrupt(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
         }

@@ -1,4 +1,4 @@
-//! A store that fails or lies on demand, around a real one: how the layers above prove that they notice.
+//! A store that fails or lies on demand, around a real one. Tests use it to prove that the layers above notice.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -19,14 +19,14 @@ pub enum Failure {
     Full,
 }
 
-/// What is read of a key instead of the truth.
+/// What a read of a key returns instead of the truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lie {
-    /// What was stored there earlier.
+    /// An earlier value of the key.
     Old(Stored),
     /// Nothing.
     Absent,
-    /// The stored bytes with one bit of the last byte flipped; an empty value reads as one zero byte.
+    /// The stored bytes with one bit of the last byte flipped. An empty value reads as one zero byte.
     Altered,
 }
 
@@ -50,14 +50,14 @@ impl FaultyStore {
         Self { inner, plan: Mutex::default() }
     }
 
-    /// Lets the `n`-th commit from now fail; 1 is the next one.
+    /// Makes the `n`-th commit from now fail; 1 is the next one.
     pub fn fail_commit(&self, n: u64, failure: Failure) {
         let mut plan = self.plan.lock();
         let at = plan.commits.saturating_add(n);
         plan.failures.insert(at, failure);
     }
 
-    /// From now on `key` reads so, whatever is stored.
+    /// From now on, reads of `key` return this lie, whatever is stored.
     pub fn lie(&self, key: impl Into<Vec<u8>>, lie: Lie) {
         self.plan.lock().lies.insert(key.into(), lie);
     }
@@ -72,7 +72,7 @@ impl FaultyStore {
     }
 }
 
-/// What is shown of a value that is `truth`.
+/// What is returned for a value that is really `truth`.
 fn tell(lie: Option<Lie>, truth: &[u8]) -> Option<Vec<u8>> {
     match lie {
         None => Some(truth.to_vec()),
@@ -116,7 +116,7 @@ impl Store for FaultyStore {
         if !lying {
             return self.inner.scan_heads(prefix, visit);
         }
-        // A lie is about the whole value, so its head comes from there.
+        // A lie concerns the whole value, so its head is taken from the lie.
         self.scan(prefix, &mut |key, value| visit(key, value.get(..HEAD_BYTES).unwrap_or(value)))
     }
 

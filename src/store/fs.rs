@@ -1,5 +1,6 @@
-//! The few file operations that our own files need, as a trait: the real file system, and a journal that remembers every
-//! write and sync so that tests can rebuild each disk image a power cut may leave (`journal.rs`).
+//! The few file operations that our own files need, as a trait. It has two implementations: the real file system, and a
+//! journal that remembers every write and sync, so that tests can rebuild each disk image that a power cut may leave
+//! (`journal.rs`).
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -8,14 +9,14 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// File operations in one folder; names are plain file names. Nothing is durable before its sync.
+/// File operations in one folder. Names are plain file names. Nothing is durable before its sync.
 pub trait RawFs: Send + Sync {
-    /// The whole file, or `None` if there is none. At most `limit` bytes are read.
+    /// Reads the whole file, at most `limit` bytes; `None` if it does not exist.
     ///
     /// # Errors
-    /// Any read error but absence.
+    /// Any read error except a missing file.
     fn read(&self, name: &str, limit: usize) -> io::Result<Option<Vec<u8>>>;
-    /// Creates or truncates a file with this content, mode 0600; neither content nor name is durable yet.
+    /// Creates or truncates a file with this content, mode 0600. Neither the content nor the name is durable yet.
     ///
     /// # Errors
     /// Any error of the system.
@@ -28,32 +29,32 @@ pub trait RawFs: Send + Sync {
     /// Makes a file's content durable.
     ///
     /// # Errors
-    /// Any error of the system; the content is unknown then.
+    /// Any error of the system. The content is then unknown.
     fn sync(&self, name: &str) -> io::Result<()>;
-    /// Renames within the folder, replacing the target.
+    /// Renames a file within the folder and replaces the target.
     ///
     /// # Errors
     /// Any error of the system.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Makes names durable.
+    /// Makes the names in the folder durable.
     ///
     /// # Errors
     /// Any error of the system.
     fn sync_dir(&self) -> io::Result<()>;
-    /// Keeps hold of what a name stands for now, to overwrite it when another file has taken the name. `None` when there
-    /// is none, or the file system cannot.
+    /// Keeps the file that has this name now open, so that it can be overwritten after another file has taken the name.
+    /// `None` when there is no such file, or the file system cannot do this.
     fn hold(&self, name: &str) -> Option<Held> {
         let _ = name;
         None
     }
 }
 
-/// A file that has lost its name or is about to.
+/// A file that has lost its name, or is about to.
 pub struct Held(File);
 
 impl Held {
-    /// Overwrites the content with zeros, durable. What the medium keeps besides (flash, copy on write, snapshots) is
-    /// beyond reach.
+    /// Overwrites the content with zeros and syncs. Copies that the medium keeps (flash, copy on write, snapshots)
+    /// cannot be reached.
     ///
     /// # Errors
     /// Any error of the system.
@@ -64,8 +65,8 @@ impl Held {
     }
 }
 
-/// The real file system below one folder. Files written in place stay open, so that a write costs one call and its sync
-/// reports the errors of exactly that file.
+/// The real file system below one folder. Files that are written in place stay open, so that a write costs one call and
+/// its sync reports the errors of exactly that file.
 pub struct DiskFs {
     folder: PathBuf,
     open: Mutex<BTreeMap<String, File>>,

@@ -1,29 +1,29 @@
-//! A store whose engine may panic. Both engines assert over damaged pages, also while serving and not only when they open;
-//! a damaged disk must be an error with a name and not the end of a thread that holds locks.
+//! A store whose engine may panic. Both engines panic over damaged pages, also while they serve and not only when they
+//! open. A damaged disk must lead to an error with a name, not to the end of a thread that holds locks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{Batch, CommitSeq, Store, StoreError, Stored, Visit};
 
-/// Passes everything on, and turns an engine's panic into an error. Its end also ends the engine, if nobody else holds
-/// it: redb writes when it is dropped, over damaged pages too.
+/// Passes everything on, and turns a panic of the engine into an error. Dropping it also drops the engine, if nobody
+/// else holds it: redb writes when it is dropped, also over damaged pages.
 pub(super) struct Guarded(Option<Arc<dyn Store>>);
 
 impl Drop for Guarded {
     fn drop(&mut self) {
         let store = self.0.take();
         if catch_unwind(AssertUnwindSafe(|| drop(store))).is_err() {
-            tracing::error!("the engine failed while it was closed; every acknowledged write was durable before");
+            tracing::error!("the engine failed while it was closed; every acknowledged write was durable before that");
         }
     }
 }
 
 impl Guarded {
-    /// Runs an engine's opening and puts itself in front of what it gives.
+    /// Opens an engine and wraps it.
     ///
     /// # Errors
-    /// What `open` returns, and [`StoreError::Corrupt`] when it panics over damaged files.
+    /// The errors of `open`, and [`StoreError::Corrupt`] when it panics over damaged files.
     pub(super) fn open<S: Store>(
         engine: &'static str,
         open: impl FnOnce() -> Result<S, StoreError>,
@@ -37,8 +37,8 @@ impl Guarded {
         self.0.as_deref().expect("taken only by drop")
     }
 
-    // Nothing of the engine's is looked at after a panic but through this guard, and what it then returns is
-    // authenticated like everything else.
+    // After a panic, the engine is only reached through this guard, and whatever it then returns is authenticated like
+    // everything else.
     fn reading<T>(&self, read: impl FnOnce(&dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
         catch_unwind(AssertUnwindSafe(|| read(self.store())))
             .unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{} cannot read its pages", self.store().engine()))))
@@ -63,7 +63,7 @@ impl Store for Guarded {
     }
 
     fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
-        // Whether anything was applied before the panic is unknown: that is what a failed sync means.
+        // It is unknown whether anything was applied before the panic. A failed sync means the same.
         catch_unwind(AssertUnwindSafe(|| self.store().commit(batch)))
             .unwrap_or_else(|_| Err(StoreError::Sync(format!("{} failed in a commit", self.store().engine()))))
     }

@@ -1,9 +1,9 @@
-//! A file system in memory that remembers every operation, and from these builds each disk image that a power cut may leave.
+//! A file system in memory that remembers every operation, and rebuilds each disk image that a power cut may leave.
 //!
-//! The model of the disk is the one POSIX allows and file systems use: content is kept only after the sync of its file, a
-//! name only after the sync of its folder. Until then each 512-byte sector of a write is kept or lost on its own, and each
-//! change of a name (creation, rename) is kept or lost, in any combination that leaves earlier changes of the same name
-//! where they were. A file whose name is kept but whose content was never synced may have any part of that content.
+//! The model of the disk is the one that POSIX allows and file systems use. Content is safe only after the sync of its
+//! file, a name only after the sync of its folder. Before that, each 512-byte sector of a write is kept or lost on its
+//! own. Each change of a name (creation, rename) is kept or lost, in any combination that leaves earlier changes of the
+//! same name in place. A file whose name is kept but whose content was never synced may have any part of that content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,19 +14,19 @@ use parking_lot::Mutex;
 use super::conformance::Random;
 use super::fs::RawFs;
 
-/// What a disk keeps or loses as one.
+/// The unit that a disk keeps or loses as a whole.
 pub const SECTOR: usize = 512;
 
-/// One remembered operation. Files are numbered; a name points to a number, as a folder entry to an inode.
+/// One remembered operation. Files have numbers, and a name points to a number, as a folder entry points to an inode.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Content of a file from an offset on.
+    /// Content of a file from an offset onwards.
     Write {
         file: usize,
         offset: usize,
         bytes: Vec<u8>,
     },
-    /// The file ends here; comes before the writes of a creation.
+    /// The file ends here. On creation, this comes before the writes.
     Truncate {
         file: usize,
     },
@@ -38,7 +38,7 @@ enum Step {
         name: String,
         file: usize,
     },
-    /// `from` is gone and `to` points to its file, in one step.
+    /// `from` no longer exists and `to` points to its file, in one step.
     Rename {
         from: String,
         to: String,
@@ -54,7 +54,7 @@ struct State {
     journal: Vec<Step>,
 }
 
-/// What a folder holds after a power cut: names and contents.
+/// Content of a folder after a power cut: names and contents.
 pub type Image = BTreeMap<String, Vec<u8>>;
 
 /// A file system in memory with a journal. Clones share it.
@@ -78,14 +78,15 @@ impl JournalFs {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// Number of operations so far: a mark for [`JournalFs::legal_images`].
+    /// Number of operations so far, for use as a mark in [`JournalFs::legal_images`].
     #[must_use]
     pub fn mark(&self) -> usize {
         self.0.lock().journal.len()
     }
 
-    /// Images that a power cut may leave at any point from `since` (a [`JournalFs::mark`]) on: at each point the two extremes
-    /// (nothing unsynced is kept, everything is) and seeded samples between them, together at most `cap`, each one once.
+    /// Images that a power cut may leave at any point from `since` (a [`JournalFs::mark`]) on. At each point these are
+    /// the two extremes (nothing unsynced is kept, everything is kept) and seeded samples between them. At most `cap`
+    /// images in all, each one once.
     #[must_use]
     pub fn legal_images(&self, since: usize, cap: usize, seed: u64) -> Vec<Image> {
         let journal = self.0.lock().journal.clone();
@@ -97,7 +98,7 @@ impl JournalFs {
                 images.insert(image(&journal[..end], keep, &mut random));
             }
         }
-        // Short journals have fewer images than the cap; a bounded number of draws finds nearly all of them.
+        // Short journals have fewer images than the cap. A limited number of draws finds nearly all of them.
         for _ in 0..cap.saturating_mul(4) {
             for end in points.clone() {
                 if images.len() < cap {
@@ -161,7 +162,7 @@ fn image(journal: &[Step], keep: Keep, random: &mut Random) -> Image {
     names.into_iter().map(|(name, file)| (name, files.get(&file).cloned().unwrap_or_default())).collect()
 }
 
-/// Writes sector by sector; a sector that is lost shows what was there before, zeroes where nothing was.
+/// Writes sector by sector. A lost sector keeps its old content, or zeros where there was none.
 fn write(file: &mut Vec<u8>, offset: usize, bytes: &[u8], kept: impl Fn(&mut Random) -> bool, random: &mut Random) {
     let mut done = 0;
     while done < bytes.len() {

@@ -1,4 +1,5 @@
-//! The reference engine: a sorted map. Durable for as long as the process lives, which is what tests of the layers above need.
+//! The reference engine: a sorted map. It is durable while the process lives, which is enough for tests of the layers
+//! above.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -18,13 +19,13 @@ struct State {
 }
 
 impl MemoryStore {
-    /// A second store with the same content: an older copy to put back later, in tests of rollback detection.
+    /// A second store with the same content: an older copy to restore later, in tests of rollback detection.
     #[must_use]
     pub fn copy(&self) -> Self {
         Self(RwLock::new(self.0.read().clone()))
     }
 
-    /// Changes stored bytes behind the caller's back, without a commit: what a malicious or failing disk does.
+    /// Changes stored bytes without a commit, like a malicious or failing disk.
     pub fn tamper(&self, change: impl FnOnce(&mut BTreeMap<Vec<u8>, Stored>)) {
         change(&mut self.0.write().records);
     }

@@ -1,24 +1,25 @@
-//! Copies the records of one store to another, and proves that the copy is the same.
+//! Copies the records of one store to another, and proves that the copy is identical.
 
 use std::ops::ControlFlow;
 
 use super::{Batch, Store, StoreError};
 
-/// What a migration did.
+/// Result of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
     /// Records copied and compared.
     pub records: u64,
 }
 
-/// Copies every record of `from` into the empty store `to` in bounded batches, then compares both stores record by record.
-/// `progress` gets the number of records done and the number in all. Killed at any moment, `from` is untouched and `to` is
-/// incomplete: the caller makes it visible only after this returned `Ok`.
+/// Copies every record of `from` into the empty store `to` in batches of limited size, then compares both stores record
+/// by record. `progress` gets the number of records done and the total. If it is killed at any moment, `from` is
+/// untouched and `to` is incomplete, so the caller makes `to` visible only after this has returned `Ok`.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] when `to` is not empty, [`StoreError::Corrupt`] when the stores differ afterwards, and whatever
-/// reading or committing gives.
+/// [`StoreError::Conflict`] when `to` is not empty; [`StoreError::Corrupt`] when the stores differ afterwards; the
+/// errors of reading and committing.
 pub fn copy(from: &dyn Store, to: &dyn Store, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, StoreError> {
+    // A copy over existing records could mix two vaults.
     let mut occupied = false;
     to.scan(b"", &mut |_, _| {
         occupied = true;
@@ -32,6 +33,7 @@ pub fn copy(from: &dyn Store, to: &dyn Store, progress: &mut dyn FnMut(u64, u64)
         total += 1;
         ControlFlow::Continue(())
     })?;
+    // Commits in batches, so that a large store does not have to fit in memory.
     let (mut done, mut bytes) = (0, 0);
     let mut batch = Batch::default();
     let mut failure = None;

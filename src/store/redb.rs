@@ -1,13 +1,13 @@
 //! The default engine: redb, one file, copy-on-write B-trees.
 //!
-//! Durability: `Durability::Immediate`, so a commit returns after `fdatasync`. Two-phase commit is off: with it redb syncs
-//! twice per commit so that a crash cannot leave a half-written root that happens to pass a non-cryptographic checksum.
-//! We authenticate every record and the state above the store, so such a root is caught and named instead of trusted, and
-//! one sync a commit is enough (`docs/decisions/0001-store.md`). Quick repair is off for what it costs at each commit; after
-//! an unclean end redb reads its whole file once (`docs/decisions/0008-unclean-start.md`).
+//! Durability: `Durability::Immediate`, so a commit returns after `fdatasync`. Two-phase commit is off. With it, redb
+//! syncs twice per commit so that a crash cannot leave a half-written root that happens to pass a non-cryptographic
+//! checksum. Every record and the state are authenticated above the store, so such a root is detected, and one sync per
+//! commit is enough (`docs/decisions/0001-store.md`). Quick repair is off because of its cost at each commit. After an
+//! unclean end, redb reads its whole file once (`docs/decisions/0008-unclean-start.md`).
 //!
-//! `records` holds key -> revision u64 BE ‖ value; `heads` holds key -> first 92 bytes, written in the same transaction, so
-//! that a start reads some 130 bytes per record instead of every value.
+//! `records` maps key -> revision u64 BE ‖ value. `heads` maps key -> first 92 bytes, written in the same transaction,
+//! so that a start reads about 130 bytes per record instead of every value.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -22,13 +22,13 @@ const HEADS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("heads");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SEQUENCE: &str = "sequence";
 const REVISION_BYTES: usize = 8;
-/// redb's page cache. The index above answers existence and listing, so a small one does.
+/// redb's page cache. The index above answers questions of existence and listing, so a small cache is enough.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// A vault's records in one redb file.
 pub struct RedbStore {
     database: Database,
-    /// Where the file lies, to ask for free space.
+    /// Folder of the file, to ask for free space.
     folder: PathBuf,
 }
 
@@ -46,12 +46,12 @@ impl RedbStore {
         builder.set_cache_size(CACHE_BYTES);
         builder.set_repair_callback(|repair| {
             let percent = repair.progress() * 100.0;
-            tracing::warn!("the store was not closed the last time: redb reads its whole file, {percent:.0} % done");
+            tracing::warn!("the store was not closed properly: redb reads its whole file, {percent:.0} % done");
         });
         let database = if create { builder.create(&path) } else { builder.open(&path) }.map_err(opening)?;
         let store = Self { database, folder: dir.to_owned() };
         if create {
-            // The tables exist from the start, so that a read never meets a store without them.
+            // The tables exist from the start, so that a read never finds a store without them.
             let transaction = store.database.begin_write().map_err(writing)?;
             transaction.open_table(RECORDS).map_err(writing)?;
             transaction.open_table(HEADS).map_err(writing)?;
@@ -131,6 +131,7 @@ impl RedbStore {
             let mut records = transaction.open_table(RECORDS).map_err(writing)?;
             let mut heads = transaction.open_table(HEADS).map_err(writing)?;
             let mut meta = transaction.open_table(META).map_err(writing)?;
+            // Check the conditions inside the transaction, so that no other commit can come between.
             for condition in &batch.preconditions {
                 let found = records.get(condition.key.as_slice()).map_err(writing)?;
                 let found = found.and_then(|row| row.value().first_chunk().copied().map(u64::from_be_bytes));
@@ -160,7 +161,7 @@ impl RedbStore {
             }
             revision
         };
-        // From here on a failure leaves the file in a state that only a new start can judge.
+        // After this call, a failure leaves the file in a state that only the next start can judge.
         transaction.commit().map_err(committing)?;
         Ok(CommitSeq(revision))
     }
@@ -192,7 +193,7 @@ fn reading(error: impl Into<redb::Error>) -> StoreError {
     }
 }
 
-/// Before the commit call nothing of the transaction is visible: a full disk there is only a refusal.
+/// Before the commit call, nothing of the transaction is visible, so a full disk only means a rejected commit.
 fn writing(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Io(error) if is_full(&error) => StoreError::Full,

@@ -1,8 +1,8 @@
-//! The files that lie beside the store: the vault header in two copies and the anchor.
+//! The files beside the store: the vault header in two copies, and the anchor.
 //!
-//! A header copy is replaced whole (write aside, sync, rename, sync the folder, read back and compare), one copy after the
-//! other, so at every moment one copy is whole. The anchor has two slots that are overwritten in place in turn; its file is
-//! allocated once, so that a write never needs new blocks from a full disk.
+//! A header copy is replaced as a whole: write aside, sync, rename, sync the folder, read back and compare. The copies
+//! are replaced one after the other, so at every moment one copy is whole. The anchor has two slots that are
+//! overwritten in place in turn. Its file is allocated once, so that a write never needs new blocks from a full disk.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -14,27 +14,28 @@ use super::fs::{DiskFs, RawFs};
 
 /// Size of the anchor file.
 pub const ANCHOR_BYTES: usize = 8192;
-/// Size of one of its two slots.
+/// Size of one of the anchor's two slots.
 pub const SLOT_BYTES: usize = 4096;
 /// Largest header file.
 pub const MAX_HEADER_BYTES: usize = 65_536;
 
-/// Why a sidecar file could not be read or written. After a failed write the process must end: what is on disk is unknown.
+/// Error in reading or writing a sidecar file. After a failed write the process must end, because it is unknown what is
+/// on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SidecarError {
-    /// The system refused.
+    /// An error of the system.
     #[error("{step} failed: {kind}")]
     Io {
-        /// What was being done.
+        /// The step that failed.
         step: &'static str,
-        /// What the system said.
+        /// The system's error.
         kind: io::ErrorKind,
     },
-    /// What was written did not read back the same.
+    /// The bytes that were read back differ from those that were written.
     #[error("the header copy does not read back as it was written")]
     NotWritten,
-    /// A slot or copy number that does not exist, or too many bytes for it.
+    /// The slot or copy number does not exist, or the bytes do not fit.
     #[error("there is no such slot, or it is too small")]
     OutOfRange,
 }
@@ -45,24 +46,25 @@ fn io_error(step: &'static str) -> impl FnOnce(io::Error) -> SidecarError {
 
 /// The two copies of the vault header.
 pub trait HeaderFiles: Send + Sync {
-    /// Both copies, as they are on disk; a copy longer than 64 KiB comes one byte longer than that, which no parser takes.
-    /// An absent copy is `None`, and so is one that cannot be read while the other one can: two copies are kept so that a
-    /// bad sector in one does not stop a start.
+    /// Reads both copies from disk. A copy longer than 64 KiB is returned one byte longer than that, which no parser
+    /// accepts. A missing copy is `None`. A copy that cannot be read is also `None` if the other one can be read: there
+    /// are two copies so that a bad sector in one does not prevent a start.
     ///
     /// # Errors
-    /// [`SidecarError::Io`] when a copy cannot be read and the other one does not stand in for it.
+    /// [`SidecarError::Io`] when a copy cannot be read and the other one is missing or unreadable, too.
     fn read(&self) -> Result<[Option<Vec<u8>>; 2], SidecarError>;
 
-    /// Replaces copy 0 or 1 and reads it back. `Ok` means durable; after a crash the copy is the old or the new one.
+    /// Replaces copy 0 or 1 and reads it back. `Ok` means durable. After a crash, the copy is the old one or the new
+    /// one.
     ///
     /// # Errors
-    /// Any [`SidecarError`]; the copy is old, new or absent then.
+    /// Any [`SidecarError`]. The copy is then old, new or missing.
     fn write(&self, copy: usize, bytes: &[u8]) -> Result<(), SidecarError>;
 }
 
 /// The anchor file.
 pub trait AnchorFile: Send + Sync {
-    /// The file's bytes, or `None` if there is none.
+    /// Reads the file; `None` if it does not exist.
     ///
     /// # Errors
     /// [`SidecarError::Io`].
@@ -74,7 +76,8 @@ pub trait AnchorFile: Send + Sync {
     /// [`SidecarError::Io`].
     fn create(&self) -> Result<(), SidecarError>;
 
-    /// Overwrites slot 0 or 1 in place and syncs. After a crash the slot is old, new or torn; the other is untouched.
+    /// Overwrites slot 0 or 1 in place and syncs. After a crash, this slot is old, new or torn, and the other one is
+    /// untouched.
     ///
     /// # Errors
     /// Any [`SidecarError`].
@@ -88,13 +91,13 @@ const ASIDE: [&str; 2] = [".vault.hdr.0.new", ".vault.hdr.1.new"];
 pub struct DiskHeader(Arc<dyn RawFs>);
 
 impl DiskHeader {
-    /// Header copies in `folder`.
+    /// Opens header copies in `folder`.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         Self(Arc::new(DiskFs::new(folder)))
     }
 
-    /// Header copies on any file system; for tests that rebuild disk images.
+    /// Header copies on any file system, for tests that rebuild disk images.
     #[must_use]
     pub fn on(fs: Arc<dyn RawFs>) -> Self {
         Self(fs)
@@ -130,8 +133,8 @@ impl HeaderFiles for DiskHeader {
         let old = self.0.hold(name);
         self.0.rename(aside, name).map_err(io_error("renaming the header"))?;
         self.0.sync_dir().map_err(io_error("syncing the header's folder"))?;
-        // The old header opens with the secrets of its time. As far as the medium allows it is gone, and only after the
-        // new one is durable under its name (amendment S1); a failure changes nothing that was promised.
+        // The old header opens with the secrets of its time. It is overwritten as far as the medium allows, and only
+        // after the new one is durable under its name (amendment S1). If overwriting fails, no promise is broken.
         if let Some(old) = old {
             let _ = old.wipe();
         }
@@ -147,7 +150,7 @@ pub struct DiskAnchor {
 }
 
 impl DiskAnchor {
-    /// The anchor at `path`.
+    /// Opens the anchor at `path`.
     #[must_use]
     pub fn new(path: &Path) -> Self {
         let folder = match path.parent() {
@@ -158,7 +161,7 @@ impl DiskAnchor {
         Self { fs: Arc::new(DiskFs::new(&folder)), name }
     }
 
-    /// The anchor `name` on any file system; for tests that rebuild disk images.
+    /// The anchor `name` on any file system, for tests that rebuild disk images.
     #[must_use]
     pub fn on(fs: Arc<dyn RawFs>, name: &str) -> Self {
         Self { fs, name: name.to_owned() }
@@ -201,7 +204,7 @@ impl MemHeader {
         Self::default()
     }
 
-    /// These copies: what an attacker or a crash left.
+    /// Copies as an attacker or a crash left them.
     #[must_use]
     pub fn with(copies: [Option<Vec<u8>>; 2]) -> Self {
         Self(Mutex::new(copies))
@@ -233,7 +236,7 @@ impl MemAnchor {
         Self::default()
     }
 
-    /// This file: what an attacker or a crash left.
+    /// A file as an attacker or a crash left it.
     #[must_use]
     pub fn with(bytes: Option<Vec<u8>>) -> Self {
         Self(Mutex::new(bytes))
@@ -260,14 +263,15 @@ impl AnchorFile for MemAnchor {
     }
 }
 
-/// Holds a data folder for one process, until dropped or the process ends.
+/// Locks a data folder for one process, until this is dropped or the process ends.
 pub struct DirLock(#[allow(dead_code)] File);
 
 impl DirLock {
     /// Takes the lock of `folder` (`flock(2)` on its file `lock`).
     ///
     /// # Errors
-    /// [`StoreError::Locked`] when another process holds it, [`StoreError::Unavailable`] when the folder is not there.
+    /// [`StoreError::Locked`] when another process holds the lock, [`StoreError::Unavailable`] when the folder does not
+    /// exist.
     pub fn acquire(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(path);

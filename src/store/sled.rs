@@ -1,15 +1,15 @@
-//! The second engine: sled 0.34, hardened. What sled itself does not give is added around it:
+//! The second engine: sled 0.34, hardened. This module adds what sled itself does not provide:
 //!
-//! - its `flush` hands pages to the kernel (`sync_file_range`) but never asks the disk to keep them, so after it every file
-//!   that the commit touched is synced, and every folder in which a name changed (`durable.rs`);
-//! - values above some 16 KiB can leave a log that no longer opens after a power cut, so no stored item exceeds 4 KiB: a
-//!   value is cut into pieces;
-//! - its opening and its log reader assert over damaged files: a panic becomes an error here;
-//! - it takes a snapshot of its page table that a kill left half written (`snap.N.generating`) for the newest whole one, and
-//!   never opens again: such a file is removed before each opening.
+//! - sled's `flush` hands pages to the kernel (`sync_file_range`) but never asks the disk to keep them. After it, every
+//!   file that the commit touched is synced, and every folder in which a name changed (`durable.rs`).
+//! - Values above about 16 KiB can leave a log that no longer opens after a power cut. No stored item exceeds 4 KiB, so
+//!   a value is cut into pieces.
+//! - Opening and reading the log panic over damaged files. A panic becomes an error here.
+//! - A kill can leave a half-written snapshot of the page table (`snap.N.generating`). sled takes it for the newest
+//!   complete one and never opens again. Such a file is removed before each opening.
 //!
-//! sled drops what follows a damaged log frame without a word. That is noticed above, where every record and the state of
-//! the whole are authenticated.
+//! sled silently drops what follows a damaged log frame. The layer above notices that, because it authenticates every
+//! record and the state of the whole store.
 //!
 //! One tree holds three kinds of items, so that one `apply_batch` is one transaction:
 //!
@@ -30,7 +30,7 @@ use parking_lot::{Mutex, RwLock};
 use super::durable::Durable;
 use super::{Batch, CommitSeq, HEAD_BYTES, Op, Store, StoreError, Stored, Visit, space};
 
-/// What the log says at each start with this engine.
+/// Warning in the log at each start with this engine.
 pub const WARNING: &str = "the store uses the sled engine: sled 0.34 is beta software without a release since 2021, drops \
     records after a damaged log frame (noticed at start, not repaired) and reclaims space poorly; redb is recommended: \
     move with the command `strongroomd storage migrate --to redb`";
@@ -49,17 +49,17 @@ const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// A vault's records in a sled folder.
 pub struct SledStore {
     tree: sled::Tree,
-    /// Kept for as long as the tree: its end closes the log.
+    /// Kept as long as the tree, because dropping it closes the log.
     _database: sled::Db,
     folder: PathBuf,
-    /// Held for writing until a commit is durable, so that no reader sees what a power cut could take back.
+    /// Held for writing until a commit is durable, so that no reader sees what a power cut could undo.
     gate: RwLock<()>,
     durable: Mutex<Durable>,
-    /// A failed sync leaves the disk unknown; every later commit fails too.
+    /// A failed sync leaves the disk in an unknown state, so every later commit fails, too.
     failed: AtomicBool,
 }
 
-/// What a walk over the heads calls for each record.
+/// Called for each record in a walk over the heads.
 type Each<'a> = &'a mut dyn FnMut(&[u8], &Head) -> Result<ControlFlow<()>, StoreError>;
 
 impl SledStore {
@@ -69,7 +69,7 @@ impl SledStore {
     /// As [`super::open`].
     pub fn open(dir: &Path, create: bool) -> Result<Self, StoreError> {
         let folder = dir.join(FOLDER);
-        // sled makes whatever is missing, also over half of a store; so what must be there is looked for first.
+        // sled creates whatever is missing, even in half of a store. Check first that everything is there.
         let missing = ["conf", "db"].iter().find(|name| !folder.join(name).is_file());
         match missing {
             Some(_) if !create => {
@@ -85,7 +85,7 @@ impl SledStore {
         let mut attempts = 0;
         let database = loop {
             match remove_unfinished_snapshots(&folder).and_then(|()| config.open().map_err(opening)) {
-                // sled gives its lock back from a thread of its own, a moment after the last handle is gone.
+                // sled releases its lock from its own thread, a moment after the last handle is gone.
                 Err(StoreError::Locked) if attempts < LOCK_ATTEMPTS => {
                     attempts += 1;
                     std::thread::sleep(LOCK_PAUSE);
@@ -105,10 +105,10 @@ impl SledStore {
         if missing.is_some() {
             store.tree.insert(SEQUENCE, &0_u64.to_be_bytes()).map_err(reading)?;
         } else if store.tree.get(SEQUENCE).map_err(reading)?.is_none() {
-            // Written before the creation was acknowledged: without it the log has lost its beginning.
+            // Written before the creation was acknowledged. Without it, the log has lost its beginning.
             return Err(StoreError::Corrupt("sled has lost its first records".into()));
         }
-        // Recovery writes too (a snapshot, a shorter log); what it made is durable before anything is built on it.
+        // Recovery writes, too (a snapshot, a shorter log). Make that durable before anything is built on it.
         store.tree.flush().map_err(|error| StoreError::Sync(error.to_string()))?;
         store.durable.lock().sync().map_err(|error| StoreError::Sync(error.to_string()))?;
         if missing.is_some() {
@@ -126,7 +126,7 @@ impl SledStore {
         self.tree.get(record_key(key)).map_err(reading)?.map(Head::parse).transpose()
     }
 
-    /// The value of which `head` is the beginning.
+    /// Reads the whole value that begins with `head`.
     fn whole(&self, key: &[u8], head: &Head) -> Result<Vec<u8>, StoreError> {
         let mut value = Vec::with_capacity(head.first().len());
         value.extend_from_slice(head.first());
@@ -145,7 +145,7 @@ impl SledStore {
             }
         }
         let revision = self.last()?.checked_add(1).ok_or_else(short)?;
-        // The last change of a key decides; only then is it known which pieces of the stored value stay.
+        // The last change of a key decides. Only then is it known which pieces of the stored value stay.
         let changes: BTreeMap<&[u8], Option<&[u8]>> = batch
             .ops
             .iter()
@@ -165,6 +165,7 @@ impl SledStore {
                     0
                 }
             };
+            // Remove pieces of the old value that the new one does not overwrite.
             for n in after + 1..=before {
                 writes.remove(piece_key(key, n)?);
             }
@@ -173,7 +174,7 @@ impl SledStore {
             self.failed.store(true, Ordering::SeqCst);
             StoreError::Sync(error)
         };
-        // From here on nobody can say what is on the disk if a step fails.
+        // From here on, a failed step means that nobody knows what is on disk.
         let applied = catch_unwind(AssertUnwindSafe(|| {
             self.tree.apply_batch(writes)?;
             self.tree.flush()
@@ -260,7 +261,7 @@ impl Head {
     }
 }
 
-/// Adds the items of a value to `writes`; gives the number of pieces beyond the first.
+/// Adds the items of a value to `writes` and returns the number of pieces after the first.
 fn put(writes: &mut sled::Batch, revision: u64, key: &[u8], value: &[u8]) -> Result<usize, StoreError> {
     let length = u32::try_from(value.len()).map_err(|_| StoreError::Unavailable("a value is too long".into()))?;
     let first = value.get(..PIECE_BYTES).unwrap_or(value);
@@ -275,7 +276,7 @@ fn put(writes: &mut sled::Batch, revision: u64, key: &[u8], value: &[u8]) -> Res
     Ok(pieces(value.len()))
 }
 
-/// Pieces of a value of this length, beyond the first.
+/// Number of pieces of a value of this length, after the first.
 fn pieces(length: usize) -> usize {
     length.div_ceil(PIECE_BYTES).saturating_sub(1)
 }
@@ -287,7 +288,7 @@ fn record_key(key: &[u8]) -> Vec<u8> {
     item
 }
 
-/// The key's length comes first: no key's pieces can lie among those of another.
+/// The key's length comes first, so the pieces of one key never lie among those of another.
 fn piece_key(key: &[u8], n: usize) -> Result<Vec<u8>, StoreError> {
     let length = u16::try_from(key.len()).map_err(|_| short())?;
     let n = u32::try_from(n).map_err(|_| short())?;
@@ -303,21 +304,21 @@ fn short() -> StoreError {
     StoreError::Corrupt("a sled item is missing or shorter than its frame".into())
 }
 
-/// Removes the files in which sled was writing a snapshot when its process ended.
+/// Removes the snapshot files that sled was writing when its process ended.
 ///
-/// sled writes a snapshot while it opens, under a name of its own, and renames it when it is whole. Its search for the newest
-/// snapshot leaves out such files by an ending that it does not give them any more, so that an unfinished one (empty, or
-/// without its checksum) is the newest: "read corrupted data", at every opening from then on. Nothing is lost with the file:
-/// the earlier snapshot stays until the rename, and the log holds all that came after it.
+/// sled writes a snapshot while it opens, under a temporary name, and renames it when it is complete. Its search for
+/// the newest snapshot skips temporary files by a suffix that it no longer uses, so an unfinished one (empty, or
+/// without its checksum) counts as the newest, and every later opening fails with "read corrupted data". Removing the
+/// file loses nothing: the earlier snapshot stays until the rename, and the log contains everything after it.
 ///
 /// # Errors
-/// [`StoreError::Locked`] when a process has the store open: the file may be one that it is writing.
+/// [`StoreError::Locked`] when a process has the store open, because that process may be writing the file.
 fn remove_unfinished_snapshots(folder: &Path) -> Result<(), StoreError> {
     let log = match std::fs::File::open(folder.join("db")) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         log => log.map_err(|error| StoreError::reading(&error))?,
     };
-    // The lock that sled itself takes.
+    // The same lock that sled takes.
     match log.try_lock() {
         Err(std::fs::TryLockError::WouldBlock) => return Err(StoreError::Locked),
         Err(std::fs::TryLockError::Error(error)) => return Err(StoreError::reading(&error)),
@@ -334,13 +335,13 @@ fn remove_unfinished_snapshots(folder: &Path) -> Result<(), StoreError> {
             Ok(())
         })
     });
-    // Given back by name: a process that is being started may still hold a copy of the descriptor.
+    // Released explicitly: a process that is being started may still hold a copy of the descriptor.
     removed.and(log.unlock()).map_err(|error| StoreError::reading(&error))
 }
 
 fn opening(error: sled::Error) -> StoreError {
     match error {
-        // sled reports a held lock as an error without a kind of its own.
+        // sled reports a held lock as an error without its own kind.
         sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => StoreError::Locked,
         other => reading(other),
     }

@@ -1,20 +1,20 @@
-//! Refuses a commit before it starts when the file system is nearly full: an engine that runs out of space half-way cannot
-//! say what it wrote, and sled then no longer opens.
+//! Rejects a commit before it starts when the file system is nearly full. An engine that runs out of space half-way
+//! cannot say what it wrote, and sled then no longer opens.
 
 use std::path::Path;
 
 use super::{Batch, Op, StoreError};
 
-/// Free space that stays untouched, in bytes: room for an engine's own pages, and for a deletion to free more.
+/// Free space that stays unused, in bytes: room for an engine's own pages, and for a deletion to free more.
 const RESERVE: u64 = 4 * 1024 * 1024;
-/// Bytes an engine may write per byte of a batch: pages of a copy-on-write tree, a log and its rewriting.
+/// Bytes that an engine may write per byte of a batch: pages of a copy-on-write tree, and a log and its rewriting.
 const FACTOR: u64 = 4;
 
-/// `Ok` when the file system of `folder` has four times the batch and 4 MiB free, or reports no size: some network and
-/// user-space file systems do not know how large they are, and unknown is not full.
+/// `Ok` when the file system of `folder` has room for four times the batch plus 4 MiB, or reports no size. Some network
+/// and user-space file systems do not know how large they are, and unknown is not full.
 ///
 /// # Errors
-/// [`StoreError::Full`] when it has not; [`StoreError::Unavailable`] when the system does not say.
+/// [`StoreError::Full`] when there is not enough room; [`StoreError::Unavailable`] when the system does not answer.
 pub(super) fn require(folder: &Path, batch: &Batch) -> Result<(), StoreError> {
     let system = rustix::fs::statvfs(folder).map_err(|error| StoreError::Unavailable(error.to_string()))?;
     match free(system.f_blocks, system.f_bavail, system.f_frsize) {
@@ -23,7 +23,7 @@ pub(super) fn require(folder: &Path, batch: &Batch) -> Result<(), StoreError> {
     }
 }
 
-/// Free bytes: `available` blocks of `block` bytes, of `blocks` in all. `None` when the file system reports no size.
+/// Free bytes: `available` blocks of `block` bytes, out of `blocks`. `None` when the file system reports no size.
 fn free(blocks: u64, available: u64, block: u64) -> Option<u64> {
     (blocks != 0 && block != 0).then(|| available.saturating_mul(block))
 }
