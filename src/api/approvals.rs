@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One request, without anything that it carried.
+/// One request, without its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// Its id.
     pub id: String,
-    /// Where it stands: `open`, `approved`, `rejected`, `expired` or `used`.
+    /// Its state: `open`, `approved`, `rejected`, `expired` or `used`.
     pub state: String,
-    /// Path of the identity that asked.
+    /// Path of the identity that made the request.
     pub asked_by: String,
     /// Class of the operation.
     pub operation: String,
@@ -21,43 +21,43 @@ pub struct Approval {
     pub fields: Vec<String>,
     /// Administrators and approvers whose power would change.
     pub affects: Vec<String>,
-    /// When it was asked, RFC 3339.
+    /// Time of the request, RFC 3339.
     pub asked: String,
-    /// Until when it can be approved and used, RFC 3339.
+    /// Time until which it can be approved and used, RFC 3339.
     pub expires: String,
-    /// How many must agree, whoever asked among them if it could approve.
+    /// Number of operators that must approve. The requester counts if allowed to approve.
     pub required: usize,
-    /// How many must still approve.
+    /// Number of operators that must still approve.
     pub missing: usize,
-    /// Who approved.
+    /// The approvals.
     pub approvals: Vec<Voice>,
-    /// Who rejected it.
+    /// The rejection, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Voice>,
-    /// When it was done, RFC 3339.
+    /// Time of execution, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<String>,
-    /// Identifier of the request that asked, as in the audit trail.
+    /// Identifier of the request, as in the audit log.
     pub request: String,
-    /// Identifier of the request that was done, as in the audit trail.
+    /// Identifier of the executed request, as in the audit log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_request: Option<String>,
 }
 
-/// What somebody said.
+/// One approval or rejection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Voice {
     /// Path of the identity.
     pub identity: String,
-    /// When, RFC 3339.
+    /// Time, RFC 3339.
     pub at: String,
 }
 
-/// All of them, by id.
+/// All requests by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approvals {
     /// Ids, newest first.
     pub keys: Vec<String>,
-    /// What they are.
+    /// The request of each id.
     pub key_info: std::collections::BTreeMap<String, Approval>,
 }

@@ -1,4 +1,4 @@
-//! Bodies of identities, groups, enrolment strings and authorities below `sys/strongroom/`, for both ends of the wire.
+//! Bodies for identities, groups, enrolment strings and authorities below `sys/strongroom/`, for client and server.
 
 use std::collections::BTreeMap;
 
@@ -13,38 +13,38 @@ use super::sys::IdentityLine;
 pub struct IdentityReport {
     /// Id of the bundle of authorities that clients should trust, hexadecimal.
     pub bundle: String,
-    /// Every registered identity by its path.
+    /// All registered identities by path.
     pub identities: BTreeMap<String, IdentityLine>,
 }
 
-/// Body of `POST identities/<path>`; what is absent stays as it is.
+/// Body of `POST identities/<path>`. Absent fields stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityChange {
-    /// Names of policies; needed for a new identity.
+    /// Names of policies. Required for a new identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policies: Option<Vec<String>>,
-    /// Life of its certificates, seconds; 0 is the vault's own.
+    /// Life of its certificates in seconds; 0 means the vault's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_ttl: Option<u64>,
-    /// How long after its end a certificate can still be renewed, seconds.
+    /// How long after its expiry a certificate can still be renewed, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace: Option<u64>,
 }
 
-/// A group, as it is read.
+/// A group as returned by the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Group {
-    /// Names of policies that its members have besides their own.
+    /// Names of policies that its members have in addition to their own.
     pub policies: Vec<String>,
     /// Identity paths, or folders such as `ci/*`.
     pub members: Vec<String>,
 }
 
-/// Body of `POST groups/<name>`; what is absent stays as it is.
+/// Body of `POST groups/<name>`. Absent fields stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupChange {
-    /// Names of policies; needed for a new group.
+    /// Names of policies. Required for a new group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policies: Option<Vec<String>>,
     /// Identity paths, or folders such as `ci/*`.
@@ -52,36 +52,36 @@ pub struct GroupChange {
     pub members: Option<Vec<String>>,
 }
 
-/// Body of `POST enrollments/<identity path>`; the server fills in what is absent.
+/// Body of `POST enrollments/<identity path>`. The server has default values for absent fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrollmentOrder {
-    /// Life of the string, seconds.
+    /// Life of the string, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u64>,
     /// How often it can be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u32>,
-    /// Networks from which it can be used; absent means from anywhere.
+    /// Networks from which it can be used; absent means any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cidr: Option<Vec<String>>,
-    /// Life of the certificates it gives, seconds.
+    /// Life of the certificates that it issues, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_ttl: Option<u64>,
-    /// Where hosts reach the enrolment listener, each `host:port`.
+    /// Addresses of the enrolment listener for hosts, each `host:port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<Vec<String>>,
 }
 
-/// Reply to an [`EnrollmentOrder`]. Holds a secret, so it can be read and not written.
+/// Reply to an [`EnrollmentOrder`]. Contains a secret, so it can be read but not written.
 #[derive(Deserialize)]
 pub struct EnrollmentMade {
     /// The enrolment string.
     pub string: SecretText,
     /// Its public identifier, hexadecimal.
     pub id: String,
-    /// SPIFFE id of whoever uses it.
+    /// SPIFFE id that the certificate will have.
     pub identity: String,
-    /// RFC 3339 end.
+    /// Expiry, RFC 3339.
     pub expires: String,
     /// How often it can be used.
     pub uses: u32,
@@ -93,17 +93,17 @@ pub struct EnrollmentMade {
 pub struct EnrollmentInfo {
     /// Identity path.
     pub identity: String,
-    /// RFC 3339 time.
+    /// Time of creation, RFC 3339.
     pub created: String,
-    /// Identity path of who made it.
+    /// Path of the identity that created it.
     pub created_by: String,
-    /// RFC 3339 end.
+    /// Expiry, RFC 3339.
     pub expires: String,
     /// How often it can be used.
     pub uses: u32,
     /// How often it was used.
     pub used: usize,
-    /// Networks from which it can be used; empty means from anywhere.
+    /// Networks from which it can be used; empty means any.
     pub cidr: Vec<String>,
     /// `open`, `used` or `expired`.
     pub state: String,
@@ -115,7 +115,7 @@ pub struct EnrollmentInfo {
 pub struct EnrollmentList {
     /// Identifiers.
     pub keys: Vec<String>,
-    /// What is known of each.
+    /// The string of each identifier.
     pub key_info: BTreeMap<String, EnrollmentInfo>,
 }
 
@@ -127,7 +127,7 @@ pub struct AuthorityList {
     pub bundle: String,
     /// Id of the bundle, hexadecimal.
     pub id: String,
-    /// Every authority on record, those at an end included.
+    /// All authorities on record, including those that have ended.
     pub authorities: Vec<AuthorityInfo>,
 }
 
@@ -139,13 +139,13 @@ pub struct AuthorityInfo {
     pub id: String,
     /// `prepared`, `trusted`, `active`, `retiring`, `removed` or `revoked`.
     pub state: String,
-    /// Marked as one that should be replaced soon.
+    /// Whether it is marked to be replaced soon.
     pub tainted: bool,
-    /// RFC 3339 time.
+    /// Time of creation, RFC 3339.
     pub created: String,
-    /// RFC 3339 time of the last step.
+    /// Time of the last step, RFC 3339.
     pub changed: String,
-    /// RFC 3339 end of its certificate.
+    /// Expiry of its certificate, RFC 3339.
     pub not_after: String,
 }
 

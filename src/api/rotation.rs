@@ -5,23 +5,24 @@ use serde::{Deserialize, Serialize};
 use super::secret::SecretText;
 use super::sys::CertificateReply;
 
-/// A secret that opens a slot, and which slot. Exactly one kind of secret is given; a passphrase may come with a key file.
+/// A secret that opens a slot, and the slot. Exactly one kind of secret must be given; a passphrase may come with a key
+/// file.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct UnlockBody {
-    /// Number or label of the one slot to try; without it at most four slots of the type are.
+    /// Number or label of the only slot to try. Without it, at most four slots of the type are tried.
     pub slot: Option<String>,
-    /// A passphrase, as typed.
+    /// A passphrase as typed.
     pub passphrase: Option<SecretText>,
     /// Bytes of a key file, base64.
     pub key_file: Option<SecretText>,
-    /// A recovery code, as printed.
+    /// A recovery code as printed.
     pub recovery_code: Option<SecretText>,
-    /// Shares of one set, as printed.
+    /// Shares of one set as printed.
     pub shares: Option<Vec<SecretText>>,
 }
 
-/// A secret to be set.
+/// A new secret.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct NewSlotBody {
@@ -30,13 +31,13 @@ pub struct NewSlotBody {
     pub kind: String,
     /// Name for people, at most 64 bytes.
     pub label: String,
-    /// For the types with a passphrase.
+    /// Passphrase, for the types that have one.
     pub passphrase: Option<SecretText>,
-    /// For the types with a key file, base64.
+    /// Key file in base64, for the types that have one.
     pub key_file: Option<SecretText>,
-    /// Shares that open the slot.
+    /// Number of shares that open the slot.
     pub threshold: Option<u8>,
-    /// Shares in all.
+    /// Total number of shares.
     pub total: Option<u8>,
 }
 
@@ -46,20 +47,20 @@ pub struct NewSlotBody {
 pub struct SlotWrite {
     /// Opens the vault's root key.
     pub unlock: UnlockBody,
-    /// What is to be set.
+    /// The new secret.
     pub new: NewSlotBody,
 }
 
-/// Body of `slots/change`: with `new`, or with `confirm`.
+/// Body of `slots/change`: either with `new` or with `confirm`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlotChange {
-    /// Opens the slot that is changed; with `confirm` the new share set.
+    /// Opens the slot to change. With `confirm` it opens the new share set.
     pub unlock: UnlockBody,
-    /// What is to be set.
+    /// The new secret.
     #[serde(default)]
     pub new: Option<NewSlotBody>,
-    /// The shares in `unlock` were read off the prints of a new set: the set that it replaces goes.
+    /// The shares in `unlock` were read from the prints of a new set. The set that it replaces is removed.
     #[serde(default)]
     pub confirm: bool,
 }
@@ -68,7 +69,7 @@ pub struct SlotChange {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlotRemove {
-    /// Number or label of the slot that goes.
+    /// Number or label of the slot to remove.
     pub slot: String,
     /// Opens a slot that stays.
     pub unlock: UnlockBody,
@@ -78,7 +79,7 @@ pub struct SlotRemove {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlotTest {
-    /// What is tried.
+    /// The secret to test.
     pub unlock: UnlockBody,
 }
 
@@ -86,24 +87,24 @@ pub struct SlotTest {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RekeyBody {
-    /// A secret for each slot that is to stay.
+    /// A secret for each slot that stays.
     pub keep: Vec<UnlockBody>,
-    /// Slots that no secret was given for are dropped.
+    /// Whether slots without a given secret are dropped.
     #[serde(default)]
     pub drop_absent: bool,
-    /// Number or label of a slot that somebody else may be able to open: it goes, and everything that its holder may
-    /// have had is replaced.
+    /// Number or label of a slot that somebody else may be able to open. It is removed, and everything that its holder
+    /// may have obtained is replaced.
     #[serde(default)]
     pub compromised: Option<String>,
-    /// With `compromised`: values get new keys too.
+    /// With `compromised`: whether values get new keys too.
     #[serde(default)]
     pub deep: bool,
-    /// With `compromised`: PEM request for the caller's next certificate, for every other one ends.
+    /// With `compromised`: PEM request for the caller's next certificate, because every other one is revoked.
     #[serde(default)]
     pub csr: Option<String>,
 }
 
-/// One key slot, as listed.
+/// One key slot in a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SlotInfo {
@@ -114,21 +115,21 @@ pub struct SlotInfo {
     pub kind: String,
     /// Name for people.
     pub label: String,
-    /// Meant for the day when the everyday secret is lost.
+    /// Whether it is meant for the loss of the everyday secret.
     pub recovery: bool,
-    /// A new root key can be sealed into it without its secret.
+    /// Whether a new root key can be sealed into it without its secret.
     pub survives_rekey: bool,
     /// Argon2id memory in MiB, for types with a passphrase.
     pub memory_mib: Option<u32>,
     /// Argon2id passes.
     pub passes: Option<u32>,
-    /// Shares that open it.
+    /// Number of shares that open it.
     pub threshold: Option<u8>,
-    /// Shares in all.
+    /// Total number of shares.
     pub total: Option<u8>,
-    /// First digits of the set's identifier, printed on each share.
+    /// First digits of the set's identifier, which is printed on each share.
     pub set: Option<String>,
-    /// This is a new share set, whose shares were not typed in yet, for the slot of this number; both open.
+    /// Number of the slot that this new share set replaces, if its shares were not typed in yet. Both open the vault.
     pub replaces: Option<u8>,
 }
 
@@ -138,7 +139,7 @@ pub struct SlotInfo {
 pub struct SlotList {
     /// Slots by number.
     pub slots: Vec<SlotInfo>,
-    /// Number of the header that lists them.
+    /// Number of the header that contains them.
     pub header: u64,
 }
 
@@ -148,33 +149,33 @@ pub struct SlotList {
 pub struct SlotReply {
     /// The slot.
     pub slot: SlotInfo,
-    /// A recovery code that was made; shown once.
+    /// A generated recovery code, shown only once.
     pub recovery_code: Option<SecretText>,
-    /// Shares that were made; shown once.
+    /// Generated shares, shown only once.
     pub shares: Vec<SecretText>,
 }
 
-/// What proved that a term is not needed.
+/// Proof that a term is not needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProofInfo {
     /// The term.
     pub term: u32,
-    /// Generation at which every head was read.
+    /// Generation at which all heads were read.
     pub generation: u64,
-    /// Records compared.
+    /// Number of records compared.
     pub records: u64,
-    /// Records opened.
+    /// Number of records opened.
     pub opened: u64,
 }
 
-/// A step that was taken.
+/// A completed step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StepInfo {
-    /// What.
+    /// The step.
     pub step: String,
-    /// With which result.
+    /// Its result.
     pub result: String,
 }
 
@@ -188,32 +189,32 @@ pub struct RotationInfo {
     pub kind: String,
     /// What is rotated.
     pub target: String,
-    /// How far it is.
+    /// Its progress.
     pub state: String,
-    /// Waits for `resume`.
+    /// Whether it waits for `resume`.
     pub paused: bool,
-    /// Not throttled.
+    /// Whether it runs at full speed.
     pub full_speed: bool,
-    /// Records in all.
+    /// Total number of records.
     pub total: u64,
-    /// Records done.
+    /// Number of finished records.
     pub done: u64,
-    /// RFC 3339.
+    /// Start, RFC 3339.
     pub started: String,
-    /// RFC 3339.
+    /// Last change, RFC 3339.
     pub updated: String,
-    /// RFC 3339; empty while it goes on.
+    /// End, RFC 3339; empty while it is running.
     pub finished: String,
-    /// When an authority or a certificate should be replaced, RFC 3339; empty for everything else.
+    /// When an authority or a certificate should be replaced, RFC 3339; otherwise empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub due: String,
-    /// Why it does not go on, with the next thing to try.
+    /// Why it does not continue, with the next thing to try.
     pub error: Option<String>,
     /// Proofs for terms.
     pub proofs: Vec<ProofInfo>,
-    /// What was done.
+    /// The completed steps.
     pub steps: Vec<StepInfo>,
-    /// The caller's next certificate; only in the answer to a rekey with `compromised`.
+    /// The caller's next certificate. Only in the reply to a rekey with `compromised`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certified: Option<CertificateReply>,
 }
@@ -224,7 +225,7 @@ pub struct RotationInfo {
 pub struct RotationList {
     /// Runs that change keys, oldest first.
     pub rotations: Vec<RotationInfo>,
-    /// Authorities and certificates, which are always on their way.
+    /// Authorities and certificates, which are always being rotated.
     pub certificates: Vec<RotationInfo>,
 }
 
@@ -236,11 +237,11 @@ pub struct TermInfo {
     pub term: u32,
     /// `active`, `decrypt-only`, `compromised` or `destroyed`.
     pub state: String,
-    /// RFC 3339.
+    /// Creation, RFC 3339.
     pub created: String,
-    /// Records under it.
+    /// Number of records that use it.
     pub live: u64,
-    /// Records sealed with it, ever.
+    /// Number of records that were ever sealed with it.
     pub seals: u64,
 }
 
@@ -252,30 +253,30 @@ pub struct TermList {
     pub terms: Vec<TermInfo>,
 }
 
-/// Body of `sys/rotate` here: Vault's clients send none.
+/// Body of `sys/rotate` here. Vault's clients send none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RotateBody {
-    /// Values get new keys too.
+    /// Whether values get new keys too.
     pub deep: bool,
-    /// Not throttled.
+    /// Whether to run at full speed.
     pub full_speed: bool,
 }
 
-/// `sys/rotate/config`, as Vault has it.
+/// `sys/rotate/config`, as in Vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotateConfig {
-    /// Whether the data key is rotated by itself.
+    /// Whether the data key is rotated automatically.
     pub enabled: bool,
-    /// After this many records.
+    /// Rotate after this many records.
     pub max_operations: u64,
-    /// After this many seconds; 0 is never.
+    /// Rotate after this many seconds; 0 means never.
     #[serde(rename = "interval")]
     pub interval_s: u64,
 }
 
 impl Default for RotateConfig {
-    /// 90 days or 2^30 records, whichever is first.
+    /// 90 days or 2^30 records, whichever comes first.
     fn default() -> Self {
         Self { enabled: true, max_operations: 1 << 30, interval_s: 90 * 86_400 }
     }
@@ -285,43 +286,43 @@ impl Default for RotateConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ValueInfo {
-    /// Full path of the secret, with its mount.
+    /// Full path of the secret with its mount.
     pub path: String,
-    /// Key within the secret.
+    /// Key in the secret.
     pub key: String,
     /// `idle`, `generating`, `staged`, `applying`, `applied`, `verified`, `promoted`, `rolling-back` or `needs-operator`.
     pub state: String,
-    /// Waits for `resume`.
+    /// Whether it waits for `resume`.
     pub paused: bool,
-    /// Identifier of the rotation under way or of the last one.
+    /// Identifier of the running rotation, or of the last one.
     pub id: String,
-    /// Target that new values are applied to.
+    /// Target to which new values are applied.
     pub target: Option<String>,
-    /// A candidate is stored.
+    /// Whether a candidate is stored.
     pub staged: bool,
-    /// Version that the last rotation made; 0 before the first.
+    /// Version that the last rotation created; 0 before the first.
     pub current: u64,
-    /// Version before it, while it is in its grace.
+    /// Version before it, during its grace period.
     pub previous: Option<u64>,
-    /// End of the grace, RFC 3339.
+    /// End of the grace period, RFC 3339.
     pub previous_until: String,
-    /// The last versions whose grace is over, oldest first.
+    /// The most recent versions whose grace period is over, oldest first.
     pub retired: Vec<u64>,
     /// When the current value became current, RFC 3339; empty before the first rotation.
     pub rotated: String,
-    /// When the schedule asks for the next rotation, RFC 3339.
+    /// When the schedule requires the next rotation, RFC 3339.
     pub next: String,
-    /// The schedule or the greatest age has passed.
+    /// Whether the schedule or the maximum age has been exceeded.
     pub overdue: bool,
-    /// Somebody has to look.
+    /// Whether an operator has to act.
     pub stuck: bool,
-    /// When the value ends to be valid, RFC 3339.
+    /// When the value expires, RFC 3339.
     pub expires: String,
     /// Whole days until then; negative afterwards.
     pub expires_in_days: Option<i64>,
-    /// What went wrong last, with the next thing to try.
+    /// The last error, with the next thing to try.
     pub error: Option<String>,
-    /// The policy as it is stored.
+    /// The policy as stored.
     pub policy: serde_json::Value,
 }
 

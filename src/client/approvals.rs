@@ -6,7 +6,7 @@ use crate::api::approvals::{Approval, Approvals as Listing};
 
 const APPROVALS: &str = "sys/strongroom/approvals";
 
-/// `sys/strongroom/approvals` as seen by one client.
+/// `sys/strongroom/approvals` for one client.
 pub struct Approvals<'a> {
     client: &'a Client,
 }
@@ -16,7 +16,7 @@ impl<'a> Approvals<'a> {
         Self { client }
     }
 
-    /// Every request on record, newest first.
+    /// Returns all requests on record, newest first.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -25,15 +25,15 @@ impl<'a> Approvals<'a> {
         Ok(keys.iter().filter_map(|id| key_info.remove(id)).collect())
     }
 
-    /// One request.
+    /// Returns one request.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible id.
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid id.
     pub fn show(&self, id: &str) -> Result<Option<Approval>, ClientError> {
         self.client.find("GET", &below(APPROVALS, id)?, None)
     }
 
-    /// Agrees to a request of another operator.
+    /// Approves a request of another operator.
     ///
     /// # Errors
     /// As [`Approvals::show`].
@@ -41,7 +41,7 @@ impl<'a> Approvals<'a> {
         self.client.tell("POST", &format!("{}/approve", below(APPROVALS, id)?), None)
     }
 
-    /// Refuses a request of another operator, or withdraws an own one.
+    /// Rejects a request of another operator, or withdraws one's own.
     ///
     /// # Errors
     /// As [`Approvals::show`].

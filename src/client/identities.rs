@@ -12,8 +12,8 @@ use crate::api::identities::{
 use crate::api::kv::Keys;
 use crate::api::sys::CertificateReply;
 
-/// Who may be here, as seen by one client. Paths and names that the server would read as another path are refused here,
-/// with [`ClientError::Settings`].
+/// Identities for one client. Paths and names that the server would read as another path are rejected here with
+/// [`ClientError::Settings`].
 pub struct Identities<'a> {
     client: &'a Client,
 }
@@ -31,7 +31,7 @@ impl<'a> Identities<'a> {
         Self { client }
     }
 
-    /// Every identity in one line.
+    /// Returns a report with one line per identity.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -39,7 +39,7 @@ impl<'a> Identities<'a> {
         self.client.ask("GET", "sys/strongroom/identity-report", None)
     }
 
-    /// Registers an identity, or changes it. Warnings of the server, such as a policy that does not exist.
+    /// Registers or changes an identity. Returns the server's warnings, for example about a policy that does not exist.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -47,7 +47,7 @@ impl<'a> Identities<'a> {
         self.client.warned("POST", &below("sys/strongroom/identities", path)?, &json(change)?)
     }
 
-    /// Refuses everything that an identity asks from now on, and closes its connections.
+    /// Rejects all requests of an identity from now on, and closes its connections.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -64,7 +64,8 @@ impl<'a> Identities<'a> {
         self.client.tell("POST", &below("sys/strongroom/enable", path)?, Some(b"{}"))
     }
 
-    /// Ends one certificate (serial number or fingerprint, hexadecimal), or without one all that were issued so far.
+    /// Revokes one certificate (serial number or fingerprint in hexadecimal), or without one all that were issued so
+    /// far.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -89,7 +90,7 @@ impl<'a> Identities<'a> {
         self.client.find("GET", &below("sys/strongroom/groups", name)?, None)
     }
 
-    /// Makes a group, or changes it. Warnings of the server.
+    /// Creates or changes a group. Returns the server's warnings.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -105,7 +106,7 @@ impl<'a> Identities<'a> {
         self.client.tell("DELETE", &below("sys/strongroom/groups", name)?, None)
     }
 
-    /// Makes an enrolment string for a registered identity.
+    /// Creates an enrolment string for a registered identity.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -121,7 +122,7 @@ impl<'a> Identities<'a> {
         Ok(self.client.find("LIST", "sys/strongroom/enrollments", None)?.unwrap_or_default())
     }
 
-    /// Makes an enrolment string useless, by its identifier.
+    /// Deletes an enrolment string by its identifier.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -137,7 +138,7 @@ impl<'a> Identities<'a> {
         self.client.ask("GET", "sys/strongroom/ca", None)
     }
 
-    /// Who does not trust today's authorities yet.
+    /// Returns the identities that do not trust the current authorities yet.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -145,7 +146,7 @@ impl<'a> Identities<'a> {
         self.client.ask("GET", "sys/strongroom/ca/stragglers", None)
     }
 
-    /// Makes the next authority, with a certificate of `life_s` seconds if given. Its identifier.
+    /// Creates the next authority, with a certificate of `life_s` seconds if given. Returns its identifier.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -163,17 +164,17 @@ impl<'a> Identities<'a> {
         Ok(named.id)
     }
 
-    /// One step of an authority: `trust`, `activate`, `remove`, `taint` or `revoke`. With `force` whoever holds it up is cut
-    /// off.
+    /// Does one step of an authority: `trust`, `activate`, `remove`, `taint` or `revoke`. With `force`, clients that
+    /// are not ready lose access.
     ///
     /// # Errors
-    /// Any [`ClientError`]; a refusal with status 400 names who holds it up.
+    /// Any [`ClientError`]. A refusal with status 400 names the clients that are not ready.
     pub fn authority_step(&self, id: &str, step: &str, force: bool) -> Result<(), ClientError> {
         let path = below("sys/strongroom/ca", &format!("{id}/{step}"))?;
         self.client.tell("POST", &path, Some(format!("{{\"force\":{force}}}").as_bytes()))
     }
 
-    /// Revokes every authority, has a new one sign at once, and the request `csr` (PEM) certified by it.
+    /// Revokes every authority, lets a new one sign at once, and has it certify the request `csr` (PEM).
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -182,7 +183,8 @@ impl<'a> Identities<'a> {
         self.client.ask("POST", "sys/strongroom/ca/compromise", Some(&body))
     }
 
-    /// Begins an authority under an outside root. The request (PKCS#10, PEM) for its owner; the same until it is answered.
+    /// Starts an authority under an outside root. Returns the request (PKCS#10, PEM) for the root's owner, which stays
+    /// the same until it is answered.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -194,7 +196,8 @@ impl<'a> Identities<'a> {
         self.client.ask("POST", "sys/strongroom/ca/request", None).map(|made: Made| made.csr)
     }
 
-    /// Takes the signed chain, PEM, the authority's certificate first and the root last. The authority's identifier.
+    /// Imports the signed chain, PEM, with the authority's certificate first and the root last. Returns the authority's
+    /// identifier.
     ///
     /// # Errors
     /// Any [`ClientError`].

@@ -1,25 +1,25 @@
 //! Rules for the marks in replies (epoch, incarnation, generation).
 //!
-//! A reply is compared with the mark held when its request was *sent*: replies of parallel requests overtake each other.
-//! After a rollback the generation grows past the mark again, and only a witness outside can tell; so the mark is
-//! checked at every reply.
+//! A reply is compared with the mark at the time when its request was *sent*, because replies of parallel requests
+//! overtake each other. After a rollback the generation grows past the mark again, so the mark must be checked at every
+//! reply.
 
 use ::http::HeaderMap;
 
 use super::error::ClientError;
 use crate::api::sys::Mark;
 
-/// Counts restores.
+/// Number of restores.
 const EPOCH: &str = "x-strongroom-epoch";
-/// Names a restore.
+/// Id of a restore.
 const INCARNATION: &str = "x-strongroom-incarnation";
-/// Counts commits.
+/// Number of commits.
 const GENERATION: &str = "x-strongroom-generation";
 
-/// The mark of a reply; `None` when it carries none of the three headers.
+/// Reads the mark of a reply; `None` if it has none of the three headers.
 ///
 /// # Errors
-/// [`ClientError::Malformed`] when a header is missing or not what it should be.
+/// [`ClientError::Malformed`] when a header is missing or invalid.
 pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<Mark>, ClientError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let (epoch, incarnation, generation) = match (text(EPOCH), text(INCARNATION), text(GENERATION)) {
@@ -39,7 +39,7 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<Mark>, ClientEr
     }))
 }
 
-/// Compares a reply's mark with the one held when the request was sent.
+/// Compares a reply's mark with the one at the time when the request was sent.
 ///
 /// # Errors
 /// [`ClientError::RolledBack`].

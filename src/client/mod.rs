@@ -1,8 +1,8 @@
 //! Blocking HTTP client over mutual TLS, used by the command, tests and benches.
 //!
-//! One [`Client`] keeps one connection open, speaks Vault's v1 protocol and watches the marks in the replies: a server
-//! whose history has gone back is named ([`ClientError::RolledBack`]) and its reply is not handed out. Keeping the
-//! [mark](Client::mark) over process ends is the caller's job.
+//! One [`Client`] keeps one connection open, speaks Vault's v1 protocol and checks the marks in the replies. If a
+//! server's history has gone back, it reports that ([`ClientError::RolledBack`]) and does not return the reply. The
+//! caller must store the [mark](Client::mark) between processes.
 
 mod approvals;
 mod connection;
@@ -34,13 +34,13 @@ pub use sys::Sys;
 pub(crate) use tls::provider as tls_provider;
 
 impl Client {
-    /// The KV engine mounted at `mount`, as `secret`.
+    /// The KV engine mounted at `mount`, for example `secret`.
     #[must_use]
     pub fn kv<'a>(&'a self, mount: &'a str) -> Kv<'a> {
         Kv::new(self, mount)
     }
 
-    /// The system's own paths.
+    /// The paths of the system itself.
     #[must_use]
     pub fn sys(&self) -> Sys<'_> {
         Sys::new(self)

@@ -1,21 +1,21 @@
-//! One page of a listing: the fields `after` and `limit`, as OpenBao has them.
+//! One page of a list: the fields `after` and `limit`, as in OpenBao.
 
 use super::{Body, EngineError};
 
-/// Which part of a sorted listing is asked for.
+/// The requested part of a sorted list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Names up to and with this one are left out. It need not be there. Empty: none.
+    /// Names up to and including this one are left out. It need not exist. Empty means to start at the beginning.
     pub after: String,
-    /// At most so many names; `None`: all.
+    /// Largest number of names; `None` means all.
     pub limit: Option<usize>,
 }
 
 impl Page {
-    /// Reads `after` and `limit` of a request. A limit of 0 or less is none.
+    /// Reads `after` and `limit` of a request. A limit of 0 or less means no limit.
     ///
     /// # Errors
-    /// [`EngineError::BadRequest`] for an `after` that is no text and a `limit` that is no whole number.
+    /// [`EngineError::BadRequest`] for an `after` that is not a text or a `limit` that is not a whole number.
     pub fn of(body: &Body) -> Result<Self, EngineError> {
         let object = body.object()?;
         let given = |name: &str| object.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null");
@@ -31,7 +31,7 @@ impl Page {
         Ok(Self { after, limit: usize::try_from(limit).ok().filter(|limit| *limit > 0) })
     }
 
-    /// The names of this page out of all names, which are sorted by their bytes.
+    /// The names of this page out of all names, which must be sorted by their bytes.
     #[must_use]
     pub fn cut<'n>(&self, sorted: &'n [String]) -> &'n [String] {
         let first = match self.after.as_str() {

@@ -1,4 +1,4 @@
-//! Whether a server certificate is worth serving with, found out before it replaces one that works.
+//! Checks a server certificate before it replaces one that works.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -9,7 +9,7 @@ const fn bad(problem: &'static str) -> ServeError {
     ServeError::Tls(problem)
 }
 
-/// Checks that every certificate of `chain` (leaf first) is signed by the next one, and that the leaf may be a server's.
+/// Checks that the next certificate signed each certificate of `chain` (leaf first), and that the leaf is for a server.
 ///
 /// # Errors
 /// [`ServeError::Tls`] with the reason.
@@ -34,7 +34,7 @@ pub(super) fn check(chain: &[CertificateDer<'_>]) -> Result<(), ServeError> {
 /// Checks the dates of every certificate of `chain`.
 ///
 /// # Errors
-/// [`ServeError::Tls`] when one is not valid at `now_ms`, Unix milliseconds.
+/// [`ServeError::Tls`] when one of them is not valid at `now_ms`, Unix milliseconds.
 pub(super) fn check_dates(chain: &[CertificateDer<'_>], now_ms: u64) -> Result<(), ServeError> {
     let now = i64::try_from(now_ms / 1000).map_err(|_| bad("the clock is wrong"))?;
     for der in chain {
@@ -49,8 +49,8 @@ pub(super) fn check_dates(chain: &[CertificateDer<'_>], now_ms: u64) -> Result<(
     Ok(())
 }
 
-/// Where `chain` (leaf first) meets the first of `anchors` (DER) that it leads to: the index of the certificate which that
-/// one signed, and the anchor itself. The shortest way counts, as for those who verify.
+/// Finds where `chain` (leaf first) reaches the first of `anchors` (DER) that it leads to: the index of the certificate
+/// that the anchor signed, and the anchor itself. The shortest way counts, as it does for clients.
 pub(super) fn meets<'a>(
     chain: &[CertificateDer<'_>],
     anchors: impl Iterator<Item = &'a [u8]> + Clone,
@@ -62,7 +62,7 @@ pub(super) fn meets<'a>(
     })
 }
 
-/// Whether a certificate is an authority's, and whether it is signed by itself.
+/// Whether a certificate belongs to an authority, and whether it is self-signed.
 ///
 /// # Errors
 /// [`ServeError::Tls`] when it cannot be read.

@@ -1,4 +1,4 @@
-//! Why the server cannot run.
+//! Errors of the server.
 
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, found out once per connection.
+//! Finds the identity at the other end of a connection, once per connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::pki::{AuthorityId, peer};
 /// Facts about the peer that hold for the whole connection.
 pub(super) struct Peer(Arc<Caller>);
 
-/// What a request says about its sender besides the certificate.
+/// What a request says about its sender, in addition to the certificate.
 #[derive(Default)]
 pub(super) struct Claims {
     /// Id of the authorities that the client trusts.
@@ -26,8 +26,8 @@ pub(super) struct Claims {
 }
 
 impl Peer {
-    /// Reads the certificate that TLS has taken and `proof` has placed. `None`: it names nobody here. `chain` is not
-    /// empty on a connection that TLS has let through.
+    /// Reads the certificate that TLS has accepted and `proof` has classified. `None` when it names no identity here.
+    /// `chain` is not empty on a connection that TLS has accepted.
     pub(super) fn inspect(
         chain: &[CertificateDer<'_>],
         proof: Proof,
@@ -61,22 +61,22 @@ impl Peer {
         })))
     }
 
-    /// An outside certificate has no identity of its own accord, whatever names are written in it: it is called by its
-    /// fingerprint, and a role says what it is worth.
+    /// An outside certificate has no identity of its own, whatever names are in it. Its fingerprint is its name, and a
+    /// role decides what it may do.
     fn outside(chain: &[CertificateDer<'_>], trust_domain: &str, remote: SocketAddr) -> Option<Self> {
         let (leaf, above) = chain.split_first()?;
         let above: Vec<&[u8]> = above.iter().map(AsRef::as_ref).collect();
         let facts = match OutsideFacts::read(leaf, &above) {
             Ok(facts) => facts,
             Err(error) => {
-                tracing::warn!(%remote, %error, "client certificate of an outside authority is refused");
+                tracing::warn!(%remote, %error, "rejected a client certificate of an outside authority");
                 return None;
             }
         };
         Caller::outside(facts, trust_domain, remote.to_string()).map(|caller| Self(Arc::new(caller)))
     }
 
-    /// Stands for every request of the connection.
+    /// Facts that hold for every request of the connection.
     pub(super) fn facts(&self) -> &Arc<Caller> {
         &self.0
     }
@@ -85,7 +85,7 @@ impl Peer {
         &self.0.identity
     }
 
-    /// TLS checked the dates at the handshake only; an open connection must not outlive its certificate.
+    /// TLS checked the dates only at the handshake. An open connection must not outlive its certificate.
     pub(super) fn expired(&self, now_ms: u64) -> bool {
         now_ms > self.0.not_after_ms
     }

@@ -4,36 +4,36 @@ use std::time::Duration;
 
 use super::source::Allowance;
 
-/// Limits of time, size and number. They act before anything is parsed.
+/// Limits of time, size and number. They apply before anything is parsed.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Open connections, handshakes included; more wait in the kernel's queue.
+    /// Open connections, including handshakes. Further ones wait in the kernel's queue.
     pub connections: usize,
-    /// Open connections of one identity; more are closed after the handshake.
+    /// Open connections of one identity. Further ones are closed after the handshake.
     pub connections_per_identity: usize,
-    /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time, together with its connections that
-    /// are only told that they may not be here; more are closed unread. By default at
-    /// most an eighth of all connections: eight sources must work together before others wait.
+    /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time, plus its connections that only
+    /// wait for a rejection. Further ones are closed unread. The default is at most an eighth of all connections, so
+    /// eight sources must work together before others have to wait.
     pub handshakes_per_source: usize,
-    /// Handshakes of one source a second, sustained; five times as many in a burst.
+    /// Handshakes of one source per second, sustained; a burst may have five times as many.
     pub handshake_rate_per_source: u32,
     /// Request body, bytes (413).
     pub body_bytes: usize,
     /// Request head, bytes (431).
     pub head_bytes: usize,
-    /// TLS handshake.
+    /// Time for a TLS handshake.
     pub handshake: Duration,
-    /// Request head, from its first byte.
+    /// Time for a request head, from its first byte.
     pub head: Duration,
-    /// Wait for the first byte of a request on an open connection.
+    /// Time to wait for the first byte of a request on an open connection.
     pub idle: Duration,
     /// Longest time that a reply may make no progress because the peer does not read.
     pub stall: Duration,
-    /// Request body (408).
+    /// Time for a request body (408).
     pub body: Duration,
-    /// Requests in work at shutdown.
+    /// Time for requests in work at shutdown.
     pub drain: Duration,
-    /// Longest life of a connection; it ends between two requests, up to a twelfth earlier.
+    /// Longest life of a connection. It ends between two requests, up to a twelfth earlier.
     pub age: Duration,
 }
 
@@ -58,7 +58,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// For the listener of enrolment: one small request a connection, from peers that nothing is known about.
+    /// Limits for the enrolment listener: one small request per connection, from unknown peers.
     #[must_use]
     pub fn enrolment() -> Self {
         Self {
@@ -73,13 +73,13 @@ impl Limits {
         }
     }
 
-    /// Open connections of all certificates of outside PKIs together: one person can have many of those, each an identity
-    /// of its own, and must leave room for the identities of the vault.
+    /// Open connections of all certificates of outside PKIs together. One person can have many of those, each with its
+    /// own identity, and must leave room for the identities of the vault.
     pub(super) fn outsiders(&self) -> usize {
         self.connections / 2
     }
 
-    /// What one source may do before it is known.
+    /// Limits of one source before its identity is known.
     pub(super) fn allowance(&self) -> Allowance {
         Allowance { together: self.handshakes_per_source, per_second: self.handshake_rate_per_source }
     }

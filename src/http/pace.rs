@@ -1,7 +1,7 @@
-//! Time limits inside one connection that hyper does not know.
+//! Time limits inside one connection that hyper does not have.
 //!
-//! hyper has one limit for both the wait for a request and its head. Here they differ: an idle connection may stay for a
-//! while, but a head that has begun must arrive quickly, and a peer must go on reading its reply.
+//! hyper has one limit for both the wait for a request and its head. Here they differ: an idle connection may stay open
+//! for a while, but a head that has begun must arrive quickly, and a peer must keep reading its reply.
 
 use std::io;
 use std::pin::Pin;
@@ -19,17 +19,17 @@ const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const IN_WORK: u8 = 2;
 
-/// Where a connection stands between two requests.
+/// Where a connection is between two requests.
 #[derive(Default)]
 pub(super) struct Pace {
     state: AtomicU8,
     deciding: AtomicBool,
 }
 
-/// The vault works on the request, and will be done soon.
+/// The vault is working on the request and will be done soon.
 pub(super) struct Deciding(Arc<Pace>);
 
-/// A request whose head has been read; the connection is idle again when this is dropped.
+/// A request whose head has been read. The connection is idle again when this is dropped.
 pub(super) struct InWork(Arc<Pace>);
 
 impl Pace {
@@ -45,12 +45,12 @@ impl Pace {
         Deciding(Arc::clone(self))
     }
 
-    /// Whether a request has been read and not been answered yet.
+    /// Whether a request was read and has not been answered yet.
     pub(super) fn is_in_work(&self) -> bool {
         self.state.load(Ordering::Relaxed) == IN_WORK
     }
 
-    /// Whether the vault works on a request.
+    /// Whether the vault is working on a request.
     pub(super) fn is_deciding(&self) -> bool {
         self.deciding.load(Ordering::Relaxed)
     }
@@ -77,7 +77,7 @@ pub(super) struct Paced<S> {
     reading: Pin<Box<Sleep>>,
     writing: Pin<Box<Sleep>>,
     stalled: bool,
-    /// The peer has gone without a farewell.
+    /// The peer has closed without a TLS close alert.
     gone: bool,
 }
 
@@ -95,7 +95,7 @@ impl<S> Paced<S> {
         }
     }
 
-    /// Passes `result` on unless it has been pending for too long.
+    /// Passes `result` on, unless it has been pending for too long.
     fn watched<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.stalled = false;
@@ -123,7 +123,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
                 self.reading.as_mut().reset(end);
                 result
             }
-            // Also when bytes came: one byte at a time must not go on for ever.
+            // This also applies when bytes arrive: a peer that sends one byte at a time must not last forever.
             (Poll::Pending, HEAD) => {
                 ready!(self.reading.as_mut().poll(cx));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -146,7 +146,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.gone {
-            // One to a peer that has gone would be answered with a reset.
+            // A close alert to a peer that has gone would be answered with a reset.
             return Poll::Ready(Ok(()));
         }
         let result = Pin::new(&mut self.stream).poll_shutdown(cx);

@@ -1,8 +1,8 @@
-//! How many handshakes one source may begin, before a byte of TLS is read.
+//! Limits how many handshakes one source may begin, before a byte of TLS is read.
 //!
 //! A handshake costs the server a signature and the peer nothing, and the certificate that would name the peer comes
-//! last. Until then a peer is only its address. So that one address cannot take every place, each has a limit of
-//! handshakes at the same time and of handshakes a second.
+//! last. Until then, a peer is only an address. So that one address cannot take every place, each has a limit of
+//! handshakes at the same time and of handshakes per second.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -12,16 +12,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Sources that are remembered. About 10 MiB in all.
+/// Number of sources that are remembered. About 10 MiB in total.
 const MOST_SOURCES: usize = 64 << 10;
-/// A burst is this many seconds' worth.
+/// A burst is worth this many seconds.
 const BURST_SECONDS: u32 = 5;
-/// Longest delay after refusals.
+/// Longest delay after rejections.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
-/// Refusals are forgotten after this time without another.
+/// Rejections are forgotten after this time without another one.
 const FORGIVEN: Duration = Duration::from_secs(600);
 
-/// Where connections come from: an IPv4 address, or a /64 of IPv6, of which one machine may have every address.
+/// Where connections come from: an IPv4 address, or a /64 of IPv6, because one machine may have every address of a /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Source {
     /// The address.
@@ -45,13 +45,13 @@ impl From<IpAddr> for Source {
 /// Limits of one source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
-    /// At the same time.
+    /// Handshakes at the same time.
     pub together: usize,
-    /// A second, sustained; five times as many in a burst.
+    /// Handshakes per second, sustained; a burst may have five times as many.
     pub per_second: u32,
 }
 
-/// Every source seen lately.
+/// All sources seen recently.
 pub(super) struct Sources {
     allowance: Allowance,
     most: usize,
@@ -61,7 +61,7 @@ pub(super) struct Sources {
 #[derive(Default)]
 struct Book {
     entries: HashMap<Source, Entry>,
-    /// By when they were last looked at, in order.
+    /// Sources in the order in which they were last used.
     order: BTreeMap<u64, Source>,
     next: u64,
 }
@@ -76,7 +76,7 @@ struct Entry {
     refused: Instant,
 }
 
-/// One handshake in progress; over when dropped.
+/// One handshake in progress. It ends when this is dropped.
 pub(super) struct Admission {
     sources: Arc<Sources>,
     source: Source,
@@ -91,8 +91,8 @@ impl Sources {
         Arc::new(Self { allowance, most, book: Mutex::default() })
     }
 
-    /// Lets a handshake begin. `None` when its source has too many, or began too many lately; also when so many
-    /// sources have handshakes in progress that no other can be remembered.
+    /// Lets a handshake begin. `None` when its source has too many, or began too many recently, or when so many sources
+    /// have handshakes in progress that no other source can be remembered.
     pub(super) fn admit(self: &Arc<Self>, source: Source, now: Instant) -> Option<Admission> {
         let mut book = self.book.lock();
         let burst = self.burst();
@@ -108,7 +108,7 @@ impl Sources {
         Some(Admission { sources: Arc::clone(self), source })
     }
 
-    /// How long `source` must wait because it was refused before.
+    /// How long `source` must wait because of earlier rejections.
     pub(super) fn delay(&self, source: Source, now: Instant) -> Option<Duration> {
         let book = self.book.lock();
         let entry = book.entries.get(&source)?;
@@ -121,7 +121,7 @@ impl Sources {
         delay.checked_sub(since).filter(|left| !left.is_zero())
     }
 
-    /// What `source` asked for was refused: each time it waits longer.
+    /// Records that a request of `source` was rejected. Each time, the source must wait longer.
     pub(super) fn refused(&self, source: Source, now: Instant) {
         let mut book = self.book.lock();
         if let Some(entry) = book.touch(source, self.most, self.burst(), now) {
@@ -131,7 +131,7 @@ impl Sources {
         }
     }
 
-    /// What `source` asked for was granted: earlier refusals were mistakes.
+    /// Records that a request of `source` was granted, so earlier rejections were mistakes.
     pub(super) fn granted(&self, source: Source) {
         if let Some(entry) = self.book.lock().entries.get_mut(&source) {
             entry.refusals = 0;
@@ -144,7 +144,8 @@ impl Sources {
 }
 
 impl Book {
-    /// The entry of `source`, made the youngest. To make room, the oldest without a handshake in progress is forgotten.
+    /// Returns the entry of `source` and makes it the youngest. To make room, it forgets the oldest entry without a
+    /// handshake in progress.
     fn touch(&mut self, source: Source, most: usize, burst: f64, now: Instant) -> Option<&mut Entry> {
         let place = self.next;
         if let Some(entry) = self.entries.get(&source) {

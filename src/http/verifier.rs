@@ -1,8 +1,8 @@
-//! Which client certificates TLS takes, and which of them are our own.
+//! Decides which client certificates TLS accepts, and which of them are our own.
 //!
-//! rustls-webpki answers one question only: does this chain lead to one of these roots? With roots of outside PKIs in
-//! the same store the answer would no longer say whose certificate it is, and such a root could mint names of our trust
-//! domain. So every authority of our own has a verifier of its own, which never sees another root, and
+//! rustls-webpki answers only one question: does this chain lead to one of these roots? With roots of outside PKIs in
+//! the same store, the answer would no longer say whose certificate it is, and such a root could mint names of our
+//! trust domain. So every authority of our own has a separate verifier that never sees another root, and
 //! [`Verifier::origin_of`] asks exactly those.
 
 use std::collections::{HashMap, HashSet};
@@ -25,32 +25,32 @@ use crate::crypto::hash::sha256;
 use crate::pki::peer::{self, MAX_CERT_BYTES};
 use crate::pki::{AuthorityId, Trust};
 
-/// Most certificates of one chain that are looked at.
+/// Largest number of certificates in one chain.
 const MAX_CHAIN: usize = 8;
 
-/// What a certificate chain has been proved to be.
+/// What a certificate chain was proved to be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// The leaf was signed by this authority of our own.
+    /// This authority of our own signed the leaf.
     Own(AuthorityId),
-    /// Everything else that TLS takes: the chain as it came, leaf first.
+    /// Everything else that TLS accepts: the chain as it was received, leaf first.
     Outside(Vec<CertificateDer<'static>>),
 }
 
-/// Takes what a [`Trust`] names, in its order: own authorities, single certificates, outside roots.
+/// Accepts what a [`Trust`] names, in its order: own authorities, single certificates, outside roots.
 pub(super) struct Verifier {
     own: Vec<(AuthorityId, Arc<dyn ClientCertVerifier>)>,
     pinned: HashSet<[u8; 32]>,
     outside: Option<Arc<dyn ClientCertVerifier>>,
     hints: Vec<DistinguishedName>,
     provider: Arc<CryptoProvider>,
-    /// Leaves that have been proved to be ours, by SHA-256. A verifier has the same authorities all its life, so all of
-    /// the proof but the dates holds as long: a machine that comes again with its certificate costs one signature less.
-    /// Whether the certificate has been revoked is asked elsewhere, at every request.
+    /// Leaves that were proved to be ours, by SHA-256. A verifier keeps the same authorities all its life, so the proof
+    /// stays valid, except for the dates. A machine that returns with its certificate costs one signature less. Whether
+    /// the certificate has been revoked is checked elsewhere, at every request.
     proved: RwLock<HashMap<[u8; 32], Proved>>,
 }
 
-/// Leaves that are remembered, about 80 bytes each. When there are more, all are proved anew.
+/// Number of leaves that are remembered, about 80 bytes each. When there are more, all are proved anew.
 const MAX_PROVED: usize = 4096;
 
 /// A leaf of one of our own authorities.
@@ -63,7 +63,7 @@ struct Proved {
 
 impl Verifier {
     /// # Errors
-    /// [`ServeError::Tls`] when there is no own authority, or a root cannot be used.
+    /// [`ServeError::Tls`] when there is no authority of our own, or a root cannot be used.
     pub(super) fn new(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Self, ServeError> {
         if trust.own.is_empty() {
             return Err(ServeError::Tls("there is no client CA"));
@@ -81,15 +81,15 @@ impl Verifier {
         };
         let pinned: HashSet<_> = trust.pinned.iter().copied().collect();
         if !pinned.is_empty() {
-            // A client may keep back a certificate that chains to none of the names it is told, and a single
+            // A client may hold back a certificate that chains to none of the names that it is told, and a single
             // certificate has no such name.
             hints.clear();
         }
         Ok(Self { own, pinned, outside, hints, provider, proved: RwLock::default() })
     }
 
-    /// Whose certificate this is, proved under our own authorities alone. They sign leaves only, so whatever else is in
-    /// the chain counts for nothing.
+    /// Whose certificate this is, proved under our own authorities alone. They sign only leaves, so anything else in
+    /// the chain is ignored.
     pub(super) fn origin_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Proof {
         let found = chain.first().and_then(|leaf| self.own(leaf, now).ok());
         found.map_or_else(
@@ -102,7 +102,7 @@ impl Verifier {
         )
     }
 
-    /// As [`owner`](Self::owner), of what is remembered if it is.
+    /// Like [`owner`](Self::owner), but uses a remembered proof if there is one.
     ///
     /// # Errors
     /// As [`owner`](Self::owner).
@@ -110,7 +110,7 @@ impl Verifier {
         let digest = sha256(&[leaf]);
         let now_ms = now.as_secs().saturating_mul(1000);
         let found = self.proved.read().get(&digest).copied();
-        // Who is outside the dates hears it from the one who judges them.
+        // A leaf outside its dates goes to `owner`, whose error says so.
         if let Some(found) = found.filter(|found| (found.not_before_ms..=found.not_after_ms).contains(&now_ms)) {
             return Ok(found.authority);
         }
@@ -127,7 +127,7 @@ impl Verifier {
     }
 
     /// # Errors
-    /// Why none of the own authorities vouches for `leaf`; the most telling reason of all.
+    /// Why no authority of our own vouches for `leaf`: the most specific reason of all.
     fn owner(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<AuthorityId, Error> {
         let mut reason = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         for (id, verifier) in &self.own {
@@ -141,7 +141,7 @@ impl Verifier {
     }
 }
 
-/// A verifier for chains to these roots; their subjects are added to `hints`.
+/// Makes a verifier for chains to these roots, and adds their subjects to `hints`.
 fn roots<'a>(
     ders: impl Iterator<Item = &'a Vec<u8>>,
     provider: &Arc<CryptoProvider>,
@@ -158,9 +158,9 @@ fn roots<'a>(
     Ok(verifier)
 }
 
-/// At most two certificates of each name: that many has an authority whose certificate two others have signed. The library
-/// tries every way from one name to the next, so that seven certificates that all have one name, which anybody can make,
-/// are thousands of ways, before anything is proved.
+/// Keeps at most two certificates of each name, as many as an authority has that two others have signed. The library
+/// tries every path from one name to the next. Anybody can make seven certificates that all have one name, and these
+/// are thousands of paths before anything is proved.
 fn few_of_a_name<'a>(certificates: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
     let mut names: HashMap<Vec<u8>, usize> = HashMap::new();
     let few = certificates.iter().filter(|der| {
@@ -173,7 +173,7 @@ fn few_of_a_name<'a>(certificates: &[CertificateDer<'a>]) -> Vec<CertificateDer<
 }
 
 /// # Errors
-/// The certificate is not readable, or not valid at `now`.
+/// The certificate cannot be read, or is not valid at `now`.
 fn check_dates(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     let bad = |error| Error::InvalidCertificate(error);
     let (rest, parsed) = X509Certificate::from_der(leaf).map_err(|_| bad(CertificateError::BadEncoding))?;

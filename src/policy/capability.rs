@@ -1,21 +1,21 @@
-//! The verbs of the language.
+//! The verbs of the policy language.
 
 /// What a rule can grant. `deny` is a state of the rule, not a verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capability {
-    /// Write where nothing is.
+    /// Write where nothing exists.
     Create,
     /// Read.
     Read,
-    /// Write where something is; and every `POST` of an engine without an existence check.
+    /// Write where something exists, and every `POST` of an engine without an existence check.
     Update,
-    /// Merge into what is there.
+    /// Merge into what exists.
     Patch,
     /// Delete.
     Delete,
     /// List the names of a folder.
     List,
-    /// Use a root-protected path, besides the verb itself.
+    /// Use a root-protected path. Required in addition to the verb.
     Sudo,
 }
 
@@ -24,7 +24,7 @@ impl Capability {
     pub const ALL: [Self; 7] =
         [Self::Create, Self::Delete, Self::List, Self::Patch, Self::Read, Self::Sudo, Self::Update];
 
-    /// The word of the language.
+    /// The word in the policy language.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The question and the answer.
+//! A request to the policies, and their decision.
 
 use std::fmt;
 
@@ -10,34 +10,34 @@ use super::rules::RuleId;
 /// One question.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
-    /// Full path as in the API, `secret/data/x`; for [`Capability::List`] a folder.
+    /// Full path as in the API, `secret/data/x`. For [`Capability::List`] a folder.
     pub path: &'a Path,
     /// The verb.
     pub capability: Capability,
-    /// Whether the path is root-protected, so that the rule must grant `sudo` as well.
+    /// Whether the path is root-protected, so that the rule must also grant `sudo`.
     pub sudo: bool,
     /// Top-level fields of the request with their raw JSON values.
     pub parameters: Option<&'a [(&'a str, &'a [u8])]>,
-    /// Seconds of response wrapping, when it was asked for.
+    /// Seconds of response wrapping, if requested.
     pub wrap_ttl: Option<u64>,
 }
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Do it.
+    /// Allow.
     Allow {
-        /// Because of this rule.
+        /// The rule that allows it.
         rule: RuleId,
     },
-    /// Refuse.
+    /// Deny.
     Deny {
-        /// Why; for the audit log and for `explain`, not for the caller.
+        /// The reason, for the audit log and for `explain`, not for the caller.
         reason: DenyReason,
     },
 }
 
-/// Why the answer is no.
+/// Why a request is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DenyReason {
     /// No pattern matches the path.
@@ -48,7 +48,7 @@ pub enum DenyReason {
     NotGranted(RuleId),
     /// The path is root-protected and the rule does not grant `sudo`.
     NotSudo(RuleId),
-    /// The rule wants response wrapping of another length.
+    /// The rule requires response wrapping of another duration.
     Wrapping(RuleId),
     /// A field of the request is missing or not allowed.
     Parameters(RuleId),

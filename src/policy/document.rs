@@ -1,25 +1,25 @@
-//! What both spellings of a policy, HCL and JSON, are read into.
+//! The common form of both spellings of a policy, HCL and JSON.
 
 use serde_json::Value;
 
 /// Longest policy text in bytes.
 pub(super) const MAX_TEXT: usize = 1 << 20;
-/// Most lists and objects inside each other.
+/// Maximum nesting of lists and objects.
 pub(super) const MAX_DEPTH: usize = 16;
 
-/// A policy text that was refused. The message names keys and words of the policy, which is not secret.
+/// A rejected policy text. The message contains keys and words of the policy, which is not secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}{message}", place = if *.line == 0 { String::new() } else { format!("{}:{}: ", .line, .column) })]
 pub struct PolicyError {
-    /// Line from 1; 0 when the text as a whole is meant.
+    /// Line, counted from 1; 0 for the text as a whole.
     pub line: usize,
-    /// Column from 1, in characters.
+    /// Column, counted from 1, in characters.
     pub column: usize,
     /// What is wrong.
     pub message: String,
 }
 
-/// A place in the text: line and column from 1, or zeros.
+/// A position in the text: line and column from 1, or zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place(pub usize, pub usize);
 
@@ -28,17 +28,17 @@ impl Place {
         Err(PolicyError { line: self.0, column: self.1, message: message.into() })
     }
 
-    /// The place of a byte offset.
+    /// The position of a byte offset.
     pub(super) fn of(text: &str, offset: usize) -> Self {
         let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
         let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        // Bytes that continue a character are no columns of their own.
+        // Continuation bytes of a character are not columns of their own.
         let columns = before.iter().skip(line_start).filter(|byte| **byte & 0xc0 != 0x80).count();
         Self(before.iter().filter(|byte| **byte == b'\n').count() + 1, columns + 1)
     }
 }
 
-/// A value with its place.
+/// A value with its position.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
     pub place: Place,
@@ -50,7 +50,7 @@ pub(super) struct Node {
 pub(super) enum Tree {
     Scalar(Value),
     List(Vec<Node>),
-    /// Items in order. A key with labels, as `path "x" { }`, is an item whose value holds one item per label.
+    /// Items in order. A key with labels, as in `path "x" { }`, is an item whose value has one item per label.
     Object(Vec<Item>),
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Item {
 }
 
 impl Node {
-    /// A JSON value that has passed the checks of [`crate::api::json`]; its depth is at most 32.
+    /// A JSON value that has passed the checks of [`crate::api::json`], so its depth is at most 32.
     pub(super) fn from_json(value: Value) -> Self {
         let place = Place::default();
         let value = match value {
@@ -76,7 +76,7 @@ impl Node {
         Self { place, value }
     }
 
-    /// The value as JSON, for comparing with request fields.
+    /// The value as JSON, to compare with request fields.
     pub(super) fn to_json(&self) -> Value {
         match &self.value {
             Tree::Scalar(scalar) => scalar.clone(),
@@ -88,7 +88,7 @@ impl Node {
     }
 }
 
-/// A word of the policy, short enough for a message.
+/// A word of the policy, shortened for a message.
 pub(super) fn shown(word: &str) -> String {
     let mut text: String = word.chars().take(64).filter(|c| !c.is_control()).collect();
     if word.chars().count() > 64 {

@@ -1,4 +1,4 @@
-//! Finding the one pattern that applies.
+//! Finds the one pattern that applies.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use super::rules::{Kind, Pattern};
 
-/// Patterns by how they are looked up; each has the number of its rule.
+/// Patterns by kind of lookup, each with the number of its rule.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     exact: HashMap<Arc<str>, usize>,
     prefixes: Vec<Prefix>,
-    /// By falling priority, so that the first that matches is the best.
+    /// In order of falling priority, so the first match is the best.
     wildcards: Vec<Wildcard>,
 }
 
-/// A pattern with `*` at its end only; sorted by `start`.
+/// Patterns that only have `*` at the end, sorted by `start`.
 #[derive(Clone, Debug)]
 struct Prefix {
     start: Box<str>,
-    /// The longest other prefix pattern that `start` itself starts with.
+    /// The longest other prefix pattern that is a prefix of `start`.
     parent: Option<usize>,
     rule: usize,
 }
@@ -32,16 +32,16 @@ struct Wildcard {
     rule: usize,
 }
 
-/// How specific a pattern is, in the order in which the parts count.
+/// How specific a pattern is. Its parts are compared in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rank {
     /// Bytes before the first `+` or `*`; more wins.
     fixed: usize,
-    /// Ends in `*`; loses.
+    /// Whether it ends in `*`; this loses.
     open: bool,
-    /// Segments that are `+`; fewer wins.
+    /// Number of segments that are `+`; fewer wins.
     wild: usize,
-    /// Bytes; more wins.
+    /// Length in bytes; longer wins.
     length: usize,
 }
 
@@ -83,8 +83,8 @@ impl Index {
         index
     }
 
-    /// Sets the parents. In sorted order a pattern's parent is the last one before it that it starts with, and every
-    /// candidate lies on the chain of parents of its predecessor.
+    /// Sets the parents. In sorted order, a pattern's parent is the last one before it that is a prefix of it, and
+    /// every candidate is in the chain of parents of its predecessor.
     fn link(&mut self) {
         for at in 1..self.prefixes.len() {
             let (before, rest) = self.prefixes.split_at_mut(at);
@@ -112,14 +112,14 @@ impl Index {
         }
     }
 
-    /// The longest prefix pattern that `path` starts with.
+    /// The longest prefix pattern that matches `path`.
     fn longest(&self, path: &str) -> Option<&Prefix> {
-        // Every prefix pattern of `path` sorts at or before it, and behind the longest there are only its extensions.
+        // Every prefix of `path` sorts at or before it, and only extensions follow the longest one.
         let upto = self.prefixes.partition_point(|prefix| *prefix.start <= *path);
         climb(&self.prefixes, upto.checked_sub(1), path).and_then(|at| self.prefixes.get(at))
     }
 
-    /// Rules that can be the best for something below `folder`.
+    /// Rules that can be the best match for something below `folder`.
     pub(super) fn below<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = usize> + 'a {
         let exact = self.exact.iter().filter(move |(path, _)| path.starts_with(folder)).map(|(_, rule)| *rule);
         let prefixes = self.prefixes.iter().filter(move |p| p.start.starts_with(folder)).map(|p| p.rule);
@@ -131,7 +131,7 @@ impl Index {
     }
 }
 
-/// The first of `at`, its parent, and so on, that `text` starts with.
+/// The first of `at`, its parent, and so on, that is a prefix of `text`.
 fn climb(prefixes: &[Prefix], mut at: Option<usize>, text: &str) -> Option<usize> {
     while let Some(prefix) = at.and_then(|at| prefixes.get(at)) {
         if text.starts_with(&*prefix.start) {
@@ -157,7 +157,7 @@ impl Wildcard {
         self.rank.open || names.next().is_none()
     }
 
-    /// Whether something below `folder` may match.
+    /// Whether it may match something below `folder`.
     fn reaches(&self, folder: &str) -> bool {
         let names = folder.strip_suffix('/').unwrap_or(folder).split('/').filter(|name| !name.is_empty());
         let mut own = self.body.split('/').peekable();

@@ -1,4 +1,4 @@
-//! Rules on request fields.
+//! Rules about request fields.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use super::capability::Capability;
 use super::decision::Ask;
 use super::rules::{Permissions, Values};
 
-/// The spelling in which a policy's names are kept, and in which those of a request are looked up among the allowed and the
-/// denied ones.
+/// The spelling in which names of a policy are stored, and in which names of a request are looked up among the allowed
+/// and denied ones.
 pub(super) fn fold(name: &str) -> String {
     name.chars().flat_map(lower).collect()
 }
 
-/// One character for one, as OpenBao does it: the one letter whose small form is two characters becomes a plain i.
+/// Maps each character to one, as OpenBao does: the one letter whose lower case has two characters becomes a plain i.
 fn lower(character: char) -> impl Iterator<Item = char> {
     if character == '\u{130}' { 'I' } else { character }.to_lowercase()
 }
 
-/// Whether `name` folds to `folded`, without allocating.
+/// Whether `name` folds to `folded`. Does not allocate.
 fn folds_to(name: &str, folded: &str) -> bool {
     name.chars().flat_map(lower).eq(folded.chars())
 }
@@ -29,7 +29,7 @@ fn lookup<'a>(map: &'a BTreeMap<String, Values>, name: &str) -> Option<&'a Value
 }
 
 impl Values {
-    /// Whether the raw JSON value is in the list; `None` when that cannot be told, which denies either way.
+    /// Whether the raw JSON value is in the list. `None` if that cannot be decided, which denies in both cases.
     fn contain(&self, raw: &[u8]) -> Option<bool> {
         if self.0.is_empty() {
             return Some(true);
@@ -47,7 +47,7 @@ fn equal(own: &Value, value: &Value) -> bool {
     }
 }
 
-/// `*` counts at either end only; a lone `*` is itself.
+/// `*` is special only at either end. A single `*` stands for itself.
 fn glob_matches(glob: &str, text: &str) -> bool {
     if glob.len() < 2 {
         return glob == text;
@@ -60,14 +60,14 @@ fn glob_matches(glob: &str, text: &str) -> bool {
     }
 }
 
-/// Whether the fields of a request are what the rule wants. Deletes and lists have none that count.
+/// Whether the fields of a request satisfy the rule. Deletes and lists have no fields that count.
 pub(super) fn permit(permissions: &Permissions, ask: &Ask<'_>) -> bool {
     use Capability::{Create, Patch, Read, Update};
     if !matches!(ask.capability, Create | Read | Update | Patch) {
         return true;
     }
     let fields = ask.parameters.unwrap_or_default();
-    // In exactly this spelling: a backend that knows `ttl` does not take `TTL` for it, so that would be no `ttl` at all.
+    // In exactly this spelling: a backend that knows `ttl` does not accept `TTL`, so `TTL` would not provide it.
     let present = |wanted: &String| fields.iter().any(|(name, _)| name == wanted);
     if !permissions.required.iter().all(present) {
         return false;

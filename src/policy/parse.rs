@@ -1,4 +1,4 @@
-//! From a document to rules: which keys there are and what they mean.
+//! Converts a document to rules: the allowed keys and their meaning.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use super::parameters::fold;
 use super::rules::{Pattern, Permissions, Policy, Rule, Values};
 
 impl Policy {
-    /// Reads a policy in HCL or, when it starts with `{`, in JSON. At most 1 MiB, nested at most 16 deep.
+    /// Parses a policy in HCL or, if it starts with `{`, in JSON. At most 1 MiB, with a nesting of at most 16.
     ///
     /// # Errors
-    /// [`PolicyError`] with line and column: bad syntax, an unknown key or capability, `+*`, a template, or a
+    /// [`PolicyError`] with line and column: a syntax error, an unknown key or capability, `+*`, a template, or a
     /// restriction that is not supported and would therefore be lost.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         if text.len() > MAX_TEXT {
@@ -59,7 +59,7 @@ fn json_items(text: &str) -> Result<Vec<Item>, PolicyError> {
     }
 }
 
-/// The patterns below one `path`; JSON may give a list of objects.
+/// The patterns in one `path`. JSON may contain a list of objects.
 fn path_items(node: Node, rules: &mut Vec<Rule>) -> Result<(), PolicyError> {
     match node.value {
         Tree::Object(items) => {
@@ -123,7 +123,7 @@ fn rule(pattern: &str, place: Place, items: &[Item]) -> Result<Rule, PolicyError
             | "pagination_limit"
             | "list_scan_response_keys_filter_path"
             | "subscribe_event_types") => {
-                // Ignoring a restriction would grant more than its author meant.
+                // Ignoring a restriction would grant more than its author intended.
                 return item
                     .place
                     .error(format!("'{key}' is not supported here, and a rule without it would grant more"));
@@ -131,6 +131,7 @@ fn rule(pattern: &str, place: Place, items: &[Item]) -> Result<Rule, PolicyError
             other => return item.place.error(format!("unknown key '{}' in a path block", shown(other))),
         }
     }
+    // The old spelling adds to the capabilities of the new one, as in Vault.
     if let Some((grants, deny)) = old {
         permissions.deny |= deny;
         permissions.grants = permissions.grants.union(grants);
@@ -151,7 +152,7 @@ fn compile(pattern: &str, place: Place) -> Result<Pattern, PolicyError> {
     if pattern.contains("+*") {
         return place.error("'+*' in a path is not allowed: '+' stands for a whole segment, '*' for any rest");
     }
-    // More cannot match, for no request path is longer; and no pattern may cost more than a path.
+    // A longer pattern cannot match, because no request path is longer. And no pattern may cost more than a path.
     if pattern.len() > 2 * crate::api::path::MAX_BYTES {
         return place.error("path is too long");
     }

@@ -1,4 +1,4 @@
-//! Which certificates are believed.
+//! Which server certificates are trusted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use crate::client::tls::provider;
 use crate::pki;
 
-/// Believes a server whose chain leads to a certificate of the pinned key, which it shows along: the vault's authority, or
-/// the root of an outside PKI. Whatever else the server shows counts as a step on the way there and for nothing more.
+/// Trusts a server whose chain leads to a certificate with the pinned key, which the server sends along: the vault's
+/// authority, or the root of an outside PKI. Other certificates in the chain only count as intermediates.
 #[derive(Debug)]
 pub(super) struct Pinned {
     pin: [u8; 32],
@@ -70,7 +70,8 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Whether `chain` is a client's and comes from one of `roots`, at the beginning of its life: this clock may be wrong.
+/// Whether `chain` belongs to a client and comes from one of `roots`. Checked at the start of its validity, because
+/// this clock may be wrong.
 pub(super) fn issued_by(chain: &[CertificateDer<'_>], roots: RootCertStore, not_before_ms: u64) -> bool {
     let Some((leaf, rest)) = chain.split_first() else { return false };
     let at = UnixTime::since_unix_epoch(Duration::from_millis(not_before_ms));

@@ -1,4 +1,4 @@
-//! The order in which every request is handled, and what the audit log learns of it.
+//! The order in which every request is handled, and what the audit log learns about it.
 
 mod admit;
 pub(super) mod audited;

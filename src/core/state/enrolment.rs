@@ -1,7 +1,7 @@
-//! Enrolment strings: their records.
+//! Records of the enrolment strings.
 //!
-//! Record in built-in mount 11, key = token id in hexadecimal. The string's secret is not on record, only the proof key
-//! derived from it. [`super::strings`] finds them again.
+//! A record is in built-in mount 11 under the token id in hexadecimal. It does not contain the string's secret, only the
+//! proof key derived from it. [`super::strings`] finds the records.
 
 use std::net::IpAddr;
 
