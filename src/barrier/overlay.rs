@@ -115,6 +115,30 @@ impl Overlay {
         }
     }
 
+    /// Keys of what was changed after the first `steps` changes since the last savepoint; some may come twice.
+    pub(super) fn changed_after(&self, steps: usize) -> impl Iterator<Item = &StoreKey> {
+        self.undo.iter().skip(steps).map(|(key, _)| key)
+    }
+
+    /// As [`Overlay::rollback_to`], but gives what was taken back, for [`Overlay::put_back`].
+    pub(super) fn set_aside(&mut self, steps: usize) -> Vec<(StoreKey, Option<Change>)> {
+        let mut aside = Vec::new();
+        while self.undo.len() > steps
+            && let Some((key, before)) = self.undo.pop()
+        {
+            aside.push((key, self.exchange(key, before)));
+        }
+        aside
+    }
+
+    /// Makes the changes again that [`Overlay::set_aside`] took back last.
+    pub(super) fn put_back(&mut self, aside: Vec<(StoreKey, Option<Change>)>) {
+        for (key, change) in aside.into_iter().rev() {
+            let before = self.exchange(key, change);
+            self.undo.push((key, before));
+        }
+    }
+
     pub(super) fn keep_old(&mut self, key: StoreKey, bytes: Arc<Vec<u8>>) {
         self.bytes = self.bytes.saturating_add(bytes.len());
         if let Some(before) = self.old.insert(key, bytes) {

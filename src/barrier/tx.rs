@@ -1,6 +1,6 @@
 //! Changes inside a group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::envelope::Kind;
 use crate::crypto::{Key, SecretBytes};
@@ -37,6 +37,29 @@ impl Tx<'_> {
     /// Takes back what this closure changed since `point`, which is one of its own.
     pub fn back_to(&mut self, point: &Point) {
         self.overlay.rollback_to(point.0);
+    }
+
+    /// Shows `look` the state as it was at `point`. The changes made since then are back in place afterwards.
+    pub fn before<T>(&mut self, point: &Point, look: impl FnOnce(&Tx<'_>) -> T) -> T {
+        let aside = self.overlay.set_aside(point.0);
+        let seen = look(self);
+        self.overlay.put_back(aside);
+        seen
+    }
+
+    /// The keys of the entries that this closure wrote or removed since `point`.
+    ///
+    /// # Errors
+    /// As [`View::node`].
+    pub fn entries_changed(&mut self, mount: MountId, point: &Point) -> Result<BTreeSet<String>, BarrierError> {
+        let keys: BTreeSet<StoreKey> = {
+            let view = self.view(mount);
+            self.overlay.changed_after(point.0).filter(|key| view.holds_entry(key)).copied().collect()
+        };
+        // A removed entry has its name in the state before, a new one in the state now.
+        let mut names = self.view(mount).names_of(&keys)?;
+        names.extend(self.before(point, |tx| tx.view(mount).names_of(&keys))?);
+        Ok(names)
     }
 
     /// The node at `path` if it holds a secret.

@@ -240,6 +240,21 @@ impl<'a> View<'a> {
         self.overlay.is_some_and(|overlay| overlay.range(first, last).next().is_some())
     }
 
+    /// Whether an entry of this mount is stored under `key`.
+    pub(super) fn holds_entry(&self, key: &StoreKey) -> bool {
+        let (first, last) = StoreKey::entries_of(&self.root);
+        (first..=last).contains(key)
+    }
+
+    /// The keys of those entries of `stored` that there are.
+    ///
+    /// # Errors
+    /// As [`View::node`].
+    pub(super) fn names_of(&self, stored: &BTreeSet<StoreKey>) -> Result<BTreeSet<String>, BarrierError> {
+        let names = stored.iter().map(|key| Ok(self.named_entry(key)?.map(|(name, _)| name)));
+        names.filter_map(Result::transpose).collect()
+    }
+
     /// Store key of the entry `key`.
     pub(super) fn entry_key(&self, key: &str) -> StoreKey {
         StoreKey::entry(&self.root, &self.barrier.names.entry(&self.root, key))

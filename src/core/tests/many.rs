@@ -1,10 +1,11 @@
 //! What one change costs does not depend on how many identities, certificates and strings there are. What is counted is the
 //! records that are read from the store, and what is still in memory afterwards.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::support::*;
-use crate::core::{Operation, Settings};
+use crate::core::{ApprovalRules, Guarded, IdentityPattern, Operation, Settings, VaultError};
 
 const MANY: u64 = 120;
 /// A change reads a few records, whatever there is.
@@ -61,6 +62,31 @@ fn a_change_of_one_identity_reads_nothing_of_the_others() {
         rig.ask(&operator, Operation::Delete, "sys/strongroom/identities/app/n7", "").expect("removed");
     });
     assert!(read <= FEW, "removal: {read} records");
+}
+
+#[test]
+fn a_guarded_change_of_one_identity_reads_nothing_of_the_others() {
+    let mut rig = populated();
+    rig.vault.seal();
+    rig.configure(|settings| {
+        let approvers = vec![IdentityPattern::parse("ops/*", "example.org").expect("a pattern")];
+        let rules = ApprovalRules::new(2, approvers, BTreeSet::from(Guarded::ALL), 3_600).expect("legal");
+        settings.approvals = Some(rules.into());
+    });
+    rig.unseal().expect("unseals");
+    let operator = rig.operator();
+    for (path, body) in [
+        ("sys/strongroom/identities/app/new", r#"{"policies":["app"]}"#),
+        ("sys/strongroom/identities/app/n3", r#"{"policies":["app","more"]}"#),
+        ("sys/strongroom/revoke/app/n5", "{}"),
+        ("sys/strongroom/disable/app/n6", "{}"),
+    ] {
+        let read = reads(&rig, || drop(rig.write(&operator, path, body).expect("done")));
+        assert!(read <= FEW, "{path}: {read} records");
+    }
+    // What makes an administrator is still found.
+    let refused = rig.write(&operator, "sys/strongroom/identities/app/n7", r#"{"policies":["admin"]}"#);
+    assert!(matches!(refused, Err(VaultError::NeedsApproval { .. })), "{:?}", refused.map(drop));
 }
 
 #[test]

@@ -37,7 +37,7 @@ use crate::core::state::ledger;
 use crate::core::state::mount::hex;
 use crate::core::state::snapshot::Snapshot;
 
-use power::Power;
+use power::{Power, Reach};
 use record::{Pending, Used, Voice};
 
 /// How long a record is kept after it has ended, in milliseconds.
@@ -122,22 +122,26 @@ impl Gate<'_> {
     ) -> Result<Done, VaultError> {
         let Some(rules) = self.settings.approvals.as_deref() else { return change(tx) };
         let domain = &self.settings.trust_domain;
-        let (class, before, named) = match self.concern(rules, tx, target)? {
+        let looked = self.concern(rules, tx, target)?;
+        match looked {
             Looked::Nothing => return change(tx),
             Looked::Class(class) if !rules.guards(class) => return change(tx),
-            Looked::Class(class) => (Some(class), None, None),
-            Looked::Power(named) => (None, Some(Power::of(tx, rules, domain)?), named),
-        };
+            Looked::Class(_) | Looked::Power(_) => {}
+        }
         // Read before the change, which may affect those who approved it.
         let known = self.matches(rules, tx)?;
         // The change runs first in memory, because only its result shows whose power it affects. It is taken back if
         // approvals are missing.
         let point = tx.point();
         let done = change(tx)?;
-        let bound = match (class, before) {
-            (Some(class), _) => Bound { class, affects: Vec::new(), effect: String::new() },
-            (None, Some(before)) => {
-                let (affects, effect) = before.changes(&Power::of(tx, rules, domain)?);
+        let bound = match looked {
+            Looked::Nothing => return Ok(done),
+            Looked::Class(class) => Bound { class, affects: Vec::new(), effect: String::new() },
+            Looked::Power(named) => {
+                // The earlier state is read last: only now is it known how few records can differ.
+                let reach = Reach::since(tx, &point, named.as_ref())?;
+                let before = tx.before(&point, |tx| Power::of(tx, rules, domain, &reach))?;
+                let (affects, effect) = before.changes(&Power::of(tx, rules, domain, &reach)?);
                 let named = named.filter(|path| before.holds(path) || rules.names_path(domain, path));
                 if affects.is_empty() && named.is_none() {
                     return Ok(done);
@@ -145,7 +149,6 @@ impl Gate<'_> {
                 let effect = if affects.is_empty() { String::new() } else { hex(&effect) };
                 Bound { class: Guarded::AdminPolicy, affects, effect }
             }
-            (None, None) => return Ok(done),
         };
         let same = known.into_iter().filter(|found| found.record.effect == bound.effect);
         // An open request takes precedence over a rejected one.
@@ -183,7 +186,7 @@ impl Gate<'_> {
             let guarded = classes.iter().find(|class| rules.guards(**class));
             return Ok(Looked::Class(*guarded.unwrap_or(gravest)));
         }
-        // Everybody may renew what they have, which is not power. Reading all identities each time would cost too much.
+        // Everybody may renew what they have, which is not power.
         if route.guard != Guard::Policy {
             return Ok(Looked::Nothing);
         }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::auth::cert::RoleRecord;
-use crate::barrier::{MountId, Tx};
+use crate::barrier::{MountId, Point, Tx};
 use crate::crypto::hash::sha256;
 use crate::policy::{Acl, Policy};
 
@@ -30,6 +30,31 @@ struct Standing {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Power(BTreeMap<String, Standing>);
 
+/// Whose power is looked at.
+pub(super) enum Reach {
+    /// Everybody's, because a policy, a group or a role was changed.
+    Everybody,
+    /// The power of these identities, by path, and of all roles.
+    Only(BTreeSet<String>),
+}
+
+impl Reach {
+    /// Those whose power the changes of `tx` since `point` may have altered, and `named`.
+    ///
+    /// # Errors
+    /// Errors of reading records.
+    pub(super) fn since(tx: &mut Tx<'_>, point: &Point, named: Option<&String>) -> Result<Self, VaultError> {
+        for mount in [MountId::GROUPS, POLICIES, MountId::CERT_ROLES] {
+            if !tx.entries_changed(mount, point)?.is_empty() {
+                return Ok(Self::Everybody);
+            }
+        }
+        let mut paths = tx.entries_changed(IDENTITIES, point)?;
+        paths.extend(named.cloned());
+        Ok(Self::Only(paths))
+    }
+}
+
 /// The combined policies of a set of names.
 struct Granted {
     /// `None` when one of the texts cannot be parsed. Its holders have no rights.
@@ -38,17 +63,27 @@ struct Granted {
 }
 
 impl Power {
-    /// Computes it from the records that `tx` sees.
+    /// Computes it from the records that `tx` sees, for those in `reach`.
     ///
     /// # Errors
     /// [`VaultError::Integrity`] for a record that cannot be parsed.
-    pub(super) fn of(tx: &Tx<'_>, rules: &ApprovalRules, trust_domain: &str) -> Result<Self, VaultError> {
+    pub(super) fn of(
+        tx: &Tx<'_>,
+        rules: &ApprovalRules,
+        trust_domain: &str,
+        reach: &Reach,
+    ) -> Result<Self, VaultError> {
         let groups = identity::groups(&tx.view(MountId::GROUPS))?;
         let mut known: HashMap<BTreeSet<String>, Granted> = HashMap::new();
         let mut power = BTreeMap::new();
         let view = tx.view(IDENTITIES);
-        for path in view.entries()? {
-            let record = identity::read(&view, &path)?.ok_or(VaultError::Integrity)?;
+        let paths = match reach {
+            Reach::Everybody => view.entries()?,
+            Reach::Only(paths) => paths.iter().cloned().collect(),
+        };
+        for path in paths {
+            // Not there: the one that is made or removed, or a name that nobody has.
+            let Some(record) = identity::read(&view, &path)? else { continue };
             let names = names_of(&record, &groups, &path);
             if !known.contains_key(&names) {
                 known.insert(names.clone(), granted(tx, &names)?);
