@@ -109,6 +109,7 @@ struct Summary<'a> {
 /// # Errors
 /// Any [`InitError`]. The target does not exist after an error.
 pub fn run(args: &InitArgs) -> Result<(), InitError> {
+    // Checked before the operator is asked for a passphrase, because nothing here is ever overwritten.
     refuse_existing(&args.data)?;
     refuse_existing(&args.bundle)?;
     if let Some(path) = &args.key_file {
@@ -123,6 +124,7 @@ pub fn run(args: &InitArgs) -> Result<(), InitError> {
     if passphrase.chars().count() < MIN_PASSPHRASE_CHARS {
         return Err(InitError::WeakPassphrase);
     }
+    // The cost of a guess depends on this machine, so it is measured here and stored with the slot.
     eprintln!("measuring Argon2id for about {} ms per guess ...", args.kdf_time);
     let params = calibrate(args.kdf_time)?;
     let suite = if args.cipher == "chacha20-poly1305" { Suite::ChaCha20Poly1305 } else { Suite::Aes256Gcm };

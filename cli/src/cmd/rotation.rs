@@ -101,6 +101,7 @@ impl RotationCommand {
                 let gone = rotation.value_order(&value::full(session, path)?, key, "forget")?;
                 out.either(&gone, || format!("{} {key} is no longer rotated", gone.path))
             }
+            // With a key, `id` is the path of a secret, and the rotation is that of one value.
             Self::Show { id, key: Some(key) } => {
                 let value = value::one(session, &value::full(session, id)?, key)?;
                 out.either(&value, || value::line(&value))
@@ -134,6 +135,7 @@ impl RotationCommand {
                     max_operations: *max_operations,
                     interval_s: interval.map(|ttl| ttl.0),
                 };
+                // Without options the command only shows the settings.
                 if change != RotateConfigChange::default() {
                     rotation.set_config(&change).map_err(|error| {
                         let failure = Failure::from(error);
