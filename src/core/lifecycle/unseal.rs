@@ -206,7 +206,7 @@ fn alarm(barrier: &Barrier, audit: &Broker, report: &Report, refused: bool, now_
     if behind {
         tracing::error!(
             generations = report.anchor_behind,
-            "the anchor was behind the store: an older anchor was put back, or its disk lost writes"
+            "the anchor was behind the store: somebody restored an older anchor, or its disk lost writes"
         );
         raise("anchor-behind")?;
     }

@@ -145,8 +145,8 @@ impl Tokens {
         self.0.read().by_accessor(accessor)
     }
 
-    /// Returns the token that `caller` presents, if it can be used now. Remaining uses are not checked: whoever admits
-    /// the request takes one away first.
+    /// Returns the token that `caller` presents, if it can be used now. Remaining uses are not checked: the code
+    /// that admits the request takes one away first.
     ///
     /// # Errors
     /// The reason for the audit log.
@@ -166,7 +166,7 @@ impl Tokens {
         Ok(held)
     }
 
-    /// Whether a token is valid at `now_ms`, whoever presents it.
+    /// Whether a token is valid at `now_ms`, for any caller.
     pub(in crate::core) fn is_alive(&self, record: &TokenRecord, now_ms: u64) -> bool {
         now_ms < record.expires_ms && record.uses_left != Some(0) && self.0.read().ancestors(record, now_ms).is_some()
     }
