@@ -75,8 +75,9 @@ fn trial(server: &Server, operator: &mut Connection, number: u64) -> Trial {
 
 fn leaf_fingerprint(pem: &str) -> String {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
+    use strongroom::api::hex::hex;
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
-    strongroom::crypto::hash::sha256(&[&der]).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&strongroom::crypto::hash::sha256(&[&der]))
 }
 
 fn measure() {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use strongroom::api::hex::unhex;
 use strongroom::api::json::Limits;
 use strongroom::api::path;
 use strongroom::api::secret::SecretText;
@@ -223,11 +224,7 @@ fn fill(dir: &Path, secrets: u64) {
     let (barrier, _) = Barrier::unseal(parts, &Unlock::KeyFile(KEY_FILE), SystemClock.now_ms()).unwrap();
     let entry = barrier.view(MountId::MOUNTS).entry("secret/").unwrap().unwrap();
     let record: Value = serde_json::from_slice(entry.value.reveal()).unwrap();
-    let hex = record["id"].as_str().unwrap();
-    let mut id = [0; 16];
-    for (at, byte) in id.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
-    }
+    let id = unhex(record["id"].as_str().unwrap()).unwrap();
     for first in (0..secrets).step_by(usize::try_from(GROUP).unwrap()) {
         let mut group = barrier.begin();
         group

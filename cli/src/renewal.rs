@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use strongroom::api::enroll::Certified;
+use strongroom::api::hex::hex;
 use strongroom::api::secret::SecretText;
 use strongroom::api::time::rfc3339_nano;
 use strongroom::client::{self, ClientError, enroll::Expired};
@@ -10,7 +11,7 @@ use strongroom::enroll::schedule;
 use strongroom::enroll::string::MAX_ADDRESSES;
 use strongroom::pki::{self, KeyType, Leaf};
 
-use crate::bundle::{Content, Files, Folder, Held, Pending, hex};
+use crate::bundle::{Content, Files, Folder, Held, Pending};
 use crate::connection::Connection;
 use crate::connection::{Session, Target};
 use crate::environment::{Lookup, now_ms};

@@ -6,6 +6,7 @@
 pub mod approvals;
 pub mod duration;
 pub mod enroll;
+pub mod hex;
 pub mod identities;
 pub mod json;
 pub mod kv;

@@ -86,7 +86,7 @@ impl<'a> View<'a> {
         let stamp = self.barrier.published.read().index.get(&key).copied()?;
         let ring = self.barrier.ring.load();
         let mac = ring.hedge.mac(&[label::TAG, &stamp.head, &stamp.commitment, &version.to_be_bytes()]);
-        Some(mac.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        mac.first_chunk::<16>().map(|tag| data_encoding::HEXLOWER.encode(tag))
     }
 
     /// Whether a secret is at `path`. A node that is only a folder does not count.

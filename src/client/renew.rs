@@ -1,12 +1,11 @@
 //! Renewal over the connection that a certificate still opens, and the authorities to trust.
 
-use std::fmt::Write as _;
-
 use super::enroll::check;
 use super::kv::json;
 use super::tls::certificates;
 use super::{Client, ClientError};
 use crate::api::enroll::{CaBundle, Certified, RenewRequest};
+use crate::api::hex::hex;
 use crate::pki;
 
 /// Says in each request which authorities the client trusts, so that the server sees who still has to learn of a new one.
@@ -44,8 +43,5 @@ impl Client {
 pub fn bundle_header(ca_pem: &[u8]) -> Result<String, ClientError> {
     let found = certificates(ca_pem, "the CA certificate is not PEM")?;
     let id = pki::bundle_id(found.iter().map(|der| der.as_ref()));
-    Ok(id.iter().fold(String::with_capacity(32), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // writing to a text does not fail
-        text
-    }))
+    Ok(hex(&id))
 }

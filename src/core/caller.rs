@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::api::hex::hex;
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::pki::AuthorityId;
 use crate::pki::outside::OutsideFacts;
 
 use crate::core::state::identity::OUTSIDE;
-use crate::core::state::mount::hex;
 use crate::core::state::roles::Outside;
 
 /// One authenticated peer with one of its requests.

@@ -14,6 +14,7 @@ use zeroize::Zeroize;
 
 use super::error::PkiError;
 use super::issue::BACKDATE_MS;
+use crate::api::hex::hex;
 use crate::api::spiffe::SpiffeId;
 use crate::crypto::random::{Random, SystemRandom};
 use crate::crypto::secret::SecretBytes;
@@ -266,8 +267,7 @@ fn authority_params(trust_domain: &str, random: &dyn Random) -> Result<Certifica
     // Authorities of a vault never share a subject, so the issuer's name in a certificate identifies the authority.
     let mut unit = [0; 8];
     random.fill(&mut unit).map_err(|_| PkiError::Random)?;
-    let unit: String = unit.iter().map(|byte| format!("{byte:02x}")).collect();
-    params.distinguished_name.push(DnType::OrganizationalUnitName, format!("authority {unit}"));
+    params.distinguished_name.push(DnType::OrganizationalUnitName, format!("authority {}", hex(&unit)));
     params.distinguished_name.push(DnType::CommonName, root.chars().take(64).collect::<String>());
     params.subject_alt_names = vec![rcgen::SanType::URI(root.as_str().try_into().map_err(|_| PkiError::TrustDomain)?)];
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

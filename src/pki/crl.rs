@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
 
 use super::authority::Authority;
@@ -52,8 +53,5 @@ impl Authority {
 }
 
 fn bytes_of(hex: &str) -> Result<Vec<u8>, PkiError> {
-    let pair = |pair: &[u8]| {
-        std::str::from_utf8(pair).ok().and_then(|text| u8::from_str_radix(text, 16).ok()).ok_or(PkiError::Make)
-    };
-    hex.as_bytes().chunks(2).map(pair).collect()
+    HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).map_err(|_| PkiError::Make)
 }

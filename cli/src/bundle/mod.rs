@@ -24,7 +24,7 @@ use crate::exit::{Code, Failure};
 use crate::files::read_file;
 use disk::{Disk, aside};
 
-pub use pending::{Pending, hex, write_new};
+pub use pending::{Pending, write_new};
 
 const FILES: [&str; 4] = ["profile.toml", "ca.pem", "cert.pem", "key.pem"];
 

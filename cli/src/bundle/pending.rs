@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use strongroom::api::hex::hex;
 use strongroom::api::secret::SecretText;
 use strongroom::pki::{self, KeyType, Request};
 
@@ -98,11 +99,6 @@ impl Pending {
         disk.remove(&self.0)?;
         disk.rename(&making, &self.0)
     }
-}
-
-/// Converts bytes to hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes a new file with mode 0600. Never overwrites an existing one.

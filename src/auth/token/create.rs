@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::super::cert::Role;
 use super::super::names::{DEFAULT_POLICY, policies};
-use super::life::{end_ms, hex};
+use super::life::end_ms;
 use super::record::VERSION;
 use super::{CreateBody, Limits, TokenError, TokenRecord};
+use crate::api::hex::hex;
 use crate::api::spiffe::SpiffeId;
 use crate::pki::outside::OutsideFacts;
 

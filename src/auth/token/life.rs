@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::super::cidr::admits;
 use super::{TokenError, TokenRecord};
+use crate::api::hex::hex;
 use crate::api::spiffe::SpiffeId;
 
 /// How far the clock may go back: as much as a time service corrects, but not as much as somebody setting the clock.
@@ -184,8 +185,4 @@ pub fn family<'a>(root: &'a str, tokens: &[(&'a str, Option<&'a str>)]) -> BTree
         }
     }
     found
-}
-
-pub(super) fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
+use crate::api::hex::hex;
 use crate::api::secret::SecretText;
 use crate::crypto::hash::sha256;
 use crate::crypto::{CryptoError, Random};
@@ -41,7 +42,7 @@ impl TokenId {
     /// 64 hexadecimal digits, which are the key in the store.
     #[must_use]
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
 }
 

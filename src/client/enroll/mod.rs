@@ -24,6 +24,7 @@ use super::error::{ClientError, transport};
 use super::settings::CONNECT_TIMEOUT;
 use super::tls::{certificates, provider, roots};
 use crate::api::enroll::{Certified, EnrollRequest, GraceRequest};
+use crate::api::hex::hex;
 use crate::api::reply::ErrorBody;
 use crate::api::secret::SecretText;
 use crate::enroll::string::split_address;
@@ -46,7 +47,7 @@ pub fn enroll(string: &EnrollString, csr_pem: &str, timeout: Duration) -> Result
     let key = string.proof_key();
     let verifier = verify::Pinned::new(*string.pin(), provider());
     let listener = Listener::new(Arc::new(verifier), timeout)?;
-    let id = string.id().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let id = hex(string.id());
     let ask = |exporter: &[u8; 32]| {
         let proof = STANDARD.encode(key.proof(exporter, &csr));
         let request = EnrollRequest { id: id.clone(), csr: csr_pem.to_owned(), proof };

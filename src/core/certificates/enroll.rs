@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use crate::api::hex::hex;
 use crate::api::spiffe::SpiffeId;
 use crate::barrier::{MountId, Tx};
 use crate::crypto::Key;
@@ -26,7 +27,6 @@ use crate::core::request::data;
 use crate::core::state::enrolment::{self, StringStatus, Use};
 use crate::core::state::identity;
 use crate::core::state::ledger::{self, How};
-use crate::core::state::mount::hex;
 use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::vault::Vault;
 use crate::core::{Caller, Origin};

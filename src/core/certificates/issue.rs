@@ -3,6 +3,7 @@
 //! This runs inside a commit. The certificate, its row in the ledger and the mark on the certificate that it replaces
 //! become durable together or not at all. Every issued certificate is in the audit log before the answer is sent.
 
+use crate::api::hex::hex;
 use crate::api::spiffe::SpiffeId;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
@@ -116,7 +117,7 @@ pub(in crate::core) fn server(
             continue;
         }
         if let Some(mut row) = ledger::read(&tx.view(MountId::CERTIFICATES), &fingerprint)? {
-            row.superseded_by = Some(crate::core::state::mount::hex(&issued.fingerprint));
+            row.superseded_by = Some(hex(&issued.fingerprint));
             ledger::put(tx, &fingerprint, &row)?;
             issued.touched.push(Touch::Certificate(fingerprint));
         }
@@ -166,7 +167,7 @@ fn enter(tx: &mut Tx<'_>, snapshot: &Snapshot, order: &Order<'_>, pem: &str) -> 
             Some(row) => row,
             None => Row { issued_ms: 0, how: How::Init, mark_ms: None, pem: String::new(), ..row.clone() },
         };
-        old_row.superseded_by = Some(crate::core::state::mount::hex(&fingerprint));
+        old_row.superseded_by = Some(hex(&fingerprint));
         ledger::put(tx, old, &old_row)?;
         touched.push(Touch::Certificate(*old));
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::api::hex::hex;
 use crate::barrier::{MountId, Tx};
 use crate::enroll::grace_message;
 use crate::pki::{self, AuthorityId};
@@ -14,7 +15,6 @@ use crate::core::ports::Settings;
 use crate::core::state::authorities;
 use crate::core::state::identity;
 use crate::core::state::ledger::{self, How};
-use crate::core::state::mount::hex;
 use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::vault::Vault;
 use crate::core::{Caller, Origin};

@@ -1,9 +1,8 @@
 //! What the vault says about itself, sealed or not. None of it requires a policy, so it contains no count and no path.
 //! The only name is the label of a key slot that accepted a loss.
 
+use crate::api::hex::hex;
 use crate::api::sys::{Health, Leader, Mark, SealStatus};
-
-use crate::core::state::mount::hex;
 
 use crate::core::vault::Live;
 use crate::core::vault::Vault;

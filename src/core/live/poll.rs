@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::api::hex::hex;
 use crate::api::path::Path;
 use crate::policy::Capability;
 
@@ -12,7 +13,7 @@ use super::feed::{Feed, Missed};
 use crate::core::error::VaultError;
 use crate::core::fields::{only_fields, text_field, texts_field};
 use crate::core::request::{Body, Reply};
-use crate::core::state::mount::{MountTable, hex};
+use crate::core::state::mount::MountTable;
 use crate::core::state::subject::Subject;
 
 /// Longest wait, in seconds.

@@ -1,12 +1,12 @@
 //! Shares of a set, typed one after the other until there are enough. As in Vault, they are lost when the process ends.
 
+use crate::api::hex::hex;
 use crate::api::secret::SecretText;
 use crate::keys::share::ShareSet;
 use crate::keys::{Header, Share, ShareError, Slot};
 
 use crate::core::error::VaultError;
 use crate::core::ports::Ports;
-use crate::core::state::mount::hex;
 
 /// The shares that were typed so far. They are wiped on drop.
 #[derive(Default)]

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use crate::api::hex::hex;
 use crate::barrier::View;
 
 use crate::core::Caller;
 use crate::core::error::VaultError;
-use crate::core::state::mount::hex;
 
 /// A saved sighting that is this much older than the one in memory is saved again, in milliseconds.
 const STALE_MS: u64 = 30 * 60_000;

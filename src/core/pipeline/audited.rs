@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::api::hex::hex;
 use crate::api::json::Object;
 use crate::api::path::Path;
 use crate::api::spiffe::SpiffeId;
@@ -15,7 +16,6 @@ use crate::engine;
 use crate::core::caller::{Caller, Origin};
 use crate::core::error::VaultError;
 use crate::core::request::{Reply, ReplyStatus};
-use crate::core::state::mount::hex;
 
 /// A request on its way: who, what, and what was decided.
 pub(in crate::core) struct Facts {

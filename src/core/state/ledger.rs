@@ -14,12 +14,12 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 
+use crate::api::hex::{hex, unhex};
 use crate::api::spiffe::SpiffeId;
 use crate::barrier::{EntryValue, MountId, Tx, View};
 use crate::pki::{AuthorityId, peer};
 
 use super::identity::IdentityRecord;
-use super::mount::hex;
 use crate::core::error::VaultError;
 
 /// Rows are kept for this long after their certificate has expired, because a grace renewal uses them. In milliseconds.
@@ -396,12 +396,5 @@ pub(in crate::core) fn sweep(tx: &mut Tx<'_>, ledger: &Ledger, now_ms: u64) -> R
 
 /// Parses 64 hexadecimal digits.
 pub(in crate::core) fn parse_fingerprint(text: &str) -> Option<Fingerprint> {
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
-        return None;
-    }
-    let mut fingerprint = [0; 32];
-    for (byte, pair) in fingerprint.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(fingerprint)
+    unhex(text)
 }

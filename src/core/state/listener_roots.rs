@@ -13,12 +13,12 @@ use std::collections::HashSet;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use crate::api::hex::hex;
 use crate::barrier::{MountId, Tx, View};
 use crate::crypto::hash::sha256;
 use crate::pki;
 
 use super::authorities::Authorities;
-use super::mount::hex;
 use crate::core::error::VaultError;
 
 /// Number of remembered sets of roots. The oldest is forgotten first.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::hex::{hex, unhex_into};
 use crate::api::path::Path;
 use crate::barrier::MountId;
 use crate::engine::{Engine, kv};
@@ -77,7 +78,10 @@ impl Mount {
     pub(in crate::core) fn from_record(key: &str, value: &[u8]) -> Result<Self, VaultError> {
         let record: MountRecord = serde_json::from_slice(value).map_err(|_| VaultError::Integrity)?;
         let path = Path::parse(key).map_err(|_| VaultError::Integrity)?;
-        let id = unhex(&record.id).ok_or(VaultError::Integrity)?;
+        let mut id = [0; 16];
+        if !unhex_into(&record.id, &mut id) {
+            return Err(VaultError::Integrity);
+        }
         let version = record.options.get("version").map(String::as_str);
         let (engine, kind): (Arc<dyn Engine>, _) = match (record.format, record.kind.as_str(), version) {
             (1, "kv", Some("2")) => (Arc::new(kv::Kv::new()), "kv"),
@@ -118,23 +122,6 @@ impl MountTable {
         mounts.sort_by(|a, b| a.path.cmp(&b.path));
         mounts
     }
-}
-
-/// Lower-case hexadecimal.
-pub(in crate::core) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<[u8; 16]> {
-    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
 }
 
 #[cfg(test)]

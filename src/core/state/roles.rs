@@ -12,13 +12,13 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::api::hex::hex;
 use crate::auth::cert::{Kind, Role, RoleRecord, find, proved_anchors};
 use crate::barrier::{MountId, Tx, View};
 use crate::crypto::hash::sha256;
 use crate::pki::Trust;
 use crate::pki::outside::{CertificateName, OutsideFacts};
 
-use super::mount::hex;
 use super::outside_crls::{self, OutsideCrls};
 use crate::core::caller::Caller;
 use crate::core::error::VaultError;

@@ -40,7 +40,7 @@ fn whatever_ends_an_identity_or_a_certificate_closes_its_connections() {
     closes("disable", |rig, _| order(rig, "disable/app/gone", "{}"));
     closes("revoke all", |rig, _| order(rig, "revoke/app/gone", "{}"));
     closes("revoke one", |rig, gone| {
-        let certificate: String = gone.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
+        let certificate = crate::api::hex::hex(&gone.fingerprint);
         order(rig, "revoke/app/gone", &json!({ "certificate": certificate }).to_string());
     });
     closes("remove", |rig, _| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::identities::{Key, alarms, attempt, bundle, enroll, string};
 use super::support::{Rig, json, wait};
+use crate::api::hex::hex;
 use crate::core::commit::change::Done;
 use crate::core::commit::committer::{Job, Work};
 use crate::core::pipeline::audited::Facts;
@@ -20,10 +21,6 @@ fn change(rig: &Rig, work: impl FnOnce(&mut crate::barrier::Tx<'_>) -> Result<()
     let work = Work::Records(Box::new(move |tx, _, _| work(tx).map(|()| Done::of(Reply::none()))));
     live.committer.submit(Job { facts: Arc::new(facts.expect("made")), work, answer: sender }).expect("queued");
     wait(answer).expect("answered").expect("done");
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

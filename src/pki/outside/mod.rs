@@ -19,6 +19,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::peer::MAX_CERT_BYTES;
+use crate::api::hex::hex;
 use crate::crypto::hash::sha256;
 
 pub use chain::{MAX_CHAIN, issued_under};
@@ -374,7 +375,7 @@ fn extensions(parsed: &X509Certificate<'_>) -> Result<BTreeMap<String, Extension
         return Err(OutsideError::TooMuch);
     }
     let values = parsed.extensions().iter().map(|extension| {
-        let hex = extension.value.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex(extension.value);
         (extension.oid.to_id_string(), ExtensionValue { text: string_value(extension.value).unwrap_or_default(), hex })
     });
     Ok(values.collect())
@@ -408,7 +409,7 @@ fn key_id(bytes: &[u8]) -> Result<String, OutsideError> {
 }
 
 fn colons(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+    bytes.iter().map(|byte| hex(&[*byte])).collect::<Vec<_>>().join(":")
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub(in crate::core) mod record;
 
 use std::sync::Arc;
 
+use crate::api::hex::hex;
 use crate::api::path::Path;
 use crate::api::spiffe::SpiffeId;
 use crate::barrier::{MountId, Tx};
@@ -34,7 +35,6 @@ use crate::core::request::{Body, Reply};
 use crate::core::state::guarded::{ApprovalRules, Guarded};
 use crate::core::state::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE};
 use crate::core::state::ledger;
-use crate::core::state::mount::hex;
 use crate::core::state::snapshot::Snapshot;
 
 use power::{Power, Reach};

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::api::hex::hex;
 use crate::barrier::{MountId, Tx, View};
 use crate::crypto::hash::MacKey;
 use crate::crypto::random::Random;
 use crate::engine::Body;
 
 use crate::core::error::VaultError;
-use crate::core::state::mount::hex;
 
 /// Name of the hash key. Ids have 16 characters, so none is equal to it.
 const HASH_KEY: &str = "key";

@@ -3,11 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::hex::hex;
 use crate::barrier::{MountId, Tx, View};
 use crate::crypto::random::Random;
 
 use crate::core::error::VaultError;
-use crate::core::state::mount::hex;
 
 /// Folder of the entries.
 const RUNS: &str = "run/";

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::api::hex::hex;
 use crate::api::rotation::SlotInfo;
 use crate::barrier::HeaderChange;
 use crate::crypto::envelope::Suite;
@@ -25,7 +26,6 @@ use crate::core::pipeline::audited::Facts;
 use crate::core::request::Reply;
 use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::{Key, Making, Secret, SlotOrder};
-use crate::core::state::mount::hex;
 
 /// What was generated here and is shown only once.
 #[derive(Default)]

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::api::hex::hex;
 use crate::api::secret::SecretText;
 use crate::barrier::{MountId, Tx, View};
 use crate::connect::Credential;
@@ -11,7 +12,6 @@ use crate::rotate::labels::{Labels, Previous};
 use crate::rotate::policy::Policy;
 
 use crate::core::error::VaultError;
-use crate::core::state::mount::hex;
 
 /// Folder of the entries.
 const FOLDER: &str = "value/";

@@ -1,5 +1,6 @@
 //! `auth/cert`: roles, and the login by certificate.
 
+use crate::api::hex::hex;
 use crate::auth::cert::{LoginBody, Role, RoleRecord};
 use crate::auth::role_name;
 use crate::auth::token::{self, CreateBody, Creator, Issued, Limits};
@@ -15,7 +16,6 @@ use crate::core::pipeline::route::{Change, Inquiry};
 use crate::core::request::{data, keys_of};
 use crate::core::state::authorities::Authorities;
 use crate::core::state::identity::POLICIES;
-use crate::core::state::mount::hex;
 use crate::core::state::roles::{self, MAX_CERTIFICATES, MAX_ROLES};
 use crate::core::state::snapshot::Touch;
 

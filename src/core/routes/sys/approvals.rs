@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::approvals::{Approval, Approvals, Voice};
+use crate::api::hex::hex;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
 use crate::engine::Reply;
@@ -13,7 +14,6 @@ use crate::core::decide::approvals::agreeing;
 use crate::core::decide::approvals::record::{self, Pending};
 use crate::core::error::VaultError;
 use crate::core::state::identity;
-use crate::core::state::mount::hex;
 
 /// Every request on record.
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {

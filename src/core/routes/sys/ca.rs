@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use crate::api::hex::hex;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
 use crate::engine::Reply;
@@ -19,7 +20,6 @@ use crate::core::commit::change::{Done, Remark};
 use crate::core::error::VaultError;
 use crate::core::state::authorities::{self, AuthorityFacts, Stage};
 use crate::core::state::identity::{self};
-use crate::core::state::mount::hex;
 use crate::core::state::snapshot::{Snapshot, Touch};
 
 /// Names shown of those who hold a step up.

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use crate::api::hex::hex;
 use crate::api::time::rfc3339_nano;
 use crate::auth::cidr::Cidr;
 use crate::barrier::{MountId, Tx, View};
@@ -20,7 +21,6 @@ use crate::core::error::VaultError;
 use crate::core::state::enrolment::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, StringStatus};
 use crate::core::state::identity;
 use crate::core::state::listener_roots::Pin;
-use crate::core::state::mount::hex;
 use crate::core::state::snapshot::Touch;
 use crate::core::state::strings::Strings;
 

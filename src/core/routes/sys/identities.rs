@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::api::hex::hex;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::{CertificateInfo, Identity, IdentityLine};
 use crate::api::time::rfc3339_nano;
@@ -21,7 +22,6 @@ use crate::core::state::identity::{
     ROOT_POLICY, policy_name,
 };
 use crate::core::state::ledger::{self, Revoked};
-use crate::core::state::mount::hex;
 use crate::core::state::snapshot::Touch;
 
 /// Longest reason, bytes.

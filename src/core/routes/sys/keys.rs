@@ -3,13 +3,13 @@
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::api::hex::hex;
 use crate::api::sys::{AuditPublicHalf, AuditPublicKey, KeyStatus};
 use crate::api::time::rfc3339_nano;
 use crate::engine::Reply;
 
 use super::{Inquiry, data};
 use crate::core::error::VaultError;
-use crate::core::state::mount::hex;
 
 /// The data key in use.
 pub(super) fn status(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
