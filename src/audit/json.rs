@@ -1,6 +1,8 @@
 //! JSON written by hand into an existing buffer, so that the text of an entry costs no allocation.
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 
 /// Appends `text` as a JSON string literal (RFC 8259 section 7). Control characters are escaped, so an entry is always
 /// one line.
@@ -28,43 +30,21 @@ pub(super) fn string(out: &mut Vec<u8>, text: &str) {
 
 /// Appends `bytes` in lower-case hexadecimal.
 pub(super) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    for byte in bytes {
-        out.push(HEX[usize::from(byte >> 4)]);
-        out.push(HEX[usize::from(byte & 15)]);
-    }
+    let start = out.len();
+    out.resize(start + 2 * bytes.len(), 0);
+    HEXLOWER.encode_mut(bytes, &mut out[start..]);
 }
 
 /// Reads 32 bytes of strictly lower-case hexadecimal.
 pub(super) fn unhex(text: &[u8]) -> Option<[u8; 32]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    if text.len() != 64 {
-        return None;
-    }
     let mut out = [0u8; 32];
-    for (slot, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        *slot = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(out)
+    let fits = text.len() == 2 * out.len();
+    (fits && HEXLOWER.decode_mut(text, &mut out).is_ok()).then_some(out)
 }
 
 /// Appends a decimal number.
 pub(super) fn number(out: &mut Vec<u8>, value: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = value;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).expect("a remainder of ten fits");
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Reads a decimal number without sign or leading zero from the start of `text`. Returns it and the rest.
@@ -81,38 +61,53 @@ pub(super) fn take_number(text: &[u8]) -> Option<(u64, &[u8])> {
 /// Number of bytes that [`time`] writes, quotes included.
 pub(super) const TIME_LEN: usize = 26;
 
-/// Appends a UTC time as `"2026-11-21T05:12:08.123Z"`, always with the same length. Times after the year 9999 are
-/// written as its last millisecond.
+/// Writes milliseconds with all three digits.
+static TIMES: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+
+/// Appends a UTC time as `"2026-11-21T05:12:08.123Z"`, always with the same length. Times from the last two days of the
+/// year 9999 on are written as its last millisecond.
 pub(super) fn time(out: &mut Vec<u8>, ms: u64) {
-    let ms = ms.min(253_402_300_799_999);
-    let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
-    // Converts days to a date of the proleptic Gregorian calendar, counted in eras of 400 years that start on 1 March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
     out.push(b'"');
-    padded(out, year, 4);
-    for (separator, value, width) in [
-        (b'-', month, 2),
-        (b'-', day, 2),
-        (b'T', in_day / 3_600_000, 2),
-        (b':', in_day / 60_000 % 60, 2),
-        (b':', in_day / 1000 % 60, 2),
-        (b'.', in_day % 1000, 3),
-    ] {
-        out.push(separator);
-        padded(out, value, width);
+    let time = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    match time {
+        Some(time) => TIMES.print_timestamp(&time, &mut *out).expect("printing into memory does not fail"),
+        None => out.extend_from_slice(b"9999-12-31T23:59:59.999Z"),
     }
-    out.extend_from_slice(b"Z\"");
+    out.push(b'"');
 }
 
-fn padded(out: &mut Vec<u8>, value: u64, width: u32) {
-    for place in (0..width).rev() {
-        out.push(b'0' + u8::try_from(value / 10u64.pow(place) % 10).expect("a remainder of ten fits"));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_one_length() {
+        let print = |ms| {
+            let mut out = Vec::new();
+            time(&mut out, ms);
+            assert_eq!(out.len(), TIME_LEN);
+            String::from_utf8(out).expect("text")
+        };
+        for (ms, text) in [
+            (0, "\"1970-01-01T00:00:00.000Z\""),
+            (951_782_400_000, "\"2000-02-29T00:00:00.000Z\""),
+            (1_709_210_096_120, "\"2024-02-29T12:34:56.120Z\""),
+            (4_107_542_399_999, "\"2100-02-28T23:59:59.999Z\""),
+            (4_107_542_400_000, "\"2100-03-01T00:00:00.000Z\""),
+            (u64::MAX, "\"9999-12-31T23:59:59.999Z\""),
+        ] {
+            assert_eq!(print(ms), text);
+        }
+    }
+
+    #[test]
+    fn digits_are_read_strictly() {
+        let mut out = b"x".to_vec();
+        hex(&mut out, &[0xaf; 32]);
+        assert_eq!(out, [b"x".as_slice(), &b"af".repeat(32)].concat());
+        assert_eq!(unhex(&out[1..]), Some([0xaf; 32]));
+        for bad in [&b""[..], &b"af".repeat(31), &b"AF".repeat(32), &b"+f".repeat(32), &b"af".repeat(33)] {
+            assert_eq!(unhex(bad), None);
+        }
     }
 }

@@ -134,7 +134,7 @@ proptest! {
             if !minute.0.contains(&of_hour) || !hour.0.contains(&of_day) {
                 continue;
             }
-            let date = jiff::Timestamp::from_second((now * 60) as i64).unwrap().to_zoned(jiff::tz::TimeZone::UTC);
+            let date = jiff::Timestamp::from_second((now * 60) as i64).unwrap().to_zoned_datetime(jiff::tz::TimeZone::UTC);
             let d = day.0.contains(&(date.day() as u32));
             let w = weekday.0.contains(&(date.weekday().to_sunday_zero_offset() as u32));
             if month.0.contains(&(date.month() as u32)) && if both { d && w } else { d || w } {
