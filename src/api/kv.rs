@@ -43,14 +43,6 @@ pub struct Version {
     pub custom_metadata: Option<BTreeMap<String, String>>,
 }
 
-/// Options of a write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WriteOptions {
-    /// Check-and-set: the current version the caller knows of; 0 is "does not exist".
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cas: Option<u64>,
-}
-
 /// Body of `delete/`, `undelete/` and `destroy/`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
@@ -150,7 +142,5 @@ mod tests {
         )
         .expect("reads");
         assert_eq!(metadata.versions.keys().collect::<Vec<_>>(), [&1]);
-        assert_eq!(serde_json::to_string(&WriteOptions::default()).expect("writes"), "{}");
-        assert_eq!(serde_json::to_string(&WriteOptions { cas: Some(0) }).expect("writes"), r#"{"cas":0}"#);
     }
 }

@@ -20,6 +20,7 @@ pub const MAX_SEGMENTS: usize = 16;
 pub struct MountId(pub [u8; 16]);
 
 impl MountId {
+    // 5 (leases) and 7 (audit) are reserved and hold nothing.
     /// Mount table.
     pub const MOUNTS: Self = Self::builtin(1);
     /// Policies.
@@ -28,12 +29,8 @@ impl MountId {
     pub const IDENTITIES: Self = Self::builtin(3);
     /// Tokens.
     pub const TOKENS: Self = Self::builtin(4);
-    /// Leases.
-    pub const LEASES: Self = Self::builtin(5);
     /// Certificate authority.
     pub const CA: Self = Self::builtin(6);
-    /// Audit settings.
-    pub const AUDIT: Self = Self::builtin(7);
     /// Rotation.
     pub const ROTATION: Self = Self::builtin(8);
     /// Everything else.

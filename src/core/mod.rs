@@ -25,6 +25,8 @@ mod vault;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::clock::FixedClock;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
@@ -43,7 +45,7 @@ pub use certificates::renewal::GraceAttempt;
 pub use decide::canonical::canonical;
 pub use error::VaultError;
 pub use live::sessions::{Session, Sessions};
-pub use ports::{AuditOpener, Clock, FatalHook, FixedClock, Ports, Settings, SystemClock};
+pub use ports::{AuditOpener, Clock, FatalHook, Ports, Settings, SystemClock};
 pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
 pub use state::guarded::{ApprovalRules, Guarded};
 pub use state::listener_roots::{Listener, Pin};

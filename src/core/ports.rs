@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::audit::{AuditError, AuditHead, AuditKeys, Device, PathMode, Resume, SyncMode};
@@ -32,33 +31,6 @@ impl Clock for SystemClock {
         std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
-/// A clock that moves only when told to. For tests and frozen examples.
-pub struct FixedClock(AtomicU64);
-
-impl FixedClock {
-    /// Starts at `now_ms`.
-    #[must_use]
-    pub fn new(now_ms: u64) -> Self {
-        Self(AtomicU64::new(now_ms))
-    }
-
-    /// Moves forward.
-    pub fn advance(&self, by_ms: u64) {
-        self.0.fetch_add(by_ms, Ordering::SeqCst);
-    }
-
-    /// Moves back, as when somebody corrects the clock.
-    pub fn set_back(&self, by_ms: u64) {
-        self.0.fetch_sub(by_ms, Ordering::SeqCst);
-    }
-}
-
-impl Clock for FixedClock {
-    fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
     }
 }
 

@@ -8,6 +8,7 @@ mod authorities;
 mod bytes;
 mod canonical;
 mod cascade;
+pub(super) mod clock;
 mod delivery;
 mod generated;
 mod groups;

@@ -54,8 +54,6 @@ pub mod label {
     pub const NODE_ID: &[u8] = b"n";
     /// Identifier of an entry in a view.
     pub const ENTRY_ID: &[u8] = b"e";
-    /// View key of a token or an accessor.
-    pub const TOKEN_KEY: &[u8] = b"t";
 }
 
 /// Derives a 32-byte key: HKDF with `salt` and `info` over `ikm` (RFC 5869; `info` is given in parts).

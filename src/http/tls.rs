@@ -135,8 +135,8 @@ impl Tls {
     }
 
     /// Whether a client with this certificate (PEM, leaf first) is one of our own now. It says nothing about its key.
-    #[must_use]
-    pub fn accepts(&self, certificate_pem: &[u8]) -> bool {
+    #[cfg(test)]
+    pub(crate) fn accepts(&self, certificate_pem: &[u8]) -> bool {
         certificates(certificate_pem, "").is_ok_and(|chain| matches!(self.origin_of(&chain), Proof::Own(_)))
     }
 

@@ -28,9 +28,6 @@ pub enum HeaderError {
     /// The header only has slots of reserved types, which this version cannot open.
     #[error("slot type {0} is reserved and cannot be opened by this version")]
     ReservedSlot(u8),
-    /// The header belongs to another vault.
-    #[error("the header belongs to another vault")]
-    Foreign,
     /// A key file must be 32 to 65536 bytes long.
     #[error("a key file must have 32 to 65536 bytes")]
     KeyFileSize,

@@ -166,14 +166,6 @@ impl Header {
         })
     }
 
-    /// Rejects the header of another vault.
-    ///
-    /// # Errors
-    /// [`HeaderError::Foreign`].
-    pub fn require_vault(&self, vault: &VaultId) -> Result<(), HeaderError> {
-        if self.vault_id == *vault { Ok(()) } else { Err(HeaderError::Foreign) }
-    }
-
     /// Opens the header: slot, MAC and keyring, in this order. See [`Header::open_within`].
     ///
     /// # Errors

@@ -191,8 +191,7 @@ impl Authority {
         Ok((chain.first().map(pem).unwrap_or_default(), above))
     }
 
-    /// Loads a stored authority. Serial numbers come from the operating system's random source; see
-    /// [`with_random`](Self::with_random).
+    /// Loads a stored authority. Serial numbers come from the operating system's random source.
     ///
     /// # Errors
     /// [`PkiError::Damaged`] if the certificate or the key cannot be parsed, the certificate is not an authority or
@@ -227,13 +226,6 @@ impl Authority {
             .saturating_mul(1000);
         let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|_| PkiError::Damaged("certificate"))?;
         Ok(Self { trust_domain, not_after_ms, issuer, random: Arc::new(SystemRandom), cert_pem: cert_pem.to_owned() })
-    }
-
-    /// Returns the authority with serial numbers drawn from `random`.
-    #[must_use]
-    pub fn with_random(mut self, random: Arc<dyn Random>) -> Self {
-        self.random = random;
-        self
     }
 
     /// The authority's certificate in PEM, which is public.

@@ -54,12 +54,6 @@ impl Rate {
         let milli = i128::from(self.milli.max(1));
         u64::try_from(weight.max(0).saturating_add(milli - 1) / milli).unwrap_or(u64::MAX)
     }
-
-    /// Milliseconds from empty to full.
-    #[must_use]
-    pub fn fill_ms(&self) -> u64 {
-        self.time_for(self.full())
-    }
 }
 
 /// One token bucket.

@@ -26,9 +26,6 @@ pub enum LabelError {
     /// The version is not newer than all known versions.
     #[error("a promoted version must be newer than all before it")]
     NotNewer,
-    /// No previous version exists.
-    #[error("there is no previous version to go back to")]
-    NoPrevious,
     /// The stored labels are contradictory.
     #[error("the stored labels are contradictory: {0}")]
     Damaged(&'static str),
@@ -183,18 +180,13 @@ impl Labels {
         }
     }
 
-    /// Removes the staged value, and returns it.
-    pub fn unstage(&mut self) -> Option<Staged> {
-        self.staged.take()
-    }
-
     /// Makes `new_version` current. The old current version is accepted until `grace_until_ms`, and nothing is staged
     /// any more. Returns the version that was previous until now; its grace period ends here.
     ///
     /// # Errors
     /// [`LabelError::NotNewer`] unless `new_version` is newer than every known version. Nothing is changed then.
     pub fn promote(&mut self, new_version: u64, grace_until_ms: u64) -> Result<Option<u64>, LabelError> {
-        // After a rollback, retired versions can be newer than the current one.
+        // A stored record may hold a retired version that is newer than the current one.
         let newest = self.retired.iter().copied().fold(self.current, u64::max);
         if new_version <= newest {
             return Err(LabelError::NotNewer);
@@ -215,21 +207,6 @@ impl Labels {
         self.previous = None;
         self.retire(version);
         Some(version)
-    }
-
-    /// Makes the previous version current again. Retires the old current version and returns it. Call
-    /// [`expire`](Self::expire) first if the old value no longer works after its grace period.
-    ///
-    /// # Errors
-    /// [`LabelError::NoPrevious`]; [`LabelError::Staged`] while a rotation is running. Nothing is changed then.
-    pub fn roll_back(&mut self) -> Result<u64, LabelError> {
-        if self.staged.is_some() {
-            return Err(LabelError::Staged);
-        }
-        let previous = self.previous.take().ok_or(LabelError::NoPrevious)?;
-        let dropped = std::mem::replace(&mut self.current, previous.version);
-        self.retire(dropped);
-        Ok(dropped)
     }
 
     fn retire(&mut self, version: u64) {

@@ -11,7 +11,6 @@ fn a_life() {
     assert_eq!(labels.stage("r2", 6), Err(LabelError::Staged));
     assert_eq!(labels.stage("r1", 7), Ok(()));
     assert_eq!(labels.staged().unwrap().since_ms, 5);
-    assert_eq!(labels.roll_back(), Err(LabelError::Staged));
     assert_eq!(labels.promote(2, 100), Ok(None));
     assert!(labels.staged().is_none());
     assert_eq!(labels.accepted(99).collect::<Vec<_>>(), [2, 1]);
@@ -19,13 +18,14 @@ fn a_life() {
     assert_eq!(labels.expire(99), None);
     assert_eq!(labels.promote(2, 0), Err(LabelError::NotNewer));
     assert_eq!(labels.promote(3, 200), Ok(Some(1)));
-    assert_eq!(labels.roll_back(), Ok(3));
-    assert_eq!((labels.current(), labels.previous(), labels.retired()), (2, None, &[1, 3][..]));
-    assert_eq!(labels.roll_back(), Err(LabelError::NoPrevious));
-    // 3 was used: its number does not come back, although 2 is current.
-    assert_eq!(labels.promote(3, 0), Err(LabelError::NotNewer));
+    assert_eq!(labels.expire(200), Some(2));
+    assert_eq!((labels.current(), labels.previous(), labels.retired()), (3, None, &[1, 2][..]));
     assert_eq!(labels.promote(4, 300), Ok(None));
-    assert_eq!(labels.expire(300), Some(2));
+    assert_eq!(labels.expire(300), Some(3));
+    // 3 was used: its number does not come back, also when a record says that 2 is current.
+    let mut older: Labels = serde_json::from_str(r#"{"current":2,"retired":[1,3]}"#).unwrap();
+    assert_eq!(older.promote(3, 0), Err(LabelError::NotNewer));
+    assert_eq!(older.promote(4, 0), Ok(None));
     assert_eq!(Labels::new(0), Err(LabelError::NotNewer));
 }
 
@@ -48,7 +48,7 @@ fn contradictions_are_not_read() {
 
 proptest! {
     #[test]
-    fn no_version_is_in_two_places(steps in proptest::collection::vec((0u8..5, 0u64..40, 0u64..100), 0..80)) {
+    fn no_version_is_in_two_places(steps in proptest::collection::vec((0u8..3, 0u64..40, 0u64..100), 0..80)) {
         let mut labels = Labels::new(1).unwrap();
         let mut used = BTreeSet::from([1]);
         for (step, number, time) in steps {
@@ -61,9 +61,7 @@ proptest! {
                     prop_assert_eq!(&labels, &before);
                 },
                 1 => { labels.expire(time); }
-                2 => if labels.roll_back().is_err() { prop_assert_eq!(&labels, &before) },
-                3 => { let _ = labels.stage("r", time); }
-                _ => { labels.unstage(); }
+                _ => { let _ = labels.stage("r", time); }
             }
             let mut all: Vec<u64> = labels.retired().to_vec();
             all.push(labels.current());
