@@ -21,7 +21,7 @@ pub mod exec;
 #[cfg(feature = "verify")]
 pub mod audit;
 #[cfg(feature = "server")]
-pub mod auth;
+pub(crate) mod auth;
 #[cfg(feature = "server")]
 pub mod barrier;
 #[cfg(feature = "server")]
@@ -41,12 +41,12 @@ pub mod http;
 #[cfg(feature = "server")]
 pub mod keys;
 #[cfg(feature = "server")]
-pub mod limits;
+pub(crate) mod limits;
 #[cfg(feature = "enroll")]
 pub mod pki;
 #[cfg(feature = "server")]
 pub mod policy;
 #[cfg(feature = "server")]
-pub mod rotate;
+pub(crate) mod rotate;
 #[cfg(feature = "server")]
 pub mod store;

@@ -9,5 +9,4 @@ pub mod glob;
 mod names;
 pub mod token;
 
-pub use fields::FieldError;
-pub use names::{DEFAULT_POLICY, MAX_POLICIES, NameError, policies, role_name};
+pub use names::role_name;

@@ -5,7 +5,7 @@
 //! works instead of guessing. All calls block: make them on a thread that may block (`spawn_blocking`), never inside an
 //! async task.
 
-pub mod hook;
+pub(crate) mod hook;
 pub mod postgres;
 
 mod child;

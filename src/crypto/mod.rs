@@ -5,17 +5,17 @@
 #[cfg(feature = "server")]
 pub mod aead;
 #[cfg(feature = "enroll")]
-pub mod base32;
+pub(crate) mod base32;
 #[cfg(feature = "server")]
 pub mod codec;
 #[cfg(feature = "enroll")]
 pub mod derive;
 #[cfg(feature = "server")]
 pub mod envelope;
-pub mod error;
+pub(crate) mod error;
 pub mod hash;
 #[cfg(feature = "server")]
-pub mod hybrid;
+pub(crate) mod hybrid;
 #[cfg(feature = "server")]
 pub mod password;
 pub mod random;
@@ -23,10 +23,10 @@ pub mod random;
 pub mod recovery;
 pub mod secret;
 #[cfg(feature = "server")]
-pub mod shamir;
+pub(crate) mod shamir;
 pub mod sign;
 #[cfg(feature = "server")]
-pub mod wrap;
+pub(crate) mod wrap;
 
 pub use error::CryptoError;
 pub use random::Random;

@@ -3,22 +3,22 @@
 //! `args` defines the command line and `config` the configuration file. `layout` knows the data folder, `init` creates
 //! it, `app` opens and serves it. `dev` does all of this and runs a program. `os` is the one file with `unsafe`.
 
-pub mod admin;
-pub mod app;
+pub(crate) mod admin;
+pub(crate) mod app;
 pub mod args;
-pub mod certificates;
-pub mod config;
-pub mod dev;
+pub(crate) mod certificates;
+pub(crate) mod config;
+pub(crate) mod dev;
 pub mod enroller;
-pub mod init;
-pub mod input;
-pub mod layout;
+pub(crate) mod init;
+pub(crate) mod input;
+pub(crate) mod layout;
 pub mod log;
-pub mod loss;
-pub mod migrate;
-pub mod notify;
+pub(crate) mod loss;
+pub(crate) mod migrate;
+pub(crate) mod notify;
 pub mod os;
-pub mod targets;
+pub(crate) mod targets;
 
 use std::process::ExitCode;
 

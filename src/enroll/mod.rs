@@ -1,7 +1,7 @@
 //! How a program without a certificate gets one: the enrolment string, the proof of possession, and the schedule of
 //! renewals. Pure: no I/O, no clock, no random source.
 
-pub mod proof;
+pub(crate) mod proof;
 pub mod schedule;
 pub mod string;
 

@@ -4,7 +4,7 @@
 //! (`listener.rs`), so that every limit of time, size and number is set here. What a peer may do is the core's business:
 //! this module only says who the peer is and what was asked.
 
-pub mod admin;
+pub(crate) mod admin;
 mod browser;
 mod chain;
 mod connection;

@@ -2,12 +2,12 @@
 //!
 //! `docs/format.md` specifies every byte that this module writes.
 
-pub mod error;
-pub mod header;
-pub mod keyring;
-pub mod root;
-pub mod share;
-pub mod slot;
+pub(crate) mod error;
+pub(crate) mod header;
+pub(crate) mod keyring;
+pub(crate) mod root;
+pub(crate) mod share;
+pub(crate) mod slot;
 
 pub use error::HeaderError;
 pub use header::{Header, Opened};

@@ -9,10 +9,12 @@ mod bucket;
 mod quota;
 mod table;
 
-pub use accounts::{Accounts, Bill, Counts, MAX_ACCOUNTS, Over, RECORDS_OF_A_LIST, Totals, Who};
-pub use bucket::{Bucket, Rate};
+#[cfg(test)]
+pub use accounts::MAX_ACCOUNTS;
+pub use accounts::{Accounts, Bill, Over, Who};
+pub use bucket::Rate;
 pub use quota::{Defaults, Identities, MAX_QUOTAS, Paths, Per, Quota, QuotaError, milli, milli_text};
-pub use table::{Rule, Table};
+pub use table::Table;
 
 /// The kind of request that is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -11,7 +11,7 @@ mod crl;
 mod csr;
 mod error;
 mod issue;
-pub mod outside;
+pub(crate) mod outside;
 pub mod peer;
 mod request;
 #[cfg(feature = "server")]

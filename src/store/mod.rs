@@ -5,18 +5,18 @@
 //! the barrier, which authenticates every record and the state of the whole; so an engine that loses, alters or rolls back
 //! data is caught, and engines can be chosen for durability and speed alone.
 
-pub mod batch;
+pub(crate) mod batch;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod durable;
 mod engine;
-pub mod error;
+pub(crate) mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
-pub mod fs;
+pub(crate) mod fs;
 mod guard;
-#[cfg(any(test, feature = "testing"))]
-pub mod journal;
+#[cfg(test)]
+mod journal;
 mod memory;
 pub mod migrate;
 mod record;

@@ -17,8 +17,7 @@ use crate::pki::outside::{ListError, OutsideError};
 pub use body::LoginBody;
 pub use find::{find, proved_anchors};
 pub use list::{ListView, decode_list, encode_list, list_body};
-pub use role::{Kind, Role, RoleRecord, TokenSettings};
-pub use view::RoleView;
+pub use role::{Kind, Role, RoleRecord};
 
 /// Longest `certificate` field of a role, in bytes: some dozens of certificates.
 pub const MAX_PEM_BYTES: usize = 256 * 1024;

@@ -1,7 +1,7 @@
 //! Creating a vault, unsealing and sealing it, and continuing after a loss.
 
 pub mod init;
-pub mod losses;
+pub(crate) mod losses;
 pub(super) mod secret;
 pub(super) mod status;
 pub(super) mod unseal;

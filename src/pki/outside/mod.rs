@@ -23,9 +23,7 @@ use crate::api::hex::hex;
 use crate::crypto::hash::sha256;
 
 pub use chain::{MAX_CHAIN, issued_under};
-pub use list::{
-    CertificateName, ListError, Listed, MAX_LIST_BYTES, MAX_LIST_ENTRIES, RevocationList, Serial, decimal, signed_by,
-};
+pub use list::{CertificateName, ListError, MAX_LIST_BYTES, RevocationList, decimal, signed_by};
 
 /// Largest number of alternative names, organizational units or extensions of one certificate.
 const MAX_ITEMS: usize = 64;

@@ -13,11 +13,10 @@ mod token;
 
 use serde::{Deserialize, Serialize};
 
-pub use class::Class;
-pub use error::{GenerateError, Generated, LEAST_ENTROPY_BITS};
-pub use keys::{Certificate, Curve, Ecdsa, Ed25519, Rsa, RsaBits};
-pub use password::{Alphabet, Password};
-pub use token::{Encoding, Token};
+pub use error::{GenerateError, Generated};
+pub use keys::{Certificate, Ecdsa, Ed25519, Rsa};
+pub use password::Password;
+pub use token::Token;
 
 use crate::api::secret::SecretText;
 use crate::crypto::random::Random;

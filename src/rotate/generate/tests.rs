@@ -2,6 +2,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::class::Class;
+use super::password::Alphabet;
+use super::token::Encoding;
 use super::*;
 use crate::crypto::CryptoError;
 use crate::crypto::random::SeededRandom;

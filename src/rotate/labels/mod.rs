@@ -10,35 +10,16 @@ use serde::{Deserialize, Serialize};
 /// them.
 pub const MOST_RETIRED: usize = 16;
 
-/// Longest id of a rotation, in bytes.
-pub const MOST_ROTATION_ID: usize = 64;
-
 /// Why a transition or a stored form is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabelError {
-    /// Another rotation of this key has a staged value.
-    #[error("another rotation of this key is under way; wait for it or abort it")]
-    Staged,
-    /// The id of the rotation is empty or too long.
-    #[error("the id of a rotation has 1 to 64 bytes")]
-    Rotation,
     /// The version is not newer than all known versions.
     #[error("a promoted version must be newer than all before it")]
     NotNewer,
     /// The stored labels are contradictory.
     #[error("the stored labels are contradictory: {0}")]
     Damaged(&'static str),
-}
-
-/// A new value that is not current yet. The value itself is in the record of its rotation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Staged {
-    /// Id of the rotation.
-    pub rotation: String,
-    /// When it was staged, milliseconds since 1970.
-    pub since_ms: u64,
 }
 
 /// The version before the current one. It is still accepted for a while.
@@ -55,7 +36,6 @@ pub struct Previous {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Labels {
-    staged: Option<Staged>,
     current: u64,
     previous: Option<Previous>,
     retired: Vec<u64>,
@@ -64,8 +44,6 @@ pub struct Labels {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    staged: Option<Staged>,
     current: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<Previous>,
@@ -75,8 +53,8 @@ struct Stored {
 
 impl From<Labels> for Stored {
     fn from(labels: Labels) -> Self {
-        let Labels { staged, current, previous, retired } = labels;
-        Self { staged, current, previous, retired }
+        let Labels { current, previous, retired } = labels;
+        Self { current, previous, retired }
     }
 }
 
@@ -84,10 +62,7 @@ impl TryFrom<Stored> for Labels {
     type Error = LabelError;
 
     fn try_from(stored: Stored) -> Result<Self, LabelError> {
-        let Stored { staged, current, previous, retired } = stored;
-        if staged.as_ref().is_some_and(|staged| !is_rotation_id(&staged.rotation)) {
-            return Err(LabelError::Damaged("staged"));
-        }
+        let Stored { current, previous, retired } = stored;
         if current == 0 {
             return Err(LabelError::Damaged("current"));
         }
@@ -103,12 +78,8 @@ impl TryFrom<Stored> for Labels {
         if all.contains(&0) || all.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err(LabelError::Damaged("retired"));
         }
-        Ok(Self { staged, current, previous, retired })
+        Ok(Self { current, previous, retired })
     }
-}
-
-fn is_rotation_id(id: &str) -> bool {
-    (1..=MOST_ROTATION_ID).contains(&id.len())
 }
 
 impl Labels {
@@ -120,13 +91,7 @@ impl Labels {
         if current == 0 {
             return Err(LabelError::NotNewer);
         }
-        Ok(Self { staged: None, current, previous: None, retired: Vec::new() })
-    }
-
-    /// The rotation that has a staged value.
-    #[must_use]
-    pub fn staged(&self) -> Option<&Staged> {
-        self.staged.as_ref()
+        Ok(Self { current, previous: None, retired: Vec::new() })
     }
 
     /// The version that readers get.
@@ -147,12 +112,6 @@ impl Labels {
         &self.retired
     }
 
-    /// The versions that a verifier accepts at `now_ms`: the current one, and the previous one during its grace period.
-    pub fn accepted(&self, now_ms: u64) -> impl Iterator<Item = u64> {
-        let previous = self.previous.filter(|previous| now_ms < previous.grace_until_ms);
-        std::iter::once(self.current).chain(previous.map(|previous| previous.version))
-    }
-
     /// Records that readers now get `version` without a rotation, because somebody wrote the secret. An older number
     /// changes nothing.
     pub fn follow(&mut self, version: u64) {
@@ -161,27 +120,8 @@ impl Labels {
         }
     }
 
-    /// Records that `rotation` has a new value. The same rotation may repeat this.
-    ///
-    /// # Errors
-    /// [`LabelError::Staged`] while another rotation has a staged value; [`LabelError::Rotation`] for an invalid id.
-    pub fn stage(&mut self, rotation: &str, since_ms: u64) -> Result<(), LabelError> {
-        if !is_rotation_id(rotation) {
-            return Err(LabelError::Rotation);
-        }
-        match &self.staged {
-            Some(staged) if staged.rotation != rotation => Err(LabelError::Staged),
-            // Keeps the first time, so that a repeated step does not make a stuck rotation look recent.
-            Some(_) => Ok(()),
-            None => {
-                self.staged = Some(Staged { rotation: rotation.to_owned(), since_ms });
-                Ok(())
-            }
-        }
-    }
-
-    /// Makes `new_version` current. The old current version is accepted until `grace_until_ms`, and nothing is staged
-    /// any more. Returns the version that was previous until now; its grace period ends here.
+    /// Makes `new_version` current. The old current version is accepted until `grace_until_ms`. Returns the version that
+    /// was previous until now; its grace period ends here.
     ///
     /// # Errors
     /// [`LabelError::NotNewer`] unless `new_version` is newer than every known version. Nothing is changed then.
@@ -197,7 +137,6 @@ impl Labels {
         }
         self.previous = Some(Previous { version: self.current, grace_until_ms });
         self.current = new_version;
-        self.staged = None;
         Ok(ended)
     }
 

@@ -79,7 +79,7 @@ pub enum Mode {
     Single,
 }
 
-/// The policy of one key. Absent fields have the default values that [`Policy::new`] shows.
+/// The policy of one key. Absent fields have default values: on request, 24 hours of grace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -132,6 +132,7 @@ fn write_days<S: Serializer>(days: &[u32], to: S) -> Result<S::Ok, S::Error> {
 
 impl Policy {
     /// A policy with `generator` and default values: on request, 24 hours of grace.
+    #[cfg(test)]
     #[must_use]
     pub fn new(generator: Generator) -> Self {
         Self {

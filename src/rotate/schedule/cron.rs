@@ -88,12 +88,6 @@ impl Cron {
         })
     }
 
-    /// The expression as it was written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
     /// Returns the first matching minute after `minute` (both counted from 1970), or `None` when there is none within
     /// eight years or before the end of the year 9999. Takes at most 3,000 steps.
     pub(super) fn after(&self, minute: u64) -> Option<u64> {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub use cron::{Cron, CronError};
+pub use cron::Cron;
 
 use super::span;
 use crate::api::duration::Ttl;
@@ -193,13 +193,6 @@ impl Schedule {
         // A hash scaled to 0..=room. The products fit into 128 bits.
         let moved = (u128::from(mix(seed ^ mix(start))) * (u128::from(room) + 1)) >> 64;
         start.checked_add(u64::try_from(moved).ok()?).filter(|at| *at <= LAST_MS)
-    }
-
-    /// Whether a rotation should start at `now_ms`: it is due and the window is open.
-    #[must_use]
-    pub fn is_due(&self, last_ms: u64, now_ms: u64, seed: u64) -> bool {
-        let open = self.window.is_none_or(|window| window.is_open(now_ms));
-        open && self.next_after(last_ms, seed).is_some_and(|at| at <= now_ms)
     }
 
     /// Whether the value of `last_ms` should have been replaced before `now_ms`: it is older than `max_age`, or the
