@@ -425,6 +425,9 @@ impl<'a> Role<'a> {
         let (kind, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'"')?);
         let rest = rest.strip_prefix(b"\",\"time\":")?;
         let (time, rest) = rest.split_at_checked(json::TIME_LEN)?;
+        if !is_time(time) {
+            return None;
+        }
         match kind {
             b"request" => Some(Self::Request),
             b"exchange" => Some(Self::Plain),
@@ -465,4 +468,10 @@ impl<'a> Role<'a> {
     pub(super) fn pending(list: &[u8]) -> impl Iterator<Item = u64> + '_ {
         list.split(|byte| *byte == b',').filter_map(|item| json::take_number(item).map(|(seq, _)| seq))
     }
+}
+
+/// Whether this is of the shape that [`json::time`] writes, quotes included.
+fn is_time(text: &[u8]) -> bool {
+    let fits = |(byte, model): (&u8, &u8)| if *model == b'0' { byte.is_ascii_digit() } else { byte == model };
+    text.iter().zip(b"\"0000-00-00T00:00:00.000Z\"").all(fits)
 }

@@ -3,7 +3,7 @@
 import hashlib, hmac, json, pathlib, re, sys, unicodedata
 from argon2.low_level import Type, hash_secret_raw
 from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
@@ -126,9 +126,9 @@ def passphrase_ikm(phrase, params):
     m, t, p, salt = r.int(4), r.int(4), r.int(4), r.take(32)
     need(len(params) == 44, "params length")
     need(19 * 1024 <= m <= MAX_M_KIB and 2 <= t <= 64 and 1 <= p <= 16, "Argon2id bounds")
-    need(all(unicodedata.category(c) != "Cn" for c in phrase), "unassigned code point")
+    need(0 < len(phrase.encode()) <= 4096, "passphrase length")
+    need(all(unicodedata.category(c) not in ("Cn", "Co") for c in phrase), "unassigned or private code point")
     raw = unicodedata.normalize("NFKC", phrase).encode()
-    need(0 < len(raw) <= 4096, "passphrase length")
     k = (raw, params)
     if k not in _argon:
         _argon[k] = hash_secret_raw(raw, salt, t, m, p, 32, Type.ID, 0x13)
@@ -143,10 +143,12 @@ def keyfile_ikm(data, params):
 
 # ---- Shares, recovery code
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CAPITALS = {c: c - 32 for c in range(ord("a"), ord("z") + 1)}      # ASCII only: upper() would make a K of a Kelvin sign
 
 
 def symbols(typed, prefix):
-    s = "".join(typed.upper().replace("-", "").split()).replace("O", "0").replace("I", "1").replace("L", "1")
+    need(len(typed.encode()) <= 1024, "text too long")
+    s = "".join(typed.translate(CAPITALS).replace("-", "").split()).replace("O", "0").replace("I", "1").replace("L", "1")
     need(s.startswith(prefix) and all(c in CROCKFORD for c in s), "prefix or symbol")
     return [CROCKFORD.index(c) for c in s[len(prefix):]]
 
@@ -353,8 +355,9 @@ def state_outcomes(r):
     requests = []
     for _ in range(r.int(2)):
         requests.append(r.int(8))
-        r.bool()
-        for _ in range(r.int(1)):
+        refused, remarks = r.bool(), r.int(1)
+        need(refused or remarks, "an outcome that says nothing")
+        for _ in range(remarks):
             kind = r.int(1)
             need(kind in (1, 2), "kind of remark")
             text(r.lp(2048 if kind == 1 else 256), "remark")
@@ -375,7 +378,8 @@ def body_node(r):
         meta = [(r.lp(), r.lp()) for _ in range(r.int(4))]
         ascending([k for k, _ in meta], "node metadata")
         for both in meta:
-            text(b"".join(both), "node metadata")
+            for part in both:
+                text(part, "node metadata")
         m = r.int(4)
         need(m <= 1024, "version count")
         vs = [(r.int(8), r.int(8), r.int(8), r.bool(), r.take(32)) for _ in range(m)]
@@ -520,6 +524,8 @@ def suite_dir(d):
     need((state["epoch"], state["incarnation"]) == (hdr.epoch, hdr.incarnation), "epoch or incarnation of state and header")
     for term, live, seals in state["terms"]:
         need(live == sum(r.kind in (3, 6) and r.term == term for r, _ in opened), "live counts")
+    counted = {t[0] for t in state["terms"]}
+    need(all(r.term in counted for r, _ in opened if r.kind in (3, 6)), "a record of a term that the state does not count")
     print(f"ok {d.name} set hash over {len(opened)} records, header accepted")
 
 
@@ -603,9 +609,27 @@ def anchor_dir(d):
 NUMBER = rb"(0|[1-9][0-9]*)"
 LINE = re.compile(rb'(\{"seq":' + NUMBER + rb',"prev":"([0-9a-f]{64})","key":' + NUMBER
                   + rb',("type":"[^\n]*))' + rb',"hash":"([0-9a-f]{64})"\}', re.S)
-BODY = re.compile(rb'"type":"(request|reply|exchange|note)","time":("[^"\n]{24}")(.*)', re.S)
+TIME = rb'"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"'
+BODY = re.compile(rb'"type":"(request|reply|exchange|note)","time":(' + TIME + rb')(.*)', re.S)
+REPLY = re.compile(rb',"request":' + NUMBER + rb'(?![0-9])')
+NOTE = re.compile(rb',"kind":"')
 CHECKPOINT = re.compile(rb',"kind":"checkpoint","from":' + NUMBER + rb',"to":' + NUMBER
                         + rb',"digest":"([0-9a-f]{64})","signature":"([0-9a-f]{128})"')
+KEY = re.compile(rb',"kind":"key","new":' + NUMBER + rb',"old_public":"([0-9a-f]{64})","public":"([0-9a-f]{64})"'
+                 + rb',"old_signature":"([0-9a-f]{128})","signature":"([0-9a-f]{128})"')
+NAMES_REQUEST = re.compile(rb',"kind":"(unfinished|issued|alarm)"(,"request":.*)', re.S)
+REOPENED = re.compile(rb',"kind":"reopened","new":(true|false),"pending":\[[^\]]*\]')
+
+
+def fits(number, bits): return int(number) < 1 << bits
+
+
+def signed_by(public, signature, message):
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+        return True
+    except InvalidSignature:
+        return False
 
 
 def audit_value(k_audit, value):
@@ -613,34 +637,53 @@ def audit_value(k_audit, value):
 
 
 def audit_log(data, keys):
-    """Verifies a log that begins with line 1; the number of the first bad line goes before the reason."""
+    """Verifies one file of a log; the number of the first bad line goes before the reason."""
     need(data.endswith(b"\n"), "the last line is incomplete")
-    prev, covered, first, signed = bytes(32), [], 1, 0
+    prev, covered, first, signed, last, only = bytes(32), [], None, 0, 0, None
     for n, line in enumerate(data[:-1].split(b"\n"), 1):
         def check(cond, why):
             need(cond, f"{n}: {why}")
         m = LINE.fullmatch(line)
         body = m and BODY.fullmatch(m[5])
-        check(body and len(line) <= 1 << 20, "not an entry")
-        seq, key = int(m[2]), int(m[4])
+        check(body and len(line) <= 1 << 20 and fits(m[2], 64) and fits(m[4], 32), "not an entry")
+        kind, rest, seq, key = body[1], body[3], int(m[2]), int(m[4])
+        shape = {b"reply": REPLY, b"note": NOTE}.get(kind)
+        check(shape is None or shape.match(rest), "not an entry")
+        note = rest.split(b'"', 5)[3] if kind == b"note" else None
+        names = kind == b"note" and NAMES_REQUEST.fullmatch(rest)
+        check(not names or REPLY.match(names[2]), "not an entry")
+        fresh = REOPENED.match(rest) if note == b"reopened" else None
+        check(note != b"reopened" or fresh, "not an entry")
+        fresh = fresh and fresh[1] == b"true"
+        c = {b"checkpoint": CHECKPOINT, b"key": KEY}.get(note)
+        fields = c and c.fullmatch(rest)
+        check(c is None or fields, "not an entry")
+        check(only in (None, key), "the key was replaced")
         check(key in keys, "unknown key")
         k_audit, seed = keys[key]
+        public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
         entry = HMAC(HMAC(k_audit, b"sr1 audit chain"), b"sr1 audit entry" + bytes.fromhex(m[3].decode()) + m[1])
         check(hmac.compare_digest(entry.hex().encode(), m[6]), "not genuine")
-        check(seq == n, "missing or misplaced")
+        if n == 1 and fresh and seq > 0:                            # carries the chain over from the file before
+            prev, last = bytes.fromhex(m[3].decode()), seq - 1
+        check(seq == last + 1, "missing or misplaced")
         check(bytes.fromhex(m[3].decode()) == prev, "does not continue the one before")
-        prev = entry
-        if body[1] == b"note" and body[3].startswith(b',"kind":"checkpoint"'):
-            c = CHECKPOINT.fullmatch(body[3])
-            check(c, "not an entry")
-            start, to, digest = int(c[1]), int(c[2]), bytes.fromhex(c[3].decode())
+        prev, last = entry, seq
+        if fresh or first is None:
+            covered, first = [], seq
+        if note == b"checkpoint":
+            start, to, digest = int(fields[1]), int(fields[2]), bytes.fromhex(fields[3].decode())
+            check(fits(start, 64) and fits(to, 64), "not an entry")
             message = b"sr1 audit checkpoint" + u(key, 4) + u(start, 8) + u(to, 8) + body[2] + digest
-            try:
-                Ed25519PrivateKey.from_private_bytes(seed).public_key().verify(bytes.fromhex(c[4].decode()), message)
-            except InvalidSignature:
-                check(False, "signature")
-            check((start, to) == (first, n - 1) and digest == H(b"".join(covered)), "signed over other lines")
-            covered, first, signed = [], n, signed + 1
+            check(signed_by(public, bytes.fromhex(fields[4].decode()), message), "signature")
+            check((start, to) == (first, seq - 1) and digest == H(b"".join(covered)), "signed over other lines")
+            covered, first, signed = [], seq, signed + 1
+        if note == b"key":
+            new, (old_public, new_public, by_old, by_new) = int(fields[1]), (bytes.fromhex(f.decode()) for f in fields.groups()[1:])
+            check(fits(new, 32), "not an entry")
+            message = b"sr1 audit key" + u(key, 4) + u(new, 4) + old_public + new_public
+            check(old_public == public and signed_by(public, by_old, message) and signed_by(new_public, by_new, message), "signature")
+            only = new
         covered.append(line + b"\n")
     return n, prev, signed
 

@@ -172,10 +172,10 @@ def audit(out, ring):
     bodies += [None] + [b'"type":"exchange","time":%s' + who % (n, b"read") + b',"outcome":"ok","status":200' for n in range(3, 8)]
     bodies += [None, b'"type":"note","time":%s,"kind":"alarm","code":"anchor-behind"', b'"type":"note","time":%s,"kind":"sealed"']
 
-    def log(prev_of=None, body_of=None, bad_signature=None, bad_digest=None):
+    def log(prev_of=None, bad_signature=None, bad_digest=None, bodies=bodies, start=1, prev=bytes(32)):
         """The whole log; a fault in one line, everything after it made as if that line were right."""
-        prev, covered, first, lines = bytes(32), b"", 1, []
-        for n, body in enumerate(bodies, 1):
+        covered, first, lines = b"", start, []
+        for n, body in enumerate(bodies, start):
             checkpoint = body is None
             if checkpoint:
                 digest = H(covered + (b"x" if n == bad_digest else b""))
@@ -186,9 +186,9 @@ def audit(out, ring):
                         + b',"digest":"' + digest.hex().encode() + b'","signature":"' + signature.hex().encode() + b'"')
             if n == prev_of:
                 prev = H(b"another line")
-            start = b'{"seq":%d,"prev":"%s","key":1,' % (n, prev.hex().encode()) + body % time(n)
-            prev = HMAC(chain, b"sr1 audit entry" + prev + start)
-            line = start + b',"hash":"' + prev.hex().encode() + b'"}\n'
+            begin = b'{"seq":%d,"prev":"%s","key":1,' % (n, prev.hex().encode()) + body.replace(b"%s", time(n))
+            prev = HMAC(chain, b"sr1 audit entry" + prev + begin)
+            line = begin + b',"hash":"' + prev.hex().encode() + b'"}\n'
             if checkpoint:
                 covered, first = b"", n
             covered += line
@@ -197,7 +197,8 @@ def audit(out, ring):
 
     def add(file, lines, head=None, refusal=None):
         (out / file).write_bytes(b"".join(lines))
-        rows.append(dict(file=file, lines=len(lines), head=head and head.hex(), checkpoints=2, refusal=refusal))
+        signed = sum(b'"kind":"checkpoint"' in line for line in lines)
+        rows.append(dict(file=file, lines=len(lines), head=head and head.hex(), checkpoints=signed, refusal=refusal))
 
     good, head = log()
     add("good.log", good, head)
@@ -211,6 +212,31 @@ def audit(out, ring):
     add("other-lines.log", log(bad_digest=12)[0], refusal="12: signed over other lines")
     add("leading-zero.log", [good[0].replace(b'"seq":1', b'"seq":01')] + good[1:], refusal="1: not an entry")
     add("torn.log", good[:-1] + [good[-1][:-1]], refusal="the last line is incomplete")
+
+    # A second file, and what a reader takes for an entry
+    reopened = b'"type":"note","time":%s,"kind":"reopened","new":true,"pending":[9]'
+    add("second-file.log", *log(bodies=[reopened] + bodies[5:9] + [None], start=15, prev=head))
+    add("second-file-unmarked.log", log(bodies=bodies[5:9], start=15, prev=head)[0], refusal="1: missing or misplaced")
+    for name, body in (("time", b'"type":"note","time":"%.19s     ","kind":"sealed"' % time(2)[1:]),
+                       ("reply-to-nothing", b'"type":"reply","time":%s,"outcome":"ok","status":200' % time(2)),
+                       ("number", b'"type":"reply","time":%s,"request":01,"outcome":"ok","status":200' % time(2)),
+                       ("note-without-kind", b'"type":"note","time":%s,"code":"x"' % time(2)),
+                       ("type", b'"type":"event","time":%s,"kind":"sealed"' % time(2))):
+        add(f"shape-{name}.log", log(bodies=[bodies[0], body, bodies[-1]])[0], refusal="2: not an entry")
+
+    # The change to another audit key
+    new_seed = noise(32)
+    publics = [Ed25519PrivateKey.from_private_bytes(one).public_key().public_bytes_raw() for one in (seed, new_seed)]
+
+    def change(by_new):
+        message = b"sr1 audit key" + u(1, 4) + u(2, 4) + b"".join(publics)
+        names = ("old_public", "public", "old_signature", "signature")
+        fields = zip(names, publics + [sign(message), Ed25519PrivateKey.from_private_bytes(by_new).sign(message)])
+        return b'"type":"note","time":%s,"kind":"key","new":2' + b"".join(b',"%s":"%s"' % (n.encode(), f.hex().encode()) for n, f in fields)
+
+    add("key.log", *log(bodies=bodies[:5] + [change(new_seed)]))
+    add("key-signature.log", log(bodies=bodies[:5] + [change(seed)])[0], refusal="6: signature")
+    add("key-replaced.log", log(bodies=bodies[:5] + [change(new_seed), bodies[-1]])[0], refusal="7: the key was replaced")
     hashed = audit_value(k_audit, value.encode())
     (out / "manifest.json").write_text(json.dumps(dict(value=value, hmac=hashed, files=rows), indent=1) + "\n")
     print(f"{len(rows)} logs of {len(good)} lines")

@@ -247,7 +247,8 @@ fn v1_audit_logs_verify_or_are_refused_where_they_are_bad() {
         let report = verify([(name, log.as_slice())], &keys, None);
         let Some(refusal) = row["refusal"].as_str() else {
             assert!(report.is_good(), "{name}: {:?}", report.findings);
-            assert_eq!((report.entries, report.checkpoints), (14, 2));
+            let number = |field: &str| row[field].as_u64().unwrap();
+            assert_eq!((report.entries, report.checkpoints), (number("lines"), number("checkpoints")), "{name}");
             assert_eq!(Some(hex(&report.last.hash).as_str()), row["head"].as_str());
             continue;
         };

@@ -77,11 +77,15 @@ pub(in crate::core) fn decode(bytes: &[u8]) -> Result<Vec<Outcome>, CryptoError>
         if refused > 1 || outcomes.last().is_some_and(|last| last.request >= request) {
             return Err(CryptoError::Malformed("outcomes"));
         }
-        let remarks = (0..reader.u8()?).map(|_| remark(&mut reader)).collect::<Result<_, _>>()?;
+        let remarks: Vec<Remark> = (0..reader.u8()?).map(|_| remark(&mut reader)).collect::<Result<_, _>>()?;
+        // Only what `encode` writes: one content has one form.
+        if refused == 0 && remarks.is_empty() {
+            return Err(CryptoError::Malformed("an outcome that says nothing"));
+        }
         outcomes.push(Outcome { request, refused: refused == 1, remarks });
     }
     reader.end()?;
-    Ok(outcomes)
+    if outcomes.is_empty() { Err(CryptoError::Malformed("no outcomes")) } else { Ok(outcomes) }
 }
 
 fn remark(reader: &mut Reader<'_>) -> Result<Remark, CryptoError> {
@@ -124,6 +128,13 @@ mod tests {
         assert!(decode(&[]).expect("none").is_empty());
     }
 
+    #[test]
+    fn outcomes_that_say_nothing_are_refused() {
+        assert!(decode(&[BODY, 0, 0]).is_err(), "none");
+        assert!(decode(&[BODY, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0]).is_err(), "neither refused nor remarked");
+        assert!(decode(&[BODY, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3, 1, 0]).is_ok(), "refused");
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(at in any::<prop::sample::Index>(), flip in 1u8.., cut in any::<prop::sample::Index>()) {
@@ -131,7 +142,7 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
             if let Ok(outcomes) = decode(&bytes) {
-                prop_assert!(write(&outcomes) == bytes || outcomes.iter().any(|one| !one.refused && one.remarks.is_empty()));
+                prop_assert_eq!(&write(&outcomes), &bytes);
             }
             let _ = decode(&bytes[..cut.index(bytes.len())]);
         }
