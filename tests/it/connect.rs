@@ -128,7 +128,7 @@ fn two_roles_take_turns_and_no_login_is_refused_meanwhile() {
     let staged = login("app_b", "another-value-for-the-role-in-use");
     refused(postgres.apply(&step(Some(&staged), current.as_ref(), None)), "in use");
     let staged = login("super", "another-value-for-the-superuser");
-    refused(postgres.apply(&step(Some(&staged), current.as_ref(), None)), "not one of the target's");
+    refused(postgres.apply(&step(Some(&staged), current.as_ref(), None)), "not listed in the target");
     // The check of the privilege fails once it is gone.
     server.sql("REVOKE app_rw FROM app_a");
     let staged = login("app_a", "value-without-the-privilege");
@@ -294,7 +294,7 @@ fn each_refusal_is_named() {
         "no role \"absent\"",
     );
     refused(postgres.apply(&step(None, None, None)), "no staged value");
-    refused(postgres.apply(&step(Some(&login("app_a", "")), None, None)), "empty password");
+    refused(postgres.apply(&step(Some(&login("app_a", "")), None, None)), "password is empty");
     let elsewhere = PostgresTarget { database: "nowhere".to_owned(), ..target(&server, pair()) };
     refused(connector(elsewhere).apply(&now), "no database \"nowhere\"");
 

@@ -13,7 +13,7 @@ const REFUSED: i32 = 1;
 const NOT_FOUND: i32 = 4;
 const DENIED: i32 = 5;
 const APPROVAL: i32 = 8;
-const FEW: &str = "can agree: nobody can ever approve anything";
+const FEW: &str = "can approve: nobody can ever approve anything";
 
 impl Town {
     /// An operator with a machine.
