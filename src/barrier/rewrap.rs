@@ -288,7 +288,8 @@ impl Barrier {
     ///
     /// # Errors
     /// Those of reading. A record that cannot be opened stops writes.
-    pub fn open_all(&self, mounts: impl IntoIterator<Item = MountId>) -> Result<u64, BarrierError> {
+    #[cfg(test)]
+    pub(super) fn open_all(&self, mounts: impl IntoIterator<Item = MountId>) -> Result<u64, BarrierError> {
         let mut walk = Walk::new(Depth::Check, mounts);
         walk.next(self, usize::MAX)?;
         Ok(walk.seen())

@@ -26,7 +26,8 @@ impl MemoryStore {
     }
 
     /// Changes stored bytes without a commit, like a malicious or failing disk.
-    pub fn tamper(&self, change: impl FnOnce(&mut BTreeMap<Vec<u8>, Stored>)) {
+    #[cfg(test)]
+    pub(crate) fn tamper(&self, change: impl FnOnce(&mut BTreeMap<Vec<u8>, Stored>)) {
         change(&mut self.0.write().records);
     }
 }
