@@ -16,12 +16,11 @@ use std::time::{Duration, Instant};
 
 use strongroom::api::json::Limits;
 use strongroom::api::path;
+use strongroom::api::request::{Body, Operation};
 use strongroom::api::spiffe::SpiffeId;
 use strongroom::audit::FileDevice;
 use strongroom::core::lifecycle::init::{InitPlan, InitPorts, initialise};
-use strongroom::core::{
-    Body, Caller, Clock, Opener, Operation, Origin, Ports, Request, Settings, SystemClock, UnsealKey, Vault,
-};
+use strongroom::core::{Caller, Clock, Opener, Origin, Ports, Request, Settings, SystemClock, UnsealKey, Vault};
 use strongroom::crypto::envelope::Suite;
 use strongroom::crypto::password::WRITE_FLOOR;
 use strongroom::crypto::random::SystemRandom;

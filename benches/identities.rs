@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use strongroom::api::json::Limits;
 use strongroom::api::path::Path as ApiPath;
+use strongroom::api::request::{Body, Operation};
 use strongroom::api::spiffe::SpiffeId;
-use strongroom::core::{Body, Caller, Opener, Operation, Origin, Request, UnsealKey, Vault};
+use strongroom::core::{Caller, Opener, Origin, Request, UnsealKey, Vault};
 use zeroize::Zeroizing;
 
 /// Changes of each kind that are timed.

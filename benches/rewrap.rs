@@ -15,14 +15,13 @@ use serde_json::{Value, json};
 use strongroom::api::hex::unhex;
 use strongroom::api::json::Limits;
 use strongroom::api::path;
+use strongroom::api::request::{Body, Operation};
 use strongroom::api::secret::SecretText;
 use strongroom::api::spiffe::SpiffeId;
 use strongroom::audit::FileDevice;
 use strongroom::barrier::{Barrier, BarrierError, MountId, Parts, SecretMeta, VersionMeta};
 use strongroom::core::lifecycle::init::{InitPlan, InitPorts, initialise};
-use strongroom::core::{
-    Body, Caller, Clock, Opener, Operation, Origin, Ports, Request, Settings, SystemClock, UnsealKey, Vault,
-};
+use strongroom::core::{Caller, Clock, Opener, Origin, Ports, Request, Settings, SystemClock, UnsealKey, Vault};
 use strongroom::crypto::envelope::Suite;
 use strongroom::crypto::password::{WRITE_FLOOR, argon2id};
 use strongroom::crypto::random::SystemRandom;
@@ -179,8 +178,8 @@ fn ask(vault: &Vault, operation: Operation, path: &str, body: &Value) -> Value {
 
 /// Runs a request to its end on this thread.
 fn futures(
-    answer: impl Future<Output = Result<strongroom::core::Reply, strongroom::core::VaultError>>,
-) -> strongroom::core::Reply {
+    answer: impl Future<Output = Result<strongroom::api::reply::Reply, strongroom::core::VaultError>>,
+) -> strongroom::api::reply::Reply {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -12,6 +12,7 @@ pub mod json;
 pub mod kv;
 pub mod path;
 pub mod reply;
+pub mod request;
 pub mod rotation;
 pub mod secret;
 pub mod spiffe;

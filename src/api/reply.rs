@@ -1,7 +1,73 @@
-//! The frames of Vault's replies.
+//! What is answered, free of HTTP, and the frames that Vault's replies put around it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+/// What is answered.
+pub struct Reply {
+    /// Status class.
+    pub status: ReplyStatus,
+    /// Rendered JSON of the envelope's `data`; `None` means "no content" (204).
+    pub data: Option<Zeroizing<Vec<u8>>>,
+    /// Texts for the envelope's `warnings`.
+    pub warnings: Vec<String>,
+    /// A listing: an empty `keys` array is answered 404, as Vault does.
+    pub lists_keys: bool,
+    /// Rendered JSON of the envelope's `auth`: a token that was made or renewed.
+    pub auth: Option<Zeroizing<Vec<u8>>>,
+    /// Strong entity tag (RFC 9110, 8.8.3) of what is answered, without quotes.
+    pub etag: Option<String>,
+}
+
+impl Reply {
+    /// 204.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { status: ReplyStatus::Ok, data: None, warnings: Vec::new(), lists_keys: false, auth: None, etag: None }
+    }
+
+    /// 200 with rendered `data`.
+    #[must_use]
+    pub fn data(data: Zeroizing<Vec<u8>>) -> Self {
+        Self { data: Some(data), ..Self::none() }
+    }
+
+    /// 200 with rendered `auth`.
+    #[must_use]
+    pub fn auth(auth: Zeroizing<Vec<u8>>) -> Self {
+        Self { auth: Some(auth), ..Self::none() }
+    }
+
+    /// 304 for what has this tag.
+    #[must_use]
+    pub fn not_modified(etag: String) -> Self {
+        Self { status: ReplyStatus::NotModified, etag: Some(etag), ..Self::none() }
+    }
+}
+
+/// Whether one of the tags of an `If-None-Match` field is `etag` (RFC 9110, 13.1.2: weak comparison). `*` is for the
+/// caller to decide, who knows whether there is anything.
+#[must_use]
+pub fn none_match(field: &str, etag: &str) -> bool {
+    field.split(',').any(|tag| {
+        let tag = tag.trim().strip_prefix("W/").unwrap_or(tag.trim());
+        tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(etag)
+    })
+}
+
+/// Status class of a [`Reply`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyStatus {
+    /// 200, or 204 without data.
+    Ok,
+    /// 202 with the full envelope: what was asked for needs no answer.
+    Accepted,
+    /// 404 with the full envelope: a deleted or destroyed version (KV v2).
+    NotFoundWithBody,
+    /// 304: the caller has what would be answered.
+    NotModified,
+}
 
 /// The frame of every reply with content. All keys are always present on the wire; missing ones are read as empty.
 #[derive(Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! What a caller may learn about a failure. Details go to the operator's log, never through this type.
 
+use crate::api::json::JsonError;
 use crate::barrier::BarrierError;
 use crate::engine::EngineError;
 use crate::store::StoreError;
@@ -179,5 +180,11 @@ impl From<EngineError> for VaultError {
             EngineError::Unsupported => Self::Unsupported,
             EngineError::Barrier(error) => Self::from(error),
         }
+    }
+}
+
+impl From<JsonError> for VaultError {
+    fn from(_: JsonError) -> Self {
+        Self::BadRequest("request body must be a JSON object".to_owned())
     }
 }

@@ -35,6 +35,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::api::reply::Reply;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::{CertificateReply, Health, Leader, Mark, SealStatus};
 use crate::pki::{AuthorityId, Bundle, Trust};
@@ -46,7 +47,7 @@ pub use decide::canonical::canonical;
 pub use error::VaultError;
 pub use live::sessions::{Session, Sessions};
 pub use ports::{AuditOpener, Clock, FatalHook, Ports, Settings, SystemClock};
-pub use request::{Body, Operation, Reply, ReplyStatus, Request, UnsealKey};
+pub use request::{Request, UnsealKey};
 pub use state::guarded::{ApprovalRules, Guarded};
 pub use state::listener_roots::{Listener, Pin};
 pub use state::roles::Outside;

@@ -4,12 +4,12 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::api::path::Path;
+use crate::api::reply::Reply;
+use crate::api::request::{Body, Operation};
 use crate::api::secret::SecretText;
 
 use super::error::VaultError;
 use crate::engine::Page;
-
-pub use crate::engine::{Body, Operation, Reply, ReplyStatus};
 
 /// One request as it enters the pipeline.
 pub struct Request {

@@ -8,10 +8,10 @@
 pub mod kv;
 mod page;
 
-use zeroize::Zeroizing;
-
-use crate::api::json::{self, JsonError, Limits};
+use crate::api::json::JsonError;
 use crate::api::path::Path;
+use crate::api::reply::Reply;
+use crate::api::request::{Body, Operation};
 use crate::barrier::{BarrierError, MountId, Tx, View};
 
 pub use page::Page;
@@ -72,35 +72,6 @@ pub trait Engine: Send + Sync {
     fn write(&self, tx: &mut Tx<'_>, mount: MountId, request: &Request, now_ms: u64) -> Result<Reply, EngineError>;
 }
 
-/// The five things the wire can ask of a path. `POST` and `PUT` are both [`Operation::Write`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// `GET` or `HEAD`.
-    Read,
-    /// `LIST`, or `GET` with `list=true`. The path is a folder.
-    List,
-    /// `POST` or `PUT`.
-    Write,
-    /// `PATCH` with `application/merge-patch+json`.
-    Patch,
-    /// `DELETE`.
-    Delete,
-}
-
-impl Operation {
-    /// The word for audit entries: `read`, `list`, `write`, `patch`, `delete`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::List => "list",
-            Self::Write => "write",
-            Self::Patch => "patch",
-            Self::Delete => "delete",
-        }
-    }
-}
-
 /// One request as an engine sees it: the path is relative to the mount.
 pub struct Request {
     /// What is asked.
@@ -111,121 +82,6 @@ pub struct Request {
     pub body: Body,
     /// The caller's `If-None-Match`, as it came.
     pub if_none_match: Option<String>,
-}
-
-/// The fields of a request: a JSON object that has passed [`json::check`], or nothing.
-///
-/// Query parameters of reads, lists and deletes come as an object of strings. Wiped on drop, for a body may hold
-/// secrets; deliberately without `Debug`.
-pub struct Body(Zeroizing<Vec<u8>>);
-
-impl Body {
-    /// A request without fields.
-    #[must_use]
-    pub fn empty() -> Self {
-        Self(Zeroizing::new(Vec::new()))
-    }
-
-    /// Takes JSON text from outside; empty or all-blank text is [`Body::empty`].
-    ///
-    /// # Errors
-    /// [`JsonError`] when the text is not a JSON object within `limits`.
-    pub fn from_json(bytes: Zeroizing<Vec<u8>>, limits: &Limits) -> Result<Self, JsonError> {
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Self::empty());
-        }
-        json::check(&bytes, limits)?;
-        json::Object::parse(&bytes)?;
-        Ok(Self(bytes))
-    }
-
-    /// The fields. An empty body gives an object without any.
-    ///
-    /// # Errors
-    /// [`EngineError::BadRequest`] when the bytes are not an object; [`Body::from_json`] has excluded that.
-    pub fn object(&self) -> Result<json::Object<'_>, EngineError> {
-        let text: &[u8] = if self.is_empty() { b"{}" } else { &self.0 };
-        json::Object::parse(text).map_err(|_| EngineError::BadRequest("request body must be a JSON object".to_owned()))
-    }
-
-    /// The JSON text.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Whether the request came without fields (no body, or blank text).
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// What an engine answers.
-pub struct Reply {
-    /// Status class.
-    pub status: ReplyStatus,
-    /// Rendered JSON of the envelope's `data`; `None` means "no content" (204).
-    pub data: Option<Zeroizing<Vec<u8>>>,
-    /// Texts for the envelope's `warnings`.
-    pub warnings: Vec<String>,
-    /// A listing: an empty `keys` array is answered 404, as Vault does.
-    pub lists_keys: bool,
-    /// Rendered JSON of the envelope's `auth`: a token that was made or renewed.
-    pub auth: Option<Zeroizing<Vec<u8>>>,
-    /// Strong entity tag (RFC 9110, 8.8.3) of what is answered, without quotes.
-    pub etag: Option<String>,
-}
-
-impl Reply {
-    /// 204.
-    #[must_use]
-    pub fn none() -> Self {
-        Self { status: ReplyStatus::Ok, data: None, warnings: Vec::new(), lists_keys: false, auth: None, etag: None }
-    }
-
-    /// 200 with rendered `data`.
-    #[must_use]
-    pub fn data(data: Zeroizing<Vec<u8>>) -> Self {
-        Self { data: Some(data), ..Self::none() }
-    }
-
-    /// 200 with rendered `auth`.
-    #[must_use]
-    pub fn auth(auth: Zeroizing<Vec<u8>>) -> Self {
-        Self { auth: Some(auth), ..Self::none() }
-    }
-}
-
-impl Reply {
-    /// 304 for what has this tag.
-    #[must_use]
-    pub fn not_modified(etag: String) -> Self {
-        Self { status: ReplyStatus::NotModified, etag: Some(etag), ..Self::none() }
-    }
-}
-
-/// Whether one of the tags of an `If-None-Match` field is `etag` (RFC 9110, 13.1.2: weak comparison). `*` is for the
-/// caller to decide, who knows whether there is anything.
-#[must_use]
-pub fn none_match(field: &str, etag: &str) -> bool {
-    field.split(',').any(|tag| {
-        let tag = tag.trim().strip_prefix("W/").unwrap_or(tag.trim());
-        tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(etag)
-    })
-}
-
-/// Status class of a [`Reply`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplyStatus {
-    /// 200, or 204 without data.
-    Ok,
-    /// 202 with the full envelope: what was asked for needs no answer.
-    Accepted,
-    /// 404 with the full envelope: a deleted or destroyed version (KV v2).
-    NotFoundWithBody,
-    /// 304: the caller has what would be answered.
-    NotModified,
 }
 
 /// What a request is, as the engine's path table says.
@@ -258,4 +114,10 @@ pub enum EngineError {
     /// The records could not be read or written.
     #[error("reading or writing records")]
     Barrier(#[from] BarrierError),
+}
+
+impl From<JsonError> for EngineError {
+    fn from(_: JsonError) -> Self {
+        Self::BadRequest("request body must be a JSON object".to_owned())
+    }
 }

@@ -1,6 +1,7 @@
 //! One page of a list: the fields `after` and `limit`, as in OpenBao.
 
-use super::{Body, EngineError};
+use super::EngineError;
+use crate::api::request::Body;
 
 /// The requested part of a sorted list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

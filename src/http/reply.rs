@@ -9,8 +9,8 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::api::json::write_str;
+use crate::api::reply::{Reply, ReplyStatus};
 use crate::api::sys::Mark;
-use crate::core::{Reply, ReplyStatus};
 
 const EPOCH: HeaderName = HeaderName::from_static("x-strongroom-epoch");
 const INCARNATION: HeaderName = HeaderName::from_static("x-strongroom-incarnation");

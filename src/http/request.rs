@@ -14,8 +14,8 @@ use super::limits::Limits;
 use super::status::Refusal;
 use crate::api::duration::Ttl;
 use crate::api::json::{self, write_str};
+use crate::api::request::{Body, Operation};
 use crate::api::secret::SecretText;
-use crate::core::{Body, Operation};
 use crate::pki::AuthorityId;
 
 /// Most parameters in a query.

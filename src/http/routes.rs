@@ -21,9 +21,10 @@ use super::request::{self, Query};
 use super::status::{Refusal, failure};
 use crate::api::json;
 use crate::api::path::Path;
+use crate::api::request::Operation;
 use crate::api::secret::SecretText;
 use crate::api::sys::UnsealRequest;
-use crate::core::{Caller, Clock, Opener, Operation, Request, SystemClock, UnsealKey, Vault, VaultError, canonical};
+use crate::core::{Caller, Clock, Opener, Request, SystemClock, UnsealKey, Vault, VaultError, canonical};
 
 /// What every request needs.
 pub(super) struct App {

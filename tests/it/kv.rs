@@ -2,9 +2,11 @@
 
 use strongroom::api::json::Limits;
 use strongroom::api::path::Path;
+use strongroom::api::reply::{Reply, ReplyStatus};
+use strongroom::api::request::{Body, Operation};
 use strongroom::barrier::MountId;
 use strongroom::engine::kv::Kv;
-use strongroom::engine::{Body, Engine, EngineError, Operation, Reply, ReplyStatus, Request};
+use strongroom::engine::{Engine, EngineError, Request};
 use zeroize::Zeroizing;
 
 use fixture::Bench;

@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // `client`: both ends of a connection share one definition of the TLS provider.
-    ("http", &["core", "api", "pki", "engine", "client", "crypto", "enroll"]),
+    ("http", &["core", "api", "pki", "client", "crypto", "enroll"]),
 ];
 
 /// The floors of `core`, from the ground up: a name, the files below `src/core` that make it up (a folder stands for all in it

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::api::reply::Reply;
 use crate::api::spiffe::SpiffeId;
 use crate::barrier::{MountId, Tx};
 use crate::pki::Bundle;
@@ -13,7 +14,6 @@ use crate::core::commit::change::Done;
 use crate::core::commit::committer::{Job, Work};
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
-use crate::core::request::Reply;
 use crate::core::state::identity::{self, LISTENER};
 use crate::core::state::ledger::How;
 use crate::core::state::snapshot::Snapshot;

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::api::hex::hex;
+use crate::api::reply::Reply;
 use crate::api::spiffe::SpiffeId;
 use crate::barrier::{MountId, Tx};
 use crate::crypto::Key;
@@ -22,7 +23,6 @@ use crate::core::commit::committer::{Job, Work};
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::ports::Settings;
-use crate::core::request::Reply;
 use crate::core::request::data;
 use crate::core::state::enrolment::{self, StringStatus, Use};
 use crate::core::state::identity;

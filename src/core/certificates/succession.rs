@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use crate::api::reply::Reply;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::CertificateReply;
 use crate::barrier::{MountId, Tx};
@@ -14,7 +15,6 @@ use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId};
 use super::issue::{self, Order, refusal};
 use crate::core::commit::change::{Done, Remark};
 use crate::core::error::VaultError;
-use crate::core::request::Reply;
 use crate::core::state::authorities::{self, Authorities, AuthorityRecord, Stage};
 use crate::core::state::identity::OUTSIDE;
 use crate::core::state::ledger::How;

@@ -6,7 +6,7 @@ use crate::api::spiffe::SpiffeId;
 use crate::audit::Note;
 
 use crate::core::error::VaultError;
-use crate::core::request::Reply;
+use crate::api::reply::Reply;
 use crate::core::state::ledger::Fingerprint;
 use crate::core::state::snapshot::Touch;
 

@@ -31,6 +31,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::api::reply::Reply;
 use crate::audit::{self, AuditError, Broker, Ended, Note};
 use crate::barrier::{AuditHead, Barrier, BarrierError, Durable, Group, Tx};
 
@@ -40,7 +41,6 @@ use crate::core::Clock;
 use crate::core::error::VaultError;
 use crate::core::live::feed::Feed;
 use crate::core::pipeline::audited::{Facts, Fields};
-use crate::core::request::Reply;
 use crate::core::state::snapshot::{Snapshot, Touch};
 
 /// Largest number of waiting mutations. More are rejected at once, because an endless queue answers nobody.

@@ -3,9 +3,9 @@
 //! rule that was written for the first one.
 
 use crate::api::path::Path;
+use crate::api::request::Operation;
 
 use crate::core::pipeline::route::Tables;
-use crate::core::request::Operation;
 
 /// The form in which a path is decided, audited and routed. A list names a folder. Every other operation on the vault's
 /// own routes names no folder, with or without a slash at the end. Below a mount a folder stays a folder: there it is

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use crate::api::path::Path;
+use crate::api::request::{Body, Operation};
 use crate::barrier::View;
 use crate::engine::Requirements;
 use crate::policy::{Ask, Capability, Decision};
 
 use crate::core::error::VaultError;
 use crate::core::pipeline::route::{Guard, Route, Tables, find_in};
-use crate::core::request::{Body, Operation};
 use crate::core::state::mount::Mount;
 use crate::core::state::snapshot::Snapshot;
 use crate::core::state::subject::Subject;

@@ -7,12 +7,13 @@ use zeroize::Zeroizing;
 
 use crate::api::hex::hex;
 use crate::api::path::Path;
+use crate::api::reply::Reply;
+use crate::api::request::Body;
 use crate::policy::Capability;
 
 use super::feed::{Feed, Missed};
 use crate::core::error::VaultError;
 use crate::core::fields::{only_fields, text_field, texts_field};
-use crate::core::request::{Body, Reply};
 use crate::core::state::mount::MountTable;
 use crate::core::state::subject::Subject;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::path::Path;
+use crate::api::request::Operation;
 use crate::engine;
 use crate::limits::Bill;
 
@@ -10,7 +11,7 @@ use super::audited::Facts;
 use crate::core::decide::canonical;
 use crate::core::decide::target::{Question, Target, Verdict};
 use crate::core::error::VaultError;
-use crate::core::request::{Operation, Request};
+use crate::core::request::Request;
 use crate::core::routes::TABLES;
 use crate::core::state::limits::{self, Asked, Refused};
 use crate::core::state::snapshot::Snapshot;

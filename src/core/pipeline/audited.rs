@@ -8,6 +8,8 @@ use zeroize::Zeroizing;
 use crate::api::hex::hex;
 use crate::api::json::Object;
 use crate::api::path::Path;
+use crate::api::reply::{Reply, ReplyStatus};
+use crate::api::request::{Body, Operation};
 use crate::api::spiffe::SpiffeId;
 use crate::audit::{AuditError, Broker, MAX_FIELDS, Outcome, ReplyFacts, RequestFacts};
 use crate::crypto::random::Random;
@@ -15,7 +17,6 @@ use crate::engine;
 
 use crate::core::caller::{Caller, Origin};
 use crate::core::error::VaultError;
-use crate::core::request::{Reply, ReplyStatus};
 
 /// A request on its way: who, what, and what was decided.
 pub(in crate::core) struct Facts {
@@ -67,9 +68,9 @@ impl Facts {
                 token: None,
             },
             inner: engine::Request {
-                operation: engine::Operation::Write,
+                operation: Operation::Write,
                 path: full.clone(),
-                body: engine::Body::empty(),
+                body: Body::empty(),
                 if_none_match: None,
             },
             full,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::api::path::Path;
+use crate::api::reply::Reply;
+use crate::api::request::{Body, Operation};
 use crate::barrier::Tx;
 use crate::crypto::random::Random;
 use crate::engine;
@@ -20,7 +22,6 @@ use crate::core::decide::approvals::{self, Gate};
 use crate::core::decide::target::{Question, Target};
 use crate::core::error::VaultError;
 use crate::core::live::sightings::Sightings;
-use crate::core::request::{Operation, Reply};
 use crate::core::rotation::{Errand, Order, ValueErrand};
 use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::state::tokens;
@@ -42,7 +43,7 @@ pub(super) fn spend(vault: &Vault, visit: &Visit) -> Result<Option<Answer>, Vaul
         inner: engine::Request {
             operation: Operation::Write,
             path: full.clone(),
-            body: engine::Body::empty(),
+            body: Body::empty(),
             if_none_match: None,
         },
         full,

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use crate::api::reply::Reply;
 use crate::barrier::Tally;
 use crate::limits::Bill;
 
@@ -23,7 +24,7 @@ use crate::core::decide::target::{Question, Target};
 use crate::core::error::VaultError;
 use crate::core::lifecycle::unseal;
 use crate::core::live::poll::Poll;
-use crate::core::request::{Reply, Request};
+use crate::core::request::Request;
 use crate::core::state::limits;
 use crate::core::vault::{Live, Vault};
 

@@ -1,12 +1,12 @@
 //! Requests that change nothing: run on the published state, and audited with their outcome in one line.
 
+use crate::api::reply::Reply;
 use crate::barrier::Tally;
 
 use super::audited::Facts;
 use super::route::{Effect, Inquiry, Run};
 use crate::core::decide::target::Target;
 use crate::core::error::VaultError;
-use crate::core::request::Reply;
 use crate::core::routes::TABLES;
 use crate::core::state::snapshot::Snapshot;
 use crate::core::state::subject::Subject;

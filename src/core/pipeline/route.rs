@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::api::path::Path;
+use crate::api::reply::Reply;
+use crate::api::request::{Body, Operation};
 use crate::barrier::{MountId, Tally, Tx, View};
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::live::poll::Poll;
 use crate::core::live::sightings::Sightings;
-use crate::core::request::{Body, Operation, Reply};
 use crate::core::rotation::Order;
 use crate::core::state::guarded::Guarded;
 use crate::core::state::snapshot::Snapshot;

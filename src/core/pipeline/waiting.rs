@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::admit::identify;
 use super::audited::Facts;
 use super::read::answered;
+use crate::api::reply::Reply;
+use crate::api::request::Operation;
 use crate::core::error::VaultError;
 use crate::core::live::poll::{Look, Moment, Poll};
-use crate::core::request::{Operation, Reply};
 use crate::core::vault::Vault;
 
 /// Waits and answers; `facts` are those of the request.

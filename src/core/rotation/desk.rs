@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
+use crate::api::reply::Reply;
 use crate::audit::{Broker, LogKey};
 use crate::barrier::{Barrier, Group, MountId, Tx};
 use crate::crypto::random::Random;
@@ -14,7 +15,6 @@ use crate::core::commit::change::Done;
 use crate::core::commit::committer::{Committer, Job, Work};
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
-use crate::core::request::Reply;
 use crate::core::state::snapshot::Snapshot;
 use crate::core::{Clock, Settings};
 

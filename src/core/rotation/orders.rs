@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::api::reply::Reply;
 use crate::crypto::recovery::RecoveryCode;
 use crate::crypto::secret::SecretBytes;
 use crate::keys::Unlock;
@@ -12,7 +13,6 @@ use crate::rotate::policy::Policy;
 
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
-use crate::core::request::Reply;
 
 /// An order for the keeper. Its secrets are wiped with it.
 pub(in crate::core) enum Order {

@@ -8,12 +8,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::path::Path;
+use crate::api::reply::Reply;
+use crate::api::request::Operation;
 use crate::barrier::View;
 use crate::limits::{Accounts, Bill, Class, Defaults, Identities, Over, Paths, Per, Quota, Rate, Table, Who};
 
 use crate::core::caller::Caller;
 use crate::core::error::VaultError;
-use crate::core::request::{Operation, Reply};
 
 /// Name of the quota that changes the default limits.
 pub(in crate::core) const DEFAULT: &str = "default";

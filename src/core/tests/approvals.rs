@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::support::{Disk, KEY_FILE, PASSPHRASE, Rig, json};
-use crate::core::{ApprovalRules, Caller, Guarded, IdentityPattern, Operation, Origin, Reply, Settings, VaultError};
+use crate::api::reply::Reply;
+use crate::api::request::Operation;
+use crate::core::{ApprovalRules, Caller, Guarded, IdentityPattern, Origin, Settings, VaultError};
 
 const ADMIN: &str = r#"path "*" { capabilities = ["create","read","update","patch","delete","list","sudo"] }"#;
 pub(super) const TTL_S: u64 = 3_600;

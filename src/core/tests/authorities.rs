@@ -4,8 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
+use crate::api::reply::Reply;
+use crate::api::request::Operation;
 use crate::api::spiffe::SpiffeId;
-use crate::core::{Caller, Operation, Origin, Reply, VaultError};
+use crate::core::{Caller, Origin, VaultError};
 use crate::pki::AuthorityId;
 
 use super::identities::{HOUR_MS, Key, alarms, attempt, bundle, enroll, enrolled, holder, late, string, works};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::support::{Rig, json as data_of};
-use crate::core::Operation;
+use crate::api::request::Operation;
 use crate::core::commit::committer::GROUP_BYTES;
 
 /// A value near the largest.

@@ -4,10 +4,11 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::support::Rig;
+use crate::api::request::Operation;
 use crate::core::pipeline::route::{Guard, Route};
 use crate::core::routes::auth;
 use crate::core::routes::sys::ROUTES;
-use crate::core::{Caller, Operation, VaultError};
+use crate::core::{Caller, VaultError};
 
 const EVERYTHING: &str = r#"["create", "read", "update", "patch", "delete", "list", "sudo"]"#;
 /// No route takes it, so none does anything with a body.

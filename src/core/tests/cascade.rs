@@ -7,7 +7,9 @@ use std::task::{Context, Waker};
 
 use serde_json::json as object;
 
-use crate::core::{Caller, Enrolled, GraceAttempt, Operation, Reply, UnsealKey, VaultError};
+use crate::api::reply::Reply;
+use crate::api::request::Operation;
+use crate::core::{Caller, Enrolled, GraceAttempt, UnsealKey, VaultError};
 use crate::enroll::grace_message;
 use crate::pki;
 

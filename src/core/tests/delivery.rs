@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::support::*;
-use crate::core::{Caller, Operation, Reply, ReplyStatus, VaultError};
+use crate::api::reply::{Reply, ReplyStatus};
+use crate::api::request::Operation;
+use crate::core::{Caller, VaultError};
 
 fn write(rig: &Rig, path: &str, value: &str) {
     let body = json!({ "data": { "K": value } }).to_string();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::support::{Fault, Rig, at_once, json, request};
-use crate::core::{Operation, VaultError};
+use crate::api::request::Operation;
+use crate::core::VaultError;
 
 const WRITERS: usize = 16;
 

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::core::{Caller, EnrollAttempt, Enrolled, GraceAttempt, Operation, Origin, VaultError};
+use crate::api::request::Operation;
+use crate::core::{Caller, EnrollAttempt, Enrolled, GraceAttempt, Origin, VaultError};
 use crate::enroll::{EnrollString, grace_message};
 use crate::pki::{self, AuthorityId, peer};
 

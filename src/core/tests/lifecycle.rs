@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::support::{Disk, KEY_FILE, PASSPHRASE, Rig, START_MS};
+use crate::api::request::Operation;
 use crate::api::secret::SecretText;
-use crate::core::{Clock, Opener, Operation, UnsealKey, VaultError};
+use crate::core::{Clock, Opener, UnsealKey, VaultError};
 
 #[test]
 fn a_fresh_directory_is_sealed_and_says_so() {

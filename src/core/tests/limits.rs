@@ -1,7 +1,8 @@
 //! Limits of what an identity may ask for.
 
 use super::support::{Rig, json};
-use crate::core::{Caller, Operation, VaultError};
+use crate::api::request::Operation;
+use crate::core::{Caller, VaultError};
 
 const ALL: &str = r#"path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }"#;
 const QUOTA: &str = "sys/quotas/rate-limit";

@@ -3,7 +3,8 @@
 use std::task::{Context, Waker};
 
 use super::support::*;
-use crate::core::{Caller, Operation, VaultError};
+use crate::api::request::Operation;
+use crate::core::{Caller, VaultError};
 
 /// More than is looked at on the thread of the request.
 const MANY: usize = 300;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::support::*;
-use crate::core::{ApprovalRules, Guarded, IdentityPattern, Operation, Settings, VaultError};
+use crate::api::request::Operation;
+use crate::core::{ApprovalRules, Guarded, IdentityPattern, Settings, VaultError};
 
 const MANY: u64 = 120;
 /// A change reads a few records, whatever there is.

@@ -11,11 +11,13 @@ use rcgen::{
 };
 use serde_json::json;
 
+use crate::api::reply::Reply;
+use crate::api::request::Operation;
 use crate::barrier::{MountId, Tx};
 use crate::core::certificates::automatic::perform;
 use crate::core::commit::change::Done;
 use crate::core::state::snapshot::{Snapshot, Touch};
-use crate::core::{ApprovalRules, Caller, Guarded, IdentityPattern, Operation, Reply, VaultError};
+use crate::core::{ApprovalRules, Caller, Guarded, IdentityPattern, VaultError};
 use crate::pki::outside::OutsideFacts;
 
 use super::roles::{Ca, for_ca, role, works};

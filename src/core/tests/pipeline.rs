@@ -1,7 +1,8 @@
 //! The order of a request, and what is audited of it.
 
 use super::support::{Fault, Rig, at_once, json, request};
-use crate::core::{Operation, VaultError};
+use crate::api::request::Operation;
+use crate::core::VaultError;
 
 const APP: &str = r#"path "secret/data/app/*" { capabilities = ["create", "read", "update"] }"#;
 

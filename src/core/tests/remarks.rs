@@ -7,7 +7,8 @@ use std::task::{Context, Waker};
 
 use super::identities::{Key, alarms};
 use super::support::{Disk, Fault, Rig, json, request, wait};
-use crate::core::{Operation, VaultError};
+use crate::api::request::Operation;
+use crate::core::VaultError;
 
 /// Puts three changes into one group: a write, a write that is refused, and one that leaves an issue remark and an
 /// alarm. Returns how they ended.

@@ -6,7 +6,9 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 
-use crate::core::{Caller, Operation, Reply, VaultError};
+use crate::api::reply::Reply;
+use crate::api::request::Operation;
+use crate::core::{Caller, VaultError};
 use crate::pki::outside::OutsideFacts;
 
 use super::support::{DOMAIN, Rig, json as body_of};

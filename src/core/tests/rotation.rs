@@ -7,9 +7,10 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::support::*;
+use crate::api::request::Operation;
 use crate::api::secret::SecretText;
 use crate::barrier::MountId;
-use crate::core::{Caller, Operation, UnsealKey, VaultError};
+use crate::core::{Caller, UnsealKey, VaultError};
 use crate::crypto::password::Params;
 use crate::keys::TermState;
 

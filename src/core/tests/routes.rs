@@ -1,9 +1,10 @@
 //! Every route, with everybody.
 
 use super::support::{Rig, json};
+use crate::api::request::Operation;
+use crate::core::VaultError;
 use crate::core::pipeline::route::Guard;
 use crate::core::routes::sys::ROUTES;
-use crate::core::{Operation, VaultError};
 
 /// A path for a pattern.
 fn path_of(pattern: &str) -> String {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::core::{Caller, Operation, Session, VaultError};
+use crate::api::request::Operation;
+use crate::core::{Caller, Session, VaultError};
 
 use super::identities::{Key, enrolled, holder};
 use super::roles::{authority, client, for_ca, role, works};

@@ -6,8 +6,9 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::support::*;
+use crate::api::request::Operation;
 use crate::api::secret::SecretText;
-use crate::core::{Caller, Opener, Operation, UnsealKey, VaultError};
+use crate::core::{Caller, Opener, UnsealKey, VaultError};
 
 const CHANGE: &str = "sys/strongroom/slots/change";
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::identities::{Key, alarms, attempt, bundle, enroll, string};
 use super::support::{Rig, json, wait};
 use crate::api::hex::hex;
+use crate::api::reply::Reply;
 use crate::core::commit::change::Done;
 use crate::core::commit::committer::{Job, Work};
 use crate::core::pipeline::audited::Facts;
 use crate::core::state::enrolment::{self as strings, Use};
-use crate::core::{Caller, EnrollAttempt, Reply, VaultError};
+use crate::core::{Caller, EnrollAttempt, VaultError};
 use crate::enroll::EnrollString;
 
 /// Changes records as the vault itself.

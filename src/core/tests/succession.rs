@@ -110,7 +110,8 @@ fn an_authority_goes_unforced_when_its_last_certificate_is_renewed_revoked_or_at
     assert_eq!(names(&held_up(&rig, &remove)), "app/day app/gone app/revoked ops/olga");
     rig.write(&operator(&rig), "sys/strongroom/revoke/app/revoked", "{}").expect("revoked");
     assert_eq!(names(&held_up(&rig, &remove)), "app/day app/gone ops/olga");
-    rig.ask(&operator(&rig), crate::core::Operation::Delete, "sys/strongroom/identities/app/gone", "").expect("gone");
+    rig.ask(&operator(&rig), crate::api::request::Operation::Delete, "sys/strongroom/identities/app/gone", "")
+        .expect("gone");
     assert_eq!(names(&held_up(&rig, &remove)), "app/day ops/olga");
     rig.clock.advance(DAY_MS - 2_000);
     assert!(names(&held_up(&rig, &remove)).starts_with("app/day"));

@@ -13,13 +13,14 @@ use zeroize::Zeroizing;
 
 use crate::api::json::Limits;
 use crate::api::path::Path;
+use crate::api::reply::Reply;
+use crate::api::request::{Body, Operation};
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::audit::{Device, FileDevice, Syncer};
 use crate::core::lifecycle::init::{InitOutcome, InitPlan, InitPorts, initialise};
 use crate::core::{
-    Body, Caller, Clock, FixedClock, IdentityPattern, Opener, Operation, Origin, Ports, Reply, Request, Settings,
-    UnsealKey, Vault, VaultError,
+    Caller, Clock, FixedClock, IdentityPattern, Opener, Origin, Ports, Request, Settings, UnsealKey, Vault, VaultError,
 };
 use crate::crypto::envelope::Suite;
 use crate::crypto::password::WRITE_FLOOR;

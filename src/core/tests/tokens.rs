@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::api::reply::{Reply, ReplyStatus};
+use crate::api::request::Operation;
 use crate::api::secret::SecretText;
 use crate::barrier::MountId;
-use crate::core::{Caller, Clock, Operation, Reply, ReplyStatus, VaultError};
+use crate::core::{Caller, Clock, VaultError};
 
 use super::roles::{APP, authority, client, for_ca, role, works};
 use super::support::{Rig, json as body_of};

@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::support::*;
+use crate::api::request::Operation;
 use crate::api::secret::SecretText;
 use crate::connect::{AdminPlace, ConnectError, Connector, Credential, Live, Step, Target};
-use crate::core::{Operation, VaultError};
+use crate::core::VaultError;
 
 /// What a target does with one change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

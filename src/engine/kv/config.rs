@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::api::duration::Ttl;
+use crate::api::reply::Reply;
 use crate::barrier::{MountId, SecretMeta, Tx, View};
-use crate::engine::{EngineError, Reply, Request};
+use crate::engine::{EngineError, Request};
 
 use super::fields::{Field, boolean, field, integer, span};
 use super::reply::Render;

@@ -4,8 +4,9 @@ use zeroize::Zeroizing;
 
 use crate::api::json::{self, Limits, Object};
 use crate::api::path::Path;
+use crate::api::reply::{Reply, ReplyStatus, none_match};
 use crate::barrier::{MountId, Node, SecretMeta, Tx, VersionMeta, View};
-use crate::engine::{EngineError, Reply, ReplyStatus, Request, none_match};
+use crate::engine::{EngineError, Request};
 
 use super::config::Config;
 use super::fields::{Field, bad, field, integer, versions};

@@ -5,9 +5,10 @@ use zeroize::Zeroizing;
 use crate::api::duration::Ttl;
 use crate::api::json::Object;
 use crate::api::path::Path;
+use crate::api::reply::Reply;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, SecretMeta, Tx, View};
-use crate::engine::{EngineError, Page, Reply, Request};
+use crate::engine::{EngineError, Page, Request};
 
 use super::config::{Config, max_versions};
 use super::fields::{Field, bad, boolean, check_labels, field, labels, span};

@@ -11,8 +11,10 @@ mod reply;
 mod route;
 
 use crate::api::path::Path;
+use crate::api::reply::Reply;
+use crate::api::request::Operation;
 use crate::barrier::{MountId, Tx, View};
-use crate::engine::{Engine, EngineError, FEW, Operation, Page, Reply, Request, Requirements};
+use crate::engine::{Engine, EngineError, FEW, Page, Request, Requirements};
 
 use route::Route;
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use crate::api::json::write_str;
+use crate::api::reply::{Reply, ReplyStatus};
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{SecretMeta, VersionMeta};
-use crate::engine::{Reply, ReplyStatus};
 
 /// A buffer for one JSON text. The capacity must cover it, or growing leaves a copy of the secret behind.
 pub(super) struct Render(Zeroizing<Vec<u8>>);

@@ -1,7 +1,8 @@
 //! Which of the engine's endpoints a path is.
 
 use crate::api::path::Path;
-use crate::engine::{EngineError, Operation, Requirements};
+use crate::api::request::Operation;
+use crate::engine::{EngineError, Requirements};
 
 const HINT: &str = "this is a versioned key-value mount (KV v2): secrets are read and written below data/, \
                     listed and described below metadata/";

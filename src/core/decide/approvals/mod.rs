@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 use crate::api::hex::hex;
 use crate::api::path::Path;
+use crate::api::reply::Reply;
+use crate::api::request::Body;
 use crate::api::spiffe::SpiffeId;
 use crate::barrier::{MountId, Tx};
 use crate::crypto::hash::equal;
@@ -31,7 +33,6 @@ use crate::core::error::VaultError;
 use crate::core::fields::{flag_field, text_field};
 use crate::core::pipeline::audited::Facts;
 use crate::core::pipeline::route::{Concern, Guard, Named, Route, Run};
-use crate::core::request::{Body, Reply};
 use crate::core::state::guarded::{ApprovalRules, Guarded};
 use crate::core::state::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE};
 use crate::core::state::ledger;

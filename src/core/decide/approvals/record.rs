@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::api::hex::hex;
+use crate::api::request::Body;
 use crate::barrier::{MountId, Tx, View};
 use crate::crypto::hash::MacKey;
 use crate::crypto::random::Random;
-use crate::engine::Body;
 
 use crate::core::error::VaultError;
 

@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 
 use super::compromised::Debt;
 use super::terms::{self, Background};
+use crate::api::reply::Reply;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
-use crate::core::request::Reply;
 use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::{Errand, Key, Order, Secret, SlotOrder};
 use crate::core::rotation::worker::{Message, Post, Worker};

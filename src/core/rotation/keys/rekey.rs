@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::api::reply::Reply;
 use crate::barrier::{HeaderChange, MountId, TermStatus, Tx};
 use crate::crypto::random::Random;
 use crate::keys::{RootKey, Slot};
@@ -19,7 +20,6 @@ use crate::core::certificates::succession::{World, replace_all};
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
-use crate::core::request::Reply;
 use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::{Compromised, Key};
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::api::hex::hex;
+use crate::api::reply::Reply;
 use crate::api::rotation::SlotInfo;
 use crate::barrier::HeaderChange;
 use crate::crypto::envelope::Suite;
@@ -23,7 +24,6 @@ use super::record::{Kind, Progress, Run};
 use super::sets;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
-use crate::core::request::Reply;
 use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::{Key, Making, Secret, SlotOrder};
 

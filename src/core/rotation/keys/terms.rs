@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api::reply::Reply;
 use crate::barrier::{Census, Depth, Drained, HeaderChange, MountId, Resealed, Stale, TermStatus, Walk};
 use crate::keys::TermState;
 
@@ -17,7 +18,6 @@ use super::view;
 use crate::core::commit::committer::GROUP_BYTES;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
-use crate::core::request::Reply;
 use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::TermOrder;
 

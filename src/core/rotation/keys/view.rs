@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use crate::api::reply::Reply;
 use crate::api::rotation::{ProofInfo, RotateConfig, RotationInfo, StepInfo};
 use crate::api::sys::CertificateReply;
 use crate::api::time::rfc3339_nano;
@@ -9,7 +10,7 @@ use crate::barrier::View;
 
 use super::record::Run;
 use crate::core::error::VaultError;
-use crate::core::request::{Reply, data};
+use crate::core::request::data;
 
 /// Where the configuration of automatic rotation is stored.
 pub(in crate::core) const CONFIG: &str = "config/data-key";

@@ -7,10 +7,12 @@ use zeroize::Zeroizing;
 
 use crate::api::json::{Limits, Object};
 use crate::api::path::Path;
+use crate::api::reply::ReplyStatus;
+use crate::api::request::{Body, Operation};
 use crate::api::secret::SecretText;
 use crate::barrier::{Tx, View};
 use crate::connect::Credential;
-use crate::engine::{self, Operation, ReplyStatus};
+use crate::engine;
 
 use super::record::ValueRow;
 use crate::core::error::VaultError;
@@ -81,7 +83,7 @@ pub(super) fn write(
     body.extend_from_slice(b"}}");
     let operation = if current == 0 { Operation::Write } else { Operation::Patch };
     let path = Path::parse(&format!("data/{}", relative.as_str())).map_err(|_| VaultError::Internal)?;
-    let body = engine::Body::from_json(body, &Limits::default()).map_err(|_| VaultError::Internal)?;
+    let body = Body::from_json(body, &Limits::default()).map_err(|_| VaultError::Internal)?;
     let reply =
         mount.engine.write(tx, mount.id, &engine::Request { operation, path, body, if_none_match: None }, now_ms)?;
     if reply.status == ReplyStatus::NotFoundWithBody {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::api::reply::Reply;
 use crate::api::secret::SecretText;
 use crate::barrier::{BarrierError, MountId, Tx};
 use crate::connect::{ConnectError, Connector, Credential, Live};
@@ -15,7 +16,6 @@ use super::record::{self, Candidate, Phase, ValueRow};
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
-use crate::core::request::Reply;
 use crate::core::rotation::desk::Desk;
 use crate::core::state::authorities;
 use crate::core::state::snapshot::{Snapshot, Touch};

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use crate::api::reply::Reply;
 use crate::barrier::MountId;
 use crate::connect::Target;
 use crate::rotate::generate::Generator;
@@ -17,7 +18,6 @@ use super::record::{self, Phase, ValueRow};
 use super::view;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
-use crate::core::request::Reply;
 use crate::core::rotation::desk::Desk;
 use crate::core::rotation::orders::{ValueErrand, ValueOrder};
 use crate::core::rotation::worker::{self, Post, Worker};

@@ -1,12 +1,13 @@
 //! How a rotating value is shown.
 
+use crate::api::reply::Reply;
 use crate::api::rotation::ValueInfo;
 use crate::api::time::rfc3339_nano;
 use crate::rotate::labels::Labels;
 
 use super::record::{Phase, ValueRow};
 use crate::core::error::VaultError;
-use crate::core::request::{Reply, data};
+use crate::core::request::data;
 
 /// 200 with the state of one value.
 pub(in crate::core) fn reply(row: &ValueRow, now_ms: u64) -> Result<Reply, VaultError> {

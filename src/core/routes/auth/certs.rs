@@ -1,11 +1,11 @@
 //! `auth/cert`: roles, and the login by certificate.
 
 use crate::api::hex::hex;
+use crate::api::reply::Reply;
 use crate::auth::cert::{LoginBody, Role, RoleRecord};
 use crate::auth::role_name;
 use crate::auth::token::{self, CreateBody, Creator, Issued, Limits};
 use crate::barrier::{MountId, Tx};
-use crate::engine::Reply;
 
 use super::tokens::LOGIN;
 use super::{no_random, role_refused, token_refused};

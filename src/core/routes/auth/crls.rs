@@ -1,9 +1,9 @@
 //! `auth/cert/crls`: revocation lists of outside PKIs. An operator brings them; the vault asks no other server.
 
+use crate::api::reply::Reply;
 use crate::auth::cert::{ListView, Role, encode_list, list_body};
 use crate::auth::role_name;
 use crate::barrier::{MountId, Tx};
-use crate::engine::Reply;
 use crate::pki::outside::{ListError, RevocationList, signed_by};
 use crate::pki::subject_of;
 

@@ -75,8 +75,8 @@ fn no_random(_: CryptoError) -> VaultError {
 mod tests {
     use super::*;
     use crate::api::path::Path;
+    use crate::api::request::Operation;
     use crate::core::pipeline::route::{Guard, find_in};
-    use crate::core::request::Operation;
 
     #[test]
     fn rows_are_reachable_and_few_need_no_policy() {

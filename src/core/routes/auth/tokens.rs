@@ -1,12 +1,12 @@
 //! `auth/token`: making, looking up, renewing and revoking tokens.
 
+use crate::api::reply::{Reply, ReplyStatus};
 use crate::api::secret::SecretText;
 use crate::auth::token::{
     AccessorBody, CreateBody, Creator, Issued, Limits, RenewBody, Renewed, TokenBody, TokenError, TokenId, TokenRecord,
     accessor, auth_json, create as make, generate, lookup_json, renew as renewed,
 };
 use crate::barrier::{MountId, Tx};
-use crate::engine::{Reply, ReplyStatus};
 use crate::policy::{Ask, Capability, Decision};
 
 use super::{no_random, token_refused};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::api::approvals::{Approval, Approvals, Voice};
 use crate::api::hex::hex;
+use crate::api::reply::Reply;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
-use crate::engine::Reply;
 
 use super::{Change, Inquiry, data, only_fields};
 use crate::core::commit::change::Done;

@@ -6,9 +6,9 @@
 use serde::Serialize;
 
 use crate::api::hex::hex;
+use crate::api::reply::Reply;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
-use crate::engine::Reply;
 use crate::pki::{AUTHORITY_LIFE_S, AuthorityId};
 
 use super::certificates::{required, seconds};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::api::path::Path;
+use crate::api::reply::Reply;
 use crate::api::sys::CapabilitiesReply;
-use crate::engine::Reply;
 
 use super::{Inquiry, data, texts_field};
 use crate::core::decide::canonical;

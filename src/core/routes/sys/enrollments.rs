@@ -7,10 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::api::hex::hex;
+use crate::api::reply::Reply;
 use crate::api::time::rfc3339_nano;
 use crate::auth::cidr::Cidr;
 use crate::barrier::{MountId, Tx, View};
-use crate::engine::{Page, Reply};
+use crate::engine::Page;
 use crate::enroll::EnrollString;
 use crate::pki::{self, AuthorityId};
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::api::hex::hex;
+use crate::api::reply::Reply;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::{CertificateInfo, Identity, IdentityLine};
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
-use crate::engine::Reply;
 
 use super::certificates::{identity_of, seconds};
 use super::{Change, Inquiry, data, keys_of, only_fields, text_field, texts_field};

@@ -4,9 +4,9 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::api::hex::hex;
+use crate::api::reply::Reply;
 use crate::api::sys::{AuditPublicHalf, AuditPublicKey, KeyStatus};
 use crate::api::time::rfc3339_nano;
-use crate::engine::Reply;
 
 use super::{Inquiry, data};
 use crate::core::error::VaultError;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use crate::api::reply::Reply;
 use crate::barrier::MountId;
-use crate::engine::Reply;
 use crate::keys::TermState;
 
 use super::{Inquiry, data};

@@ -121,13 +121,14 @@ mod tests {
 
     use super::*;
     use crate::api::path::Path;
+    use crate::api::reply::Reply;
+    use crate::api::request::Operation;
     use crate::barrier::Tx;
     use crate::core::commit::change::Done;
     use crate::core::error::VaultError;
     use crate::core::pipeline::route::Guard::{Open, Own};
     use crate::core::pipeline::route::Run;
     use crate::core::pipeline::route::find_in;
-    use crate::core::request::{Operation, Reply};
     use crate::core::rotation::Order;
 
     fn find(operation: Operation, path: &Path) -> Result<&'static Route, VaultError> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::api::path::Path;
+use crate::api::reply::Reply;
 use crate::api::sys::{Mount, MountConfig};
-use crate::engine::Reply;
 
 use super::{Inquiry, data};
 use crate::core::error::VaultError;

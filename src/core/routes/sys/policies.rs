@@ -3,9 +3,10 @@
 use base64::Engine as _;
 use serde::Serialize;
 
+use crate::api::reply::Reply;
 use crate::api::sys::PolicyReply;
 use crate::barrier::Tx;
-use crate::engine::{Page, Reply};
+use crate::engine::Page;
 use crate::policy;
 
 use super::{Change, Inquiry, data, keys_of, only_fields, text_field};

@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 use crate::api::duration::Ttl;
 use crate::api::json::Object;
 use crate::api::path::Path;
+use crate::api::reply::Reply;
 use crate::barrier::{MountId, Tx};
-use crate::engine::Reply;
 use crate::limits::{Class, Defaults, Identities, MAX_QUOTAS, Paths, Per, Quota, QuotaError, Rate, milli, milli_text};
 
 use super::{Change, Inquiry, data, flag_field, keys_of, number_field, only_fields, text_field};

@@ -5,6 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 
+use crate::api::reply::Reply;
+use crate::api::request::Body;
 use crate::api::rotation::{
     NewSlotBody, RekeyBody, RotateBody, RotateConfig, RotationList, SlotChange, SlotList, SlotRemove, SlotTest,
     SlotWrite, TermInfo, TermList, UnlockBody,
@@ -14,7 +16,6 @@ use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
 use crate::crypto::recovery::RecoveryCode;
 use crate::crypto::secret::SecretBytes;
-use crate::engine::{Body, Reply};
 use crate::keys::TermState;
 use crate::keys::share::Share;
 

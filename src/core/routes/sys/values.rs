@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use crate::api::path::Path;
+use crate::api::reply::Reply;
 use crate::api::rotation::{ValueInfo, ValueList};
 use crate::barrier::MountId;
-use crate::engine::Reply;
 use crate::policy::{Ask, Capability, Decision};
 use crate::rotate::generate::Generator;
 use crate::rotate::policy::Policy;
