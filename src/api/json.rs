@@ -5,16 +5,16 @@
 //! small allocations.
 
 mod check;
+mod object;
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+pub(in crate::api) use check::Layout;
 pub use check::check;
+pub(in crate::api) use object::scan_object;
+pub use object::{Object, Parsed, Value};
 
 /// Bounds of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,98 +82,6 @@ pub struct JsonError {
     pub at: usize,
 }
 
-/// The fields of a JSON object, as raw text in the order they were written.
-pub struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'a> Object<'a> {
-    /// Reads the top level of an object; what is inside the fields is only skipped.
-    ///
-    /// # Errors
-    /// [`JsonError`] with `NotAnObject` for another value, `Syntax` for no JSON, `DuplicateKey` for twins.
-    pub fn parse(text: &'a [u8]) -> Result<Self, JsonError> {
-        let start = text.iter().position(|byte| !b" \t\r\n".contains(byte)).unwrap_or(text.len());
-        if text.get(start) != Some(&b'{') {
-            return Err(JsonError { code: JsonCode::NotAnObject, at: start });
-        }
-        let object: Self = serde_json::from_slice(text)
-            .map_err(|error| JsonError { code: JsonCode::Syntax, at: error.column().min(text.len()) })?;
-        let names: BTreeSet<&str> = object.keys().collect();
-        if names.len() != object.0.len() {
-            return Err(JsonError { code: JsonCode::DuplicateKey, at: text.len() });
-        }
-        Ok(object)
-    }
-
-    /// The raw value of a field.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| *value)
-    }
-
-    /// The names of the fields.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(key, _)| key.as_ref())
-    }
-
-    /// Names and raw values.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0.iter().map(|(key, value)| (key.as_ref(), *value))
-    }
-
-    /// Number of fields.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are no fields.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Name<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Object<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Object<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
-                while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-                    fields.push((name, value));
-                }
-                Ok(Object(fields))
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
-}
-
 /// Applies a merge patch (RFC 7396): fields of `patch` replace those of `target`, null removes, objects merge.
 ///
 /// Numbers and strings come out in the spelling they went in with. Both documents must be within the default
@@ -182,63 +90,70 @@ impl<'de> Deserialize<'de> for Object<'de> {
 /// # Errors
 /// [`JsonError`] when one of the documents fails [`check`].
 pub fn merge_patch(target: &[u8], patch: &[u8]) -> Result<Zeroizing<Vec<u8>>, JsonError> {
-    check(target, &Limits::default())?;
-    check(patch, &Limits::default())?;
+    let (target, patch) = (Text::read(target)?, Text::read(patch)?);
     // Large enough for every outcome: growing would leave an unwiped copy behind.
-    let mut out = Zeroizing::new(Vec::with_capacity(target.len() + patch.len() + 2));
-    merge(Some(target), patch, &mut out)?;
+    let mut out = Zeroizing::new(Vec::with_capacity(target.text.len() + patch.text.len() + 2));
+    match patch.object() {
+        Some(changes) => merge(target.object(), changes, &mut out),
+        None => out.extend_from_slice(patch.text.trim_ascii().as_bytes()),
+    }
     Ok(out)
 }
 
+/// A document of any kind within the default limits.
+struct Text<'a> {
+    text: &'a str,
+    layout: Layout,
+}
+
+impl<'a> Text<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, JsonError> {
+        let text =
+            std::str::from_utf8(bytes).map_err(|error| JsonError { code: JsonCode::Utf8, at: error.valid_up_to() })?;
+        Ok(Self { text, layout: check::scan(text, &Limits::default())? })
+    }
+
+    fn object(&self) -> Option<Object<'_>> {
+        self.text.trim_ascii_start().starts_with('{').then(|| Object::new(self.text, &self.layout))
+    }
+}
+
 /// Recursive, at most [`Limits::max_depth`] deep because both documents were checked.
-fn merge(target: Option<&[u8]>, patch: &[u8], out: &mut Vec<u8>) -> Result<(), JsonError> {
-    let Some(patch_fields) = object_or_none(patch)? else {
-        out.extend_from_slice(patch.trim_ascii());
-        return Ok(());
-    };
-    let target_fields = match target {
-        Some(target) => object_or_none(target)?.unwrap_or(Object(Vec::new())),
-        None => Object(Vec::new()),
-    };
-    let mut changes: BTreeMap<&str, &RawValue> = patch_fields.entries().collect();
+fn merge(target: Option<Object<'_>>, patch: Object<'_>, out: &mut Vec<u8>) {
+    let mut changes: BTreeMap<&str, Value<'_>> = patch.entries().collect();
     let mut first = true;
     let mut name = |out: &mut Vec<u8>, key: &str| {
         out.push(if std::mem::take(&mut first) { b'{' } else { b',' });
         write_str(out, key);
         out.push(b':');
     };
-    for (key, old) in target_fields.entries() {
+    let value = |out: &mut Vec<u8>, old: Option<Value<'_>>, new: Value<'_>| match new.object() {
+        Some(changes) => merge(old.and_then(Value::object), changes, out),
+        None => out.extend_from_slice(new.raw().as_bytes()),
+    };
+    for (key, old) in target.into_iter().flat_map(Object::entries) {
         match changes.remove(key) {
             None => {
                 name(out, key);
-                out.extend_from_slice(old.get().as_bytes());
+                out.extend_from_slice(old.raw().as_bytes());
             }
-            Some(new) if new.get() == "null" => {}
+            Some(new) if new.is_null() => {}
             Some(new) => {
                 name(out, key);
-                merge(Some(old.get().as_bytes()), new.get().as_bytes(), out)?;
+                value(out, Some(old), new);
             }
         }
     }
-    for (key, new) in patch_fields.entries() {
-        if changes.contains_key(key) && new.get() != "null" {
+    for (key, new) in patch.entries() {
+        if changes.contains_key(key) && !new.is_null() {
             name(out, key);
-            merge(None, new.get().as_bytes(), out)?;
+            value(out, None, new);
         }
     }
     if first {
         out.push(b'{');
     }
     out.push(b'}');
-    Ok(())
-}
-
-fn object_or_none(text: &[u8]) -> Result<Option<Object<'_>>, JsonError> {
-    match Object::parse(text) {
-        Ok(object) => Ok(Some(object)),
-        Err(JsonError { code: JsonCode::NotAnObject, .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Appends `text` as a JSON string, in the shortest escaping.

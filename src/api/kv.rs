@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::json::{JsonError, Object};
+use super::json::{JsonError, Parsed};
 use super::secret::SecretJson;
 
 /// Reply of a read: the secret and its version.
@@ -22,8 +22,8 @@ impl Data {
     ///
     /// # Errors
     /// [`JsonError`] when the secret is not a JSON object.
-    pub fn fields(&self) -> Result<Option<Object<'_>>, JsonError> {
-        self.data.as_ref().map(|json| Object::parse(json.reveal().as_bytes())).transpose()
+    pub fn fields(&self) -> Result<Option<Parsed<'_>>, JsonError> {
+        self.data.as_ref().map(|json| Parsed::of(json.reveal().as_bytes())).transpose()
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
         )
         .expect("reads");
         let fields = data.fields().expect("an object").expect("present");
-        assert_eq!(fields.get("a").map(|raw| raw.get()), Some("1.50"));
+        assert_eq!(fields.object().get("a").map(|value| value.raw()), Some("1.50"));
         let gone: Data = serde_json::from_str(
             r#"{"data":null,"metadata":{"version":2,"created_time":"x","deletion_time":"y","destroyed":false,"custom_metadata":{"k":"v"}}}"#,
         )

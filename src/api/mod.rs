@@ -5,11 +5,14 @@
 
 pub mod approvals;
 pub mod duration;
+#[cfg(feature = "client")]
 pub mod enroll;
+pub mod fields;
 pub mod hex;
 pub mod identities;
 pub mod json;
 pub mod kv;
+pub mod page;
 pub mod path;
 pub mod reply;
 pub mod request;

@@ -1,8 +1,12 @@
 //! What is answered, free of HTTP, and the frames that Vault's replies put around it.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
+
+use super::json::{Layout, Object, Parsed};
 
 /// What is answered.
 pub struct Reply {
@@ -18,19 +22,54 @@ pub struct Reply {
     pub auth: Option<Zeroizing<Vec<u8>>>,
     /// Strong entity tag (RFC 9110, 8.8.3) of what is answered, without quotes.
     pub etag: Option<String>,
+    /// The version of a secret that the reply shows, or that the request has made.
+    pub version: Option<u64>,
+    /// Which bytes of `data` are a secret, for the audit log.
+    pub secret: Option<Shown>,
+}
+
+/// Where a secret is in a reply, and where its fields are. Set by the engine that renders the reply, so that nothing has
+/// to parse it again.
+pub struct Shown {
+    at: Range<usize>,
+    layout: Layout,
 }
 
 impl Reply {
     /// 204.
     #[must_use]
     pub fn none() -> Self {
-        Self { status: ReplyStatus::Ok, data: None, warnings: Vec::new(), lists_keys: false, auth: None, etag: None }
+        Self {
+            status: ReplyStatus::Ok,
+            data: None,
+            warnings: Vec::new(),
+            lists_keys: false,
+            auth: None,
+            etag: None,
+            version: None,
+            secret: None,
+        }
     }
 
     /// 200 with rendered `data`.
     #[must_use]
     pub fn data(data: Zeroizing<Vec<u8>>) -> Self {
         Self { data: Some(data), ..Self::none() }
+    }
+
+    /// As [`Reply::data`], for data that contains the text of `secret` from the byte `start` on.
+    #[must_use]
+    pub fn showing(data: Zeroizing<Vec<u8>>, start: usize, secret: Parsed<'_>) -> Self {
+        let at = start..start + secret.len();
+        Self { secret: Some(Shown { at, layout: secret.into_layout() }), ..Self::data(data) }
+    }
+
+    /// The fields of the secret in the reply.
+    #[must_use]
+    pub fn secret(&self) -> Option<Object<'_>> {
+        let (shown, data) = (self.secret.as_ref()?, self.data.as_ref()?);
+        let text = std::str::from_utf8(data.get(shown.at.clone())?).ok()?;
+        Some(Object::new(text, &shown.layout))
     }
 
     /// 200 with rendered `auth`.

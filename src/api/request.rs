@@ -1,8 +1,10 @@
 //! What is asked, free of HTTP: the verb and the fields.
 
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::json::{self, JsonError, Limits};
+use super::fields::{FieldError, Fields};
+use super::json::{self, JsonCode, JsonError, Limits, Object};
 
 /// The five things the wire can ask of a path. `POST` and `PUT` are both [`Operation::Write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,49 +35,89 @@ impl Operation {
     }
 }
 
-/// The fields of a request: a JSON object that has passed [`json::check`], or nothing.
+/// The fields of a request: a JSON object that was checked once, with the places of its fields, or nothing.
 ///
 /// Query parameters of reads, lists and deletes come as an object of strings. Wiped on drop, for a body may hold
 /// secrets; deliberately without `Debug`.
-pub struct Body(Zeroizing<Vec<u8>>);
+pub struct Body {
+    text: Zeroizing<String>,
+    layout: json::Layout,
+}
 
 impl Body {
     /// A request without fields.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Zeroizing::new(Vec::new()))
+        Self { text: Zeroizing::new(String::new()), layout: json::Layout::default() }
     }
 
     /// Takes JSON text from outside; empty or all-blank text is [`Body::empty`].
     ///
     /// # Errors
     /// [`JsonError`] when the text is not a JSON object within `limits`.
-    pub fn from_json(bytes: Zeroizing<Vec<u8>>, limits: &Limits) -> Result<Self, JsonError> {
+    pub fn from_json(mut bytes: Zeroizing<Vec<u8>>, limits: &Limits) -> Result<Self, JsonError> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::empty());
         }
-        json::check(&bytes, limits)?;
-        json::Object::parse(&bytes)?;
-        Ok(Self(bytes))
+        if bytes.len() > limits.max_bytes {
+            return Err(JsonError { code: JsonCode::TooLong, at: limits.max_bytes });
+        }
+        let text = match String::from_utf8(std::mem::take(&mut *bytes)) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                drop(Zeroizing::new(error.into_bytes()));
+                return Err(JsonError { code: JsonCode::Utf8, at });
+            }
+        };
+        let layout = json::scan_object(&text, limits)?;
+        Ok(Self { text, layout })
+    }
+
+    /// A body of any size, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Self {
+        let layout = json::Parsed::of(text.as_bytes()).expect("an object");
+        Self { text: Zeroizing::new(text.to_owned()), layout: layout.into_layout() }
     }
 
     /// The fields. An empty body gives an object without any.
+    #[must_use]
+    pub fn object(&self) -> Object<'_> {
+        Object::new(&self.text, &self.layout)
+    }
+
+    /// The fields. Unknown ones are accepted.
+    #[must_use]
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::any(self.object())
+    }
+
+    /// The fields. Those that are not in `known` are rejected.
     ///
     /// # Errors
-    /// [`JsonError`] when the bytes are not an object; [`Body::from_json`] has excluded that.
-    pub fn object(&self) -> Result<json::Object<'_>, JsonError> {
-        json::Object::parse(if self.is_empty() { b"{}" } else { &self.0 })
+    /// As [`Fields::only`].
+    pub fn only(&self, known: &'static [&'static str]) -> Result<Fields<'_>, FieldError> {
+        Fields::only(self.object(), known)
+    }
+
+    /// The whole body as one type, for requests whose fields are objects.
+    ///
+    /// # Errors
+    /// [`FieldError::Shape`].
+    pub fn whole<T: DeserializeOwned>(&self) -> Result<T, FieldError> {
+        serde_json::from_str(if self.is_empty() { "{}" } else { &self.text }).map_err(|_| FieldError::Shape)
     }
 
     /// The JSON text.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        self.text.as_bytes()
     }
 
     /// Whether the request came without fields (no body, or blank text).
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
     }
 }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::fields::{FieldError, Fields};
+
 /// Largest number of networks in one list.
 pub const MAX_CIDRS: usize = 64;
 
@@ -69,6 +71,19 @@ pub fn admits(networks: &[Cidr], address: Option<IpAddr>) -> bool {
     networks.is_empty() || address.is_some_and(|address| networks.iter().any(|network| network.contains(address)))
 }
 
+/// The networks in a field, at most [`MAX_CIDRS`].
+///
+/// # Errors
+/// [`FieldError::Must`].
+pub fn networks(fields: Fields<'_>, name: &'static str) -> Result<Option<Vec<Cidr>>, FieldError> {
+    let Some(list) = fields.list(name)? else { return Ok(None) };
+    if list.len() > MAX_CIDRS {
+        return Err(FieldError::Must(name, "at most 64 networks"));
+    }
+    let networks: Result<Vec<_>, _> = list.iter().map(|text| Cidr::parse(text)).collect();
+    networks.map(Some).map_err(|_| FieldError::Must(name, "networks such as 10.0.0.0/8 or fd00::/8"))
+}
+
 fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
@@ -114,6 +129,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn fields_hold_networks() {
+        let taken = |text: &str| {
+            networks(crate::api::request::Body::of(text).fields(), "n").map(|all| all.map(|all| all.len()))
+        };
+        assert_eq!(taken(r#"{"n":"10.0.0.0/8, fd00::/8"}"#), Ok(Some(2)));
+        assert_eq!((taken("{}"), taken(r#"{"n":[]}"#)), (Ok(None), Ok(Some(0))));
+        assert!(taken(r#"{"n":"10.0.0.1/8"}"#).is_err() && taken(r#"{"n":{}}"#).is_err());
+    }
 
     #[test]
     fn addresses_lie_within_or_not() {

@@ -4,7 +4,6 @@
 
 pub mod cert;
 pub mod cidr;
-mod fields;
 pub mod glob;
 mod names;
 pub mod token;

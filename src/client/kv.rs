@@ -1,7 +1,6 @@
 //! The KV engine, version 2.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::{Client, ClientError};
@@ -214,7 +213,12 @@ impl<'a> Kv<'a> {
 pub fn pairs_of(data: &Data) -> Result<Option<Vec<(String, SecretText)>>, ClientError> {
     let fields = data.fields().map_err(|_| ClientError::Malformed("the secret is not a JSON object"))?;
     let Some(fields) = fields else { return Ok(None) };
-    fields.entries().map(|(name, raw)| Ok((name.to_owned(), text(raw)?))).collect::<Result<Vec<_>, _>>().map(Some)
+    fields
+        .object()
+        .entries()
+        .map(|(name, value)| Ok((name.to_owned(), text(value.raw())?)))
+        .collect::<Result<Vec<_>, _>>()
+        .map(Some)
 }
 
 /// JSON of a body without secrets.
@@ -251,17 +255,17 @@ fn object(pairs: &[(&str, &SecretText)]) -> Zeroizing<Vec<u8>> {
     out
 }
 
-fn text(raw: &RawValue) -> Result<SecretText, ClientError> {
-    if raw.get().starts_with('"') {
-        return serde_json::from_str(raw.get()).map_err(|_| ClientError::Malformed("the secret is not legal JSON"));
+fn text(raw: &str) -> Result<SecretText, ClientError> {
+    if raw.starts_with('"') {
+        return serde_json::from_str(raw).map_err(|_| ClientError::Malformed("the secret is not legal JSON"));
     }
-    Ok(SecretText::from(raw.get()))
+    Ok(SecretText::from(raw))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::json::Object;
+    use crate::api::json::Parsed;
 
     #[test]
     fn builds_bodies() {
@@ -269,8 +273,9 @@ mod tests {
         assert_eq!(&*body(b"{}", Some(3)), b"{\"data\":{},\"options\":{\"cas\":3}}");
         let (a, b) = (SecretText::from("x\"\n\u{1}"), SecretText::from("\u{e9}"));
         let fields = object(&[("A", &a), ("B", &b)]);
-        let back = Object::parse(&fields).expect("an object");
-        assert_eq!(text(back.get("A").expect("there")).expect("text").reveal(), "x\"\n\u{1}");
-        assert_eq!(text(back.get("B").expect("there")).expect("text").reveal(), "\u{e9}");
+        let parsed = Parsed::of(&fields).expect("an object");
+        let back = parsed.object();
+        assert_eq!(text(back.get("A").expect("there").raw()).expect("text").reveal(), "x\"\n\u{1}");
+        assert_eq!(text(back.get("B").expect("there").raw()).expect("text").reveal(), "\u{e9}");
     }
 }

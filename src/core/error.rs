@@ -1,6 +1,6 @@
 //! What a caller may learn about a failure. Details go to the operator's log, never through this type.
 
-use crate::api::json::JsonError;
+use crate::api::fields::FieldError;
 use crate::barrier::BarrierError;
 use crate::engine::EngineError;
 use crate::store::StoreError;
@@ -183,8 +183,8 @@ impl From<EngineError> for VaultError {
     }
 }
 
-impl From<JsonError> for VaultError {
-    fn from(_: JsonError) -> Self {
-        Self::BadRequest("request body must be a JSON object".to_owned())
+impl From<FieldError> for VaultError {
+    fn from(error: FieldError) -> Self {
+        Self::BadRequest(error.to_string())
     }
 }

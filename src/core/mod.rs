@@ -12,7 +12,6 @@ mod certificates;
 mod commit;
 mod decide;
 mod error;
-mod fields;
 pub mod lifecycle;
 mod live;
 mod pipeline;

@@ -9,7 +9,7 @@ use crate::api::request::{Body, Operation};
 use crate::api::secret::SecretText;
 
 use super::error::VaultError;
-use crate::engine::Page;
+use crate::api::page::Page;
 
 /// One request as it enters the pipeline.
 pub struct Request {

@@ -6,15 +6,12 @@
 //! named by the path exists ([`Engine::exists`], which separates create from update), and to run it.
 
 pub mod kv;
-mod page;
 
-use crate::api::json::JsonError;
+use crate::api::fields::FieldError;
 use crate::api::path::Path;
 use crate::api::reply::Reply;
 use crate::api::request::{Body, Operation};
 use crate::barrier::{BarrierError, MountId, Tx, View};
-
-pub use page::Page;
 
 /// So many records are looked at on the thread that took the request. What may look at more goes to threads of its own.
 pub const FEW: usize = 256;
@@ -116,8 +113,9 @@ pub enum EngineError {
     Barrier(#[from] BarrierError),
 }
 
-impl From<JsonError> for EngineError {
-    fn from(_: JsonError) -> Self {
-        Self::BadRequest("request body must be a JSON object".to_owned())
+/// In the words of Vault's engines.
+impl From<FieldError> for EngineError {
+    fn from(error: FieldError) -> Self {
+        Self::BadRequest(error.bare())
     }
 }

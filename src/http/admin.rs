@@ -30,7 +30,6 @@ use super::pace::{Pace, Paced};
 use super::routes::{self, App, Typed};
 use super::status::{Refusal, failure};
 use super::{ServeError, browser, reply, request};
-use crate::api::json;
 use crate::api::sys::RescueRequest;
 use crate::core::{Vault, VaultError};
 
@@ -176,13 +175,10 @@ async fn certificate(State(app): State<Arc<App>>, request: HttpRequest) -> Respo
 }
 
 async fn rescue(app: &Arc<App>, http: HttpRequest) -> Result<Response, Refusal> {
-    const BAD: Refusal = Refusal::bad("the request body is not the JSON object that is expected here");
     routes::only(http.method(), &["PUT", "POST"])?;
     let (parts, body) = http.into_parts();
     let bytes = request::read(&parts.headers, body, &app.limits).await?;
-    json::check(&bytes, &json::Limits::default()).map_err(|_| BAD)?;
-    let asked: RescueRequest = serde_json::from_slice(&bytes).map_err(|_| BAD)?;
-    drop(bytes);
+    let asked: RescueRequest = request::whole(bytes)?;
     let typed = Typed::of(asked.key, asked.key_file)?;
     let (vault, identity, csr) = (Arc::clone(&app.vault), asked.identity, asked.csr);
     // Key derivation takes a second by design.

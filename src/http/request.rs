@@ -6,6 +6,7 @@ use axum::body::Body as HttpBody;
 use http_body_util::BodyExt;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use hyper::{HeaderMap, Method, StatusCode};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -195,6 +196,16 @@ pub(super) async fn body(
         tracing::debug!(%error, "request body");
         Refusal::bad("the request body is not a JSON object within the limits")
     })
+}
+
+/// A body as one type, where nothing but a type comes behind it.
+///
+/// # Errors
+/// 400 when it is not a JSON object within the limits, or not of that type.
+pub(super) fn whole<T: DeserializeOwned>(bytes: Zeroizing<Vec<u8>>) -> Result<T, Refusal> {
+    const BAD: Refusal = Refusal::bad("the request body is not the JSON object that is expected here");
+    let body = Body::from_json(bytes, &json::Limits::default()).map_err(|_| BAD)?;
+    body.whole().map_err(|_| BAD)
 }
 
 /// # Errors

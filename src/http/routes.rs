@@ -19,7 +19,6 @@ use super::pace::Pace;
 use super::reply;
 use super::request::{self, Query};
 use super::status::{Refusal, failure};
-use crate::api::json;
 use crate::api::path::Path;
 use crate::api::request::Operation;
 use crate::api::secret::SecretText;
@@ -156,13 +155,10 @@ async fn unseal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
 /// # Errors
 /// 405; 400 for a body that is none.
 pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<Caller>) -> Result<Response, Refusal> {
-    const BAD: Refusal = Refusal::bad("the request body is not a JSON object within the limits");
     only(http.method(), &["PUT", "POST"])?;
     let (parts, body) = http.into_parts();
     let bytes = request::read(&parts.headers, body, &app.limits).await?;
-    json::check(&bytes, &json::Limits::default()).map_err(|_| BAD)?;
-    let asked: UnsealRequest = serde_json::from_slice(&bytes).map_err(|_| BAD)?;
-    drop(bytes);
+    let asked: UnsealRequest = request::whole(bytes)?;
     if asked.migrate {
         return Err(Refusal::bad("seal migration is not supported"));
     }

@@ -43,7 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// that no other floor names), and the floors that they may name. A floor names only floors above its own line here, so
 /// there is no way back, and every arrow of the table is there in the code; `docs/ARCHITECTURE.md` draws it. `core/mod.rs` is the door and may name everything.
 const CORE_FLOORS: &[(&str, &[&str], &[&str])] = &[
-    ("base", &["error", "fields", "request"], &[]),
+    ("base", &["error", "request"], &[]),
     // A caller with a certificate of an outside PKI carries what the roles said of it, and settings name identities as the
     // state does.
     ("state", &["state", "caller", "ports"], &["base"]),

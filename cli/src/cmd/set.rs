@@ -142,8 +142,9 @@ impl UnsetArgs {
         let data = session.kv().read(&path, None)?.ok_or_else(|| no_secret(session, &path))?;
         let malformed = |_| Failure::new(Code::Refused, "the secret is not a JSON object", "");
         let fields = data.fields().map_err(malformed)?.ok_or_else(|| no_secret(session, &path))?;
-        if let Some(missing) = self.keys.iter().find(|key| fields.get(key).is_none()) {
-            let names: Vec<&str> = fields.keys().collect();
+        let known = fields.object();
+        if let Some(missing) = self.keys.iter().find(|key| known.get(key).is_none()) {
+            let names: Vec<&str> = known.keys().collect();
             let hint = format!("it has: {}; nothing was changed", names.join(", "));
             return Err(Failure::new(Code::NotFound, format!("{path} has no key {missing}"), hint));
         }

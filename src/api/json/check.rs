@@ -1,5 +1,7 @@
 //! The one judge of JSON from outside.
 
+use std::ops::Range;
+
 use super::{JsonCode, JsonError, Limits};
 
 /// Whether `bytes` are one JSON value within `limits`, without twin keys in an object and lone surrogates in a string.
@@ -12,10 +14,70 @@ pub fn check(bytes: &[u8], limits: &Limits) -> Result<(), JsonError> {
     if bytes.len() > limits.max_bytes {
         return Err(JsonError { code: JsonCode::TooLong, at: limits.max_bytes });
     }
-    if let Err(error) = std::str::from_utf8(bytes) {
-        return Err(JsonError { code: JsonCode::Utf8, at: error.valid_up_to() });
+    match std::str::from_utf8(bytes) {
+        Ok(text) => scan(text, limits).map(drop),
+        Err(error) => Err(JsonError { code: JsonCode::Utf8, at: error.valid_up_to() }),
     }
-    Checker { bytes, at: 0, limits, keys: Vec::new(), count: 0, open: Vec::new() }.run()
+}
+
+/// Checks a text as [`check`] does, and returns where each field of each object is.
+pub(super) fn scan(text: &str, limits: &Limits) -> Result<Layout, JsonError> {
+    let most = limits.max_bytes.min(usize::try_from(u32::MAX).unwrap_or(usize::MAX));
+    if text.len() > most {
+        return Err(JsonError { code: JsonCode::TooLong, at: most });
+    }
+    let bytes = text.as_bytes();
+    Checker { bytes, at: 0, limits, keys: Vec::new(), count: 0, open: Vec::new(), layout: Layout::default() }.run()
+}
+
+/// Where the fields of a text are. At most as many as [`Limits::max_keys`] allows, 24 bytes each.
+#[derive(Default)]
+pub(in crate::api) struct Layout {
+    /// In the order of the text: a field, then those inside its value.
+    pub(super) places: Vec<Place>,
+    /// The names that were written with escapes.
+    pub(super) decoded: Vec<Box<str>>,
+}
+
+/// Where one field is. 32 bits are enough for an offset: [`scan`] rejects longer texts.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    name: [u32; 2],
+    value: [u32; 2],
+    /// How many of the places after it are inside its value.
+    inner: u32,
+    /// Index of the name among the decoded ones; [`PLAIN`] for a name without escapes.
+    decoded: u32,
+}
+
+const PLAIN: u32 = u32::MAX;
+
+fn narrow(offset: usize) -> u32 {
+    u32::try_from(offset).unwrap_or(u32::MAX)
+}
+
+fn wide([start, end]: [u32; 2]) -> Range<usize> {
+    let wide = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
+    wide(start)..wide(end)
+}
+
+impl Place {
+    /// The name, without its quotes.
+    pub(super) fn name(&self) -> Range<usize> {
+        wide(self.name)
+    }
+
+    pub(super) fn value(&self) -> Range<usize> {
+        wide(self.value)
+    }
+
+    pub(super) fn inner(&self) -> usize {
+        usize::try_from(self.inner).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn decoded(&self) -> Option<usize> {
+        (self.decoded != PLAIN).then(|| usize::try_from(self.decoded).unwrap_or(usize::MAX))
+    }
 }
 
 struct Checker<'a> {
@@ -27,6 +89,7 @@ struct Checker<'a> {
     /// Keys seen in the whole document.
     count: usize,
     open: Vec<Frame>,
+    layout: Layout,
 }
 
 /// A decoded key; only those with escapes are copied.
@@ -34,8 +97,12 @@ type Key<'a> = std::borrow::Cow<'a, [u8]>;
 
 enum Frame {
     Array,
-    /// An object whose keys start here in [`Checker::keys`].
-    Object(usize),
+    Object {
+        /// Where its keys start in [`Checker::keys`].
+        keys: usize,
+        /// Its field that is being read, in [`Layout::places`].
+        field: Option<usize>,
+    },
 }
 
 impl<'a> Checker<'a> {
@@ -54,12 +121,17 @@ impl<'a> Checker<'a> {
         self.peek()
     }
 
-    fn run(mut self) -> Result<(), JsonError> {
+    fn run(mut self) -> Result<Layout, JsonError> {
         loop {
             // A value starts here.
-            match self.skip_blank() {
+            let first = self.skip_blank();
+            let start = narrow(self.at);
+            if let Some(place) = self.field() {
+                place.value = [start; 2];
+            }
+            match first {
                 Some(b'{') => {
-                    self.enter(Frame::Object(self.keys.len()))?;
+                    self.enter(Frame::Object { keys: self.keys.len(), field: None })?;
                     if self.skip_blank() != Some(b'}') {
                         self.key()?;
                         continue;
@@ -72,7 +144,7 @@ impl<'a> Checker<'a> {
                     }
                 }
                 Some(b'"') => {
-                    self.string()?;
+                    self.string(false)?;
                 }
                 Some(b'-' | b'0'..=b'9') => self.number()?,
                 Some(b't') => self.word(b"true")?,
@@ -82,15 +154,22 @@ impl<'a> Checker<'a> {
             }
             // A value has ended: close what ends with it, or go to the next one.
             loop {
+                let (end, known) = (narrow(self.at), narrow(self.layout.places.len()));
+                if let Some(Frame::Object { field: Some(field), .. }) = self.open.last()
+                    && let Some(place) = self.layout.places.get_mut(*field)
+                {
+                    place.value[1] = end;
+                    place.inner = known.saturating_sub(narrow(*field)).saturating_sub(1);
+                }
                 let next = self.skip_blank();
                 match (self.open.last(), next) {
-                    (None, None) => return Ok(()),
+                    (None, None) => return Ok(self.layout),
                     (None, Some(_)) => return self.error(JsonCode::Trailing),
                     (Some(Frame::Array), Some(b',')) => {
                         self.at += 1;
                         break;
                     }
-                    (Some(Frame::Object(_)), Some(b',')) => {
+                    (Some(Frame::Object { .. }), Some(b',')) => {
                         self.at += 1;
                         self.key()?;
                         break;
@@ -99,13 +178,21 @@ impl<'a> Checker<'a> {
                         self.at += 1;
                         self.open.pop();
                     }
-                    (Some(Frame::Object(start)), Some(b'}')) => {
-                        let start = *start;
-                        self.close_object(start)?;
+                    (Some(Frame::Object { keys, .. }), Some(b'}')) => {
+                        let keys = *keys;
+                        self.close_object(keys)?;
                     }
                     _ => return self.error(JsonCode::Syntax),
                 }
             }
+        }
+    }
+
+    /// The field whose value is being read, when the innermost thing that is open is an object.
+    fn field(&mut self) -> Option<&mut Place> {
+        match self.open.last() {
+            Some(Frame::Object { field: Some(field), .. }) => self.layout.places.get_mut(*field),
+            _ => None,
         }
     }
 
@@ -139,8 +226,22 @@ impl<'a> Checker<'a> {
             return self.error(JsonCode::TooManyKeys);
         }
         self.count += 1;
-        let key = self.string()?;
+        let start = self.at + 1;
+        let key = self.string(true)?;
+        let name = [narrow(start), narrow(self.at - 1)];
+        let decoded = match &key {
+            Key::Borrowed(_) => PLAIN,
+            Key::Owned(bytes) => {
+                self.layout.decoded.push(String::from_utf8_lossy(bytes).into());
+                narrow(self.layout.decoded.len() - 1)
+            }
+        };
         self.keys.push(key);
+        let at = self.layout.places.len();
+        self.layout.places.push(Place { name, value: [0; 2], inner: 0, decoded });
+        if let Some(Frame::Object { field, .. }) = self.open.last_mut() {
+            *field = Some(at);
+        }
         if self.skip_blank() != Some(b':') {
             return self.error(JsonCode::Syntax);
         }
@@ -187,18 +288,24 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Checks a string and returns its decoded bytes, borrowed when it has no escapes.
-    fn string(&mut self) -> Result<Key<'a>, JsonError> {
+    /// Checks a string and returns its bytes: those of a key decoded, borrowed when it has no escapes.
+    fn string(&mut self, is_key: bool) -> Result<Key<'a>, JsonError> {
         self.at += 1;
         let start = self.at;
-        let is_key = self.open.last().is_some_and(|frame| matches!(frame, Frame::Object(_)));
         let mut decoded: Option<Vec<u8>> = None;
         loop {
-            if self.at - start > self.limits.max_string_bytes {
+            // Most of every string has no quote, escape or control character: skip to the next one.
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len());
+            if self.at - start + plain > self.limits.max_string_bytes {
+                self.at = self.at.max(start.saturating_add(self.limits.max_string_bytes).saturating_add(1));
                 return self.error(JsonCode::StringTooLong);
             }
+            if let Some(decoded) = &mut decoded {
+                decoded.extend_from_slice(rest.get(..plain).unwrap_or_default());
+            }
+            self.at += plain;
             match self.peek() {
-                None | Some(0..0x20) => return self.error(JsonCode::Syntax),
                 Some(b'"') => break,
                 Some(b'\\') => {
                     let so_far = self.at;
@@ -210,12 +317,7 @@ impl<'a> Checker<'a> {
                             .extend_from_slice(code.encode_utf8(bytes).as_bytes());
                     }
                 }
-                Some(byte) => {
-                    if let Some(decoded) = &mut decoded {
-                        decoded.push(byte);
-                    }
-                    self.at += 1;
-                }
+                _ => return self.error(JsonCode::Syntax),
             }
         }
         let raw = self.bytes.get(start..self.at).unwrap_or_default();
@@ -270,5 +372,29 @@ impl<'a> Checker<'a> {
             Some(value) if digits.len() == 4 => Ok(value),
             _ => self.error(JsonCode::Syntax),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a value a decoded copy would be a secret that nothing wipes.
+    #[test]
+    fn only_names_are_decoded() {
+        let limits = Limits::default();
+        let checker = |bytes| Checker {
+            bytes,
+            at: 0,
+            limits: &limits,
+            keys: Vec::new(),
+            count: 0,
+            open: vec![Frame::Object { keys: 0, field: None }],
+            layout: Layout::default(),
+        };
+        assert!(matches!(checker(b"\"a\\u0062\"").string(true), Ok(Key::Owned(name)) if name == b"ab"));
+        assert!(matches!(checker(b"\"a\\u0062\"").string(false), Ok(Key::Borrowed(_))));
+        let text = r#"{"a\u0062":"x\u0079","c":{"d\n":["\u0065"]}}"#;
+        assert_eq!(scan(text, &limits).map(|layout| layout.decoded), Ok(vec!["ab".into(), "d\n".into()]));
     }
 }

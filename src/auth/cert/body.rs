@@ -1,12 +1,13 @@
 //! Request bodies of `auth/cert`.
 
-use super::super::fields::{FieldError, Fields};
+use super::super::cidr;
 use super::super::names::{policies, role_name};
 use super::find::split_extension;
 use super::{MAX_PEM_BYTES, Role, RoleError, RoleRecord};
-use crate::api::json::Object;
+use crate::api::fields::{FieldError, Fields};
+use crate::api::request::Body;
 
-const KNOWN: &[&str] = &[
+pub(super) const KNOWN: &[&str] = &[
     "name",
     "certificate",
     "display_name",
@@ -57,21 +58,16 @@ impl Role {
     ///
     /// # Errors
     /// [`RoleError`]. Each text can be sent with a 400.
-    pub fn from_body(
-        name: &str,
-        body: &Object<'_>,
-        existing: Option<&RoleRecord>,
-        own: &[&[u8]],
-    ) -> Result<Self, RoleError> {
+    pub fn from_body(name: &str, body: &Body, existing: Option<&RoleRecord>, own: &[&[u8]]) -> Result<Self, RoleError> {
         let name = role_name(name)?;
-        let fields = Fields::new(body, KNOWN, REFUSED)?;
+        let fields = Fields::with_refused(body.object(), KNOWN, REFUSED)?;
         let mut record = existing.cloned().unwrap_or_else(|| RoleRecord::empty(&name));
-        if let Some(pem) = fields.text("certificate", MAX_PEM_BYTES)? {
+        if let Some(pem) = fields.text_within("certificate", MAX_PEM_BYTES)? {
             record.certificate = pem;
         } else if existing.is_none() {
             return Err(FieldError::Missing("certificate").into());
         }
-        if let Some(text) = fields.text("display_name", MAX_DISPLAY_NAME)? {
+        if let Some(text) = fields.text_within("display_name", MAX_DISPLAY_NAME)? {
             if text.chars().any(char::is_control) {
                 return Err(FieldError::Must("display_name", "without control characters").into());
             }
@@ -93,14 +89,14 @@ impl Role {
         if record.required_extensions.iter().any(|text| split_extension(text).is_none()) {
             return Err(RoleError::Extension);
         }
-        settings(&fields, &mut record)?;
+        settings(fields, &mut record)?;
         let role = Self::load(&name, record)?;
         role.refuse_own(own)?;
         Ok(role)
     }
 }
 
-fn settings(fields: &Fields<'_, '_>, record: &mut RoleRecord) -> Result<(), RoleError> {
+fn settings(fields: Fields<'_>, record: &mut RoleRecord) -> Result<(), RoleError> {
     let token = &mut record.token;
     // The newer name of a field takes precedence over the older one.
     for name in ["policies", "token_policies"] {
@@ -109,7 +105,7 @@ fn settings(fields: &Fields<'_, '_>, record: &mut RoleRecord) -> Result<(), Role
         }
     }
     for name in ["bound_cidrs", "token_bound_cidrs"] {
-        if let Some(given) = fields.networks(name)? {
+        if let Some(given) = cidr::networks(fields, name)? {
             token.bound_cidrs = given;
         }
     }
@@ -131,7 +127,7 @@ fn settings(fields: &Fields<'_, '_>, record: &mut RoleRecord) -> Result<(), Role
     if let Some(given) = fields.count("token_num_uses")? {
         token.num_uses = given;
     }
-    if let Some(kind) = fields.text("token_type", 32)?
+    if let Some(kind) = fields.text_within("token_type", 32)?
         && !["", "default", "service", "default-service"].contains(&kind.as_str())
     {
         return Err(FieldError::Unsupported("token_type", "tokens are of type service").into());
@@ -154,9 +150,8 @@ impl LoginBody {
     ///
     /// # Errors
     /// [`RoleError::Field`], [`RoleError::Name`].
-    pub fn parse(body: &Object<'_>) -> Result<Self, RoleError> {
-        let fields = Fields::new(body, &["name"], &[])?;
-        let name = fields.text("name", 128)?.filter(|name| !name.is_empty());
+    pub fn parse(body: &Body) -> Result<Self, RoleError> {
+        let name = body.only(&["name"])?.text_within("name", 128)?.filter(|name| !name.is_empty());
         Ok(Self { name: name.map(|name| role_name(&name)).transpose()? })
     }
 }

@@ -7,9 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use serde::Serialize;
 
-use super::super::fields::{FieldError, Fields};
 use super::RoleError;
-use crate::api::json::Object;
+use crate::api::fields::{FieldError, Fields};
+use crate::api::request::Body;
 use crate::api::time::rfc3339_nano;
 use crate::pki::outside::{ListError, MAX_LIST_BYTES, RevocationList, decimal};
 
@@ -23,9 +23,9 @@ const NO_FETCH: &str = "this server contacts no other server; download the list 
 ///
 /// # Errors
 /// [`RoleError::Field`], also for the fields `url` and `cdp`; [`RoleError::ListText`].
-pub fn list_body(body: &Object<'_>) -> Result<Vec<u8>, RoleError> {
-    let fields = Fields::new(body, &["crl", "name"], &[("url", NO_FETCH), ("cdp", NO_FETCH)])?;
-    let text = fields.text("crl", MAX_TEXT_BYTES)?.ok_or(FieldError::Missing("crl"))?;
+pub fn list_body(body: &Body) -> Result<Vec<u8>, RoleError> {
+    let fields = Fields::with_refused(body.object(), &["crl", "name"], &[("url", NO_FETCH), ("cdp", NO_FETCH)])?;
+    let text = fields.text_within("crl", MAX_TEXT_BYTES)?.ok_or(FieldError::Missing("crl"))?;
     if text.contains("-----BEGIN ") {
         let mut sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes());
         // The PEM reader skips sections that it does not know. A key beside the list must not be accepted silently.
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn body(fields: &Value) -> Result<Vec<u8>, RoleError> {
-        list_body(&Object::parse(fields.to_string().as_bytes()).expect("an object"))
+        list_body(&Body::of(&fields.to_string()))
     }
 
     fn pem(label: &str, der: &[u8]) -> String {
@@ -140,7 +140,7 @@ mod tests {
             let refused = body(&json!({ field: "http://pki.example/crl", "crl": base64 })).unwrap_err().to_string();
             assert!(refused.contains(field) && refused.contains("contacts no other server"), "{refused}");
         }
-        assert_eq!(body(&json!({ "crl": base64, "x": 1 })), Err(FieldError::Unknown.into()));
+        assert_eq!(body(&json!({ "crl": base64, "x": 1 })), Err(FieldError::Unknown(&["crl", "name"]).into()));
         assert!(matches!(body(&json!({ "crl": "A".repeat(MAX_TEXT_BYTES + 1) })), Err(RoleError::Field(_))));
     }
 

@@ -10,8 +10,8 @@ mod list;
 mod role;
 mod view;
 
-use super::fields::FieldError;
 use super::names::NameError;
+use crate::api::fields::FieldError;
 use crate::pki::outside::{ListError, OutsideError};
 
 pub use body::LoginBody;

@@ -8,7 +8,7 @@ use rcgen::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::json::Object;
+use crate::api::request::Body;
 use crate::api::spiffe::SpiffeId;
 use crate::auth::token::{Limits, login};
 use crate::pki::outside::OutsideFacts;
@@ -59,7 +59,7 @@ fn pem(der: &[u8]) -> String {
 
 fn write(name: &str, body: &Value, existing: Option<&RoleRecord>, own: &[&[u8]]) -> Result<Role, RoleError> {
     let text = body.to_string();
-    Role::from_body(name, &Object::parse(text.as_bytes()).expect("an object"), existing, own)
+    Role::from_body(name, &Body::of(&text), existing, own)
 }
 
 /// A role for `certificate` with one more field.
@@ -183,7 +183,7 @@ fn careless_roles_are_refused() {
         (json!({"certificate": leaf_pem, "ttl": 10, "token_max_ttl": 5}), RoleError::Lifetimes),
         (json!({"certificate": leaf_pem, "required_extensions": "1.2.3.4"}), RoleError::Extension),
         (json!({"certificate": leaf_pem, "required_extensions": "x:y"}), RoleError::Extension),
-        (json!({"certificate": leaf_pem, "surprise": 1}), RoleError::Field(FieldError::Unknown)),
+        (json!({"certificate": leaf_pem, "surprise": 1}), RoleError::Field(FieldError::Unknown(body::KNOWN))),
         (json!({"certificate": leaf_pem, "ttl": "soon"}), field("ttl", "a duration such as 60 or 1h")),
         (
             json!({"certificate": leaf_pem, "token_bound_cidrs": "10.0.0.1/8"}),
@@ -292,7 +292,7 @@ fn a_login_gives_a_token_of_the_role() {
 
 #[test]
 fn login_bodies() {
-    let parse = |text: &str| LoginBody::parse(&Object::parse(text.as_bytes()).expect("an object"));
+    let parse = |text: &str| LoginBody::parse(&Body::of(text));
     assert_eq!(parse("{}"), Ok(LoginBody { name: None }));
     assert_eq!(parse(r#"{"name":""}"#), Ok(LoginBody { name: None }));
     assert_eq!(parse(r#"{"name":"Web"}"#), Ok(LoginBody { name: Some("web".to_owned()) }));

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::super::fields::{FieldError, Fields};
 use super::super::names::policies;
 use super::TokenError;
 use super::text::is_accessor;
-use crate::api::json::Object;
+use crate::api::fields::{FieldError, Fields};
+use crate::api::request::Body;
 use crate::api::secret::SecretText;
 
 /// Body of `auth/token/create` and `create-orphan`. Durations are in seconds.
@@ -40,8 +40,8 @@ impl CreateBody {
     /// # Errors
     /// [`TokenError::Field`], [`TokenError::Name`]. Choosing the token's text, batch tokens and entity aliases are
     /// rejected by name.
-    pub fn parse(body: &Object<'_>) -> Result<Self, TokenError> {
-        let known = [
+    pub fn parse(body: &Body) -> Result<Self, TokenError> {
+        const KNOWN: &[&str] = &[
             "policies",
             "meta",
             "metadata",
@@ -60,8 +60,8 @@ impl CreateBody {
             ("id", "the server chooses the text of a token"),
             ("entity_alias", "there are no entities besides identities"),
         ];
-        let fields = Fields::new(body, &known, &refused)?;
-        if let Some(kind) = fields.text("type", 32)?
+        let fields = Fields::with_refused(body.object(), KNOWN, &refused)?;
+        if let Some(kind) = fields.text_within("type", 32)?
             && !["", "default", "service", "default-service"].contains(&kind.as_str())
         {
             return Err(FieldError::Unsupported("type", "tokens are of type service").into());
@@ -85,7 +85,7 @@ impl CreateBody {
             ttl_s: ttl_s.unwrap_or(0),
             explicit_max_ttl_s: fields.seconds("explicit_max_ttl")?.unwrap_or(0),
             period_s: fields.seconds("period")?.unwrap_or(0),
-            display_name: fields.text("display_name", 128)?.unwrap_or_default(),
+            display_name: fields.text_within("display_name", 128)?.unwrap_or_default(),
             num_uses: fields.count("num_uses")?.unwrap_or(0),
         })
     }
@@ -106,8 +106,8 @@ impl RenewBody {
     ///
     /// # Errors
     /// [`TokenError::Field`].
-    pub fn of_self(body: &Object<'_>) -> Result<Self, TokenError> {
-        let fields = Fields::new(body, &["increment", "token"], &[])?;
+    pub fn of_self(body: &Body) -> Result<Self, TokenError> {
+        let fields = body.only(&["increment", "token"])?;
         Ok(Self { token: None, accessor: None, increment_s: fields.seconds("increment")?.unwrap_or(0) })
     }
 
@@ -115,8 +115,8 @@ impl RenewBody {
     ///
     /// # Errors
     /// [`TokenError::Field`].
-    pub fn of_token(body: &Object<'_>) -> Result<Self, TokenError> {
-        let fields = Fields::new(body, &["increment", "token"], &[])?;
+    pub fn of_token(body: &Body) -> Result<Self, TokenError> {
+        let fields = body.only(&["increment", "token"])?;
         let token = fields.secret("token")?.ok_or(FieldError::Missing("token"))?;
         Ok(Self { token: Some(token), accessor: None, increment_s: fields.seconds("increment")?.unwrap_or(0) })
     }
@@ -125,9 +125,9 @@ impl RenewBody {
     ///
     /// # Errors
     /// [`TokenError::Field`].
-    pub fn of_accessor(body: &Object<'_>) -> Result<Self, TokenError> {
-        let fields = Fields::new(body, &["increment", "accessor"], &[])?;
-        let accessor = accessor_field(&fields)?;
+    pub fn of_accessor(body: &Body) -> Result<Self, TokenError> {
+        let fields = body.only(&["increment", "accessor"])?;
+        let accessor = accessor_field(fields)?;
         Ok(Self { token: None, accessor: Some(accessor), increment_s: fields.seconds("increment")?.unwrap_or(0) })
     }
 }
@@ -143,8 +143,8 @@ impl TokenBody {
     ///
     /// # Errors
     /// [`TokenError::Field`].
-    pub fn parse(body: &Object<'_>) -> Result<Self, TokenError> {
-        let token = Fields::new(body, &["token"], &[])?.secret("token")?;
+    pub fn parse(body: &Body) -> Result<Self, TokenError> {
+        let token = body.only(&["token"])?.secret("token")?;
         Ok(Self { token: token.ok_or(FieldError::Missing("token"))? })
     }
 }
@@ -161,12 +161,12 @@ impl AccessorBody {
     ///
     /// # Errors
     /// [`TokenError::Field`], also for a text that cannot be an accessor.
-    pub fn parse(body: &Object<'_>) -> Result<Self, TokenError> {
-        Ok(Self { accessor: accessor_field(&Fields::new(body, &["accessor"], &[])?)? })
+    pub fn parse(body: &Body) -> Result<Self, TokenError> {
+        Ok(Self { accessor: accessor_field(body.only(&["accessor"])?)? })
     }
 }
 
-fn accessor_field(fields: &Fields<'_, '_>) -> Result<String, FieldError> {
-    let accessor = fields.text("accessor", 128)?.ok_or(FieldError::Missing("accessor"))?;
+fn accessor_field(fields: Fields<'_>) -> Result<String, FieldError> {
+    let accessor = fields.text_within("accessor", 128)?.ok_or(FieldError::Missing("accessor"))?;
     if is_accessor(&accessor) { Ok(accessor) } else { Err(FieldError::Must("accessor", "24 letters and digits")) }
 }

@@ -11,8 +11,8 @@ mod record;
 mod text;
 mod view;
 
-use super::fields::FieldError;
 use super::names::NameError;
+use crate::api::fields::FieldError;
 
 pub use body::{AccessorBody, CreateBody, RenewBody, TokenBody};
 pub use create::{Creator, Issued, create, login};

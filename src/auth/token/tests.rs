@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::json::Object;
+use crate::api::request::Body;
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::auth::cidr::Cidr;
@@ -23,7 +23,7 @@ fn names(names: &[&str]) -> Vec<String> {
 }
 
 fn body(text: &str) -> Result<CreateBody, TokenError> {
-    CreateBody::parse(&Object::parse(text.as_bytes()).expect("an object"))
+    CreateBody::parse(&Body::of(text))
 }
 
 fn made(text: &str, has: &[&str], sudo: bool, parent: Option<&TokenRecord>) -> Result<TokenRecord, TokenError> {
@@ -241,7 +241,7 @@ fn replies_look_like_vaults() {
 
 #[test]
 fn bodies() {
-    let parse = |text: &'static str| Object::parse(text.as_bytes()).expect("an object");
+    let parse = Body::of;
     for (text, want) in [
         (r#"{"id":"hvs.mine"}"#, false),
         (r#"{"id":""}"#, true),

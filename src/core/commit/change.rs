@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use crate::api::spiffe::SpiffeId;
 use crate::audit::Note;
 
-use crate::core::error::VaultError;
 use crate::api::reply::Reply;
+use crate::core::error::VaultError;
 use crate::core::state::ledger::Fingerprint;
 use crate::core::state::snapshot::Touch;
 

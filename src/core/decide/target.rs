@@ -180,8 +180,8 @@ impl Question<'_> {
 
     /// Returns the rule when it is allowed.
     fn ask(&self, capability: Capability, sudo: bool) -> Option<String> {
-        let object = self.body.object().ok()?;
-        let parameters: Vec<(&str, &[u8])> = object.entries().map(|(name, raw)| (name, raw.get().as_bytes())).collect();
+        let entries = self.body.object().entries();
+        let parameters: Vec<(&str, &[u8])> = entries.map(|(name, value)| (name, value.raw().as_bytes())).collect();
         let ask = Ask { path: self.path, capability, sudo, parameters: Some(&parameters), wrap_ttl: self.wrap_ttl };
         match self.subject.decide(&ask) {
             Decision::Allow { rule } => Some(rule.to_string()),

@@ -13,7 +13,6 @@ use crate::policy::Capability;
 
 use super::feed::{Feed, Missed};
 use crate::core::error::VaultError;
-use crate::core::fields::{only_fields, text_field, texts_field};
 use crate::core::state::mount::MountTable;
 use crate::core::state::subject::Subject;
 
@@ -74,26 +73,19 @@ impl Poll {
     /// [`VaultError::BadRequest`].
     pub(in crate::core) fn parse(body: &Body) -> Result<Self, VaultError> {
         let bad = |text: &str| VaultError::BadRequest(text.to_owned());
-        let object = body.object()?;
-        only_fields(&object, &["path", "after", "wait"])?;
-        let names = texts_field(&object, "path")?.unwrap_or_default();
+        let fields = body.only(&["path", "after", "wait"])?;
+        let names = fields.texts("path")?.unwrap_or_default();
         if names.is_empty() || names.len() > MAX_NAMES {
             return Err(bad("parameter \"path\" must name 1 to 64 secrets with their mounts, separated by commas"));
         }
         if names.iter().any(|name| Path::parse(name).is_err()) {
             return Err(bad("parameter \"path\" contains an invalid path"));
         }
-        let after = text_field(&object, "after")?.filter(|text| !text.is_empty());
+        let after = fields.text("after")?.filter(|text| !text.is_empty());
         let after = after
             .map(|text| Cursor::parse(&text).ok_or_else(|| bad("parameter \"after\" is not a cursor")))
             .transpose()?;
-        let wait_s = match text_field(&object, "wait")? {
-            None => 0,
-            Some(text) => text.parse().map_err(|_| bad("parameter \"wait\" must be a number of seconds up to 60"))?,
-        };
-        if wait_s > MAX_WAIT_S {
-            return Err(bad("parameter \"wait\" must be a number of seconds up to 60"));
-        }
+        let wait_s = fields.number_in("wait", 0, MAX_WAIT_S)?.unwrap_or_default();
         Ok(Self { names, after, wait: Duration::from_secs(wait_s) })
     }
 

@@ -1,6 +1,7 @@
 //! One request with everything the audit log may learn of it. Values are handed over as bytes and appear in the log
 //! as keyed hashes only.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -98,7 +99,7 @@ impl Facts {
         generation: u64,
         result: &Result<Reply, VaultError>,
     ) -> Result<(), AuditError> {
-        let (asked, answered) = (self.request_fields(), self.reply_fields(result));
+        let (asked, answered) = (self.request_fields(), Self::reply_fields(result));
         let (asked, answered) = (asked.borrow(), answered.borrow());
         audit.exchange(&self.request(&asked), &self.reply(result, Some(generation), &answered))
     }
@@ -109,13 +110,10 @@ impl Facts {
         if self.secret_body {
             return fields;
         }
-        if let Ok(object) = self.inner.body.object() {
-            for (name, raw) in object.entries() {
-                if self.of_kv() && name == "data" && raw.get().starts_with('{') {
-                    fields.secret(raw.get());
-                } else {
-                    fields.push(name.to_owned(), raw.get());
-                }
+        for (name, value) in self.inner.body.object().entries() {
+            match value.object() {
+                Some(secret) if self.of_kv() && name == "data" => fields.secret(secret),
+                _ => fields.push(name.into(), value.raw()),
             }
         }
         fields
@@ -123,12 +121,10 @@ impl Facts {
 
     /// The keys of the secret in the reply to a read. Listings carry names only; which folder was listed stands in
     /// the request.
-    pub(in crate::core) fn reply_fields<'a>(&self, result: &'a Result<Reply, VaultError>) -> Fields<'a> {
+    pub(in crate::core) fn reply_fields(result: &Result<Reply, VaultError>) -> Fields<'_> {
         let mut fields = Fields::default();
-        let object = result.as_ref().ok().filter(|_| self.of_kv()).and_then(object_of);
-        let secret = object.as_ref().and_then(|object| object.get("data"));
-        if let Some(secret) = secret.filter(|raw| raw.get().starts_with('{')) {
-            fields.secret(secret.get());
+        if let Some(secret) = result.as_ref().ok().and_then(Reply::secret) {
+            fields.secret(secret);
         }
         fields
     }
@@ -167,8 +163,7 @@ impl Facts {
                     (ReplyStatus::Ok, true) => 200,
                     (ReplyStatus::Ok, false) => 204,
                 };
-                let version = object_of(reply).filter(|_| self.of_kv()).and_then(|object| version_in(&object));
-                ReplyFacts { outcome: Outcome::Ok, status, generation, fields, error: None, version }
+                ReplyFacts { outcome: Outcome::Ok, status, generation, fields, error: None, version: reply.version }
             }
             Err(error) => ReplyFacts {
                 outcome: outcome_of(error),
@@ -200,20 +195,9 @@ fn outcome_of(error: &VaultError) -> Outcome {
     }
 }
 
-fn object_of(reply: &Reply) -> Option<Object<'_>> {
-    reply.data.as_ref().and_then(|data| Object::parse(data).ok())
-}
-
-/// Version of a secret in a reply: `metadata.version` of a read, `version` of a write.
-fn version_in(object: &Object<'_>) -> Option<u64> {
-    let number = |object: &Object<'_>| object.get("version").and_then(|raw| raw.get().parse().ok());
-    let nested = object.get("metadata").and_then(|raw| Object::parse(raw.get().as_bytes()).ok());
-    nested.as_ref().and_then(number).or_else(|| number(object))
-}
-
 /// Names with values: a string without quotes and escapes, the JSON text of anything else.
 #[derive(Default)]
-pub(in crate::core) struct Fields<'a>(Vec<(String, Bytes<'a>)>);
+pub(in crate::core) struct Fields<'a>(Vec<(Cow<'a, str>, Bytes<'a>)>);
 
 enum Bytes<'a> {
     Text(&'a [u8]),
@@ -233,10 +217,10 @@ impl AsRef<[u8]> for Bytes<'_> {
 impl<'a> Fields<'a> {
     /// In the form the audit module takes.
     pub(in crate::core) fn borrow(&self) -> Vec<(&str, &[u8])> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect()
+        self.0.iter().map(|(name, value)| (&**name, value.as_ref())).collect()
     }
 
-    fn push(&mut self, name: String, json: &'a str) {
+    fn push(&mut self, name: Cow<'a, str>, json: &'a str) {
         let plain = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         let value = match plain {
             Some(text) if text.contains('\\') => match serde_json::from_str::<String>(json) {
@@ -249,11 +233,10 @@ impl<'a> Fields<'a> {
         self.0.push((name, value));
     }
 
-    fn secret(&mut self, json: &'a str) {
-        let Ok(secret) = Object::parse(json.as_bytes()) else { return };
+    fn secret(&mut self, secret: Object<'a>) {
         // The audit module counts what is over its limit; one more than the limit tells it that there was more.
-        for (name, raw) in secret.entries().take(MAX_FIELDS + 1) {
-            self.push(format!("data.{name}"), raw.get());
+        for (name, value) in secret.entries().take(MAX_FIELDS + 1) {
+            self.push(format!("data.{name}").into(), value.raw());
         }
     }
 }
@@ -270,8 +253,9 @@ mod tests {
 
     #[test]
     fn strings_lose_their_quotes_and_escapes() {
-        let mut fields = Fields::default();
-        fields.secret(r#"{"plain":"a b","escaped":"a\u0020\"b","number":1.50,"list":["x"],"empty":"","null":null}"#);
+        let text = r#"{"plain":"a b","escaped":"a\u0020\"b","number":1.50,"list":["x"],"empty":"","null":null}"#;
+        let (body, mut fields) = (Body::of(text), Fields::default());
+        fields.secret(body.object());
         let want = [
             ("data.plain", "a b"),
             ("data.escaped", "a \"b"),
@@ -290,8 +274,8 @@ mod tests {
             let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
             let spelt = format!("\"{escaped}\"");
             let mut fields = Fields::default();
-            fields.push("a".to_owned(), &json);
-            fields.push("b".to_owned(), &spelt);
+            fields.push("a".into(), &json);
+            fields.push("b".into(), &spelt);
             let pairs = pairs(&fields);
             prop_assert_eq!(pairs[0].1, &text);
             prop_assert_eq!(pairs[1].1, &text);

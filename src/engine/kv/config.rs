@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::api::duration::Ttl;
+use crate::api::fields::{FieldError, Fields};
 use crate::api::reply::Reply;
 use crate::barrier::{MountId, SecretMeta, Tx, View};
 use crate::engine::{EngineError, Request};
 
-use super::fields::{Field, boolean, field, integer, span};
 use super::reply::Render;
 
 const KEY: &str = "config";
@@ -74,15 +74,15 @@ pub(super) fn read(view: &View<'_>) -> Result<Reply, EngineError> {
 }
 
 pub(super) fn write(tx: &mut Tx<'_>, mount: MountId, request: &Request) -> Result<Reply, EngineError> {
-    let body = request.body.object()?;
+    let fields = request.body.fields();
     let mut config = Config::load(&tx.view(mount))?;
-    if let Field::Value(number) = field(&body, "max_versions", max_versions)? {
+    if let Some(number) = max_versions(fields)? {
         config.max_versions = number;
     }
-    if let Field::Value(required) = field(&body, "cas_required", boolean)? {
+    if let Some(required) = fields.flag("cas_required")? {
         config.cas_required = required;
     }
-    if let Field::Value(after) = field(&body, "delete_version_after", span)? {
+    if let Some(after) = fields.span("delete_version_after")? {
         config.never_delete = after.is_none();
         config.delete_after_ms = after.map_or(0, Ttl::as_ms);
     }
@@ -92,9 +92,9 @@ pub(super) fn write(tx: &mut Tx<'_>, mount: MountId, request: &Request) -> Resul
 }
 
 /// A number of versions, cut to [`MAX_VERSIONS`].
-pub(super) fn max_versions(raw: &serde_json::value::RawValue, name: &str) -> Result<u32, EngineError> {
-    match u64::try_from(integer(raw, name)?) {
-        Ok(number) => Ok(u32::try_from(number).unwrap_or(MAX_VERSIONS).min(MAX_VERSIONS)),
-        Err(_) => super::fields::bad(format!("{name} must not be negative")),
-    }
+pub(super) fn max_versions(fields: Fields<'_>) -> Result<Option<u32>, FieldError> {
+    let name = "max_versions";
+    let Some(number) = fields.integer(name)? else { return Ok(None) };
+    let number = u64::try_from(number).map_err(|_| FieldError::Negative(name))?;
+    Ok(Some(u32::try_from(number).unwrap_or(MAX_VERSIONS).min(MAX_VERSIONS)))
 }

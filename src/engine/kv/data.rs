@@ -2,14 +2,15 @@
 
 use zeroize::Zeroizing;
 
-use crate::api::json::{self, Limits, Object};
+use crate::api::fields::{FieldError, Fields};
+use crate::api::json::{self, Limits, Object, Parsed};
 use crate::api::path::Path;
 use crate::api::reply::{Reply, ReplyStatus, none_match};
 use crate::barrier::{MountId, Node, SecretMeta, Tx, VersionMeta, View};
 use crate::engine::{EngineError, Request};
 
 use super::config::Config;
-use super::fields::{Field, bad, field, integer, versions};
+use super::fields::{bad, versions};
 use super::reply::{self, Render};
 
 /// Longest secret: the JSON text of its `data` object, in bytes.
@@ -31,15 +32,12 @@ fn is_gone(version: &VersionMeta, now_ms: u64) -> bool {
 }
 
 /// The version that a request names; 0 is the newest.
-fn asked_version(body: &Object<'_>) -> Result<u64, EngineError> {
-    Ok(match field(body, "version", integer)? {
-        Field::Value(number) => u64::try_from(number).unwrap_or(0),
-        Field::Absent | Field::Null => 0,
-    })
+fn asked_version(fields: Fields<'_>) -> Result<u64, FieldError> {
+    Ok(fields.integer("version")?.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
 }
 
-fn find(view: &View<'_>, path: &Path, body: &Object<'_>) -> Result<Found, EngineError> {
-    let asked = asked_version(body)?;
+fn find(view: &View<'_>, path: &Path, fields: Fields<'_>) -> Result<Found, EngineError> {
+    let asked = asked_version(fields)?;
     let node = view.node(path.as_str())?.ok_or(EngineError::NotFound)?;
     let meta = node.meta.clone().ok_or(EngineError::NotFound)?;
     let number = if asked == 0 { meta.current } else { asked };
@@ -48,19 +46,19 @@ fn find(view: &View<'_>, path: &Path, body: &Object<'_>) -> Result<Found, Engine
 }
 
 pub(super) fn read(view: &View<'_>, path: &Path, request: &Request, now_ms: u64) -> Result<Reply, EngineError> {
-    let body = request.body.object()?;
+    let fields = request.body.fields();
     // The tag is made from the index: a caller who has it already costs no record. It is taken before anything is read,
     // so it can only be older than the answer, never newer.
-    let tag = view.tag(path.as_str(), asked_version(&body)?);
+    let tag = view.tag(path.as_str(), asked_version(fields)?);
     let field = request.if_none_match.as_deref().map(str::trim);
     if let (Some(tag), Some(field)) = (&tag, field)
         && none_match(field, tag)
     {
         return Ok(Reply::not_modified(tag.clone()));
     }
-    let found = find(view, path, &body)?;
+    let found = find(view, path, fields)?;
     if is_gone(&found.version, now_ms) {
-        return Ok(reply::content("data", None, &found.version, &found.meta));
+        return Ok(reply::gone("data", &found.version, &found.meta));
     }
     // What ends by itself at some time has no tag: nothing would be written when it ends.
     let tag = tag.filter(|_| found.version.deleted_ms == 0);
@@ -68,74 +66,61 @@ pub(super) fn read(view: &View<'_>, path: &Path, request: &Request, now_ms: u64)
         return Ok(Reply::not_modified(tag.clone()));
     }
     let value = view.value(path.as_str(), &found.node, found.version.version)?.ok_or(EngineError::NotFound)?;
-    Ok(Reply { etag: tag, ..reply::content("data", Some(value.reveal()), &found.version, &found.meta) })
+    Ok(Reply { etag: tag, ..reply::secret(value.reveal(), &found.version, &found.meta) })
 }
 
 /// The names inside a secret, without what they hold.
 pub(super) fn subkeys(view: &View<'_>, path: &Path, request: &Request, now_ms: u64) -> Result<Reply, EngineError> {
-    let body = request.body.object()?;
-    let depth = match field(&body, "depth", integer)? {
-        Field::Value(depth) => match usize::try_from(depth) {
-            Ok(depth) => depth,
-            Err(_) => return bad("depth must not be negative"),
-        },
-        Field::Absent | Field::Null => 0,
-    };
-    let found = find(view, path, &body)?;
+    let fields = request.body.fields();
+    let depth = fields.integer("depth")?.unwrap_or(0);
+    let depth = usize::try_from(depth).map_err(|_| FieldError::Negative("depth"))?;
+    let found = find(view, path, fields)?;
     if is_gone(&found.version, now_ms) {
-        return Ok(reply::content("subkeys", None, &found.version, &found.meta));
+        return Ok(reply::gone("subkeys", &found.version, &found.meta));
     }
     let value = view.value(path.as_str(), &found.node, found.version.version)?.ok_or(EngineError::NotFound)?;
     // Replacing a one-byte value by `null` makes it three longer; a field has at least five bytes.
     let mut names = Render::with_capacity(value.reveal().len() * 2);
-    skeleton(value.reveal(), if depth == 0 { usize::MAX } else { depth }, &mut names);
-    Ok(reply::content("subkeys", Some(&names.finish()), &found.version, &found.meta))
+    let secret = Parsed::of(value.reveal()).ok();
+    skeleton(secret.as_ref().map(Parsed::object), if depth == 0 { usize::MAX } else { depth }, &mut names);
+    Ok(reply::names(&names.finish(), &found.version, &found.meta))
 }
 
-/// Writes `text` with everything that is not an object replaced by null. Its depth was bounded when it was stored.
-fn skeleton(text: &[u8], depth: usize, out: &mut Render) {
-    let Some(deeper) = depth.checked_sub(1) else {
-        out.text("null");
-        return;
-    };
-    let Ok(object) = Object::parse(text) else {
+/// Writes an object with everything that is not an object replaced by null. Its depth was bounded when it was stored.
+fn skeleton(object: Option<Object<'_>>, depth: usize, out: &mut Render) {
+    let (Some(object), Some(deeper)) = (object, depth.checked_sub(1)) else {
         out.text("null");
         return;
     };
     out.text("{");
-    for (index, (name, raw)) in object.entries().enumerate() {
+    for (index, (name, value)) in object.entries().enumerate() {
         out.text(if index == 0 { "" } else { "," }).string(name).text(":");
-        skeleton(raw.get().as_bytes(), deeper, out);
+        skeleton(value.object(), deeper, out);
     }
     out.text("}");
 }
 
 /// The secret's new fields, as they were written.
-fn payload<'a>(body: &Object<'a>) -> Result<&'a [u8], EngineError> {
-    let Some(raw) = body.get("data").filter(|raw| raw.get() != "null") else {
-        return bad("no data provided");
-    };
-    if !raw.get().starts_with('{') {
-        return bad("data must be an object");
+fn payload(fields: Fields<'_>) -> Result<&[u8], EngineError> {
+    let Some(data) = fields.value("data") else { return bad("no data provided") };
+    match data.object() {
+        Some(_) => Ok(data.raw().as_bytes()),
+        None => Err(FieldError::Must("data", "an object").into()),
     }
-    Ok(raw.get().as_bytes())
 }
 
 /// The version that a write expects to be the newest.
-fn cas(body: &Object<'_>) -> Result<Field<i64>, EngineError> {
-    match body.get("options").filter(|raw| raw.get() != "null") {
-        None => Ok(Field::Absent),
-        Some(raw) => match Object::parse(raw.get().as_bytes()) {
-            Ok(options) => field(&options, "cas", integer),
-            Err(_) => bad("options must be an object"),
-        },
+fn cas(fields: Fields<'_>) -> Result<Option<i64>, FieldError> {
+    match fields.object("options")? {
+        Some(options) => Fields::any(options).integer("cas"),
+        None => Ok(None),
     }
 }
 
-fn check_cas(cas: &Field<i64>, config: &Config, meta: &SecretMeta) -> Result<(), EngineError> {
-    match *cas {
-        Field::Value(cas) if u64::try_from(cas) == Ok(meta.current) => Ok(()),
-        Field::Value(_) => bad(CAS_MISMATCH),
+fn check_cas(cas: Option<i64>, config: &Config, meta: &SecretMeta) -> Result<(), EngineError> {
+    match cas {
+        Some(cas) if u64::try_from(cas) == Ok(meta.current) => Ok(()),
+        Some(_) => bad(CAS_MISMATCH),
         _ if config.cas_required(meta) => bad(CAS_MISSING),
         _ => Ok(()),
     }
@@ -148,11 +133,11 @@ pub(super) fn write(
     request: &Request,
     now_ms: u64,
 ) -> Result<Reply, EngineError> {
-    let body = request.body.object()?;
-    let data = payload(&body)?;
+    let fields = request.body.fields();
+    let data = payload(fields)?;
     let config = Config::load(&tx.view(mount))?;
     let meta = tx.secret(mount, path.as_str())?.and_then(|node| node.meta).unwrap_or_default();
-    check_cas(&cas(&body)?, &config, &meta)?;
+    check_cas(cas(fields)?, &config, &meta)?;
     add_version(tx, mount, path, &config, meta, data, now_ms)
 }
 
@@ -163,19 +148,18 @@ pub(super) fn patch(
     request: &Request,
     now_ms: u64,
 ) -> Result<Reply, EngineError> {
-    let body = request.body.object()?;
-    let patch = payload(&body)?;
+    let fields = request.body.fields();
+    let patch = payload(fields)?;
     // A wrong body is named whether or not there is something that it could change.
-    let cas = cas(&body)?;
+    let cas = cas(fields)?;
     let config = Config::load(&tx.view(mount))?;
     let node = tx.secret(mount, path.as_str())?.ok_or(EngineError::NotFound)?;
     let meta = node.meta.clone().ok_or(EngineError::NotFound)?;
     let current = meta.versions.iter().find(|version| version.version == meta.current);
     let current = current.ok_or(EngineError::NotFound)?;
-    check_cas(&cas, &config, &meta)?;
+    check_cas(cas, &config, &meta)?;
     if is_gone(current, now_ms) {
-        let data = reply::version(current, &meta);
-        return Ok(Reply { status: ReplyStatus::NotFoundWithBody, ..Reply::data(data) });
+        return Ok(Reply { status: ReplyStatus::NotFoundWithBody, ..reply::version(current, &meta) });
     }
     let old = tx.view(mount).value(path.as_str(), &node, meta.current)?.ok_or(EngineError::NotFound)?;
     let merged: Zeroizing<Vec<u8>> = json::merge_patch(old.reveal(), patch)
@@ -214,7 +198,7 @@ fn add_version(
         meta.oldest = meta.versions.first().map_or(number, |version| version.version);
     }
     tx.put_secret(mount, path.as_str(), meta, Some((number, data)), now_ms)?;
-    Ok(Reply::data(answer))
+    Ok(answer)
 }
 
 /// `DELETE data/`: the current version counts as deleted from now on.
@@ -230,7 +214,7 @@ pub(super) fn delete_versions(
     request: &Request,
     now_ms: u64,
 ) -> Result<Reply, EngineError> {
-    let numbers = versions(&request.body.object()?)?;
+    let numbers = versions(request.body.fields())?;
     change(tx, mount, path, now_ms, |version, _| numbers.contains(&version.version) && delete(version, now_ms))
 }
 
@@ -250,7 +234,7 @@ pub(super) fn undelete(
     request: &Request,
     now_ms: u64,
 ) -> Result<Reply, EngineError> {
-    let numbers = versions(&request.body.object()?)?;
+    let numbers = versions(request.body.fields())?;
     let config = Config::load(&tx.view(mount))?;
     change(tx, mount, path, now_ms, |version, meta| {
         let concerned = numbers.contains(&version.version) && !version.destroyed;
@@ -269,7 +253,7 @@ pub(super) fn destroy(
     request: &Request,
     now_ms: u64,
 ) -> Result<Reply, EngineError> {
-    let numbers = versions(&request.body.object()?)?;
+    let numbers = versions(request.body.fields())?;
     change(tx, mount, path, now_ms, |version, _| {
         let concerned = numbers.contains(&version.version) && !version.destroyed;
         version.destroyed |= concerned;

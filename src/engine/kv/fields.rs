@@ -1,110 +1,49 @@
-//! Reading the fields of requests. Error texts name fields, never contents.
+//! What only this engine reads: lists of versions, and labels. Error texts name fields, never contents.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use crate::api::duration::Ttl;
-use crate::api::json::Object;
+use crate::api::fields::{FieldError, Fields};
+use crate::api::json::Value;
 use crate::engine::EngineError;
 
 const MAX_LABELS: usize = 64;
 const MAX_LABEL_KEY: usize = 128;
 const MAX_LABEL_VALUE: usize = 512;
 
-/// What a request says about a field.
-pub(super) enum Field<T> {
-    /// Nothing.
-    Absent,
-    /// Explicitly null.
-    Null,
-    /// A value.
-    Value(T),
-}
-
 pub(super) fn bad<T>(text: impl Into<String>) -> Result<T, EngineError> {
     Err(EngineError::BadRequest(text.into()))
 }
 
-/// Reads one field with `read`, telling absent from null.
-pub(super) fn field<T>(
-    object: &Object<'_>,
-    name: &str,
-    read: impl FnOnce(&RawValue, &str) -> Result<T, EngineError>,
-) -> Result<Field<T>, EngineError> {
-    Ok(match object.get(name) {
-        None => Field::Absent,
-        Some(raw) if raw.get() == "null" => Field::Null,
-        Some(raw) => Field::Value(read(raw, name)?),
-    })
-}
-
-/// The text of a JSON string, or the JSON itself: query parameters come as strings, body fields as they like.
-fn plain(raw: &RawValue) -> Cow<'_, str> {
-    match serde_json::from_str::<Cow<'_, str>>(raw.get()) {
-        Ok(text) => Cow::Owned(text.trim().to_owned()),
-        Err(_) => Cow::Borrowed(raw.get()),
-    }
-}
-
-/// A whole number, also as a string.
-pub(super) fn integer(raw: &RawValue, name: &str) -> Result<i64, EngineError> {
-    plain(raw).parse().or_else(|_| bad(format!("{name} must be a whole number")))
-}
-
-/// A truth value, also as a string.
-pub(super) fn boolean(raw: &RawValue, name: &str) -> Result<bool, EngineError> {
-    match &*plain(raw) {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => bad(format!("{name} must be true or false")),
-    }
-}
-
-/// A span of time; `None` when it is negative.
-pub(super) fn span(raw: &RawValue, name: &str) -> Result<Option<Ttl>, EngineError> {
-    let text = plain(raw);
-    let (negative, digits) = text.strip_prefix('-').map_or((false, &*text), |rest| (true, rest));
-    match Ttl::parse(digits) {
-        Ok(ttl) if negative && (ttl.0 > 0) => Ok(None),
-        Ok(ttl) => Ok(Some(ttl)),
-        Err(error) => bad(format!("{name}: {error}")),
-    }
-}
-
-/// The numbers in `versions`: a list of numbers or numeric strings, one number, or a text with commas.
-pub(super) fn versions(object: &Object<'_>) -> Result<Vec<u64>, EngineError> {
-    let wrong = "versions must be a list of version numbers";
-    let Some(raw) = object.get("versions").filter(|raw| raw.get() != "null") else {
-        return bad("No version number provided");
-    };
-    let items: Vec<Cow<'_, str>> = if raw.get().starts_with('[') {
-        let list: Vec<&RawValue> = serde_json::from_str(raw.get()).or_else(|_| bad(wrong))?;
-        list.into_iter().map(plain).collect()
-    } else {
-        plain(raw).split(',').map(|item| Cow::Owned(item.trim().to_owned())).collect()
-    };
-    let numbers: Result<Vec<u64>, _> = items.iter().filter(|item| !item.is_empty()).map(|item| item.parse()).collect();
+/// The numbers in `versions`: a list of numbers or numeric strings, one number, or a string with commas.
+pub(super) fn versions(fields: Fields<'_>) -> Result<Vec<u64>, EngineError> {
+    let numbers = fields.read("versions", "a list of version numbers", |raw| {
+        let text = |raw: &str| serde_json::from_str(raw).unwrap_or_else(|_| raw.to_owned());
+        let items: Vec<String> = if raw.starts_with('[') {
+            let list: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+            list.into_iter().map(|item| text(item.get())).collect()
+        } else {
+            text(raw).split(',').map(|item| item.trim().to_owned()).collect()
+        };
+        items.iter().filter(|item| !item.is_empty()).map(|item| item.parse().ok()).collect::<Option<Vec<u64>>>()
+    })?;
     match numbers {
-        Ok(numbers) if numbers.is_empty() => bad("No version number provided"),
-        Ok(numbers) => Ok(numbers),
-        Err(_) => bad(wrong),
+        Some(numbers) if !numbers.is_empty() => Ok(numbers),
+        _ => bad("No version number provided"),
     }
 }
 
 /// The labels of a request: `None` stands for null, which a merge takes as "remove".
-pub(super) fn labels(raw: &RawValue, name: &str) -> Result<BTreeMap<String, Option<String>>, EngineError> {
-    let Ok(object) = Object::parse(raw.get().as_bytes()) else {
-        return bad(format!("{name} must be an object of strings"));
+pub(super) fn labels(fields: Fields<'_>) -> Result<Option<BTreeMap<String, Option<String>>>, EngineError> {
+    let name = "custom_metadata";
+    let object = fields.object(name).map_err(|_| FieldError::Must(name, "an object of strings"))?;
+    let Some(object) = object else { return Ok(None) };
+    let read = |value: Value<'_>| match serde_json::from_str::<Option<String>>(value.raw()) {
+        Ok(value) => Ok(value),
+        Err(_) => bad("custom_metadata validation failed: values must be strings"),
     };
-    object
-        .entries()
-        .map(|(key, raw)| match serde_json::from_str::<Option<String>>(raw.get()) {
-            Ok(value) => Ok((key.to_owned(), value)),
-            Err(_) => bad("custom_metadata validation failed: values must be strings"),
-        })
-        .collect()
+    object.entries().map(|(key, value)| Ok((key.to_owned(), read(value)?))).collect::<Result<_, _>>().map(Some)
 }
 
 /// Whether labels are within the limits.

@@ -3,15 +3,16 @@
 use zeroize::Zeroizing;
 
 use crate::api::duration::Ttl;
-use crate::api::json::Object;
+use crate::api::fields::{FieldError, Fields};
+use crate::api::page::Page;
 use crate::api::path::Path;
 use crate::api::reply::Reply;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, SecretMeta, Tx, View};
-use crate::engine::{EngineError, Page, Request};
+use crate::engine::{EngineError, Request};
 
 use super::config::{Config, max_versions};
-use super::fields::{Field, bad, boolean, check_labels, field, labels, span};
+use super::fields::{bad, check_labels, labels};
 use super::reply::{Render, labels_room};
 
 pub(super) fn read(view: &View<'_>, path: &Path) -> Result<Reply, EngineError> {
@@ -63,10 +64,10 @@ pub(super) fn write(
     request: &Request,
     now_ms: u64,
 ) -> Result<Reply, EngineError> {
-    let body = request.body.object()?;
+    let fields = request.body.fields();
     let mut meta = tx.secret(mount, path.as_str())?.and_then(|node| node.meta).unwrap_or_default();
-    let mut named = plain_fields(&body, &mut meta, false)?;
-    if let Field::Value(new) = field(&body, "custom_metadata", labels)? {
+    let mut named = plain_fields(fields, &mut meta, false)?;
+    if let Some(new) = labels(fields)? {
         meta.custom = new
             .into_iter()
             .map(|(key, value)| value.map(|value| (key, value)))
@@ -79,7 +80,7 @@ pub(super) fn write(
     }
     check_labels(&meta.custom)?;
     let config = Config::load(&tx.view(mount))?;
-    let overridden = config.forces_cas() && !meta.cas_required && body.get("cas_required").is_some();
+    let overridden = config.forces_cas() && !meta.cas_required && request.body.object().get("cas_required").is_some();
     tx.put_secret(mount, path.as_str(), meta, None, now_ms)?;
     if !overridden {
         return Ok(Reply::none());
@@ -96,24 +97,24 @@ pub(super) fn patch(
     request: &Request,
     now_ms: u64,
 ) -> Result<Reply, EngineError> {
-    let body = request.body.object()?;
-    let changes = field(&body, "custom_metadata", labels)?;
+    let fields = request.body.fields();
+    let changes = labels(fields)?;
     // A wrong body is named whether or not there is something that it could change.
-    plain_fields(&body, &mut SecretMeta::default(), true)?;
-    if let Field::Value(changes) = &changes {
+    plain_fields(fields, &mut SecretMeta::default(), true)?;
+    if let Some(changes) = &changes {
         let set = changes.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
         check_labels(&set.collect())?;
     }
     let node = tx.secret(mount, path.as_str())?.ok_or(EngineError::NotFound)?;
     let mut meta = node.meta.ok_or(EngineError::NotFound)?;
-    let mut named = plain_fields(&body, &mut meta, true)?;
+    let mut named = plain_fields(fields, &mut meta, true)?;
     match changes {
-        Field::Absent => {}
-        Field::Null => {
+        None if fields.is_null("custom_metadata") => {
             meta.custom.clear();
             named = true;
         }
-        Field::Value(changes) => {
+        None => {}
+        Some(changes) => {
             for (key, value) in changes {
                 match value {
                     Some(value) => meta.custom.insert(key, value),
@@ -131,24 +132,26 @@ pub(super) fn patch(
 }
 
 /// Takes over the fields that are single values; tells whether there were any.
-fn plain_fields(body: &Object<'_>, meta: &mut SecretMeta, null_resets: bool) -> Result<bool, EngineError> {
-    let mut named = false;
-    let mut set = |present: bool| named |= present;
-    set(take(&mut meta.max_versions, field(body, "max_versions", max_versions)?, null_resets));
-    set(take(&mut meta.cas_required, field(body, "cas_required", boolean)?, null_resets));
-    let after = field(body, "delete_version_after", |raw, name| match span(raw, name)? {
-        Some(span) => Ok(span.as_ms()),
-        None => bad(format!("{name} must not be negative")),
-    })?;
-    set(take(&mut meta.delete_after_ms, after, null_resets));
-    Ok(named)
+fn plain_fields(fields: Fields<'_>, meta: &mut SecretMeta, null_resets: bool) -> Result<bool, FieldError> {
+    let after = match fields.span("delete_version_after")? {
+        Some(None) => return Err(FieldError::Negative("delete_version_after")),
+        Some(Some(span)) => Some(span.as_ms()),
+        None => None,
+    };
+    let resets = |name: &str| null_resets && fields.is_null(name);
+    let named = [
+        take(&mut meta.max_versions, max_versions(fields)?, resets("max_versions")),
+        take(&mut meta.cas_required, fields.flag("cas_required")?, resets("cas_required")),
+        take(&mut meta.delete_after_ms, after, resets("delete_version_after")),
+    ];
+    Ok(named.contains(&true))
 }
 
-fn take<T: Default>(place: &mut T, field: Field<T>, null_resets: bool) -> bool {
-    match field {
-        Field::Value(value) => *place = value,
-        Field::Null if null_resets => *place = T::default(),
-        Field::Null | Field::Absent => return false,
+fn take<T: Default>(place: &mut T, given: Option<T>, resets: bool) -> bool {
+    match given {
+        Some(value) => *place = value,
+        None if resets => *place = T::default(),
+        None => return false,
     }
     true
 }

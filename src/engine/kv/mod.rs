@@ -10,11 +10,12 @@ mod metadata;
 mod reply;
 mod route;
 
+use crate::api::page::Page;
 use crate::api::path::Path;
 use crate::api::reply::Reply;
 use crate::api::request::Operation;
 use crate::barrier::{MountId, Tx, View};
-use crate::engine::{Engine, EngineError, FEW, Page, Request, Requirements};
+use crate::engine::{Engine, EngineError, FEW, Request, Requirements};
 
 use route::Route;
 
@@ -56,14 +57,12 @@ impl Engine for Kv {
     fn destroys(&self, view: &View<'_>, request: &Request) -> Result<bool, EngineError> {
         use Operation::{Delete, Patch, Write};
         // Fewer versions, or an end to them, destroy with the next write or with time.
-        let sheds = || -> Result<bool, EngineError> {
-            let body = request.body.object()?;
-            Ok(["max_versions", "delete_version_after"].iter().any(|name| body.get(name).is_some()))
-        };
+        let sheds =
+            || ["max_versions", "delete_version_after"].iter().any(|name| request.body.object().get(name).is_some());
         Ok(match (Route::parse(&request.path)?, request.operation) {
             (Route::Destroy(_), Write) | (Route::Metadata(_), Delete) => true,
-            (Route::Config, Write) => sheds()?,
-            (Route::Metadata(secret), Write | Patch) => view.exists(secret.as_str()) && sheds()?,
+            (Route::Config, Write) => sheds(),
+            (Route::Metadata(secret), Write | Patch) => view.exists(secret.as_str()) && sheds(),
             _ => false,
         })
     }

@@ -6,7 +6,7 @@ use super::generate::{GenerateError, Generator};
 use super::schedule::{Schedule, ScheduleError};
 use super::{is_target_name, span};
 use crate::api::duration::Ttl;
-use crate::api::json::{self, JsonError, Limits, Object};
+use crate::api::json::{self, JsonError, Limits, Parsed};
 
 const DAY_S: u64 = 86_400;
 const DAY_MS: u64 = DAY_S * 1_000;
@@ -154,10 +154,11 @@ impl Policy {
     pub fn parse(text: &[u8]) -> Result<Self, PolicyError> {
         let limits = Limits { max_bytes: 16 << 10, max_depth: 6, max_keys: 64, max_string_bytes: 1 << 10 };
         json::check(text, &limits)?;
-        let object = Object::parse(text)?;
+        let parsed = Parsed::of(text)?;
+        let object = parsed.object();
         // Serde would read a list as the fields in order, which no operator means.
         for name in ["generator", "schedule"] {
-            if object.get(name).is_some_and(|raw| !raw.get().starts_with('{')) {
+            if object.get(name).is_some_and(|value| value.object().is_none()) {
                 return Err(PolicyError::Shape(format!("{name} is not an object")));
             }
         }

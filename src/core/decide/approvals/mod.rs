@@ -30,7 +30,6 @@ use super::target::Target;
 use crate::core::Settings;
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
-use crate::core::fields::{flag_field, text_field};
 use crate::core::pipeline::audited::Facts;
 use crate::core::pipeline::route::{Concern, Guard, Named, Route, Run};
 use crate::core::state::guarded::{ApprovalRules, Guarded};
@@ -100,9 +99,7 @@ fn fixed<'r>(route: &'r Route, body: &Body) -> &'r [Guarded] {
     match &route.concern {
         Concern::Class(class) => std::slice::from_ref(class),
         // With a compromised slot all authorities end too. A body that cannot be parsed is not an order.
-        Concern::Rekey if body.object().is_ok_and(|fields| fields.get("compromised").is_some()) => {
-            &[Guarded::CaCompromise, Guarded::SlotRemove]
-        }
+        Concern::Rekey if body.object().get("compromised").is_some() => &[Guarded::CaCompromise, Guarded::SlotRemove],
         Concern::Rekey => &[Guarded::SlotRemove],
         Concern::Nothing | Concern::AuthorityStep | Concern::Power(_) => &[],
     }
@@ -194,12 +191,12 @@ impl Gate<'_> {
         let (tail, body) = (route.tail(&self.facts.full), &self.facts.inner.body);
         let named = match route.concern {
             Concern::AuthorityStep => {
-                let cuts = tail.ends_with("/revoke") || flag_field(&body.object()?, "force")?;
+                let cuts = tail.ends_with("/revoke") || body.fields().flag("force")?.unwrap_or(false);
                 return Ok(if cuts { Looked::Class(Guarded::CaCompromise) } else { Looked::Nothing });
             }
             Concern::Power(Named::Nobody) => None,
             Concern::Power(Named::Tail) => Some(tail),
-            Concern::Power(Named::Field(name)) => text_field(&body.object()?, name)?,
+            Concern::Power(Named::Field(name)) => body.fields().text(name)?,
             Concern::Power(Named::Outside) => Some(OUTSIDE.to_owned()),
             Concern::Nothing | Concern::Class(_) | Concern::Rekey => return Ok(Looked::Nothing),
         };
@@ -211,7 +208,7 @@ impl Gate<'_> {
     fn matches(&self, rules: &ApprovalRules, tx: &Tx<'_>) -> Result<Vec<Match>, VaultError> {
         let view = tx.view(MountId::APPROVALS);
         let Some(key) = record::hash_key(&view)? else { return Ok(Vec::new()) };
-        let body = hex(&record::hash(&key, &self.facts.inner.body)?);
+        let body = hex(&record::hash(&key, &self.facts.inner.body));
         let mut found = Vec::new();
         for (id, record) in record::all(&view)? {
             if record.asker == self.facts.caller.identity.path()
@@ -243,8 +240,8 @@ impl Gate<'_> {
             operation: bound.class.as_str().to_owned(),
             verb: inner.operation.as_str().to_owned(),
             path: self.facts.full.as_str().to_owned(),
-            fields: record::field_names(&inner.body)?,
-            body: hex(&record::hash(&key, &inner.body)?),
+            fields: record::field_names(&inner.body),
+            body: hex(&record::hash(&key, &inner.body)),
             affects: bound.affects,
             effect: bound.effect,
             asked_ms: self.now_ms,

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::api::json::{Limits, Object};
+use crate::api::json::{Limits, Parsed};
 use crate::api::path::Path;
 use crate::api::reply::ReplyStatus;
 use crate::api::request::{Body, Operation};
@@ -55,8 +54,8 @@ pub(super) fn field(
         return Ok(None);
     }
     let Some(value) = view.value(relative.as_str(), &node, number)? else { return Ok(None) };
-    let object = Object::parse(value.reveal()).map_err(|_| VaultError::Integrity)?;
-    Ok(object.get(key).and_then(|raw: &RawValue| serde_json::from_str(raw.get()).ok()))
+    let secret = Parsed::of(value.reveal()).map_err(|_| VaultError::Integrity)?;
+    Ok(secret.object().get(key).and_then(|value| serde_json::from_str(value.raw()).ok()))
 }
 
 /// Replaces some keys of a secret in a new version, based on the current one. Creates the secret if it does not exist.
@@ -91,10 +90,7 @@ pub(super) fn write(
             "the current version is deleted: undelete it or write a new one".to_owned(),
         ));
     }
-    let data = reply.data.ok_or(VaultError::Internal)?;
-    let object = Object::parse(&data).map_err(|_| VaultError::Internal)?;
-    let version = object.get("version").and_then(|raw| serde_json::from_str(raw.get()).ok());
-    Ok((current, version.ok_or(VaultError::Internal)?))
+    Ok((current, reply.version.ok_or(VaultError::Internal)?))
 }
 
 fn quote(out: &mut Vec<u8>, text: &str) -> Result<(), VaultError> {

@@ -43,8 +43,7 @@ pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     let existing = existing.and_then(|entry| RoleRecord::decode(entry.value.reveal()).ok());
     let authorities = Authorities::load(&tx.view(MountId::CA))?;
     let own: Vec<&[u8]> = authorities.0.iter().map(|facts| facts.der.as_slice()).collect();
-    let object = change.body.object()?;
-    let role = Role::from_body(&name, &object, existing.as_ref(), &own).map_err(role_refused)?;
+    let role = Role::from_body(&name, change.body, existing.as_ref(), &own).map_err(role_refused)?;
     let (others, certificates) = roles::Roles::load(&tx.view(MountId::CERT_ROLES))?.size_without(&name);
     if others >= MAX_ROLES || certificates + role.certificates().count() > MAX_CERTIFICATES {
         return Err(VaultError::BadRequest(format!(
@@ -69,7 +68,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
 
 /// Gives a token for the certificate of the connection: `{name?}`.
 pub(super) fn login(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let wanted = LoginBody::parse(&change.body.object()?).map_err(role_refused)?.name;
+    let wanted = LoginBody::parse(change.body).map_err(role_refused)?.name;
     let accessor = token::accessor(&**change.random).map_err(no_random)?;
     let no_role =
         || VaultError::BadRequest("no role of that name admits this certificate from this network".to_owned());

@@ -43,7 +43,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 /// Takes a list, or a newer one instead of it. Whoever is on it is nobody from the answer on.
 pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let name = named(&change.tail)?;
-    let der = list_body(&change.body.object()?).map_err(role_refused)?;
+    let der = list_body(change.body).map_err(role_refused)?;
     let list = RevocationList::read(&der).map_err(|error| role_refused(error.into()))?;
     let view = tx.view(MountId::CERT_ROLES);
     let roles = Roles::load(&view)?;

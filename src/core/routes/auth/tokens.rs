@@ -38,12 +38,12 @@ fn parent<'a>(change: &Change<'a>) -> Option<&'a TokenRecord> {
 }
 
 pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let body = CreateBody::parse(&change.body.object()?).map_err(token_refused)?;
+    let body = CreateBody::parse(change.body).map_err(token_refused)?;
     child(tx, change, body, "auth/token/create")
 }
 
 pub(super) fn create_orphan(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let body = CreateBody::parse(&change.body.object()?).map_err(token_refused)?;
+    let body = CreateBody::parse(change.body).map_err(token_refused)?;
     child(tx, change, CreateBody { no_parent: true, ..body }, "auth/token/create-orphan")
 }
 
@@ -89,7 +89,7 @@ pub(super) fn lookup_self(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 }
 
 pub(super) fn lookup(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let TokenBody { token: text } = TokenBody::parse(&inquiry.body.object()?).map_err(token_refused)?;
+    let TokenBody { token: text } = TokenBody::parse(inquiry.body).map_err(token_refused)?;
     let tokens = &inquiry.snapshot.tokens;
     let found = tokens.by_text(&text).filter(|found| tokens.is_alive(&found.record, inquiry.now_ms));
     let found = found.ok_or(VaultError::Forbidden)?;
@@ -97,7 +97,7 @@ pub(super) fn lookup(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 }
 
 pub(super) fn lookup_accessor(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let AccessorBody { accessor } = AccessorBody::parse(&inquiry.body.object()?).map_err(token_refused)?;
+    let AccessorBody { accessor } = AccessorBody::parse(inquiry.body).map_err(token_refused)?;
     let tokens = &inquiry.snapshot.tokens;
     let found = tokens.by_accessor(&accessor).filter(|found| tokens.is_alive(&found.record, inquiry.now_ms));
     Ok(Reply::data(lookup_json(&found.ok_or_else(unknown_accessor)?.record, None, inquiry.now_ms)))
@@ -110,20 +110,20 @@ pub(super) fn accessors(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 }
 
 pub(super) fn renew_self(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let body = RenewBody::of_self(&change.body.object()?).map_err(token_refused)?;
+    let body = RenewBody::of_self(change.body).map_err(token_refused)?;
     let token = own(change.subject)?.clone();
     prolong(tx, change, &token, change.caller.token.as_deref(), body.increment_s)
 }
 
 pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let body = RenewBody::of_token(&change.body.object()?).map_err(token_refused)?;
+    let body = RenewBody::of_token(change.body).map_err(token_refused)?;
     let text = body.token.ok_or(VaultError::Internal)?;
     let token = change.snapshot.tokens.by_text(&text).ok_or(VaultError::Forbidden)?;
     prolong(tx, change, &token, Some(&text), body.increment_s)
 }
 
 pub(super) fn renew_accessor(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let body = RenewBody::of_accessor(&change.body.object()?).map_err(token_refused)?;
+    let body = RenewBody::of_accessor(change.body).map_err(token_refused)?;
     let accessor = body.accessor.ok_or(VaultError::Internal)?;
     let token = change.snapshot.tokens.by_accessor(&accessor).ok_or_else(unknown_accessor)?;
     prolong(tx, change, &token, None, body.increment_s)
@@ -164,7 +164,7 @@ pub(super) fn revoke_self(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, 
 }
 
 pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let TokenBody { token } = TokenBody::parse(&change.body.object()?).map_err(token_refused)?;
+    let TokenBody { token } = TokenBody::parse(change.body).map_err(token_refused)?;
     match change.snapshot.tokens.by_text(&token) {
         Some(token) => end(tx, change, &token),
         // As in Vault: it is gone, which is what was asked for.
@@ -173,14 +173,14 @@ pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
 }
 
 pub(super) fn revoke_accessor(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let AccessorBody { accessor } = AccessorBody::parse(&change.body.object()?).map_err(token_refused)?;
+    let AccessorBody { accessor } = AccessorBody::parse(change.body).map_err(token_refused)?;
     let token = change.snapshot.tokens.by_accessor(&accessor).ok_or_else(unknown_accessor)?;
     end(tx, change, &token)
 }
 
 /// Ends a token, and no other: what was made out of it is nobody's child from now on.
 pub(super) fn revoke_orphan(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let TokenBody { token } = TokenBody::parse(&change.body.object()?).map_err(token_refused)?;
+    let TokenBody { token } = TokenBody::parse(change.body).map_err(token_refused)?;
     let known = &change.snapshot.tokens;
     // As in Vault, unlike `revoke`: somebody counts on the children of this very token.
     let token = known.by_text(&token).filter(|token| known.is_alive(&token.record, change.now_ms));

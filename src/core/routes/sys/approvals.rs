@@ -8,7 +8,7 @@ use crate::api::reply::Reply;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
 
-use super::{Change, Inquiry, data, only_fields};
+use super::{Change, Inquiry, data};
 use crate::core::commit::change::Done;
 use crate::core::decide::approvals::agreeing;
 use crate::core::decide::approvals::record::{self, Pending};
@@ -35,7 +35,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 
 /// `approvals/<id>/<approve|reject>`.
 pub(super) fn decide(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    only_fields(&change.body.object()?, &[])?;
+    change.body.only(&[])?;
     let (id, verb) = change.tail.split_once('/').ok_or(VaultError::NotFound)?;
     let rules = change.settings.approvals.as_deref().ok_or_else(|| bad("approvals are not configured"))?;
     let mut record = record::read(&tx.view(MountId::APPROVALS), id)?.ok_or(VaultError::NotFound)?;

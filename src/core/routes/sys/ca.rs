@@ -11,8 +11,7 @@ use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
 use crate::pki::{AUTHORITY_LIFE_S, AuthorityId};
 
-use super::certificates::{required, seconds};
-use super::{Change, Inquiry, data, enrollments, flag_field, only_fields};
+use super::{Change, Inquiry, data, enrollments};
 use crate::core::Origin;
 use crate::core::certificates::revocations::list_of;
 use crate::core::certificates::succession::{World, create, replace_all};
@@ -82,9 +81,7 @@ pub(super) fn stragglers(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 
 /// Makes the next authority: `{ttl?}`.
 pub(super) fn prepare(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let object = change.body.object()?;
-    only_fields(&object, &["ttl"])?;
-    let life_s = seconds(&object, "ttl")?.unwrap_or(AUTHORITY_LIFE_S);
+    let life_s = change.body.only(&["ttl"])?.seconds("ttl")?.unwrap_or(AUTHORITY_LIFE_S);
     let known = authorities::current(tx, &change.caller.origin)?;
     if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
         return Err(bad("an authority is prepared already: activate or remove it first"));
@@ -100,7 +97,7 @@ pub(super) fn request(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
     struct Csr {
         csr: String,
     }
-    only_fields(&change.body.object()?, &[])?;
+    change.body.only(&[])?;
     authorities::current(tx, &change.caller.origin)?;
     let csr = authorities::request(tx, &change.settings.trust_domain, &**change.random)?;
     Ok(Done::of(data(&Csr { csr })?))
@@ -109,23 +106,20 @@ pub(super) fn request(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
 /// Takes what the owner of the outside root made of the request: `{chain}`, the authority's certificate first, the root
 /// last. The authority is prepared then, like one of our own making.
 pub(super) fn import(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let object = change.body.object()?;
-    only_fields(&object, &["chain"])?;
+    let fields = change.body.only(&["chain"])?;
     let known = authorities::current(tx, &change.caller.origin)?;
     if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
         return Err(bad("an authority is prepared already: activate or remove it first"));
     }
     authorities::forget_old(tx, &known, change.now_ms)?;
-    let chain = required(&object, "chain")?;
+    let chain = fields.required("chain")?;
     let id = authorities::import(tx, &known, &change.settings.trust_domain, &chain, change.now_ms)?;
     Ok(Done::touching(named(id)?, vec![Touch::Authorities]))
 }
 
 /// One step of one authority: `ca/<id>/<trust|activate|remove|taint|revoke>`, `{force?}`.
 pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let object = change.body.object()?;
-    only_fields(&object, &["force"])?;
-    let force = flag_field(&object, "force")?;
+    let force = change.body.only(&["force"])?.flag("force")?.unwrap_or(false);
     let (id, verb) = change.tail.split_once('/').ok_or(VaultError::NotFound)?;
     let id = AuthorityId::parse(id).ok_or(VaultError::NotFound)?;
     let known = authorities::current(tx, &change.caller.origin)?;
@@ -181,9 +175,7 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
 /// every certificate but the one that this call gives: `{csr}`. Whoever calls is not locked out; all others are enrolled
 /// anew. Enrolment strings end, because they name the old authority, and so do all tokens.
 pub(super) fn compromise(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let object = change.body.object()?;
-    only_fields(&object, &["csr"])?;
-    let csr = required(&object, "csr")?;
+    let csr = change.body.only(&["csr"])?.required("csr")?;
     let world = World { snapshot: change.snapshot, settings: change.settings, random: change.random };
     let (reply, done) = replace_all(tx, &world, change.caller, &csr, change.now_ms)?;
     Ok(Done { reply: data(&reply)?, ..done })

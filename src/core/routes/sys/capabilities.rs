@@ -6,7 +6,7 @@ use crate::api::path::Path;
 use crate::api::reply::Reply;
 use crate::api::sys::CapabilitiesReply;
 
-use super::{Inquiry, data, texts_field};
+use super::{Inquiry, data};
 use crate::core::decide::canonical;
 use crate::core::error::VaultError;
 
@@ -14,11 +14,9 @@ use crate::core::error::VaultError;
 const MAX_PATHS: usize = 256;
 
 pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let object = inquiry.body.object()?;
-    let paths = match texts_field(&object, "paths")? {
-        Some(paths) => paths,
-        None => texts_field(&object, "path")?.unwrap_or_default(),
-    };
+    let fields = inquiry.body.fields();
+    let paths = fields.texts("paths")?.map_or_else(|| fields.texts("path"), |paths| Ok(Some(paths)))?;
+    let paths = paths.unwrap_or_default();
     if paths.is_empty() {
         return Err(VaultError::BadRequest("paths must be supplied".to_owned()));
     }

@@ -3,13 +3,11 @@
 //! Who may issue may become anybody in the trust domain, so that route needs `sudo`. Renewing is every registered
 //! identity's own business: it gets what it has, for longer.
 
-use crate::api::duration::Ttl;
-use crate::api::json::Object;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::CertificateReply;
 use crate::barrier::Tx;
 
-use super::{Change, data, only_fields, text_field};
+use super::{Change, data};
 use crate::core::certificates::issue::{self, Order};
 use crate::core::certificates::renewal;
 use crate::core::commit::change::Done;
@@ -20,19 +18,18 @@ use crate::core::state::ledger::How;
 
 /// Signs a certificate request: `{identity, csr, ttl?}` gives `{certificate, ca}`.
 pub(super) fn sign(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let object = change.body.object()?;
-    only_fields(&object, &["identity", "csr", "ttl"])?;
-    let identity = identity_of(&required(&object, "identity")?, &change.settings.trust_domain)?;
+    let fields = change.body.only(&["identity", "csr", "ttl"])?;
+    let identity = identity_of(&fields.required("identity")?, &change.settings.trust_domain)?;
     authorities::current(tx, &change.caller.origin)?;
     let order = Order {
         identity: &identity,
         how: How::Issued,
-        life_s: seconds(&object, "ttl")?,
+        life_s: fields.seconds("ttl")?,
         longest_s: change.settings.max_certificate_life_s,
         supersedes: None,
         now_ms: change.now_ms,
     };
-    let issued = issue::certify(tx, change.snapshot, &order, &required(&object, "csr")?)?;
+    let issued = issue::certify(tx, change.snapshot, &order, &fields.required("csr")?)?;
     let reply = data(&CertificateReply {
         identity: identity.uri().to_owned(),
         not_after: issued.not_after(),
@@ -44,27 +41,14 @@ pub(super) fn sign(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
 
 /// Renews the caller's own certificate: `{csr}` gives `{certificate, ca, identity, not_after}`.
 pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let object = change.body.object()?;
-    only_fields(&object, &["csr"])?;
+    let fields = change.body.only(&["csr"])?;
     if !matches!(change.caller.origin, crate::core::Origin::Own(_)) {
         return Err(VaultError::BadRequest("only certificates of this vault's authority are renewed here".to_owned()));
     }
     authorities::current(tx, &change.caller.origin)?;
-    let (csr, settings) = (required(&object, "csr")?, change.settings);
+    let (csr, settings) = (fields.required("csr")?, change.settings);
     renewal::replace(tx, change.snapshot, change.caller, How::Renewed, &csr, settings, change.now_ms)
         .map(|outcome| outcome.done)
-}
-
-/// A text field that must be there.
-pub(super) fn required(object: &Object<'_>, name: &'static str) -> Result<String, VaultError> {
-    text_field(object, name)?.ok_or_else(|| VaultError::BadRequest(format!("field \"{name}\" is required")))
-}
-
-/// A duration in seconds, or as `10m`.
-pub(super) fn seconds(object: &Object<'_>, name: &'static str) -> Result<Option<u64>, VaultError> {
-    let Some(raw) = object.get(name).filter(|raw| raw.get() != "null") else { return Ok(None) };
-    let wrong = |_| VaultError::BadRequest(format!("field \"{name}\" must be a duration"));
-    Ttl::parse_json(raw.get()).map(|ttl| Some(ttl.0)).map_err(wrong)
 }
 
 /// An identity path or a full identity of this trust domain that somebody may be.

@@ -7,16 +7,16 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::api::hex::hex;
+use crate::api::page::Page;
 use crate::api::reply::Reply;
 use crate::api::time::rfc3339_nano;
 use crate::auth::cidr::Cidr;
 use crate::barrier::{MountId, Tx, View};
-use crate::engine::Page;
 use crate::enroll::EnrollString;
 use crate::pki::{self, AuthorityId};
 
-use super::certificates::{identity_of, seconds};
-use super::{Change, Inquiry, data, number_field, only_fields, texts_field};
+use super::certificates::identity_of;
+use super::{Change, Inquiry, data};
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::state::enrolment::{self, EnrollRecord, KEEP_MS, MAX_STRINGS, StringStatus};
@@ -47,8 +47,7 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
         uses: u64,
     }
     let bad = |text: String| VaultError::BadRequest(text);
-    let object = change.body.object()?;
-    only_fields(&object, &["ttl", "uses", "cidr", "certificate_ttl", "addresses"])?;
+    let fields = change.body.only(&["ttl", "uses", "cidr", "certificate_ttl", "addresses"])?;
     let identity = identity_of(&change.tail, &change.settings.trust_domain)?;
     let standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?;
     match standing {
@@ -58,27 +57,18 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
         }
         Some(_) => {}
     }
-    let ttl_s = seconds(&object, "ttl")?.unwrap_or(DEFAULT_TTL_S);
-    if ttl_s == 0 || ttl_s > MAX_TTL_S {
-        return Err(bad(format!("field \"ttl\" must be 1 to {MAX_TTL_S} seconds")));
-    }
-    let uses = number_field(&object, "uses")?.unwrap_or(1);
-    if uses == 0 || uses > MAX_USES {
-        return Err(bad(format!("field \"uses\" must be 1 to {MAX_USES}")));
-    }
-    let certificate_life_s = seconds(&object, "certificate_ttl")?.unwrap_or(0);
+    let ttl_s = fields.seconds_in("ttl", 1, MAX_TTL_S)?.unwrap_or(DEFAULT_TTL_S);
+    let uses = fields.number_in("uses", 1, MAX_USES)?.unwrap_or(1);
     let longest_s = change.settings.max_certificate_life_s;
-    if certificate_life_s > longest_s {
-        return Err(bad(format!("field \"certificate_ttl\" must be at most {longest_s} seconds")));
-    }
-    let cidrs = texts_field(&object, "cidr")?.unwrap_or_default();
+    let certificate_life_s = fields.seconds_in("certificate_ttl", 0, longest_s)?.unwrap_or(0);
+    let cidrs = fields.texts("cidr")?.unwrap_or_default();
     let cidrs: Result<Vec<String>, _> = cidrs.iter().map(|text| Cidr::parse(text).map(String::from)).collect();
     let cidrs = cidrs.ok().filter(|cidrs| cidrs.len() <= MAX_NETWORKS).ok_or_else(|| {
         bad(format!(
             "field \"cidr\" takes up to {MAX_NETWORKS} networks such as 192.0.2.0/24, with no bits set behind the prefix"
         ))
     })?;
-    let addresses = texts_field(&object, "addresses")?.unwrap_or_else(|| change.settings.enroll_addresses.clone());
+    let addresses = fields.texts("addresses")?.unwrap_or_else(|| change.settings.enroll_addresses.clone());
     if addresses.is_empty() {
         return Err(bad(
             "the vault has no enrolment listener: set enroll.listen in its configuration, or name \"addresses\"; \

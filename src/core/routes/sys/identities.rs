@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::api::hex::hex;
+use crate::api::fields::{FieldError, Fields};
 use crate::api::reply::Reply;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::{CertificateInfo, Identity, IdentityLine};
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
 
-use super::certificates::{identity_of, seconds};
-use super::{Change, Inquiry, data, keys_of, only_fields, text_field, texts_field};
+use super::certificates::identity_of;
+use super::{Change, Inquiry, data, keys_of};
 use crate::core::certificates::cascade;
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
@@ -120,13 +121,12 @@ pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
         VaultError::BadRequest(text) => VaultError::BadRequest(text.replace("field \"identity\"", "the path")),
         error => error,
     })?;
-    let object = change.body.object()?;
-    only_fields(&object, &["policies", "certificate_ttl", "grace"])?;
-    if object.entries().next().is_none() {
-        return Err(VaultError::BadRequest("field \"policies\" is required".to_owned()));
+    let fields = change.body.only(&["policies", "certificate_ttl", "grace"])?;
+    if change.body.object().is_empty() {
+        return Err(FieldError::Missing("policies").into());
     }
     let known = identity::read(&tx.view(IDENTITIES), &change.tail)?;
-    let raw = texts_field(&object, "policies")?;
+    let raw = fields.texts("policies")?;
     if known.is_none() && raw.is_none() {
         return Err(VaultError::BadRequest("field \"policies\" is required for a new identity".to_owned()));
     }
@@ -135,19 +135,10 @@ pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     if let Some(raw) = raw {
         record.policies = policies(tx, &raw, &mut reply)?;
     }
-    if let Some(life_s) = seconds(&object, "certificate_ttl")? {
-        let longest_s = change.settings.max_certificate_life_s;
-        if life_s > longest_s {
-            return Err(VaultError::BadRequest(format!(
-                "field \"certificate_ttl\" must be at most {longest_s} seconds"
-            )));
-        }
+    if let Some(life_s) = fields.seconds_in("certificate_ttl", 0, change.settings.max_certificate_life_s)? {
         record.certificate_life_s = (life_s > 0).then_some(life_s);
     }
-    if let Some(grace_s) = seconds(&object, "grace")? {
-        if grace_s > MAX_GRACE_S {
-            return Err(VaultError::BadRequest(format!("field \"grace\" must be at most {MAX_GRACE_S} seconds")));
-        }
+    if let Some(grace_s) = fields.seconds_in("grace", 0, MAX_GRACE_S)? {
         record.grace_s = grace_s;
     }
     identity::put(tx, &change.tail, &record)?;
@@ -206,9 +197,7 @@ fn end_tokens(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Vec<Touch>, VaultE
 
 /// Refuses all requests of an identity from now on: `{reason?}`.
 pub(super) fn disable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let object = change.body.object()?;
-    only_fields(&object, &["reason"])?;
-    let reason = reason(text_field(&object, "reason")?)?;
+    let reason = reason(change.body.only(&["reason"])?)?;
     steer(tx, change, |record| {
         record.disabled.get_or_insert(Disabled { at_ms: change.now_ms, reason });
         Ok(())
@@ -218,7 +207,7 @@ pub(super) fn disable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
 /// Admits a disabled or frozen identity again. Its certificates count as before, so that a copy would count too: whoever
 /// enables a frozen identity revokes its certificates first.
 pub(super) fn enable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    only_fields(&change.body.object()?, &[])?;
+    change.body.only(&[])?;
     steer(tx, change, |record| {
         record.disabled = None;
         Ok(())
@@ -228,10 +217,9 @@ pub(super) fn enable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
 /// Ends one certificate, or all that an identity has, with its tokens and open enrolment strings: `{certificate?, reason?}`.
 /// The identity stays registered and can be enrolled anew.
 pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let object = change.body.object()?;
-    only_fields(&object, &["certificate", "reason"])?;
-    let reason = reason(text_field(&object, "reason")?)?;
-    let Some(named) = text_field(&object, "certificate")? else {
+    let fields = change.body.only(&["certificate", "reason"])?;
+    let reason = reason(fields)?;
+    let Some(named) = fields.text("certificate")? else {
         let tokens = end_tokens(tx, change)?;
         let strings = cascade::strings(tx, &change.snapshot.strings, &change.tail)?;
         let mut done = steer(tx, change, |record| {
@@ -254,12 +242,8 @@ pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     Ok(Done { restricts: true, ..Done::touching(Reply::none(), vec![Touch::Certificate(*fingerprint)]) })
 }
 
-fn reason(given: Option<String>) -> Result<String, VaultError> {
-    let reason = given.unwrap_or_default();
-    if reason.len() > MAX_REASON {
-        return Err(VaultError::BadRequest(format!("field \"reason\" is longer than {MAX_REASON} bytes")));
-    }
-    Ok(reason)
+fn reason(fields: Fields<'_>) -> Result<String, FieldError> {
+    Ok(fields.text_within("reason", MAX_REASON)?.unwrap_or_default())
 }
 
 /// Changes the record of a registered identity so that less is admitted than before, or more.
@@ -287,20 +271,19 @@ pub(super) fn read_group(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 
 /// `{policies, members}`: members are identity paths, or folders with `/*`.
 pub(super) fn write_group(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let object = change.body.object()?;
-    only_fields(&object, &["policies", "members"])?;
+    let fields = change.body.only(&["policies", "members"])?;
     let known = identity::groups(&tx.view(MountId::GROUPS))?;
     if known.len() >= MAX_GROUPS && !known.contains_key(&change.tail) {
         return Err(VaultError::BadRequest(format!("there are {MAX_GROUPS} groups")));
     }
     let old = known.get(&change.tail);
     let mut reply = Reply::none();
-    let policies = match (texts_field(&object, "policies")?, old) {
+    let policies = match (fields.texts("policies")?, old) {
         (Some(raw), _) => policies(tx, &raw, &mut reply)?,
         (None, Some(old)) => old.policies.clone(),
-        (None, None) => return Err(VaultError::BadRequest("field \"policies\" is required".to_owned())),
+        (None, None) => return Err(FieldError::Missing("policies").into()),
     };
-    let members = match texts_field(&object, "members")? {
+    let members = match fields.texts("members")? {
         Some(raw) => raw.into_iter().collect::<BTreeSet<_>>().into_iter().collect(),
         None => old.map(|old| old.members.clone()).unwrap_or_default(),
     };

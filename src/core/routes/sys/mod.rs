@@ -17,7 +17,6 @@ pub(in crate::core) mod rotation;
 pub(in crate::core) mod values;
 
 use crate::barrier::MountId;
-use crate::core::fields::{flag_field, number_field, only_fields, text_field, texts_field};
 use crate::core::live::poll::Poll;
 use crate::core::pipeline::route::{
     Change, Concern, Effect, Inquiry, Named, Route, delete, list, order, poll, read, write, write_as_read,

@@ -3,13 +3,13 @@
 use base64::Engine as _;
 use serde::Serialize;
 
+use crate::api::page::Page;
 use crate::api::reply::Reply;
 use crate::api::sys::PolicyReply;
 use crate::barrier::Tx;
-use crate::engine::Page;
 use crate::policy;
 
-use super::{Change, Inquiry, data, keys_of, only_fields, text_field};
+use super::{Change, Inquiry, data, keys_of};
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::state::administrators::require_administrator;
@@ -55,16 +55,11 @@ fn with_text(
 
 pub(super) fn write_acl(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let name = changeable(&change.tail)?;
-    let object = change.body.object()?;
-    only_fields(&object, &["policy", "rules", "name"])?;
-    let text = match text_field(&object, "policy")? {
-        Some(text) => text,
-        None => text_field(&object, "rules")?
-            .ok_or_else(|| VaultError::BadRequest("'policy' parameter not supplied or empty".to_owned()))?,
-    };
-    if text.is_empty() {
-        return Err(VaultError::BadRequest("'policy' parameter not supplied or empty".to_owned()));
-    }
+    let fields = change.body.only(&["policy", "rules", "name"])?;
+    let text = fields.text("policy")?.map_or_else(|| fields.text("rules"), |text| Ok(Some(text)))?;
+    let text = text
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| VaultError::BadRequest("'policy' parameter not supplied or empty".to_owned()))?;
     let text = match policy::Policy::parse(&text) {
         Ok(_) => text,
         Err(error) => decoded(&text)

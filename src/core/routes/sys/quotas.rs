@@ -3,14 +3,14 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::duration::Ttl;
-use crate::api::json::Object;
+use crate::api::fields::Fields;
+use crate::api::json::Value;
 use crate::api::path::Path;
 use crate::api::reply::Reply;
 use crate::barrier::{MountId, Tx};
 use crate::limits::{Class, Defaults, Identities, MAX_QUOTAS, Paths, Per, Quota, QuotaError, Rate, milli, milli_text};
 
-use super::{Change, Inquiry, data, flag_field, keys_of, number_field, only_fields, text_field};
+use super::{Change, Inquiry, data, keys_of};
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::state::limits::{self, DEFAULT, Stored};
@@ -24,6 +24,26 @@ const OF_DEFAULT: [(Class, &str, &str); 4] = [
     (Class::Write, "write", "write_burst"),
     (Class::List, "list", "list_burst"),
     (Class::Bytes, "bytes", "bytes_burst"),
+];
+
+/// Every field of that object.
+const FIELDS_OF_DEFAULT: [&str; 10] =
+    ["name", "type", "read", "read_burst", "write", "write_burst", "list", "list_burst", "bytes", "bytes_burst"];
+
+/// Every field of the other objects.
+const FIELDS: [&str; 12] = [
+    "name",
+    "type",
+    "path",
+    "rate",
+    "interval",
+    "block_interval",
+    "inheritable",
+    "role",
+    "identity",
+    "class",
+    "per",
+    "burst",
 ];
 
 #[derive(Serialize)]
@@ -133,16 +153,16 @@ fn show_default(defaults: Defaults, stored: bool) -> Result<Reply, VaultError> {
 /// Creates or replaces an object; fields that are not given have their defaults, as in Vault.
 pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     Quota::check_name(&change.tail).map_err(bad)?;
-    let object = change.body.object()?;
-    let named = text_field(&object, "name")?;
-    let kind = text_field(&object, "type")?;
+    let of_default = change.tail == DEFAULT;
+    let fields = change.body.only(if of_default { &FIELDS_OF_DEFAULT } else { &FIELDS })?;
+    let (named, kind) = (fields.text("name")?, fields.text("type")?);
     if named.is_some_and(|name| name != change.tail) || kind.is_some_and(|kind| kind != TYPE) {
         return Err(VaultError::BadRequest("'name' and 'type' cannot differ from those of the path".to_owned()));
     }
-    let bytes = if change.tail == DEFAULT {
-        limits::default_bytes(defaults_in(&object)?)?
+    let bytes = if of_default {
+        limits::default_bytes(defaults_in(fields)?)?
     } else {
-        let stored = stored_in(&object, &change.tail, change.snapshot)?;
+        let stored = stored_in(fields, &change.tail, change.snapshot)?;
         let others = limits::all(&tx.view(MountId::LIMITS))?;
         let mut others = others.iter().filter(|other| other.name != change.tail);
         if let Some(twin) = others.clone().find(|other| other.key() == stored.quota.key()) {
@@ -165,54 +185,34 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     Ok(Done::touching(Reply::none(), vec![Touch::Limits]))
 }
 
-fn defaults_in(object: &Object<'_>) -> Result<Defaults, VaultError> {
-    let mut known = vec!["name", "type"];
-    known.extend(OF_DEFAULT.iter().flat_map(|(_, rate, burst)| [*rate, *burst]));
-    only_fields(object, &known)?;
+fn defaults_in(fields: Fields<'_>) -> Result<Defaults, VaultError> {
     let mut defaults = Defaults::default();
     for (class, rate, burst) in OF_DEFAULT {
-        let (rate, burst) = (number_field(object, rate)?, number_field(object, burst)?);
+        let (rate, burst) = (fields.number(rate)?, fields.number(burst)?);
         defaults.set(class, rate, burst).map_err(bad)?;
     }
     Ok(defaults)
 }
 
-fn stored_in(object: &Object<'_>, name: &str, snapshot: &Snapshot) -> Result<Stored, VaultError> {
-    only_fields(
-        object,
-        &[
-            "name",
-            "type",
-            "path",
-            "rate",
-            "interval",
-            "block_interval",
-            "inheritable",
-            "role",
-            "identity",
-            "class",
-            "per",
-            "burst",
-        ],
-    )?;
-    if text_field(object, "role")?.is_some_and(|role| !role.is_empty()) {
+fn stored_in(fields: Fields<'_>, name: &str, snapshot: &Snapshot) -> Result<Stored, VaultError> {
+    if fields.text("role")?.is_some_and(|role| !role.is_empty()) {
         return Err(VaultError::BadRequest("'role' is not offered: name the identities instead".to_owned()));
     }
-    let paths = paths_in(&text_field(object, "path")?.unwrap_or_default(), snapshot)?;
-    let given = object.get("inheritable").is_some_and(|raw| raw.get() != "null");
-    let inheritable = if given { flag_field(object, "inheritable")? } else { paths == Paths::Any };
+    let paths = paths_in(&fields.text("path")?.unwrap_or_default(), snapshot)?;
+    let inheritable = fields.flag("inheritable")?.unwrap_or(paths == Paths::Any);
     if inheritable && paths != Paths::Any {
         return Err(VaultError::BadRequest("only a quota without 'path' can be inheritable".to_owned()));
     }
-    let rate = object.get("rate").map(|raw| raw.get().trim_matches('"')).and_then(milli);
+    let rate = fields.value("rate").map(Value::raw).map(|raw| raw.trim_matches('"')).and_then(milli);
     let rate = rate.ok_or(VaultError::BadRequest(QuotaError::Rate.to_string()))?;
-    let interval = seconds(object, "interval", QuotaError::Interval)?;
-    let block = seconds(object, "block_interval", QuotaError::Block)?;
+    let seconds = |name, wrong| fields.seconds(name).map(Option::unwrap_or_default).map_err(|_| bad(wrong));
+    let interval = seconds("interval", QuotaError::Interval)?;
+    let block = seconds("block_interval", QuotaError::Block)?;
     // Zero is what clients send for a field that was not set.
-    let (interval, burst) = (interval.max(1), number_field(object, "burst")?.filter(|burst| *burst > 0));
-    let class = word(object, "class", Class::All, Class::parse, "read, write, list, bytes or all")?;
-    let per = word(object, "per", Per::Identity, Per::parse, "identity or all")?;
-    let identities = Identities::parse(&text_field(object, "identity")?.unwrap_or_else(|| "*".to_owned()));
+    let (interval, burst) = (interval.max(1), fields.number("burst")?.filter(|burst| *burst > 0));
+    let class = fields.word("class", Class::parse, "read, write, list, bytes or all")?.unwrap_or(Class::All);
+    let per = fields.word("per", Per::parse, "identity or all")?.unwrap_or(Per::Identity);
+    let identities = Identities::parse(&fields.text("identity")?.unwrap_or_else(|| "*".to_owned()));
     let quota = Quota {
         name: name.to_owned(),
         identities: identities.map_err(bad)?,
@@ -236,26 +236,6 @@ fn paths_in(text: &str, snapshot: &Snapshot) -> Result<Paths, VaultError> {
         None => return Err(VaultError::BadRequest(format!("invalid mount path \"{stem}\""))),
     };
     Ok(if whole { Paths::Prefix(path.to_folder().as_str().to_owned()) } else { paths })
-}
-
-fn seconds(object: &Object<'_>, name: &'static str, wrong: QuotaError) -> Result<u64, VaultError> {
-    match object.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null") {
-        None => Ok(0),
-        Some(raw) => Ttl::parse_json(raw).map(|span| span.0).map_err(|_| bad(wrong)),
-    }
-}
-
-fn word<T>(
-    object: &Object<'_>,
-    name: &'static str,
-    otherwise: T,
-    parse: fn(&str) -> Option<T>,
-    words: &str,
-) -> Result<T, VaultError> {
-    match text_field(object, name)? {
-        None => Ok(otherwise),
-        Some(text) => parse(&text).ok_or_else(|| VaultError::BadRequest(format!("field \"{name}\" must be {words}"))),
-    }
 }
 
 fn bad(error: QuotaError) -> VaultError {

@@ -19,7 +19,7 @@ use crate::crypto::secret::SecretBytes;
 use crate::keys::TermState;
 use crate::keys::share::Share;
 
-use super::{Change, Inquiry, data, only_fields};
+use super::{Change, Inquiry, data};
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::lifecycle::secret::normalised;
@@ -35,14 +35,10 @@ const MIN_OPERATIONS: u64 = 1_000;
 /// Least interval of automatic rotation, seconds.
 const MIN_INTERVAL_S: u64 = 3_600;
 
-/// A body as a type. The text of an error names the field, never its content.
-pub(super) fn parse<T: DeserializeOwned>(body: &Body) -> Result<T, VaultError> {
-    let text: &[u8] = if body.is_empty() { b"{}" } else { body.bytes() };
-    serde_json::from_slice(text).map_err(|error| {
-        // Data errors of serde name fields and types; they quote strings only for unknown variants, which no field has.
-        let what = if error.is_data() { "a field is missing, unknown or of another type" } else { "not JSON" };
-        VaultError::BadRequest(format!("request body: {what}; see `strongroom slot --help` and docs/protocol.md"))
-    })
+/// The body of an order about slots or keys, which is made of objects.
+fn parse<T: DeserializeOwned>(body: &Body) -> Result<T, VaultError> {
+    body.whole()
+        .map_err(|error| VaultError::BadRequest(format!("{error}; see `strongroom slot --help` and docs/protocol.md")))
 }
 
 fn bad<T>(text: impl Into<String>) -> Result<T, VaultError> {
@@ -170,13 +166,7 @@ pub(super) fn steer(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
     Ok(Order::Term(match verb {
         "pause" => TermOrder::Pause(id),
         "resume" => {
-            #[derive(serde::Deserialize)]
-            #[serde(deny_unknown_fields)]
-            struct Resume {
-                #[serde(default)]
-                full_speed: Option<bool>,
-            }
-            let Resume { full_speed } = parse(inquiry.body)?;
+            let full_speed = inquiry.body.only(&["full_speed"])?.flag("full_speed")?;
             TermOrder::Resume { id, full_speed }
         }
         "abort" => TermOrder::Abort(id),
@@ -230,27 +220,20 @@ pub(super) fn read_config(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 
 /// `POST sys/rotate/config`: fields that are not given stay.
 pub(super) fn write_config(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    let object = change.body.object()?;
-    only_fields(&object, &["enabled", "max_operations", "interval"])?;
+    let fields = change.body.only(&["enabled", "max_operations", "interval"])?;
     let mut config = config(&tx.view(MountId::ROTATION))?;
-    if let Some(raw) = object.get("enabled") {
-        let wrong = |_| VaultError::BadRequest("field \"enabled\" must be true or false".to_owned());
-        config.enabled = serde_json::from_str(raw.get()).map_err(wrong)?;
+    if let Some(enabled) = fields.flag("enabled")? {
+        config.enabled = enabled;
     }
-    if let Some(raw) = object.get("max_operations") {
-        let number: Option<u64> = serde_json::from_str(raw.get()).ok();
-        let allowed = MIN_OPERATIONS..=RotateConfig::default().max_operations;
-        let Some(number) = number.filter(|number| allowed.contains(number)) else {
-            return bad("field \"max_operations\" must be 1000 to 1073741824 (2^30)");
-        };
+    let most = RotateConfig::default().max_operations;
+    if let Some(number) = fields.number_in("max_operations", MIN_OPERATIONS, most)? {
         config.max_operations = number;
     }
-    if let Some(raw) = object.get("interval") {
-        let ttl = crate::api::duration::Ttl::parse_json(raw.get()).ok();
-        let Some(ttl) = ttl.filter(|ttl| ttl.0 == 0 || ttl.0 >= MIN_INTERVAL_S) else {
+    if let Some(interval_s) = fields.seconds("interval")? {
+        if interval_s != 0 && interval_s < MIN_INTERVAL_S {
             return bad("field \"interval\" must be a duration of at least one hour, or 0 for never");
-        };
-        config.interval_s = ttl.0;
+        }
+        config.interval_s = interval_s;
     }
     let bytes = serde_json::to_vec(&config).map_err(|_| VaultError::Internal)?;
     tx.put_entry(MountId::ROTATION, CONFIG, &bytes, 0)?;

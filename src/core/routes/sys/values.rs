@@ -1,7 +1,5 @@
 //! `sys/strongroom/values`: rotation policies of values, their state, and orders for the rotator.
 
-use serde::Deserialize;
-
 use crate::api::path::Path;
 use crate::api::reply::Reply;
 use crate::api::rotation::{ValueInfo, ValueList};
@@ -10,7 +8,7 @@ use crate::policy::{Ask, Capability, Decision};
 use crate::rotate::generate::Generator;
 use crate::rotate::policy::Policy;
 
-use super::{Inquiry, data, rotation::parse};
+use super::{Inquiry, data};
 use crate::core::error::VaultError;
 use crate::core::rotation::orders::{Order, ValueOrder};
 use crate::core::rotation::values::record;
@@ -38,16 +36,8 @@ fn may_use_targets(inquiry: &Inquiry<'_>, policy: &Policy) -> bool {
 
 /// `POST values/<path>`: `{key, policy}` stores a policy, `{key, action}` gives an order.
 pub(super) fn order(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        key: String,
-        #[serde(default)]
-        policy: Option<serde_json::Value>,
-        #[serde(default)]
-        action: Option<String>,
-    }
-    let Body { key, policy, action } = parse(inquiry.body)?;
+    let fields = inquiry.body.only(&["key", "policy", "action"])?;
+    let (key, policy, action) = (fields.required("key")?, fields.value("policy"), fields.text("action")?);
     let path = inquiry.tail.clone();
     if key.is_empty() || key.len() > 256 {
         return Err(VaultError::BadRequest("field \"key\" must name a key of the secret, 1 to 256 bytes".to_owned()));
@@ -57,8 +47,8 @@ pub(super) fn order(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
     }
     let order = match (policy, action.as_deref()) {
         (Some(policy), None) => {
-            let text = serde_json::to_string(&policy).map_err(|_| VaultError::Internal)?;
-            let policy = Policy::parse(text.as_bytes()).map_err(|error| VaultError::BadRequest(error.to_string()))?;
+            let policy =
+                Policy::parse(policy.raw().as_bytes()).map_err(|error| VaultError::BadRequest(error.to_string()))?;
             if !may_use_targets(inquiry, &policy) {
                 return Err(VaultError::Forbidden);
             }

@@ -1,7 +1,8 @@
 //! One page of a list: the fields `after` and `limit`, as in OpenBao.
 
-use super::EngineError;
-use crate::api::request::Body;
+use super::fields::FieldError;
+use super::json::Value;
+use super::request::Body;
 
 /// The requested part of a sorted list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,19 +17,14 @@ impl Page {
     /// Reads `after` and `limit` of a request. A limit of 0 or less means no limit.
     ///
     /// # Errors
-    /// [`EngineError::BadRequest`] for an `after` that is not a text or a `limit` that is not a whole number.
-    pub fn of(body: &Body) -> Result<Self, EngineError> {
-        let object = body.object()?;
-        let given = |name: &str| object.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null");
-        let wrong = |text: &str| EngineError::BadRequest(text.to_owned());
-        let after = match given("after") {
-            None => String::new(),
-            Some(raw) => serde_json::from_str(raw).map_err(|_| wrong("parameter \"after\" must be a string"))?,
+    /// [`FieldError::Must`] for an `after` that is not a string or a `limit` that is not a whole number.
+    pub fn of(body: &Body) -> Result<Self, FieldError> {
+        let fields = body.fields();
+        let limit = match fields.value("limit").map(Value::raw) {
+            None | Some("\"\"") => 0,
+            Some(_) => fields.integer("limit")?.unwrap_or(0),
         };
-        let limit = match given("limit").map(|raw| raw.trim_matches('"')) {
-            None | Some("") => 0,
-            Some(raw) => raw.parse::<i64>().map_err(|_| wrong("parameter \"limit\" must be a whole number"))?,
-        };
+        let after = fields.text("after")?.unwrap_or_default();
         Ok(Self { after, limit: usize::try_from(limit).ok().filter(|limit| *limit > 0) })
     }
 
@@ -51,7 +47,7 @@ mod tests {
     use super::*;
     use crate::api::json::Limits;
 
-    fn page(body: &str) -> Result<Page, EngineError> {
+    fn page(body: &str) -> Result<Page, FieldError> {
         Page::of(&Body::from_json(Zeroizing::new(body.as_bytes().to_vec()), &Limits::default()).expect("an object"))
     }
 
@@ -82,7 +78,7 @@ mod tests {
     #[test]
     fn what_is_no_page_is_refused() {
         for bad in [r#"{"limit":"x"}"#, r#"{"limit":1.5}"#, r#"{"limit":true}"#, r#"{"after":3}"#, r#"{"limit":[1]}"#] {
-            assert!(matches!(page(bad), Err(EngineError::BadRequest(_))), "{bad}");
+            assert!(matches!(page(bad), Err(FieldError::Must(..))), "{bad}");
         }
         assert!(page(r#"{"limit":"99999999999999999999"}"#).is_err());
     }
