@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use common::{Figures, Server, announce, config, get, order, row};
 use serde_json::json;
-use strongroom::daemon::enroller::VaultEnroller;
 use strongroom::enroll::EnrollString;
 use strongroom::http::{self, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,11 +47,11 @@ fn serve_vault(swapping: bool) {
             }
         });
     }
-    let enroller = Arc::new(VaultEnroller::new(Arc::clone(&vault), address.port()));
+    let enrolling = (Arc::clone(&vault), address.port());
     let (limits, for_enrolment) = (common::limits(Limits::default()), common::limits(Limits::enrolment()));
     common::runtime().block_on(async {
         let enrolment =
-            tokio::spawn(http::enroll::serve(second, Arc::clone(&tls), for_enrolment, enroller, stopped.clone()));
+            tokio::spawn(http::enroll::serve(second, Arc::clone(&tls), for_enrolment, enrolling, stopped.clone()));
         http::serve_with(listener, tls, "example.org".to_owned(), limits, vault, stopped).await.unwrap();
         enrolment.await.unwrap().unwrap();
     });

@@ -5,7 +5,6 @@
 
 pub mod approvals;
 pub mod duration;
-#[cfg(feature = "client")]
 pub mod enroll;
 pub mod fields;
 pub mod hex;

@@ -34,14 +34,14 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::api::enroll::{Certified, EnrollRequest, GraceRequest};
 use crate::api::reply::Reply;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::{CertificateReply, Health, Leader, Mark, SealStatus};
 use crate::pki::{AuthorityId, Bundle, Trust};
 
 pub use caller::{Caller, IdentityPattern, Opener, Origin};
-pub use certificates::enroll::{EnrollAttempt, Enrolled};
-pub use certificates::renewal::GraceAttempt;
+pub use certificates::enroll::Channel;
 pub use decide::canonical::canonical;
 pub use error::VaultError;
 pub use live::sessions::{Session, Sessions};
@@ -254,16 +254,16 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Forbidden`] for every problem with the string; [`VaultError::BadRequest`] for the certificate
     /// request; [`VaultError::Sealed`] and the errors of a commit.
-    pub async fn enroll(&self, attempt: EnrollAttempt) -> Result<Enrolled, VaultError> {
-        certificates::enroll::enroll(self, attempt).await
+    pub async fn enroll(&self, asked: EnrollRequest, channel: Channel) -> Result<Certified, VaultError> {
+        certificates::enroll::enroll(self, asked, channel).await
     }
 
     /// Handles a renewal with an expired certificate, if its identity allows that.
     ///
     /// # Errors
     /// As [`Vault::enroll`].
-    pub async fn renew_expired(&self, attempt: GraceAttempt) -> Result<Enrolled, VaultError> {
-        certificates::renewal::renew_expired(self, attempt).await
+    pub async fn renew_expired(&self, asked: GraceRequest, channel: Channel) -> Result<Certified, VaultError> {
+        certificates::renewal::renew_expired(self, asked, channel).await
     }
 
     /// Certifies a request for a registered identity, for somebody at this machine who can open the vault. Blocking.

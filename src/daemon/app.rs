@@ -16,7 +16,6 @@ use super::admin::{self, SocketFile};
 use super::args::ServerArgs;
 use super::certificates::{Certificates, Shown};
 use super::config::{Config, ConfigError, UnsealSource};
-use super::enroller::VaultEnroller;
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
 use super::os::{self, KeyMemory};
@@ -327,8 +326,8 @@ impl App {
                 let listener = TcpListener::bind(address).map_err(|source| AppError::Listen { address, source })?;
                 tracing::info!("enrolment listener on https://{}", listener.local_addr()?);
                 let limits = http::Limits::enrolment();
-                let enroller = VaultEnroller::new(Arc::clone(&self.vault), self.config.listen.port());
-                Some(enroll::serve(listener, Arc::clone(tls), limits, Arc::new(enroller), ended.clone()))
+                let vault = (Arc::clone(&self.vault), self.config.listen.port());
+                Some(enroll::serve(listener, Arc::clone(tls), limits, vault, ended.clone()))
             }
         };
         Ok(async move {

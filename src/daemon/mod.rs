@@ -9,7 +9,6 @@ pub mod args;
 pub(crate) mod certificates;
 pub(crate) mod config;
 pub(crate) mod dev;
-pub mod enroller;
 pub(crate) mod init;
 pub(crate) mod input;
 pub(crate) mod layout;

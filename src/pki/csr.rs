@@ -13,7 +13,7 @@ use super::error::PkiError;
 use crate::crypto::hash::sha256;
 
 /// Largest accepted signing request, in bytes of PEM. An RSA-8192 request takes about 3 KiB.
-pub const MAX_CSR_BYTES: usize = 16 * 1024;
+pub const MAX_CSR_BYTES: usize = crate::api::enroll::MAX_CSR_BYTES;
 
 /// A request with an acceptable key, signed by that key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
-//! The listener for machines without a certificate, with a decider of the test's own behind it.
+//! The listener for machines without a certificate, with a vault behind it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -10,70 +10,30 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConnection, StreamOwned};
+use strongroom::api::identities::EnrollmentOrder;
+use strongroom::core::{Opener, UnsealKey};
+use strongroom::enroll::EnrollString;
 use strongroom::http::Limits;
-use strongroom::http::enroll::{self, Decision, Enroll, EnrollError, Enrolled, Enroller, GraceRenewal};
-use strongroom::pki::AuthorityId;
+use strongroom::http::enroll;
+use strongroom::pki;
 use tokio::sync::watch;
 
 use crate::flood::{BEGUN, allow_many_files, connect_from};
 use crate::support::raw::{Raw, Reply, config};
-use crate::support::server::Server;
+use crate::support::server::{KEY_FILE, Server};
 
 const ENROLL: &str = "/v1/sys/strongroom/enroll";
-const GOOD: &str = "000102030405060708090a0b0c0d0e0f";
+/// An id of nothing.
+const NOTHING: &str = "000102030405060708090a0b0c0d0e0f";
+/// Port of the API as machines are told.
+const PORT: u16 = 8200;
 
-/// Grants what carries the exporter of its own connection as proof; refuses the rest.
-#[derive(Default)]
-struct Fake {
-    renewals: Mutex<Vec<(String, String, Vec<u8>, u16, SocketAddr)>>,
-}
-
-fn granted(identity: &str) -> Enrolled {
-    Enrolled {
-        certificate: "chain".to_owned(),
-        ca: "bundle".to_owned(),
-        identity: identity.to_owned(),
-        not_after: "2026-01-01T00:00:00Z".to_owned(),
-        addresses: vec!["localhost:8200".to_owned()],
-        server_ca: String::new(),
-        enroll: Vec::new(),
-    }
-}
-
-impl Enroller for Fake {
-    fn enroll(&self, asked: Enroll) -> Decision<'_, Enrolled> {
-        Box::pin(async move {
-            tokio::task::yield_now().await;
-            match (&*asked.csr, asked.proof == asked.channel.exporter && asked.id[15] == 15) {
-                ("malformed", _) => Err(EnrollError::Malformed("the certificate request cannot be read")),
-                ("sealed", _) => Err(EnrollError::Unavailable("the vault is sealed")),
-                ("often", _) => Err(EnrollError::TooMany { retry_after_s: 7 }),
-                (_, true) => Ok(granted("spiffe://example.org/app/new")),
-                _ => Err(EnrollError::Refused),
-            }
-        })
-    }
-
-    fn renew(&self, asked: GraceRenewal) -> Decision<'_, Enrolled> {
-        let note = (asked.certificate, asked.csr, asked.proof, asked.scheme, asked.channel.remote);
-        self.renewals.lock().unwrap().push(note);
-        Box::pin(async { Ok(granted("spiffe://example.org/app/old")) })
-    }
-
-    fn revoked(&self, authority: Option<AuthorityId>) -> Decision<'_, Vec<u8>> {
-        Box::pin(async move {
-            match authority.map(|id| id.0[15]) {
-                None => Ok(vec![0x30, 0, 0x7f]),
-                Some(15) => Ok(vec![0x30, 0]),
-                Some(_) => Err(EnrollError::Unknown),
-            }
-        })
-    }
-}
-
+/// A vault with a listener for enrolment, and a string for one of its identities.
 struct Desk {
     server: Server,
-    fake: Arc<Fake>,
+    string: EnrollString,
+    /// Of the machine.
+    csr: String,
     address: SocketAddr,
     stop: watch::Sender<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -81,16 +41,37 @@ struct Desk {
 
 impl Desk {
     fn open(limits: Limits) -> Self {
-        let (server, fake) = (Server::start(), Arc::new(Fake::default()));
+        let server = Server::start();
+        let operator = server.operator();
+        operator.sys().put_policy("app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#).unwrap();
+        operator.sys().put_identity("app/new", &["app"]).unwrap();
+        let order =
+            EnrollmentOrder { addresses: Some(vec!["localhost:8201".to_owned()]), ..EnrollmentOrder::default() };
+        let made = operator.identities().enrollment("app/new", &order).unwrap();
+        let string = EnrollString::parse(made.string.reveal()).unwrap();
+        let csr = rcgen::CertificateParams::default().serialize_request(&rcgen::KeyPair::generate().unwrap());
+        let csr = csr.unwrap().pem().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let (tls, enroller) = (Arc::clone(&server.tls), Arc::clone(&fake));
+        let (tls, vault) = (Arc::clone(&server.tls), (Arc::clone(&server.vault), PORT));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime.block_on(enroll::serve(listener, tls, limits, enroller, stopped)).unwrap();
+            runtime.block_on(enroll::serve(listener, tls, limits, vault, stopped)).unwrap();
         });
-        Self { server, fake, address, stop, thread: Some(thread) }
+        Self { server, string, csr, address, stop, thread: Some(thread) }
+    }
+
+    /// What a machine with the string sends over the connection with this exporter.
+    fn good(&self, exporter: &[u8; 32]) -> String {
+        let proof = self.string.proof_key().proof(exporter, &pki::csr_der(&self.csr).unwrap());
+        self.with(&self.csr, &proof)
+    }
+
+    /// The same with a request and a proof of one's own.
+    fn with(&self, csr: &str, proof: &[u8]) -> String {
+        let id: String = self.string.id().iter().map(|byte| format!("{byte:02x}")).collect();
+        serde_json::json!({ "id": id, "csr": csr, "proof": STANDARD.encode(proof) }).to_string()
     }
 
     /// A connection without a client certificate, its handshake done, and its exporter.
@@ -115,7 +96,7 @@ impl Desk {
     fn honest(&self) -> Duration {
         let start = Instant::now();
         let (mut raw, exporter) = self.over(connect_from("127.0.0.2", self.address)).unwrap();
-        assert_eq!(raw.ask(&post(ENROLL, &body(GOOD, "request", &exporter))).unwrap().status, 200);
+        assert_eq!(raw.ask(&post(ENROLL, &self.good(&exporter))).unwrap().status, 200);
         start.elapsed()
     }
 
@@ -136,41 +117,44 @@ fn post(path: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-fn body(id: &str, csr: &str, proof: &[u8]) -> String {
-    format!(r#"{{"id":"{id}","csr":"{csr}","proof":"{}"}}"#, STANDARD.encode(proof))
-}
-
 #[test]
 fn a_machine_without_a_certificate_gets_one_over_its_own_channel() {
     let desk = Desk::open(Limits::enrolment());
     let (mut raw, exporter) = desk.connect().unwrap();
     let shown = raw.0.conn.peer_certificates().unwrap();
     assert_eq!(shown.len(), 2, "the authority is shown besides the leaf");
-    let reply = raw.ask(&post(ENROLL, &body(GOOD, "request", &exporter))).unwrap();
+    let reply = raw.ask(&post(ENROLL, &desk.good(&exporter))).unwrap();
     assert_eq!(reply.status, 200, "{reply:?}");
+    let given: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+    assert_eq!(given["identity"], "spiffe://example.org/app/new");
     assert_eq!(
-        reply.body,
-        r#"{"certificate":"chain","ca":"bundle","identity":"spiffe://example.org/app/new","not_after":"2026-01-01T00:00:00Z","addresses":["localhost:8200"]}"#
+        given["addresses"],
+        serde_json::json!(["localhost:8200"]),
+        "the host of the string, the port of the API"
     );
+    assert_eq!(given["ca"].as_str(), Some(&*desk.server.ca_pem));
+    assert!(given["certificate"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+    let names: Vec<&String> = given.as_object().unwrap().keys().collect();
+    assert_eq!(names.len(), 5, "no envelope and nothing empty: {names:?}");
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     assert_eq!(reply.header("connection"), Some("close"), "one request a connection");
     assert!(raw.wait_for_end() < Duration::from_secs(2));
     // The proof of another connection is worth nothing.
-    let stolen = desk.post(ENROLL, &body(GOOD, "request", &exporter));
+    let stolen = desk.post(ENROLL, &desk.good(&exporter));
     assert_eq!((stolen.status, &*stolen.body), (403, r#"{"errors":["enrolment refused"]}"#));
 }
 
 #[test]
 fn a_refused_source_waits_longer_each_time() {
     let desk = Desk::open(Limits::enrolment());
-    let wrong = body(GOOD, "request", &[0; 32]);
+    let wrong = desk.with(&desk.csr, &[0; 32]);
     assert_eq!(desk.post(ENROLL, &wrong).status, 403);
     let early = desk.post(ENROLL, &wrong);
     assert_eq!((early.status, early.header("retry-after")), (429, Some("1")), "{early:?}");
     // So does one that sends what the vault cannot read.
     let other = Desk::open(Limits::enrolment());
-    assert_eq!(other.post(ENROLL, &body(GOOD, "malformed", &[0; 32])).status, 400);
-    assert_eq!(other.post(ENROLL, &body(GOOD, "malformed", &[0; 32])).status, 429);
+    assert_eq!(other.post(ENROLL, &other.with("malformed", &[0; 32])).status, 400);
+    assert_eq!(other.post(ENROLL, &other.with("malformed", &[0; 32])).status, 429);
     // The list of the revoked may still be read.
     assert_eq!(desk.connect().unwrap().0.get("sys/strongroom/crl").unwrap().status, 200);
     let start = Instant::now();
@@ -191,17 +175,17 @@ fn what_is_malformed_does_not_reach_the_vault() {
         "[]",
         "{",
         r#"{"id":"00","csr":"a","proof":"AA=="}"#,
-        &format!(r#"{{"id":"{GOOD}","csr":"a","proof":"{proof}","more":1}}"#),
-        &format!(r#"{{"id":"{GOOD}","id":"{GOOD}","csr":"a","proof":"{proof}"}}"#),
+        &format!(r#"{{"id":"{NOTHING}","csr":"a","proof":"{proof}","more":1}}"#),
+        &format!(r#"{{"id":"{NOTHING}","id":"{NOTHING}","csr":"a","proof":"{proof}"}}"#),
     ] {
         let reply = desk.post(ENROLL, bad);
         assert_eq!(reply.status, 400, "{bad}: {reply:?}");
     }
-    for (csr, status) in [("sealed", 503), ("often", 429)] {
-        assert_eq!(desk.post(ENROLL, &body(GOOD, csr, &[0; 32])).status, status, "{csr}");
-    }
-    let large = desk.post(ENROLL, &body(GOOD, &"x".repeat(70 << 10), &[0; 32]));
-    assert_eq!(large.status, 413);
+    let large = |bytes| desk.post(ENROLL, &desk.with(&"x".repeat(bytes), &[0; 32])).status;
+    assert_eq!((large(17 << 10), large(70 << 10)), (400, 413));
+    desk.server.vault.seal();
+    assert_eq!(desk.post(ENROLL, &desk.with(&desk.csr, &[0; 32])).status, 503);
+    desk.server.vault.unseal(Opener::Local, &UnsealKey::KeyFile(&KEY_FILE)).unwrap();
     for path in ["/v1/sys/health", "/v1/secret/data/a", "/", "/v1/sys/strongroom/enroll/more"] {
         assert_eq!(desk.post(path, "{}").status, 404, "{path}");
     }
@@ -210,31 +194,33 @@ fn what_is_malformed_does_not_reach_the_vault() {
     assert_eq!(desk.connect().unwrap().0.ask(&page).unwrap().status, 403);
     // None of this was a refusal of the vault's: nobody waits.
     let (mut raw, exporter) = desk.connect().unwrap();
-    assert_eq!(raw.ask(&post(ENROLL, &body(GOOD, "request", &exporter))).unwrap().status, 200);
+    assert_eq!(raw.ask(&post(ENROLL, &desk.good(&exporter))).unwrap().status, 200);
 }
 
 #[test]
 fn renewals_and_the_list_of_the_revoked_are_passed_on() {
     let desk = Desk::open(Limits::enrolment());
-    let renewal = r#"{"certificate":"old","csr":"new","proof":"AQID","scheme":1027}"#;
-    let reply = desk.post(&format!("{ENROLL}/renew"), renewal);
-    assert!(reply.status == 200 && reply.body.contains("app/old"), "{reply:?}");
-    let (certificate, csr, proof, scheme, remote) = desk.fake.renewals.lock().unwrap().pop().unwrap();
-    assert_eq!((&*certificate, &*csr, &*proof, scheme), ("old", "new", &[1, 2, 3][..], 1027));
-    assert!(remote.ip().is_loopback());
+    // The proofs of renewals that the vault grants are in `identities::life`: this one is of nobody.
+    let renewal = serde_json::json!({
+        "certificate": desk.server.operator.cert_pem, "csr": desk.csr, "proof": "AQID", "scheme": 1027,
+    });
+    let reply = desk.post(&format!("{ENROLL}/renew"), &renewal.to_string());
+    assert_eq!((reply.status, &*reply.body), (403, r#"{"errors":["enrolment refused"]}"#));
     let mut raw = desk.connect().unwrap().0;
     raw.send(b"HEAD /v1/sys/strongroom/crl HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut head = String::new();
     let _ = raw.0.read_to_string(&mut head);
     let head = head.to_lowercase();
-    assert!(head.contains("200 ok") && head.contains("application/pkix-crl") && head.contains("content-length: 3"));
+    assert!(head.contains("200 ok") && head.contains("application/pkix-crl") && head.contains("content-length: "));
+    assert!(!head.contains("content-length: 0"), "{head}");
     let of = |rest: &str| desk.connect().unwrap().0.get(&format!("sys/strongroom/crl{rest}")).unwrap();
-    let one = of(&format!("/{GOOD}"));
+    let signing = desk.server.operator().ca().unwrap().authorities[0].id.clone();
+    let one = of(&format!("/{signing}"));
     assert_eq!((one.status, one.header("content-type")), (200, Some("application/pkix-crl")));
-    assert_eq!(one.body, "0\0", "the list of that authority");
-    let unknown = of(&format!("/{}", GOOD.replace('f', "e")));
+    assert!(!one.body.is_empty(), "the list of that authority");
+    let unknown = of(&format!("/{NOTHING}"));
     assert_eq!((unknown.status, &*unknown.body), (404, r#"{"errors":["no such authority"]}"#));
-    for bad in ["/", "/x", &format!("/{}", GOOD.to_uppercase()), &format!("/{GOOD}/"), &format!("//{GOOD}")] {
+    for bad in ["/", "/x", &format!("/{}", NOTHING.to_uppercase()), &format!("/{signing}/"), &format!("//{signing}")] {
         assert_eq!(of(bad).status, 404, "{bad}");
     }
 }

@@ -11,8 +11,6 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
@@ -24,7 +22,6 @@ use super::error::{ClientError, transport};
 use super::settings::CONNECT_TIMEOUT;
 use super::tls::{certificates, provider, roots};
 use crate::api::enroll::{Certified, EnrollRequest, GraceRequest};
-use crate::api::hex::hex;
 use crate::api::reply::ErrorBody;
 use crate::api::secret::SecretText;
 use crate::enroll::string::split_address;
@@ -47,10 +44,9 @@ pub fn enroll(string: &EnrollString, csr_pem: &str, timeout: Duration) -> Result
     let key = string.proof_key();
     let verifier = verify::Pinned::new(*string.pin(), provider());
     let listener = Listener::new(Arc::new(verifier), timeout)?;
-    let id = hex(string.id());
     let ask = |exporter: &[u8; 32]| {
-        let proof = STANDARD.encode(key.proof(exporter, &csr));
-        let request = EnrollRequest { id: id.clone(), csr: csr_pem.to_owned(), proof };
+        let proof = key.proof(exporter, &csr);
+        let request = EnrollRequest { id: *string.id(), csr: csr_pem.to_owned(), proof };
         serde_json::to_vec(&request).map_err(|_| ClientError::Malformed("the request cannot be written"))
     };
     listener.certified(string.addresses(), ENROLL_PATH, csr_pem, &ask)
@@ -94,7 +90,7 @@ impl Expired<'_> {
             let request = GraceRequest {
                 certificate: certificate.to_owned(),
                 csr: csr_pem.to_owned(),
-                proof: STANDARD.encode(signature),
+                proof: signature,
                 scheme: signer.scheme().into(),
             };
             serde_json::to_vec(&request).map_err(|_| ClientError::Malformed("the request cannot be written"))

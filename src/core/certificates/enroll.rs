@@ -3,12 +3,13 @@
 //! One commit marks the string as used by a key, writes the certificate's row, and makes both durable. A repeat with the
 //! same key gets the same certificate for five minutes; one with another key is refused and raises an alarm.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
 
+use crate::api::enroll::{Certified, EnrollRequest};
 use crate::api::hex::hex;
 use crate::api::reply::Reply;
 use crate::api::spiffe::SpiffeId;
@@ -34,39 +35,13 @@ use crate::core::{Caller, Origin};
 /// How long a lost reply can be requested again, in milliseconds.
 const AGAIN_MS: u64 = 5 * 60_000;
 
-/// What a client sends to the enrolment listener.
-pub struct EnrollAttempt {
-    /// Token id of the string.
-    pub id: [u8; 16],
-    /// Certificate request, PEM.
-    pub csr: String,
-    /// Proof of the string's secret, bound to this connection and this request.
-    pub proof: [u8; 32],
-    /// The connection's exporter (RFC 9266).
+/// The connection that a request from a client without a certificate came over.
+#[derive(Clone, Copy, Debug)]
+pub struct Channel {
+    /// The connection's exporter (RFC 9266): label `EXPORTER-Channel-Binding`, no context.
     pub exporter: [u8; 32],
     /// Peer address.
-    pub remote: std::net::SocketAddr,
-}
-
-/// A certificate for the caller.
-#[derive(Debug, Serialize)]
-pub struct Enrolled {
-    /// The certificate, PEM.
-    pub certificate: String,
-    /// Certificates to trust, PEM.
-    pub ca: String,
-    /// The part of `ca` that only vouches for the listener, PEM.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub server_ca: String,
-    /// The identity in the certificate.
-    pub identity: String,
-    /// Expiry of the certificate, RFC 3339.
-    pub not_after: String,
-    /// Addresses of the vault, `host:port`.
-    pub addresses: Vec<String>,
-    /// Addresses of the enrolment listener, `host:port`. Only after a renewal.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub enroll: Vec<String>,
+    pub remote: SocketAddr,
 }
 
 /// Addresses of the vault in a reply.
@@ -83,25 +58,28 @@ pub(in crate::core) struct Places {
 /// # Errors
 /// [`VaultError::Forbidden`] for every problem with the string; [`VaultError::BadRequest`] for the certificate request;
 /// [`VaultError::Sealed`] and the errors of a commit.
-pub(in crate::core) async fn enroll(vault: &Vault, attempt: EnrollAttempt) -> Result<Enrolled, VaultError> {
-    let remote = attempt.remote;
+pub(in crate::core) async fn enroll(
+    vault: &Vault,
+    asked: EnrollRequest,
+    channel: Channel,
+) -> Result<Certified, VaultError> {
     let settings = Arc::clone(&vault.settings);
     // Checked before anything is written. An unknown string costs neither a commit nor a line in the audit log, so that
     // strangers cannot fill either, however many addresses they use.
-    let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
+    let request = pki::read_csr(&asked.csr).map_err(issue::refusal)?;
     {
         let live = vault.live().ok_or(VaultError::Sealed)?;
-        enrolment::read(&live.barrier.view(MountId::ENROLMENTS), &hex(&attempt.id))?.ok_or(VaultError::Forbidden)?;
+        enrolment::read(&live.barrier.view(MountId::ENROLMENTS), &hex(&asked.id))?.ok_or(VaultError::Forbidden)?;
     }
-    run(vault, "sys/strongroom/enroll", remote, move |tx, snapshot, now_ms| {
-        use_string(tx, snapshot, &attempt, &request, &settings, now_ms)
+    run(vault, "sys/strongroom/enroll", channel.remote, move |tx, snapshot, now_ms| {
+        use_string(tx, snapshot, (&asked, channel), &request, &settings, now_ms)
     })
     .await
 }
 
 /// Result of a commit.
 pub(in crate::core) struct Outcome {
-    pub enrolled: Enrolled,
+    pub enrolled: Certified,
     pub done: Done,
 }
 
@@ -113,11 +91,11 @@ impl Outcome {
             refusal: Some(VaultError::Forbidden),
             ..Done::touching(Reply::none(), touched)
         };
-        Self { enrolled: Enrolled::empty(), done }
+        Self { enrolled: Certified::default(), done }
     }
 
     pub(in crate::core) fn of(issued: Issued, identity: &SpiffeId, places: Places) -> Result<Self, VaultError> {
-        let enrolled = Enrolled {
+        let enrolled = Certified {
             not_after: issued.not_after(),
             certificate: issued.row.pem,
             ca: issued.bundle.pem,
@@ -139,7 +117,7 @@ impl Outcome {
         places: Places,
     ) -> Result<Self, VaultError> {
         let bundle = snapshot.bundle();
-        let enrolled = Enrolled {
+        let enrolled = Certified {
             not_after: crate::api::time::rfc3339_nano(row.not_after_ms),
             certificate: row.pem,
             ca: bundle.pem,
@@ -153,28 +131,13 @@ impl Outcome {
     }
 }
 
-impl Enrolled {
-    fn empty() -> Self {
-        let text = String::new;
-        Self {
-            certificate: text(),
-            ca: text(),
-            server_ca: text(),
-            identity: text(),
-            not_after: text(),
-            addresses: Vec::new(),
-            enroll: Vec::new(),
-        }
-    }
-}
-
 /// Runs `work` in the committer for a caller without a certificate, and waits for it.
 pub(in crate::core) async fn run(
     vault: &Vault,
     path: &'static str,
-    remote: std::net::SocketAddr,
+    remote: SocketAddr,
     work: impl FnOnce(&mut Tx<'_>, &Snapshot, u64) -> Result<Outcome, VaultError> + Send + 'static,
-) -> Result<Enrolled, VaultError> {
+) -> Result<Certified, VaultError> {
     let (send, receive) = tokio::sync::oneshot::channel();
     let answer = {
         let live = vault.live().ok_or(VaultError::Sealed)?;
@@ -200,23 +163,23 @@ pub(in crate::core) async fn run(
 fn use_string(
     tx: &mut Tx<'_>,
     snapshot: &Snapshot,
-    attempt: &EnrollAttempt,
+    (asked, channel): (&EnrollRequest, Channel),
     request: &pki::Csr,
     settings: &Settings,
     now_ms: u64,
 ) -> Result<Outcome, VaultError> {
-    let id = hex(&attempt.id);
+    let id = hex(&asked.id);
     let mut record = enrolment::read(&tx.view(MountId::ENROLMENTS), &id)?.ok_or(VaultError::Forbidden)?;
     let mut length = Ok(0);
     let key = Key::fill_with(|key| length = STANDARD.decode_slice(&record.key, key));
     if length != Ok(32) {
         return Err(VaultError::Integrity);
     }
-    if !ProofKey::from_key(key).verify(&attempt.exporter, &request.der, &attempt.proof) {
+    if !ProofKey::from_key(key).verify(&channel.exporter, &request.der, &asked.proof) {
         return Ok(Outcome::refused(Vec::new(), "enrolment-proof-wrong"));
     }
     // From here on the caller has proved that it knows the secret.
-    if !record.admits(attempt.remote.ip()) {
+    if !record.admits(channel.remote.ip()) {
         return Ok(Outcome::refused(Vec::new(), "enrolment-from-foreign-network"));
     }
     let identity = SpiffeId::new(&settings.trust_domain, &record.identity).map_err(|_| VaultError::Integrity)?;
@@ -256,7 +219,7 @@ fn use_string(
         supersedes: None,
         now_ms,
     };
-    let issued = issue::certify(tx, snapshot, &order, &attempt.csr)?;
+    let issued = issue::certify(tx, snapshot, &order, &asked.csr)?;
     record.used.push(Use { at_ms: now_ms, key: public_key, certificate: hex(&issued.fingerprint) });
     enrolment::put(tx, &id, &record)?;
     Outcome::of(issued, &identity, Places { addresses: record.addresses.clone(), ..Places::default() })

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::api::enroll::{Certified, GraceRequest};
 use crate::api::hex::hex;
 use crate::barrier::{MountId, Tx};
 use crate::enroll::grace_message;
 use crate::pki::{self, AuthorityId};
 
-use super::enroll::{Enrolled, Outcome, Places, run};
+use super::enroll::{Channel, Outcome, Places, run};
 use super::issue::{self, Order};
 use crate::core::commit::change::Remark;
 use crate::core::error::VaultError;
@@ -19,35 +20,22 @@ use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::vault::Vault;
 use crate::core::{Caller, Origin};
 
-/// What a client with an expired certificate sends.
-pub struct GraceAttempt {
-    /// The expired certificate, PEM.
-    pub certificate: String,
-    /// Certificate request for the next key, PEM.
-    pub csr: String,
-    /// Signature by the expired certificate's key, bound to this connection and this request.
-    pub signature: Vec<u8>,
-    /// TLS SignatureScheme of the signature (RFC 8446 section 4.2.3).
-    pub scheme: u16,
-    /// The connection's exporter (RFC 9266).
-    pub exporter: [u8; 32],
-    /// Peer address.
-    pub remote: std::net::SocketAddr,
-}
-
 /// Handles a renewal with an expired certificate.
 ///
 /// # Errors
 /// As [`enroll`].
-pub(in crate::core) async fn renew_expired(vault: &Vault, attempt: GraceAttempt) -> Result<Enrolled, VaultError> {
-    let remote = attempt.remote;
+pub(in crate::core) async fn renew_expired(
+    vault: &Vault,
+    asked: GraceRequest,
+    channel: Channel,
+) -> Result<Certified, VaultError> {
     let settings = Arc::clone(&vault.settings);
     let live = vault.live().ok_or(VaultError::Sealed)?;
-    let shown = shown(&live.snapshot.load(), &attempt, &settings.trust_domain)?;
+    let shown = shown(&live.snapshot.load(), &asked, &channel, &settings.trust_domain)?;
     drop(live);
-    run(vault, "sys/strongroom/enroll/renew", remote, move |tx, snapshot, now_ms| {
-        let holder = expired(tx, snapshot, shown, remote, &settings.trust_domain, now_ms)?;
-        replace(tx, snapshot, &holder, How::Late, &attempt.csr, &settings, now_ms)
+    run(vault, "sys/strongroom/enroll/renew", channel.remote, move |tx, snapshot, now_ms| {
+        let holder = expired(tx, snapshot, shown, channel.remote, &settings.trust_domain, now_ms)?;
+        replace(tx, snapshot, &holder, How::Late, &asked.csr, &settings, now_ms)
     })
     .await
 }
@@ -132,15 +120,20 @@ type Shown = (pki::peer::Peer, AuthorityId);
 
 /// Checks what an expired certificate and its key prove by themselves. This costs neither a commit nor a line in the
 /// audit log, so that strangers cannot fill either.
-fn shown(snapshot: &Snapshot, attempt: &GraceAttempt, trust_domain: &str) -> Result<Shown, VaultError> {
+fn shown(
+    snapshot: &Snapshot,
+    asked: &GraceRequest,
+    channel: &Channel,
+    trust_domain: &str,
+) -> Result<Shown, VaultError> {
     use rustls_pki_types::{CertificateDer, pem::PemObject as _};
     let malformed = || VaultError::BadRequest("field \"certificate\" is not a certificate in PEM".to_owned());
-    let der = CertificateDer::from_pem_slice(attempt.certificate.as_bytes()).map_err(|_| malformed())?;
-    let request = pki::read_csr(&attempt.csr).map_err(issue::refusal)?;
+    let der = CertificateDer::from_pem_slice(asked.certificate.as_bytes()).map_err(|_| malformed())?;
+    let request = pki::read_csr(&asked.csr).map_err(issue::refusal)?;
     let peer = pki::peer::inspect(&der, trust_domain).map_err(|_| VaultError::Forbidden)?;
     let authority = snapshot.authorities.trust().signer_of(&der).ok_or(VaultError::Forbidden)?;
-    let message = grace_message(&attempt.exporter, &request.der);
-    if !pki::verify_signature(&der, attempt.scheme, &message, &attempt.signature) {
+    let message = grace_message(&channel.exporter, &request.der);
+    if !pki::verify_signature(&der, asked.scheme, &message, &asked.proof) {
         return Err(VaultError::Forbidden);
     }
     Ok((peer, authority))

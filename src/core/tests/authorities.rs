@@ -10,7 +10,9 @@ use crate::api::spiffe::SpiffeId;
 use crate::core::{Caller, Origin, VaultError};
 use crate::pki::AuthorityId;
 
-use super::identities::{HOUR_MS, Key, alarms, attempt, bundle, enroll, enrolled, holder, late, string, works};
+use super::identities::{
+    CHANNEL, HOUR_MS, Key, alarms, attempt, bundle, enroll, enrolled, holder, late, string, works,
+};
 use super::support::{DOMAIN, Rig, json, request, wait};
 
 #[test]
@@ -385,9 +387,9 @@ fn nobody_gets_a_certificate_on_the_word_of_an_authority_that_ends_in_the_same_c
             Box::pin(ask(&one, "sys/strongroom/ca/compromise", &mine)),
             Box::pin(ask(&web, "sys/strongroom/renew", &renewal)),
             Box::pin(ask(&two, "sys/strongroom/certificates", &order)),
-            Box::pin(async { rig.vault.enroll(attempt(&open, &fresh)).await.map(|_| Reply::none()) }),
+            Box::pin(async { rig.vault.enroll(attempt(&open, &fresh), CHANNEL).await.map(|_| Reply::none()) }),
             Box::pin(async {
-                rig.vault.renew_expired(late(&first.certificate, &key, &late_key)).await.map(|_| Reply::none())
+                rig.vault.renew_expired(late(&first.certificate, &key, &late_key), CHANNEL).await.map(|_| Reply::none())
             }),
         ],
     );

@@ -1,19 +1,19 @@
 //! What ends with a revocation, a removal or a freeze: also within one commit, and with a clock that was wrong.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
 use serde_json::json as object;
 
+use crate::api::enroll::Certified;
 use crate::api::reply::Reply;
 use crate::api::request::Operation;
-use crate::core::{Caller, Enrolled, GraceAttempt, UnsealKey, VaultError};
-use crate::enroll::grace_message;
-use crate::pki;
+use crate::core::{Caller, UnsealKey, VaultError};
 
-use super::identities::{HOUR_MS, Key, alarms, attempt, bundle, enroll, enrolled, holder, string, works};
+use super::identities::{
+    CHANNEL, HOUR_MS, Key, alarms, attempt, bundle, enroll, enrolled, holder, late, string, works,
+};
 use super::support::{KEY_FILE, Rig, json, request, wait};
 
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -65,22 +65,8 @@ fn renew(rig: &Rig, caller: &Caller) -> Result<Caller, VaultError> {
     Ok(holder(rig, &certificate(&reply)))
 }
 
-/// What renews a certificate that has ended.
-fn late(pem: &str, signer: &Key, next: &Key) -> GraceAttempt {
-    let csr = pki::read_csr(&next.csr).expect("legal");
-    let signature = rcgen::SigningKey::sign(&signer.pair, &grace_message(&[3; 32], &csr.der)).expect("signed");
-    GraceAttempt {
-        certificate: pem.to_owned(),
-        csr: next.csr.clone(),
-        signature,
-        scheme: 0x0403,
-        exporter: [3; 32],
-        remote: SocketAddr::from(([192, 0, 2, 7], 4711)),
-    }
-}
-
-fn renew_late(rig: &Rig, pem: &str, signer: &Key, next: &Key) -> Result<Enrolled, VaultError> {
-    wait(rig.vault.renew_expired(late(pem, signer, next)))
+fn renew_late(rig: &Rig, pem: &str, signer: &Key, next: &Key) -> Result<Certified, VaultError> {
+    wait(rig.vault.renew_expired(late(pem, signer, next), CHANNEL))
 }
 
 fn is_refused<T>(result: &Result<T, VaultError>) -> bool {
@@ -141,7 +127,7 @@ fn nothing_from_the_commit_of_a_removal_comes_back() {
     let jobs = vec![
         write(&rig, &old, "sys/strongroom/renew", &Key::new().body()),
         ask(&rig, &operator, Operation::Delete, "sys/strongroom/identities/app/web", ""),
-        Box::pin(async { rig.vault.enroll(late).await.map(|enrolled| enrolled.certificate) }),
+        Box::pin(async { rig.vault.enroll(late, CHANNEL).await.map(|enrolled| enrolled.certificate) }),
         ask(&rig, &operator, Operation::Delete, "sys/strongroom/identities/app/new", ""),
     ];
     let results = in_one_commit(&rig, jobs);
@@ -385,7 +371,7 @@ fn the_grace_of_the_same_commit_decides() {
     let attempt = late(&first.certificate, &key, &Key::new());
     let jobs: Vec<Job<'_>> = vec![
         write(&rig, &operator, "sys/strongroom/identities/app/web", none),
-        Box::pin(async { rig.vault.renew_expired(attempt).await.map(|enrolled| enrolled.certificate) }),
+        Box::pin(async { rig.vault.renew_expired(attempt, CHANNEL).await.map(|enrolled| enrolled.certificate) }),
     ];
     let results = in_one_commit(&rig, jobs);
     assert!(results[0].is_ok() && is_refused(&results[1]), "{results:?}");

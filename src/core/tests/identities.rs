@@ -1,15 +1,20 @@
 //! The life of a certificate: enrolled, renewed, revoked, under one authority after the other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::api::enroll::{Certified, EnrollRequest, GraceRequest};
 use crate::api::request::Operation;
-use crate::core::{Caller, EnrollAttempt, Enrolled, GraceAttempt, Origin, VaultError};
+use crate::core::{Caller, Channel, Origin, VaultError};
 use crate::enroll::{EnrollString, grace_message};
 use crate::pki::{self, AuthorityId, peer};
 
 use super::support::{DOMAIN, KEY_FILE, Rig, json, wait};
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
+
+/// The connection of everybody who has no certificate.
+pub(super) const CHANNEL: Channel =
+    Channel { exporter: [9; 32], remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 4711) };
 
 /// A key of a client, and a request for it.
 pub(super) struct Key {
@@ -59,38 +64,26 @@ pub(super) fn string(rig: &Rig, identity: &str, more: &str) -> EnrollString {
     EnrollString::parse(json(&reply)["string"].as_str().expect("text")).expect("legal")
 }
 
-pub(super) fn attempt(string: &EnrollString, key: &Key) -> EnrollAttempt {
-    let exporter = [9; 32];
+pub(super) fn attempt(string: &EnrollString, key: &Key) -> EnrollRequest {
     let csr = pki::read_csr(&key.csr).expect("legal");
-    EnrollAttempt {
-        id: *string.id(),
-        csr: key.csr.clone(),
-        proof: string.proof_key().proof(&exporter, &csr.der),
-        exporter,
-        remote: SocketAddr::from(([192, 0, 2, 7], 4711)),
-    }
+    let proof = string.proof_key().proof(&CHANNEL.exporter, &csr.der);
+    EnrollRequest { id: *string.id(), csr: key.csr.clone(), proof }
 }
 
-pub(super) fn enroll(rig: &Rig, string: &EnrollString, key: &Key) -> Result<Enrolled, VaultError> {
-    wait(rig.vault.enroll(attempt(string, key)))
+pub(super) fn enroll(rig: &Rig, string: &EnrollString, key: &Key) -> Result<Certified, VaultError> {
+    wait(rig.vault.enroll(attempt(string, key), CHANNEL))
 }
 
 /// What the holder of a certificate that has ended sends.
-pub(super) fn late(certificate: &str, signer: &Key, next: &Key) -> GraceAttempt {
+pub(super) fn late(certificate: &str, signer: &Key, next: &Key) -> GraceRequest {
     let csr = pki::read_csr(&next.csr).expect("legal");
-    let signature = rcgen::SigningKey::sign(&signer.pair, &grace_message(&[3; 32], &csr.der)).expect("signed");
-    GraceAttempt {
-        certificate: certificate.to_owned(),
-        csr: next.csr.clone(),
-        signature,
-        scheme: 0x0403,
-        exporter: [3; 32],
-        remote: SocketAddr::from(([192, 0, 2, 7], 4711)),
-    }
+    let message = grace_message(&CHANNEL.exporter, &csr.der);
+    let proof = rcgen::SigningKey::sign(&signer.pair, &message).expect("signed");
+    GraceRequest { certificate: certificate.to_owned(), csr: next.csr.clone(), proof, scheme: 0x0403 }
 }
 
 /// A registered identity with its first certificate.
-pub(super) fn enrolled(rig: &Rig, identity: &str) -> (Key, Enrolled) {
+pub(super) fn enrolled(rig: &Rig, identity: &str) -> (Key, Certified) {
     rig.admit(identity, "app", r#"path "secret/data/app/*" { capabilities = ["create", "update", "read"] }"#);
     let key = Key::new();
     let enrolled = enroll(rig, &string(rig, identity, ""), &key).expect("enrolled");
@@ -144,21 +137,20 @@ fn strings_that_are_refused() {
     let operator = rig.operator();
     rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#);
     let key = Key::new();
-    let refused = |attempt: EnrollAttempt| match wait(rig.vault.enroll(attempt)) {
+    let refused_over = |asked: EnrollRequest, channel: Channel| match wait(rig.vault.enroll(asked, channel)) {
         Err(VaultError::Forbidden) => {}
         other => panic!("expected a refusal, got {:?}", other.map(|enrolled| enrolled.identity)),
     };
+    let refused = |asked: EnrollRequest| refused_over(asked, CHANNEL);
     let good = string(&rig, "app/web", "");
-    refused(EnrollAttempt { exporter: [1; 32], ..attempt(&good, &key) });
-    refused(EnrollAttempt { proof: [0; 32], ..attempt(&good, &key) });
-    refused(EnrollAttempt { csr: Key::new().csr, ..attempt(&good, &key) });
-    refused(EnrollAttempt { id: [0; 16], ..attempt(&good, &key) });
+    refused_over(attempt(&good, &key), Channel { exporter: [1; 32], ..CHANNEL });
+    refused(EnrollRequest { proof: [0; 32], ..attempt(&good, &key) });
+    refused(EnrollRequest { csr: Key::new().csr, ..attempt(&good, &key) });
+    refused(EnrollRequest { id: [0; 16], ..attempt(&good, &key) });
     let near = string(&rig, "app/web", r#","cidr":["198.51.100.0/24","2001:db8::/32"]"#);
     refused(attempt(&near, &key));
-    wait(
-        rig.vault.enroll(EnrollAttempt { remote: SocketAddr::from(([198, 51, 100, 200], 1)), ..attempt(&near, &key) }),
-    )
-    .expect("from the network");
+    let near_by = Channel { remote: SocketAddr::from(([198, 51, 100, 200], 1)), ..CHANNEL };
+    wait(rig.vault.enroll(attempt(&near, &key), near_by)).expect("from the network");
     let short = string(&rig, "app/web", r#","ttl":"1m""#);
     rig.clock.advance(60_000);
     refused(attempt(&short, &key));
@@ -299,15 +291,16 @@ fn an_expired_certificate_renews_only_where_that_is_allowed() {
     let (key, first) = enrolled(&rig, "app/laptop");
     let attempt = |signer: &Key, next: &Key| late(&first.certificate, signer, next);
     let next = Key::new();
-    let renew = |attempt| wait(rig.vault.renew_expired(attempt));
+    let renew = |asked| wait(rig.vault.renew_expired(asked, CHANNEL));
     rig.clock.advance(30 * HOUR_MS);
     let operator = Caller { not_after_ms: u64::MAX, ..operator };
     assert!(!works(&rig, &holder(&rig, &first.certificate)), "expired");
     assert!(matches!(renew(attempt(&key, &next)), Err(VaultError::Forbidden)), "not allowed");
     rig.write(&operator, "sys/strongroom/identities/app/laptop", r#"{"grace":"3d"}"#).expect("allowed");
     assert!(matches!(renew(attempt(&Key::new(), &next)), Err(VaultError::Forbidden)), "another key");
-    let replayed = GraceAttempt { exporter: [4; 32], ..attempt(&key, &next) };
-    assert!(matches!(renew(replayed), Err(VaultError::Forbidden)), "another connection");
+    let other = Channel { exporter: [4; 32], ..CHANNEL };
+    let replayed = wait(rig.vault.renew_expired(attempt(&key, &next), other));
+    assert!(matches!(replayed, Err(VaultError::Forbidden)), "another connection");
     let fresh = renew(attempt(&key, &next)).expect("within three days");
     assert!(works(&rig, &holder(&rig, &fresh.certificate)));
     rig.clock.advance(70 * HOUR_MS);
@@ -375,22 +368,10 @@ fn a_clock_that_jumps_ten_years_admits_nobody_more() {
     let (key, first) = enrolled(&rig, "app/web");
     rig.write(&operator, "sys/strongroom/identities/app/web", r#"{"grace":"3d"}"#).expect("allowed");
     let (web, unused) = (holder(&rig, &first.certificate), string(&rig, "app/web", ""));
-    let refused = |result: Result<Enrolled, VaultError>, what: &str| {
+    let refused = |result: Result<Certified, VaultError>, what: &str| {
         assert!(matches!(result, Err(VaultError::Forbidden)), "{what}");
     };
-    let grace = || {
-        let next = Key::new();
-        let csr = pki::read_csr(&next.csr).expect("legal");
-        let signature = rcgen::SigningKey::sign(&key.pair, &grace_message(&[3; 32], &csr.der)).expect("signed");
-        wait(rig.vault.renew_expired(GraceAttempt {
-            certificate: first.certificate.clone(),
-            csr: next.csr.clone(),
-            signature,
-            scheme: 0x0403,
-            exporter: [3; 32],
-            remote: SocketAddr::from(([192, 0, 2, 7], 4711)),
-        }))
-    };
+    let grace = || wait(rig.vault.renew_expired(late(&first.certificate, &key, &Key::new()), CHANNEL));
     // Adding what is missing to 2^64 sets the clock back.
     let back = || rig.clock.advance(TEN_YEARS_MS.wrapping_neg());
     let nothing_goes = |when: &str| {

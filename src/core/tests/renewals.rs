@@ -1,14 +1,11 @@
 //! How often a certificate is renewed, and what strangers cost.
 
-use std::net::SocketAddr;
-
-use super::identities::{HOUR_MS, Key, alarms, enroll, enrolled, holder, string};
+use super::identities::{CHANNEL, HOUR_MS, Key, alarms, enroll, enrolled, holder, string};
 use super::support::{Rig, json, wait};
-use crate::core::{Caller, EnrollAttempt, Enrolled, GraceAttempt, VaultError};
+use crate::api::enroll::{Certified, EnrollRequest, GraceRequest};
+use crate::core::{Caller, VaultError};
 use crate::enroll::grace_message;
 use crate::pki;
-
-const REMOTE: ([u8; 4], u16) = ([192, 0, 2, 7], 4711);
 
 /// Renews, and who the certificate is for then.
 fn renew(rig: &Rig, caller: &Caller, key: &Key) -> Result<Caller, VaultError> {
@@ -66,18 +63,11 @@ fn renewals_without_end_are_slowed_and_honest_ones_are_not() {
     assert!(alarms(&rig).is_empty(), "no copy, no freeze");
 }
 
-fn grace(certificate: &str, signer: &Key, next: &str) -> GraceAttempt {
-    let signature = pki::read_csr(next).map_or(Vec::new(), |csr| {
-        rcgen::SigningKey::sign(&signer.pair, &grace_message(&[3; 32], &csr.der)).expect("signed")
+fn grace(certificate: &str, signer: &Key, next: &str) -> GraceRequest {
+    let proof = pki::read_csr(next).map_or(Vec::new(), |csr| {
+        rcgen::SigningKey::sign(&signer.pair, &grace_message(&CHANNEL.exporter, &csr.der)).expect("signed")
     });
-    GraceAttempt {
-        certificate: certificate.to_owned(),
-        csr: next.to_owned(),
-        signature,
-        scheme: 0x0403,
-        exporter: [3; 32],
-        remote: SocketAddr::from(REMOTE),
-    }
+    GraceRequest { certificate: certificate.to_owned(), csr: next.to_owned(), proof, scheme: 0x0403 }
 }
 
 #[test]
@@ -91,27 +81,21 @@ fn what_anybody_can_send_is_not_written_down() {
         params.self_signed(&key.pair).expect("signed").pem()
     };
     let next = Key::new();
-    let ends = |result: Result<Enrolled, VaultError>| match result {
+    let ends = |result: Result<Certified, VaultError>| match result {
         Err(error) => error.status(),
         Ok(_) => 200,
     };
     let before = rig.log().len();
-    let renewal = |attempt| ends(wait(rig.vault.renew_expired(attempt)));
+    let renewal = |asked| ends(wait(rig.vault.renew_expired(asked, CHANNEL)));
     assert_eq!(renewal(grace("x", &key, &next.csr)), 400, "no certificate");
     assert_eq!(renewal(grace(&first.certificate, &key, "x")), 400, "no request");
     assert_eq!(renewal(grace(&own, &key, &next.csr)), 403, "of no authority");
     assert_eq!(renewal(grace(&first.certificate, &next, &next.csr)), 403, "another key signed");
-    let attempt = |csr: &str| EnrollAttempt {
-        id: *open.id(),
-        csr: csr.to_owned(),
-        proof: [0; 32],
-        exporter: [9; 32],
-        remote: SocketAddr::from(REMOTE),
-    };
-    assert_eq!(ends(wait(rig.vault.enroll(attempt("x")))), 400);
+    let attempt = |csr: &str| EnrollRequest { id: *open.id(), csr: csr.to_owned(), proof: [0; 32] };
+    assert_eq!(ends(wait(rig.vault.enroll(attempt("x"), CHANNEL))), 400);
     assert_eq!(rig.log().len(), before, "the log grows by what a stranger sends");
     // Who holds the key of a certificate, and who knows of a string, is looked at and written down.
     assert_eq!(renewal(grace(&first.certificate, &key, &next.csr)), 200);
-    assert_eq!(ends(wait(rig.vault.enroll(attempt(&next.csr)))), 403);
+    assert_eq!(ends(wait(rig.vault.enroll(attempt(&next.csr), CHANNEL))), 403);
     assert!(rig.log().len() >= before + 4);
 }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::identities::{Key, alarms, attempt, bundle, enroll, string};
+use super::identities::{CHANNEL, Key, alarms, attempt, bundle, enroll, string};
 use super::support::{Rig, json, wait};
+use crate::api::enroll::EnrollRequest;
 use crate::api::hex::hex;
 use crate::api::reply::Reply;
 use crate::core::commit::change::Done;
 use crate::core::commit::committer::{Job, Work};
 use crate::core::pipeline::audited::Facts;
 use crate::core::state::enrolment::{self as strings, Use};
-use crate::core::{Caller, EnrollAttempt, VaultError};
+use crate::core::{Caller, VaultError};
 use crate::enroll::EnrollString;
 
 /// Changes records as the vault itself.
@@ -31,8 +32,8 @@ fn strings_that_nobody_made_cost_no_commit_and_no_line() {
     let (made, key) = (string(&rig, "app/web", ""), Key::new());
     let before = (rig.log().len(), rig.vault.mark().expect("open").generation);
     for n in 0..32 {
-        let unknown = EnrollAttempt { id: [n; 16], ..attempt(&made, &key) };
-        assert!(matches!(wait(rig.vault.enroll(unknown)), Err(VaultError::Forbidden)));
+        let unknown = EnrollRequest { id: [n; 16], ..attempt(&made, &key) };
+        assert!(matches!(wait(rig.vault.enroll(unknown, CHANNEL)), Err(VaultError::Forbidden)));
     }
     assert_eq!((rig.log().len(), rig.vault.mark().expect("open").generation), before);
     enroll(&rig, &made, &key).expect("the one that was made");

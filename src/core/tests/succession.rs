@@ -5,7 +5,7 @@ use crate::core::state::authorities::{self, Authorities};
 use crate::core::{Caller, Clock, VaultError};
 use crate::pki::AuthorityId;
 
-use super::identities::{HOUR_MS, Key, alarms, enroll, enrolled, holder, late, string, works};
+use super::identities::{CHANNEL, HOUR_MS, Key, alarms, enroll, enrolled, holder, late, string, works};
 use super::support::{Rig, json, wait};
 
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -159,7 +159,7 @@ fn the_key_of_an_authority_that_has_ended_is_destroyed_and_its_certificates_are_
             assert!(!could_sign(&rig, &first) && could_sign(&rig, &next), "{end}");
             assert!(!works(&rig, &web), "{end}");
             assert!(matches!(rig.write(&web, "sys/strongroom/renew", &Key::new().body()), Err(VaultError::Forbidden)));
-            let late = wait(rig.vault.renew_expired(late(&pem, &key, &Key::new())));
+            let late = wait(rig.vault.renew_expired(late(&pem, &key, &Key::new()), CHANNEL));
             assert!(matches!(late, Err(VaultError::Forbidden)), "{end}");
             for verb in ["trust", "activate", "taint", "remove", "revoke"] {
                 assert!(matches!(force(format!("{first}/{verb}")), Err(VaultError::BadRequest(_))), "{end}, {verb}");

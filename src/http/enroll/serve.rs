@@ -10,7 +10,7 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
 use axum::routing::any;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
@@ -19,7 +19,12 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::{Channel, EnrollError, Enrolled, Enroller, wire};
+use super::refusal::EnrollError;
+use crate::api::enroll::{Certified, EnrollRequest, GraceRequest};
+use crate::api::fields::FieldError;
+use crate::api::json;
+use crate::api::request::Body;
+use crate::core::{Channel, Vault, VaultError};
 use crate::http::limits::Limits;
 use crate::http::listener::{accept_all, handshake, stopped};
 use crate::http::pace::{Pace, Paced};
@@ -35,14 +40,18 @@ const CRL: &str = "/v1/sys/strongroom/crl";
 /// Longest life of one connection after its handshake.
 const WHOLE: Duration = Duration::from_secs(60);
 
+const NO_OBJECT: Refusal = Refusal::bad("the request body is not the JSON object that is expected here");
+
 struct Desk {
-    enroller: Arc<dyn Enroller>,
+    vault: Arc<Vault>,
+    /// Port of the API, which machines use afterwards.
+    port: u16,
     sources: Arc<Sources>,
     limits: Limits,
 }
 
 /// Serves enrolment until `shutdown` turns true, then finishes requests in work for at most [`Limits::drain`].
-/// [`Limits::enrolment`] has what fits.
+/// [`Limits::enrolment`] has what fits. `port` is the port of the API on the hosts that an enrolment string names.
 ///
 /// # Errors
 /// [`ServeError::Listener`] when the listener cannot be used.
@@ -50,11 +59,11 @@ pub async fn serve(
     listener: TcpListener,
     tls: Arc<Tls>,
     limits: Limits,
-    enroller: Arc<dyn Enroller>,
+    (vault, port): (Arc<Vault>, u16),
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
     let sources = Sources::new(limits.allowance());
-    let desk = Arc::new(Desk { enroller, sources: Arc::clone(&sources), limits });
+    let desk = Arc::new(Desk { vault, port, sources: Arc::clone(&sources), limits });
     let router = Router::new()
         .route("/v1/sys/strongroom/enroll", any(enroll))
         .route("/v1/sys/strongroom/enroll/renew", any(renew))
@@ -121,9 +130,9 @@ async fn enroll(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
         Ok(read) => read,
         Err(reply) => return reply,
     };
-    match wire::enroll(&body, channel) {
-        Ok(asked) => desk.answer(channel, desk.enroller.enroll(asked).await),
-        Err(refusal) => refusal.reply(),
+    match EnrollRequest::read(&body) {
+        Ok(asked) => desk.answer(channel, desk.vault.enroll(asked, channel).await),
+        Err(error) => malformed(error),
     }
 }
 
@@ -132,9 +141,9 @@ async fn renew(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
         Ok(read) => read,
         Err(reply) => return reply,
     };
-    match wire::renewal(&body, channel) {
-        Ok(asked) => desk.answer(channel, desk.enroller.renew(asked).await),
-        Err(refusal) => refusal.reply(),
+    match GraceRequest::read(&body) {
+        Ok(asked) => desk.answer(channel, desk.vault.renew_expired(asked, channel).await),
+        Err(error) => malformed(error),
     }
 }
 
@@ -145,23 +154,31 @@ async fn revoked(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
     let authority = match http.uri().path().strip_prefix(CRL) {
         None | Some("") => None,
         Some(id) => match AuthorityId::parse(id.strip_prefix('/').unwrap_or(id)) {
-            None => return failure(EnrollError::Unknown),
+            None => return EnrollError::Unknown.reply(),
             found => found,
         },
     };
-    match desk.enroller.revoked(authority).await {
+    let vault = Arc::clone(&desk.vault);
+    let list = tokio::task::spawn_blocking(move || vault.revocation_list(authority)).await;
+    match list.unwrap_or(Err(VaultError::Internal)) {
         Ok(list) => {
             let mut reply = Response::new(axum::body::Body::from(list));
             reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/pkix-crl"));
             reply
         }
-        Err(error) => failure(error),
+        Err(VaultError::NotFound) => EnrollError::Unknown.reply(),
+        Err(error) => EnrollError::of(&error).reply(),
     }
+}
+
+/// Answers a body that cannot be read. The vault does not see it.
+fn malformed(error: FieldError) -> Response {
+    reply::errors(StatusCode::BAD_REQUEST, Some(&error.to_string()))
 }
 
 impl Desk {
     /// The body of a `POST` from a source that need not wait.
-    async fn read(&self, http: HttpRequest) -> Result<(Channel, zeroize::Zeroizing<Vec<u8>>), Response> {
+    async fn read(&self, http: HttpRequest) -> Result<(Channel, Body), Response> {
         let (parts, body) = http.into_parts();
         let channel = parts.extensions.get::<Channel>().copied();
         let channel = channel.ok_or_else(|| Refusal::forbidden().reply())?;
@@ -169,20 +186,22 @@ impl Desk {
             Some(not_allowed())
         } else {
             let delay = self.sources.delay(Source::from(channel.remote.ip()), Instant::now());
-            delay.map(|delay| failure(EnrollError::TooMany { retry_after_s: delay.as_secs().saturating_add(1) }))
+            delay.map(|delay| EnrollError::TooMany { retry_after_s: delay.as_secs().saturating_add(1) }.reply())
         };
         if let Some(reply) = early {
             request::discard(body, &self.limits).await;
             return Err(reply);
         }
         let body = request::read(&parts.headers, body, &self.limits).await.map_err(|refusal| refusal.reply())?;
+        let body = Body::from_json(body, &json::Limits::default()).map_err(|_| NO_OBJECT.reply())?;
         Ok((channel, body))
     }
 
-    fn answer(&self, channel: Channel, decision: Result<Enrolled, EnrollError>) -> Response {
+    fn answer(&self, channel: Channel, decision: Result<Certified, VaultError>) -> Response {
         let source = Source::from(channel.remote.ip());
-        match decision {
+        match decision.map_err(|error| EnrollError::of(&error)) {
             Ok(enrolled) => {
+                let enrolled = self.with_our_port(enrolled);
                 self.sources.granted(source);
                 tracing::info!(remote = %channel.remote, identity = enrolled.identity, "enrolled");
                 reply::raw(StatusCode::OK, &enrolled)
@@ -193,27 +212,18 @@ impl Desk {
                     self.sources.refused(source, Instant::now());
                     tracing::warn!(remote = %channel.remote, "enrolment refused");
                 }
-                failure(error)
+                error.reply()
             }
         }
+    }
+
+    /// Replaces the ports of the addresses, which are those of this listener, by the port of the API.
+    fn with_our_port(&self, enrolled: Certified) -> Certified {
+        let hosts = enrolled.addresses.iter().filter_map(|address| address.rsplit_once(':'));
+        Certified { addresses: hosts.map(|(host, _)| format!("{host}:{}", self.port)).collect(), ..enrolled }
     }
 }
 
 fn not_allowed() -> Response {
     Refusal { status: StatusCode::METHOD_NOT_ALLOWED, text: "method not allowed" }.reply()
-}
-
-fn failure(error: EnrollError) -> Response {
-    let status = match error {
-        EnrollError::Refused => StatusCode::FORBIDDEN,
-        EnrollError::Malformed(_) => StatusCode::BAD_REQUEST,
-        EnrollError::Unknown => StatusCode::NOT_FOUND,
-        EnrollError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-        EnrollError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let mut reply = reply::errors(status, Some(&error.to_string()));
-    if let EnrollError::TooMany { retry_after_s } = error {
-        reply.headers_mut().insert(RETRY_AFTER, retry_after_s.into());
-    }
-    reply
 }

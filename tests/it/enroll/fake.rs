@@ -6,21 +6,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use strongroom::api::enroll::{Certified, EnrollRequest, GraceRequest, RenewRequest};
+use strongroom::api::json::Limits;
+use strongroom::api::request::Body;
 use strongroom::api::secret::SecretText;
 use strongroom::api::spiffe::SpiffeId;
 use strongroom::crypto::Key;
 use strongroom::crypto::random::SystemRandom;
 use strongroom::enroll::{EXPORTER_LABEL, EnrollString, ProofKey};
 use strongroom::pki::{self, Authority};
+use zeroize::Zeroizing;
 
 use crate::support::server::now_ms;
+
+fn fields(body: &[u8]) -> Body {
+    Body::from_json(Zeroizing::new(body.to_vec()), &Limits::default()).unwrap()
+}
 
 /// What happened, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,15 +153,14 @@ impl Vault {
         }
         match (peer, target) {
             (None, "POST /v1/sys/strongroom/enroll") => {
-                let request: EnrollRequest = serde_json::from_slice(body).unwrap();
-                let proof = STANDARD.decode(request.proof).unwrap().try_into().unwrap();
-                if !self.proof.verify(exporter, &pki::csr_der(&request.csr).unwrap(), &proof) {
+                let request = EnrollRequest::read(&fields(body)).unwrap();
+                if !self.proof.verify(exporter, &pki::csr_der(&request.csr).unwrap(), &request.proof) {
                     return (403, r#"{"errors":["enrolment refused"]}"#.to_owned());
                 }
                 (200, serde_json::to_string(&self.issue("enrolment", &request.csr)).unwrap())
             }
             (None, "POST /v1/sys/strongroom/enroll/renew") => {
-                let request: GraceRequest = serde_json::from_slice(body).unwrap();
+                let request = GraceRequest::read(&fields(body)).unwrap();
                 assert!(pki::leaf(request.certificate.as_bytes()).unwrap().not_after_ms <= now_ms());
                 (200, serde_json::to_string(&self.issue("grace", &request.csr)).unwrap())
             }

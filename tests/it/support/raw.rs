@@ -126,7 +126,7 @@ impl Reply {
         let status = head.split(' ').nth(1)?.parse().ok()?;
         let mut reply = Self { status, head, body: String::new() };
         let length: usize = reply.header("content-length").map_or(0, |text| text.parse().unwrap());
-        reply.body = String::from_utf8(bytes.get(end..end + length)?.to_vec()).unwrap();
+        reply.body = String::from_utf8_lossy(bytes.get(end..end + length)?).into_owned();
         Some(reply)
     }
 

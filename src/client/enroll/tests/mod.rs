@@ -9,6 +9,7 @@ use rustls::pki_types::alg_id;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
+use crate::api::request::Body;
 use crate::api::spiffe::SpiffeId;
 use crate::client::{BUNDLE_HEADER, CertificateProblem, Client, Settings, bundle_header};
 use crate::crypto::Key;
@@ -50,6 +51,11 @@ fn text(reply: &Certified) -> String {
     serde_json::to_string(reply).unwrap()
 }
 
+/// What came, as the real server reads it.
+fn body(seen: &server::Seen) -> Body {
+    Body::of(std::str::from_utf8(&seen.body).unwrap())
+}
+
 /// A server that checks the proof as the real one does, and signs.
 fn enrolling() -> (Server, [u8; 32]) {
     let authority = authority();
@@ -57,9 +63,9 @@ fn enrolling() -> (Server, [u8; 32]) {
     let key = string(pin, &["a:1"]).proof_key();
     let answer = move |seen: &server::Seen| {
         assert_eq!(seen.target, "POST /v1/sys/strongroom/enroll HTTP/1.1");
-        let request: EnrollRequest = serde_json::from_slice(&seen.body).unwrap();
-        let proof: [u8; 32] = STANDARD.decode(&request.proof).unwrap().try_into().unwrap();
-        if request.id != "09".repeat(16) || !key.verify(&seen.exporter, &pki::csr_der(&request.csr).unwrap(), &proof) {
+        let request = EnrollRequest::read(&body(seen)).unwrap();
+        let csr = pki::csr_der(&request.csr).unwrap();
+        if request.id != [9; 16] || !key.verify(&seen.exporter, &csr, &request.proof) {
             return (403, r#"{"errors":["enrolment refused"]}"#.to_owned());
         }
         (200, text(&signed(&authority, &request.csr)))
@@ -201,7 +207,7 @@ fn an_old_key_renews_its_expired_certificate() {
     let expected = old.cert_pem.clone();
     let answer = move |seen: &server::Seen| {
         assert_eq!(seen.target, "POST /v1/sys/strongroom/enroll/renew HTTP/1.1");
-        let request: GraceRequest = serde_json::from_slice(&seen.body).unwrap();
+        let request = GraceRequest::read(&body(seen)).unwrap();
         assert_eq!(request.certificate, expected);
         let message = grace_message(&seen.exporter, &pki::csr_der(&request.csr).unwrap());
         let der = der(&request.certificate);
@@ -209,11 +215,10 @@ fn an_old_key_renews_its_expired_certificate() {
         let provider = provider();
         let schemes = provider.signature_verification_algorithms.mapping;
         let (_, algorithms) = schemes.iter().find(|(scheme, _)| u16::from(*scheme) == request.scheme).unwrap();
-        let proof = STANDARD.decode(&request.proof).unwrap();
         let key = &parsed.public_key().subject_public_key.data;
         let algorithm =
             algorithms.iter().find(|algorithm| algorithm.public_key_alg_id() == alg_id::ECDSA_P256).unwrap();
-        algorithm.verify_signature(key, &message, &proof).unwrap();
+        algorithm.verify_signature(key, &message, &request.proof).unwrap();
         (200, text(&signed(&authority, &request.csr)))
     };
     let server = serve(bundle, &ca, None, Box::new(answer));

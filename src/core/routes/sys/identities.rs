@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::api::hex::hex;
 use crate::api::fields::{FieldError, Fields};
+use crate::api::hex::hex;
 use crate::api::reply::Reply;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::{CertificateInfo, Identity, IdentityLine};

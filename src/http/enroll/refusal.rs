@@ -1,0 +1,84 @@
+//! What a machine without a certificate learns of a failure.
+
+use axum::response::Response;
+use hyper::StatusCode;
+use hyper::header::RETRY_AFTER;
+
+use crate::core::VaultError;
+use crate::http::reply;
+
+/// Why a request was not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum EnrollError {
+    /// 403, the same for every reason. Its source waits longer each time.
+    #[error("enrolment refused")]
+    Refused,
+    /// 400: the certificate request cannot be read. Its source waits as after a refusal.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// 404: no such authority, or none that is accepted.
+    #[error("no such authority")]
+    Unknown,
+    /// 429 with `Retry-After`.
+    #[error("too many requests")]
+    TooMany {
+        /// When to come back, seconds.
+        retry_after_s: u64,
+    },
+    /// 503: sealed, or not ready.
+    #[error("{0}")]
+    Unavailable(&'static str),
+}
+
+impl EnrollError {
+    /// Maps every problem with strings, certificates and identities to one refusal, so that a stranger learns nothing
+    /// from it.
+    pub(super) fn of(error: &VaultError) -> Self {
+        match error {
+            VaultError::BadRequest(_) => Self::Malformed("the certificate request is malformed or its key too weak"),
+            VaultError::TooMany { retry_after_s } | VaultError::RenewedTooOften { retry_after_s } => {
+                Self::TooMany { retry_after_s: *retry_after_s }
+            }
+            VaultError::Sealed => Self::Unavailable("the vault is sealed"),
+            VaultError::Forbidden | VaultError::NotFound => Self::Refused,
+            other => {
+                tracing::error!("enrolment failed: {other}");
+                Self::Unavailable("the vault cannot enrol at the moment")
+            }
+        }
+    }
+
+    pub(super) fn reply(self) -> Response {
+        let status = match self {
+            Self::Refused => StatusCode::FORBIDDEN,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Unknown => StatusCode::NOT_FOUND,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut reply = reply::errors(status, Some(&self.to_string()));
+        if let Self::TooMany { retry_after_s } = self {
+            reply.headers_mut().insert(RETRY_AFTER, retry_after_s.into());
+        }
+        reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_learns_one_thing() {
+        for error in [VaultError::Forbidden, VaultError::NotFound] {
+            assert_eq!(EnrollError::of(&error), EnrollError::Refused);
+        }
+        assert_eq!(EnrollError::of(&VaultError::Sealed).reply().status(), 503);
+        assert_eq!(EnrollError::of(&VaultError::Integrity).reply().status(), 503);
+        let reply = EnrollError::of(&VaultError::RenewedTooOften { retry_after_s: 7 }).reply();
+        assert_eq!((reply.status().as_u16(), reply.headers()[RETRY_AFTER].as_bytes()), (429, &b"7"[..]));
+        // What the vault says of the request is for its own clients.
+        let reason = EnrollError::of(&VaultError::BadRequest("app/web is disabled".to_owned()));
+        assert!(!reason.to_string().contains("app/web") && reason.reply().status() == 400);
+    }
+}
