@@ -56,32 +56,40 @@ impl Facts {
         random.fill(&mut id).map_err(|_| VaultError::Internal)?;
         let identity = SpiffeId::new(trust_domain, "strongroomd").map_err(|_| VaultError::Internal)?;
         let full = Path::parse(path).map_err(|_| VaultError::Internal)?;
-        Ok(Self {
-            caller: Caller {
-                identity: Arc::new(identity),
-                origin: Origin::Internal,
-                fingerprint: [0; 32],
-                not_before_ms: 0,
-                not_after_ms: u64::MAX,
-                remote: "internal".to_owned(),
-                request_id: hex(&id),
-                bundle: None,
-                token: None,
-            },
-            inner: engine::Request {
-                operation: Operation::Write,
-                path: full.clone(),
-                body: Body::empty(),
-                if_none_match: None,
-            },
+        let caller = Caller {
+            identity: Arc::new(identity),
+            origin: Origin::Internal,
+            fingerprint: [0; 32],
+            not_before_ms: 0,
+            not_after_ms: u64::MAX,
+            remote: "internal".to_owned(),
+            request_id: hex(&id),
+            bundle: None,
+            token: None,
+        };
+        Ok(Self::for_caller(caller, full, "system", rule, time_ms))
+    }
+
+    /// A change that the vault makes by itself because `caller` came; `rule` says what it is.
+    pub(in crate::core) fn for_caller(
+        caller: Caller,
+        full: Path,
+        mount_kind: &'static str,
+        rule: String,
+        time_ms: u64,
+    ) -> Self {
+        let (path, body) = (full.clone(), Body::empty());
+        Self {
+            caller,
+            inner: engine::Request { operation: Operation::Write, path, body, if_none_match: None },
             full,
-            mount_kind: Some("system"),
+            mount_kind: Some(mount_kind),
             policies: Arc::from([]),
             decision: "own",
             rule: Some(rule),
             time_ms,
             secret_body: false,
-        })
+        }
     }
 
     /// Whether nobody asked for it.

@@ -6,10 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::api::path::Path;
 use crate::api::reply::Reply;
-use crate::api::request::{Body, Operation};
 use crate::barrier::Tx;
 use crate::crypto::random::Random;
-use crate::engine;
 
 use super::admit::{Visit, identify};
 use super::audited::Facts;
@@ -38,22 +36,8 @@ pub(super) fn spend(vault: &Vault, visit: &Visit) -> Result<Option<Answer>, Vaul
         return Ok(None);
     };
     let full = Path::parse("auth/token/use").map_err(|_| VaultError::Internal)?;
-    let facts = Arc::new(Facts {
-        caller: caller.clone(),
-        inner: engine::Request {
-            operation: Operation::Write,
-            path: full.clone(),
-            body: Body::empty(),
-            if_none_match: None,
-        },
-        full,
-        mount_kind: Some("token"),
-        policies: Arc::from([]),
-        decision: "own",
-        rule: Some(format!("token:{}", token.record.accessor)),
-        time_ms: *now_ms,
-        secret_body: false,
-    });
+    let rule = format!("token:{}", token.record.accessor);
+    let facts = Arc::new(Facts::for_caller(caller.clone(), full, "token", rule, *now_ms));
     let id = token.id;
     let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms: u64| {
         Ok(Done::touching(Reply::none(), tokens::spend(tx, &snapshot.tokens, id, now_ms)?))
