@@ -22,7 +22,7 @@ pub struct EnrollRequest {
     /// Id of the string; 32 hexadecimal digits on the wire.
     #[serde(serialize_with = "hexadecimal")]
     pub id: [u8; 16],
-    /// PEM request; only its key counts.
+    /// PEM request. Only its key is used.
     pub csr: String,
     /// Proof of the string's secret, bound to the connection and the request; base64 on the wire.
     #[serde(serialize_with = "base64")]
@@ -49,12 +49,12 @@ impl EnrollRequest {
 pub struct GraceRequest {
     /// The expired certificate, PEM.
     pub certificate: String,
-    /// PEM request; only its key counts.
+    /// PEM request. Only its key is used.
     pub csr: String,
     /// Signature of the old key, bound to the connection and the request; base64 on the wire.
     #[serde(serialize_with = "base64")]
     pub proof: Vec<u8>,
-    /// Number of the signature's scheme (RFC 8446 section 4.2.3).
+    /// Number of the signature scheme (RFC 8446 section 4.2.3).
     pub scheme: u16,
 }
 
@@ -98,29 +98,30 @@ fn base64<S: Serializer>(bytes: &impl AsRef<[u8]>, to: S) -> Result<S::Ok, S::Er
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
-    /// PEM request; only its key counts.
+    /// PEM request. Only its key is used.
     pub csr: String,
 }
 
-/// A new certificate with what belongs to it: reply of all three, from the enrolment listener without an envelope.
+/// A new certificate with everything that belongs to it: the reply of all three requests. The enrolment listener sends
+/// it without an envelope.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certified {
     /// PEM chain, the holder's certificate first.
     pub certificate: String,
     /// PEM certificates of all authorities to trust.
     pub ca: String,
-    /// Those of them that vouch for the listener alone and never for a client, PEM: roots of an outside PKI.
+    /// The part of `ca` that only vouches for the listener and never for a client, PEM: roots of an outside PKI.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub server_ca: String,
     /// SPIFFE id of the holder.
     pub identity: String,
-    /// End of the certificate's life, RFC 3339.
+    /// Expiry of the certificate, RFC 3339.
     pub not_after: String,
-    /// Where the vault answers, each `host:port`; only from the enrolment listener.
+    /// Addresses of the vault, each `host:port`. Only from the enrolment listener.
     #[serde(default)]
     pub addresses: Vec<String>,
-    /// Where the enrolment listener answers from now on, each `host:port`; only after a renewal, and only when the vault
-    /// knows it.
+    /// Current addresses of the enrolment listener, each `host:port`. Only after a renewal, and only if the vault knows
+    /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enroll: Vec<String>,
 }
@@ -132,10 +133,10 @@ pub struct CaBundle {
     pub bundle: String,
     /// Id of the bundle: 32 hexadecimal digits.
     pub id: String,
-    /// The caller's certificate is to be renewed now: its authority is tainted.
+    /// The caller must renew its certificate now, because its authority is tainted.
     #[serde(default)]
     pub renew: bool,
-    /// What is known of each authority.
+    /// The known authorities.
     #[serde(default)]
     pub authorities: Vec<CaAuthority>,
 }
@@ -145,16 +146,16 @@ pub struct CaBundle {
 pub struct CaAuthority {
     /// Its id.
     pub id: String,
-    /// What it is used for at present.
+    /// Its current stage.
     pub state: String,
-    /// End of its life, RFC 3339.
+    /// Its expiry, RFC 3339.
     pub not_after: String,
-    /// Whether its holders shall move on.
+    /// Whether its holders must move to another authority.
     #[serde(default)]
     pub tainted: bool,
 }
 
-/// Reply of `POST sys/strongroom/enrollments/<identity>`: the string, shown once.
+/// Reply of `POST sys/strongroom/enrollments/<identity>`: the string, which is shown only once.
 #[derive(Deserialize)]
 pub struct EnrollmentReply {
     /// The enrolment string.

@@ -1,4 +1,4 @@
-//! Bodies of the KV v2 engine, for both ends of the wire.
+//! Bodies of the KV v2 engine, for client and server.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub struct Data {
     /// The secret's fields as raw JSON; `None` when the version is deleted or destroyed (status 404 with a body).
     #[serde(default)]
     pub data: Option<SecretJson>,
-    /// Which version it is.
+    /// The version.
     pub metadata: Version,
 }
 
@@ -27,18 +27,18 @@ impl Data {
     }
 }
 
-/// What is told about one version by reads and writes.
+/// Information about one version in reads and writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
-    /// Number, from 1.
+    /// Number, counted from 1.
     pub version: u64,
-    /// RFC 3339 time of the write.
+    /// Time of the write, RFC 3339.
     pub created_time: String,
-    /// RFC 3339 time from which on it counts as deleted; empty when never.
+    /// Time from which it counts as deleted, RFC 3339; empty means never.
     pub deletion_time: String,
-    /// Whether the content is gone for good.
+    /// Whether the content was permanently removed.
     pub destroyed: bool,
-    /// The secret's own labels.
+    /// The labels of the secret.
     #[serde(default)]
     pub custom_metadata: Option<BTreeMap<String, String>>,
 }
@@ -53,11 +53,11 @@ pub struct Versions {
 /// One version in [`Metadata`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionState {
-    /// RFC 3339 time of the write.
+    /// Time of the write, RFC 3339.
     pub created_time: String,
-    /// RFC 3339 time from which on it counts as deleted; empty when never.
+    /// Time from which it counts as deleted, RFC 3339; empty means never.
     pub deletion_time: String,
-    /// Whether the content is gone for good.
+    /// Whether the content was permanently removed.
     pub destroyed: bool,
 }
 
@@ -68,24 +68,24 @@ pub struct Metadata {
     pub versions: BTreeMap<u64, VersionState>,
     /// Newest version; 0 before the first write.
     pub current_version: u64,
-    /// Oldest kept version; 0 when none was ever removed.
+    /// Oldest kept version; 0 if none was ever removed.
     pub oldest_version: u64,
-    /// RFC 3339 time.
+    /// Time of creation, RFC 3339.
     pub created_time: String,
-    /// RFC 3339 time.
+    /// Time of the last change, RFC 3339.
     pub updated_time: String,
-    /// How many versions are kept; 0 means the mount's value.
+    /// Number of versions that are kept; 0 means the mount's setting.
     pub max_versions: u32,
-    /// Whether writes must carry `cas`.
+    /// Whether writes must include `cas`.
     pub cas_required: bool,
-    /// Go duration text; `0s` means the mount's value.
+    /// Go duration text; `0s` means the mount's setting.
     pub delete_version_after: String,
     /// Labels.
     #[serde(default)]
     pub custom_metadata: Option<BTreeMap<String, String>>,
 }
 
-/// Body of `POST metadata/<path>`; absent fields stay as they are.
+/// Body of `POST metadata/<path>`. Absent fields stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetadataUpdate {
     /// See [`Metadata::max_versions`].
@@ -105,9 +105,9 @@ pub struct MetadataUpdate {
 /// Reply and body of `config`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// How many versions of each secret are kept; 0 means 10.
+    /// Number of versions of each secret that are kept; 0 means 10.
     pub max_versions: u32,
-    /// Whether writes must carry `cas`.
+    /// Whether writes must include `cas`.
     pub cas_required: bool,
     /// Go duration text; `0s` means never.
     pub delete_version_after: String,

@@ -16,11 +16,11 @@ pub struct Reply {
     pub data: Option<Zeroizing<Vec<u8>>>,
     /// Texts for the envelope's `warnings`.
     pub warnings: Vec<String>,
-    /// A listing: an empty `keys` array is answered 404, as Vault does.
+    /// Whether this is a list: an empty `keys` array is answered with 404, as in Vault.
     pub lists_keys: bool,
-    /// Rendered JSON of the envelope's `auth`: a token that was made or renewed.
+    /// Rendered JSON of the envelope's `auth`: a token that was created or renewed.
     pub auth: Option<Zeroizing<Vec<u8>>>,
-    /// Strong entity tag (RFC 9110, 8.8.3) of what is answered, without quotes.
+    /// Strong entity tag (RFC 9110, 8.8.3) of the content, without quotes.
     pub etag: Option<String>,
     /// The version of a secret that the reply shows, or that the request has made.
     pub version: Option<u64>,
@@ -78,15 +78,15 @@ impl Reply {
         Self { auth: Some(auth), ..Self::none() }
     }
 
-    /// 304 for what has this tag.
+    /// 304 for content with this tag.
     #[must_use]
     pub fn not_modified(etag: String) -> Self {
         Self { status: ReplyStatus::NotModified, etag: Some(etag), ..Self::none() }
     }
 }
 
-/// Whether one of the tags of an `If-None-Match` field is `etag` (RFC 9110, 13.1.2: weak comparison). `*` is for the
-/// caller to decide, who knows whether there is anything.
+/// Whether one of the tags in an `If-None-Match` field is `etag` (RFC 9110, 13.1.2: weak comparison). The caller must
+/// handle `*`, because only it knows whether there is any content.
 #[must_use]
 pub fn none_match(field: &str, etag: &str) -> bool {
     field.split(',').any(|tag| {
@@ -100,21 +100,21 @@ pub fn none_match(field: &str, etag: &str) -> bool {
 pub enum ReplyStatus {
     /// 200, or 204 without data.
     Ok,
-    /// 202 with the full envelope: what was asked for needs no answer.
+    /// 202 with the full envelope: the request needs no answer.
     Accepted,
     /// 404 with the full envelope: a deleted or destroyed version (KV v2).
     NotFoundWithBody,
-    /// 304: the caller has what would be answered.
+    /// 304: the caller already has the content.
     NotModified,
 }
 
-/// The frame of every reply with content. All keys are always present on the wire; missing ones are read as empty.
+/// The envelope of every reply with content. The server always sends all keys; missing ones are read as empty.
 #[derive(Serialize, Deserialize)]
 pub struct Envelope<T> {
     /// Random id of the request, as in the audit log.
     #[serde(default)]
     pub request_id: String,
-    /// Always empty: nothing is leased.
+    /// Always empty, because there are no leases.
     #[serde(default)]
     pub lease_id: String,
     /// Always false.
@@ -126,13 +126,13 @@ pub struct Envelope<T> {
     /// The content.
     #[serde(default = "none")]
     pub data: Option<T>,
-    /// Wrapping is not offered: null.
+    /// Always null, because wrapping is not supported.
     #[serde(default)]
     pub wrap_info: Option<Box<RawValue>>,
     /// Hints for a person.
     #[serde(default)]
     pub warnings: Option<Vec<String>>,
-    /// Logins are not offered: null.
+    /// `auth` of the reply; null here.
     #[serde(default)]
     pub auth: Option<Box<RawValue>>,
 }

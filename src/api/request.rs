@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::fields::{FieldError, Fields};
 use super::json::{self, JsonCode, JsonError, Limits, Object};
 
-/// The five things the wire can ask of a path. `POST` and `PUT` are both [`Operation::Write`].
+/// The five operations that a client can request on a path. `POST` and `PUT` are both [`Operation::Write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// `GET` or `HEAD`.
@@ -22,7 +22,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The word for audit entries: `read`, `list`, `write`, `patch`, `delete`.
+    /// The name in audit entries: `read`, `list`, `write`, `patch`, `delete`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,8 +37,8 @@ impl Operation {
 
 /// The fields of a request: a JSON object that was checked once, with the places of its fields, or nothing.
 ///
-/// Query parameters of reads, lists and deletes come as an object of strings. Wiped on drop, for a body may hold
-/// secrets; deliberately without `Debug`.
+/// Query parameters of reads, lists and deletes become an object of strings. Wiped on drop, because a body may contain
+/// secrets. Deliberately without `Debug`.
 pub struct Body {
     text: Zeroizing<String>,
     layout: json::Layout,
@@ -51,7 +51,7 @@ impl Body {
         Self { text: Zeroizing::new(String::new()), layout: json::Layout::default() }
     }
 
-    /// Takes JSON text from outside; empty or all-blank text is [`Body::empty`].
+    /// Takes JSON text from outside. Empty or blank text gives [`Body::empty`].
     ///
     /// # Errors
     /// [`JsonError`] when the text is not a JSON object within `limits`.
@@ -81,7 +81,7 @@ impl Body {
         Self { text: Zeroizing::new(text.to_owned()), layout: layout.into_layout() }
     }
 
-    /// The fields. An empty body gives an object without any.
+    /// The fields. An empty body gives an object without fields.
     #[must_use]
     pub fn object(&self) -> Object<'_> {
         Object::new(&self.text, &self.layout)
@@ -115,7 +115,7 @@ impl Body {
         self.text.as_bytes()
     }
 
-    /// Whether the request came without fields (no body, or blank text).
+    /// Whether the request has no fields (no body, or blank text).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()

@@ -1,7 +1,7 @@
-//! Names of records: what the store sees instead of paths (`docs/format.md`, "Names").
+//! Names of records: the store sees these instead of paths (`docs/format.md`, "Names").
 //!
-//! Every name is an HMAC under K_name, chained from folder to child, so the store learns the shape of the tree and
-//! nothing of its words.
+//! Every name is an HMAC under K_name, chained from folder to child. So the store learns the shape of the tree, but
+//! none of its words.
 
 use crate::crypto::derive::label;
 use crate::crypto::hash::MacKey;
@@ -12,10 +12,10 @@ use super::error::BarrierError;
 
 /// Longest path or view key, bytes.
 pub const MAX_PATH_BYTES: usize = 1024;
-/// Deepest path, segments.
+/// Deepest path, in segments.
 pub const MAX_SEGMENTS: usize = 16;
 
-/// Whose data a record is. Never derived from the path of the mount, so a mount can move.
+/// The mount that a record belongs to. It is never derived from the path of the mount, so a mount can move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MountId(pub [u8; 16]);
 
@@ -35,17 +35,17 @@ impl MountId {
     pub const ROTATION: Self = Self::builtin(8);
     /// Everything else.
     pub const MISC: Self = Self::builtin(9);
-    /// Certificates that the own authorities issued.
+    /// Certificates that the vault's own authorities issued.
     pub const CERTIFICATES: Self = Self::builtin(10);
-    /// Enrolment strings that can be used, or were.
+    /// Enrolment strings that can be used or were used.
     pub const ENROLMENTS: Self = Self::builtin(11);
     /// Roles for certificates of an outside PKI.
     pub const CERT_ROLES: Self = Self::builtin(12);
     /// Rate limits.
     pub const LIMITS: Self = Self::builtin(13);
-    /// Requests that wait for other operators.
+    /// Requests that wait for approval by other operators.
     pub const APPROVALS: Self = Self::builtin(14);
-    /// When and from where identities were seen.
+    /// When and from where identities were last seen.
     pub const SIGHTINGS: Self = Self::builtin(15);
     /// Groups of identities.
     pub const GROUPS: Self = Self::builtin(16);
@@ -61,7 +61,7 @@ impl MountId {
         Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n])
     }
 
-    /// The id of a new mount.
+    /// Makes the id of a new mount.
     ///
     /// # Errors
     /// [`CryptoError::Random`].
@@ -95,22 +95,22 @@ impl StoreKey {
         Self { bytes, len }
     }
 
-    /// The state record of lane 0.
+    /// Key of the state record of lane 0.
     pub(super) fn state() -> Self {
         Self::build(b's', &[0, 0], &[])
     }
 
-    /// The node `child` in the folder `parent`.
+    /// Key of the node `child` in the folder `parent`.
     pub(super) fn node(parent: &Id, child: &Id) -> Self {
         Self::build(b'd', parent, child)
     }
 
-    /// A version of the secret at `node`.
+    /// Key of a version of the secret at `node`.
     pub(super) fn value(node: &Id, version: u64) -> Self {
         Self::build(b'v', node, &version.to_be_bytes())
     }
 
-    /// An entry of the mount `root`.
+    /// Key of an entry of the mount `root`.
     pub(super) fn entry(root: &Id, id: &Id) -> Self {
         Self::build(b'e', root, id)
     }
@@ -125,7 +125,7 @@ impl StoreKey {
         (Self::entry(root, &[0; 16]), Self::entry(root, &[0xff; 16]))
     }
 
-    /// A key found in the store; `None` for one that is not of this format.
+    /// Parses a key that was found in the store; `None` for one outside the format.
     pub(super) fn parse(key: &[u8]) -> Option<Self> {
         let (letter, rest) = key.split_first()?;
         let fits = match letter {
@@ -161,7 +161,7 @@ impl StoreKey {
     }
 }
 
-/// Maker of names.
+/// Makes names.
 pub(super) struct Names {
     key: MacKey,
     vault: VaultId,
@@ -176,28 +176,28 @@ impl Names {
         self.key.mac(parts).first_chunk().copied().unwrap_or_default()
     }
 
-    /// The root of a mount; it has no record.
+    /// Name of the root of a mount. It has no record.
     pub(super) fn root(&self, mount: &MountId) -> Id {
         self.id(&[label::ROOT_ID, self.vault.as_bytes(), &mount.0])
     }
 
-    /// The child `segment` of the folder `parent`.
+    /// Name of the child `segment` of the folder `parent`.
     pub(super) fn child(&self, parent: &Id, segment: &str) -> Id {
         self.id(&[label::NODE_ID, parent, &length(segment), segment.as_bytes()])
     }
 
-    /// The entry `key` of the mount `root`.
+    /// Name of the entry `key` of the mount `root`.
     pub(super) fn entry(&self, root: &Id, key: &str) -> Id {
         self.id(&[label::ENTRY_ID, root, &length(key), key.as_bytes()])
     }
 }
 
 fn length(text: &str) -> [u8; 4] {
-    // Paths are bounded far below 4 GiB before they get here; a longer one would only name nothing.
+    // Paths are limited to far less than 4 GiB before this. A longer one would only name nothing.
     u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 
-/// The segments of a path relative to its mount.
+/// Splits a path, relative to its mount, into segments.
 ///
 /// # Errors
 /// [`BarrierError::Path`] for an empty path or segment, more than 1,024 bytes or more than 16 segments.
@@ -215,12 +215,12 @@ pub(super) fn segments(path: &str) -> Result<Vec<&str>, BarrierError> {
     Ok(segments)
 }
 
-/// The bound path of a record: mount id, then the path.
+/// The path that a record is bound to: mount id, then path.
 pub(super) fn bound(mount: &MountId, path: &str) -> Vec<u8> {
     [mount.0.as_slice(), path.as_bytes()].concat()
 }
 
-/// The path of the folder that holds `path`; empty for the mount root.
+/// The path of the folder that contains `path`; empty for the mount root.
 pub(super) fn parent_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }

@@ -1,4 +1,4 @@
-//! Reading one mount, either as published or with the changes of a group on top.
+//! Reads one mount, either as published or with the changes of a group on top.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -13,10 +13,10 @@ use super::open::Barrier;
 use super::overlay::{Change, Overlay};
 use super::tally::Tally;
 
-/// Keys that are taken from the index under one lock.
+/// Number of keys that are taken from the index under one lock.
 const AT_ONCE: usize = 512;
 
-/// A look at one mount. Paths are relative to it, without slashes at the ends; `""` is its root folder.
+/// A view of one mount. Paths are relative to it and have no slash at either end; `""` is its root folder.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     barrier: &'a Barrier,
@@ -41,7 +41,7 @@ pub struct Child {
 pub struct EntryValue {
     /// Content.
     pub value: SecretBytes,
-    /// End of its life, Unix time in milliseconds; 0 is none.
+    /// Expiry, Unix time in milliseconds; 0 means none.
     pub not_after_ms: u64,
 }
 
@@ -58,13 +58,13 @@ impl<'a> View<'a> {
         Self { barrier, overlay, mount, root: barrier.names.root(&mount), tally: None }
     }
 
-    /// The same, with what is opened for listings counted, and stopped when nobody waits for it any more.
+    /// Returns the same view, but counts what is opened for listings, and stops when nobody waits for it any more.
     #[must_use]
     pub fn counted(self, tally: &'a Tally) -> Self {
         Self { tally: Some(tally), ..self }
     }
 
-    /// The node at `path`, if there is one; a path that the format does not take names nothing.
+    /// Returns the node at `path`, if there is one. A path outside the format names nothing.
     ///
     /// # Errors
     /// [`BarrierError::Integrity`] when the record is not the right one; [`BarrierError::Store`].
@@ -77,9 +77,9 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A short name for what the secret at `path` is now, as its `version` (0 is the newest) would be shown: another one
-    /// after every change of it, and no hint at its content. Read off the index; nothing is opened. `None` when nothing is
-    /// there. Sealing the record anew gives another one too.
+    /// Returns a short tag for the secret at `path` as its `version` (0 is the newest) would be shown. The tag changes
+    /// with every change of the secret and reveals nothing about its content. It is computed from the index, and
+    /// nothing is opened. `None` when there is no secret. Sealing the record again changes the tag, too.
     #[must_use]
     pub fn tag(&self, path: &str, version: u64) -> Option<String> {
         let (key, _) = self.locate(path)?;
@@ -89,19 +89,19 @@ impl<'a> View<'a> {
         mac.first_chunk::<16>().map(|tag| data_encoding::HEXLOWER.encode(tag))
     }
 
-    /// Whether a secret is at `path`. A node that is only a folder does not count.
+    /// Whether there is a secret at `path`. A node that is only a folder does not count.
     ///
-    /// A record that cannot be read counts as there: the request that asked goes on to read it, and fails with the reason.
+    /// A record that cannot be read counts as existing: the request then goes on to read it, and fails with the reason.
     #[must_use]
     pub fn exists(&self, path: &str) -> bool {
         self.node(path).map_or(true, |node| node.is_some_and(|node| node.meta.is_some()))
     }
 
-    /// The content of a version of the secret `node`, which was read from `path`; `None` when there is no such version,
-    /// or its content is destroyed, or both went away meanwhile.
+    /// Returns the content of a version of the secret `node`, which was read from `path`. `None` when there is no such
+    /// version, its content is destroyed, or both have been removed meanwhile.
     ///
     /// # Errors
-    /// As [`View::node`].
+    /// Those of [`View::node`].
     pub fn value(&self, path: &str, node: &Node, version: u64) -> Result<Option<SecretBytes>, BarrierError> {
         let Some((place, _)) = self.locate(path) else { return Ok(None) };
         let key = StoreKey::value(&place.last_id(), version);
@@ -120,8 +120,8 @@ impl<'a> View<'a> {
             if let Some(Ok(body)) = outcome {
                 return self.sound(decode_value(body.reveal())).map(Some);
             }
-            // The node may be older than what is published now: the version destroyed, or the secret made anew with
-            // another key. Only a node that still says the same makes this an integrity error.
+            // The node may be older than the published state: the version may be destroyed, or the secret created again
+            // with another key. It is only an integrity error if the node still says the same.
             let again = self.node(path)?;
             let same = |again: &Node| again.keys.get(&version).is_some_and(|now| now.ct_eq(version_key));
             match again {
@@ -132,16 +132,16 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What is directly in `folder`, sorted by name. Empty when there is no such folder.
+    /// Returns what is directly in `folder`, sorted by name. Empty when there is no such folder.
     ///
     /// # Errors
-    /// As [`View::node`].
+    /// Those of [`View::node`].
     pub fn children(&self, folder: &str) -> Result<Vec<Child>, BarrierError> {
         let Some(id) = self.folder_id(folder) else { return Ok(Vec::new()) };
         let (first, last) = StoreKey::nodes_of(&id);
         let mut children = Vec::new();
         self.each_key(first, last, |key| {
-            // A node can go away between the look at the index and now.
+            // A node can disappear between the look at the index and now.
             let Some((name, node)) = self.named_node(&key, folder)? else { return Ok(()) };
             if self.barrier.names.child(&id, &name) != key.last_id() {
                 return Err(self.barrier.degrade("a node has another name than its place says"));
@@ -153,13 +153,13 @@ impl<'a> View<'a> {
         Ok(children)
     }
 
-    /// Whether more than `few` children are directly in `folder`, by the index.
+    /// Whether more than `few` children are directly in `folder`, according to the index.
     #[must_use]
     pub fn has_more_children(&self, folder: &str, few: usize) -> bool {
         self.folder_id(folder).is_some_and(|id| self.has_more(StoreKey::nodes_of(&id), few))
     }
 
-    /// Whether there are more than `few` entries, by the index.
+    /// Whether there are more than `few` entries, according to the index.
     #[must_use]
     pub fn has_more_entries(&self, few: usize) -> bool {
         self.has_more(StoreKey::entries_of(&self.root), few)
@@ -169,10 +169,10 @@ impl<'a> View<'a> {
         self.barrier.published.read().index.range(first..=last).nth(few).is_some()
     }
 
-    /// The entry `key`.
+    /// Returns the entry `key`.
     ///
     /// # Errors
-    /// As [`View::node`].
+    /// Those of [`View::node`].
     pub fn entry(&self, key: &str) -> Result<Option<EntryValue>, BarrierError> {
         if key.is_empty() || key.len() > MAX_PATH_BYTES {
             return Ok(None);
@@ -184,10 +184,10 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The keys of all entries, sorted.
+    /// Returns the keys of all entries, sorted.
     ///
     /// # Errors
-    /// As [`View::node`].
+    /// Those of [`View::node`].
     pub fn entries(&self) -> Result<Vec<String>, BarrierError> {
         let mut names = Vec::new();
         self.each_entry(|name, _| {
@@ -198,10 +198,10 @@ impl<'a> View<'a> {
         Ok(names)
     }
 
-    /// Shows every entry with its key, unordered, each opened once.
+    /// Calls `look` for every entry with its key, in no order. Each entry is opened once.
     ///
     /// # Errors
-    /// As [`View::node`]; the first one that `look` gives.
+    /// Those of [`View::node`]; the first error that `look` returns.
     pub fn each_entry<E: From<BarrierError>>(
         &self,
         mut look: impl FnMut(&str, EntryValue) -> Result<(), E>,
@@ -216,11 +216,11 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The keys of the entries that the group of this view has written so far, sorted: what readers do not know yet. Those
-    /// that it removed again are not among them.
+    /// Returns the keys of the entries that the group of this view has written so far, sorted. Readers do not see these
+    /// yet. Entries that it removed again are left out.
     ///
     /// # Errors
-    /// As [`View::node`].
+    /// Those of [`View::node`].
     pub fn written(&self) -> Result<Vec<String>, BarrierError> {
         let (first, last) = StoreKey::entries_of(&self.root);
         let mut names = Vec::new();
@@ -249,18 +249,18 @@ impl<'a> View<'a> {
     /// The keys of those entries of `stored` that there are.
     ///
     /// # Errors
-    /// As [`View::node`].
+    /// Those of [`View::node`].
     pub(super) fn names_of(&self, stored: &BTreeSet<StoreKey>) -> Result<BTreeSet<String>, BarrierError> {
         let names = stored.iter().map(|key| Ok(self.named_entry(key)?.map(|(name, _)| name)));
         names.filter_map(Result::transpose).collect()
     }
 
-    /// Store key of the entry `key`.
+    /// Returns the store key of the entry `key`.
     pub(super) fn entry_key(&self, key: &str) -> StoreKey {
         StoreKey::entry(&self.root, &self.barrier.names.entry(&self.root, key))
     }
 
-    /// Store key and own name of the node at `path`.
+    /// Returns the store key and the own name of the node at `path`.
     pub(super) fn locate<'p>(&self, path: &'p str) -> Option<(StoreKey, &'p str)> {
         let segments = segments(path).ok()?;
         let (last, folders) = segments.split_last()?;
@@ -272,8 +272,8 @@ impl<'a> View<'a> {
         if folder.is_empty() { Some(self.root) } else { self.locate(folder).map(|(key, _)| key.last_id()) }
     }
 
-    /// Shows the keys of a range. Those that are published are taken from the index in small batches, so that nobody waits
-    /// for a long listing: of a group that is published meanwhile some keys may be seen and others not.
+    /// Calls back for each key of a range. Published keys are taken from the index in small batches, so that nobody
+    /// waits for a long listing. If a group is published meanwhile, some of its keys may be seen and others not.
     fn each_key<E: From<BarrierError>>(
         &self,
         first: StoreKey,
@@ -336,7 +336,7 @@ impl<'a> View<'a> {
         Ok(Some((name, EntryValue { value, not_after_ms })))
     }
 
-    /// A body that was authentic and cannot be read is a defect or a newer program's work.
+    /// A body that was authentic but cannot be parsed comes from a defect or a newer program.
     fn sound<T>(&self, decoded: Result<T, CryptoError>) -> Result<T, BarrierError> {
         decoded.map_err(|_| self.barrier.degrade("a record cannot be understood"))
     }

@@ -1,4 +1,4 @@
-//! Renewal over the connection that a certificate still opens, and the authorities to trust.
+//! Renewal over a connection that the certificate still opens, and the authorities to trust.
 
 use super::enroll::check;
 use super::kv::json;
@@ -8,14 +8,14 @@ use crate::api::enroll::{CaBundle, Certified, RenewRequest};
 use crate::api::hex::hex;
 use crate::pki;
 
-/// Says in each request which authorities the client trusts, so that the server sees who still has to learn of a new one.
+/// Tells the server in each request which authorities the client trusts, so that it knows who still needs a new one.
 pub const BUNDLE_HEADER: &str = "X-Strongroom-Bundle";
 
 impl Client {
-    /// Has the key of `csr_pem` certified for the identity of this client's certificate.
+    /// Gets a certificate for the key of `csr_pem`, with the identity of this client's certificate.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Malformed`] also when the reply is not a certificate for this key.
+    /// Any [`ClientError`]; also [`ClientError::Malformed`] when the reply is not a certificate for this key.
     pub fn renew(&self, csr_pem: &str) -> Result<Certified, ClientError> {
         let body = json(&RenewRequest { csr: csr_pem.to_owned() })?;
         let reply: Certified = self.ask("POST", "sys/strongroom/renew", Some(&body))?;
@@ -23,10 +23,10 @@ impl Client {
         Ok(reply)
     }
 
-    /// The authorities to trust from now on.
+    /// Returns the authorities to trust from now on.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Malformed`] also when the bundle is not the one that its id names.
+    /// Any [`ClientError`]; also [`ClientError::Malformed`] when the bundle does not match its id.
     pub fn ca(&self) -> Result<CaBundle, ClientError> {
         let bundle: CaBundle = self.ask("GET", "sys/strongroom/ca", None)?;
         match bundle_header(bundle.bundle.as_bytes()) {
@@ -36,7 +36,7 @@ impl Client {
     }
 }
 
-/// Id of the bundle in a CA file, PEM, as the header carries it: 32 hexadecimal digits.
+/// Id of the bundle in a CA file (PEM) for the header: 32 hexadecimal digits.
 ///
 /// # Errors
 /// [`ClientError::Settings`] when the file is not PEM.

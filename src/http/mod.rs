@@ -1,8 +1,8 @@
 //! The only place that knows axum, hyper and rustls on the server side.
 //!
 //! [`serve`] turns a TCP listener into Vault's v1 protocol over mutual TLS 1.3. The accept loop is our own
-//! (`listener.rs`), so that every limit of time, size and number is set here. What a peer may do is the core's business:
-//! this module only says who the peer is and what was asked.
+//! (`listener.rs`), so that every limit of time, size and number is set here. The core decides what a peer may do. This
+//! module only reports who the peer is and what it requests.
 
 pub(crate) mod admin;
 mod browser;
@@ -34,7 +34,7 @@ pub use error::ServeError;
 pub use limits::Limits;
 pub use tls::{Tls, check_pair, server_roots, trust_from_pem};
 
-/// What the server needs.
+/// Configuration of the server.
 pub struct ServerConfig {
     /// Bound listener.
     pub listener: TcpListener,
@@ -44,13 +44,13 @@ pub struct ServerConfig {
     pub key_pem: Zeroizing<Vec<u8>>,
     /// Authorities of client certificates, PEM.
     pub client_ca_pem: Vec<u8>,
-    /// The only trust domain whose identities are looked at.
+    /// The only trust domain whose identities are accepted.
     pub trust_domain: String,
     /// Limits.
     pub limits: Limits,
 }
 
-/// Checks that certificate, key and authorities can be used for serving, and belong together; `roots` are those of
+/// Checks that certificate, key and authorities can be used for serving and belong together. `roots` are the result of
 /// [`server_roots`].
 ///
 /// # Errors
@@ -68,14 +68,14 @@ pub fn check_tls(
 /// [`Limits::drain`].
 ///
 /// # Errors
-/// [`ServeError::Tls`] at once; [`ServeError::Listener`] when the listener cannot be used.
+/// [`ServeError::Tls`] at the start; [`ServeError::Listener`] when the listener cannot be used.
 pub async fn serve(config: ServerConfig, vault: Arc<Vault>, shutdown: watch::Receiver<bool>) -> Result<(), ServeError> {
     let trust = trust_from_pem(&config.client_ca_pem)?;
     let tls = Arc::new(Tls::new(&config.certificate_pem, &config.key_pem, &trust)?);
     serve_with(config.listener, tls, config.trust_domain, config.limits, vault, shutdown).await
 }
 
-/// As [`serve`], with certificates that the caller can exchange while serving ([`Tls::replace_server`],
+/// Like [`serve`], with certificates that the caller can replace while serving ([`Tls::replace_server`],
 /// [`Tls::replace_trust`]).
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! TLS of the server: version 1.3 only, a certificate that the [`Trust`] names from every client, no resumption.
+//! TLS of the server: version 1.3 only, a certificate from every client that the [`Trust`] names, no resumption.
 
 use std::sync::Arc;
 
@@ -16,35 +16,35 @@ use crate::client::tls_provider;
 use crate::core::{Clock, SystemClock};
 use crate::pki::{self, Anchor, Trust};
 
-/// Certificates in use; can be exchanged while serving. Open connections keep what they began with, but whose a
-/// client's certificate is, is decided by what is trusted when its handshake ends.
+/// Certificates in use. They can be replaced while serving. Open connections keep theirs, but the trust at the end of
+/// its handshake decides to whom a client's certificate belongs.
 pub struct Tls {
     current: ArcSwap<Generation>,
-    /// What the next generation is made of; held while one is made, so that no exchange is lost.
+    /// The source of the next generation. Held while one is made, so that no replacement is lost.
     parts: Mutex<Parts>,
 }
 
 #[derive(Clone)]
 struct Parts {
     server: Arc<CertifiedKey>,
-    /// What of an outside PKI the server's certificate may lead to, DER.
+    /// Roots of an outside PKI that the server's certificate may lead to, DER.
     roots: Arc<[Vec<u8>]>,
     trust: Trust,
 }
 
-/// What one handshake uses.
+/// Settings for one handshake.
 struct Generation {
     mutual: Arc<ServerConfig>,
-    /// For clients that have no certificate yet.
+    /// For clients that do not have a certificate yet.
     anonymous: Arc<ServerConfig>,
     verifier: Arc<Verifier>,
-    /// What the chain shown to clients without a certificate leads to, DER.
+    /// The root of the chain that is shown to clients without a certificate, DER.
     anchor: Option<Vec<u8>>,
 }
 
 impl Tls {
-    /// The server's chain and key from PEM, and what is accepted from clients. The dates of the server's certificate
-    /// are not checked: a vault whose certificate ran out must start, or it could not make a new one.
+    /// Takes the server's chain and key from PEM, and what is accepted from clients. The dates of the server's
+    /// certificate are not checked: a vault whose certificate has expired must start, or it could not issue a new one.
     ///
     /// # Errors
     /// [`ServeError::Tls`] when they cannot be read or do not belong together.
@@ -54,7 +54,7 @@ impl Tls {
         Ok(Self { current: ArcSwap::from_pointee(Generation::new(&parts)?), parts: Mutex::new(parts) })
     }
 
-    /// Shows another server certificate from now on. After an error the old one stays.
+    /// Shows another server certificate from now on. After an error, the old one stays.
     ///
     /// # Errors
     /// As [`new`](Self::new); also when a certificate of the chain is not valid now.
@@ -65,7 +65,7 @@ impl Tls {
         self.renew(&mut parts, |next| next.server = server)
     }
 
-    /// As [`new`](Self::new), for a server's chain of an outside PKI that leads to one of `roots` ([`server_roots`]).
+    /// Like [`new`](Self::new), for a server's chain of an outside PKI that leads to one of `roots` ([`server_roots`]).
     ///
     /// # Errors
     /// As [`new`](Self::new); also when there are roots and the chain leads to none of them.
@@ -81,7 +81,7 @@ impl Tls {
         Ok(Self { current: ArcSwap::from_pointee(Generation::new(&parts)?), parts: Mutex::new(parts) })
     }
 
-    /// As [`replace_server`](Self::replace_server), for a chain that leads to one of `roots`.
+    /// Like [`replace_server`](Self::replace_server), for a chain that leads to one of `roots`.
     ///
     /// # Errors
     /// As [`replace_server`](Self::replace_server) and [`of_roots`](Self::of_roots).
@@ -99,17 +99,17 @@ impl Tls {
         self.renew(&mut parts, |parts| *parts = next)
     }
 
-    /// The certificate of the root, or the authority of clients, that the chain shown to clients without a certificate
-    /// leads to, DER; `None` when it leads to nothing that is known here.
+    /// Returns the certificate (DER) of the root, or of the client authority, to which the chain leads that is shown to
+    /// clients without a certificate. `None` when it leads to nothing that is known here.
     #[must_use]
     pub fn anchor(&self) -> Option<Vec<u8>> {
         self.current.load().anchor.clone()
     }
 
-    /// Accepts other client certificates from now on. After an error the old ones stay.
+    /// Accepts other client certificates from now on. After an error, the old ones stay.
     ///
     /// # Errors
-    /// [`ServeError::Tls`] when there is no authority of our own in it, or one cannot be used.
+    /// [`ServeError::Tls`] when it has no authority of our own, or one cannot be used.
     pub fn replace_trust(&self, trust: &Trust) -> Result<(), ServeError> {
         let mut parts = self.parts.lock();
         self.renew(&mut parts, |next| next.trust = trust.clone())
@@ -128,19 +128,20 @@ impl Tls {
         Arc::clone(&self.current.load().mutual)
     }
 
-    /// For a connection without one. The server's chain ends in its authority or root, so that a client that knows only
-    /// the fingerprint of that one can check the rest.
+    /// For a connection without a client certificate. The server's chain includes its authority or root, so that a
+    /// client that knows only the fingerprint of that one can check the rest.
     pub(super) fn anonymous(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load().anonymous)
     }
 
-    /// Whether a client with this certificate (PEM, leaf first) is one of our own now. It says nothing about its key.
+    /// Whether the client with this certificate (PEM, leaf first) is one of our own now. This proves nothing about its
+    /// key.
     #[cfg(test)]
     pub(crate) fn accepts(&self, certificate_pem: &[u8]) -> bool {
         certificates(certificate_pem, "").is_ok_and(|chain| matches!(self.origin_of(&chain), Proof::Own(_)))
     }
 
-    /// Whose certificate `chain` is, by what is trusted now.
+    /// Whose certificate `chain` is, by current trust.
     pub(super) fn origin_of(&self, chain: &[CertificateDer<'_>]) -> Proof {
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_millis(SystemClock.now_ms()));
         self.current.load().verifier.origin_of(chain, now)
@@ -158,7 +159,8 @@ impl Parts {
         Err(ServeError::Tls("the server certificate does not lead to a root of tls.ca"))
     }
 
-    /// The server's chain up to the root or the authority of ours that it leads to, with that one; and that one alone.
+    /// Returns the server's chain up to and including the root or the authority of ours that it leads to, and that one
+    /// alone.
     fn anchored(&self) -> (Vec<CertificateDer<'static>>, Option<Vec<u8>>) {
         let mut shown = self.server.cert.clone();
         let anchors = self.roots.iter().map(Vec::as_slice).chain(self.trust.own.iter().map(|own| own.der.as_slice()));
@@ -218,7 +220,7 @@ fn pair(certificate_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, ServeErr
         .map_err(|_| ServeError::Tls("the server certificate and its key do not belong together"))
 }
 
-/// The authorities of clients in a PEM file, as authorities of our own.
+/// Reads the client authorities in a PEM file, as authorities of our own.
 ///
 /// # Errors
 /// [`ServeError::Tls`] when there is none.
@@ -227,12 +229,12 @@ pub fn trust_from_pem(client_ca_pem: &[u8]) -> Result<Trust, ServeError> {
     Ok(Trust { own: found.iter().map(|der| Anchor::new(der.to_vec())).collect(), ..Trust::default() })
 }
 
-/// Most roots that the listener's certificate may lead to. A file with more is the list of everything that some system
-/// trusts, which nobody meant.
+/// Largest number of roots that the listener's certificate may lead to. A file with more is a list of everything that
+/// some system trusts, and was not meant for this.
 const MAX_ROOTS: usize = 8;
 
-/// What the certificate of a server of an outside PKI leads to, DER: the certificates in `ca_pem`, or else the root at the
-/// end of its own chain. Empty when neither says it.
+/// Returns what the certificate of a server of an outside PKI leads to, DER: the certificates in `ca_pem`, or else the
+/// root at the end of its own chain. Empty when neither names one.
 ///
 /// # Errors
 /// [`ServeError::Tls`] when a file cannot be read, or `ca_pem` holds something that clients cannot use as a root.
@@ -248,7 +250,7 @@ pub fn server_roots(certificate_pem: Option<&[u8]>, ca_pem: Option<&[u8]>) -> Re
     for der in certificates(ca_pem, "tls.ca is not a PEM certificate")? {
         let known = || ServeError::Tls("tls.ca holds a certificate that is not an authority's");
         let (is_authority, _) = chain::is_authority(&der).map_err(|_| known())?;
-        // Clients read it with the same library, and would refuse the whole bundle.
+        // Clients parse it with the same library and would reject the whole bundle.
         if !is_authority || usable.add(der.clone()).is_err() {
             return Err(known());
         }

@@ -1,9 +1,9 @@
-//! Untrusted bytes: the engines behind the barrier. Knows nothing of secrets.
+//! The engines behind the barrier. They store untrusted bytes and know nothing about secrets.
 //!
-//! An engine promises three things and nothing more: a batch is applied whole or not at all, an acknowledged batch survives
-//! a crash and a power cut, and a key reads as it was last written. Whether what it returns is *true* is judged above, by
-//! the barrier, which authenticates every record and the state of the whole; so an engine that loses, alters or rolls back
-//! data is caught, and engines can be chosen for durability and speed alone.
+//! An engine promises three things and no more: a batch is applied whole or not at all, an acknowledged batch survives
+//! a crash and a power cut, and a key reads as it was last written. The barrier above decides whether what the engine
+//! returns is *true*: it authenticates every record and the state of the whole store. An engine that loses, alters or
+//! rolls back data is therefore caught, and an engine can be chosen for durability and speed alone.
 
 pub(crate) mod batch;
 #[cfg(any(test, feature = "testing"))]
@@ -36,11 +36,12 @@ pub use memory::MemoryStore;
 pub use record::{CommitSeq, HEAD_BYTES, MAX_KEY_BYTES, Stored};
 pub use sled::WARNING as SLED_WARNING;
 
-/// Opens the engine named `engine` in `dir`; with `create` a missing store is made, without it a missing one is an error.
+/// Opens the engine named `engine` in `dir`. With `create`, a missing store is created; without it, a missing store is
+/// an error.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`] for an unknown engine or a missing store, [`StoreError::Locked`] when another process has it
-/// open, [`StoreError::Corrupt`] when the engine cannot read its files (also when it panics over them).
+/// [`StoreError::Unavailable`] for an unknown engine or a missing store; [`StoreError::Locked`] when another process
+/// has it open; [`StoreError::Corrupt`] when the engine cannot read its files, also when it panics over them.
 pub fn open(engine: &str, dir: &Path, create: bool) -> Result<Arc<dyn Store>, StoreError> {
     match engine {
         "redb" => Guarded::open("redb", || redb::RedbStore::open(dir, create)),

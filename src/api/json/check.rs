@@ -1,15 +1,16 @@
-//! The one judge of JSON from outside.
+//! The only check of JSON from outside.
 
 use std::ops::Range;
 
 use super::{JsonCode, JsonError, Limits};
 
-/// Whether `bytes` are one JSON value within `limits`, without twin keys in an object and lone surrogates in a string.
+/// Checks that `bytes` are one JSON value within `limits`, without duplicate keys in an object or lone surrogates in a
+/// string.
 ///
-/// Runs in one pass with a stack of its own: memory is bounded by the limits, whatever the input.
+/// Runs in one pass with its own stack, so the limits bound the memory, whatever the input.
 ///
 /// # Errors
-/// [`JsonError`] with the first offence.
+/// [`JsonError`] for the first problem.
 pub fn check(bytes: &[u8], limits: &Limits) -> Result<(), JsonError> {
     if bytes.len() > limits.max_bytes {
         return Err(JsonError { code: JsonCode::TooLong, at: limits.max_bytes });
@@ -84,15 +85,15 @@ struct Checker<'a> {
     bytes: &'a [u8],
     at: usize,
     limits: &'a Limits,
-    /// Decoded keys of all open objects, innermost last.
+    /// Decoded keys of all open objects, with the innermost last.
     keys: Vec<Key<'a>>,
-    /// Keys seen in the whole document.
+    /// Number of keys in the whole document so far.
     count: usize,
     open: Vec<Frame>,
     layout: Layout,
 }
 
-/// A decoded key; only those with escapes are copied.
+/// A decoded key. Only keys with escapes are copied.
 type Key<'a> = std::borrow::Cow<'a, [u8]>;
 
 enum Frame {
@@ -152,7 +153,7 @@ impl<'a> Checker<'a> {
                 Some(b'n') => self.word(b"null")?,
                 _ => return self.error(JsonCode::Syntax),
             }
-            // A value has ended: close what ends with it, or go to the next one.
+            // A value has ended: close what ends with it, or continue with the next one.
             loop {
                 let (end, known) = (narrow(self.at), narrow(self.layout.places.len()));
                 if let Some(Frame::Object { field: Some(field), .. }) = self.open.last()
@@ -310,7 +311,7 @@ impl<'a> Checker<'a> {
                 Some(b'\\') => {
                     let so_far = self.at;
                     let (code, bytes) = (self.escape()?, &mut [0; 4]);
-                    // Only keys are compared; decoding a value would leave a copy of a secret behind.
+                    // Only keys are compared. Decoding a value would leave a copy of a secret behind.
                     if is_key {
                         decoded
                             .get_or_insert_with(|| self.bytes.get(start..so_far).unwrap_or_default().to_vec())

@@ -60,7 +60,7 @@ fn must_be_object(text: &str) -> Result<(), JsonError> {
     if object { Ok(()) } else { Err(JsonError { code: JsonCode::NotAnObject, at: start }) }
 }
 
-/// The fields of a JSON object, as raw text in the order they were written.
+/// The fields of a JSON object as raw text, in their original order.
 #[derive(Clone, Copy)]
 pub struct Object<'a> {
     text: &'a str,

@@ -1,7 +1,8 @@
 //! Enrolment: from a one-time string to a certificate.
 //!
-//! One commit marks the string as used by a key, writes the certificate's row, and makes both durable. A repeat with the
-//! same key gets the same certificate for five minutes; one with another key is refused and raises an alarm.
+//! One commit marks the string as used by a key, writes the certificate's row, and makes both durable. For five minutes,
+//! a caller who asks again with the same key gets the same certificate. A caller who asks with another key is rejected and
+//! raises an alarm.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a change leaves behind for those who wait for it: its caller, the state in memory, the audit log.
+//! Results of a change: for its caller, for the state in memory, for the audit log.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! From a request as it comes to one that is decided on: sealed? canonical path, identify, within limits, decide.
+//! From an incoming request to a decision: sealed? canonical path, identify, within limits, decide.
 
 use std::sync::Arc;
 
@@ -19,24 +19,24 @@ use crate::core::state::subject::Subject;
 use crate::core::vault::{Live, Vault};
 use crate::core::{Caller, Origin, Settings};
 
-/// A request with the state of the moment in which it is looked at. Holds the open vault: never across an await.
+/// A request with the state at the time of its processing. Holds the open vault, so it must never live across an await.
 pub(super) struct Visit {
     pub live: Arc<Live>,
     pub snapshot: Arc<Snapshot>,
     pub subject: Arc<Subject>,
-    /// Without its token where the certificate alone counts.
+    /// Without its token on routes where only the certificate counts.
     pub caller: Caller,
-    /// Why the certificate is not accepted, if it is not.
+    /// Why the certificate is not admitted, if it is not.
     pub stranger: Option<&'static str>,
     pub target: Target,
-    /// In its canonical form.
+    /// In canonical form.
     pub request: Request,
     pub now_ms: u64,
-    /// What is settled when the answer is known.
+    /// Settled when the answer is known.
     pub bill: Option<Bill>,
 }
 
-/// A request that was decided on.
+/// A request with its decision.
 pub(super) struct Decided {
     pub live: Arc<Live>,
     pub snapshot: Arc<Snapshot>,
@@ -48,7 +48,7 @@ pub(super) struct Decided {
     pub bill: Option<Bill>,
 }
 
-/// Sealed? Canonical path, target, identity.
+/// Checks that the vault is unsealed, and finds the canonical path, the target and the identity.
 ///
 /// # Errors
 /// [`VaultError::Sealed`].
@@ -64,17 +64,17 @@ pub(super) fn admit(vault: &Vault, caller: &Caller, request: Request) -> Result<
     }
     let stranger = snapshot.admits(&vault.settings, &caller, now_ms).err();
     let subject = identify(&snapshot, &vault.settings, &caller, now_ms);
-    // Certificates of outside PKIs come and go without end: who they are is in the audit log.
+    // Certificates of outside PKIs come and go without end. Who they are is in the audit log.
     if subject.known && !matches!(caller.origin, Origin::Outside(_)) {
         live.sightings.saw(&caller, now_ms);
     }
     Ok(Visit { live, snapshot, subject, caller, stranger, target, request, now_ms, bill: None })
 }
 
-/// Charges the identity. `Some` is over a limit, and gets a line in the audit log.
+/// Charges the identity. Returns `Some` for a request over a limit that gets a line in the audit log.
 ///
 /// # Errors
-/// [`VaultError::RateLimited`] for a request that gets none: `state/limits.rs` says why.
+/// [`VaultError::RateLimited`] for a request without such a line. `state/limits.rs` says why.
 pub(super) fn charge(visit: &mut Visit) -> Result<Option<Refused>, VaultError> {
     let Visit { caller, request, now_ms, .. } = &*visit;
     let (operation, path) = (request.operation, &request.path);
@@ -89,7 +89,7 @@ pub(super) fn charge(visit: &mut Visit) -> Result<Option<Refused>, VaultError> {
     }
 }
 
-/// Decides, unless a limit has decided already, and puts down what the audit log may learn.
+/// Decides, unless a limit has decided already, and collects what the audit log may learn.
 pub(super) fn decide(visit: Visit, over: Option<Refused>) -> Decided {
     let Visit { live, snapshot, subject, caller, stranger, mut target, request, now_ms, bill } = visit;
     let Request { operation, path, body, wrap_ttl, if_none_match } = request;
@@ -112,21 +112,21 @@ pub(super) fn decide(visit: Visit, over: Option<Refused>) -> Decided {
     Decided { live, snapshot, subject, target, facts, outcome: verdict.outcome, bill }
 }
 
-/// The rule for the audit log, and the token that was shown, by its accessor.
+/// The rule for the audit log, with the accessor of the token that was presented.
 fn with_token(rule: Option<String>, subject: &Subject) -> Option<String> {
     let Some(token) = &subject.token else { return rule };
     let accessor = &token.record.accessor;
     Some(rule.map_or_else(|| format!("token:{accessor}"), |rule| format!("{rule} token:{accessor}")))
 }
 
-/// The one form of the path, for policies, for routing and for the log.
+/// The one form of the path, for policies, routing and the log.
 fn canonical(request: Request) -> Request {
     let path = canonical::canonical(request.operation, request.path);
     let path = canonical::in_lower_case(&TABLES, &path).unwrap_or(path);
     Request { path, ..request }
 }
 
-/// What somebody who changes a policy by a name in capitals is told, as in Vault.
+/// The warning for somebody who changes a policy by a name with capitals, as in Vault.
 pub(super) fn remark(request: &Request) -> Option<&'static str> {
     if !matches!(request.operation, Operation::Write | Operation::Delete) || !request.path.starts_with_segment("sys") {
         return None;
@@ -135,7 +135,8 @@ pub(super) fn remark(request: &Request) -> Option<&'static str> {
     canonical::in_lower_case(&TABLES, &path).map(|_| "policy name was converted to lower case")
 }
 
-/// Whoever is not admitted is a stranger. A token makes less of an admitted caller; a bad one makes nobody of it.
+/// A caller who is not admitted has no rights. A token reduces the rights of an admitted caller, and an invalid one
+/// removes them all.
 pub(super) fn identify(snapshot: &Snapshot, settings: &Settings, caller: &Caller, now_ms: u64) -> Arc<Subject> {
     if snapshot.admits(settings, caller, now_ms).is_err() {
         return snapshot.stranger();

@@ -1,4 +1,4 @@
-//! Requests that change something: handed to the committer, the keeper or the rotator, which audit them.
+//! Requests that change something. They are passed to the committer, the keeper or the rotator, which audit them.
 
 use std::sync::Arc;
 
@@ -25,11 +25,11 @@ use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::state::tokens;
 use crate::core::vault::{Live, Vault};
 
-/// Where the outcome will come from. A dropped sender means that nothing was done.
+/// Receives the outcome. A dropped sender means that nothing was done.
 pub(super) type Answer = oneshot::Receiver<Result<Reply, VaultError>>;
 
-/// Takes a use away from a token before the request is looked at, as one change of its own: a rejected request counts,
-/// too. `None` when the caller shows no token of limited use.
+/// Takes a use away from a token before the request is processed, as a change of its own, so a rejected request counts
+/// too. `None` if the caller presents no token with limited uses.
 pub(super) fn spend(vault: &Vault, visit: &Visit) -> Result<Option<Answer>, VaultError> {
     let Visit { live, subject, caller, now_ms, .. } = visit;
     let Some(token) = subject.token.as_ref().filter(|token| token.record.uses_left.is_some()) else {
@@ -47,7 +47,7 @@ pub(super) fn spend(vault: &Vault, visit: &Visit) -> Result<Option<Answer>, Vaul
     taken(vault, live, &facts, live.committer.submit(job), answer).map(Some)
 }
 
-/// Hands an order to the keeper or the rotator, which audit it.
+/// Passes an order to the keeper or the rotator, which audit it.
 pub(super) fn keep(
     vault: &Vault,
     live: &Live,
@@ -62,7 +62,7 @@ pub(super) fn keep(
     taken(vault, live, &facts, submitted, answer)
 }
 
-/// Where the answer of a job will come from. One that was not taken is audited with its refusal.
+/// Returns the receiver of a job's outcome. A rejected job is audited with its error.
 fn taken(
     vault: &Vault,
     live: &Live,
@@ -80,7 +80,7 @@ fn taken(
     }
 }
 
-/// Hands a mutation to the committer.
+/// Passes a mutation to the committer.
 pub(super) fn submit(vault: &Vault, live: &Live, facts: Arc<Facts>, target: Target) -> Result<Answer, VaultError> {
     let shared = Arc::clone(&facts);
     let settings = Arc::clone(&vault.settings);
@@ -98,7 +98,7 @@ pub(super) fn submit(vault: &Vault, live: &Live, facts: Arc<Facts>, target: Targ
     taken(vault, live, &facts, live.committer.submit(job), answer)
 }
 
-/// What a change sees besides the records.
+/// What a change sees in addition to the records.
 struct Around<'a> {
     settings: &'a Settings,
     snapshot: &'a Snapshot,
@@ -107,7 +107,7 @@ struct Around<'a> {
     now_ms: u64,
 }
 
-/// Runs inside the committer's group: decides again, then changes.
+/// Runs in the committer's group: decides again, then changes.
 fn mutate(facts: &Facts, target: &Target, around: &Around<'_>, tx: &mut Tx<'_>) -> Result<Done, VaultError> {
     let Around { settings, snapshot, sightings, random, now_ms } = *around;
     let subject = identify(snapshot, settings, &facts.caller, now_ms);

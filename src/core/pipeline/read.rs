@@ -1,4 +1,4 @@
-//! Requests that change nothing: run on the published state, and audited with their outcome in one line.
+//! Requests that change nothing. They run on the published state, and one audit line records request and outcome.
 
 use crate::api::reply::Reply;
 use crate::barrier::Tally;
@@ -12,7 +12,7 @@ use crate::core::state::snapshot::Snapshot;
 use crate::core::state::subject::Subject;
 use crate::core::vault::{Live, Vault};
 
-/// One line with request and outcome; when it is not taken, the outcome must not leave.
+/// Writes one line with request and outcome. If the log rejects it, the outcome must not be sent.
 pub(super) fn audit(
     vault: &Vault,
     live: &Live,
@@ -22,14 +22,14 @@ pub(super) fn audit(
     facts.exchange(&live.audit, live.barrier.mark().2, result).map_err(|error| vault.audit_failed(&error))
 }
 
-/// As [`audit`], for an answer that took long: the vault may have closed meanwhile.
+/// As [`audit`], for an answer that took long: the vault may have closed in the meantime.
 pub(super) fn answered(vault: &Vault, facts: &Facts, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?;
     audit(vault, &live, facts, &result)?;
     result
 }
 
-/// Runs what does not mutate, on the published state.
+/// Runs a request that does not mutate, on the published state.
 pub(super) fn run(
     vault: &Vault,
     live: &Live,
@@ -52,7 +52,7 @@ pub(super) fn run(
     }
 }
 
-/// What a reading handler gets.
+/// The arguments of a reading handler.
 pub(super) fn inquiry<'a>(
     vault: &'a Vault,
     live: &'a Live,

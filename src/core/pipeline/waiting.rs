@@ -1,7 +1,7 @@
 //! `GET sys/strongroom/events`: waits until one of some secrets changes.
 //!
-//! The one request that takes long on purpose. While it waits it holds nothing of the open vault, so that sealing does
-//! not wait for it; when it wakes, everything is decided again on the state of that moment.
+//! This is the only request that takes long on purpose. While it waits it holds no part of the open vault, so sealing
+//! does not wait for it. When it wakes, everything is decided again on the current state.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::core::error::VaultError;
 use crate::core::live::poll::{Look, Moment, Poll};
 use crate::core::vault::Vault;
 
-/// Waits and answers; `facts` are those of the request.
+/// Waits and answers. `facts` are those of the request.
 ///
 /// # Errors
-/// [`VaultError::Sealed`] when the vault closes meanwhile; those of [`Poll::look`].
+/// [`VaultError::Sealed`] when the vault closes in the meantime; the errors of [`Poll::look`].
 pub(in crate::core) async fn wait(vault: &Vault, facts: Arc<Facts>, mut poll: Poll) -> Result<Reply, VaultError> {
     let mut changes = vault.feed.subscribe();
     let deadline = tokio::time::Instant::now() + poll.wait;
@@ -38,7 +38,7 @@ pub(in crate::core) async fn wait(vault: &Vault, facts: Arc<Facts>, mut poll: Po
     }
 }
 
-/// One look, without awaiting: the open vault is held only here.
+/// Checks once, without awaiting. The open vault is held only here.
 fn attempt(vault: &Vault, facts: &Facts, poll: &mut Poll, last: bool) -> Option<Result<Reply, VaultError>> {
     let Some(live) = vault.live() else { return Some(Err(VaultError::Sealed)) };
     let snapshot = live.snapshot.load_full();

@@ -1,4 +1,4 @@
-//! The settings of one mount, kept in its own view under the key `config`.
+//! The settings of one mount, stored in its own view under the key `config`.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -12,9 +12,9 @@ use crate::engine::{EngineError, Request};
 use super::reply::Render;
 
 const KEY: &str = "config";
-/// Kept versions when neither the mount nor the secret says a number.
+/// Number of versions kept when neither the mount nor the secret sets one.
 const DEFAULT_VERSIONS: u32 = 10;
-/// Most versions of a secret, whatever is asked for.
+/// Largest number of versions of a secret, whatever is requested.
 pub(super) const MAX_VERSIONS: u32 = 1_024;
 
 /// Defaults for the secrets of a mount.
@@ -23,21 +23,21 @@ pub(super) const MAX_VERSIONS: u32 = 1_024;
 pub(super) struct Config {
     max_versions: u32,
     cas_required: bool,
-    /// Milliseconds; 0 is never.
+    /// Milliseconds; 0 means never.
     delete_after_ms: u64,
-    /// No secret expires, whatever it says itself.
+    /// Secrets never expire, whatever they set themselves.
     never_delete: bool,
 }
 
 impl Config {
     pub(super) fn load(view: &View<'_>) -> Result<Self, EngineError> {
         let Some(entry) = view.entry(KEY)? else { return Ok(Self::default()) };
-        // The record is authentic, so this is the writing of a later version of the program.
+        // The record is authentic, so a later version of the program has written it.
         serde_json::from_slice(entry.value.reveal())
             .map_err(|_| EngineError::BadRequest("the settings of this mount cannot be read".to_owned()))
     }
 
-    /// How many versions a secret keeps: the larger of both numbers, so that none falls below the mount's.
+    /// How many versions a secret keeps: the larger of both numbers, so that none is below the mount's.
     pub(super) fn kept(&self, meta: &SecretMeta) -> u64 {
         let wanted = meta.max_versions.max(self.max_versions);
         u64::from(if wanted == 0 { DEFAULT_VERSIONS } else { wanted.min(MAX_VERSIONS) })
@@ -47,12 +47,13 @@ impl Config {
         self.cas_required || meta.cas_required
     }
 
-    /// Whether the mount alone demands check-and-set.
+    /// Whether the mount requires check-and-set for all secrets.
     pub(super) fn forces_cas(&self) -> bool {
         self.cas_required
     }
 
-    /// When a version written (or brought back) now will expire; 0 is never. The smaller of both spans counts.
+    /// When a version that is written (or undeleted) now will expire; 0 means never. The shorter of both durations
+    /// applies.
     pub(super) fn expiry(&self, meta: &SecretMeta, now_ms: u64) -> u64 {
         let span = match (self.delete_after_ms, meta.delete_after_ms) {
             _ if self.never_delete => 0,
@@ -91,7 +92,7 @@ pub(super) fn write(tx: &mut Tx<'_>, mount: MountId, request: &Request) -> Resul
     Ok(Reply::none())
 }
 
-/// A number of versions, cut to [`MAX_VERSIONS`].
+/// Parses a number of versions, limited to [`MAX_VERSIONS`].
 pub(super) fn max_versions(fields: Fields<'_>) -> Result<Option<u32>, FieldError> {
     let name = "max_versions";
     let Some(number) = fields.integer(name)? else { return Ok(None) };

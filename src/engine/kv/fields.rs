@@ -34,7 +34,7 @@ pub(super) fn versions(fields: Fields<'_>) -> Result<Vec<u64>, EngineError> {
     }
 }
 
-/// The labels of a request: `None` stands for null, which a merge takes as "remove".
+/// The labels of a request. `None` stands for null, which a merge treats as "remove".
 pub(super) fn labels(fields: Fields<'_>) -> Result<Option<BTreeMap<String, Option<String>>>, EngineError> {
     let name = "custom_metadata";
     let object = fields.object(name).map_err(|_| FieldError::Must(name, "an object of strings"))?;
@@ -46,10 +46,10 @@ pub(super) fn labels(fields: Fields<'_>) -> Result<Option<BTreeMap<String, Optio
     object.entries().map(|(key, value)| Ok((key.to_owned(), read(value)?))).collect::<Result<_, _>>().map(Some)
 }
 
-/// Whether labels are within the limits.
+/// Checks that labels are within the limits.
 ///
 /// # Errors
-/// `BadRequest` starting with `custom_metadata validation failed`.
+/// `BadRequest` that starts with `custom_metadata validation failed`.
 pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), EngineError> {
     let failed = |what: String| bad(format!("custom_metadata validation failed: {what}"));
     if labels.len() > MAX_LABELS {

@@ -1,4 +1,4 @@
-//! `metadata/`: what is known of a secret besides its content, and the names in a folder.
+//! `metadata/`: everything about a secret except its content, and the names in a folder.
 
 use zeroize::Zeroizing;
 
@@ -34,7 +34,8 @@ pub(super) fn read(view: &View<'_>, path: &Path) -> Result<Reply, EngineError> {
     Ok(Reply::data(out.finish()))
 }
 
-/// The names directly below a folder, sorted, or a page of them. A name that is a secret and a folder comes twice.
+/// The names directly below a folder, sorted, or a page of them. A name that is both a secret and a folder appears
+/// twice.
 pub(super) fn list(view: &View<'_>, folder: &Path, page: &Page) -> Result<Reply, EngineError> {
     let mut names = Vec::new();
     for child in view.children(folder.leaf_str())? {
@@ -56,7 +57,7 @@ pub(super) fn list(view: &View<'_>, folder: &Path, page: &Page) -> Result<Reply,
     Ok(Reply { lists_keys: true, ..Reply::data(out.finish()) })
 }
 
-/// `POST metadata/`: sets what is named; labels are replaced as a whole.
+/// `POST metadata/`: sets the given fields. Labels are replaced as a whole.
 pub(super) fn write(
     tx: &mut Tx<'_>,
     mount: MountId,
@@ -89,7 +90,7 @@ pub(super) fn write(
     Ok(Reply { warnings: vec![warning], ..Reply::data(Zeroizing::new(b"null".to_vec())) })
 }
 
-/// `PATCH metadata/`: as a write, but null resets and labels are merged.
+/// `PATCH metadata/`: like a write, but null resets a field and labels are merged.
 pub(super) fn patch(
     tx: &mut Tx<'_>,
     mount: MountId,
@@ -99,7 +100,7 @@ pub(super) fn patch(
 ) -> Result<Reply, EngineError> {
     let fields = request.body.fields();
     let changes = labels(fields)?;
-    // A wrong body is named whether or not there is something that it could change.
+    // Errors in the body are reported whether or not there is something to change.
     plain_fields(fields, &mut SecretMeta::default(), true)?;
     if let Some(changes) = &changes {
         let set = changes.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
@@ -131,7 +132,7 @@ pub(super) fn patch(
     Ok(Reply::none())
 }
 
-/// Takes over the fields that are single values; tells whether there were any.
+/// Takes over the fields with single values. Returns whether there were any.
 fn plain_fields(fields: Fields<'_>, meta: &mut SecretMeta, null_resets: bool) -> Result<bool, FieldError> {
     let after = match fields.span("delete_version_after")? {
         Some(None) => return Err(FieldError::Negative("delete_version_after")),
@@ -156,7 +157,7 @@ fn take<T: Default>(place: &mut T, given: Option<T>, resets: bool) -> bool {
     true
 }
 
-/// `DELETE metadata/`: the secret with all its versions.
+/// `DELETE metadata/`: removes the secret with all its versions.
 pub(super) fn remove(tx: &mut Tx<'_>, mount: MountId, path: &Path) -> Result<Reply, EngineError> {
     tx.remove_secret(mount, path.as_str())?;
     Ok(Reply::none())

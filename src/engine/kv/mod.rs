@@ -1,7 +1,7 @@
-//! KV version 2: secrets with versions, soft deletion, check-and-set and labels, as Vault's protocol has them.
+//! KV version 2: secrets with versions, soft deletion, check-and-set and labels, as in Vault's protocol.
 //!
-//! A secret is stored as the raw JSON text of its `data` object and spliced unchanged into replies, so numbers keep
-//! their digits and no secret is spread over a tree of small allocations.
+//! A secret is stored as the raw JSON text of its `data` object and copied unchanged into replies. So numbers keep
+//! their digits, and no secret is spread over many small allocations.
 
 mod config;
 mod data;
@@ -19,12 +19,12 @@ use crate::engine::{Engine, EngineError, FEW, Request, Requirements};
 
 use route::Route;
 
-/// The engine; it has no state of its own.
+/// The engine. It has no state of its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kv;
 
 impl Kv {
-    /// The engine.
+    /// Makes the engine.
     #[must_use]
     pub fn new() -> Self {
         Self
@@ -56,7 +56,7 @@ impl Engine for Kv {
 
     fn destroys(&self, view: &View<'_>, request: &Request) -> Result<bool, EngineError> {
         use Operation::{Delete, Patch, Write};
-        // Fewer versions, or an end to them, destroy with the next write or with time.
+        // Fewer versions, or an expiry, destroy content at the next write or later.
         let sheds =
             || ["max_versions", "delete_version_after"].iter().any(|name| request.body.object().get(name).is_some());
         Ok(match (Route::parse(&request.path)?, request.operation) {

@@ -1,4 +1,4 @@
-//! Which of the engine's endpoints a path is.
+//! Maps a path to one of the engine's endpoints.
 
 use crate::api::path::Path;
 use crate::api::request::Operation;
@@ -7,7 +7,7 @@ use crate::engine::{EngineError, Requirements};
 const HINT: &str = "this is a versioned key-value mount (KV v2): secrets are read and written below data/, \
                     listed and described below metadata/";
 
-/// A path of the engine, with the secret it speaks of.
+/// A path of the engine with its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// `config`
@@ -30,7 +30,7 @@ pub(super) enum Route {
 
 impl Route {
     /// # Errors
-    /// `NotFoundWith` a hint for a path under no known prefix, `NotFound` for a folder where a secret is meant.
+    /// `NotFoundWith` a hint for a path with an unknown prefix, `NotFound` for a folder where a secret is required.
     pub(super) fn parse(path: &Path) -> Result<Self, EngineError> {
         if path.as_str() == "config" {
             return Ok(Self::Config);
@@ -54,10 +54,10 @@ impl Route {
         }
     }
 
-    /// What `operation` on `path` would be.
+    /// The plan for `operation` on `path`.
     ///
     /// # Errors
-    /// As [`Route::parse`], and `Unsupported` for a verb that the endpoint does not take.
+    /// As [`Route::parse`], and `Unsupported` for a verb that the endpoint does not support.
     pub(super) fn plan(operation: Operation, path: &Path) -> Result<Requirements, EngineError> {
         use Operation::{Delete, List, Patch, Read, Write};
         let route = match Self::parse(path) {

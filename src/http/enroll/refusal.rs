@@ -10,19 +10,19 @@ use crate::http::reply;
 /// Why a request was not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum EnrollError {
-    /// 403, the same for every reason. Its source waits longer each time.
+    /// 403, the same for every reason. Its source must wait longer each time.
     #[error("enrolment refused")]
     Refused,
     /// 400: the certificate request cannot be read. Its source waits as after a refusal.
     #[error("{0}")]
     Malformed(&'static str),
-    /// 404: no such authority, or none that is accepted.
+    /// 404: no such authority, or it is not accepted.
     #[error("no such authority")]
     Unknown,
     /// 429 with `Retry-After`.
     #[error("too many requests")]
     TooMany {
-        /// When to come back, seconds.
+        /// When to try again, in seconds.
         retry_after_s: u64,
     },
     /// 503: sealed, or not ready.

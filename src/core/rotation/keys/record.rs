@@ -93,7 +93,7 @@ pub(in crate::core) struct Run {
     /// What is rotated, for people: `term 3`, `slot 1 (olga)`.
     pub target: String,
     pub state: Progress,
-    /// Waits for `resume`.
+    /// Whether it waits for `resume`.
     pub paused: bool,
     /// Runs as fast as possible instead of throttled.
     pub full_speed: bool,

@@ -19,7 +19,7 @@ use crate::core::state::identity::POLICIES;
 use crate::core::state::roles::{self, MAX_CERTIFICATES, MAX_ROLES};
 use crate::core::state::snapshot::Touch;
 
-/// The role that a request names, in its one spelling.
+/// The role that a request names, in canonical spelling.
 fn named(tail: &str) -> Result<String, VaultError> {
     role_name(tail).map_err(|error| VaultError::BadRequest(error.to_string()))
 }
@@ -35,11 +35,11 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&Role::load(&name, record).map_err(role_refused)?.view())
 }
 
-/// Writes a role; fields that are not there stay as they are.
+/// Writes a role. Absent fields stay unchanged.
 pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let name = named(&change.tail)?;
     let existing = tx.view(MountId::CERT_ROLES).entry(&name)?;
-    // A record that cannot be read is written anew as a whole.
+    // A record that cannot be parsed is overwritten as a whole.
     let existing = existing.and_then(|entry| RoleRecord::decode(entry.value.reveal()).ok());
     let authorities = Authorities::load(&tx.view(MountId::CA))?;
     let own: Vec<&[u8]> = authorities.0.iter().map(|facts| facts.der.as_slice()).collect();
@@ -61,12 +61,12 @@ pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
 }
 
 pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    // As everywhere on this wire, deleting what is not there is no error.
+    // As for all routes, deleting something that does not exist is not an error.
     tx.remove_entry(MountId::CERT_ROLES, &named(&change.tail)?)?;
     Ok(Done { restricts: true, ..Done::touching(Reply::none(), vec![Touch::Roles]) })
 }
 
-/// Gives a token for the certificate of the connection: `{name?}`.
+/// Issues a token for the certificate of the connection: `{name?}`.
 pub(super) fn login(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let wanted = LoginBody::parse(change.body).map_err(role_refused)?.name;
     let accessor = token::accessor(&**change.random).map_err(no_random)?;
@@ -86,7 +86,7 @@ pub(super) fn login(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     super::tokens::give(tx, change, issued)
 }
 
-/// The token of an identity of our own: it has the identity's policies, and outlives a renewal of its certificate.
+/// The token of one of our own identities. It has the identity's policies, and survives the renewal of its certificate.
 fn by_identity(change: &Change<'_>, accessor: String) -> Result<Issued, VaultError> {
     let identity = &change.caller.identity;
     let creator = Creator { identity, policies: &change.subject.policies, sudo: false, parent: None };

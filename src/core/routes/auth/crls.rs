@@ -1,4 +1,4 @@
-//! `auth/cert/crls`: revocation lists of outside PKIs. An operator brings them; the vault asks no other server.
+//! `auth/cert/crls`: revocation lists of outside PKIs. An operator uploads them; the vault contacts no other server.
 
 use crate::api::reply::Reply;
 use crate::auth::cert::{ListView, Role, encode_list, list_body};
@@ -18,14 +18,14 @@ use crate::core::state::snapshot::Touch;
 
 const UNKNOWN_ISSUER: &str =
     "no role of auth/cert names the authority that issued this list: write the role with its certificate first";
-const OLDER: &str = "there is a newer list of this issuer under that name: delete it first if it is to be replaced";
-const OTHER: &str = "the list under that name is of another issuer or was signed with another key: choose another name, or delete it first";
+const OLDER: &str = "there is a newer list of this issuer under that name: delete it first if you want to replace it";
+const OTHER: &str = "the list under that name belongs to another issuer or was signed with another key: choose another name, or delete it first";
 const UNREADABLE: &str = "the list under that name cannot be read: delete it first";
 
-/// The list that a request names, in its one spelling: that of a role.
+/// The list that a request names, in the canonical spelling of roles.
 fn named(tail: &str) -> Result<String, VaultError> {
     role_name(tail).map_err(|_| {
-        let form = "a list's name is 1 to 128 characters out of [a-z0-9_.-], with none of .- at its ends";
+        let form = "a list's name is 1 to 128 characters of [a-z0-9_.-] and does not start or end with . or -";
         VaultError::BadRequest(form.to_owned())
     })
 }
@@ -40,7 +40,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&ListView::new(&list, inquiry.now_ms))
 }
 
-/// Takes a list, or a newer one instead of it. Whoever is on it is nobody from the answer on.
+/// Stores a list, or replaces one by a newer list. Certificates on the list are rejected from the answer on.
 pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let name = named(&change.tail)?;
     let der = list_body(change.body).map_err(role_refused)?;
@@ -62,14 +62,14 @@ pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     }
     let mut reply = Reply::none();
     if list.next_update_s.is_some_and(|next| change.now_ms / 1_000 > next) {
-        reply.warnings.push("the list is overdue: it counts, but its issuer should have a newer one".to_owned());
+        reply.warnings.push("the list is overdue: it applies, but its issuer should have a newer one".to_owned());
     }
     tx.put_entry(MountId::CERT_ROLES, &outside_crls::key_of(&name), &encode_list(&der), 0)?;
     Ok(Done { restricts: true, ..Done::touching(reply, vec![Touch::List(name)]) })
 }
 
-/// Refuses a list in the place of another one that it does not follow: who may upload must not be able to take anybody
-/// off a list, neither with one that was recorded earlier nor with that of an authority made for the purpose.
+/// Rejects a list that is not a successor of the one that it would replace. Somebody who may upload must not be able to
+/// take a certificate off a list, neither with an older list nor with one of an authority made for that purpose.
 fn replaces(old: &(RevocationList, Vec<u8>), new: &RevocationList, authority: &[u8]) -> Result<(), VaultError> {
     let (old, old_der) = old;
     if old.issuer != new.issuer || signed_by(old_der, authority).is_err() {
@@ -83,12 +83,12 @@ fn replaces(old: &(RevocationList, Vec<u8>), new: &RevocationList, authority: &[
 
 pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let name = named(&change.tail)?;
-    // As everywhere on this wire, deleting what is not there is no error.
+    // As for all routes, deleting something that does not exist is not an error.
     tx.remove_entry(MountId::CERT_ROLES, &outside_crls::key_of(&name))?;
     Ok(Done::touching(Reply::none(), vec![Touch::List(name)]))
 }
 
-/// The authority of a role that has signed the list.
+/// Returns the authority of a role that signed the list.
 fn prove<'r>(roles: &'r Roles, list: &RevocationList, der: &[u8]) -> Result<&'r [u8], VaultError> {
     let mut reason = None;
     for authority in roles.iter().flat_map(Role::certificates) {
@@ -97,7 +97,7 @@ fn prove<'r>(roles: &'r Roles, list: &RevocationList, der: &[u8]) -> Result<&'r 
         }
         match signed_by(der, authority) {
             Ok(()) => return Ok(authority),
-            // Of two authorities of one name, the one that has the key tells more.
+            // With two authorities of one name, the error of the one that has the key says more.
             Err(error) if reason != Some(ListError::Usage) => reason = Some(error),
             Err(_) => {}
         }

@@ -1,4 +1,4 @@
-//! `auth`: roles for certificates of outside PKIs, and tokens. The same kind of table as that of `sys`.
+//! `auth`: roles for certificates of outside PKIs, and tokens. The table has the form of that of `sys`.
 
 mod certs;
 mod crls;
@@ -13,7 +13,7 @@ use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::pipeline::route::{Change, Concern, Effect, Named, Route, delete, list, read, write, write_as_read};
 
-/// Every route.
+/// All routes.
 pub(in crate::core) static ROUTES: &[Route] = &[
     list("auth/cert/certs", certs::list),
     read("auth/cert/certs", certs::list),
@@ -24,7 +24,7 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     read("auth/cert/crls", crls::list),
     read("auth/cert/crls/+", crls::read).lower(),
     write("auth/cert/crls/+", crls::write).lower(),
-    // Without its list a revoked certificate counts again; more lists only take away.
+    // Without its list a revoked certificate is accepted again. Adding lists only takes rights away.
     delete("auth/cert/crls/+", crls::delete).lower().concerns(Concern::Power(Named::Outside)),
     write("auth/cert/login", certs::login).login(),
     less_power("auth/token/create", tokens::create),
@@ -45,12 +45,12 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     read("auth/token/accessors", tokens::accessors).sudo().over(&[MountId::TOKENS]),
 ];
 
-/// A change of tokens: a token gives less than its identity has.
+/// A change of tokens. It is no power, because a token grants less than its identity has.
 const fn less_power(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
     write(pattern, run).concerns(Concern::Nothing)
 }
 
-/// What a caller learns of a role that is refused.
+/// What the caller is told about a rejected role.
 fn role_refused(error: RoleError) -> VaultError {
     match error {
         RoleError::Record => VaultError::Integrity,
@@ -58,7 +58,7 @@ fn role_refused(error: RoleError) -> VaultError {
     }
 }
 
-/// What a caller learns of a request about a token that is refused.
+/// What the caller is told about a rejected request for a token.
 fn token_refused(error: TokenError) -> VaultError {
     match error {
         TokenError::Record => VaultError::Integrity,
@@ -66,7 +66,7 @@ fn token_refused(error: TokenError) -> VaultError {
     }
 }
 
-/// No randomness.
+/// The random source failed.
 fn no_random(_: CryptoError) -> VaultError {
     VaultError::Internal
 }

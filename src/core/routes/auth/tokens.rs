@@ -1,4 +1,4 @@
-//! `auth/token`: making, looking up, renewing and revoking tokens.
+//! `auth/token`: creating, looking up, renewing and revoking tokens.
 
 use crate::api::reply::{Reply, ReplyStatus};
 use crate::api::secret::SecretText;
@@ -17,12 +17,12 @@ use crate::core::request::keys_of;
 use crate::core::state::subject::Subject;
 use crate::core::state::tokens::{self, Held};
 
-/// Most records removed by one `tidy`: other changes wait for it.
+/// Largest number of records removed by one `tidy`, because other changes wait for it.
 const MAX_TIDIED: usize = 10_000;
-/// Where a token comes from that a role gave.
+/// Creation path of a token that a role issued.
 pub(super) const LOGIN: &str = "auth/cert/login";
 
-/// Writes a new token and answers with it.
+/// Writes a new token and returns it.
 pub(super) fn give(tx: &mut Tx<'_>, change: &Change<'_>, issued: Issued) -> Result<Done, VaultError> {
     let Issued { record, warnings } = issued;
     change.snapshot.tokens.make_room(&record.identity, parent(change), change.now_ms)?;
@@ -49,12 +49,12 @@ pub(super) fn create_orphan(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done
 
 fn child(tx: &mut Tx<'_>, change: &Change<'_>, body: CreateBody, path: &str) -> Result<Done, VaultError> {
     let own = &change.subject.policies;
-    // A token gives nothing that its identity does not have, so that not even sudo could make one with more.
+    // A token grants nothing that its identity does not have, so not even `sudo` could create one with more.
     if body.policies.iter().flatten().any(|name| !own.contains(name)) {
         return Err(token_refused(TokenError::NotSubset));
     }
     if let Some(token) = &change.subject.token {
-        // The index shows the published state; this request may wait behind the revocation of its token.
+        // The index shows the published state, but this request may have waited behind the revocation of its token.
         tokens::read(&tx.view(MountId::TOKENS), token.id)?.ok_or(VaultError::Forbidden)?;
     }
     let creator =
@@ -63,7 +63,7 @@ fn child(tx: &mut Tx<'_>, change: &Change<'_>, body: CreateBody, path: &str) -> 
     let mut issued = make(&body, &creator, accessor, &Limits::default(), change.now_ms).map_err(token_refused)?;
     issued.record.policies.retain(|name| own.contains(name));
     path.clone_into(&mut issued.record.path);
-    // A token is worth what its role is worth today, and so is one that was made out of it.
+    // A token grants what its role grants today, and so do its descendants.
     issued.record.role = parent(change).and_then(|parent| parent.role.clone());
     give(tx, change, issued)
 }
@@ -75,7 +75,7 @@ fn has_sudo(change: &Change<'_>) -> bool {
 
 /// The token of the request.
 fn own(subject: &Subject) -> Result<&Held, VaultError> {
-    let missing = || VaultError::BadRequest("missing client token: the certificate alone was shown".to_owned());
+    let missing = || VaultError::BadRequest("missing client token: only the certificate was presented".to_owned());
     subject.token.as_ref().ok_or_else(missing)
 }
 
@@ -140,13 +140,13 @@ fn prolong(
     let record = tokens::read(&tx.view(MountId::TOKENS), token.id)?.ok_or(VaultError::Forbidden)?;
     let begun = own(change.subject).is_ok_and(|own| own.id == token.id);
     if record.uses_left == Some(0) && begun {
-        return Err(VaultError::BadRequest("the last use of this token has begun".to_owned()));
+        return Err(VaultError::BadRequest("the last use of this token has started".to_owned()));
     }
     if !known.is_alive(&record, change.now_ms) {
         return Err(VaultError::Forbidden);
     }
     if let Some(name) = &record.role
-        // One that was made out of it has other policies by right, whether it has a parent or not.
+        // A child may have other policies, whether it has a parent or not.
         && record.path == LOGIN
         && !change.snapshot.roles.get(name).is_some_and(|role| role.still_gives(&record.policies))
     {
@@ -167,7 +167,7 @@ pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     let TokenBody { token } = TokenBody::parse(change.body).map_err(token_refused)?;
     match change.snapshot.tokens.by_text(&token) {
         Some(token) => end(tx, change, &token),
-        // As in Vault: it is gone, which is what was asked for.
+        // As in Vault: the token is gone, which is what the caller wanted.
         None => Ok(Done::of(Reply::none())),
     }
 }
@@ -178,16 +178,16 @@ pub(super) fn revoke_accessor(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Do
     end(tx, change, &token)
 }
 
-/// Ends a token, and no other: what was made out of it is nobody's child from now on.
+/// Revokes a token and no other. Its children have no parent from now on.
 pub(super) fn revoke_orphan(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let TokenBody { token } = TokenBody::parse(change.body).map_err(token_refused)?;
     let known = &change.snapshot.tokens;
-    // As in Vault, unlike `revoke`: somebody counts on the children of this very token.
+    // Unlike `revoke`, and as in Vault, this is an error: the caller cares about the children of this very token.
     let token = known.by_text(&token).filter(|token| known.is_alive(&token.record, change.now_ms));
     let token = token.ok_or_else(|| VaultError::BadRequest("token to revoke not found".to_owned()))?;
     let mut touched = tokens::remove(tx, &[token.id])?;
     for id in known.children(&token.record.identity, &token.record.accessor) {
-        // Out of the store: it may have been used or renewed since the index was made.
+        // Read from the store, because it may have been used or renewed since the index was updated.
         let Some(mut child) = tokens::read(&tx.view(MountId::TOKENS), id)? else { continue };
         child.parent = None;
         touched.extend(tokens::put(tx, known, id, &child, change.now_ms)?);
@@ -195,19 +195,19 @@ pub(super) fn revoke_orphan(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done
     Ok(Done::touching(Reply::none(), touched))
 }
 
-/// Removes the records of tokens that have ended. They count for nothing already; this makes room.
+/// Removes the records of expired tokens. They are invalid already; this frees space.
 pub(super) fn tidy(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let (ended, all) = change.snapshot.tokens.ended(MAX_TIDIED, change.now_ms);
     let touched = tokens::remove(tx, &ended)?;
     let mut reply = Reply { status: ReplyStatus::Accepted, ..Reply::none() };
     if all > ended.len() {
-        reply.warnings.push(format!("{} tokens that have ended are left: tidy again", all - ended.len()));
+        reply.warnings.push(format!("{} tokens that are no longer valid are left: tidy again", all - ended.len()));
     }
     Ok(Done::touching(reply, touched))
 }
 
-/// Ends a token and all that descend from it. One that is being made out of it in the same commit dies for want of a
-/// parent.
+/// Revokes a token and all its descendants. A child that is being created in the same commit fails because its parent
+/// is gone.
 fn end(tx: &mut Tx<'_>, change: &Change<'_>, token: &Held) -> Result<Done, VaultError> {
     let touched = tokens::remove(tx, &change.snapshot.tokens.family(token))?;
     Ok(Done::touching(Reply::none(), touched))

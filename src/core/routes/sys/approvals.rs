@@ -1,4 +1,4 @@
-//! `sys/strongroom/approvals`: what waits for other operators, and their word.
+//! `sys/strongroom/approvals`: requests that wait for other operators, and their decisions.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::core::decide::approvals::record::{self, Pending};
 use crate::core::error::VaultError;
 use crate::core::state::identity;
 
-/// Every request on record.
+/// All requests on record.
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let mut records = record::all(&inquiry.view(MountId::APPROVALS))?;
     records.sort_by(|(a, x), (b, y)| y.asked_ms.cmp(&x.asked_ms).then_with(|| a.cmp(b)));
@@ -27,7 +27,7 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     Ok(Reply { lists_keys: true, ..data(&listing)? })
 }
 
-/// One request.
+/// Returns one request.
 pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let record = record::read(&inquiry.live.barrier.view(MountId::APPROVALS), &inquiry.tail)?;
     data(&shown(inquiry, &inquiry.tail, &record.ok_or(VaultError::NotFound)?)?)
@@ -41,7 +41,8 @@ pub(super) fn decide(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     let mut record = record::read(&tx.view(MountId::APPROVALS), id)?.ok_or(VaultError::NotFound)?;
     let caller = change.caller.identity.path();
     let asked = record.asker == caller;
-    // Who is not on record has a certificate of somebody else's making: its policies are not its own.
+    // A caller without a record has a certificate of an outside PKI, whose policies come from a role and not from its
+    // own record.
     let registered = identity::read(&tx.view(identity::IDENTITIES), caller)?.is_some_and(|it| it.disabled.is_none());
     if !registered || !(rules.names(&change.caller.identity) || (asked && verb == "reject")) {
         return Err(VaultError::Forbidden);
@@ -55,8 +56,8 @@ pub(super) fn decide(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
         at_ms: change.now_ms,
     };
     match verb {
-        "approve" if asked => return Err(bad("you asked for it: another operator must approve")),
-        // Again with another certificate, perhaps, after the first was revoked; it counts once in any case.
+        "approve" if asked => return Err(bad("this is your own request: another operator must approve it")),
+        // An approver may repeat this with another certificate after the first was revoked. It counts only once.
         "approve" => {
             record.approvals.retain(|voice| voice.identity != caller);
             record.approvals.push(voice);

@@ -10,7 +10,7 @@ use super::{Inquiry, data};
 use crate::core::decide::canonical;
 use crate::core::error::VaultError;
 
-/// Paths in one question.
+/// Largest number of paths in one question.
 const MAX_PATHS: usize = 256;
 
 pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
@@ -26,14 +26,14 @@ pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let mut all = BTreeMap::new();
     for raw in &paths {
         let verbs = match Path::parse(raw.trim_start_matches('/')) {
-            // As a request for it would be decided; with a slash it may be a list.
+            // Decided as a request for it would be. With a slash it may be a list.
             Ok(path) => inquiry.subject.capabilities(&canonical::in_lower_case(inquiry.tables, &path).unwrap_or(path)),
-            // No request for such a path gets as far as the policies.
+            // No request for such a path reaches the policies.
             Err(_) => vec!["deny"],
         };
         all.insert(raw.clone(), verbs.into_iter().map(str::to_owned).collect());
     }
-    // Older clients read the answer to a single path at the top.
+    // Older clients expect the answer for a single path at the top level.
     let capabilities = paths.first().filter(|_| paths.len() == 1).and_then(|only| all.get(only).cloned());
     data(&CapabilitiesReply { capabilities, paths: all })
 }

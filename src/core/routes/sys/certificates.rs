@@ -1,7 +1,7 @@
 //! `sys/strongroom/certificates` and `sys/strongroom/renew`: client certificates from the vault's own authority.
 //!
-//! Who may issue may become anybody in the trust domain, so that route needs `sudo`. Renewing is every registered
-//! identity's own business: it gets what it has, for longer.
+//! An identity that may issue can become anybody in the trust domain, so that route needs `sudo`. Every registered
+//! identity may renew: it gets what it has, for longer.
 
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::CertificateReply;
@@ -51,7 +51,7 @@ pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
         .map(|outcome| outcome.done)
 }
 
-/// An identity path or a full identity of this trust domain that somebody may be.
+/// Parses an identity path, or a full identity of this trust domain that can be registered.
 pub(super) fn identity_of(text: &str, trust_domain: &str) -> Result<SpiffeId, VaultError> {
     let wrong = |_| VaultError::BadRequest("field \"identity\" is not a SPIFFE identity".to_owned());
     let identity = if text.contains("://") {

@@ -1,4 +1,4 @@
-//! `sys/key-status`, `sys/seal`, and the two things that verifying an audit log needs.
+//! `sys/key-status`, `sys/seal`, and the two routes for verifying an audit log.
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -11,31 +11,31 @@ use crate::api::time::rfc3339_nano;
 use super::{Inquiry, data};
 use crate::core::error::VaultError;
 
-/// The data key in use.
+/// The current data key.
 pub(super) fn status(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let status = inquiry.live.barrier.key_status();
     data(&KeyStatus { term: status.term, install_time: rfc3339_nano(status.created_ms), encryptions: status.seals })
 }
 
-/// Nothing to do here: the pipeline seals once this request is in the audit log.
+/// Does nothing itself: the pipeline seals once this request is in the audit log.
 pub(super) fn seal(_: &Inquiry<'_>) -> Result<Reply, VaultError> {
     Ok(Reply::none())
 }
 
-/// The last audit entry that the durable state vouches for: a log that does not contain it was cut or replaced.
+/// The last audit entry that the durable state vouches for. A log without it was cut or replaced.
 pub(super) fn audit_head(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Head {
         seq: u64,
         hash: String,
     }
-    // The live head, not the one in the sealed state: reads since the last change count too.
+    // The live head instead of the one in the sealed state, because reads since the last change count too.
     let head = inquiry.live.audit.head();
     data(&Head { seq: head.seq, hash: hex(&head.hash) })
 }
 
-/// The key that authenticates audit entries. Its holder can check a log and could also write a false one, and can test
-/// guesses of short values against their hashes: for the auditor's machine only (`docs/protocol.md`).
+/// The key that authenticates audit entries. Its holder can check a log, but can also forge one and test guesses of
+/// short values against their hashes. It is meant for the auditor's machine only (`docs/protocol.md`).
 pub(super) fn audit_key(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Key<'a> {
@@ -55,7 +55,7 @@ pub(super) fn audit_key(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&Keys { id: *id, key, keys: keys.iter().map(|(id, key)| Key { id: *id, key }).collect() })
 }
 
-/// The public half of the key that signs checkpoints: whoever has it proves a log without any secret.
+/// The public key that verifies checkpoints. Anyone who has it can verify a log without any secret.
 pub(super) fn audit_public_key(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let (id, public) = inquiry.live.audit.public_key();
     let fingerprint = crate::crypto::hash::sha256(&[&public]);

@@ -89,13 +89,13 @@ pub(super) fn preflight(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     }
 }
 
-/// The mount that `path`, or `path` taken as a folder, belongs to.
+/// The mount of `path`, or of `path` taken as a folder.
 fn find<'a>(inquiry: &Inquiry<'a>, path: &Path) -> Option<&'a mount::Mount> {
     let mounts = &inquiry.snapshot.mounts;
     mounts.route(path).or_else(|| mounts.route(&path.to_folder())).map(|(mount, _)| &**mount)
 }
 
-/// Auth methods: both are there always, and neither is needed.
+/// Auth methods: both always exist, and neither is required.
 pub(super) fn auth(_: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let method = |kind, description: &str| {
         let record = MountRecord { description: description.to_owned(), ..built_in(kind) };
@@ -107,7 +107,7 @@ pub(super) fn auth(_: &Inquiry<'_>) -> Result<Reply, VaultError> {
     ]))
 }
 
-/// The audit device comes from the configuration file; shown by name and health.
+/// The audit device, which the configuration file defines, by name and health.
 pub(super) fn audit(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Device<'a> {

@@ -1,4 +1,4 @@
-//! `sys/policies/acl` and the older `sys/policy`: policies as text, kept byte for byte.
+//! `sys/policies/acl` and the older `sys/policy`: policies as text, stored byte for byte.
 
 use base64::Engine as _;
 use serde::Serialize;
@@ -75,12 +75,12 @@ pub(super) fn delete_acl(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, V
     if name == DEFAULT_POLICY {
         return Err(VaultError::BadRequest("cannot delete \"default\" policy".to_owned()));
     }
-    // As in Vault, deleting what is not there is no error.
+    // As in Vault, deleting something that does not exist is not an error.
     tx.remove_entry(POLICIES, &name)?;
     finish(tx, change, name, Reply::none())
 }
 
-/// The name rule, and no policy called `root`: clients hold it to be all-powerful.
+/// Checks the name. No policy may be called `root`, because clients expect it to be all-powerful.
 fn changeable(tail: &str) -> Result<String, VaultError> {
     let name = policy_name(tail)?;
     if name == ROOT_POLICY {
@@ -89,7 +89,7 @@ fn changeable(tail: &str) -> Result<String, VaultError> {
     Ok(name)
 }
 
-/// Clients may send the text in base64.
+/// Decodes a text that a client has sent in base64.
 fn decoded(text: &str) -> Option<String> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
     String::from_utf8(bytes).ok()

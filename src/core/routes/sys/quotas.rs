@@ -1,4 +1,4 @@
-//! `sys/quotas`: limits of requests, as objects. Fields as in Vault, and some of our own.
+//! `sys/quotas`: limits on requests, as objects. The fields are Vault's, and some of our own.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -18,7 +18,7 @@ use crate::core::state::snapshot::{Snapshot, Touch};
 
 const TYPE: &str = "rate-limit";
 
-/// Fields of the object `default`: the rate and the burst of each class.
+/// Fields of the quota `default`: rate and burst of each class.
 const OF_DEFAULT: [(Class, &str, &str); 4] = [
     (Class::Read, "read", "read_burst"),
     (Class::Write, "write", "write_burst"),
@@ -62,7 +62,7 @@ struct Shown<'a> {
     burst: u64,
 }
 
-/// The object `default`, there or not.
+/// The quota `default`, stored or not.
 #[derive(Serialize)]
 struct ShownDefault {
     name: &'static str,
@@ -90,7 +90,7 @@ struct Config {
     reserved_paths: [&'static str; 2],
 }
 
-/// What is the same for all objects, and cannot be changed.
+/// Settings that are the same for all quotas and cannot be changed.
 pub(super) fn config(_: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&Config {
         enable_rate_limit_audit_logging: true,
@@ -150,7 +150,7 @@ fn show_default(defaults: Defaults, stored: bool) -> Result<Reply, VaultError> {
     })
 }
 
-/// Creates or replaces an object; fields that are not given have their defaults, as in Vault.
+/// Creates or replaces a quota. Absent fields get their default values, as in Vault.
 pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     Quota::check_name(&change.tail).map_err(bad)?;
     let of_default = change.tail == DEFAULT;
@@ -179,7 +179,7 @@ pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     Ok(Done::touching(Reply::none(), vec![Touch::Limits]))
 }
 
-/// As in Vault, deleting what is not there is no error. Without `default` the built-in amounts hold.
+/// As in Vault, deleting something that does not exist is not an error. Without `default` the built-in limits apply.
 pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     tx.remove_entry(MountId::LIMITS, &change.tail)?;
     Ok(Done::touching(Reply::none(), vec![Touch::Limits]))
@@ -208,7 +208,7 @@ fn stored_in(fields: Fields<'_>, name: &str, snapshot: &Snapshot) -> Result<Stor
     let seconds = |name, wrong| fields.seconds(name).map(Option::unwrap_or_default).map_err(|_| bad(wrong));
     let interval = seconds("interval", QuotaError::Interval)?;
     let block = seconds("block_interval", QuotaError::Block)?;
-    // Zero is what clients send for a field that was not set.
+    // Clients send zero for a field that was not set.
     let (interval, burst) = (interval.max(1), fields.number("burst")?.filter(|burst| *burst > 0));
     let class = fields.word("class", Class::parse, "read, write, list, bytes or all")?.unwrap_or(Class::All);
     let per = fields.word("per", Per::parse, "identity or all")?.unwrap_or(Per::Identity);
@@ -224,7 +224,7 @@ fn stored_in(fields: Fields<'_>, name: &str, snapshot: &Snapshot) -> Result<Stor
     Ok(Stored { quota, inheritable })
 }
 
-/// A mount without its slash means everything below it, as in Vault, and what is below no mount is a mistake.
+/// A mount without its slash means everything below it, as in Vault. A path below no mount is an error.
 fn paths_in(text: &str, snapshot: &Snapshot) -> Result<Paths, VaultError> {
     let paths = Paths::parse(text).map_err(bad)?;
     let (Paths::Prefix(stem) | Paths::One(stem)) = &paths else { return Ok(paths) };

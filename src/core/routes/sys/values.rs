@@ -14,13 +14,13 @@ use crate::core::rotation::orders::{Order, ValueOrder};
 use crate::core::rotation::values::record;
 use crate::core::rotation::values::view::shown;
 
-/// Whether the caller may do `capability` to the data of a secret.
+/// Whether the caller has `capability` on the data of a secret.
 fn may(inquiry: &Inquiry<'_>, full: &str, capability: Capability) -> bool {
     inquiry.subject.may(&inquiry.snapshot.mounts, full, capability)
 }
 
-/// Whether the caller may use every target that the policy names. A target acts with rights of its own, of which the
-/// caller has none: whoever could name any would set the password of somebody else's database to a value that he reads.
+/// Whether the caller may use every target in the policy. A target acts with its own rights, not the caller's. A caller
+/// who could name any target could set the password of somebody else's database to a value that the caller can read.
 fn may_use_targets(inquiry: &Inquiry<'_>, policy: &Policy) -> bool {
     let maker = match &policy.generator {
         Generator::Command(command) => Some(&command.target),
