@@ -66,7 +66,7 @@ pub struct UnsealRequest {
 pub struct RescueRequest {
     /// Path of the identity.
     pub identity: String,
-    /// PEM request; only its key counts.
+    /// PEM request. Only its key is used.
     pub csr: String,
     /// A passphrase, recovery code or share that opens the vault.
     #[serde(default)]
@@ -386,7 +386,7 @@ pub struct IdentityLine {
 pub struct CertificateRequest {
     /// SPIFFE path of the holder.
     pub identity: String,
-    /// PEM request; only its key counts.
+    /// PEM request. Only its key is used.
     pub csr: String,
     /// Duration text.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! One group commit: closures, then seal and store, then anchor, then publish.
+//! One group commit: run closures, seal and store, write the anchor, publish.
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
@@ -20,8 +20,8 @@ use super::state::{StateRecord, leaf, sum};
 use super::status::AuditHead;
 use super::tx::Tx;
 
-/// A group of changes. Holds the writer's lock: there is one at a time. Dropped before [`Group::store`], it leaves
-/// nothing.
+/// A group of changes. It holds the writer's lock, so there is one at a time. If it is dropped before [`Group::store`],
+/// it has no effect.
 pub struct Group<'b> {
     pub(super) barrier: &'b Barrier,
     pub(super) writer: MutexGuard<'b, Writer>,
@@ -30,14 +30,14 @@ pub struct Group<'b> {
     pub(super) outcomes: Vec<u8>,
 }
 
-/// A group that is durable in the store. Must be anchored and then published; dropped before that, the barrier takes
-/// no more writes, for the next group must not begin before this one's anchor is durable.
+/// A group that is durable in the store. It must be anchored and then published. If it is dropped before that, the
+/// barrier accepts no more writes, because the next group must not begin before this one's anchor is durable.
 pub struct Durable<'b> {
     barrier: &'b Barrier,
     writer: MutexGuard<'b, Writer>,
     changes: Vec<(StoreKey, Option<Stamp>)>,
     state_commitment: [u8; 32],
-    /// Slot of the anchor and the integrity set that tags it, once written.
+    /// Slot of the anchor, and the integrity set that tags it, after they were written.
     anchored: OnceLock<(usize, u32)>,
     published: bool,
 }
@@ -46,7 +46,7 @@ impl<'b> Group<'b> {
     /// Runs `f` on top of the changes so far.
     ///
     /// # Errors
-    /// That of `f`; only its own changes are taken back then.
+    /// Those of `f`. Only its own changes are undone then.
     pub fn run<T, E>(&mut self, f: impl FnOnce(&mut Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         self.overlay.savepoint();
         let result = f(&mut Tx { barrier: self.barrier, overlay: &mut self.overlay });
@@ -56,45 +56,45 @@ impl<'b> Group<'b> {
         result
     }
 
-    /// Takes back everything, the header too.
+    /// Undoes everything, including the header.
     pub fn clear(&mut self) {
         (self.overlay, self.next) = (Overlay::default(), None);
     }
 
-    /// Keeps `outcomes` in the state record with the audit head that [`Group::store`] is given: what the audit log must
-    /// still say of this group if the process ends before it is said. At most 600 KiB; [`Barrier::audit_outcomes`] gives
-    /// it back until a group with another audit head is stored.
+    /// Keeps `outcomes` in the state record, together with the audit head that is passed to [`Group::store`]: what the
+    /// audit log must still record about this group if the process ends before that. At most 600 KiB.
+    /// [`Barrier::audit_outcomes`] returns it until a group with another audit head is stored.
     pub fn remember(&mut self, outcomes: Vec<u8>) {
         self.outcomes = outcomes;
     }
 
-    /// Nothing has changed, so nothing needs to be stored.
+    /// Whether nothing has changed, so that nothing needs to be stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.overlay.is_empty() && self.next.is_none()
     }
 
-    /// Bytes that the group holds in memory: the new contents, and the old ones that readers may still need. Storing it
-    /// takes about as much again for the sealed records.
+    /// Number of bytes that the group holds in memory: the new contents, and the old ones that readers may still need.
+    /// Storing it takes about as much again for the sealed records.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.overlay.bytes()
     }
 
-    /// The generation that the group has or would have.
+    /// Returns the generation that the group has or would have.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.writer.state.generation.saturating_add(1)
     }
 
-    /// Seals everything and makes it durable in one engine transaction together with the new state. Readers do not see
-    /// it yet. After a crash from here on, the next start finds the group complete. A header of the group is written
-    /// before the transaction: killed in between, the next start has the old header or the new one, and no other change
-    /// of the group.
+    /// Seals everything and makes it durable, together with the new state, in one engine transaction. Readers do not
+    /// see it yet. After a crash from here on, the next start finds the whole group. A new header in the group is
+    /// written before the transaction. If the process is killed in between, the next start has the old header or the
+    /// new one, and no other change of the group.
     ///
-    /// # Errors
-    /// [`BarrierError::Full`]: nothing has changed, the next group may go on; with a header it is fatal. [`BarrierError::Crypto`]: nothing has
-    /// changed. [`BarrierError::Fatal`]: what is on disk is unknown, no group will be taken any more.
+    /// [`BarrierError::Full`]: nothing has changed, and the next group may continue; with a new header it is fatal
+    /// instead. [`BarrierError::Crypto`]: nothing has changed. [`BarrierError::Fatal`]: it is unknown what is on disk,
+    /// and no further group is accepted.
     pub fn store(mut self, audit: AuditHead, now_ms: u64) -> Result<Durable<'b>, BarrierError> {
         let barrier = self.barrier;
         if barrier.fatal.load(Ordering::SeqCst) {
@@ -113,12 +113,13 @@ impl<'b> Group<'b> {
         (state.header_seq, state.header_mac) = (ring.header.seq, ring.header.mac);
         (state.epoch, state.incarnation) = (ring.header.epoch, ring.header.incarnation);
         state.term(ring.keyring.active_term().id);
-        // Counters of terms that the keyring has forgotten.
+        // Drop counters of terms that are no longer in the keyring.
         state.terms.retain(|used| used.live > 0 || ring.keyring.term(used.term).is_some());
         if next.as_ref().is_some_and(|next| next.new_set) {
             state.set_hash = sum(&ring.set, &barrier.published.read().index);
         }
 
+        // Seal the records first, because the state that is sealed next sums over them.
         let mut batch = Batch::default();
         let changes = self.seal(ring, &mut state, &mut batch)?;
         let record = barrier.seal_state(ring, &state)?;
@@ -127,6 +128,7 @@ impl<'b> Group<'b> {
         batch.require(place.as_bytes(), self.writer.revision.map_or(Expect::Absent, Expect::Revision));
         batch.put(place.as_bytes(), record);
 
+        // The header comes before the transaction: a state must never name a header that is not on disk.
         let with_header = next.is_some();
         if let Some(next) = next {
             barrier.write_header(next)?;
@@ -141,14 +143,14 @@ impl<'b> Group<'b> {
                 barrier.published.write().shadow = Shadow::new();
                 return Err(BarrierError::Full);
             }
-            // The shadow stays: readers go on with what was published.
+            // The shadow stays, so that readers continue with what was published.
             Err(_) => return Err(barrier.fail("the store could not make a commit durable")),
         }
         let anchored = OnceLock::new();
         Ok(Durable { barrier, writer: self.writer, changes, state_commitment, anchored, published: false })
     }
 
-    /// Seals all changes into `batch` and carries them over into the sums of `state`.
+    /// Seals all changes into `batch` and updates the sums of `state`.
     fn seal(
         &self,
         ring: &Ring,
@@ -176,6 +178,7 @@ impl<'b> Group<'b> {
                     None
                 }
             };
+            // Remove the old record from the sums, then add the new one.
             if let Some(stamp) = &before {
                 state.set_hash.sub(leaf(&ring.set, key, stamp));
                 state.record_count = state.record_count.saturating_sub(1);
@@ -202,25 +205,25 @@ impl<'b> Group<'b> {
 }
 
 impl Durable<'_> {
-    /// Writes the anchor for this group; may run at the same time as the audit log's replies. `Ok` means durable.
+    /// Writes the anchor for this group. This may run while the audit log writes its replies. `Ok` means durable.
     ///
     /// # Errors
-    /// [`BarrierError::Fatal`]: the process must end; the next start finds the group in the store and anchors it.
+    /// [`BarrierError::Fatal`]: the process must end. The next start finds the group in the store and anchors it.
     pub fn anchor(&self) -> Result<(), BarrierError> {
         self.anchor_filling([false; 2])
     }
 
-    /// As [`Durable::anchor`], for an anchor file in which these slots are blank: a blank neighbour is filled, too.
+    /// Like [`Durable::anchor`], for an anchor file with these blank slots: a blank neighbour is filled, too.
     ///
     /// # Errors
-    /// As there.
+    /// The same errors.
     pub(super) fn anchor_filling(&self, blank: [bool; 2]) -> Result<(), BarrierError> {
         let written = self.barrier.write_anchor(&self.writer.state, &self.state_commitment, blank)?;
         self.anchored.get_or_init(|| written);
         Ok(())
     }
 
-    /// Shows the group to readers, all at once. Without a durable anchor nothing is shown and writes stop.
+    /// Shows the group to readers, all at once. Without a durable anchor, nothing is shown and writes stop.
     pub fn publish(mut self) {
         if let Some((slot, set)) = self.anchored.get().copied() {
             if let Some(under) = self.writer.anchored_under.get_mut(slot) {
@@ -241,7 +244,7 @@ impl Drop for Durable<'_> {
 }
 
 impl Barrier {
-    /// Starts a group; waits for the one before to be published or dropped.
+    /// Starts a group. Waits until the previous one is published or dropped.
     #[must_use]
     pub fn begin(&self) -> Group<'_> {
         Group {
@@ -298,7 +301,7 @@ impl Barrier {
         Ok(envelope::seal(&set.state, &context, &ring.hedge, &*self.random, body.reveal())?)
     }
 
-    /// Writes the anchor slot of `state`; returns its number and the integrity set that tags it.
+    /// Writes the anchor slot of `state`. Returns its number and the integrity set that tags it.
     fn write_anchor(
         &self,
         state: &StateRecord,

@@ -1,4 +1,4 @@
-//! The open vault itself: what it holds, and what it says of itself.
+//! The open vault itself, and what it reports about itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use super::ring::Ring;
 use super::state::StateRecord;
 use super::status::{AuditHead, Health, KeyStatus, TermStatus};
 
-/// What a barrier works on.
+/// Files and services that a barrier works with.
 pub struct Parts {
     /// Encrypted records.
     pub store: Arc<dyn Store>,
@@ -34,7 +34,7 @@ pub struct Parts {
 pub(super) struct Writer {
     pub state: StateRecord,
     pub revision: Option<CommitSeq>,
-    /// Integrity set that each slot of the anchor is known to be tagged under; 0 is unknown.
+    /// Integrity set with which each slot of the anchor is known to be tagged; 0 means unknown.
     pub anchored_under: [u32; 2],
 }
 
@@ -44,7 +44,7 @@ impl Writer {
     }
 }
 
-/// An open vault. Reading takes no lock for longer than one look at the index; one group writes at a time.
+/// An open vault. A read holds a lock only for one look at the index. One group writes at a time.
 pub struct Barrier {
     pub(super) store: Arc<dyn Store>,
     pub(super) anchor: Arc<dyn AnchorFile>,
@@ -60,14 +60,14 @@ pub struct Barrier {
 }
 
 impl Barrier {
-    /// Epoch, incarnation and generation of the published state: what clients compare to notice a rollback.
+    /// Epoch, incarnation and generation of the published state. Clients compare them to notice a rollback.
     #[must_use]
     pub fn mark(&self) -> (u32, [u8; 16], u64) {
         let ring = self.ring.load();
         (ring.header.epoch, ring.header.incarnation, self.published.read().generation)
     }
 
-    /// Whether writes are taken.
+    /// Whether writes are accepted.
     #[must_use]
     pub fn health(&self) -> Health {
         if self.fatal.load(Ordering::SeqCst) {
@@ -76,7 +76,7 @@ impl Barrier {
         self.fault.read().clone().map_or(Health::Serving, Health::Degraded)
     }
 
-    /// Stored records, the state record not counted.
+    /// Number of stored records, without the state record.
     #[must_use]
     pub fn record_count(&self) -> u64 {
         u64::try_from(self.published.read().index.len()).unwrap_or(u64::MAX)
@@ -88,7 +88,7 @@ impl Barrier {
         self.vault
     }
 
-    /// Use of the term that seals.
+    /// Use of the active term.
     #[must_use]
     pub fn key_status(&self) -> KeyStatus {
         let ring = self.ring.load();
@@ -98,7 +98,7 @@ impl Barrier {
         KeyStatus { term: term.id, created_ms: term.created_ms, seals }
     }
 
-    /// Every term, ascending, destroyed ones included.
+    /// All terms in ascending order, including destroyed ones.
     #[must_use]
     pub fn terms(&self) -> Vec<TermStatus> {
         let ring = self.ring.load();
@@ -112,13 +112,13 @@ impl Barrier {
         ring.keyring.terms.iter().map(status).collect()
     }
 
-    /// Number of integrity sets in the keyring: two between a rekey and its end.
+    /// Number of integrity sets in the keyring: two between the start and the end of a rekey.
     #[must_use]
     pub fn integrity_sets(&self) -> usize {
         self.ring.load().keyring.integrity.len()
     }
 
-    /// The audit keys, ascending; the last one writes.
+    /// The audit keys in ascending order. The last one writes.
     #[must_use]
     pub fn audit_keys(&self) -> Vec<AuditKey> {
         self.ring.load().keyring.audit.iter().map(AuditKey::duplicate).collect()
@@ -130,13 +130,13 @@ impl Barrier {
         self.published.read().audit
     }
 
-    /// What [`Group::remember`](super::Group::remember) left in the durable state.
+    /// Returns what [`Group::remember`](super::Group::remember) left in the durable state.
     #[must_use]
     pub fn audit_outcomes(&self) -> Vec<u8> {
         self.writer.lock().state.outcomes.clone()
     }
 
-    /// Stops writes and says why; the first reason stays.
+    /// Stops writes with a reason. The first reason stays.
     pub(super) fn degrade(&self, what: &'static str) -> BarrierError {
         self.fault.write().get_or_insert_with(|| format!("a stored record failed its integrity check: {what}"));
         BarrierError::Integrity(what)

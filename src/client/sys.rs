@@ -1,4 +1,4 @@
-//! The system's own paths.
+//! The paths of the system itself.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::api::sys::{
     Leader, Mount, PolicyReply, PolicyWrite, SealStatus,
 };
 
-/// `sys/` as seen by one client.
+/// `sys/` for one client.
 pub struct Sys<'a> {
     client: &'a Client,
 }
@@ -33,7 +33,7 @@ impl<'a> Sys<'a> {
         self.client.request("GET", "sys/seal-status", None)?.success()?.raw()
     }
 
-    /// Health; a sealed or missing vault is an answer here, not an error.
+    /// Health. A sealed or missing vault is an answer here, not an error.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -45,7 +45,7 @@ impl<'a> Sys<'a> {
         }
     }
 
-    /// Which node serves.
+    /// The node that serves.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -53,19 +53,19 @@ impl<'a> Sys<'a> {
         self.client.request("GET", "sys/leader", None)?.success()?.raw()
     }
 
-    /// Opens the vault with a passphrase.
+    /// Unseals the vault with a passphrase.
     ///
     /// # Errors
-    /// Any [`ClientError`]; a wrong passphrase is a refusal with status 400.
+    /// Any [`ClientError`]. A wrong passphrase is a refusal with status 400.
     pub fn unseal(&self, passphrase: &SecretText) -> Result<SealStatus, ClientError> {
         self.unseal_with(Some(passphrase), None)
     }
 
-    /// Opens the vault with what was typed (a passphrase, a recovery code, or one share of several), with the base64 text
-    /// of a key file, or with a passphrase and a key file. After a share the reply says how many are there.
+    /// Unseals the vault with typed text (a passphrase, a recovery code, or one of several shares), with a key file in
+    /// base64, or with a passphrase and a key file. After a share the reply has the number of shares so far.
     ///
     /// # Errors
-    /// Any [`ClientError`]; a wrong secret is a refusal with status 400.
+    /// Any [`ClientError`]. A wrong secret is a refusal with status 400.
     pub fn unseal_with(
         &self,
         typed: Option<&SecretText>,
@@ -88,7 +88,7 @@ impl<'a> Sys<'a> {
         self.client.request("PUT", "sys/unseal", Some(&body))?.success()?.raw()
     }
 
-    /// Forgets the shares that were given so far.
+    /// Forgets the shares that were entered so far.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -96,7 +96,7 @@ impl<'a> Sys<'a> {
         self.client.request("PUT", "sys/unseal", Some(b"{\"reset\":true}"))?.success()?.raw()
     }
 
-    /// Closes the vault.
+    /// Seals the vault.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -105,7 +105,7 @@ impl<'a> Sys<'a> {
     }
 
     /// Waits up to `wait_s` seconds (at most 60, and less than the client's own limit) until one of `paths` (with their
-    /// mounts) changes after the cursor; without a cursor, from now on.
+    /// mounts) changes after the cursor. Without a cursor, from now on.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -142,7 +142,7 @@ impl<'a> Sys<'a> {
     /// A policy.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible name.
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid name.
     pub fn policy(&self, name: &str) -> Result<Option<PolicyReply>, ClientError> {
         self.client.find("GET", &below("sys/policies/acl", name)?, None)
     }
@@ -150,7 +150,7 @@ impl<'a> Sys<'a> {
     /// Writes a policy.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible name.
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid name.
     pub fn put_policy(&self, name: &str, text: &str) -> Result<(), ClientError> {
         let body = json(&PolicyWrite { policy: text.to_owned() })?;
         self.client.tell("PUT", &below("sys/policies/acl", name)?, Some(&body))
@@ -159,7 +159,7 @@ impl<'a> Sys<'a> {
     /// Removes a policy.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible name.
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid name.
     pub fn delete_policy(&self, name: &str) -> Result<(), ClientError> {
         self.client.tell("DELETE", &below("sys/policies/acl", name)?, None)
     }
@@ -173,7 +173,7 @@ impl<'a> Sys<'a> {
         self.client.ask("POST", "sys/capabilities-self", Some(&body))
     }
 
-    /// Registered identities, by SPIFFE path.
+    /// The registered identities by SPIFFE path.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -181,10 +181,10 @@ impl<'a> Sys<'a> {
         self.keys("sys/strongroom/identities")
     }
 
-    /// Policies of an identity.
+    /// The policies of an identity.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible path.
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid path.
     pub fn identity(&self, path: &str) -> Result<Option<Identity>, ClientError> {
         self.client.find("GET", &below("sys/strongroom/identities", path)?, None)
     }
@@ -192,21 +192,21 @@ impl<'a> Sys<'a> {
     /// Registers an identity, or replaces its policies.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible path.
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid path.
     pub fn put_identity(&self, path: &str, policies: &[&str]) -> Result<(), ClientError> {
         let body = json(&serde_json::json!({ "policies": policies }))?;
         self.client.tell("POST", &below("sys/strongroom/identities", path)?, Some(&body))
     }
 
-    /// Removes an identity; its certificates are worth nothing from then on.
+    /// Removes an identity. Its certificates are rejected from then on.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible path.
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid path.
     pub fn delete_identity(&self, path: &str) -> Result<(), ClientError> {
         self.client.tell("DELETE", &below("sys/strongroom/identities", path)?, None)
     }
 
-    /// Has a certificate signed.
+    /// Gets a certificate signed.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -220,7 +220,7 @@ impl<'a> Sys<'a> {
     }
 }
 
-/// A name put below a fixed path, refused here when the server's path rules would read it as another path.
+/// The path of a name below a fixed path. Names that the server would read as another path are rejected.
 pub(super) fn below(folder: &str, name: &str) -> Result<String, ClientError> {
     let legal = Path::parse(name).ok().filter(|path| !path.is_root() && !path.is_folder());
     legal.map(|path| format!("{folder}/{path}")).ok_or(ClientError::Settings("not a legal name"))

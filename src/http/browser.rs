@@ -1,9 +1,9 @@
-//! Browsers are kept out: a page must not use the certificate that its visitor's browser holds.
+//! Rejects browsers: a page must not use the certificate in its visitor's browser.
 //!
-//! A browser with a client certificate shows it to whatever address a page names. Nothing here is meant for pages, so
-//! every request that a page could have caused is refused, whatever its origin, and every reply says that nothing may
-//! be kept, guessed at, framed or run. There is no header of CORS in any reply, and so no way around it. What cannot be
-//! read as a request at all is answered by hyper itself, with 400, 414 or 431 and nothing else: no header of these, no body.
+//! A browser with a client certificate presents it to any address that a page names. Nothing here is meant for pages.
+//! So every request that a page could have caused is rejected, whatever its origin, and every reply forbids caching,
+//! sniffing, framing and scripts. No reply has a CORS header, so there is no way around this. hyper itself answers what
+//! it cannot parse as a request, with 400, 414 or 431, and without these headers or a body.
 
 use axum::Router;
 use axum::body::Body;
@@ -17,7 +17,7 @@ use tower::ServiceExt;
 
 use super::status::Refusal;
 
-/// The same headers for replies that are written by hand.
+/// The same headers, for replies that are written by hand.
 macro_rules! hardened {
     () => {
         "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Security-Policy: default-src 'none'; \
@@ -28,7 +28,7 @@ pub(super) use hardened;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What every reply carries.
+/// Headers of every reply.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -49,7 +49,7 @@ pub(super) async fn answer(router: Router, request: Request<Body>) -> Response {
 }
 
 /// # Errors
-/// 403 for a request that says it comes from a page: an origin, a cookie, another site (Fetch Metadata), or the
+/// 403 for a request that comes from a page: it has an origin, a cookie, another site (Fetch Metadata), or it is the
 /// question that a browser asks before a request across origins (CORS preflight).
 fn check(headers: &HeaderMap) -> Result<(), Refusal> {
     let sites = headers.get_all(FETCH_SITE);

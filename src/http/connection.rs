@@ -1,4 +1,4 @@
-//! One connection from the end of its handshake to its own end: who it is, requests, and when it must close.
+//! One connection from the end of its handshake to its close: its holder, its requests, and when it must close.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -25,31 +25,31 @@ use super::pace::{Pace, Paced};
 use super::source::Admission;
 use crate::core::{Clock, Session, SystemClock, Vault};
 
-/// What a connection over the limit of its identity is told.
+/// Reply to a connection over the limit of its identity.
 const CROWDED: &str = concat!(
     "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n",
     browser::hardened!(),
     "Content-Length: 54\r\n\r\n{\"errors\":[\"too many connections with this identity\"]}",
 );
 
-/// How often a connection asks whether it is still admitted. The clock may jump, so no timer is trusted for longer.
+/// How often a connection checks whether its holder is still admitted. The clock may jump, so no timer runs for longer.
 const REVIEW: Duration = Duration::from_secs(10);
-/// How long an idle connection may take to say goodbye.
+/// Time in which an idle connection can close properly.
 const FAREWELL: Duration = Duration::from_millis(50);
-/// How long somebody who is not admitted may take to ask, and to hear that.
+/// Time in which a caller who is not admitted can send a request and read the rejection.
 const LAST_WORD: Duration = Duration::from_secs(2);
-/// How long a request that waits for something may go on on a connection that must close.
+/// How long a waiting request may continue on a connection that must close.
 const CUT: Duration = Duration::from_millis(500);
 
-/// Why a connection ends that the peer would have gone on with.
+/// Why the server ends a connection that the peer would have kept.
 enum End {
-    /// The server stops, or the connection is old: between two requests is early enough.
+    /// The server stops, or the connection is old. It ends between two requests.
     Gently,
-    /// Its holder may not be here any more.
+    /// Its holder is no longer admitted.
     Dismissed,
 }
 
-/// Serves one connection whose handshake is done.
+/// Serves one connection after its handshake.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     stream: TlsStream<TcpStream>,
@@ -94,15 +94,17 @@ pub(super) async fn serve(
         .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace), limits)), service);
     tokio::pin!(serving);
     let vault = &shared.app.vault;
-    // Whoever may not be here from the start is told so once: a bare close would look like a broken network. So is a peer
-    // whose certificate names nobody: no limit of an identity holds it, and nothing would ever send it away.
-    // Not so a certificate that has run out: its end is a matter of the connection.
+    // A caller who is not admitted from the start gets one reply that says so, because a bare close would look like a
+    // broken network. The same is true of a peer whose certificate names no identity: no limit of an identity applies
+    // to it, and nothing would ever close its connection. An expired certificate is different: the connection itself
+    // ends then.
     let barred = session
         .as_ref()
         .is_none_or(|session| SystemClock.now_ms() < session.caller().not_after_ms && !vault.admits(session.caller()));
-    // No limit of an identity holds who is nobody, so that the limit of its address does, as during the handshake.
+    // No limit of an identity applies to an unknown caller, so the limit of its address applies, as during the
+    // handshake.
     let _held = if barred {
-        // It is no connection of the identity: nobody who waits for the last one to close shall wait for this one.
+        // It is not a connection of the identity: waiting until the last one closes must not include it.
         session = None;
         Some(admission)
     } else {
@@ -110,7 +112,7 @@ pub(super) async fn serve(
         None
     };
     let end = tokio::select! {
-        // In this order, so that nothing is answered over a certificate that has run out.
+        // In this order, so that no request is answered over an expired certificate.
         biased;
         () = dismissed(vault, &mut session) => End::Dismissed,
         () = stopped(&mut shutdown) => End::Gently,
@@ -120,6 +122,7 @@ pub(super) async fn serve(
     };
     serving.as_mut().graceful_shutdown();
     if let End::Gently = end {
+        // Wait for the request in work, but not if its holder is no longer admitted.
         tokio::select! {
             ended = serving.as_mut() => return note(remote, ended),
             () = dismissed(vault, &mut session) => {}
@@ -135,17 +138,17 @@ fn note(remote: SocketAddr, ended: hyper::Result<()>) {
     }
 }
 
-/// The age at which a connection ends: up to a twelfth less than `most`, so that connections which began together do
-/// not come back together.
+/// The age at which a connection ends: up to a twelfth less than `most`, so that connections that began together do not
+/// come back together.
 fn age(most: Duration) -> Duration {
     static NEXT: AtomicU8 = AtomicU8::new(0);
-    // An odd step meets all 256 values, and neighbours are far apart.
+    // An odd step reaches all 256 values and keeps neighbours far apart.
     let draw = NEXT.fetch_add(159, Ordering::Relaxed);
     most - most / 12 * u32::from(draw) / 256
 }
 
-/// Resolves when the connection must close: it is told to, its certificate has run out, or the vault does not admit its
-/// holder. Never for a connection without a session: that of somebody barred ends by itself.
+/// Resolves when the connection must close: the session was ended, its certificate has expired, or the vault no longer
+/// admits its holder. Never resolves for a connection without a session; such a connection ends by itself.
 async fn dismissed(vault: &Vault, session: &mut Option<Session>) {
     let Some(session) = session else { return std::future::pending().await };
     let caller = Arc::clone(session.caller());
@@ -161,12 +164,12 @@ async fn dismissed(vault: &Vault, session: &mut Option<Session>) {
     }
 }
 
-/// How long a connection may go on unasked whose certificate ends at `not_after_ms`.
+/// How long a connection whose certificate expires at `not_after_ms` may go unchecked.
 fn until_review(now_ms: u64, not_after_ms: u64) -> Duration {
     Duration::from_millis(not_after_ms.saturating_sub(now_ms).saturating_add(1)).min(REVIEW)
 }
 
-/// Ends a connection that has been asked to shut down. A request that the vault is working on gets its reply; one that
+/// Ends a connection that was asked to shut down. A request that the vault is working on gets its reply. A request that
 /// waits, or whose peer does not read, is cut.
 async fn cut<F: Future>(mut serving: Pin<&mut F>, pace: &Pace, limits: &Limits) {
     let grace = if pace.is_in_work() { CUT } else { FAREWELL };
@@ -182,12 +185,12 @@ async fn cut<F: Future>(mut serving: Pin<&mut F>, pace: &Pace, limits: &Limits) 
             return;
         }
     }
-    // It is decided: the reply is on its way.
+    // The vault has decided, and the reply is on its way.
     let _ = timeout(CUT, serving.as_mut()).await;
 }
 
-/// Answers one request without looking at it. Reading first: closing with unread bytes would reset the connection, and
-/// the peer would lose the answer.
+/// Answers one request without looking at it. It reads first, because closing with unread bytes would reset the
+/// connection, and the peer would lose the answer.
 async fn turn_away(mut stream: TlsStream<TcpStream>) {
     let mut request = [0_u8; 2048];
     if stream.read(&mut request).await.is_ok_and(|read| read > 0) {

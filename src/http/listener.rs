@@ -19,19 +19,19 @@ use super::source::{Admission, Sources};
 use super::tls::Tls;
 use super::{ServeError, browser, connection};
 
-/// Pause after a failed accept: out of file descriptors, most likely.
+/// Pause after a failed accept, most likely because no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Shorter than every limit of time of a connection.
+/// Shorter than every time limit of a connection.
 const PULSE: Duration = Duration::from_millis(500);
 
-/// What a peer is told that does not speak TLS.
+/// Reply to a peer that does not speak TLS.
 pub(super) const PLAINTEXT: &str = concat!(
     "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n",
     browser::hardened!(),
     "Content-Length: 38\r\n\r\nThis port speaks TLS only: use https.\n",
 );
 
-/// What every connection needs.
+/// State that every connection needs.
 pub(super) struct Shared {
     pub tls: Arc<Tls>,
     pub trust_domain: String,
@@ -58,7 +58,7 @@ pub(super) async fn run(
     .await
 }
 
-/// Accepts connections within the limits of number and source until `shutdown`, then waits for those in work.
+/// Accepts connections within the limits of number and source until `shutdown`, then waits for requests in work.
 pub(super) async fn accept_all<F: Future<Output = ()> + Send + 'static>(
     listener: std::net::TcpListener,
     limits: Limits,
@@ -70,8 +70,8 @@ pub(super) async fn accept_all<F: Future<Output = ()> + Send + 'static>(
     let listener = TcpListener::from_std(listener)?;
     // Ends with this future.
     let mut tasks = JoinSet::new();
-    // A task of the runtime's own threads: on the thread that blocks on the runtime, every new connection would have to
-    // be handed over, which costs two switches of threads.
+    // Runs as a task on the runtime's own threads. On the thread that blocks on the runtime, every new connection would
+    // have to be handed over, which costs two thread switches.
     tasks.spawn(accept_until(listener, limits, sources, shutdown, serve));
     let ended = tokio::select! {
         ended = tasks.join_next() => ended,
@@ -83,8 +83,8 @@ pub(super) async fn accept_all<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-/// The runtime wakes the thread that waits for I/O whenever a timer is set that is due before all others. With one that
-/// is always due soon, no connection sets such a timer.
+/// Keeps a timer that is always due soon. Whenever a new timer is due before all others, the runtime wakes the thread
+/// that waits for I/O. With this one, no connection sets such a timer.
 async fn pulse() {
     loop {
         sleep(PULSE).await;
@@ -112,7 +112,7 @@ async fn accept_until<F: Future<Output = ()> + Send + 'static>(
             continue;
         };
         let Some(admission) = sources.admit(remote.ip().into(), Instant::now()) else {
-            tracing::debug!(%remote, "too many handshakes of one source");
+            tracing::debug!(%remote, "too many handshakes from one source");
             continue;
         };
         let serving = serve(stream, remote, admission, shutdown.clone());
@@ -129,7 +129,7 @@ async fn accept_until<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-/// Resolves when the shutdown is asked for, or can no longer be.
+/// Resolves when shutdown is requested, or can no longer be requested.
 pub(super) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     // The guard inside the result must not live across an await.
     let _ = shutdown.wait_for(|stop| *stop).await.map(|guard| *guard);
@@ -143,7 +143,7 @@ async fn accept(
     match listener.accept().await {
         Ok((stream, remote)) => Some((stream, remote, permit)),
         Err(error) => {
-            tracing::warn!(%error, "accepting a connection");
+            tracing::warn!(%error, "cannot accept a connection");
             None
         }
     }
@@ -165,7 +165,8 @@ async fn connection(
     connection::serve(shared, stream, remote, admission, shutdown).await;
 }
 
-/// A TLS connection; `None` when the peer does not speak TLS, or not ours.
+/// Does the TLS handshake; `None` when the peer does not speak TLS, or no version or cipher suite that is accepted
+/// here.
 pub(super) async fn handshake(
     config: Arc<ServerConfig>,
     mut stream: TcpStream,

@@ -18,7 +18,7 @@ pub struct Acl {
     index: Index,
 }
 
-/// A pattern, the names of the policies that have it, and what they say together.
+/// A pattern, the names of the policies that contain it, and their combined permissions.
 struct Merged<'a> {
     pattern: &'a Pattern,
     names: Vec<&'a str>,
@@ -26,7 +26,7 @@ struct Merged<'a> {
 }
 
 impl Acl {
-    /// Compiles the union of `policies`. Rules with the same pattern become one; a deny among them leaves only deny.
+    /// Compiles the union of `policies`. Rules with the same pattern become one. A deny among them leaves only deny.
     #[must_use]
     pub fn merge<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
         let mut place: HashMap<&str, usize> = HashMap::new();
@@ -59,10 +59,10 @@ impl Acl {
         Self { rules, index }
     }
 
-    /// The one rule that speaks for `path`, most specific first.
+    /// Returns the one rule that applies to `path`, most specific first.
     ///
-    /// A list also takes rules written for the folder's name without its slash, but only when nothing at all was
-    /// written for the form with slash: falling back past a deny would undo it.
+    /// A list also uses rules for the folder's name without its slash, but only if no rule at all exists for the form
+    /// with slash. Falling back past a deny would undo it.
     fn select(&self, path: &str, list: bool) -> Option<&(RuleId, Permissions)> {
         let bare = if list { path.strip_suffix('/') } else { None };
         let rule = self
@@ -74,7 +74,7 @@ impl Acl {
         self.rules.get(rule)
     }
 
-    /// Decides. Pure; allocates only when a rule with parameter values has to read a field.
+    /// Decides. Pure, and allocates only when a rule with parameter values has to read a field.
     #[must_use]
     pub fn decide(&self, ask: &Ask<'_>) -> Decision {
         let Some((rule, permissions)) = self.select(ask.path.as_str(), ask.capability == Capability::List) else {
@@ -96,7 +96,7 @@ impl Acl {
         Decision::Deny { reason: reason(rule.clone()) }
     }
 
-    /// The verbs granted on `path`, sorted; `deny` alone when there are none.
+    /// The verbs granted on `path`, sorted, or only `deny` if there are none.
     #[must_use]
     pub fn capabilities(&self, path: &Path) -> Vec<&'static str> {
         let verbs: Vec<_> = match self.select(path.as_str(), true) {
@@ -108,8 +108,8 @@ impl Acl {
         if verbs.is_empty() { vec!["deny"] } else { verbs }
     }
 
-    /// Whether something is granted on `prefix` or below. May say yes when a narrower deny takes it all away again;
-    /// it opens a mount's description only.
+    /// Whether anything is granted on `prefix` or below. May return true although a narrower deny takes it all away. It
+    /// only gives access to a mount's description.
     #[must_use]
     pub fn any_under(&self, prefix: &Path) -> bool {
         let grants = |permissions: &Permissions| !permissions.deny && !permissions.grants.is_empty();
@@ -128,6 +128,6 @@ fn wrapping_permits(permissions: &Permissions, ttl: Option<u64>) -> bool {
     if min == 0 && max == 0 {
         return true;
     }
-    // Merging two policies can leave a maximum below the minimum; then no length satisfies both.
+    // Merging two policies can leave a maximum below the minimum. Then no duration satisfies both.
     ttl.is_some_and(|ttl| ttl >= min && (max == 0 || ttl <= max))
 }

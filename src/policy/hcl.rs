@@ -1,14 +1,14 @@
-//! The part of HCL 1 that policies are written in: blocks with labels, assignments, lists, objects, strings, numbers,
-//! booleans and the three kinds of comments. Here-documents and `${}` interpolation are refused by name.
+//! The part of HCL 1 in which policies are written: blocks with labels, assignments, lists, objects, strings, numbers,
+//! booleans, and the three kinds of comments. Here-documents and `${}` interpolation are rejected by name.
 
 use serde_json::{Number, Value};
 
 use super::document::{Item, MAX_DEPTH, Node, Place, PolicyError, Tree, shown};
 
-/// Reads a document into its top-level items.
+/// Parses a document into its top-level items.
 ///
 /// # Errors
-/// [`PolicyError`] with line and column of the first offence.
+/// [`PolicyError`] with line and column of the first problem.
 pub(super) fn parse(text: &str) -> Result<Vec<Item>, PolicyError> {
     let mut parser = Parser { text, at: 0, line: 1, column: 1 };
     let items = parser.items(None, 0)?;
@@ -42,7 +42,7 @@ impl Parser<'_> {
         Some(c)
     }
 
-    /// Skips bytes that are known to be ASCII and no line break.
+    /// Skips bytes that are known to be ASCII without line breaks.
     fn skip_ascii(&mut self, length: usize) {
         self.at += length;
         self.column += length;
@@ -56,7 +56,7 @@ impl Parser<'_> {
         self.place().error(message)
     }
 
-    /// Skips blanks and comments.
+    /// Skips white space and comments.
     fn skip(&mut self) -> Result<Option<char>, PolicyError> {
         loop {
             match self.peek() {
@@ -84,7 +84,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Items up to `close`, or to the end of the text.
+    /// Parses items up to `close`, or to the end of the text.
     fn items(&mut self, close: Option<char>, depth: usize) -> Result<Vec<Item>, PolicyError> {
         let mut items = Vec::new();
         loop {

@@ -1,9 +1,9 @@
-//! Vault's ACL language and the one pure decision.
+//! Vault's ACL language, and the decision as a pure function.
 //!
-//! A [`Policy`] is a parsed document, an [`Acl`] the union of a caller's policies in the form that decides fast, and
-//! [`Acl::decide`] the decision: no clock, no storage, no allocation. Semantics are Vault's to the letter, because a
-//! policy that operators bring along must never grant more here than it did there: the most specific pattern alone
-//! counts, deny wins within a pattern only, nothing matching is a denial.
+//! A [`Policy`] is a parsed document, and an [`Acl`] is the union of a caller's policies in a form that decides fast.
+//! [`Acl::decide`] decides without clock, storage or allocation. The semantics are exactly Vault's, because an existing
+//! policy must never grant more here than it did there: only the most specific pattern counts, deny wins only within a
+//! pattern, and no match means denied.
 
 mod acl;
 mod capability;

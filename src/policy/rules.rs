@@ -1,4 +1,4 @@
-//! Rules, and what becomes of rules with the same pattern.
+//! Rules, and how rules with the same pattern are combined.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,14 +16,14 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The same policy under the name it is stored by; [`RuleId`]s carry it.
+    /// The same policy under the name by which it is stored, which [`RuleId`]s contain.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
     }
 
-    /// The patterns, in the order of the text.
+    /// The patterns in the order of the text.
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|rule| rule.pattern.text.as_ref())
     }
@@ -39,7 +39,7 @@ pub(super) struct Rule {
 /// A path pattern without leading slash.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pattern {
-    /// As written.
+    /// The text as written.
     pub text: Arc<str>,
     pub kind: Kind,
 }
@@ -47,11 +47,11 @@ pub(super) struct Pattern {
 /// How a pattern matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// This path alone.
+    /// Only this path.
     Exact,
-    /// Everything that starts so; the `*` is the last character.
+    /// Every path with this prefix. The `*` is the last character.
     Prefix,
-    /// Some segments are `+`; may end in `*` too.
+    /// Some segments are `+`. May also end in `*`.
     Segments,
 }
 
@@ -67,28 +67,28 @@ impl Pattern {
     }
 }
 
-/// Values a parameter may or must not have; empty is "any".
+/// Values that a parameter may or must not have; empty means any.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Values(pub Vec<Value>);
 
-/// What a rule says about the paths it matches.
+/// The permissions of a rule for the paths that it matches.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Permissions {
-    /// Refuse everything; the rest is empty then.
+    /// Deny everything. The other fields are empty then.
     pub deny: bool,
     pub grants: Grants,
     /// Folded names.
     pub required: BTreeSet<String>,
     pub allowed: BTreeMap<String, Values>,
     pub denied: BTreeMap<String, Values>,
-    /// Seconds; 0 is unset.
+    /// Seconds; 0 means not set.
     pub min_wrap: u64,
-    /// Seconds; 0 is unset.
+    /// Seconds; 0 means not set.
     pub max_wrap: u64,
 }
 
 impl Permissions {
-    /// Adds what another policy says about the same pattern.
+    /// Adds the permissions of another policy for the same pattern.
     pub(super) fn merge(&mut self, other: &Self) {
         if self.deny {
             return;
@@ -111,7 +111,7 @@ fn smaller(a: u64, b: u64) -> u64 {
     if a == 0 || (b != 0 && b < a) { b } else { a }
 }
 
-/// Per key: the values of both, and "any" when one of them says any.
+/// Per key: the values of both, or any value if one of them allows any.
 fn merge_values(own: &mut BTreeMap<String, Values>, other: &BTreeMap<String, Values>) {
     for (key, values) in other {
         match own.get_mut(key) {
@@ -124,7 +124,7 @@ fn merge_values(own: &mut BTreeMap<String, Values>, other: &BTreeMap<String, Val
     }
 }
 
-/// Names the rule that decided: its policies, where known, and its pattern. Prints as `web,ops:secret/data/*`.
+/// Identifies the rule that decided: its policies, if known, and its pattern. Prints as `web,ops:secret/data/*`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleId {
     pub(super) policies: Arc<str>,
@@ -132,7 +132,7 @@ pub struct RuleId {
 }
 
 impl RuleId {
-    /// Names of the policies with this pattern, separated by commas; empty when they have none.
+    /// Names of the policies with this pattern, separated by commas; empty if they have no names.
     #[must_use]
     pub fn policies(&self) -> &str {
         &self.policies

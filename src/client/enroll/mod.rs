@@ -1,8 +1,8 @@
-//! The enrolment listener as a client sees it: the first certificate, and the renewal of one that has expired.
+//! The enrolment listener from the client's side: the first certificate, and the renewal of an expired one.
 //!
-//! TLS 1.3 without a client certificate. Nothing is sent before the server has proven that it belongs to the vault: its
-//! chain holds the authority that the enrolment string pins, or it comes from an authority that is trusted already. What
-//! is proven covers the connection, so a server in between could not pass it on.
+//! Uses TLS 1.3 without a client certificate. Nothing is sent before the server has proved that it belongs to the
+//! vault: its chain contains the authority that the enrolment string pins, or it comes from an authority that is
+//! trusted already. The client's proof covers the connection, so a server in between could not forward it.
 
 mod exchange;
 mod verify;
@@ -32,13 +32,13 @@ use exchange::Line;
 const ENROLL_PATH: &str = "/v1/sys/strongroom/enroll";
 const GRACE_PATH: &str = "/v1/sys/strongroom/enroll/renew";
 
-/// Asks for the first certificate, for the key of `csr_pem`. The addresses of the string are tried in turn until one
-/// answers; `timeout` is for each of them. A reply that was lost can be asked for again with the same request.
+/// Requests the first certificate, for the key of `csr_pem`. The addresses in the string are tried in order until one
+/// answers. `timeout` applies to each of them. If a reply is lost, the same request can be sent again.
 ///
 /// # Errors
-/// [`ClientError::Settings`] when `csr_pem` is no request; [`ClientError::Transport`] when no address answers, or not with
-/// the pinned authority; [`ClientError::Refused`] with 403 when the string is used up, expired or unknown, and with 429
-/// when there were too many tries; [`ClientError::Malformed`] when the reply is not a certificate for this key.
+/// [`ClientError::Settings`] when `csr_pem` is not a request. [`ClientError::Transport`] when no address answers, or
+/// none with the pinned authority. [`ClientError::Refused`] with 403 when the string is used up, expired or unknown,
+/// and with 429 after too many attempts. [`ClientError::Malformed`] when the reply is not a certificate for this key.
 pub fn enroll(string: &EnrollString, csr_pem: &str, timeout: Duration) -> Result<Certified, ClientError> {
     let csr = csr_der(csr_pem)?;
     let key = string.proof_key();
@@ -52,9 +52,9 @@ pub fn enroll(string: &EnrollString, csr_pem: &str, timeout: Duration) -> Result
     listener.certified(string.addresses(), ENROLL_PATH, csr_pem, &ask)
 }
 
-/// What renews a certificate that has expired.
+/// What is needed to renew an expired certificate.
 pub struct Expired<'a> {
-    /// Where the enrolment listener answers, each `host:port`.
+    /// Addresses of the enrolment listener, each `host:port`.
     pub addresses: &'a [String],
     /// Certificates of the authorities to trust, PEM.
     pub ca_pem: &'a [u8],
@@ -65,10 +65,10 @@ pub struct Expired<'a> {
 }
 
 impl Expired<'_> {
-    /// Asks for a certificate for the key of `csr_pem`, which may be the old one. The old key signs the request.
+    /// Requests a certificate for the key of `csr_pem`, which may be the old key. The old key signs the request.
     ///
     /// # Errors
-    /// As [`enroll`]; the server allows this for a while after the end of a certificate, and only if it is set up so.
+    /// As [`enroll`]. The server allows this only for a while after the expiry, and only if it is configured.
     pub fn renew(&self, csr_pem: &str, timeout: Duration) -> Result<Certified, ClientError> {
         let csr = csr_der(csr_pem)?;
         let certificate = std::str::from_utf8(self.cert_pem)
@@ -99,7 +99,7 @@ impl Expired<'_> {
     }
 }
 
-/// What an old key may sign with: the schemes of TLS 1.3 for the kinds of key that are certified.
+/// Signature schemes for an old key: those of TLS 1.3 for the kinds of key that are certified.
 const SCHEMES: &[SignatureScheme] = &[
     SignatureScheme::ED25519,
     SignatureScheme::ECDSA_NISTP256_SHA256,
@@ -111,10 +111,10 @@ fn csr_der(csr_pem: &str) -> Result<Vec<u8>, ClientError> {
     pki::csr_der(csr_pem).map_err(|_| ClientError::Settings("the signing request is not PEM"))
 }
 
-/// Makes the body of a request for the connection with this exporter.
+/// Builds the body of a request for the connection with this exporter.
 type Ask<'a> = &'a dyn Fn(&[u8; 32]) -> Result<Vec<u8>, ClientError>;
 
-/// How the listener is reached.
+/// How to reach the listener.
 struct Listener {
     config: Arc<ClientConfig>,
     timeout: Duration,
@@ -125,7 +125,7 @@ impl Listener {
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|_| ClientError::Settings("TLS 1.3 is not available"))?
-            .dangerous() // each verifier given here checks chain, dates, usage and name
+            .dangerous() // every verifier used here checks chain, dates, usage and name
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
@@ -134,7 +134,7 @@ impl Listener {
         Ok(Self { config: Arc::new(config), timeout })
     }
 
-    /// Asks each address until one answers, and takes the answer only if it fits.
+    /// Asks each address until one answers, and accepts the answer only if it is valid.
     fn certified(
         &self,
         addresses: &[String],
@@ -146,7 +146,7 @@ impl Listener {
         for address in addresses {
             match self.answer(address, path, ask) {
                 Ok(body) => return accept(&body, csr_pem),
-                // Another address may do better; a refusal is the vault's own word.
+                // Another address may work. A refusal, however, is the vault's own answer.
                 Err(error @ (ClientError::Transport { .. } | ClientError::Malformed(_))) => {
                     failures.push((address, error));
                 }
@@ -172,7 +172,7 @@ impl Listener {
         let (host, _) = split_address(address).ok_or(ClientError::Settings("an address is not host:port"))?;
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| ClientError::Settings("an address names no possible host"))?;
-        // The real network's time.
+        // The time of the real network.
         #[allow(clippy::disallowed_methods)]
         let deadline = Instant::now() + self.timeout;
         let tcp = connect(address, deadline).map_err(failed)?;
@@ -200,8 +200,8 @@ fn connect(address: &str, deadline: Instant) -> std::io::Result<TcpStream> {
         let left = exchange::left(deadline)?.min(CONNECT_TIMEOUT);
         match TcpStream::connect_timeout(&socket, left) {
             Ok(stream) => {
-                // The end of the handshake and the request go out one after the other, and the second must not wait for
-                // the peer's delayed word on the first.
+                // The end of the handshake and the request are sent one after the other. The request must not wait for
+                // the peer's delayed acknowledgement.
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
@@ -211,7 +211,7 @@ fn connect(address: &str, deadline: Instant) -> std::io::Result<TcpStream> {
     Err(last)
 }
 
-/// The reply, if it can be used: a certificate for the key that was asked with, from an authority of the bundle.
+/// Returns the reply if it is usable: a certificate for the requested key, from an authority in the bundle.
 fn accept(body: &[u8], csr_pem: &str) -> Result<Certified, ClientError> {
     let reply: Certified =
         serde_json::from_slice(body).map_err(|_| ClientError::Malformed("the reply is not the expected JSON"))?;
@@ -219,10 +219,10 @@ fn accept(body: &[u8], csr_pem: &str) -> Result<Certified, ClientError> {
     Ok(reply)
 }
 
-/// Whether the certificate in `reply` is for the key in `csr_pem`, and the bundle one that a client can trust.
+/// Checks that the certificate in `reply` is for the key in `csr_pem`, and that a client can trust the bundle.
 ///
 /// # Errors
-/// [`ClientError::Malformed`] when not.
+/// [`ClientError::Malformed`] otherwise.
 pub(super) fn check(reply: &Certified, csr_pem: &str) -> Result<(), ClientError> {
     const UNUSABLE: ClientError = ClientError::Malformed("the server's reply holds no usable certificate");
     let leaf = pki::leaf(reply.certificate.as_bytes()).map_err(|_| UNUSABLE)?;
@@ -234,14 +234,14 @@ pub(super) fn check(reply: &Certified, csr_pem: &str) -> Result<(), ClientError>
         return Err(ClientError::Malformed("the server's certificate names another identity than its reply"));
     }
     let chain = certificates(reply.certificate.as_bytes(), "").map_err(|_| UNUSABLE)?;
-    // What vouches for the listener alone says nothing of clients.
+    // Authorities that only vouch for the listener do not vouch for clients.
     let of_server = match reply.server_ca.is_empty() {
         true => Vec::new(),
         false => certificates(reply.server_ca.as_bytes(), "").map_err(|_| UNUSABLE)?,
     };
     let mut own = RootCertStore::empty();
     for root in certificates(reply.ca.as_bytes(), "").map_err(|_| UNUSABLE)? {
-        // The whole bundle is read by every later connection, so each of it must be usable.
+        // Every later connection reads the whole bundle, so all of it must be usable.
         let store = if of_server.contains(&root) { &mut RootCertStore::empty() } else { &mut own };
         store.add(root).map_err(|_| UNUSABLE)?;
     }

@@ -1,5 +1,5 @@
-//! One request with everything the audit log may learn of it. Values are handed over as bytes and appear in the log
-//! as keyed hashes only.
+//! One request with everything that the audit log may learn about it. Values are passed as bytes and appear in the log
+//! only as keyed hashes.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::engine;
 use crate::core::caller::{Caller, Origin};
 use crate::core::error::VaultError;
 
-/// A request on its way: who, what, and what was decided.
+/// A request in progress: its caller, its content, and the decision.
 pub(in crate::core) struct Facts {
     pub caller: Caller,
-    /// The full path, as decided on.
+    /// The full path that was decided.
     pub full: Path,
-    /// The request as the engine gets it; for `sys` the path is the full one.
+    /// The request for the engine. For `sys` the path is the full one.
     pub inner: engine::Request,
-    /// Type of the mount (`kv`, `system`), when there is one.
+    /// Type of the mount (`kv`, `system`), if there is one.
     pub mount_kind: Option<&'static str>,
     /// Names of the caller's policies at the time of the decision.
     pub policies: Arc<[String]>,
@@ -36,12 +36,12 @@ pub(in crate::core) struct Facts {
     pub rule: Option<String>,
     /// When it was decided.
     pub time_ms: u64,
-    /// No field of the body goes into the log.
+    /// Whether no field of the body goes into the log.
     pub secret_body: bool,
 }
 
 impl Facts {
-    /// Something that the vault does by itself; `rule` says what.
+    /// Facts of something that the vault does by itself. `rule` says what.
     ///
     /// # Errors
     /// [`VaultError::Internal`] when the random source fails.
@@ -92,7 +92,7 @@ impl Facts {
         }
     }
 
-    /// Whether nobody asked for it.
+    /// Whether the vault does this by itself.
     pub(in crate::core) fn is_own(&self) -> bool {
         self.decision == "own"
     }
@@ -100,7 +100,7 @@ impl Facts {
     /// Writes one line with request and outcome.
     ///
     /// # Errors
-    /// Those of the broker; the outcome must not leave then.
+    /// The errors of the broker. The outcome must not be sent then.
     pub(in crate::core) fn exchange(
         &self,
         audit: &Broker,
@@ -112,7 +112,8 @@ impl Facts {
         audit.exchange(&self.request(&asked), &self.reply(result, Some(generation), &answered))
     }
 
-    /// Fields of the request; those of a secret one by one, so that the log shows which of its keys were written.
+    /// Fields of the request. Those of a secret are listed one by one, so that the log shows which of its keys were
+    /// written.
     pub(in crate::core) fn request_fields(&self) -> Fields<'_> {
         let mut fields = Fields::default();
         if self.secret_body {
@@ -127,8 +128,7 @@ impl Facts {
         fields
     }
 
-    /// The keys of the secret in the reply to a read. Listings carry names only; which folder was listed stands in
-    /// the request.
+    /// The keys of the secret in the reply to a read. Lists contain only names, and the folder is in the request.
     pub(in crate::core) fn reply_fields(result: &Result<Reply, VaultError>) -> Fields<'_> {
         let mut fields = Fields::default();
         if let Some(secret) = result.as_ref().ok().and_then(Reply::secret) {
@@ -137,7 +137,7 @@ impl Facts {
         fields
     }
 
-    /// The typed facts of the request.
+    /// The request in the form for the audit module.
     pub(in crate::core) fn request<'a>(&'a self, fields: &'a [(&'a str, &'a [u8])]) -> RequestFacts<'a> {
         RequestFacts {
             time_ms: self.time_ms,
@@ -155,7 +155,7 @@ impl Facts {
         }
     }
 
-    /// The typed facts of the outcome. `generation` is the state that a read saw or a change made.
+    /// The outcome in the form for the audit module. `generation` is the state that a read saw or a change made.
     pub(in crate::core) fn reply<'a>(
         &self,
         result: &Result<Reply, VaultError>,
@@ -203,13 +203,13 @@ fn outcome_of(error: &VaultError) -> Outcome {
     }
 }
 
-/// Names with values: a string without quotes and escapes, the JSON text of anything else.
+/// Names with values: for a string its text without quotes and escapes, otherwise the JSON text.
 #[derive(Default)]
 pub(in crate::core) struct Fields<'a>(Vec<(Cow<'a, str>, Bytes<'a>)>);
 
 enum Bytes<'a> {
     Text(&'a [u8]),
-    /// A string with escapes, decoded; wiped, for it may be a secret.
+    /// A string with escapes, decoded. Wiped, because it may be a secret.
     Decoded(Zeroizing<String>),
 }
 
@@ -223,7 +223,7 @@ impl AsRef<[u8]> for Bytes<'_> {
 }
 
 impl<'a> Fields<'a> {
-    /// In the form the audit module takes.
+    /// The fields in the form for the audit module.
     pub(in crate::core) fn borrow(&self) -> Vec<(&str, &[u8])> {
         self.0.iter().map(|(name, value)| (&**name, value.as_ref())).collect()
     }
@@ -242,7 +242,7 @@ impl<'a> Fields<'a> {
     }
 
     fn secret(&mut self, secret: Object<'a>) {
-        // The audit module counts what is over its limit; one more than the limit tells it that there was more.
+        // The audit module counts fields over its limit. One more than the limit shows it that there were more.
         for (name, value) in secret.entries().take(MAX_FIELDS + 1) {
             self.push(format!("data.{name}").into(), value.raw());
         }

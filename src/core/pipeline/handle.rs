@@ -2,8 +2,8 @@
 //!
 //! sealed? -> canonical path -> identify -> within limits? -> decide -> audit the request -> run -> audit the reply -> answer
 //!
-//! Denials and failures are audited too. When the audit log does not take an entry, nothing is returned. A read writes
-//! request and reply as one audit line before it answers; a mutation goes to the committer, which makes the request
+//! Denials and failures are audited too. If the audit log does not accept an entry, nothing is returned. A read writes
+//! request and reply as one audit line before it answers. A mutation goes to the committer, which makes the request
 //! entry durable before it runs anything (`commit/committer.rs`).
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::core::request::Request;
 use crate::core::state::limits;
 use crate::core::vault::{Live, Vault};
 
-/// Answers one request. What it returns is in the audit log.
+/// Handles one request. Everything that it returns is in the audit log.
 ///
 /// # Errors
 /// As [`crate::core::Vault::handle`].
@@ -41,7 +41,7 @@ pub(in crate::core) async fn handle(vault: &Vault, caller: &Caller, request: Req
     }
     let mut reply = match step {
         Step::Answered(reply) => reply,
-        // A dropped answer means that the committer stopped before it took the job: nothing was done.
+        // A dropped answer means that the committer stopped before it took the job, so nothing was done.
         Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
         Step::Polling(facts, poll) => waiting::wait(vault, facts, poll).await?,
         Step::Long(facts, target) => long::run(vault, facts, target, bill.take()).await?,
@@ -65,18 +65,18 @@ pub(in crate::core) async fn handle(vault: &Vault, caller: &Caller, request: Req
 enum Step {
     Answered(Reply),
     Waiting(Answer),
-    /// Until something changes; decided already, and decided again when it wakes.
+    /// Waits until something changes. Decided already, and decided again when it wakes.
     Polling(Arc<Facts>, Poll),
-    /// When it is its turn; decided already, and decided again then.
+    /// Waits for its turn. Decided already, and decided again then.
     Long(Arc<Facts>, Target),
-    /// Until a use of the token is taken away for good; then the request is looked at again.
+    /// Waits until a use of the token is taken away durably. Then the request is processed again.
     Spending(Answer, Box<Request>),
-    /// Until the approval of the request is used up; then it is done.
+    /// Waits until the approval of the request is used up. Then it is executed.
     Guarded(Answer, Arc<Facts>, &'static Route),
 }
 
-/// The first look: up to the answer of a read, or up to the queue for a change. Synchronous, like all that holds the open
-/// vault, so that it is let go before anything awaits.
+/// The first pass: up to the answer of a read, or up to the queue for a change. It is synchronous, like everything that
+/// holds the open vault, so that nothing holds it across an await.
 fn first(vault: &Vault, caller: &Caller, request: Request) -> Result<(Step, Option<Bill>), VaultError> {
     let mut visit = admit(vault, caller, request)?; // sealed? canonical path, identify
     let over = charge(&mut visit)?; // within limits?
@@ -88,7 +88,7 @@ fn first(vault: &Vault, caller: &Caller, request: Request) -> Result<(Step, Opti
     dispatch(vault, decide(visit, over)) // decide, audit, run, audit
 }
 
-/// The second look at a request that was charged, and whose token has lost a use.
+/// The second pass of a request that was charged and whose token has lost a use.
 fn again(
     vault: &Vault,
     caller: &Caller,
@@ -99,12 +99,14 @@ fn again(
     dispatch(vault, decide(visit, None))
 }
 
-/// Answers what was refused, runs what changes nothing, and hands everything else over to those who do it and audit it.
+/// Answers rejected requests, runs those that change nothing, and passes everything else to the threads that do it and
+/// audit it.
 fn dispatch(vault: &Vault, decided: Decided) -> Result<(Step, Option<Bill>), VaultError> {
     let Decided { live, snapshot, subject, target, facts, outcome, mut bill } = decided;
     if let Err(error) = outcome {
         return refuse(vault, &live, &facts, error);
     }
+    // These orders and reads do not run inside a commit, so their approval must be used up before them.
     let guarded = match &target {
         Target::Sys(route) if approvals::comes_before(&vault.settings, route, &facts.inner.body).is_some() => {
             Some(*route)
@@ -142,6 +144,7 @@ fn dispatch(vault: &Vault, decided: Decided) -> Result<(Step, Option<Bill>), Vau
     }
     audit(vault, &live, &facts, &result)?;
     let reply = result?;
+    // The seal request must be durable in the log before the vault closes, because nobody can write to it afterwards.
     if effect == Effect::Seal {
         live.audit.sync().map_err(|error| vault.audit_failed(&error))?;
         drop((live, snapshot));
@@ -150,14 +153,14 @@ fn dispatch(vault: &Vault, decided: Decided) -> Result<(Step, Option<Bill>), Vau
     Ok((Step::Answered(reply), bill))
 }
 
-/// One audit line, then the error.
+/// Writes one audit line, then returns the error.
 fn refuse<T>(vault: &Vault, live: &Live, facts: &Facts, error: VaultError) -> Result<T, VaultError> {
     let refused = Err(error);
     audit(vault, live, facts, &refused)?;
     Err(refused.err().unwrap_or(VaultError::Internal))
 }
 
-/// Does what others have agreed to: an order or a read, decided once more.
+/// Executes what others have approved: an order or a read, decided once more.
 fn permitted(vault: &Vault, facts: Arc<Facts>, route: &'static Route) -> Result<Step, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?;
     let snapshot = live.snapshot.load_full();

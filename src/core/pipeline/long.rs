@@ -1,9 +1,9 @@
-//! Work that grows with what is stored: listings of large folders, and reports.
+//! Work that grows with the stored data: lists of large folders, and reports.
 //!
-//! The threads that serve connections do only what is done in a moment. What may look at more than a few records
-//! ([`FEW`]) runs here, on threads of its own and on at most half of the processors, so that reads beside it go on. Whoever
-//! asks waits for a place without holding anything of the open vault, and is decided on again when it is his turn. When he
-//! goes away, or the vault closes, the work stops at the next record. What was looked at is charged in any case.
+//! The threads that serve connections only do short work. Requests that may read more than a few records ([`FEW`]) run
+//! here, on threads of their own and on at most half of the processors, so that other reads continue. A caller waits
+//! for a slot without holding any part of the open vault, and the request is decided again at its turn. If the caller
+//! goes away or the vault closes, the work stops at the next record. Everything that was read is charged in any case.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,7 +30,7 @@ impl Drop for Asker {
     }
 }
 
-/// Whether a request that changes nothing belongs here; told from the index, without opening a record.
+/// Whether a request that changes nothing belongs here. Answered from the index, without opening a record.
 pub(super) fn is_long(live: &Live, facts: &Facts, target: &Target) -> bool {
     match target {
         Target::Mount { mount, .. } => mount.engine.is_long(&live.barrier.view(mount.id), &facts.inner),
@@ -39,7 +39,7 @@ pub(super) fn is_long(live: &Live, facts: &Facts, target: &Target) -> bool {
     }
 }
 
-/// Waits for a place, then decides once more, runs and audits.
+/// Waits for a slot, then decides once more, runs and audits.
 pub(super) async fn run(
     vault: &Vault,
     facts: Arc<Facts>,

@@ -1,4 +1,4 @@
-//! A route: a verb on a path pattern, who may use it, and what it runs. The tables stand in `routes`.
+//! A route: a verb on a path pattern, who may use it, and what it runs. The tables are in `routes`.
 
 use std::sync::Arc;
 
@@ -21,14 +21,14 @@ use crate::crypto::random::Random;
 use Guard::{Login, Open, Own, Policy};
 use Operation::{Delete, List, Read, Write};
 
-/// The tables of the vault's own routes, each for the paths below its name.
+/// The tables of the vault's own routes, one for each first path segment.
 pub(in crate::core) struct Tables {
     pub sys: &'static [Route],
     pub auth: &'static [Route],
 }
 
 impl Tables {
-    /// The table that a path belongs to; `None` for the path of a mount.
+    /// The table of a path; `None` for the path of a mount.
     pub(in crate::core) fn of(&self, path: &Path) -> Option<&'static [Route]> {
         match path.segments().next() {
             Some("sys") => Some(self.sys),
@@ -38,25 +38,25 @@ impl Tables {
     }
 }
 
-/// One row: a verb on a path pattern, who may use it, what it runs.
+/// One row: a verb on a path pattern, who may use it, and what it runs.
 pub(in crate::core) struct Route {
     /// The verb.
     pub operation: Operation,
-    /// Segments; `+` stands for one segment, `*` at the end for one or more.
+    /// Segments. `+` stands for one segment, and `*` at the end for one or more.
     pub pattern: &'static str,
     /// Who may use it.
     pub guard: Guard,
-    /// Needs `sudo` besides the capability of the verb.
+    /// Whether it needs `sudo` in addition to the capability of the verb.
     pub sudo: bool,
-    /// The body holds secrets of the vault itself: not even a keyed hash of its fields goes into the audit log, for a
-    /// passphrase can be guessed.
+    /// Whether the body contains secrets of the vault itself. Then not even a keyed hash of its fields goes into the
+    /// audit log, because a passphrase can be guessed.
     pub secret_body: bool,
-    /// Its last segment is a name that is kept in lower case, so it is decided on in lower case, too.
+    /// Whether its last segment is a name that is stored in lower case, so that it is decided in lower case too.
     pub lower: bool,
-    /// All records of these built-in mounts are looked at, or their forms in memory: with many of them it runs apart from
-    /// the threads that serve connections.
+    /// All records of these built-in mounts are read, or their forms in memory. If there are many, the request does not
+    /// run on the threads that serve connections.
     pub grows_with: &'static [MountId],
-    /// What several operators may have to agree to.
+    /// Whether several operators may have to approve it.
     pub concern: Concern,
     /// What it runs.
     pub run: Run,
@@ -65,45 +65,44 @@ pub(in crate::core) struct Route {
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Guard {
-    /// Whoever the policies allow: the capability of the verb on the full path.
+    /// Everybody to whom the policies grant the capability of the verb on the full path.
     Policy,
-    /// Every peer with a certificate; the handler shows only what the caller's policies reach.
+    /// Every peer with a certificate. The handler shows only what the caller's policies reach.
     Open,
-    /// Every registered identity that is admitted, about itself.
+    /// Every registered and admitted identity, about itself.
     Own,
-    /// As `Own`, by the certificate alone: whatever token comes along is not looked at.
+    /// As `Own`, but by the certificate alone. A token is ignored.
     Login,
 }
 
 impl Guard {
-    /// Whether being admitted is enough.
+    /// Whether it is enough to be admitted.
     pub(in crate::core) fn is_own(self) -> bool {
         matches!(self, Self::Own | Self::Login)
     }
 }
 
-/// What makes a request for a route one that several operators may have to agree to. Each row of a table of routes has
-/// one.
+/// Why several operators may have to approve a request on a route. Each row of a table has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Concern {
     /// It changes nobody's power over the vault.
     Nothing,
-    /// It is of this class, whatever the state is.
+    /// It always has this class, in every state.
     Class(Guarded),
-    /// A new root key: ways to open the vault go away, and with a compromised slot all authorities as well.
+    /// A new root key: it removes ways to open the vault, and with a compromised slot all authorities too.
     Rekey,
-    /// A step of an authority: certificates stop counting when it revokes, or is forced.
+    /// A step of an authority: it invalidates certificates when it revokes or is forced.
     AuthorityStep,
-    /// Whether it changes the power of an administrator or approver is found by doing it.
+    /// Only executing it shows whether it changes the power of an administrator or approver.
     Power(Named),
 }
 
-/// Whom a request is about besides, so that its power counts although it stays as it was.
+/// An identity that a request is also about. Its power counts even though it stays the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Named {
     /// Nobody.
     Nobody,
-    /// The identity that the path ends with.
+    /// The identity at the end of the path.
     Tail,
     /// The identity in this field.
     Field(&'static str),
@@ -113,13 +112,13 @@ pub(in crate::core) enum Named {
 
 /// What a route runs.
 pub(in crate::core) enum Run {
-    /// On the published state, then perhaps an effect on the vault itself.
+    /// A reading handler on the published state, optionally followed by an effect on the vault itself.
     Read(fn(&Inquiry<'_>) -> Result<Reply, VaultError>, Effect),
-    /// In the committer.
+    /// A changing handler in the committer.
     Write(fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>),
-    /// In the keeper, which derives keys and has the committer write the header.
+    /// An order for the keeper, which derives keys and lets the committer write the header.
     Order(fn(&Inquiry<'_>) -> Result<Order, VaultError>),
-    /// Until something changes.
+    /// A wait until something changes.
     Poll(fn(&Inquiry<'_>) -> Result<Poll, VaultError>),
 }
 
@@ -130,9 +129,9 @@ pub(in crate::core) enum Effect {
     Seal,
 }
 
-/// What a reading handler gets.
+/// The arguments of a reading handler.
 pub(in crate::core) struct Inquiry<'a> {
-    /// The part of the path that the pattern leaves open.
+    /// The part of the path that matches the wildcards of the pattern.
     pub tail: String,
     pub body: &'a Body,
     pub caller: &'a Caller,
@@ -141,29 +140,29 @@ pub(in crate::core) struct Inquiry<'a> {
     pub sessions: &'a Sessions,
     pub settings: &'a Settings,
     pub live: &'a Live,
-    /// Counts what is looked at.
+    /// Counts what is read.
     pub tally: &'a Tally,
-    /// Every route, for questions about paths.
+    /// All routes, for questions about paths.
     pub tables: &'static Tables,
     pub now_ms: u64,
 }
 
 impl<'a> Inquiry<'a> {
-    /// The published records of a mount. What is opened for a listing is counted.
+    /// The published records of a mount. Records opened for a list are counted.
     pub(in crate::core) fn view(&self, mount: MountId) -> View<'a> {
         self.live.barrier.view(mount).counted(self.tally)
     }
 
-    /// Counts things in memory that are about to be looked at, and stops when nobody waits for the answer any more.
+    /// Counts items in memory that are about to be read, and stops when the caller is gone.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] then.
+    /// [`VaultError::Unavailable`] when the caller is gone.
     pub(in crate::core) fn looks_at(&self, things: usize) -> Result<(), VaultError> {
         Ok(self.tally.look_at(u64::try_from(things).unwrap_or(u64::MAX))?)
     }
 }
 
-/// What a changing handler gets.
+/// The arguments of a changing handler.
 pub(in crate::core) struct Change<'a> {
     pub tail: String,
     pub body: &'a Body,
@@ -209,7 +208,7 @@ pub(in crate::core) const fn delete(
 }
 
 impl Route {
-    /// A row that policies decide on, with nothing special about it.
+    /// A row that policies decide, without special properties.
     pub(in crate::core) const fn new(operation: Operation, pattern: &'static str, run: Run) -> Self {
         let concern = Concern::Power(Named::Nobody);
         Self {
@@ -270,13 +269,14 @@ impl Route {
         matches!(self.run, Run::Write(_) | Run::Order(_))
     }
 
-    /// The segments of `path` from the first wildcard of the pattern on, joined; empty without wildcard.
+    /// The segments of `path` from the first wildcard of the pattern on, joined; empty without a wildcard.
     pub(in crate::core) fn tail(&self, path: &Path) -> String {
         let fixed = self.pattern.split('/').take_while(|segment| !matches!(*segment, "+" | "*")).count();
         path.segments().skip(fixed).collect::<Vec<_>>().join("/")
     }
 
-    /// By segments: a slash at the end makes no difference, so paths come here in the form of [`crate::core::canonical`].
+    /// Compares segments. A slash at the end makes no difference, so paths must be in the form of
+    /// [`crate::core::canonical`].
     pub(in crate::core) fn matches(&self, path: &Path) -> bool {
         let mut segments = path.segments();
         for want in self.pattern.split('/') {
@@ -300,10 +300,10 @@ pub(in crate::core) const fn write_as_read(
     Route::new(Write, pattern, Run::Read(run, effect))
 }
 
-/// The row of a table for a request.
+/// Finds the row of a table for a request.
 ///
 /// # Errors
-/// [`VaultError::Unsupported`] when the path exists with another verb, else [`VaultError::NoRoute`].
+/// [`VaultError::Unsupported`] when the path exists with another verb, otherwise [`VaultError::NoRoute`].
 pub(in crate::core) fn find_in(
     routes: &'static [Route],
     operation: Operation,

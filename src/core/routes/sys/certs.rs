@@ -1,5 +1,5 @@
-//! Certificates as rotations: authorities on their way, the listener's certificate, and those of clients. Nothing here is
-//! on record as a run; what there is to say follows from the ledger, the authorities and who was seen with what.
+//! Certificates as rotations: authorities, the listener's certificate, and those of clients. None of them has a record
+//! of a run. Everything follows from the ledger, the authorities, and the bundles of clients.
 
 use crate::api::rotation::RotationInfo;
 use crate::api::time::rfc3339_nano;
@@ -9,7 +9,7 @@ use super::ca;
 use crate::core::state::authorities::{AuthorityFacts, Stage};
 use crate::core::state::ledger::{Facts, How};
 
-/// Identities with a late renewal that are shown one by one.
+/// Largest number of identities with a late renewal that are listed individually.
 const MAX_SHOWN: usize = 100;
 
 /// When a certificate should be replaced: at two thirds of its life.
@@ -33,7 +33,7 @@ fn count(number: usize) -> u64 {
 fn authority(inquiry: &Inquiry<'_>, facts: &AuthorityFacts) -> RotationInfo {
     let all = inquiry.snapshot.clients(inquiry.now_ms).len();
     let (total, done) = match facts.record.stage {
-        // Its way leads over everybody who must trust it.
+        // Its rotation depends on all clients that must trust it.
         Stage::Prepared | Stage::Trusted => {
             let behind = ca::behind(inquiry.snapshot, &inquiry.live.sightings, inquiry.now_ms).len();
             (all, all.saturating_sub(behind))
@@ -50,7 +50,7 @@ fn authority(inquiry: &Inquiry<'_>, facts: &AuthorityFacts) -> RotationInfo {
     let error = if facts.record.tainted && signs {
         Some("tainted: strongroom ca rotate".to_owned())
     } else if facts.record.tainted {
-        Some("tainted: everybody renews, then remove it".to_owned())
+        Some("tainted: wait until everybody has renewed, then remove it".to_owned())
     } else if signs && half_ms < inquiry.now_ms && all > 0 {
         Some("half of its life is over: strongroom ca rotate".to_owned())
     } else {
@@ -59,7 +59,7 @@ fn authority(inquiry: &Inquiry<'_>, facts: &AuthorityFacts) -> RotationInfo {
     let id = facts.id.hex();
     RotationInfo {
         kind: "authority".to_owned(),
-        target: format!("authority {id}, ends {}", rfc3339_nano(facts.not_after_ms)),
+        target: format!("authority {id}, expires {}", rfc3339_nano(facts.not_after_ms)),
         due: if signs { rfc3339_nano(half_ms) } else { String::new() },
         state: facts.record.stage.as_str().to_owned(),
         total: count(total),
@@ -89,7 +89,7 @@ fn certificate(inquiry: &Inquiry<'_>, id: &str, target: &str, facts: &Facts) -> 
     RotationInfo {
         id: id.to_owned(),
         kind: "certificate".to_owned(),
-        target: format!("{target}, ends {}", rfc3339_nano(facts.not_after_ms)),
+        target: format!("{target}, expires {}", rfc3339_nano(facts.not_after_ms)),
         state: state.to_owned(),
         started: rfc3339_nano(facts.issued_ms),
         updated: rfc3339_nano(facts.issued_ms),
@@ -115,7 +115,7 @@ fn clients(inquiry: &Inquiry<'_>) -> Vec<RotationInfo> {
             continue;
         }
         due += 1;
-        // A fifth of what is left is allowed for jitter and retries before anybody is named.
+        // A fifth of the rest is allowed for jitter and retries before a client is named.
         let late_ms = due_ms.saturating_add(newest.not_after_ms.saturating_sub(due_ms) / 5);
         if late_ms < inquiry.now_ms && late.len() < MAX_SHOWN {
             let row = certificate(inquiry, &format!("client-{}", newest.serial), &path, &newest);

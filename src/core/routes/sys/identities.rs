@@ -1,4 +1,4 @@
-//! `sys/strongroom/identities`: who may be here, with which policies, and how to stop it.
+//! `sys/strongroom/identities`: the registered identities, their policies, and how to stop them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,13 +25,13 @@ use crate::core::state::identity::{
 use crate::core::state::ledger::{self, Revoked};
 use crate::core::state::snapshot::Touch;
 
-/// Longest reason, bytes.
+/// Longest reason, in bytes.
 const MAX_REASON: usize = 512;
-/// Most groups, and most members of one.
+/// Largest number of groups, and of members of one group.
 const MAX_GROUPS: usize = 1_000;
 const MAX_MEMBERS: usize = 1_000;
 
-/// Names directly below a folder; folders end in a slash.
+/// Names directly below a folder. Folders end in a slash.
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let mut prefix = inquiry.tail.clone();
     if !prefix.is_empty() {
@@ -50,7 +50,7 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     keys_of(inquiry.body, &names.into_iter().collect::<Vec<_>>())
 }
 
-/// Every identity in one line: what an operator looks at.
+/// All identities with one line each, for operators.
 pub(super) fn report(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Report {
@@ -115,7 +115,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     })
 }
 
-/// Registers an identity or changes it: `{policies?, certificate_ttl?, grace?}`. What is not named stays.
+/// Registers or changes an identity: `{policies?, certificate_ttl?, grace?}`. Absent fields stay unchanged.
 pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     identity_of(&change.tail, &change.settings.trust_domain).map_err(|error| match error {
         VaultError::BadRequest(text) => VaultError::BadRequest(text.replace("field \"identity\"", "the path")),
@@ -145,7 +145,7 @@ pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     finish(tx, change, reply, Touch::Identity(change.tail.clone()))
 }
 
-/// Policy names of a body: lower case, sorted, without `default`.
+/// The policy names in a body: lower case, sorted, without `default`.
 fn policies(tx: &Tx<'_>, raw: &[String], reply: &mut Reply) -> Result<Vec<String>, VaultError> {
     let mut policies = BTreeSet::new();
     for name in raw {
@@ -172,11 +172,11 @@ fn policies(tx: &Tx<'_>, raw: &[String], reply: &mut Reply) -> Result<Vec<String
 }
 
 pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    // As everywhere on this wire, deleting what is not there is no error.
+    // As for all routes, deleting something that does not exist is not an error.
     tx.remove_entry(IDENTITIES, &change.tail)?;
     tx.remove_entry(MountId::SIGHTINGS, &change.tail)?;
-    // With the record goes the mark of a revocation: whoever is registered under this name later must not be met by
-    // certificates from before.
+    // The mark of a revocation is removed with the record, so old certificates are revoked by name: they must not work
+    // for an identity that is registered under this name later.
     let ended =
         cascade::certificates(tx, &change.snapshot.ledger, &change.tail, change.now_ms, "its identity was removed")?;
     let tokens = end_tokens(tx, change)?;
@@ -189,13 +189,13 @@ pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     Ok(done)
 }
 
-/// Ends all tokens of the identity in the path.
+/// Revokes all tokens of the identity in the path.
 fn end_tokens(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Vec<Touch>, VaultError> {
     let Ok(identity) = SpiffeId::new(&change.settings.trust_domain, &change.tail) else { return Ok(Vec::new()) };
     cascade::tokens(tx, &change.snapshot.tokens, &identity)
 }
 
-/// Refuses all requests of an identity from now on: `{reason?}`.
+/// Rejects all requests of an identity from now on: `{reason?}`.
 pub(super) fn disable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let reason = reason(change.body.only(&["reason"])?)?;
     steer(tx, change, |record| {
@@ -204,8 +204,8 @@ pub(super) fn disable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
     })
 }
 
-/// Admits a disabled or frozen identity again. Its certificates count as before, so that a copy would count too: whoever
-/// enables a frozen identity revokes its certificates first.
+/// Admits a disabled or frozen identity again. Its certificates are valid as before, and so would be a copy. Revoke the
+/// certificates of a frozen identity before you enable it.
 pub(super) fn enable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     change.body.only(&[])?;
     steer(tx, change, |record| {
@@ -214,8 +214,8 @@ pub(super) fn enable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     })
 }
 
-/// Ends one certificate, or all that an identity has, with its tokens and open enrolment strings: `{certificate?, reason?}`.
-/// The identity stays registered and can be enrolled anew.
+/// Revokes one certificate, or all of an identity with its tokens and open enrolment strings: `{certificate?,
+/// reason?}`. The identity stays registered and can enrol again.
 pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let fields = change.body.only(&["certificate", "reason"])?;
     let reason = reason(fields)?;
@@ -246,7 +246,7 @@ fn reason(fields: Fields<'_>) -> Result<String, FieldError> {
     Ok(fields.text_within("reason", MAX_REASON)?.unwrap_or_default())
 }
 
-/// Changes the record of a registered identity so that less is admitted than before, or more.
+/// Changes the record of a registered identity so that less is admitted, or more.
 fn steer(
     tx: &mut Tx<'_>,
     change: &Change<'_>,
@@ -260,7 +260,7 @@ fn steer(
     Ok(done)
 }
 
-/// Names of groups.
+/// Names of the groups.
 pub(super) fn list_groups(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     keys_of(inquiry.body, &inquiry.snapshot.groups().keys().cloned().collect::<Vec<_>>())
 }

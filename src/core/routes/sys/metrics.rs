@@ -12,7 +12,7 @@ use crate::core::rotation::Phase;
 use crate::core::rotation::keys::record::{self, Progress};
 use crate::core::rotation::values::record as values;
 
-/// Values that end within this time count as ending soon.
+/// Values that expire within this time count as expiring soon, in milliseconds.
 const SOON_MS: u64 = 30 * 86_400_000;
 
 #[derive(Serialize)]
@@ -26,7 +26,7 @@ struct Gauges {
     gauges: Vec<Gauge>,
 }
 
-/// Everything that can be counted without looking at a secret.
+/// Everything that can be counted without reading a secret.
 pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     inquiry.looks_at(inquiry.snapshot.identity_count())?;
     let barrier = &inquiry.live.barrier;
@@ -43,6 +43,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let of_clients = |number: fn(&crate::api::rotation::RotationInfo) -> u64| clients.as_ref().map_or(0, number);
     let limits = inquiry.live.accounts.totals();
     let ([allowed, limited], accounts) = ([limits.allowed.0, limits.limited.0], count(limits.accounts));
+    // Dashboards and alarms use these names, so they must not change.
     let gauges = [
         ("strongroom_records", barrier.record_count()),
         ("strongroom_generation", barrier.mark().2),

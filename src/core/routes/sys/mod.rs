@@ -1,5 +1,5 @@
-//! `sys`: the core's own routes, as one table (those of `auth` stand in `core/routes/auth`). A route that is not in the table does not exist, and a row cannot be
-//! written without saying who may use it.
+//! `sys`: the core's own routes as one table (those of `auth` are in `core/routes/auth`). A route that is not in the
+//! table does not exist, and every row must say who may use it.
 
 mod approvals;
 pub(in crate::core) mod ca;
@@ -24,13 +24,13 @@ use crate::core::pipeline::route::{
 use crate::core::request::{data, keys_of};
 use crate::core::state::guarded::Guarded;
 
-/// What reports on identities look at: who is registered, and the ledger.
+/// What reports on identities read: the registered identities and the ledger.
 const IDENTITIES: &[MountId] = &[MountId::IDENTITIES, MountId::CERTIFICATES];
-/// What reports on rotations look at: runs, values, and the certificates of everybody.
+/// What reports on rotations read: runs, values, and all certificates.
 const ROTATIONS: &[MountId] = &[MountId::ROTATION, MountId::IDENTITIES, MountId::CERTIFICATES];
 
-/// Every route. The raw ones (`health`, `init`, `leader`, `seal-status`, `unseal`) answer while sealed and are methods
-/// of [`crate::core::Vault`]; behind them stands no data.
+/// All routes. The raw ones (`health`, `init`, `leader`, `seal-status`, `unseal`) answer while sealed and are methods
+/// of [`crate::core::Vault`]. They give no access to data.
 pub(in crate::core) static ROUTES: &[Route] = &[
     list("sys/policies/acl", policies::list_acl).over(&[MountId::POLICIES]),
     read("sys/policies/acl", policies::list_acl).over(&[MountId::POLICIES]),

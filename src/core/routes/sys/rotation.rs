@@ -1,5 +1,5 @@
 //! `sys/rotate`, `sys/strongroom/slots`, `sys/strongroom/rotations`, `sys/strongroom/terms`: orders for the keeper, and
-//! what there is to see of its work.
+//! the state of its work.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,9 +30,9 @@ use crate::core::rotation::orders::{Compromised, Key, Making, Order, Secret, Slo
 
 /// Shortest passphrase for a new slot, in characters.
 const MIN_PASSPHRASE: usize = 12;
-/// Least `max_operations` that the configuration takes; below it the vault would be busy with nothing else.
+/// Lowest `max_operations` that is accepted. Below it the vault would do nothing but rotate.
 const MIN_OPERATIONS: u64 = 1_000;
-/// Least interval of automatic rotation, seconds.
+/// Shortest interval of automatic rotation, in seconds.
 const MIN_INTERVAL_S: u64 = 3_600;
 
 /// The body of an order about slots or keys, which is made of objects.
@@ -45,7 +45,7 @@ fn bad<T>(text: impl Into<String>) -> Result<T, VaultError> {
     Err(VaultError::BadRequest(text.into()))
 }
 
-/// Secret of the body of `slots/test` and others.
+/// The secret in the body of `slots/test` and others.
 fn key(body: UnlockBody) -> Result<Key, VaultError> {
     let UnlockBody { slot, passphrase, key_file, recovery_code, shares } = body;
     let secret = match (passphrase, key_file, recovery_code, shares) {
@@ -79,7 +79,7 @@ fn making(new: NewSlotBody) -> Result<(String, Making), VaultError> {
     let fresh = |text: Option<SecretText>| -> Result<SecretBytes, VaultError> {
         let Some(text) = text else { return bad("field \"passphrase\" is required for this type") };
         if text.reveal().chars().count() < MIN_PASSPHRASE {
-            return bad("a passphrase has at least 12 characters");
+            return bad("a passphrase must have at least 12 characters");
         }
         normalised(&text)
     };
@@ -101,7 +101,7 @@ fn making(new: NewSlotBody) -> Result<(String, Making), VaultError> {
         },
         _ => {
             return bad(
-                "field \"type\" is one of passphrase, key-file, passphrase-and-key-file, hybrid, recovery-code, shares",
+                "field \"type\" must be one of passphrase, key-file, passphrase-and-key-file, hybrid, recovery-code, shares",
             );
         }
     };
@@ -138,16 +138,16 @@ pub(super) fn rekey(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
     let RekeyBody { keep, drop_absent, compromised, deep, csr } = parse(inquiry.body)?;
     let compromised = match (compromised, csr) {
         (Some(slot), Some(csr)) => {
-            // Looked at before a key is derived: the order must not fail half-way for it.
+            // Checked before a key is derived, because the order must not fail half-way because of it.
             crate::pki::read_csr(&csr).map_err(crate::core::certificates::issue::refusal)?;
             Some(Compromised { slot, csr })
         }
         (Some(_), None) => {
             return bad(
-                "field \"csr\" is required with \"compromised\": every certificate ends, and yours is made for this request",
+                "field \"csr\" is required with \"compromised\": every certificate is revoked, and your new one is issued for this request",
             );
         }
-        (None, Some(_)) => return bad("field \"csr\" belongs to \"compromised\""),
+        (None, Some(_)) => return bad("field \"csr\" is only allowed with \"compromised\""),
         (None, None) => None,
     };
     let keep = keep.into_iter().map(key).collect::<Result<Vec<Key>, VaultError>>()?;
@@ -174,7 +174,7 @@ pub(super) fn steer(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
     }))
 }
 
-/// The slots of the header in force.
+/// The slots of the current header.
 pub(super) fn slots(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let header = inquiry.live.barrier.header();
     data(&SlotList { slots: header.slots.iter().map(info).collect(), header: header.seq })
@@ -218,7 +218,7 @@ pub(super) fn read_config(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&config(&inquiry.live.barrier.view(MountId::ROTATION))?)
 }
 
-/// `POST sys/rotate/config`: fields that are not given stay.
+/// `POST sys/rotate/config`: absent fields stay unchanged.
 pub(super) fn write_config(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let fields = change.body.only(&["enabled", "max_operations", "interval"])?;
     let mut config = config(&tx.view(MountId::ROTATION))?;
