@@ -17,6 +17,8 @@ pub mod client;
 pub mod dotenv;
 #[cfg(feature = "client")]
 pub mod exec;
+#[cfg(feature = "client")]
+pub mod wiped;
 
 #[cfg(feature = "verify")]
 pub mod audit;
@@ -42,6 +44,8 @@ pub mod http;
 pub mod keys;
 #[cfg(feature = "server")]
 pub(crate) mod limits;
+#[cfg(feature = "verify")]
+pub mod os;
 #[cfg(feature = "enroll")]
 pub mod pki;
 #[cfg(feature = "server")]

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use strongroom::daemon::{self, args::Arguments, log, os};
+use strongroom::daemon::{self, args::Arguments, log};
+use strongroom::os;
 
 /// Request and reply buffers, whoever allocates them, are overwritten when they are freed.
 #[global_allocator]

@@ -1,10 +1,10 @@
 //! Reads files with a size limit into memory that is wiped. Keys are read only if no other user can read them.
 
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use strongroom::api::secret::SecretText;
+use strongroom::wiped::Buffer;
 use zeroize::Zeroizing;
 
 use crate::exit::{Code, Failure};
@@ -22,10 +22,12 @@ pub fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     if length > MAX_FILE_BYTES {
         return Err(Failure::usage(format!("{} is larger than 1 MiB", path.display()), ""));
     }
-    // Allocated at full size, because a buffer that grows leaves copies of its beginning behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 4096));
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    let mut bytes = Buffer::new();
+    // The file may have grown since, or may be something without a length.
+    if !bytes.read_from(file, usize::try_from(MAX_FILE_BYTES).unwrap_or(usize::MAX)).map_err(failed)? {
+        return Err(Failure::usage(format!("{} is larger than 1 MiB", path.display()), ""));
+    }
+    Ok(bytes.into_bytes())
 }
 
 /// Reads a private key, if no other user can read it.

@@ -39,6 +39,10 @@ use connection::Session;
 use environment::environment;
 use exit::Failure;
 
+/// Whatever allocates a secret, a prompt or a library, is overwritten when it is freed.
+#[global_allocator]
+static ALLOCATOR: strongroom::os::WipingAllocator = strongroom::os::WipingAllocator;
+
 fn main() -> ExitCode {
     if let Some(code) = watch::stage::enter(std::env::args_os()) {
         return code;

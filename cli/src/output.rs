@@ -1,7 +1,9 @@
 //! Standard output: data only, as text or JSON. A closed pipe ends the command quietly.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -63,8 +65,9 @@ impl Output {
     /// # Errors
     /// As [`Output::line`].
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        match out.write_all(bytes).and_then(|()| out.flush()) {
+        // Bypasses the buffer of `io::stdout`, which keeps the end of what was written until the process ends.
+        let out = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        match out.and_then(|mut out| out.write_all(bytes)) {
             // The reader has closed the pipe (`| head`). This is not an error, but there is nothing more to do.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
             other => other.map_err(|error| Failure::new(Code::Refused, format!("writing the output: {error}"), "")),

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use strongroom::api::secret::SecretText;
-use zeroize::Zeroizing;
+use strongroom::wiped::Buffer;
 
 use crate::exit::{Code, Failure};
 use crate::files::read_file;
@@ -54,9 +55,9 @@ pub fn asked_twice(question: &str, hint: &str) -> Result<SecretText, Failure> {
 /// # Errors
 /// Not UTF-8, or larger than 1 MiB.
 pub fn standard_input(strip: bool) -> Result<SecretText, Failure> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    bounded(io::stdin().lock(), &mut bytes)?;
-    value(&bytes, strip)
+    // Bypasses the buffer of `io::stdin`, which keeps what was read until the process ends.
+    let input = io::stdin().as_fd().try_clone_to_owned().map_err(reading)?;
+    value(&bounded(File::from(input))?, strip)
 }
 
 /// Reads the content of a file unchanged.
@@ -103,8 +104,7 @@ fn all_lines(fd: u32) -> Result<VecDeque<SecretText>, Failure> {
     let file = File::open(format!("/proc/self/fd/{fd}")).map_err(|error| {
         Failure::usage(format!("descriptor {fd}: {error}"), format!("open it, for example: {fd}< FILE"))
     })?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    bounded(file, &mut bytes)?;
+    let bytes = bounded(file)?;
     if bytes.is_empty() {
         return Ok(VecDeque::new());
     }
@@ -112,16 +112,15 @@ fn all_lines(fd: u32) -> Result<VecDeque<SecretText>, Failure> {
     text.split(|byte| *byte == b'\n').map(|line| value(line, false)).collect()
 }
 
-fn bounded(source: impl Read, into: &mut Zeroizing<Vec<u8>>) -> Result<(), Failure> {
-    let limit = u64::try_from(MAX_VALUE_BYTES).unwrap_or(u64::MAX) + 1;
-    source.take(limit).read_to_end(into).map_err(reading)?;
-    if into.len() > MAX_VALUE_BYTES {
+fn bounded(source: impl Read) -> Result<Buffer, Failure> {
+    let mut bytes = Buffer::new();
+    if !bytes.read_from(source, MAX_VALUE_BYTES).map_err(reading)? {
         return Err(Failure::usage(
             "the value is larger than 1 MiB",
             "store large files encrypted elsewhere, and only their key here",
         ));
     }
-    Ok(())
+    Ok(bytes)
 }
 
 fn value(bytes: &[u8], strip: bool) -> Result<SecretText, Failure> {
@@ -153,4 +152,71 @@ pub fn confirm(question: &str) -> Result<(), Failure> {
 
 fn reading(error: io::Error) -> Failure {
     Failure::usage(format!("reading input: {error}"), "")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, SeekFrom};
+
+    use super::*;
+
+    /// Longer than every buffer that is reserved beforehand, and short enough to stay on the heap.
+    const LENGTH: usize = 100_000;
+    const PIECE: usize = 24;
+
+    /// One byte of a text that stands nowhere: it is made as it is read.
+    fn byte_at(at: usize) -> u8 {
+        let mixed = (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        b'a' + u8::try_from((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40 & 15).unwrap_or(0)
+    }
+
+    struct Typed(usize);
+
+    impl Read for Typed {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let count = into.len().min(LENGTH - self.0).min(777);
+            for place in into.iter_mut().take(count) {
+                *place = byte_at(self.0);
+                self.0 += 1;
+            }
+            Ok(count)
+        }
+    }
+
+    /// How many pieces of the text are in the writable memory of this process. What is looked for is compared byte by byte
+    /// as it is made, and so is not found itself.
+    fn pieces_in_memory() -> usize {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mut memory = File::open("/proc/self/mem").unwrap();
+        let mut found = 0;
+        for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
+            let (from, to) = line.split(' ').next().and_then(|range| range.split_once('-')).unwrap();
+            let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
+            let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+            if memory.seek(SeekFrom::Start(from)).is_err() || memory.read_exact(&mut bytes).is_err() {
+                continue;
+            }
+            for start in [40, 20_000, 50_001, 66_003, 99_900] {
+                let first = byte_at(start);
+                let is_piece = |at: usize| (0..PIECE).all(|n| bytes.get(at + n) == Some(&byte_at(start + n)));
+                found += (0..bytes.len()).filter(|at| bytes[*at] == first && is_piece(*at)).count();
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_secret_of_any_length_is_gone_after_its_use() {
+        let secret = value(&bounded(Typed(0)).ok().unwrap(), false).ok().unwrap();
+        assert_eq!(secret.reveal().len(), LENGTH);
+        assert!(pieces_in_memory() >= 5, "the search finds what is there");
+        drop(secret);
+        assert_eq!(pieces_in_memory(), 0);
+        // As a prompt collects it, one character after the other in a text that grows.
+        let typed: String = (0..LENGTH).map(|at| char::from(byte_at(at))).collect();
+        let secret = SecretText::new(typed);
+        assert!(pieces_in_memory() >= 5);
+        drop(secret);
+        assert_eq!(pieces_in_memory(), 0);
+    }
 }

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use strongroom::wiped::Buffer;
+
 /// Sequences that this program itself sends to a terminal; see `Output::strong`. They do no harm in text from
 /// elsewhere.
 const OWN: [&str; 2] = ["\x1b[1m", "\x1b[0m"];
@@ -15,21 +17,21 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_obeyed) {
         return Cow::Borrowed(text);
     }
-    // Allocated at full size: this may be a secret value, and growing would leave copies of it behind.
-    let mut shown = String::with_capacity(text.len().saturating_mul(6));
+    // This may be a secret value.
+    let mut shown = Buffer::with_capacity(text.len());
     let mut rest = text;
     while let Some(next) = rest.chars().next() {
         let own = OWN.into_iter().find(|own| rest.starts_with(own));
         let length = own.map_or(next.len_utf8(), str::len);
         let (now, later) = rest.split_at(length);
         if own.is_none() && is_obeyed(next) {
-            shown.push_str(&format!("\\u{:04x}", u32::from(next)));
+            shown.text(&format!("\\u{:04x}", u32::from(next)));
         } else {
-            shown.push_str(now);
+            shown.text(now);
         }
         rest = later;
     }
-    Cow::Owned(shown)
+    Cow::Owned(std::mem::take(&mut *shown.into_text()))
 }
 
 fn is_obeyed(letter: char) -> bool {

@@ -8,8 +8,11 @@ mod check;
 mod object;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use zeroize::Zeroizing;
+
+use crate::wiped::Buffer;
 
 pub(in crate::api) use check::Layout;
 pub use check::check;
@@ -91,13 +94,14 @@ pub struct JsonError {
 /// [`JsonError`] when one of the documents fails [`check`].
 pub fn merge_patch(target: &[u8], patch: &[u8]) -> Result<Zeroizing<Vec<u8>>, JsonError> {
     let (target, patch) = (Text::read(target)?, Text::read(patch)?);
-    // Large enough for every outcome: growing would leave an unwiped copy behind.
-    let mut out = Zeroizing::new(Vec::with_capacity(target.text.len() + patch.text.len() + 2));
+    let mut out = Buffer::with_capacity(target.text.len() + patch.text.len() + 2);
     match patch.object() {
         Some(changes) => merge(target.object(), changes, &mut out),
-        None => out.extend_from_slice(patch.text.trim_ascii().as_bytes()),
+        None => {
+            out.text(patch.text.trim_ascii());
+        }
     }
-    Ok(out)
+    Ok(out.into_bytes())
 }
 
 /// A document of any kind within the default limits.
@@ -119,23 +123,25 @@ impl<'a> Text<'a> {
 }
 
 /// Recursive, at most [`Limits::max_depth`] deep because both documents were checked.
-fn merge(target: Option<Object<'_>>, patch: Object<'_>, out: &mut Vec<u8>) {
+fn merge(target: Option<Object<'_>>, patch: Object<'_>, out: &mut Buffer) {
     let mut changes: BTreeMap<&str, Value<'_>> = patch.entries().collect();
     let mut first = true;
-    let mut name = |out: &mut Vec<u8>, key: &str| {
-        out.push(if std::mem::take(&mut first) { b'{' } else { b',' });
+    let mut name = |out: &mut Buffer, key: &str| {
+        out.put(if std::mem::take(&mut first) { b"{" } else { b"," });
         write_str(out, key);
-        out.push(b':');
+        out.put(b":");
     };
-    let value = |out: &mut Vec<u8>, old: Option<Value<'_>>, new: Value<'_>| match new.object() {
+    let value = |out: &mut Buffer, old: Option<Value<'_>>, new: Value<'_>| match new.object() {
         Some(changes) => merge(old.and_then(Value::object), changes, out),
-        None => out.extend_from_slice(new.raw().as_bytes()),
+        None => {
+            out.text(new.raw());
+        }
     };
     for (key, old) in target.into_iter().flat_map(Object::entries) {
         match changes.remove(key) {
             None => {
                 name(out, key);
-                out.extend_from_slice(old.raw().as_bytes());
+                out.text(old.raw());
             }
             Some(new) if new.is_null() => {}
             Some(new) => {
@@ -151,32 +157,40 @@ fn merge(target: Option<Object<'_>>, patch: Object<'_>, out: &mut Vec<u8>) {
         }
     }
     if first {
-        out.push(b'{');
+        out.put(b"{");
     }
-    out.push(b'}');
+    out.put(b"}");
 }
 
-/// Appends `text` as a JSON string, in the shortest escaping.
-pub fn write_str(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    for byte in text.bytes() {
+/// Appends `text` as a JSON string, in the shortest escaping. `out` is memory: a failure to write would be lost.
+pub fn write_str(out: &mut impl Write, text: &str) {
+    let mut put = |bytes: &[u8]| {
+        let _ = out.write_all(bytes);
+    };
+    put(b"\"");
+    let mut rest = text.as_bytes();
+    // Runs that need no escaping are most of a text; they are copied as a whole.
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        let (plain, found) = rest.split_at(at);
+        put(plain);
+        let Some((byte, after)) = found.split_first() else { break };
         match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            0..0x20 => {
+            b'"' => put(b"\\\""),
+            b'\\' => put(b"\\\\"),
+            b'\n' => put(b"\\n"),
+            b'\r' => put(b"\\r"),
+            b'\t' => put(b"\\t"),
+            0x08 => put(b"\\b"),
+            0x0c => put(b"\\f"),
+            byte => {
                 let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + value - 10 };
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+                put(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
             }
-            _ => out.push(byte),
         }
+        rest = after;
     }
-    out.push(b'"');
+    put(rest);
+    put(b"\"");
 }
 
 #[cfg(test)]

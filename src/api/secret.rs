@@ -12,7 +12,11 @@ impl SecretText {
     /// Takes over a text.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(SecretString::from(text))
+        if text.len() == text.capacity() {
+            return Self(SecretString::from(text));
+        }
+        // Its block is larger than the text and would be exchanged for a smaller one, unwiped.
+        Self::from(Zeroizing::new(text).as_str())
     }
 
     /// Takes over bytes that should be UTF-8; each malformed sequence becomes U+FFFD. The bytes are wiped.

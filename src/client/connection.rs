@@ -1,6 +1,5 @@
 //! One connection to one server: requests, replies, and the mark that both carry.
 
-use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
 use ::http::{HeaderMap, Method};
@@ -11,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::api::reply::{Envelope, ErrorBody};
 use crate::api::sys::Mark;
+use crate::wiped::Buffer;
 
 #[cfg(feature = "enroll")]
 use super::renew::{BUNDLE_HEADER, bundle_header};
@@ -225,7 +225,7 @@ impl Response {
     }
 }
 
-/// Reads the body into a buffer that never leaves unwiped copies behind by growing.
+/// Reads the whole body.
 fn read_body(reply: &mut ::http::Response<ureq::Body>, base: &str) -> Result<Zeroizing<Vec<u8>>, ClientError> {
     const TOO_LARGE: ClientError = ClientError::Malformed("the reply is larger than 32 MiB");
     let announced = content_length(reply.headers());
@@ -233,19 +233,10 @@ fn read_body(reply: &mut ::http::Response<ureq::Body>, base: &str) -> Result<Zer
         return Err(TOO_LARGE);
     }
     let first = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(4096).min(1 << 20);
-    let mut body = Zeroizing::new(Vec::with_capacity(first + 1));
-    let mut reader = reply.body_mut().with_config().limit(MAX_REPLY_BYTES).reader();
-    let mut chunk = Zeroizing::new([0_u8; 8192]);
-    loop {
-        let read = reader.read(chunk.as_mut_slice()).map_err(|error| error::transport(error.into(), base))?;
-        let Some(new) = chunk.get(..read).filter(|new| !new.is_empty()) else { return Ok(body) };
-        if body.capacity() - body.len() < new.len() {
-            let mut larger = Zeroizing::new(Vec::with_capacity((body.capacity() * 2).max(body.len() + new.len())));
-            larger.extend_from_slice(&body);
-            body = larger;
-        }
-        body.extend_from_slice(new);
-    }
+    let mut body = Buffer::with_capacity(first + 1);
+    let reader = reply.body_mut().with_config().limit(MAX_REPLY_BYTES).reader();
+    body.read_from(reader, usize::MAX).map_err(|error| error::transport(error.into(), base))?;
+    Ok(body.into_bytes())
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -8,6 +8,7 @@ use crate::api::json::write_str;
 use crate::api::kv::{Config, Data, Keys, Metadata, MetadataUpdate, Version, Versions};
 use crate::api::path::Path;
 use crate::api::secret::SecretText;
+use crate::wiped::Buffer;
 
 /// One KV mount as seen by one client.
 pub struct Kv<'a> {
@@ -228,20 +229,19 @@ pub(super) fn json<T: Serialize>(body: &T) -> Result<Vec<u8>, ClientError> {
 
 /// `{"data":<fields>,"options":{"cas":n}}`.
 fn body(fields: &[u8], cas: Option<u64>) -> Zeroizing<Vec<u8>> {
-    let mut body = Zeroizing::new(Vec::with_capacity(fields.len() + 64));
-    body.extend_from_slice(b"{\"data\":");
-    body.extend_from_slice(fields);
+    let mut body = Buffer::with_capacity(fields.len() + 64);
+    body.put(b"{\"data\":");
+    body.put(fields);
     if let Some(cas) = cas {
-        body.extend_from_slice(format!(",\"options\":{{\"cas\":{cas}}}").as_bytes());
+        body.put(format!(",\"options\":{{\"cas\":{cas}}}").as_bytes());
     }
     body.push(b'}');
-    body
+    body.into_bytes()
 }
 
-/// A JSON object of strings, allocated once for the worst case of escaping.
+/// A JSON object of strings.
 fn object(pairs: &[(&str, &SecretText)]) -> Zeroizing<Vec<u8>> {
-    let worst = pairs.iter().map(|(name, value)| 6 * (name.len() + value.reveal().len()) + 6).sum::<usize>();
-    let mut out = Zeroizing::new(Vec::with_capacity(worst + 2));
+    let mut out = Buffer::new();
     out.push(b'{');
     for (index, (name, value)) in pairs.iter().enumerate() {
         if index > 0 {
@@ -252,7 +252,7 @@ fn object(pairs: &[(&str, &SecretText)]) -> Zeroizing<Vec<u8>> {
         write_str(&mut out, value.reveal());
     }
     out.push(b'}');
-    out
+    out.into_bytes()
 }
 
 fn text(raw: &str) -> Result<SecretText, ClientError> {

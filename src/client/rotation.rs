@@ -15,6 +15,7 @@ use crate::api::rotation::{
 };
 use crate::api::secret::SecretText;
 use crate::api::sys::AuditPublicKey;
+use crate::wiped::Buffer;
 
 /// Rotation of keys as seen by one client. Orders that carry a secret derive keys on the server, which takes a second
 /// or more for each slot by design: the client's own timeout has to allow for that.
@@ -288,18 +289,18 @@ fn new_size(new: &NewSlotBody) -> usize {
     FRAME + secrets + 6 * (new.kind.len() + new.label.len())
 }
 
-/// A JSON object under construction, in a buffer that is large enough from the start: one that grows leaves copies.
+/// A JSON object under construction.
 struct Text {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Buffer,
 }
 
 impl Text {
     fn with_room(bytes: usize) -> Self {
-        Self { bytes: Zeroizing::new(Vec::with_capacity(FRAME + bytes)) }
+        Self { bytes: Buffer::with_capacity(FRAME + bytes) }
     }
 
     fn raw(&mut self, text: &str) -> &mut Self {
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.put(text.as_bytes());
         self
     }
 
@@ -382,7 +383,7 @@ impl Text {
 
     fn end(mut self) -> Zeroizing<Vec<u8>> {
         self.raw("}");
-        self.bytes
+        self.bytes.into_bytes()
     }
 }
 

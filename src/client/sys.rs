@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use zeroize::Zeroizing;
-
 use super::kv::json;
 use super::{Client, ClientError};
 use crate::api::json::write_str;
@@ -14,6 +12,7 @@ use crate::api::sys::{
     CapabilitiesReply, CapabilitiesRequest, CertificateReply, CertificateRequest, Events, Health, Identity, KeyStatus,
     Leader, Mount, PolicyReply, PolicyWrite, SealStatus,
 };
+use crate::wiped::Buffer;
 
 /// `sys/` for one client.
 pub struct Sys<'a> {
@@ -73,14 +72,14 @@ impl<'a> Sys<'a> {
     ) -> Result<SealStatus, ClientError> {
         let given = [("\"key\":", typed), ("\"key_file\":", key_file)];
         let size: usize = given.iter().filter_map(|(_, text)| *text).map(|text| 6 * text.reveal().len() + 16).sum();
-        let mut body = Zeroizing::new(Vec::with_capacity(size + 16));
+        let mut body = Buffer::with_capacity(size + 16);
         body.push(b'{');
         for (name, text) in given {
             if let Some(text) = text {
                 if body.len() > 1 {
                     body.push(b',');
                 }
-                body.extend_from_slice(name.as_bytes());
+                body.put(name.as_bytes());
                 write_str(&mut body, text.reveal());
             }
         }

@@ -111,6 +111,7 @@ impl Transport for TlsTransport {
         self.stream.sock.set_timeout(timeout);
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         let sent = self.stream.write_all(output).and_then(|()| self.stream.flush());
+        self.buffers.sent(amount);
         // A server that refuses says why before it closes; the reason beats "broken pipe".
         sent.map_err(|error| match self.stream.conn.process_new_packets() {
             Err(reason) => ureq::Error::Rustls(reason),

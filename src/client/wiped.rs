@@ -1,7 +1,7 @@
-//! Buffers of a connection that are wiped when it is dropped.
+//! Buffers of a connection that hold plaintext no longer than they must: what was read or sent is wiped at once.
 
 use ureq::unversioned::transport::Buffers;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Fixed-size input and output; plaintext passes through both.
 pub(super) struct WipedBuffers {
@@ -25,11 +25,22 @@ impl WipedBuffers {
         }
     }
 
+    /// Says that the first `amount` bytes of the output are on their way: they are wiped. So is what a body may have passed
+    /// through on its way there (see [`Buffers::tmp_and_output`]), which is never longer.
+    pub(super) fn sent(&mut self, amount: usize) {
+        self.output.get_mut(..amount).unwrap_or_default().zeroize();
+        let end = self.to.saturating_add(amount).min(self.input.len());
+        self.input.get_mut(self.to..end).unwrap_or_default().zeroize();
+    }
+
     /// Moves what is left to the front, so that the free part is as large as can be.
     fn pack(&mut self) {
         if self.from > 0 {
             self.input.copy_within(self.from..self.to, 0);
-            self.to -= self.from;
+            let left = self.to - self.from;
+            // What is before `from` was wiped when it was consumed.
+            self.input.get_mut(left.max(self.from)..self.to).unwrap_or_default().zeroize();
+            self.to = left;
             self.from = 0;
         }
     }
@@ -55,7 +66,9 @@ impl Buffers for WipedBuffers {
 
     fn input_consume(&mut self, amount: usize) {
         self.progress = amount > 0;
-        self.from = (self.from + amount).min(self.to);
+        let end = (self.from + amount).min(self.to);
+        self.input.get_mut(self.from..end).unwrap_or_default().zeroize();
+        self.from = end;
     }
 
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
@@ -86,5 +99,22 @@ mod tests {
         buffers.input_consume(0);
         assert!(!buffers.can_use_input());
         assert_eq!(buffers.tmp_and_output().0.len(), 3);
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_was_consumed_or_sent() {
+        let mut buffers = WipedBuffers::new(8, 8);
+        buffers.output().copy_from_slice(b"request!");
+        buffers.tmp_and_output().0.copy_from_slice(b"request!");
+        buffers.sent(8);
+        assert_eq!([&buffers.input[..], &buffers.output[..]], [[0; 8]; 2]);
+        buffers.input_append_buf().copy_from_slice(b"abcdefgh");
+        buffers.input_appended(8);
+        buffers.input_consume(3);
+        assert_eq!(&*buffers.input, b"\0\0\0defgh");
+        buffers.pack();
+        assert_eq!((buffers.input(), &buffers.input[..]), (&b"defgh"[..], &b"defgh\0\0\0"[..]));
+        buffers.input_consume(5);
+        assert_eq!(&*buffers.input, &[0; 8]);
     }
 }

@@ -12,6 +12,8 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use zeroize::Zeroizing;
 
+use crate::wiped::Buffer;
+
 /// Bytes kept of each output. The rest is read and dropped.
 pub(super) const OUTPUT_CAP: usize = 16 * 1024;
 /// How often to check whether the program has ended, while its pipes are silent.
@@ -47,7 +49,7 @@ pub(super) enum Ending {
 
 /// One captured output.
 pub(super) struct Output {
-    pub(super) bytes: Zeroizing<Vec<u8>>,
+    pub(super) bytes: Buffer,
     /// Whether there was more output than [`OUTPUT_CAP`].
     pub(super) cut: bool,
 }
@@ -81,7 +83,7 @@ pub(super) fn run(program: &Program<'_>) -> Result<Outcome, ErrorKind> {
         command.uid(uid).gid(gid);
     }
     if program.stop.load(Ordering::SeqCst) {
-        let nothing = || Output { bytes: Zeroizing::default(), cut: false };
+        let nothing = || Output { bytes: Buffer::new(), cut: false };
         return Ok(Outcome { ending: Ending::Stopped, stdout: nothing(), stderr: nothing() });
     }
     let mut child = command.spawn().map_err(|error| error.kind())?;
@@ -184,8 +186,7 @@ impl<P: Read + AsFd> Reader<P> {
         if let Some(pipe) = &pipe {
             unblock(pipe);
         }
-        // Allocated at full size, because a buffer that grows leaves copies behind.
-        Self { pipe, output: Output { bytes: Zeroizing::new(Vec::with_capacity(OUTPUT_CAP)), cut: false } }
+        Self { pipe, output: Output { bytes: Buffer::new(), cut: false } }
     }
 
     /// Reads what is available, in limited portions, so that a flood of output cannot delay the time limit.
@@ -198,7 +199,7 @@ impl<P: Read + AsFd> Reader<P> {
                 Ok(length) => {
                     let read = portion.get(..length).unwrap_or_default();
                     let room = OUTPUT_CAP.saturating_sub(self.output.bytes.len());
-                    self.output.bytes.extend_from_slice(read.get(..room.min(length)).unwrap_or_default());
+                    self.output.bytes.put(read.get(..room.min(length)).unwrap_or_default());
                     self.output.cut |= length > room;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -26,6 +26,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::api::secret::SecretText;
+use crate::wiped::Buffer;
 
 use super::child::{self, Ending, Outcome, Output, Program};
 use super::redact::redact;
@@ -226,28 +227,11 @@ fn input(step: &Step<'_>) -> Option<Zeroizing<Vec<u8>>> {
         current: login(step.current),
         previous: login(step.previous),
     };
-    let mut length = Length(0);
-    serde_json::to_writer(&mut length, &input).ok()?;
-    // Allocated at full size, because a buffer that grows leaves copies behind.
-    let mut json = Zeroizing::new(Vec::with_capacity(length.0.saturating_add(1)));
-    serde_json::to_writer(&mut *json, &input).ok()?;
+    let mut json = Buffer::new();
+    serde_json::to_writer(&mut json, &input).ok()?;
     // A trailing line feed, for programs that read lines.
     json.push(b'\n');
-    Some(json)
-}
-
-/// Counts the bytes that are written to it.
-struct Length(usize);
-
-impl std::io::Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 = self.0.saturating_add(bytes.len());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    Some(json.into_bytes())
 }
 
 /// The program's output without values, for the middle of a sentence.

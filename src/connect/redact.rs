@@ -7,6 +7,8 @@ use base64::alphabet::{Alphabet, STANDARD, URL_SAFE};
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use zeroize::Zeroizing;
 
+use crate::wiped::Buffer;
+
 /// Replaces what was removed.
 const MARK: &str = "[redacted]";
 /// This many consecutive bytes that also occur in a value (or in an encoding of it) are removed.
@@ -49,7 +51,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn new(output: &'a [u8]) -> Self {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(output.len()));
+        let mut bytes = Buffer::with_capacity(output.len());
         let mut origin = Vec::with_capacity(output.len());
         for (at, byte) in output.iter().enumerate().filter(|(_, byte)| counts(**byte)) {
             bytes.push(byte.to_ascii_lowercase());
@@ -59,7 +61,7 @@ impl<'a> Search<'a> {
         for (at, window) in bytes.windows(WINDOW).enumerate() {
             windows.entry(packed(window)).or_default().push(at);
         }
-        Self { output, squeezed: bytes, origin, windows, struck: vec![false; output.len()] }
+        Self { output, squeezed: bytes.into_bytes(), origin, windows, struck: vec![false; output.len()] }
     }
 
     /// Removes everything that the output shares with `form`.
@@ -98,13 +100,17 @@ impl<'a> Search<'a> {
     }
 
     fn text(&self, cut: bool) -> String {
-        let mut kept = Vec::with_capacity(self.output.len());
+        let mut kept = Buffer::with_capacity(self.output.len());
         let mut inside = false;
         for (byte, struck) in self.output.iter().zip(&self.struck) {
             match (*struck, inside) {
-                (true, false) => kept.extend_from_slice(MARK.as_bytes()),
+                (true, false) => {
+                    kept.text(MARK);
+                }
                 (true, true) => {}
-                (false, _) => kept.push(*byte),
+                (false, _) => {
+                    kept.push(*byte);
+                }
             }
             inside = *struck;
         }
@@ -123,9 +129,9 @@ fn counts(byte: u8) -> bool {
 }
 
 fn squeezed(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut kept = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    let mut kept = Buffer::with_capacity(bytes.len());
     kept.extend(bytes.iter().copied().filter(|byte| counts(*byte)).map(|byte| byte.to_ascii_lowercase()));
-    kept
+    kept.into_bytes()
 }
 
 fn packed(window: &[u8]) -> u64 {
@@ -151,9 +157,9 @@ fn each_form(value: &str, mut see: impl FnMut(&[u8])) {
 
 /// The base64 of `bytes` as it looks after `shift` other bytes, without the characters that those bytes affect.
 fn base64(bytes: &[u8], shift: usize, alphabet: &Alphabet) -> Zeroizing<Vec<u8>> {
-    let mut shifted = Zeroizing::new(Vec::with_capacity(bytes.len().saturating_add(shift)));
+    let mut shifted = Buffer::with_capacity(bytes.len().saturating_add(shift));
     shifted.extend(std::iter::repeat_n(0, shift));
-    shifted.extend_from_slice(bytes);
+    shifted.put(bytes);
     let text = Zeroizing::new(GeneralPurpose::new(alphabet, NO_PAD).encode(&*shifted));
     let foreign = if shift == 0 { 0 } else { shift.saturating_add(1) };
     Zeroizing::new(text.as_bytes().get(foreign..).unwrap_or_default().to_vec())
@@ -163,15 +169,15 @@ fn base64(bytes: &[u8], shift: usize, alphabet: &Alphabet) -> Zeroizing<Vec<u8>>
 fn spelled(bytes: &[u8], prefix: &str, stays: impl Fn(u8) -> bool) -> Zeroizing<Vec<u8>> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let each = prefix.len().saturating_add(2);
-    let mut spelled = Zeroizing::new(Vec::with_capacity(bytes.len().saturating_mul(each)));
+    let mut spelled = Buffer::with_capacity(bytes.len().saturating_mul(each));
     for byte in bytes {
         if stays(*byte) {
             spelled.push(*byte);
             continue;
         }
-        spelled.extend_from_slice(prefix.as_bytes());
+        spelled.text(prefix);
         let digits = [byte >> 4, byte & 15].map(|half| DIGITS.get(usize::from(half)).copied().unwrap_or(b'?'));
-        spelled.extend_from_slice(&digits);
+        spelled.put(&digits);
     }
-    spelled
+    spelled.into_bytes()
 }

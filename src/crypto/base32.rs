@@ -5,6 +5,8 @@
 
 use zeroize::Zeroizing;
 
+use crate::wiped::Buffer;
+
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// Longest text that is parsed, in bytes.
@@ -27,13 +29,12 @@ pub fn symbols(text: &str) -> Result<Zeroizing<Vec<u8>>, TextError> {
     if text.len() > MAX_TEXT {
         return Err(TextError::TooLong);
     }
-    // Allocated at full size, because growing would leave an unwiped copy behind.
-    let mut values = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut values = Buffer::with_capacity(text.len());
     for symbol in text.chars().filter(|c| !c.is_whitespace() && *c != '-') {
         let at = values.len();
         values.push(value(symbol).ok_or(TextError::Symbol(at))?);
     }
-    Ok(values)
+    Ok(values.into_bytes())
 }
 
 /// The value of one symbol. Compares with the whole alphabet, so that there is no table lookup by a secret.
@@ -65,7 +66,7 @@ pub fn symbol(value: u8) -> char {
 
 /// Splits bytes into 5-bit values, highest bit first. The last value is padded with zero bits.
 pub fn to_symbols(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut values = Zeroizing::new(Vec::with_capacity((bytes.len() * 8).div_ceil(5)));
+    let mut values = Buffer::with_capacity((bytes.len() * 8).div_ceil(5));
     let (mut held, mut bits) = (0u16, 0u32);
     for byte in bytes {
         held = (held << 8) | u16::from(*byte);
@@ -79,7 +80,7 @@ pub fn to_symbols(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     if bits > 0 {
         values.push(low((held << (5 - bits)) & 31));
     }
-    values
+    values.into_bytes()
 }
 
 /// Joins 5-bit values to `N` bytes. `None` when their number is wrong or a padding bit is set.
@@ -104,7 +105,7 @@ pub fn to_bytes<const N: usize>(values: &[u8]) -> Option<Zeroizing<[u8; N]>> {
 
 /// As [`to_bytes`], with as many bytes as the values give. `None` when a whole value or a set padding bit is left over.
 pub fn to_vec(values: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(values.len() * 5 / 8));
+    let mut bytes = Buffer::with_capacity(values.len() * 5 / 8);
     let (mut held, mut bits) = (0u16, 0u32);
     for value in values {
         held = (held << 5) | u16::from(value & 31);
@@ -115,7 +116,7 @@ pub fn to_vec(values: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
             held &= (1 << bits) - 1;
         }
     }
-    (held == 0 && bits < 5).then_some(bytes)
+    (held == 0 && bits < 5).then(|| bytes.into_bytes())
 }
 
 /// The low byte of a value.

@@ -1,11 +1,10 @@
 //! Big-endian writer, and a reader that never panics. `LP(x)` is a `u32` length followed by the bytes.
 
-use zeroize::{Zeroize, Zeroizing};
-
 use super::{CryptoError, SecretBytes};
+use crate::wiped::Buffer;
 
 /// Builds a body. Its bytes are wiped on drop, and growing leaves no copy behind.
-pub struct Writer(Zeroizing<Vec<u8>>);
+pub struct Writer(Buffer);
 
 impl Default for Writer {
     fn default() -> Self {
@@ -21,20 +20,12 @@ impl Writer {
 
     /// An empty body with room for `bytes`.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self(Zeroizing::new(Vec::with_capacity(bytes)))
+        Self(Buffer::with_capacity(bytes))
     }
 
     /// Appends raw bytes, without a length.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        let needed = self.0.len().saturating_add(bytes.len());
-        if needed > self.0.capacity() {
-            // `Vec` would free its old block without wiping it.
-            let mut grown = Vec::with_capacity(needed.max(self.0.capacity().saturating_mul(2)));
-            grown.extend_from_slice(&self.0);
-            std::mem::swap(&mut *self.0, &mut grown);
-            grown.zeroize();
-        }
-        self.0.extend_from_slice(bytes);
+        self.0.put(bytes);
         self
     }
 
@@ -82,13 +73,13 @@ impl Writer {
     }
 
     /// The body as secret bytes.
-    pub fn into_secret(mut self) -> SecretBytes {
-        SecretBytes::from_vec(std::mem::take(&mut *self.0))
+    pub fn into_secret(self) -> SecretBytes {
+        SecretBytes::from_vec(std::mem::take(&mut *self.0.into_bytes()))
     }
 
     /// The bytes, for content that is not secret (a header, a ciphertext).
-    pub fn into_public(mut self) -> Vec<u8> {
-        std::mem::take(&mut *self.0)
+    pub fn into_public(self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.into_bytes())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `strongroomd admin` and the local socket behind it. The daemon's own user and root can read the state, unseal and
 //! seal without a certificate.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use super::{init, migrate};
 use crate::api::json::write_str;
 use crate::api::sys::{CertificateReply, SealStatus};
 use crate::pki::{self, Bundle, KeyType};
+use crate::wiped::Buffer;
 
 /// Name of the socket inside the data folder.
 pub const SOCKET: &str = "admin.sock";
@@ -26,7 +27,7 @@ pub const SOCKET: &str = "admin.sock";
 /// Longest wait for the daemon. An unseal derives keys for a second or more, and a seal waits for the last commit.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Largest reply that is read, in bytes.
-const MAX_REPLY: u64 = 1 << 20;
+const MAX_REPLY: usize = 1 << 20;
 
 /// Why an admin command failed.
 #[derive(Debug, thiserror::Error)]
@@ -139,10 +140,10 @@ fn operator(args: &OperatorArgs, config: &Config, path: &Path, json: bool) -> Re
     let asked = serde_json::json!({ "identity": args.identity, "csr": request.csr_pem });
     let asked = asked.to_string();
     // Merges the fields of both objects: `{"a":1}` and `{"b":2}` become `{"a":1,"b":2}`.
-    let mut body = Zeroizing::new(Vec::with_capacity(asked.len() + secret.len() + 1));
-    body.extend_from_slice(asked.strip_suffix('}').unwrap_or_default().as_bytes());
+    let mut body = Buffer::with_capacity(asked.len() + secret.len() + 1);
+    body.put(asked.strip_suffix('}').unwrap_or_default().as_bytes());
     body.push(b',');
-    body.extend_from_slice(secret.get(1..).unwrap_or_default());
+    body.put(secret.get(1..).unwrap_or_default());
     let reply = ask(path, "PUT", "strongroom/certificate", &body)?;
     let certified: CertificateReply = serde_json::from_slice(&reply).map_err(|_| AdminError::Reply)?;
     let bundle = Bundle { cert_pem: certified.certificate, key_pem: request.key_pem };
@@ -174,8 +175,7 @@ fn describe(status: &SealStatus) -> String {
     }
 }
 
-/// Builds the body of `unseal`. It is allocated at full size, because a buffer that grows leaves copies of the secret
-/// behind.
+/// Builds the body of `unseal`.
 fn unseal_body(args: &UnsealArgs) -> Result<Zeroizing<Vec<u8>>, AdminError> {
     let file = args.key_file.as_deref().map(input::key_file).transpose()?;
     let key = match (args.passphrase_fd, &file) {
@@ -184,8 +184,7 @@ fn unseal_body(args: &UnsealArgs) -> Result<Zeroizing<Vec<u8>>, AdminError> {
         (None, None) => Some(input::passphrase()?),
     };
     let file = file.map(|bytes| Zeroizing::new(STANDARD.encode(&*bytes)));
-    let length = 64 + key.as_ref().map_or(0, |key| 6 * key.len()) + file.as_ref().map_or(0, |file| file.len());
-    let mut body = Zeroizing::new(Vec::with_capacity(length));
+    let mut body = Buffer::new();
     for (name, value) in [("key", key.as_ref()), ("key_file", file.as_ref())] {
         let Some(value) = value else { continue };
         let mark = if body.is_empty() { b'{' } else { b',' };
@@ -195,7 +194,7 @@ fn unseal_body(args: &UnsealArgs) -> Result<Zeroizing<Vec<u8>>, AdminError> {
         write_str(&mut body, value);
     }
     body.push(b'}');
-    Ok(body)
+    Ok(body.into_bytes())
 }
 
 /// Sends one request over the socket and returns the body of the reply.
@@ -211,8 +210,10 @@ fn ask(path: &Path, verb: &str, what: &str, body: &[u8]) -> Result<Vec<u8>, Admi
         body.len()
     );
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).map_err(failed("writing to"))?;
-    let mut reply = Vec::new();
-    stream.take(MAX_REPLY).read_to_end(&mut reply).map_err(failed("reading from"))?;
+    let mut reply = Buffer::new();
+    if !reply.read_from(stream, MAX_REPLY).map_err(failed("reading from"))? {
+        return Err(AdminError::Reply);
+    }
     let (status, body) = parse(&reply).ok_or(AdminError::Reply)?;
     if status == 200 { Ok(body.to_vec()) } else { Err(AdminError::Refused(reason(status, body))) }
 }

@@ -18,7 +18,6 @@ use super::certificates::{Certificates, Shown};
 use super::config::{Config, ConfigError, UnsealSource};
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
-use super::os::{self, KeyMemory};
 use super::targets;
 use super::{EXIT_NOT_DURABLE, init, log, migrate, notify};
 use crate::api::secret::SecretText;
@@ -28,6 +27,7 @@ use crate::crypto::password::Params;
 use crate::crypto::random::SystemRandom;
 use crate::http;
 use crate::http::enroll;
+use crate::os::{self, KeyMemory};
 use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
 use crate::store::{self, StoreError};
 

@@ -20,7 +20,7 @@ use super::config::{Config, ConfigError};
 use super::init::{self, InitError, Setup};
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
-use super::{log, os};
+use super::log;
 use crate::api::path::{Path as SecretPath, PathError};
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
@@ -29,6 +29,7 @@ use crate::core::VaultError;
 use crate::crypto::envelope::Suite;
 use crate::dotenv::{self, DotenvError};
 use crate::exec::{ChildEnv, ExecError, ExecPolicy};
+use crate::os;
 
 /// Why the development vault did not run the program.
 #[derive(Debug, thiserror::Error)]

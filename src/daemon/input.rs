@@ -2,11 +2,13 @@
 //! the environment, which other processes can read.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
+
+use crate::wiped::Buffer;
 
 /// Why no secret could be read. Never contains any part of it.
 #[derive(Debug, thiserror::Error)]
@@ -135,14 +137,11 @@ pub fn key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, InputError> {
 fn read_bounded(file: std::io::Result<File>, from: &str, most: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let read = |source| InputError::Read { from: from.to_owned(), source };
     let file = file.map_err(read)?;
-    // Allocated at full size, because a buffer that grows leaves copies of its beginning behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
-    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(limit).read_to_end(&mut bytes).map_err(read)?;
-    if bytes.len() > most {
+    let mut bytes = Buffer::new();
+    if !bytes.read_from(file, most).map_err(read)? {
         return Err(InputError::Unusable { from: from.to_owned(), problem: "is too long" });
     }
-    Ok(bytes)
+    Ok(bytes.into_bytes())
 }
 
 fn first_line(bytes: &[u8], from: &str) -> Result<Zeroizing<String>, InputError> {

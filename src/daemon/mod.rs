@@ -1,7 +1,7 @@
 //! Wiring: the only code that sees every module. It holds no rules of its own.
 //!
 //! `args` defines the command line and `config` the configuration file. `layout` knows the data folder, `init` creates
-//! it, `app` opens and serves it. `dev` does all of this and runs a program. `os` is the one file with `unsafe`.
+//! it, `app` opens and serves it. `dev` does all of this and runs a program.
 
 pub(crate) mod admin;
 pub(crate) mod app;
@@ -16,11 +16,11 @@ pub mod log;
 pub(crate) mod loss;
 pub(crate) mod migrate;
 pub(crate) mod notify;
-pub mod os;
 pub(crate) mod targets;
 
 use std::process::ExitCode;
 
+use crate::os;
 use args::{Arguments, Command, StorageCommand};
 
 /// Exit code when the daemon could not start or a command failed. The message on standard error says why.

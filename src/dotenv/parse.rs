@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::error::{DotenvError, Problem};
 use super::{MAX_FILE_BYTES, MAX_KEYS, is_portable_name};
 use crate::api::secret::SecretText;
+use crate::wiped::Buffer;
 
 /// One `NAME=value`.
 pub struct Assignment {
@@ -244,7 +245,7 @@ impl Scanner<'_> {
         };
         let value = line.get(..end).unwrap_or_default().trim_end_matches([' ', '\t']);
         let value = Zeroizing::new(value.to_owned());
-        if !self.options.literal && expands(&value) {
+        if !self.options.literal && expands(value.as_bytes()) {
             return Err(self.error(start, Some(key), Problem::Expands));
         }
         self.skip_line();
@@ -261,7 +262,14 @@ impl Scanner<'_> {
         let inside = Zeroizing::new(self.rest().get(..length).unwrap_or_default().to_owned());
         self.line_ends(open, key, &inside)?;
         self.at += length + 1;
-        Ok(if self.options.crlf == LineEnds::Lf { Zeroizing::new(inside.replace("\r\n", "\n")) } else { inside })
+        if self.options.crlf != LineEnds::Lf {
+            return Ok(inside);
+        }
+        let mut joined = Buffer::with_capacity(inside.len());
+        for (index, part) in inside.split("\r\n").enumerate() {
+            joined.text(if index > 0 { "\n" } else { "" }).text(part);
+        }
+        Ok(joined.into_text())
     }
 
     fn line_ends(&self, open: usize, key: &str, inside: &str) -> Result<(), DotenvError> {
@@ -276,11 +284,9 @@ impl Scanner<'_> {
     fn double_quoted(&mut self, key: &str) -> Result<Zeroizing<String>, DotenvError> {
         let open = self.at;
         self.at += 1;
-        // The closing quote limits the capacity. Escapes only shorten the value. The rest of the file would be too
-        // much.
-        let mut value = Zeroizing::new(String::with_capacity(self.rest().find('"').map_or(0, |end| end + 1)));
+        let mut value = Buffer::new();
         // The value without escaped characters: only an unescaped `$` or backtick can be expanded by a program.
-        let mut bare = Zeroizing::new(String::new());
+        let mut bare = Buffer::new();
         loop {
             let here = self.at;
             let Some(character) = self.rest().chars().next() else {
@@ -298,16 +304,16 @@ impl Scanner<'_> {
                         _ => return Err(self.error(here, Some(key), Problem::Escape)),
                     };
                     self.at += 1;
-                    push(&mut value, escaped);
-                    bare.push(' ');
+                    value.character(escaped);
+                    bare.push(b' ');
                 }
                 '\r' if self.options.crlf == LineEnds::Refuse => {
                     return Err(self.error(here, Some(key), Problem::CarriageReturn));
                 }
                 '\r' if self.options.crlf == LineEnds::Lf && self.peek() == Some(b'\n') => {}
                 other => {
-                    push(&mut value, other);
-                    bare.push(if matches!(other, '$' | '`' | '{' | '(') || other.is_ascii_alphabetic() {
+                    value.character(other);
+                    bare.character(if matches!(other, '$' | '`' | '{' | '(') || other.is_ascii_alphabetic() {
                         other
                     } else {
                         ' '
@@ -318,23 +324,12 @@ impl Scanner<'_> {
         if !self.options.literal && expands(&bare) {
             return Err(self.error(open, Some(key), Problem::Expands));
         }
-        Ok(value)
+        Ok(value.into_text())
     }
-}
-
-/// Appends a character. When the buffer has to grow, no unwiped copy is left behind.
-fn push(value: &mut Zeroizing<String>, character: char) {
-    if value.capacity() - value.len() < character.len_utf8() {
-        let mut larger = Zeroizing::new(String::with_capacity((value.capacity() * 2).max(64)));
-        larger.push_str(value);
-        *value = larger;
-    }
-    value.push(character);
 }
 
 /// Whether any common program would expand or execute part of `value`.
-fn expands(value: &str) -> bool {
-    let bytes = value.as_bytes();
+fn expands(bytes: &[u8]) -> bool {
     bytes.contains(&b'`')
         || bytes.windows(2).any(|pair| match pair {
             [b'$', next] => next.is_ascii_alphabetic() || matches!(next, b'_' | b'{' | b'(' | b'$'),

@@ -6,6 +6,7 @@ use super::is_portable_name;
 use super::parse::{Options, parse};
 use crate::api::json::write_str;
 use crate::api::secret::SecretText;
+use crate::wiped::Buffer;
 
 /// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,13 +44,10 @@ pub enum WriteError {
 /// # Errors
 /// [`WriteError`] with the key, when a pair cannot be written so that it reads back unchanged. Nothing is written then.
 pub fn write(pairs: &[(String, SecretText)], format: Format) -> Result<Zeroizing<Vec<u8>>, WriteError> {
-    // Each byte takes at most six (a JSON escape). Allocated once with its frame, so that nothing is copied while it
-    // grows.
-    let bound: usize = pairs.iter().map(|(key, value)| 6 * (key.len() + value.reveal().len()) + 32).sum();
-    let mut out = Zeroizing::new(Vec::with_capacity(bound + 8));
+    let mut out = Buffer::new();
     if format == Format::Json {
         json(&mut out, pairs);
-        return Ok(out);
+        return Ok(out.into_bytes());
     }
     for (key, value) in pairs {
         let value = value.reveal();
@@ -62,14 +60,14 @@ pub fn write(pairs: &[(String, SecretText)], format: Format) -> Result<Zeroizing
         match format {
             Format::Dotenv => dotenv_line(&mut out, key, value)?,
             Format::Sh => {
-                out.extend_from_slice(b"export ");
-                out.extend_from_slice(key.as_bytes());
-                out.extend_from_slice(b"='");
+                out.put(b"export ");
+                out.put(key.as_bytes());
+                out.put(b"='");
                 for (index, part) in value.split('\'').enumerate() {
                     if index > 0 {
-                        out.extend_from_slice(b"'\\''");
+                        out.put(b"'\\''");
                     }
-                    out.extend_from_slice(part.as_bytes());
+                    out.put(part.as_bytes());
                 }
                 out.push(b'\'');
             }
@@ -81,34 +79,34 @@ pub fn write(pairs: &[(String, SecretText)], format: Format) -> Result<Zeroizing
     if format == Format::Dotenv {
         check(&out, pairs)?;
     }
-    Ok(out)
+    Ok(out.into_bytes())
 }
 
-fn json(out: &mut Vec<u8>, pairs: &[(String, SecretText)]) {
+fn json(out: &mut Buffer, pairs: &[(String, SecretText)]) {
     out.push(b'{');
     for (index, (key, value)) in pairs.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(b"\n  ");
+        out.put(b"\n  ");
         write_str(out, key);
-        out.extend_from_slice(b": ");
+        out.put(b": ");
         write_str(out, value.reveal());
     }
-    out.extend_from_slice(b"\n}\n");
+    out.put(b"\n}\n");
 }
 
-fn plain(out: &mut Vec<u8>, key: &str, quote: &[u8], value: &str) {
-    out.extend_from_slice(key.as_bytes());
+fn plain(out: &mut Buffer, key: &str, quote: &[u8], value: &str) {
+    out.put(key.as_bytes());
     out.push(b'=');
-    out.extend_from_slice(quote);
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(quote);
+    out.put(quote);
+    out.put(value.as_bytes());
+    out.put(quote);
 }
 
 /// Eleven common readers agree on this form: bare if nothing is special, single quotes, or double quotes without
 /// anything to escape.
-fn dotenv_line(out: &mut Vec<u8>, key: &str, value: &str) -> Result<(), WriteError> {
+fn dotenv_line(out: &mut Buffer, key: &str, value: &str) -> Result<(), WriteError> {
     let bare = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:@%+,=-".contains(&byte));
     let single =
         !value.contains(['\'', '\r']) && !value.contains("\\\\") && !value.ends_with('\\') && !value.contains("${");

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::api::json::write_str;
 use crate::api::reply::{Reply, ReplyStatus};
 use crate::api::sys::Mark;
+use crate::wiped::Buffer;
 
 const EPOCH: HeaderName = HeaderName::from_static("x-strongroom-epoch");
 const INCARNATION: HeaderName = HeaderName::from_static("x-strongroom-incarnation");
@@ -82,27 +83,26 @@ pub(super) fn envelope(
 ) -> Response {
     let (data, auth) = (parts.data.unwrap_or(b"null"), parts.auth.unwrap_or(b"null"));
     let repeated = if legacy { members(data) } else { b"" };
-    let notes: usize = warnings.iter().map(|text| 6 * text.len() + 3).sum();
-    let mut out = Zeroizing::new(Vec::with_capacity(256 + data.len() + auth.len() + repeated.len() + notes));
-    out.extend_from_slice(b"{\"request_id\":\"");
-    out.extend_from_slice(request_id.as_bytes());
-    out.extend_from_slice(b"\",\"lease_id\":\"\",\"renewable\":false,\"lease_duration\":0,\"data\":");
-    out.extend_from_slice(data);
-    out.extend_from_slice(b",\"wrap_info\":null,\"warnings\":");
+    let mut out = Buffer::with_capacity(256 + data.len() + auth.len() + repeated.len());
+    out.put(b"{\"request_id\":\"");
+    out.put(request_id.as_bytes());
+    out.put(b"\",\"lease_id\":\"\",\"renewable\":false,\"lease_duration\":0,\"data\":");
+    out.put(data);
+    out.put(b",\"wrap_info\":null,\"warnings\":");
     if warnings.is_empty() {
-        out.extend_from_slice(b"null");
+        out.put(b"null");
     } else {
         write_list(&mut out, warnings.iter().map(String::as_str));
     }
-    out.extend_from_slice(b",\"auth\":");
-    out.extend_from_slice(auth);
-    out.extend_from_slice(b",\"mount_type\":\"\"");
+    out.put(b",\"auth\":");
+    out.put(auth);
+    out.put(b",\"mount_type\":\"\"");
     if !repeated.is_empty() {
         out.push(b',');
-        out.extend_from_slice(repeated);
+        out.put(repeated);
     }
     out.push(b'}');
-    finish(status, Some(out))
+    finish(status, Some(out.into_bytes()))
 }
 
 /// What is between the braces of a rendered object.
@@ -112,11 +112,11 @@ fn members(object: &[u8]) -> &[u8] {
 
 /// `{"errors":[..]}` with one text or none.
 pub(super) fn errors(status: StatusCode, text: Option<&str>) -> Response {
-    let mut out = Zeroizing::new(Vec::with_capacity(16 + text.map_or(0, |text| 6 * text.len() + 2)));
-    out.extend_from_slice(b"{\"errors\":");
+    let mut out = Buffer::with_capacity(16 + text.map_or(0, |text| text.len() + 2));
+    out.put(b"{\"errors\":");
     write_list(&mut out, text.into_iter());
     out.push(b'}');
-    finish(status, Some(out))
+    finish(status, Some(out.into_bytes()))
 }
 
 /// A status alone.
@@ -132,7 +132,7 @@ pub(super) fn raw<T: Serialize>(status: StatusCode, body: &T) -> Response {
     }
 }
 
-fn write_list<'a>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'a str>) {
+fn write_list<'a>(out: &mut Buffer, texts: impl Iterator<Item = &'a str>) {
     out.push(b'[');
     for (index, text) in texts.enumerate() {
         if index > 0 {

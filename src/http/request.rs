@@ -18,6 +18,7 @@ use crate::api::json::{self, write_str};
 use crate::api::request::{Body, Operation};
 use crate::api::secret::SecretText;
 use crate::pki::AuthorityId;
+use crate::wiped::Buffer;
 
 /// Most parameters in a query.
 const MAX_PARAMETERS: usize = 64;
@@ -64,7 +65,7 @@ impl Query {
 
     /// All parameters but `list` as a JSON object of strings; empty when there is none.
     fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        let mut out = Zeroizing::new(Vec::new());
+        let mut out = Buffer::new();
         for (name, value) in self.0.iter().filter(|(name, _)| name != "list") {
             let mark = if out.is_empty() { b'{' } else { b',' };
             out.push(mark);
@@ -75,7 +76,7 @@ impl Query {
         if !out.is_empty() {
             out.push(b'}');
         }
-        out
+        out.into_bytes()
     }
 }
 
@@ -245,7 +246,7 @@ pub(super) async fn read(
         return Err(TOO_LARGE);
     }
     let reading = async {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(0)));
+        let mut bytes = Buffer::with_capacity(announced.unwrap_or(0));
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Refusal::bad("the request body ended early"))?;
             let Ok(data) = frame.into_data() else { continue };
@@ -255,15 +256,9 @@ pub(super) async fn read(
                 discard(body, limits).await;
                 return Err(TOO_LARGE);
             }
-            if length > bytes.capacity() {
-                // Growing in place would leave an unwiped copy behind.
-                let mut larger = Zeroizing::new(Vec::with_capacity(length.max(2 * bytes.capacity())));
-                larger.extend_from_slice(&bytes);
-                bytes = larger;
-            }
-            bytes.extend_from_slice(&data);
+            bytes.put(&data);
         }
-        Ok(bytes)
+        Ok(bytes.into_bytes())
     };
     let late = Refusal { status: StatusCode::REQUEST_TIMEOUT, text: "the request body took too long" };
     timeout(limits.body, reading).await.unwrap_or(Err(late))

@@ -12,6 +12,7 @@ use super::csr::read_csr;
 use super::error::PkiError;
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
+use crate::wiped::Buffer;
 
 /// How far certificates are backdated, in milliseconds, because the clocks of clients differ.
 pub const BACKDATE_MS: u64 = 300_000;
@@ -141,21 +142,16 @@ pub(super) fn pem_certificate(der: &[u8]) -> String {
     pem
 }
 
-/// PKCS#8 in PEM (RFC 7468 section 10), written into one buffer that is allocated once, so that no copy stays behind.
+/// PKCS#8 in PEM (RFC 7468 section 10).
 pub(super) fn pem_key(pair: &Pair) -> SecretText {
     let der = pair.key().serialized_der();
     let mut encoded = Zeroizing::new(vec![0u8; der.len().div_ceil(3) * 4]);
     let written = STANDARD.encode_slice(der, encoded.as_mut_slice()).expect("buffer holds the base64 form");
-    let text = std::str::from_utf8(encoded.get(..written).unwrap_or_default()).expect("base64 is ASCII");
-    let mut pem = String::with_capacity(written + written / 64 + 64);
-    pem.push_str("-----BEGIN PRIVATE KEY-----\n");
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (line, tail) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = tail;
+    let mut pem = Buffer::with_capacity(written + written / 64 + 64);
+    pem.text("-----BEGIN PRIVATE KEY-----\n");
+    for line in encoded.get(..written).unwrap_or_default().chunks(64) {
+        pem.put(line).push(b'\n');
     }
-    pem.push_str("-----END PRIVATE KEY-----\n");
-    SecretText::from(pem)
+    pem.text("-----END PRIVATE KEY-----\n");
+    SecretText::from_utf8_lossy(&*pem)
 }

@@ -134,7 +134,7 @@ fn nothing_else_is_reachable_by_the_socket() {
 /// Needs root, to become somebody else.
 #[test]
 fn another_user_is_turned_away() {
-    if !strongroom::daemon::os::is_root() {
+    if !strongroom::os::is_root() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

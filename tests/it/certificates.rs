@@ -107,7 +107,7 @@ fn no_request_fails_while_the_certificate_is_exchanged() {
             let next = issue(&authority);
             put(&folder.path().join("tls"), "cert.pem", next.cert_pem.as_bytes());
             put(&folder.path().join("tls"), "key.pem", next.key_pem.reveal().as_bytes());
-            strongroom::daemon::os::send_signal(daemon.id(), libc::SIGHUP);
+            strongroom::os::send_signal(daemon.id(), libc::SIGHUP);
             last = der(&next);
             sleep(Duration::from_millis(60));
         }
@@ -137,7 +137,7 @@ fn what_does_not_fit_is_not_shown_and_what_fits_is_without_a_signal() {
     let (first, next) = (shown(), issue(&authority));
     let tls = folder.path().join("tls");
     let stays = |what: &str| {
-        strongroom::daemon::os::send_signal(daemon.id(), libc::SIGHUP);
+        strongroom::os::send_signal(daemon.id(), libc::SIGHUP);
         sleep(Duration::from_millis(300));
         assert_eq!(shown(), first, "{what}");
     };

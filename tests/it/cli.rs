@@ -1,10 +1,12 @@
 //! The command `strongroom` against a real daemon: what it changes, what it refuses, what it never prints.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::daemon::found_in_memory;
 use crate::support::process::{DAEMON, Init, PASSPHRASE, Running, block_only, client, text, with_input};
 
 /// A value that occurs nowhere by accident.
@@ -95,6 +97,35 @@ fn set_and_unset_change_one_key_and_never_its_siblings() {
     desk.fails(4, "nothing was changed", &["unset", "app/prod", "B", "A"]);
     assert_eq!(desk.ok(&["get", "app/prod", "B", "--version", "3"]), "two\nlines\n");
     desk.fails(2, "insecure", &["set", "app/prod", "D", "--value", "x"]);
+}
+
+/// The command stands still at its last line, because nobody reads it: all that it does with the value is done by then.
+#[test]
+fn nothing_of_a_value_is_left_in_the_memory_of_the_command_that_set_it() {
+    let desk = Desk::new();
+    // Larger than any buffer that is taken beforehand, and found by any piece of it.
+    let value: String = (0..4_000).map(|number| format!("{CANARY}{number:05}")).collect();
+    std::fs::write(desk.path("value"), &value).unwrap();
+    for arguments in [["set", "app/prod", "KEY", "-"], ["set", "app/prod", "KEY", "--from-file=value"]] {
+        let (unread, mut full) = std::io::pipe().unwrap();
+        full.write_all(&[b'.'; 64 * 1024]).unwrap();
+        let mut child = desk.command(&arguments).stdin(Stdio::piped()).stdout(full).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        if arguments[3] == "-" {
+            input.write_all(value.as_bytes()).unwrap();
+        }
+        drop(input);
+        let standing = (0..100).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(25));
+            found_in_memory(child.id(), b"app/prod: KEY set, version") != Some(0)
+        });
+        let found = found_in_memory(child.id(), CANARY.as_bytes());
+        drop(unread);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert!(standing, "{arguments:?} did not come to its last line");
+        assert!(matches!(found, None | Some(0)), "{arguments:?}: {found:?} pieces of the value");
+    }
+    assert_eq!(desk.ok(&["get", "app/prod", "KEY"]), value);
 }
 
 /// What a person sees who runs the command at a terminal.

@@ -24,7 +24,7 @@ fn the_service_manager_is_told_when_the_daemon_is_ready() {
     let mut buffer = [0; 64];
     let length = receiver.recv(&mut buffer).unwrap();
     assert_eq!(&buffer[..length], b"READY=1");
-    strongroom::daemon::os::send_signal(child.id(), libc::SIGTERM);
+    strongroom::os::send_signal(child.id(), libc::SIGTERM);
     let length = receiver.recv(&mut buffer).unwrap();
     assert_eq!(&buffer[..length], b"STOPPING=1");
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -40,7 +40,7 @@ fn a_rotated_audit_file_is_reopened_with_the_chain_unbroken() {
     operator.kv("secret").list(&SecretPath::root()).unwrap();
     let (log, old) = (data.join("audit/audit.log"), data.join("audit/audit.log.1"));
     std::fs::rename(&log, &old).unwrap();
-    strongroom::daemon::os::send_signal(running.id(), libc::SIGHUP);
+    strongroom::os::send_signal(running.id(), libc::SIGHUP);
     for _ in 0..200 {
         if log.exists() {
             break;
@@ -97,7 +97,7 @@ fn a_secret_is_found_neither_on_disk_nor_in_messages_nor_in_memory_after_sealing
     }
     let passphrase = found_in_memory(child.id(), PASSPHRASE.as_bytes());
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
-    strongroom::daemon::os::send_signal(child.id(), libc::SIGTERM);
+    strongroom::os::send_signal(child.id(), libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 
     assert!(

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use strongroom::api::kv::MetadataUpdate;
 use strongroom::api::path::Path as SecretPath;
 use strongroom::client::Client;
-use strongroom::daemon::os::send_signal;
+use strongroom::os::send_signal;
 
 use crate::support::process::{DAEMON, Init, PASSPHRASE, Running, block_only, client, text};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use clap::{Args, Subcommand};
 use strongroom::api::duration::Ttl;
 use strongroom::api::identities::{EnrollmentInfo, EnrollmentMade, EnrollmentOrder, IdentityChange};
-use zeroize::Zeroizing;
+use strongroom::wiped::Buffer;
 
 use super::identity::{span, warn};
 use crate::connection::Session;
@@ -153,9 +153,8 @@ fn print(out: &Output, made: &EnrollmentMade) -> Result<(), Failure> {
     if out.json {
         out.either(&Shown { string: string.reveal(), id, identity, expires, uses: *uses }, String::new)?;
     } else {
-        let mut line = Zeroizing::new(Vec::with_capacity(string.reveal().len() + 1));
-        line.extend_from_slice(string.reveal().as_bytes());
-        line.push(b'\n');
+        let mut line = Buffer::new();
+        line.text(string.reveal()).text("\n");
         out.bytes(&line)?;
     }
     let times = if *uses == 1 { "once".to_owned() } else { format!("{uses} times") };

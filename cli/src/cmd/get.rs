@@ -4,6 +4,7 @@ use clap::Args;
 use strongroom::api::json::write_str;
 use strongroom::api::secret::SecretText;
 use strongroom::client::pairs_of;
+use strongroom::wiped::Buffer;
 use zeroize::Zeroizing;
 
 use super::{fetch, no_secret};
@@ -58,12 +59,9 @@ impl GetArgs {
         }
         for (name, value) in &pairs {
             let value = if hidden { HIDDEN } else { value.reveal() };
-            let mut line = Zeroizing::new(String::with_capacity(name.len() + value.len() + 16));
-            line.push_str(&out.strong(name));
-            line.push('=');
-            line.push_str(value);
-            line.push('\n');
-            out.text(&line)?;
+            let mut line = Buffer::with_capacity(name.len() + value.len() + 16);
+            line.text(&out.strong(name)).text("=").text(value).text("\n");
+            out.text(&line.into_text())?;
         }
         if hidden {
             eprintln!("values are hidden on a terminal; add --show to see them");
@@ -101,8 +99,7 @@ impl GetArgs {
 const HIDDEN: &str = "********";
 
 fn json(pairs: &[(String, SecretText)], hidden: bool) -> Zeroizing<String> {
-    let worst: usize = pairs.iter().map(|(name, value)| 6 * (name.len() + value.reveal().len()) + 16).sum();
-    let mut text = Zeroizing::new(Vec::with_capacity(worst + 8));
+    let mut text = Buffer::new();
     text.push(b'{');
     for (index, (name, value)) in pairs.iter().enumerate() {
         if index > 0 {
@@ -112,7 +109,6 @@ fn json(pairs: &[(String, SecretText)], hidden: bool) -> Zeroizing<String> {
         text.push(b':');
         write_str(&mut text, if hidden { HIDDEN } else { value.reveal() });
     }
-    text.extend_from_slice(b"}\n");
-    // Written by `write_str`, so it is text. The bytes are passed on without a copy.
-    Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).unwrap_or_default())
+    text.put(b"}\n");
+    text.into_text()
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 use strongroom::api::secret::SecretText;
+use strongroom::wiped::Buffer;
 use zeroize::Zeroizing;
 
 use super::no_secret;
@@ -78,8 +79,11 @@ impl SetArgs {
         if self.key.is_empty() {
             return Err(Failure::usage("the key is empty", "name the key: strongroom set PATH KEY"));
         }
-        let value = self.value()?;
-        let version = session.kv().put_pairs(&path, &[(&self.key, &value)])?.version;
+        // In its own block: the value is gone before anything is printed.
+        let version = {
+            let value = self.value()?;
+            session.kv().put_pairs(&path, &[(&self.key, &value)])?.version
+        };
         let done = serde_json::json!({"path": path.as_str(), "key": self.key, "version": version});
         out.either(&done, || format!("{path}: {} set, version {version}", self.key))
     }
@@ -106,7 +110,7 @@ impl SetArgs {
 fn generate(length: usize, alphabet: Alphabet) -> Result<SecretText, Failure> {
     let characters = alphabet.characters();
     let usable = 256 - 256 % characters.len();
-    let mut value = Zeroizing::new(String::with_capacity(length));
+    let mut value = Buffer::with_capacity(length);
     let mut pool = Zeroizing::new([0_u8; 256]);
     while value.len() < length {
         // The command's only use of a random source, which the library takes as an argument.
@@ -117,11 +121,11 @@ fn generate(length: usize, alphabet: Alphabet) -> Result<SecretText, Failure> {
             if value.len() < length
                 && let Some(character) = characters.get(byte % characters.len())
             {
-                value.push(char::from(*character));
+                value.push(*character);
             }
         }
     }
-    Ok(SecretText::from(value.as_str()))
+    Ok(SecretText::from_utf8_lossy(&*value))
 }
 
 /// `strongroom unset PATH KEY…`

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use strongroom::api::rotation::{NewSlotBody, RekeyBody, RotationInfo, SlotInfo, SlotReply, SlotWrite};
 use strongroom::api::secret::SecretText;
-use zeroize::Zeroizing;
+use strongroom::wiped::Buffer;
 
 use super::compromise::{Fresh, lost, what_now};
 use crate::connection::Connection;
@@ -461,12 +461,9 @@ fn made(out: &Output, reply: &SlotReply, word: &str) -> Result<(), Failure> {
     if out.json {
         out.either(&Shown { slot: &reply.slot, recovery_code: code, shares }, String::new)?;
     } else {
-        // The texts are printed from one buffer that is wiped.
-        let room: usize = code.into_iter().chain(shares.iter().copied()).map(|text| text.len() + 1).sum();
-        let mut text = Zeroizing::new(Vec::with_capacity(room));
+        let mut text = Buffer::new();
         for secret in code.into_iter().chain(shares) {
-            text.extend_from_slice(secret.as_bytes());
-            text.push(b'\n');
+            text.text(secret).text("\n");
         }
         let done = format!("{} {word}", title(&reply.slot));
         if text.is_empty() {

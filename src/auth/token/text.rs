@@ -8,6 +8,7 @@ use crate::api::hex::hex;
 use crate::api::secret::SecretText;
 use crate::crypto::hash::sha256;
 use crate::crypto::{CryptoError, Random};
+use crate::wiped::Buffer;
 
 const PREFIX: &str = "hvs.";
 /// Random bytes in a token. They cannot be guessed, so a plain hash of the token can be stored.
@@ -53,11 +54,11 @@ impl TokenId {
 pub fn generate(random: &dyn Random) -> Result<SecretText, CryptoError> {
     let mut bytes = Zeroizing::new([0; BYTES]);
     random.fill(&mut *bytes)?;
-    // Allocated at its final size, because a text that grows leaves copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + TEXT_LEN));
-    text.push_str(PREFIX);
-    URL_SAFE_NO_PAD.encode_string(bytes.as_slice(), &mut text);
-    Ok(SecretText::from(text.as_str()))
+    let mut encoded = Zeroizing::new([0; TEXT_LEN]);
+    URL_SAFE_NO_PAD.encode_slice(bytes.as_slice(), &mut *encoded).expect("TEXT_LEN characters hold BYTES bytes");
+    let mut text = Buffer::with_capacity(PREFIX.len() + TEXT_LEN);
+    text.text(PREFIX).put(&*encoded);
+    Ok(SecretText::from_utf8_lossy(&*text))
 }
 
 /// Generates an accessor: 24 letters and digits, each equally likely. It is not a secret: it names a token but cannot

@@ -10,6 +10,7 @@ use super::{TokenRecord, ttl_s};
 use crate::api::json::write_str;
 use crate::api::secret::SecretText;
 use crate::api::time::rfc3339_nano;
+use crate::wiped::Buffer;
 
 const TYPE: &str = "service";
 
@@ -110,17 +111,16 @@ fn some_texts(record: &TokenRecord) -> Option<&BTreeMap<String, String>> {
     Some(&record.meta).filter(|meta| !meta.is_empty())
 }
 
-/// The object `rest` with the secret as its first field, written into one buffer that is never reallocated.
+/// The object `rest` with the secret as its first field.
 fn with_secret(field: &str, text: Option<&SecretText>, rest: &impl Serialize) -> Zeroizing<Vec<u8>> {
     let rest = serde_json::to_vec(rest).expect("texts and numbers are always JSON");
     let secret = text.map_or("", SecretText::reveal);
-    // An escaped character takes at most six bytes.
-    let mut out = Zeroizing::new(Vec::with_capacity(rest.len() + 6 * secret.len() + field.len() + 16));
+    let mut out = Buffer::with_capacity(rest.len() + 6 * secret.len() + field.len() + 16);
     out.push(b'{');
     write_str(&mut out, field);
     out.push(b':');
     write_str(&mut out, secret);
     out.push(b',');
-    out.extend_from_slice(rest.get(1..).unwrap_or_default());
-    out
+    out.put(rest.get(1..).unwrap_or_default());
+    out.into_bytes()
 }

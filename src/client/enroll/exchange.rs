@@ -8,6 +8,7 @@ use rustls::{ClientConnection, Error as TlsError};
 use zeroize::Zeroizing;
 
 use crate::client::error::{ClientError, transport};
+use crate::wiped::Buffer;
 
 /// Largest head of a reply, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -116,8 +117,7 @@ impl Line {
 }
 
 fn read_reply(source: &mut impl Read) -> Result<Reply, Broken> {
-    // Full capacity at once: a buffer that grows leaves copies behind.
-    let mut held = Zeroizing::new(Vec::with_capacity(MAX_HEAD_BYTES + MAX_BODY_BYTES));
+    let mut held = Buffer::new();
     loop {
         let end = held.windows(4).position(|four| four == b"\r\n\r\n");
         let Some(end) = end else {
@@ -129,7 +129,9 @@ fn read_reply(source: &mut impl Read) -> Result<Reply, Broken> {
         let head = parse_head(held.get(..end).unwrap_or_default())?;
         // Provisional replies (RFC 9110 section 15.2) come before the real one.
         if (100..200).contains(&head.status) {
-            held.drain(..end + 4);
+            let mut rest = Buffer::new();
+            rest.put(held.get(end + 4..).unwrap_or_default());
+            held = rest;
             continue;
         }
         let length = head.length.ok_or(Broken::Protocol("the server does not say how long its reply is"))?;
@@ -147,12 +149,12 @@ fn read_reply(source: &mut impl Read) -> Result<Reply, Broken> {
     }
 }
 
-/// Reads once; never past `limit` bytes in all, which lies within the capacity.
-fn more(source: &mut impl Read, held: &mut Zeroizing<Vec<u8>>, limit: usize) -> io::Result<usize> {
+/// Reads once; never past `limit` bytes in all.
+fn more(source: &mut impl Read, held: &mut Buffer, limit: usize) -> io::Result<usize> {
     let mut chunk = Zeroizing::new([0; 4096]);
     let room = limit.saturating_sub(held.len()).min(chunk.len());
     let read = source.read(chunk.get_mut(..room).unwrap_or_default())?;
-    held.extend_from_slice(chunk.get(..read).unwrap_or_default());
+    held.put(chunk.get(..read).unwrap_or_default());
     Ok(read)
 }
 

@@ -12,6 +12,7 @@ use super::codec::Writer;
 use super::derive::label;
 use super::hash::sha256;
 use super::{CryptoError, Random, SecretBytes};
+use crate::wiped::Buffer;
 
 /// Bytes of a recovery code.
 pub const LEN: usize = 20;
@@ -72,13 +73,13 @@ impl RecoveryCode {
         if values.len() != GROUP * GROUPS {
             return Err(RecoveryError::Length(values.len()));
         }
-        let mut body = Zeroizing::new(Vec::with_capacity(GROUPS * (GROUP - 1)));
+        let mut body = Buffer::with_capacity(GROUPS * (GROUP - 1));
         for (at, group) in (0u8..).zip(values.chunks_exact(GROUP)) {
             let (data, check) = group.split_at(GROUP - 1);
             if check != [group_check(at, data)] {
                 return Err(RecoveryError::Group(usize::from(at) + 1));
             }
-            body.extend_from_slice(data);
+            body.put(data);
         }
         let (data, check) = body.split_at_checked(DATA).ok_or(RecoveryError::Checksum)?;
         let code = to_bytes::<LEN>(data).ok_or(RecoveryError::Checksum)?;

@@ -8,22 +8,23 @@ use crate::api::json::{Parsed, write_str};
 use crate::api::reply::{Reply, ReplyStatus};
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{SecretMeta, VersionMeta};
+use crate::wiped::Buffer;
 
-/// A buffer for one JSON text. The capacity must cover it, or growing leaves a copy of the secret behind.
-pub(super) struct Render(Zeroizing<Vec<u8>>);
+/// One JSON text.
+pub(super) struct Render(Buffer);
 
 impl Render {
     pub(super) fn with_capacity(bytes: usize) -> Self {
-        Self(Zeroizing::new(Vec::with_capacity(bytes)))
+        Self(Buffer::with_capacity(bytes))
     }
 
     pub(super) fn text(&mut self, json: &str) -> &mut Self {
-        self.0.extend_from_slice(json.as_bytes());
+        self.0.put(json.as_bytes());
         self
     }
 
     pub(super) fn raw(&mut self, json: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(json);
+        self.0.put(json);
         self
     }
 
@@ -70,7 +71,7 @@ impl Render {
     }
 
     pub(super) fn finish(self) -> Zeroizing<Vec<u8>> {
-        self.0
+        self.0.into_bytes()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::api::secret::SecretText;
 use crate::crypto::base32::{self, MAX_TEXT};
 use crate::crypto::hash::{equal, sha256};
 use crate::crypto::{CryptoError, Key, Random};
+use crate::wiped::Buffer;
 
 /// Prefix of every enrolment string.
 pub const PREFIX: &str = "sre1-";
@@ -122,11 +123,12 @@ impl EnrollString {
     #[must_use]
     pub fn print(&self) -> SecretText {
         let values = base32::to_symbols(&self.bytes());
-        // Allocated at full size, because a text that grows leaves copies of its beginning behind.
-        let mut text = String::with_capacity(PREFIX.len() + values.len());
-        text.push_str(PREFIX);
-        text.extend(values.iter().map(|value| base32::symbol(*value).to_ascii_lowercase()));
-        SecretText::new(text)
+        let mut text = Buffer::with_capacity(PREFIX.len() + values.len());
+        text.text(PREFIX);
+        for value in values.iter() {
+            text.character(base32::symbol(*value).to_ascii_lowercase());
+        }
+        SecretText::from_utf8_lossy(&*text)
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo of the authority that must have issued the listener's certificate.
@@ -161,20 +163,16 @@ impl EnrollString {
     }
 
     fn bytes(&self) -> Zeroizing<Vec<u8>> {
-        let size = 83 + CHECK_BYTES + self.addresses.iter().map(|address| address.len() + 1).sum::<usize>();
-        let mut bytes = Zeroizing::new(Vec::with_capacity(size));
-        bytes.extend_from_slice(&[VERSION, 0]);
-        bytes.extend_from_slice(&self.pin);
-        bytes.extend_from_slice(&self.id);
-        bytes.extend_from_slice(self.secret.reveal());
+        let mut bytes = Buffer::with_capacity(256);
+        bytes.put(&[VERSION, 0]).put(&self.pin).put(&self.id).put(self.secret.reveal());
         bytes.push(u8::try_from(self.addresses.len()).expect("new() takes at most eight addresses"));
         for address in &self.addresses {
             bytes.push(u8::try_from(address.len()).expect("new() takes addresses of at most 255 bytes"));
-            bytes.extend_from_slice(address.as_bytes());
+            bytes.text(address);
         }
         let check = checksum(&bytes);
-        bytes.extend_from_slice(&check);
-        bytes
+        bytes.put(&check);
+        bytes.into_bytes()
     }
 }
 

@@ -18,6 +18,7 @@ use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::crypto::random::Random;
 use crate::rotate::span;
+use crate::wiped::Buffer;
 
 /// Options of `ed25519`: none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,19 +145,18 @@ fn is_dns_name(name: &str) -> bool {
         && name.rsplit('.').next().is_some_and(|last| !last.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// RFC 7468: base64 in lines of 64 characters. The buffers are wiped and never reallocated.
+/// RFC 7468: base64 in lines of 64 characters.
 fn pem(label: &str, der: &[u8]) -> Result<Zeroizing<String>, GenerateError> {
     let mut body = Zeroizing::new(vec![0u8; der.len().div_ceil(3) * 4]);
     let length = STANDARD.encode_slice(der, &mut body).map_err(|_| GenerateError::KeyPair)?;
     let body = body.get(..length).ok_or(GenerateError::KeyPair)?;
-    let mut text = Zeroizing::new(String::with_capacity(length + length / 64 + 2 * label.len() + 64));
-    text.extend(["-----BEGIN ", label, "-----\n"]);
+    let mut text = Buffer::with_capacity(length + length / 64 + 2 * label.len() + 64);
+    text.text("-----BEGIN ").text(label).text("-----\n");
     for line in body.chunks(64) {
-        text.push_str(std::str::from_utf8(line).map_err(|_| GenerateError::KeyPair)?);
-        text.push('\n');
+        text.put(line).push(b'\n');
     }
-    text.extend(["-----END ", label, "-----\n"]);
-    Ok(text)
+    text.text("-----END ").text(label).text("-----\n");
+    Ok(text.into_text())
 }
 
 fn generated(private: &[u8], public: &[u8], entropy_bits: u32) -> Result<Generated, GenerateError> {

@@ -21,13 +21,13 @@ use std::fmt;
 
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use zeroize::Zeroizing;
 
 use super::class::Class;
 use super::draw::Draw;
 use super::error::{GenerateError, Generated, LEAST_ENTROPY_BITS};
 use crate::api::secret::SecretText;
 use crate::crypto::random::Random;
+use crate::wiped::Buffer;
 
 /// Characters that a password may have. In JSON a list of classes or a text of characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -172,8 +172,7 @@ impl Password {
     pub(super) fn generate(&self, random: &dyn Random) -> Result<Generated, GenerateError> {
         let plan = self.plan()?;
         let mut draw = Draw::new(random);
-        // Allocated at full size, because a buffer that is reallocated leaves its content behind.
-        let mut text = Zeroizing::new(Vec::with_capacity(plan.length));
+        let mut text = Buffer::with_capacity(plan.length);
         if plan.counts.is_empty() {
             for _ in 0..plan.length {
                 text.push(draw.pick(&plan.set)?);

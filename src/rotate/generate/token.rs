@@ -7,6 +7,7 @@ use super::draw::Draw;
 use super::{GenerateError, Generated};
 use crate::api::secret::SecretText;
 use crate::crypto::random::Random;
+use crate::wiped::Buffer;
 
 const HEX: &[u8] = b"0123456789abcdef";
 const BASE62: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -69,14 +70,13 @@ impl Token {
     pub(super) fn generate(&self, random: &dyn Random) -> Result<Generated, GenerateError> {
         self.check()?;
         let bits = usize::try_from(self.bits).map_err(|_| GenerateError::Bits)?;
-        // Room for the longest form, two digits per byte. A buffer that is reallocated leaves its content behind.
-        let most = self.prefix.len() + bits.div_ceil(8) * 2 + CHECKSUM_CHARACTERS;
-        let mut text = Zeroizing::new(Vec::with_capacity(most));
-        text.extend_from_slice(self.prefix.as_bytes());
+        // Room for the longest form, two digits per byte.
+        let mut text = Buffer::with_capacity(self.prefix.len() + bits.div_ceil(8) * 2 + CHECKSUM_CHARACTERS);
+        text.text(&self.prefix);
         let entropy_bits = match self.encoding {
             Encoding::Hex => whole_bytes(random, bits, &mut text, |bytes, text| {
                 for byte in bytes {
-                    text.extend([byte >> 4, byte & 15].iter().filter_map(|half| HEX.get(usize::from(*half))));
+                    text.extend([byte >> 4, byte & 15].iter().filter_map(|half| HEX.get(usize::from(*half)).copied()));
                 }
             })?,
             Encoding::Base64url => whole_bytes(random, bits, &mut text, |bytes, text| {
@@ -84,7 +84,9 @@ impl Token {
                     let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or_default());
                     let number = byte(0) << 16 | byte(1) << 8 | byte(2);
                     for shift in [18, 12, 6, 0].iter().take(group.len() + 1) {
-                        text.extend(usize::try_from(number >> shift & 63).ok().and_then(|six| BASE64URL.get(six)));
+                        text.extend(
+                            usize::try_from(number >> shift & 63).ok().and_then(|six| BASE64URL.get(six)).copied(),
+                        );
                     }
                 }
             })?,
@@ -93,7 +95,7 @@ impl Token {
         };
         if self.checksum {
             let sum = checksum(text.get(self.prefix.len()..).unwrap_or_default());
-            text.extend_from_slice(&sum);
+            text.put(&sum);
         }
         Ok(Generated { value: SecretText::from_utf8_lossy(&*text), public: None, entropy_bits })
     }
@@ -102,8 +104,8 @@ impl Token {
 fn whole_bytes(
     random: &dyn Random,
     bits: usize,
-    text: &mut Vec<u8>,
-    write: impl FnOnce(&[u8], &mut Vec<u8>),
+    text: &mut Buffer,
+    write: impl FnOnce(&[u8], &mut Buffer),
 ) -> Result<u32, GenerateError> {
     let mut bytes = Zeroizing::new(vec![0u8; bits.div_ceil(8)]);
     random.fill(&mut bytes).map_err(|_| GenerateError::Random)?;
@@ -112,7 +114,7 @@ fn whole_bytes(
 }
 
 /// Appends the fewest characters of `set` that hold at least `bits` bits. Returns the bits that they hold.
-fn characters(random: &dyn Random, bits: u32, set: &[u8], text: &mut Vec<u8>) -> Result<u32, GenerateError> {
+fn characters(random: &dyn Random, bits: u32, set: &[u8], text: &mut Buffer) -> Result<u32, GenerateError> {
     let size = u32::try_from(set.len()).map_err(|_| GenerateError::Bits)?;
     let each = f64::from(size).log2();
     let mut draw = Draw::new(random);

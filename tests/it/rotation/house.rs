@@ -99,7 +99,7 @@ impl House {
     /// SIGTERM; fails if the daemon does not end well.
     pub fn stop(&self) {
         let mut child = self.child.lock().take().unwrap();
-        strongroom::daemon::os::send_signal(child.id(), libc::SIGTERM);
+        strongroom::os::send_signal(child.id(), libc::SIGTERM);
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
 

@@ -125,7 +125,7 @@ impl Running {
 
     /// SIGTERM, and the exit code.
     pub fn stop(mut self) -> Option<i32> {
-        strongroom::daemon::os::send_signal(self.child.id(), libc::SIGTERM);
+        strongroom::os::send_signal(self.child.id(), libc::SIGTERM);
         self.child.wait().unwrap().code()
     }
 }

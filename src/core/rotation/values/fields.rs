@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
-use crate::api::json::{Limits, Parsed};
+use crate::api::json::{Limits, Parsed, write_str};
 use crate::api::path::Path;
 use crate::api::reply::ReplyStatus;
 use crate::api::request::{Body, Operation};
@@ -12,6 +10,7 @@ use crate::api::secret::SecretText;
 use crate::barrier::{Tx, View};
 use crate::connect::Credential;
 use crate::engine;
+use crate::wiped::Buffer;
 
 use super::record::ValueRow;
 use crate::core::error::VaultError;
@@ -69,20 +68,20 @@ pub(super) fn write(
 ) -> Result<(u64, u64), VaultError> {
     let node = tx.secret(mount.id, relative.as_str())?;
     let current = node.as_ref().and_then(|node| node.meta.as_ref()).map_or(0, |meta| meta.current);
-    let mut body = Zeroizing::new(Vec::with_capacity(256));
-    body.extend_from_slice(format!("{{\"options\":{{\"cas\":{current}}},\"data\":{{").as_bytes());
+    let mut body = Buffer::with_capacity(256);
+    body.text(&format!("{{\"options\":{{\"cas\":{current}}},\"data\":{{"));
     for (at, (name, value)) in fields.iter().enumerate() {
         if at > 0 {
             body.push(b',');
         }
-        quote(&mut body, name)?;
+        write_str(&mut body, name);
         body.push(b':');
-        quote(&mut body, value.reveal())?;
+        write_str(&mut body, value.reveal());
     }
-    body.extend_from_slice(b"}}");
+    body.text("}}");
     let operation = if current == 0 { Operation::Write } else { Operation::Patch };
     let path = Path::parse(&format!("data/{}", relative.as_str())).map_err(|_| VaultError::Internal)?;
-    let body = Body::from_json(body, &Limits::default()).map_err(|_| VaultError::Internal)?;
+    let body = Body::from_json(body.into_bytes(), &Limits::default()).map_err(|_| VaultError::Internal)?;
     let reply =
         mount.engine.write(tx, mount.id, &engine::Request { operation, path, body, if_none_match: None }, now_ms)?;
     if reply.status == ReplyStatus::NotFoundWithBody {
@@ -91,8 +90,4 @@ pub(super) fn write(
         ));
     }
     Ok((current, reply.version.ok_or(VaultError::Internal)?))
-}
-
-fn quote(out: &mut Vec<u8>, text: &str) -> Result<(), VaultError> {
-    serde_json::to_writer(out, text).map_err(|_| VaultError::Internal)
 }
