@@ -49,6 +49,7 @@ use std::io;
 use std::sync::Arc;
 
 /// Alarm for a file that something else made shorter.
+#[cfg(feature = "server")]
 const CUT_ALARM: &str = "audit-file-cut";
 
 /// A destination of audit entries.

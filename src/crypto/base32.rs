@@ -84,6 +84,7 @@ pub fn to_symbols(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 /// Joins 5-bit values to `N` bytes. `None` when their number is wrong or a padding bit is set.
+#[cfg(feature = "server")]
 pub fn to_bytes<const N: usize>(values: &[u8]) -> Option<Zeroizing<[u8; N]>> {
     if values.len() != (N * 8).div_ceil(5) {
         return None;

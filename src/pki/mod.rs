@@ -11,6 +11,7 @@ mod crl;
 mod csr;
 mod error;
 mod issue;
+#[cfg(feature = "server")]
 pub(crate) mod outside;
 pub mod peer;
 mod request;
