@@ -6,6 +6,7 @@
 pub mod approvals;
 pub mod duration;
 pub mod enroll;
+pub mod error;
 pub mod fields;
 pub mod hex;
 pub mod identities;

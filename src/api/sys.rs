@@ -321,6 +321,8 @@ pub struct Identity {
     pub disabled_at: Option<String>,
     /// Why.
     pub reason: Option<String>,
+    /// Whether the vault disabled it itself, because a copy of one of its certificates was used.
+    pub frozen: bool,
     /// Certificates issued before this instant count for nothing.
     pub not_before: Option<String>,
     /// Life of its certificates in seconds, if it has one of its own.

@@ -8,6 +8,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, TcpConnector};
 use zeroize::Zeroizing;
 
+use crate::api::error::HEADER;
 use crate::api::reply::{Envelope, ErrorBody};
 use crate::api::sys::Mark;
 use crate::wiped::Buffer;
@@ -23,6 +24,36 @@ pub const MAX_REPLY_BYTES: u64 = 32 * 1024 * 1024;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// A connection to one server as one identity. May be shared between threads; they take turns on the connection.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use strongroom::api::path::Path;
+/// use strongroom::client::{Client, ClientError, Settings};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect(Settings {
+///     addr: "https://vault.example.org:8200".to_owned(),
+///     ca_pem: std::fs::read("ca.pem")?,
+///     cert_pem: std::fs::read("cert.pem")?,
+///     key_pem: std::fs::read_to_string("key.pem")?.into(),
+///     timeout: Duration::from_secs(10),
+/// })?;
+/// let (secrets, path) = (client.kv("secret"), Path::parse("app/prod")?);
+/// secrets.put_pairs(&path, &[("PASSWORD", &"correct horse".into())])?;
+/// for (name, value) in secrets.pairs(&path)?.unwrap_or_default() {
+///     println!("{name} has {} bytes", value.reveal().len());
+/// }
+/// match client.sys().policies() {
+///     Ok(names) => println!("{}", names.join(" ")),
+///     // Programs go by what the server says to programs, never by its texts.
+///     Err(error) if error.is_sealed() => println!("unseal it first"),
+///     Err(ClientError::Refused { status: 403, .. }) => println!("not for this certificate"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Client {
     agent: ureq::Agent,
     /// `https://host:port`, no slash at the end.
@@ -43,6 +74,8 @@ pub struct Response {
     pub mark: Option<Mark>,
     /// Entity tag of what came, with its quotes.
     pub etag: Option<String>,
+    /// The line of `X-Strongroom-Error`, as it came.
+    pub error: Option<String>,
 }
 
 impl Client {
@@ -137,13 +170,14 @@ impl Client {
         let mut reply = sent.map_err(|error| error::transport(error, &self.base))?;
         let status = reply.status().as_u16();
         let mark = mark::from_headers(reply.headers())?;
-        let etag = reply.headers().get("etag").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text = |name| reply.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (etag, error) = (text("etag"), text(HEADER));
         let body = read_body(&mut reply, &self.base)?;
         if let Some(mark) = &mark {
             mark::check(held.as_ref(), mark)?;
             self.set_mark(mark.clone());
         }
-        Ok(Response { status, body, mark, etag })
+        Ok(Response { status, body, mark, etag, error })
     }
 
     /// Content of a 200; `None` for 404 without content.
@@ -221,7 +255,7 @@ impl Response {
     #[must_use]
     pub fn refusal(&self) -> ClientError {
         let errors = serde_json::from_slice::<ErrorBody>(&self.body).map(|body| body.errors).unwrap_or_default();
-        ClientError::Refused { status: self.status, errors }
+        ClientError::refusal(self.status, errors, self.error.as_deref())
     }
 }
 

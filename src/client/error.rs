@@ -4,6 +4,7 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
+use crate::api::error::{ErrorCode, ErrorInfo, Reason};
 use crate::api::sys::Mark;
 
 /// Why there is no usable reply.
@@ -32,12 +33,14 @@ pub enum ClientError {
         problem: CertificateProblem,
     },
     /// The server said no.
-    #[error("{}", refused(*.status, .errors))]
+    #[error("{}", refused(*.status, .errors, .info.as_deref()))]
     Refused {
         /// HTTP status.
         status: u16,
-        /// The server's texts; may be empty.
+        /// The server's texts, for people; may be empty.
         errors: Vec<String>,
+        /// What the server says to programs; `None` from other servers.
+        info: Option<Box<ErrorInfo>>,
     },
     /// The answer is not what this protocol allows.
     #[error("{0}")]
@@ -124,14 +127,33 @@ fn tls_error(error: &ureq::Error) -> Option<&TlsError> {
 }
 
 impl ClientError {
+    /// A refusal with these texts and this line of [`HEADER`](crate::api::error::HEADER).
+    pub(super) fn refusal(status: u16, errors: Vec<String>, line: Option<&str>) -> Self {
+        Self::Refused { status, errors, info: line.and_then(ErrorInfo::parse).map(Box::new) }
+    }
+
+    /// What the server says to programs of a refusal.
+    #[must_use]
+    pub fn info(&self) -> Option<&ErrorInfo> {
+        match self {
+            Self::Refused { info, .. } => info.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The reason of a refusal, if it has one that this version knows.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.info().and_then(ErrorInfo::reason)
+    }
+
     /// Whether the server said that the client's certificate has expired.
     #[must_use]
     pub fn is_certificate_expired(&self) -> bool {
         match self {
             Self::Certificate { problem, .. } => *problem == CertificateProblem::Expired,
             // On a connection that was opened before the end.
-            Self::Refused { status: 403, errors } => errors.iter().any(|text| text.contains("certificate has expired")),
-            _ => false,
+            _ => self.reason() == Some(Reason::CertificateExpired),
         }
     }
 
@@ -147,33 +169,28 @@ impl ClientError {
     /// Whether the server answered that it is sealed.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        matches!(self, Self::Refused { status: 503, errors } if errors.iter().any(|text| text.contains("sealed")))
+        self.info().is_some_and(|info| info.code() == ErrorCode::Sealed)
     }
 
     /// The id of the request that other operators must approve before the same request is done.
     #[must_use]
     pub fn approval(&self) -> Option<&str> {
-        let Self::Refused { status: 403, errors } = self else { return None };
-        let text = errors.iter().find(|text| text.starts_with(NEEDS_APPROVAL))?;
-        text.rsplit_once(' ').map(|(_, id)| id)
+        self.info().filter(|info| info.code() == ErrorCode::ApprovalNeeded)?.fact("id")
     }
 
     /// A check-and-set write that came too late.
     #[must_use]
     pub fn is_cas_mismatch(&self) -> bool {
-        matches!(self, Self::Refused { status: 400, errors } if errors.iter().any(|text| text.contains("check-and-set")))
+        self.reason() == Some(Reason::CheckAndSet)
     }
 }
 
-/// How a refusal begins whose last word is the id of an approval.
-const NEEDS_APPROVAL: &str = "needs the approval of ";
-
-fn refused(status: u16, errors: &[String]) -> String {
+fn refused(status: u16, errors: &[String], info: Option<&ErrorInfo>) -> String {
     let text = errors.iter().map(|text| text.trim()).collect::<Vec<_>>().join("; ");
-    let hint = match status {
-        503 if text.contains("sealed") => " (unseal it: strongroom unseal)",
-        403 if text.contains("strongroom approvals ") => "",
-        403 => " (this certificate's policies do not allow it)",
+    let hint = match (info.map(ErrorInfo::code), status) {
+        (Some(ErrorCode::Sealed), _) => " (unseal it: strongroom unseal)",
+        (Some(ErrorCode::ApprovalNeeded | ErrorCode::ApprovalRejected), _) => "",
+        (_, 403) => " (this certificate's policies do not allow it)",
         _ => "",
     };
     match (status, text.is_empty()) {
@@ -280,12 +297,34 @@ mod tests {
                 assert_eq!(error.is_certificate_expired(), alert == AlertDescription::CertificateExpired);
             }
         }
-        let sealed = ClientError::Refused { status: 503, errors: vec!["Vault is sealed".to_owned()] };
+        let refusal = |status, text: &str, line| ClientError::refusal(status, vec![text.to_owned()], Some(line));
+        let sealed = refusal(503, "Vault is sealed", "sealed");
         assert!(sealed.is_sealed());
         let needs = "needs the approval of 1 more operator: strongroom approvals approve 0123456789abcdef";
-        let waits = ClientError::Refused { status: 403, errors: vec![needs.to_owned()] };
+        let waits = refusal(403, needs, "approval-needed; id=0123456789abcdef; missing=1");
         assert_eq!((waits.approval(), waits.to_string().as_str()), (Some("0123456789abcdef"), needs));
         assert_eq!(sealed.approval(), None);
         assert_eq!(sealed.to_string(), "Vault is sealed (unseal it: strongroom unseal)");
+    }
+
+    #[test]
+    fn no_text_changes_what_a_program_does() {
+        // What each text says in other words, or in the words of another failure.
+        for text in ["Der Tresor ist versiegelt", "check-and-set", "Vault is sealed", ""] {
+            let refusal = |status, line| ClientError::refusal(status, vec![text.to_owned()], line);
+            assert!(refusal(503, Some("sealed")).is_sealed());
+            assert!(refusal(400, Some("bad-request; reason=check-and-set")).is_cas_mismatch());
+            assert!(refusal(403, Some("denied; reason=certificate-expired")).is_certificate_expired());
+            assert_eq!(refusal(403, Some("approval-needed; id=07; missing=2")).approval(), Some("07"));
+            for line in
+                [None, Some("unavailable"), Some("a-new-code; reason=check-and-set"), Some("; reason=check-and-set")]
+            {
+                for status in [400, 403, 503] {
+                    let other = refusal(status, line);
+                    let seen = other.is_sealed() || other.is_cas_mismatch() || other.is_certificate_expired();
+                    assert!(!seen && other.approval().is_none(), "{text} {line:?}");
+                }
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::kv::json;
 use super::sys::below;
 use super::{Client, ClientError};
+use crate::api::error::Reason;
 use crate::api::json::write_str;
 use crate::api::rotation::{
     NewSlotBody, RekeyBody, RotateBody, RotateConfig, RotationInfo, RotationList, SlotInfo, SlotList, SlotReply,
@@ -252,14 +253,18 @@ impl<'a> Rotation<'a> {
 /// From a refusal that only says that shares are missing: how many good ones came, and how many are needed.
 #[must_use]
 pub fn shares_so_far(error: &ClientError) -> Option<(u8, u8)> {
-    let ClientError::Refused { status: 400, errors } = error else { return None };
-    errors.iter().find_map(|text| {
-        let (have, rest) = text.split_once(" of ")?;
-        Some((have.parse().ok()?, rest.strip_suffix(" shares are here")?.parse().ok()?))
-    })
+    let info = error.info().filter(|info| info.reason() == Some(Reason::SharesMissing))?;
+    let number = |key| info.number(key).and_then(|number| u8::try_from(number).ok());
+    Some((number("have")?, number("need")?))
 }
 
 /// A key file as the bodies carry it.
+///
+/// ```
+/// use strongroom::client::key_file_text;
+///
+/// assert_eq!(key_file_text(&[0, 255]).reveal(), "AP8=");
+/// ```
 #[must_use]
 pub fn key_file_text(bytes: &[u8]) -> SecretText {
     use base64::Engine as _;
@@ -437,10 +442,15 @@ mod tests {
 
     #[test]
     fn only_the_refusal_for_missing_shares_counts_as_progress() {
-        let refused = |status, text: &str| ClientError::Refused { status, errors: vec![text.to_owned()] };
-        assert_eq!(shares_so_far(&refused(400, "1 of 3 shares are here")), Some((1, 3)));
-        for (status, text) in [(403, "1 of 3 shares are here"), (400, "share 1 was given twice"), (400, "x of y")] {
-            assert_eq!(shares_so_far(&refused(status, text)), None, "{text}");
+        let refused = |line: &str| ClientError::refusal(400, vec!["1 of 3 shares are here".to_owned()], Some(line));
+        assert_eq!(shares_so_far(&refused("bad-request; reason=shares-missing; have=1; need=4")), Some((1, 4)));
+        for line in [
+            "bad-request",
+            "bad-request; have=1; need=3",
+            "bad-request; reason=shares-missing; have=1",
+            "bad-request; reason=shares-missing; have=1; need=256",
+        ] {
+            assert_eq!(shares_so_far(&refused(line)), None, "{line}");
         }
     }
 }

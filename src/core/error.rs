@@ -1,11 +1,12 @@
 //! What a caller may learn about a failure. Details go to the operator's log, never through this type.
 
+use crate::api::error::{ErrorCode, ErrorInfo, Reason};
 use crate::api::fields::FieldError;
 use crate::barrier::BarrierError;
 use crate::engine::EngineError;
 use crate::store::StoreError;
 
-/// Why a request failed. `http` has the one table from here to status codes.
+/// Why a request failed. [`VaultError::info`] is the one way from here to codes and statuses.
 ///
 /// The texts are sent to the caller unchanged. They are static words and field names, never content of a request or a
 /// secret.
@@ -53,6 +54,17 @@ pub enum VaultError {
     /// The request is wrong (400).
     #[error("{0}")]
     BadRequest(String),
+    /// As [`BadRequest`](Self::BadRequest), with a reason that programs act on (400).
+    #[error("{1}")]
+    Because(Reason, String),
+    /// The shares are good, but too few (400).
+    #[error("{have} of {need} shares are here")]
+    SharesMissing {
+        /// Number of shares given.
+        have: u8,
+        /// Number of shares needed.
+        need: u8,
+    },
     /// The secret does not open the vault (400). A wrong passphrase and a missing slot give the same text.
     #[error("unseal failed: no key slot opens with this secret")]
     WrongKey,
@@ -97,45 +109,58 @@ pub enum VaultError {
 }
 
 impl VaultError {
-    /// A short static word for the audit log.
+    /// What kind of failure it is.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn error_code(&self) -> ErrorCode {
         match self {
-            Self::Sealed => "sealed",
-            Self::NotInitialised => "not-initialised",
-            Self::NotFound | Self::NotFoundWith(_) => "not-found",
-            Self::NoRoute(_) => "no-route",
-            Self::Forbidden | Self::Preflight(_) => "denied",
-            Self::NeedsApproval { .. } => "approval-needed",
-            Self::ApprovalRejected { .. } => "approval-rejected",
-            Self::BadRequest(_) => "bad-request",
-            Self::WrongKey => "wrong-key",
-            Self::TooMany { .. } | Self::RenewedTooOften { .. } => "too-many",
-            Self::RateLimited { .. } => "rate-limited",
-            Self::Unsupported => "unsupported",
-            Self::AuditUnavailable => "audit-unavailable",
-            Self::Integrity => "integrity",
-            Self::Full => "storage-full",
-            Self::Unavailable(_) => "unavailable",
-            Self::Internal => "internal",
+            Self::Sealed => ErrorCode::Sealed,
+            Self::NotInitialised => ErrorCode::NotInitialised,
+            Self::NotFound | Self::NotFoundWith(_) => ErrorCode::NotFound,
+            Self::NoRoute(_) => ErrorCode::NoRoute,
+            Self::Forbidden | Self::Preflight(_) => ErrorCode::Denied,
+            Self::NeedsApproval { .. } => ErrorCode::ApprovalNeeded,
+            Self::ApprovalRejected { .. } => ErrorCode::ApprovalRejected,
+            Self::BadRequest(_) | Self::Because(..) | Self::SharesMissing { .. } => ErrorCode::BadRequest,
+            Self::WrongKey => ErrorCode::WrongKey,
+            Self::TooMany { .. } | Self::RenewedTooOften { .. } => ErrorCode::TooMany,
+            Self::RateLimited { .. } => ErrorCode::RateLimited,
+            Self::Unsupported => ErrorCode::Unsupported,
+            Self::AuditUnavailable => ErrorCode::AuditUnavailable,
+            Self::Integrity => ErrorCode::Integrity,
+            Self::Full => ErrorCode::StorageFull,
+            Self::Unavailable(_) => ErrorCode::Unavailable,
+            Self::Internal => ErrorCode::Internal,
         }
     }
-}
 
-impl VaultError {
+    /// The code with the facts that programs need.
+    #[must_use]
+    pub fn info(&self) -> ErrorInfo {
+        let info = ErrorInfo::from(self.error_code());
+        match self {
+            Self::NeedsApproval { id, missing } => info.with("id", id).with("missing", missing),
+            Self::ApprovalRejected { id } => info.with("id", id),
+            Self::Because(reason, _) => info.because(*reason),
+            Self::SharesMissing { have, need } => {
+                info.because(Reason::SharesMissing).with("have", have).with("need", need)
+            }
+            Self::TooMany { retry_after_s }
+            | Self::RenewedTooOften { retry_after_s }
+            | Self::RateLimited { retry_after_s, .. } => info.with("retry-after", retry_after_s),
+            _ => info,
+        }
+    }
+
+    /// The word of the code, for the audit log.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.error_code().word()
+    }
+
     /// The HTTP status of the error. `http` sends it and the audit log records it, so the two cannot differ.
     #[must_use]
     pub fn status(&self) -> u16 {
-        match self {
-            Self::BadRequest(_) | Self::WrongKey | Self::NotInitialised => 400,
-            Self::Forbidden | Self::Preflight(_) | Self::NeedsApproval { .. } | Self::ApprovalRejected { .. } => 403,
-            Self::NotFound | Self::NotFoundWith(_) | Self::NoRoute(_) => 404,
-            Self::Unsupported => 405,
-            Self::TooMany { .. } | Self::RateLimited { .. } | Self::RenewedTooOften { .. } => 429,
-            Self::Integrity | Self::Internal => 500,
-            Self::Sealed | Self::AuditUnavailable | Self::Unavailable(_) => 503,
-            Self::Full => 507,
-        }
+        self.error_code().status()
     }
 }
 
@@ -175,6 +200,7 @@ impl From<EngineError> for VaultError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::BadRequest(text) => Self::BadRequest(text),
+            EngineError::CheckAndSet(text) => Self::Because(Reason::CheckAndSet, text.to_owned()),
             EngineError::NotFound => Self::NotFound,
             EngineError::NotFoundWith(text) => Self::NotFoundWith(text),
             EngineError::Unsupported => Self::Unsupported,

@@ -99,6 +99,9 @@ pub enum EngineError {
     /// The request is wrong. Static text and field names only, never a value: it goes to the caller.
     #[error("{0}")]
     BadRequest(String),
+    /// A write that knows another version than the current one, or does not say which one it knows.
+    #[error("{0}")]
+    CheckAndSet(&'static str),
     /// Nothing there.
     #[error("not found")]
     NotFound,

@@ -30,6 +30,7 @@ use super::pace::{Pace, Paced};
 use super::routes::{self, App, Typed};
 use super::status::{Refusal, failure};
 use super::{ServeError, browser, reply, request};
+use crate::api::error::ErrorCode;
 use crate::api::sys::RescueRequest;
 use crate::core::{Vault, VaultError};
 
@@ -41,7 +42,7 @@ const TURN_AWAY: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const FOREIGN: &str = concat!(
-    "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nConnection: close\r\n",
+    "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nConnection: close\r\nX-Strongroom-Error: denied\r\n",
     browser::hardened!(),
     "Content-Length: 77\r\n\r\n{\"errors\":[\"permission denied: only the daemon's user and root may do this\"]}",
 );
@@ -165,7 +166,7 @@ async fn seal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
             tracing::info!("sealed over the local socket");
             reply::raw(StatusCode::OK, &app.vault.seal_status())
         }
-        Err(_) => Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, text: "internal error" }.reply(),
+        Err(_) => Refusal::new(ErrorCode::Internal, "internal error").reply(),
     }
 }
 

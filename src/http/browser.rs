@@ -12,10 +12,11 @@ use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{HeaderMap, Request};
 use tower::ServiceExt;
 
 use super::status::Refusal;
+use crate::api::error::Reason;
 
 /// The same headers, for replies that are written by hand.
 macro_rules! hardened {
@@ -56,10 +57,7 @@ fn check(headers: &HeaderMap) -> Result<(), Refusal> {
     let foreign = sites.iter().any(|site| !matches!(site.as_bytes(), b"none" | b"same-origin"));
     let preflight = headers.keys().any(|name| name.as_str().starts_with("access-control-request-"));
     if foreign || preflight || headers.contains_key(ORIGIN) || headers.contains_key(COOKIE) {
-        return Err(Refusal {
-            status: StatusCode::FORBIDDEN,
-            text: "permission denied: requests from web pages are not answered",
-        });
+        return Err(Refusal::denied(Reason::WebPage, "permission denied: requests from web pages are not answered"));
     }
     Ok(())
 }

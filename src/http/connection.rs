@@ -27,7 +27,8 @@ use crate::core::{Clock, Session, SystemClock, Vault};
 
 /// Reply to a connection over the limit of its identity.
 const CROWDED: &str = concat!(
-    "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n",
+    "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n\
+     X-Strongroom-Error: too-many; retry-after=1\r\n",
     browser::hardened!(),
     "Content-Length: 54\r\n\r\n{\"errors\":[\"too many connections with this identity\"]}",
 );

@@ -26,7 +26,7 @@ const PULSE: Duration = Duration::from_millis(500);
 
 /// Reply to a peer that does not speak TLS.
 pub(super) const PLAINTEXT: &str = concat!(
-    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n",
+    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nX-Strongroom-Error: bad-request\r\n",
     browser::hardened!(),
     "Content-Length: 38\r\n\r\nThis port speaks TLS only: use https.\n",
 );

@@ -8,11 +8,13 @@ use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::api::error::{self, ErrorCode, ErrorInfo};
 use crate::api::json::write_str;
 use crate::api::reply::{Reply, ReplyStatus};
 use crate::api::sys::Mark;
 use crate::wiped::Buffer;
 
+const ERROR: HeaderName = HeaderName::from_static(error::HEADER);
 const EPOCH: HeaderName = HeaderName::from_static("x-strongroom-epoch");
 const INCARNATION: HeaderName = HeaderName::from_static("x-strongroom-incarnation");
 const GENERATION: HeaderName = HeaderName::from_static("x-strongroom-generation");
@@ -32,9 +34,15 @@ pub(super) fn success(reply: &Reply, request_id: &str, legacy: bool) -> Response
         return finish(StatusCode::NO_CONTENT, None);
     }
     if reply.lists_keys && reply.warnings.is_empty() && data == Some(br#"{"keys":[]}"#) {
-        return errors(StatusCode::NOT_FOUND, None);
+        return errors(&ErrorCode::NotFound.into(), None);
     }
-    tagged(envelope(status, request_id, Parts { data, auth }, &reply.warnings, legacy), reply)
+    let body = enveloped(request_id, Parts { data, auth }, &reply.warnings, legacy);
+    let mut response = tagged(finish(status, Some(body)), reply);
+    if status == StatusCode::NOT_FOUND {
+        // The version is deleted or destroyed; its metadata is in the body.
+        add_code(&mut response, &ErrorCode::NotFound.into());
+    }
+    response
 }
 
 fn tagged(mut response: Response, reply: &Reply) -> Response {
@@ -58,7 +66,7 @@ pub(super) fn prometheus(reply: &Reply) -> Response {
     }
     let read = reply.data.as_ref().and_then(|data| serde_json::from_slice::<Gauges>(data).ok());
     let Some(Gauges { gauges }) = read else {
-        return errors(StatusCode::INTERNAL_SERVER_ERROR, Some("internal error"));
+        return errors(&ErrorCode::Internal.into(), Some("internal error"));
     };
     let lines = gauges.iter().map(|Gauge { name, value }| format!("# TYPE {name} gauge\n{name} {value}\n"));
     let mut response = finish(StatusCode::OK, Some(Zeroizing::new(lines.collect::<String>().into_bytes())));
@@ -74,13 +82,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// Vault's envelope.
-pub(super) fn envelope(
-    status: StatusCode,
-    request_id: &str,
-    parts: Parts<'_>,
-    warnings: &[String],
-    legacy: bool,
-) -> Response {
+fn enveloped(request_id: &str, parts: Parts<'_>, warnings: &[String], legacy: bool) -> Zeroizing<Vec<u8>> {
     let (data, auth) = (parts.data.unwrap_or(b"null"), parts.auth.unwrap_or(b"null"));
     let repeated = if legacy { members(data) } else { b"" };
     let mut out = Buffer::with_capacity(256 + data.len() + auth.len() + repeated.len());
@@ -102,7 +104,7 @@ pub(super) fn envelope(
         out.put(repeated);
     }
     out.push(b'}');
-    finish(status, Some(out.into_bytes()))
+    out.into_bytes()
 }
 
 /// What is between the braces of a rendered object.
@@ -111,24 +113,43 @@ fn members(object: &[u8]) -> &[u8] {
 }
 
 /// `{"errors":[..]}` with one text or none.
-pub(super) fn errors(status: StatusCode, text: Option<&str>) -> Response {
+pub(super) fn errors(info: &ErrorInfo, text: Option<&str>) -> Response {
     let mut out = Buffer::with_capacity(16 + text.map_or(0, |text| text.len() + 2));
     out.put(b"{\"errors\":");
     write_list(&mut out, text.into_iter());
     out.push(b'}');
-    finish(status, Some(out.into_bytes()))
+    failed(info, Some(out.into_bytes()))
 }
 
-/// A status alone.
-pub(super) fn empty(status: StatusCode) -> Response {
-    finish(status, None)
+/// A failure without a body.
+pub(super) fn empty(info: &ErrorInfo) -> Response {
+    failed(info, None)
+}
+
+/// A failure that has an envelope.
+pub(super) fn failed_envelope(info: &ErrorInfo, request_id: &str, parts: Parts<'_>, warnings: &[String]) -> Response {
+    failed(info, Some(enveloped(request_id, parts, warnings, false)))
+}
+
+/// Every reply of failure is made here: none goes out without its code.
+fn failed(info: &ErrorInfo, body: Option<Zeroizing<Vec<u8>>>) -> Response {
+    let status = StatusCode::from_u16(info.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut reply = finish(status, body);
+    add_code(&mut reply, info);
+    reply
+}
+
+fn add_code(reply: &mut Response, info: &ErrorInfo) {
+    if let Ok(line) = HeaderValue::from_str(&info.to_string()) {
+        reply.headers_mut().insert(ERROR, line);
+    }
 }
 
 /// A body without an envelope.
 pub(super) fn raw<T: Serialize>(status: StatusCode, body: &T) -> Response {
     match serde_json::to_vec(body) {
         Ok(body) => finish(status, Some(Zeroizing::new(body))),
-        Err(_) => errors(StatusCode::INTERNAL_SERVER_ERROR, Some("internal error")),
+        Err(_) => errors(&ErrorCode::Internal.into(), Some("internal error")),
     }
 }
 
@@ -204,7 +225,10 @@ mod tests {
         let mut list = data(r#"{"keys":[]}"#);
         list.lists_keys = true;
         assert_eq!(text(success(&list, "id", false)).await, (404, r#"{"errors":[]}"#.to_owned()));
-        assert_eq!(text(errors(StatusCode::FORBIDDEN, Some("a\n"))).await, (403, r#"{"errors":["a\n"]}"#.to_owned()));
+        assert_eq!(
+            text(errors(&ErrorCode::Denied.into(), Some("a\n"))).await,
+            (403, r#"{"errors":["a\n"]}"#.to_owned())
+        );
         assert_eq!(members(b"{}"), b"");
         assert_eq!(members(b"null"), b"");
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body as HttpBody;
 use http_body_util::BodyExt;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
-use hyper::{HeaderMap, Method, StatusCode};
+use hyper::{HeaderMap, Method};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -14,6 +14,7 @@ use super::identity::Claims;
 use super::limits::Limits;
 use super::status::Refusal;
 use crate::api::duration::Ttl;
+use crate::api::error::ErrorCode;
 use crate::api::json::{self, write_str};
 use crate::api::request::{Body, Operation};
 use crate::api::secret::SecretText;
@@ -110,7 +111,7 @@ pub(super) fn operation(method: &Method, query: &Query) -> Result<Operation, Ref
         "POST" | "PUT" => Ok(Operation::Write),
         "PATCH" => Ok(Operation::Patch),
         "DELETE" => Ok(Operation::Delete),
-        _ => Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, text: "method not allowed" }),
+        _ => Err(Refusal::method()),
     }
 }
 
@@ -218,10 +219,9 @@ fn check_media(operation: Operation, headers: &HeaderMap) -> Result<(), Refusal>
         .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
     match (operation, media.as_deref()) {
         (Operation::Patch, Some("application/merge-patch+json")) => Ok(()),
-        (Operation::Patch, Some(media)) if media.contains('/') => Err(Refusal {
-            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            text: "PATCH takes application/merge-patch+json",
-        }),
+        (Operation::Patch, Some(media)) if media.contains('/') => {
+            Err(Refusal::new(ErrorCode::MediaType, "PATCH takes application/merge-patch+json"))
+        }
         (Operation::Patch, _) => Err(Refusal::bad("PATCH needs the content type application/merge-patch+json")),
         (_, Some("multipart/form-data")) => Err(Refusal::bad("forms are not supported, send JSON")),
         _ => Ok(()),
@@ -237,7 +237,7 @@ pub(super) async fn read(
     mut body: HttpBody,
     limits: &Limits,
 ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    const TOO_LARGE: Refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, text: "request body too large" };
+    const TOO_LARGE: Refusal = Refusal::new(ErrorCode::TooLarge, "request body too large");
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limits.body_bytes) {
         if !headers.contains_key(EXPECT) {
@@ -260,7 +260,7 @@ pub(super) async fn read(
         }
         Ok(bytes.into_bytes())
     };
-    let late = Refusal { status: StatusCode::REQUEST_TIMEOUT, text: "the request body took too long" };
+    let late = Refusal::new(ErrorCode::TooSlow, "the request body took too long");
     timeout(limits.body, reading).await.unwrap_or(Err(late))
 }
 
@@ -292,7 +292,7 @@ mod tests {
     fn maps_verbs() {
         let verb = |method: &str, raw: &str| {
             operation(&Method::from_bytes(method.as_bytes()).expect("legal"), &query(raw).expect("legal"))
-                .map_err(|refusal| refusal.status.as_u16())
+                .map_err(|refusal| refusal.status())
         };
         assert_eq!(verb("GET", "version=2"), Ok(Operation::Read));
         assert_eq!(verb("GET", "list=True"), Ok(Operation::List));
@@ -319,7 +319,7 @@ mod tests {
         let check = |name: &'static str, value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.parse().expect("legal"));
-            check_headers(&headers).map_err(|refusal| refusal.status.as_u16())
+            check_headers(&headers).map_err(|refusal| refusal.status())
         };
         assert_eq!(check("x-vault-token", ""), Ok(()));
         assert_eq!(check("x-vault-token", "s.x"), Ok(()));

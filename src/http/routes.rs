@@ -19,6 +19,7 @@ use super::pace::Pace;
 use super::reply;
 use super::request::{self, Query};
 use super::status::{Refusal, failure};
+use crate::api::error::{ErrorCode, Reason};
 use crate::api::path::Path;
 use crate::api::request::Operation;
 use crate::api::secret::SecretText;
@@ -71,17 +72,15 @@ pub(super) fn router(app: Arc<App>) -> Router {
 }
 
 pub(super) async fn nothing() -> Response {
-    reply::errors(StatusCode::NOT_FOUND, None)
+    reply::errors(&ErrorCode::NotFound.into(), None)
 }
 
 /// The caller, if the connection's certificate names one and is still valid.
 fn caller(request: &HttpRequest) -> Result<Caller, Refusal> {
     let peer = request.extensions().get::<Arc<Peer>>().ok_or(Refusal::forbidden())?;
     if peer.expired(SystemClock.now_ms()) {
-        return Err(Refusal {
-            status: StatusCode::FORBIDDEN,
-            text: "permission denied: the client certificate has expired",
-        });
+        let text = "permission denied: the client certificate has expired";
+        return Err(Refusal::denied(Reason::CertificateExpired, text));
     }
     Ok(peer.caller(request::claims(request.headers())))
 }
@@ -90,7 +89,7 @@ pub(super) fn only(method: &Method, allowed: &[&str]) -> Result<(), Refusal> {
     if allowed.contains(&method.as_str()) {
         return Ok(());
     }
-    Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, text: "method not allowed" })
+    Err(Refusal::method())
 }
 
 pub(super) async fn health(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
@@ -237,7 +236,7 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
         Ok(reply) if metrics => reply::prometheus(&reply),
         Ok(reply) => reply::success(&reply, &caller.request_id, legacy),
         // As Vault has it; every other verb says `{"errors":[]}`.
-        Err(VaultError::NotFound) if patches => reply::empty(StatusCode::NOT_FOUND),
+        Err(VaultError::NotFound) if patches => reply::empty(&ErrorCode::NotFound.into()),
         Err(error) => {
             if matches!(error, VaultError::RateLimited { .. }) {
                 tokio::time::sleep(SLOWED).await;

@@ -1,56 +1,128 @@
-//! How failures look on the wire: the one table from [`VaultError`] to status and texts.
+//! How failures look on the wire: status, texts, and the code for programs.
 
 use axum::response::Response;
-use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
 use super::reply;
+use crate::api::error::{ErrorCode, ErrorInfo, Reason};
 use crate::core::VaultError;
 
 /// A failure as a reply. Everything that a caller may not know has the same text already in [`VaultError`].
 pub(super) fn failure(error: &VaultError, request_id: &str) -> Response {
-    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let info = error.info();
     match error {
-        VaultError::NotFound => reply::errors(status, None),
+        VaultError::NotFound => reply::errors(&info, None),
         VaultError::NotFoundWith(warning) => {
-            reply::envelope(status, request_id, reply::Parts::default(), std::slice::from_ref(warning), false)
+            reply::failed_envelope(&info, request_id, reply::Parts::default(), std::slice::from_ref(warning))
         }
         VaultError::TooMany { retry_after_s }
         | VaultError::RateLimited { retry_after_s, .. }
         | VaultError::RenewedTooOften { retry_after_s } => {
-            let mut reply = reply::errors(status, Some(&error.to_string()));
+            let mut reply = reply::errors(&info, Some(&error.to_string()));
             reply.headers_mut().insert(hyper::header::RETRY_AFTER, (*retry_after_s).into());
             reply
         }
-        _ => reply::errors(status, Some(&error.to_string())),
+        _ => reply::errors(&info, Some(&error.to_string())),
     }
 }
 
 /// A request that does not reach the core.
 pub(super) struct Refusal {
-    /// Status.
-    pub status: StatusCode,
+    /// What kind of failure; the status follows from it.
+    code: ErrorCode,
+    reason: Option<Reason>,
     /// Static text: never content of the request.
-    pub text: &'static str,
+    text: &'static str,
 }
 
 impl Refusal {
+    /// Of any kind.
+    pub(super) const fn new(code: ErrorCode, text: &'static str) -> Self {
+        Self { code, reason: None, text }
+    }
+
     /// 400.
     pub(super) const fn bad(text: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, text }
+        Self::new(ErrorCode::BadRequest, text)
     }
 
     /// 403, the same as the core's.
     pub(super) const fn forbidden() -> Self {
-        Self { status: StatusCode::FORBIDDEN, text: "permission denied" }
+        Self::new(ErrorCode::Denied, "permission denied")
+    }
+
+    /// 403 for a reason that programs do something about.
+    pub(super) const fn denied(reason: Reason, text: &'static str) -> Self {
+        Self { code: ErrorCode::Denied, reason: Some(reason), text }
+    }
+
+    /// 405.
+    pub(super) const fn method() -> Self {
+        Self::new(ErrorCode::Unsupported, "method not allowed")
+    }
+
+    /// Status; what tests look at.
+    #[cfg(test)]
+    pub(super) fn status(&self) -> u16 {
+        self.code.status()
     }
 
     pub(super) fn reply(&self) -> Response {
-        let mut reply = reply::errors(self.status, Some(self.text));
+        let info = ErrorInfo::from(self.code);
+        let info = self.reason.into_iter().fold(info, ErrorInfo::because);
+        let mut reply = reply::errors(&info, Some(self.text));
         // The rest of the body may still be on its way: it must not be taken for the next request.
-        if matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
+        if matches!(self.code, ErrorCode::TooLarge | ErrorCode::TooSlow) {
             reply.headers_mut().insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
         }
         reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_says_its_code() {
+        let text = || "text".to_owned();
+        let mut seen = Vec::new();
+        for error in [
+            VaultError::Sealed,
+            VaultError::NotInitialised,
+            VaultError::NotFound,
+            VaultError::NotFoundWith(text()),
+            VaultError::NoRoute(text()),
+            VaultError::Forbidden,
+            VaultError::NeedsApproval { id: "07".to_owned(), missing: 2 },
+            VaultError::ApprovalRejected { id: "07".to_owned() },
+            VaultError::Preflight(text()),
+            VaultError::BadRequest(text()),
+            VaultError::Because(Reason::OwnCertificate, text()),
+            VaultError::SharesMissing { have: 1, need: 3 },
+            VaultError::WrongKey,
+            VaultError::TooMany { retry_after_s: 7 },
+            VaultError::RateLimited { path: text(), retry_after_s: 7 },
+            VaultError::RenewedTooOften { retry_after_s: 7 },
+            VaultError::Unsupported,
+            VaultError::AuditUnavailable,
+            VaultError::Integrity,
+            VaultError::Full,
+            VaultError::Unavailable("text"),
+            VaultError::Internal,
+        ] {
+            let reply = failure(&error, "id");
+            let line = reply.headers()[crate::api::error::HEADER].to_str().expect("text");
+            assert_eq!(ErrorInfo::parse(line), Some(error.info()), "{error}");
+            assert_eq!((reply.status().as_u16(), error.code()), (error.status(), error.info().code().word()));
+            seen.push(error.error_code());
+        }
+        for code in ErrorCode::ALL {
+            let of_http = matches!(code, ErrorCode::TooSlow | ErrorCode::TooLarge | ErrorCode::MediaType);
+            assert!(of_http || seen.contains(code), "{code:?}");
+            let reply = Refusal::new(*code, "text").reply();
+            assert_eq!(reply.headers()[crate::api::error::HEADER], code.word());
+            assert_eq!(reply.status().as_u16(), code.status());
+        }
     }
 }

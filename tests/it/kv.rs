@@ -101,6 +101,7 @@ fn show(answer: Result<Reply, EngineError>) -> String {
             }
         }
         Err(EngineError::BadRequest(text)) => format!("400 {text}"),
+        Err(EngineError::CheckAndSet(text)) => format!("400 {text}"),
         Err(EngineError::NotFound) => "404".to_owned(),
         Err(EngineError::NotFoundWith(hint)) if hint.contains("data/") => "404 hint".to_owned(),
         Err(EngineError::Unsupported) => "405".to_owned(),

@@ -13,6 +13,7 @@ mod dev;
 mod documents;
 mod enroll;
 mod enroll_listener;
+mod errors;
 mod flood;
 mod formats;
 mod identities;

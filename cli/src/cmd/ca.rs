@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use strongroom::api::duration::Ttl;
+use strongroom::api::error::Reason;
 use strongroom::api::identities::{AuthorityInfo, AuthorityList};
 
 use super::compromise::CompromiseArgs;
@@ -305,16 +306,17 @@ fn step(session: &Session, connection: &Connection, id: &str, verb: &str, force:
         learn(connection);
     }
     session.client.identities().authority_step(id, verb, force).map_err(|error| {
+        let reason = error.reason();
         let failure = Failure::from(error);
         let hint = match (failure.code, verb) {
-            (Code::Refused, "activate") if failure.message.contains("enrolment strings") => {
+            (Code::Refused, "activate") if reason == Some(Reason::EnrolmentsOpen) => {
                 "list them: strongroom enroll list; wait until they are used, delete them, or invalidate them with --force"
             }
-            (Code::Refused, "trust" | "activate") if failure.message.contains("\"force\"") => MISSING,
-            (Code::Refused, "remove") if failure.message.contains("\"force\"") => {
+            (Code::Refused, "trust" | "activate") if reason == Some(Reason::ForceNeeded) => MISSING,
+            (Code::Refused, "remove") if reason == Some(Reason::ForceNeeded) => {
                 "wait until they have renewed their certificates, or continue with --force: they lose access"
             }
-            (Code::Refused, "revoke") if failure.message.contains("your own") => "strongroom renew, then try again",
+            (Code::Refused, "revoke") if reason == Some(Reason::OwnCertificate) => "strongroom renew, then try again",
             (Code::Refused | Code::NotFound, _) => "see their stages: strongroom ca list",
             _ => return failure,
         };

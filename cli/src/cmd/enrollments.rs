@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::{Args, Subcommand};
 use strongroom::api::duration::Ttl;
+use strongroom::api::error::Reason;
 use strongroom::api::identities::{EnrollmentInfo, EnrollmentMade, EnrollmentOrder, IdentityChange};
 use strongroom::wiped::Buffer;
 
@@ -79,12 +80,13 @@ impl CreateArgs {
             addresses: given(&self.addresses),
         };
         let made = session.client.identities().enrollment(&self.identity, &order).map_err(|error| {
+            let reason = error.reason();
             let failure = Failure::from(error);
             let hint = match failure.code {
-                Code::Refused if failure.message.contains("not registered") => {
+                Code::Refused if reason == Some(Reason::NotRegistered) => {
                     "register it at the same time: strongroom enroll create PATH --policy NAME".to_owned()
                 }
-                Code::Refused if failure.message.contains("disabled") => {
+                Code::Refused if reason == Some(Reason::Disabled) => {
                     format!("see why: strongroom identity show {}", self.identity)
                 }
                 Code::Refused => "no string was created; see: strongroom enroll create --help".to_owned(),

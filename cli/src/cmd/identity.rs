@@ -173,11 +173,6 @@ pub fn warn(warnings: Vec<String>) {
     }
 }
 
-/// Whether it was disabled because a copy of a certificate was used.
-fn is_frozen(found: &Identity) -> bool {
-    found.disabled && found.reason.as_deref().is_some_and(|reason| reason.starts_with("frozen"))
-}
-
 fn enable(session: &Session, out: &Output, identity: &str, yes: bool) -> Result<(), Failure> {
     let found = find(session, identity)?;
     // Revoking raises `not_before`. So certificates from before the freeze are valid only if nobody has revoked since.
@@ -185,7 +180,7 @@ fn enable(session: &Session, out: &Output, identity: &str, yes: bool) -> Result<
         (Some(mark), Some(frozen)) => time::parse(mark).ok() > time::parse(frozen).ok(),
         _ => false,
     };
-    if is_frozen(&found) && !revoked_since {
+    if found.frozen && !revoked_since {
         eprintln!(
             "{identity} was frozen, because a copy of one of its certificates was used. Enabling it makes its certificates valid again,\n\
              including the copy. Revoke them first: strongroom identity revoke {identity}"
@@ -242,7 +237,7 @@ fn shown(identity: &str, found: &Identity, now_ms: u64) -> String {
         text.push_str(&format!("\ngroups        {}", found.groups.join(", ")));
     }
     if found.disabled {
-        let state = if is_frozen(found) { "frozen" } else { "disabled" };
+        let state = if found.frozen { "frozen" } else { "disabled" };
         let reason = found.reason.as_deref().filter(|reason| !reason.is_empty()).unwrap_or("no reason given");
         text.push_str(&format!("\n{state:<13} {}: {reason}", found.disabled_at.as_deref().unwrap_or_default()));
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustls::{ClientConnection, Error as TlsError};
 use zeroize::Zeroizing;
 
+use crate::api::error::HEADER;
 use crate::client::error::{ClientError, transport};
 use crate::wiped::Buffer;
 
@@ -19,6 +20,8 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) body: Zeroizing<Vec<u8>>,
+    /// The line of `X-Strongroom-Error`.
+    pub(super) error: Option<String>,
 }
 
 /// Why nothing usable came back.
@@ -145,7 +148,7 @@ fn read_reply(source: &mut impl Read) -> Result<Reply, Broken> {
             }
         }
         let body = held.get(end + 4..whole).unwrap_or_default();
-        return Ok(Reply { status: head.status, body: Zeroizing::new(body.to_vec()) });
+        return Ok(Reply { status: head.status, body: Zeroizing::new(body.to_vec()), error: head.error });
     }
 }
 
@@ -161,6 +164,7 @@ fn more(source: &mut impl Read, held: &mut Buffer, limit: usize) -> io::Result<u
 struct Head {
     status: u16,
     length: Option<usize>,
+    error: Option<String>,
 }
 
 /// Status line and headers. Total.
@@ -171,12 +175,15 @@ fn parse_head(head: &[u8]) -> Result<Head, Broken> {
     let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).and_then(|rest| rest.get(..3));
     let status = status.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     let status = status.and_then(|digits| digits.parse().ok()).filter(|status| *status >= 100).ok_or(NOT_HTTP)?;
-    let mut length = None;
+    let (mut length, mut error) = (None, None);
     for line in lines {
         let (name, value) = line.split_once(':').ok_or(NOT_HTTP)?;
         let value = value.trim();
         if name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(Broken::Protocol("the server's reply comes in a form that is not read here"));
+        }
+        if name.eq_ignore_ascii_case(HEADER) {
+            error = Some(value.to_owned());
         }
         if name.eq_ignore_ascii_case("content-length") {
             let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
@@ -186,7 +193,7 @@ fn parse_head(head: &[u8]) -> Result<Head, Broken> {
             }
         }
     }
-    Ok(Head { status, length })
+    Ok(Head { status, length, error })
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ impl Listener {
             return Ok(reply.body);
         }
         let errors = serde_json::from_slice::<ErrorBody>(&reply.body).map(|body| body.errors).unwrap_or_default();
-        Err(ClientError::Refused { status: reply.status, errors })
+        Err(ClientError::refusal(reply.status, errors, reply.error.as_deref()))
     }
 }
 

@@ -91,11 +91,7 @@ pub(in crate::core) fn replace(
             };
         }
         // Two parties hold one certificate, and it is unknown which of them is legitimate.
-        standing.disabled = Some(identity::Disabled {
-            at_ms: now_ms,
-            reason: "frozen: a certificate that was renewed before was used to renew again, so a copy of it exists"
-                .to_owned(),
-        });
+        standing.disabled = Some(identity::Disabled { at_ms: now_ms, reason: identity::FROZEN.to_owned() });
         identity::put(tx, identity.path(), &standing)?;
         let mut refused =
             Outcome::refused(vec![Touch::Identity(identity.path().to_owned())], "renewed-certificate-used-to-renew");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::api::error::Reason;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::CertificateReply;
 
@@ -65,8 +66,9 @@ pub(in crate::core) fn certificate(
     }
     let (csr, longest_s) = (csr.to_owned(), vault.settings.max_certificate_life_s);
     automatic::perform(vault, "sys/strongroom/certificates", "the local socket", move |tx, snapshot, now_ms| {
-        let mut standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?
-            .ok_or_else(|| VaultError::BadRequest(format!("{} is not registered", identity.path())))?;
+        let mut standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?.ok_or_else(|| {
+            VaultError::Because(Reason::NotRegistered, format!("{} is not registered", identity.path()))
+        })?;
         let mut touched = Vec::new();
         let was_disabled = standing.disabled.take().is_some();
         if was_disabled {

@@ -197,7 +197,10 @@ fn outcome_of(error: &VaultError) -> Outcome {
         | VaultError::RenewedTooOften { .. }
         | VaultError::NeedsApproval { .. }
         | VaultError::ApprovalRejected { .. } => Outcome::Denied,
-        VaultError::BadRequest(_) | VaultError::Unsupported => Outcome::Invalid,
+        VaultError::BadRequest(_)
+        | VaultError::Because(..)
+        | VaultError::SharesMissing { .. }
+        | VaultError::Unsupported => Outcome::Invalid,
         VaultError::NotFound | VaultError::NotFoundWith(_) | VaultError::NoRoute(_) => Outcome::NotFound,
         _ => Outcome::Failed,
     }

@@ -96,6 +96,10 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
+/// The reason of an identity that the vault disabled itself.
+pub(in crate::core) const FROZEN: &str =
+    "frozen: a certificate that was renewed before was used to renew again, so a copy of it exists";
+
 /// Why and since when an identity is disabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

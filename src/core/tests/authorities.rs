@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
+use crate::api::error::Reason;
 use crate::api::reply::Reply;
 use crate::api::request::Operation;
 use crate::api::spiffe::SpiffeId;
@@ -28,7 +29,7 @@ fn an_authority_follows_another_and_nobody_is_cut_off_unasked() {
     let id = json(&ca("prepare", "{}").expect("prepared"))["id"].as_str().expect("text").to_owned();
     assert!(matches!(ca("prepare", "{}"), Err(VaultError::BadRequest(_))), "one at a time");
     match ca(&format!("{id}/trust"), "{}") {
-        Err(VaultError::BadRequest(text)) => assert!(text.contains("app/web"), "{text}"),
+        Err(VaultError::Because(Reason::ForceNeeded, text)) => assert!(text.contains("app/web"), "{text}"),
         other => panic!("expected to be held up, got {:?}", other.err()),
     }
     let stragglers = rig.read(&operator, "sys/strongroom/ca/stragglers").expect("shown");
@@ -46,7 +47,7 @@ fn an_authority_follows_another_and_nobody_is_cut_off_unasked() {
     let new = holder(&rig, renewed["certificate"].as_str().expect("PEM"));
     assert_eq!(new.origin, Origin::Own(AuthorityId::parse(&id).expect("an id")));
     match ca(&format!("{first_id}/remove"), "{}") {
-        Err(VaultError::BadRequest(text)) => {
+        Err(VaultError::Because(Reason::ForceNeeded, text)) => {
             assert!(text.contains("ops/olga") && text.contains("server") && !text.contains("app/web"), "{text}");
         }
         other => panic!("expected to be held up, got {:?}", other.err()),
@@ -54,7 +55,9 @@ fn an_authority_follows_another_and_nobody_is_cut_off_unasked() {
     // The listener has moved, as the daemon makes it do.
     rig.vault.issue_server(&["localhost".to_owned()], 3_600).expect("issued");
     match ca(&format!("{first_id}/remove"), "{}") {
-        Err(VaultError::BadRequest(text)) => assert!(text.contains("ops/olga") && !text.contains("server"), "{text}"),
+        Err(VaultError::Because(Reason::ForceNeeded, text)) => {
+            assert!(text.contains("ops/olga") && !text.contains("server"), "{text}");
+        }
         other => panic!("expected to be held up, got {:?}", other.err()),
     }
     let due = |caller: &Caller| rig.read(caller, "sys/strongroom/ca").expect("public")["renew"].clone();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::support::{Fault, Rig, at_once, json, request};
+use crate::api::error::Reason;
 use crate::api::request::Operation;
 use crate::core::VaultError;
 
@@ -47,7 +48,7 @@ fn check_and_set_has_one_winner() {
                     let body = format!(r#"{{"options":{{"cas":0}},"data":{{"n":{n}}}}}"#);
                     match rig.write(&rig.operator(), "secret/data/one", &body) {
                         Ok(_) => 1,
-                        Err(VaultError::BadRequest(_)) => 0,
+                        Err(VaultError::Because(Reason::CheckAndSet, _)) => 0,
                         Err(other) => panic!("{other}"),
                     }
                 })
@@ -76,7 +77,7 @@ fn increments_are_not_lost() {
                         format!(r#"{{"options":{{"cas":{}}},"data":{{"n":{next}}}}}"#, now["metadata"]["version"]);
                     match rig.write(&rig.operator(), "secret/data/count", &body) {
                         Ok(_) => done += 1,
-                        Err(VaultError::BadRequest(_)) => {}
+                        Err(VaultError::Because(Reason::CheckAndSet, _)) => {}
                         Err(other) => panic!("{other}"),
                     }
                 }
@@ -116,7 +117,7 @@ fn failing_requests_change_nothing_and_are_audited() {
     let operator = rig.operator();
     rig.spy.clear();
     let refused = rig.write(&operator, "secret/data/x", r#"{"options":{"cas":7},"data":{"k":"v"}}"#);
-    assert!(matches!(refused, Err(VaultError::BadRequest(_))));
+    assert!(matches!(refused, Err(VaultError::Because(Reason::CheckAndSet, _))));
     assert_eq!(rig.spy.count("commit"), 0, "a group without changes is no commit");
     let line = rig.log().pop().expect("a line");
     assert_eq!((&line["type"], &line["outcome"], &line["status"]), (&"reply".into(), &"invalid".into(), &400.into()));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::identities::{CHANNEL, Key, alarms, attempt, bundle, enroll, string};
 use super::support::{Rig, json, wait};
 use crate::api::enroll::EnrollRequest;
+use crate::api::error::Reason;
 use crate::api::hex::hex;
 use crate::api::reply::Reply;
 use crate::core::commit::change::Done;
@@ -133,7 +134,7 @@ fn open_strings_hold_up_the_next_authority_and_are_marked_when_it_signs() {
     rig.read(&up_to_date, "sys/strongroom/ca/stragglers").expect("seen");
     ca(&format!("{id}/trust"), "{}").expect("strings do not matter here");
     match ca(&format!("{id}/activate"), "{}") {
-        Err(VaultError::BadRequest(text)) => {
+        Err(VaultError::Because(Reason::EnrolmentsOpen, text)) => {
             assert!(text.contains("app/open") && text.contains(r#""force""#), "{text}");
             assert!(!text.contains("app/used") && !text.contains("app/late"), "{text}");
         }

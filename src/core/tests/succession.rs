@@ -1,5 +1,6 @@
 //! Who holds up the way from one authority to the next, and for how long.
 
+use crate::api::error::Reason;
 use crate::barrier::MountId;
 use crate::core::state::authorities::{self, Authorities};
 use crate::core::{Caller, Clock, VaultError};
@@ -26,7 +27,9 @@ fn step(rig: &Rig, path: &str) -> Result<serde_json::Value, VaultError> {
 #[track_caller]
 fn held_up(rig: &Rig, path: &str) -> String {
     match step(rig, path) {
-        Err(VaultError::BadRequest(text)) if text.contains("\"force\"") => text,
+        Err(VaultError::Because(Reason::ForceNeeded | Reason::EnrolmentsOpen, text)) if text.contains("\"force\"") => {
+            text
+        }
         other => panic!("expected to be held up, got {other:?}"),
     }
 }

@@ -120,8 +120,8 @@ fn cas(fields: Fields<'_>) -> Result<Option<i64>, FieldError> {
 fn check_cas(cas: Option<i64>, config: &Config, meta: &SecretMeta) -> Result<(), EngineError> {
     match cas {
         Some(cas) if u64::try_from(cas) == Ok(meta.current) => Ok(()),
-        Some(_) => bad(CAS_MISMATCH),
-        _ if config.cas_required(meta) => bad(CAS_MISSING),
+        Some(_) => Err(EngineError::CheckAndSet(CAS_MISMATCH)),
+        _ if config.cas_required(meta) => Err(EngineError::CheckAndSet(CAS_MISSING)),
         _ => Ok(()),
     }
 }

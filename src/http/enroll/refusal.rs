@@ -1,9 +1,9 @@
 //! What a machine without a certificate learns of a failure.
 
 use axum::response::Response;
-use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
 
+use crate::api::error::{ErrorCode, ErrorInfo};
 use crate::core::VaultError;
 use crate::http::reply;
 
@@ -25,7 +25,10 @@ pub(super) enum EnrollError {
         /// When to try again, in seconds.
         retry_after_s: u64,
     },
-    /// 503: sealed, or not ready.
+    /// 503.
+    #[error("the vault is sealed")]
+    Sealed,
+    /// 503: not ready.
     #[error("{0}")]
     Unavailable(&'static str),
 }
@@ -39,7 +42,7 @@ impl EnrollError {
             VaultError::TooMany { retry_after_s } | VaultError::RenewedTooOften { retry_after_s } => {
                 Self::TooMany { retry_after_s: *retry_after_s }
             }
-            VaultError::Sealed => Self::Unavailable("the vault is sealed"),
+            VaultError::Sealed => Self::Sealed,
             VaultError::Forbidden | VaultError::NotFound => Self::Refused,
             other => {
                 tracing::error!("enrolment failed: {other}");
@@ -49,14 +52,15 @@ impl EnrollError {
     }
 
     pub(super) fn reply(self) -> Response {
-        let status = match self {
-            Self::Refused => StatusCode::FORBIDDEN,
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::Unknown => StatusCode::NOT_FOUND,
-            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        let info = match self {
+            Self::Refused => ErrorCode::Denied.into(),
+            Self::Malformed(_) => ErrorCode::BadRequest.into(),
+            Self::Unknown => ErrorCode::NotFound.into(),
+            Self::TooMany { retry_after_s } => ErrorInfo::from(ErrorCode::TooMany).with("retry-after", retry_after_s),
+            Self::Sealed => ErrorCode::Sealed.into(),
+            Self::Unavailable(_) => ErrorCode::Unavailable.into(),
         };
-        let mut reply = reply::errors(status, Some(&self.to_string()));
+        let mut reply = reply::errors(&info, Some(&self.to_string()));
         if let Self::TooMany { retry_after_s } = self {
             reply.headers_mut().insert(RETRY_AFTER, retry_after_s.into());
         }

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout};
 
 use super::refusal::EnrollError;
 use crate::api::enroll::{Certified, EnrollRequest, GraceRequest};
+use crate::api::error::ErrorCode;
 use crate::api::fields::FieldError;
 use crate::api::json;
 use crate::api::request::Body;
@@ -122,7 +123,7 @@ async fn connection(
 }
 
 async fn nothing() -> Response {
-    reply::errors(StatusCode::NOT_FOUND, None)
+    reply::errors(&ErrorCode::NotFound.into(), None)
 }
 
 async fn enroll(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
@@ -173,7 +174,7 @@ async fn revoked(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
 
 /// Answers a body that cannot be read. The vault does not see it.
 fn malformed(error: FieldError) -> Response {
-    reply::errors(StatusCode::BAD_REQUEST, Some(&error.to_string()))
+    reply::errors(&ErrorCode::BadRequest.into(), Some(&error.to_string()))
 }
 
 impl Desk {
@@ -225,5 +226,5 @@ impl Desk {
 }
 
 fn not_allowed() -> Response {
-    Refusal { status: StatusCode::METHOD_NOT_ALLOWED, text: "method not allowed" }.reply()
+    Refusal::method().reply()
 }

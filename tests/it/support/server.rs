@@ -64,26 +64,31 @@ impl Server {
 
     /// Unsealed, taking certificates of another authority as well.
     pub fn trusting(limits: Limits, authority: &Authority) -> Self {
-        Self::build(limits, authority.cert_pem()).unsealed()
+        Self::build(limits, authority.cert_pem(), |_, _| {}).unsealed()
     }
 
-    fn unsealed(self) -> Self {
+    /// Sealed, with other ports or settings than the usual ones.
+    pub fn altered(limits: Limits, alter: impl FnOnce(&mut Ports, &mut Settings)) -> Self {
+        Self::build(limits, "", alter)
+    }
+
+    pub fn unsealed(self) -> Self {
         self.vault.unseal(Opener::Local, &UnsealKey::KeyFile(&KEY_FILE)).unwrap();
         self
     }
 
     /// Sealed; the operator may unseal.
     pub fn sealed(limits: Limits) -> Self {
-        Self::build(limits, "")
+        Self::build(limits, "", |_, _| {})
     }
 
-    fn build(limits: Limits, more_authorities: &str) -> Self {
+    fn build(limits: Limits, more_authorities: &str, alter: impl FnOnce(&mut Ports, &mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let named = match more_authorities {
             "" => Vec::new(),
             pem => http::trust_from_pem(pem.as_bytes()).unwrap().own.iter().map(|anchor| anchor.id).collect(),
         };
-        let (vault, made) = vault_with(folder.path(), named);
+        let (vault, made) = vault_with(folder.path(), named, alter);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
@@ -158,7 +163,11 @@ impl Drop for Server {
 }
 
 /// A new sealed vault in memory with its audit log in `folder`, and authorities that the configuration names.
-fn vault_with(folder: &Path, named: Vec<strongroom::pki::AuthorityId>) -> (Arc<Vault>, InitOutcome) {
+fn vault_with(
+    folder: &Path,
+    named: Vec<strongroom::pki::AuthorityId>,
+    alter: impl FnOnce(&mut Ports, &mut Settings),
+) -> (Arc<Vault>, InitOutcome) {
     let store = strongroom::store::open("memory", Path::new(""), true).unwrap();
     let header: Arc<dyn HeaderFiles> = Arc::new(MemHeader::default());
     let anchor: Arc<dyn AnchorFile> = Arc::new(MemAnchor::default());
@@ -188,7 +197,7 @@ fn vault_with(folder: &Path, named: Vec<strongroom::pki::AuthorityId>) -> (Arc<V
     let mut settings = Settings::new(DOMAIN);
     settings.named_authorities = named;
     settings.unseal_identities = vec![IdentityPattern::parse(OPERATOR, DOMAIN).unwrap()];
-    let ports = Ports {
+    let mut ports = Ports {
         store,
         header,
         anchor,
@@ -197,6 +206,7 @@ fn vault_with(folder: &Path, named: Vec<strongroom::pki::AuthorityId>) -> (Arc<V
         audit: Box::new(FileDevice::opener(log)),
         on_fatal: Box::new(|why| panic!("fatal: {why}")),
     };
+    alter(&mut ports, &mut settings);
     (Vault::new(ports, settings), made)
 }
 

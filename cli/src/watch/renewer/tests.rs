@@ -118,7 +118,7 @@ fn a_vault_that_is_away_is_asked_later_and_later_and_to_the_end() {
     world.away = false;
     world.run(&mut cycle, 26 * HOUR);
     assert_eq!((world.renewals.len(), world.replaced), (1, 1));
-    assert_eq!(world.said.last().unwrap(), "the certificate is renewed");
+    assert_eq!(world.said.last().unwrap(), "the certificate was renewed");
 }
 
 #[test]

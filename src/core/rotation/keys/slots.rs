@@ -17,7 +17,7 @@ use crate::crypto::envelope::Suite;
 use crate::crypto::password::{Params, WRITE_FLOOR};
 use crate::crypto::recovery::RecoveryCode;
 use crate::crypto::secret::SecretBytes;
-use crate::keys::share::Share;
+use crate::keys::share::{Share, ShareError};
 use crate::keys::{Header, HeaderError, NewSlot, RootKey, Slot, WeakKdf};
 
 use super::record::{Kind, Progress, Run};
@@ -325,6 +325,7 @@ pub(in crate::core::rotation) fn bad<T>(text: impl Into<String>) -> Result<T, Va
 pub(in crate::core::rotation) fn refused(error: HeaderError) -> VaultError {
     match error {
         HeaderError::WrongSecret | HeaderError::NoSlotOfType => VaultError::WrongKey,
+        HeaderError::Share(ShareError::NotEnough { have, need }) => VaultError::SharesMissing { have, need },
         HeaderError::Share(error) => VaultError::BadRequest(error.to_string()),
         HeaderError::Limit(_) | HeaderError::KeyFileSize | HeaderError::WeakKdf | HeaderError::KdfTooCostly(_) => {
             VaultError::BadRequest(error.to_string())

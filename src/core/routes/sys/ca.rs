@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use crate::api::error::Reason;
 use crate::api::hex::hex;
 use crate::api::reply::Reply;
 use crate::api::time::rfc3339_nano;
@@ -149,7 +150,7 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
             let holders = change.snapshot.holders(Some(id), change.now_ms);
             if !holders.is_empty() && !force {
                 let names: Vec<String> = holders.into_iter().collect();
-                return Err(held_up("certificates of this authority are in use", &names));
+                return Err(held_up(Reason::ForceNeeded, "certificates of this authority are in use", &names));
             }
             (Stage::Removed, tainted)
         }
@@ -159,7 +160,8 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
         }
         ("revoke", Stage::Prepared | Stage::Trusted | Stage::Retiring) => {
             if change.caller.origin == Origin::Own(id) {
-                return Err(bad("your own certificate is of this authority: renew it first"));
+                let text = "your own certificate is of this authority: renew it first";
+                return Err(VaultError::Because(Reason::OwnCertificate, text.to_owned()));
             }
             (Stage::Revoked, tainted)
         }
@@ -222,7 +224,7 @@ fn everybody_has_the_bundle(change: &Change<'_>, force: bool) -> Result<(), Vaul
     if names.is_empty() || force {
         return Ok(());
     }
-    Err(held_up("not everybody has fetched the new authorities", &names))
+    Err(held_up(Reason::ForceNeeded, "not everybody has fetched the new authorities", &names))
 }
 
 /// Strings name the key of the authority that signs: hosts that have not used theirs by then need another one.
@@ -242,14 +244,15 @@ fn nobody_waits_with_a_string(
     if names.is_empty() {
         return Ok(());
     }
-    Err(held_up("enrolment strings that are open would be void", &names))
+    Err(held_up(Reason::EnrolmentsOpen, "enrolment strings that are open would be void", &names))
 }
 
-fn held_up(what: &str, names: &[String]) -> VaultError {
+fn held_up(reason: Reason, what: &str, names: &[String]) -> VaultError {
     let more = names.len().saturating_sub(MAX_NAMED);
     let shown = names.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    bad(&format!("{what}: {shown}{more}; wait for them, or send \"force\" to cut them off"))
+    let text = format!("{what}: {shown}{more}; wait for them, or send \"force\" to cut them off");
+    VaultError::Because(reason, text)
 }
 
 fn bad(text: &str) -> VaultError {

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use crate::api::error::Reason;
 use crate::api::hex::hex;
 use crate::api::page::Page;
 use crate::api::reply::Reply;
@@ -51,9 +52,12 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     let identity = identity_of(&change.tail, &change.settings.trust_domain)?;
     let standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?;
     match standing {
-        None => return Err(bad(format!("{} is not registered: give it its policies first", identity.path()))),
+        None => {
+            let text = format!("{} is not registered: give it its policies first", identity.path());
+            return Err(VaultError::Because(Reason::NotRegistered, text));
+        }
         Some(standing) if standing.disabled.is_some() => {
-            return Err(bad(format!("{} is disabled", identity.path())));
+            return Err(VaultError::Because(Reason::Disabled, format!("{} is disabled", identity.path())));
         }
         Some(_) => {}
     }

@@ -105,6 +105,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         disabled: record.disabled.is_some(),
         disabled_at: record.disabled.as_ref().map(|disabled| rfc3339_nano(disabled.at_ms)),
         reason: record.disabled.as_ref().map(|disabled| disabled.reason.clone()),
+        frozen: record.disabled.as_ref().is_some_and(|disabled| disabled.reason == identity::FROZEN),
         not_before: (record.not_before_ms > 0).then(|| rfc3339_nano(record.not_before_ms)),
         certificate_ttl: record.certificate_life_s,
         grace: record.grace_s,
