@@ -7,14 +7,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Longest path in bytes.
+/// Longest path in bytes, without the slash at the end of a folder.
 pub const MAX_BYTES: usize = 1024;
 /// Most segments of a path.
 pub const MAX_SEGMENTS: usize = 16;
 /// Longest segment in bytes.
 pub const MAX_SEGMENT_BYTES: usize = 128;
 
-/// A canonical path: 1 to 16 segments of 1-128 bytes out of `[A-Za-z0-9_.@:=~-]`, no `.` or `..`, at most 1,024 bytes.
+/// A canonical path: 1 to 16 segments of 1-128 bytes out of `[A-Za-z0-9_.@:=~-]`, no `.` or `..`, at most 1,024 bytes
+/// without the slash at the end.
 ///
 /// It has no leading slash and ends with `/` exactly when it is a folder. The empty text is the root folder. Order is
 /// the order of the bytes. Cloning shares the text.
@@ -101,10 +102,11 @@ impl Path {
         if text.is_empty() {
             return Ok(Self::root());
         }
-        if text.len() > MAX_BYTES {
+        // Without the slash, so that the folder of every path is a path, too.
+        let body = text.strip_suffix('/').unwrap_or(text);
+        if body.len() > MAX_BYTES {
             return Err(PathError::TooLong);
         }
-        let body = text.strip_suffix('/').unwrap_or(text);
         let mut at = 0;
         for (index, segment) in body.split('/').enumerate() {
             check_segment(segment, at)?;
@@ -327,6 +329,18 @@ mod tests {
             assert_eq!(Path::parse_uri(text).expect(text).as_str(), text);
         }
         assert_ne!(Path::parse("A").expect("legal"), Path::parse("a").expect("legal"));
+    }
+
+    #[test]
+    fn the_folder_of_the_longest_path_is_a_path() {
+        let longest =
+            Path::parse(&format!("{}/{}", vec!["a".repeat(127); 7].join("/"), "b".repeat(128))).expect("legal");
+        assert_eq!(longest.as_str().len(), MAX_BYTES);
+        let folder = longest.to_folder();
+        assert_eq!(Path::parse(folder.as_str()), Ok(folder.clone()));
+        assert_eq!(folder.to_leaf(), longest);
+        let longer = format!("{}/c", vec!["a".repeat(127); 8].join("/"));
+        assert_eq!((longer.len(), Path::parse(&longer)), (MAX_BYTES + 1, Err(PathError::TooLong)));
     }
 
     #[test]
