@@ -274,6 +274,12 @@ mod tests {
     }
 
     #[test]
+    fn reads_each_escape_and_comment() {
+        assert_eq!(shape(r#"a = "\n\t\r\"\\\u00e9\U0001F600""#)["a"], "\n\t\r\"\\\u{e9}\u{1f600}");
+        assert_eq!(shape("/* x */a = 1/**/b = 2//\n_c = 3#").to_string(), r#"{"_c":3,"a":1,"b":2}"#);
+    }
+
+    #[test]
     fn errors_have_their_place() {
         for (text, line, column, message) in [
             ("path \"a\" {", 1, 11, "block is not closed"),
@@ -291,6 +297,10 @@ mod tests {
             ("/* x", 1, 1, "comment is not closed"),
             ("a = ", 1, 5, "expected a value"),
             ("}", 1, 1, "expected a key"),
+            ("/ x", 1, 1, "expected a key"),
+            ("a = ]", 1, 5, "expected a value"),
+            ("a = 1, b = 2", 1, 6, "expected a key"),
+            ("a = \"\\u00e\"", 1, 7, "escape is not a character"),
         ] {
             let error = parse(text).expect_err(text);
             assert_eq!((error.line, error.column, error.message.as_str()), (line, column, message), "{text}");

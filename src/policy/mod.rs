@@ -14,6 +14,8 @@ mod index;
 mod parameters;
 mod parse;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 pub use acl::Acl;
 pub use capability::Capability;
