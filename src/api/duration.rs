@@ -3,6 +3,14 @@
 use std::fmt;
 
 /// A span of whole seconds.
+///
+/// ```
+/// use strongroom::api::duration::Ttl;
+///
+/// assert_eq!(Ttl::parse("1h30m"), Ok(Ttl(5_400)));
+/// assert_eq!(Ttl(5_400).go_text(), "1h30m0s");
+/// assert!(Ttl::parse("-1s").is_err() && Ttl::parse("1.5h").is_err());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ttl(pub u64);
 

@@ -92,6 +92,14 @@ pub struct JsonError {
 ///
 /// # Errors
 /// [`JsonError`] when one of the documents fails [`check`].
+///
+/// ```
+/// use strongroom::api::json::merge_patch;
+///
+/// // A number keeps its spelling; null removes.
+/// let merged = merge_patch(br#"{"a":1.00,"b":"x"}"#, br#"{"b":null,"c":"y"}"#).unwrap();
+/// assert_eq!(merged.as_slice(), br#"{"a":1.00,"c":"y"}"#);
+/// ```
 pub fn merge_patch(target: &[u8], patch: &[u8]) -> Result<Zeroizing<Vec<u8>>, JsonError> {
     let (target, patch) = (Text::read(target)?, Text::read(patch)?);
     let mut out = Buffer::with_capacity(target.text.len() + patch.text.len() + 2);

@@ -19,6 +19,20 @@ pub const MAX_SEGMENT_BYTES: usize = 128;
 ///
 /// It has no leading slash and ends with `/` exactly when it is a folder. The empty text is the root folder. Order is
 /// the order of the bytes. Cloning shares the text.
+///
+/// ```
+/// use strongroom::api::path::{Path, PathError};
+///
+/// let path = Path::parse("app/prod").unwrap();
+/// assert_eq!(path.segments().collect::<Vec<_>>(), ["app", "prod"]);
+/// assert_eq!(path.to_folder().join("db").unwrap().as_str(), "app/prod/db");
+/// assert_eq!(path.parent().unwrap().as_str(), "app/");
+/// // One path has one spelling: what would have to be repaired is refused.
+/// for refused in ["/app", "app//prod", "app/../prod", "app/pr od"] {
+///     assert!(Path::parse(refused).is_err(), "{refused}");
+/// }
+/// assert!(Path::parse_uri("app/%70rod").is_err());
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(Arc<str>);
 

@@ -6,6 +6,13 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 /// A secret text: no `Clone`, `Debug`, `Display` or `Serialize`; wiped on drop.
+///
+/// ```
+/// use strongroom::api::secret::SecretText;
+///
+/// let secret = SecretText::from("hunter2");
+/// assert_eq!(secret.reveal(), "hunter2");
+/// ```
 pub struct SecretText(SecretString);
 
 impl SecretText {

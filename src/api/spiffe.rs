@@ -9,6 +9,15 @@ const SCHEME: &str = "spiffe://";
 /// SPIFFE-ID specification, section 2: at most 2,048 bytes, a lower-case trust domain of at most 255 bytes out of
 /// `[a-z0-9._-]`, and a path that is not empty here (a bare trust domain names nobody) with segments out of
 /// `[A-Za-z0-9._-]`. No query, fragment, user, port, percent escape, `.`, `..` or empty segment.
+///
+/// ```
+/// use strongroom::api::spiffe::SpiffeId;
+///
+/// let id = SpiffeId::parse("spiffe://example.org/app/web").unwrap();
+/// assert_eq!((id.trust_domain(), id.path()), ("example.org", "app/web"));
+/// assert_eq!(SpiffeId::new("example.org", "app/web"), Ok(id));
+/// assert!(SpiffeId::parse("spiffe://Example.org/app").is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpiffeId {
     uri: String,

@@ -10,6 +10,13 @@ pub struct TimeError;
 /// Milliseconds since 1970 as Go's `RFC3339Nano` prints them: UTC, no trailing zeros. Zero is "unset", the empty text.
 ///
 /// Times after the year 9999 print as the last that can be written.
+///
+/// ```
+/// use strongroom::api::time::{parse, rfc3339_nano};
+///
+/// assert_eq!(rfc3339_nano(1_500), "1970-01-01T00:00:01.5Z");
+/// assert_eq!(parse("1970-01-01T01:00:01.5+01:00"), Ok(1_500));
+/// ```
 #[must_use]
 pub fn rfc3339_nano(ms: u64) -> String {
     if ms == 0 {

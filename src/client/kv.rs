@@ -11,6 +11,26 @@ use crate::api::secret::SecretText;
 use crate::wiped::Buffer;
 
 /// One KV mount as seen by one client.
+///
+/// ```no_run
+/// use strongroom::api::path::Path;
+/// use strongroom::client::{Client, ClientError, pairs_of};
+///
+/// /// Raises a counter. `None`: somebody else was quicker, try again.
+/// fn count(client: &Client, path: &Path) -> Result<Option<u64>, ClientError> {
+///     let kv = client.kv("counters");
+///     let (mut version, mut next) = (0, 1);
+///     if let Some(data) = kv.read(path, None)? {
+///         version = data.metadata.version;
+///         let pairs = pairs_of(&data)?.unwrap_or_default();
+///         next += pairs.iter().find_map(|(_, text)| text.reveal().parse::<u64>().ok()).unwrap_or(0);
+///     }
+///     match kv.write(path, format!("{{\"n\":\"{next}\"}}").as_bytes(), Some(version)) {
+///         Err(error) if error.is_cas_mismatch() => Ok(None),
+///         written => written.map(|_| Some(next)),
+///     }
+/// }
+/// ```
 pub struct Kv<'a> {
     client: &'a Client,
     mount: &'a str,

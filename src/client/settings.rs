@@ -11,6 +11,24 @@ use crate::api::secret::SecretText;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where to connect, whom to trust and who to be.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use strongroom::client::{Client, ClientError, Settings};
+///
+/// let settings = |addr: &str| Settings {
+///     addr: addr.to_owned(),
+///     ca_pem: Vec::new(),
+///     cert_pem: Vec::new(),
+///     key_pem: String::new().into(),
+///     timeout: Duration::from_secs(10),
+/// };
+/// // Found out before anything is sent: no plaintext, and nobody is trusted unless named.
+/// for addr in ["http://127.0.0.1:8200", "https://127.0.0.1:8200"] {
+///     assert!(matches!(Client::connect(settings(addr)), Err(ClientError::Settings(_))), "{addr}");
+/// }
+/// ```
 pub struct Settings {
     /// `https://host:port`. The host must be a name or address in the server's certificate. Port 443 when absent.
     pub addr: String,

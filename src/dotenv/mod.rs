@@ -20,6 +20,12 @@ pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 pub const MAX_KEYS: usize = 10_000;
 
 /// Whether `name` is a portable variable name: `[A-Za-z_][A-Za-z0-9_]*`.
+///
+/// ```
+/// use strongroom::dotenv::is_portable_name;
+///
+/// assert!(is_portable_name("DATABASE_URL") && !is_portable_name("2ND") && !is_portable_name("a-b"));
+/// ```
 #[must_use]
 pub fn is_portable_name(name: &str) -> bool {
     let mut bytes = name.bytes();

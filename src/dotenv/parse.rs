@@ -73,6 +73,18 @@ pub struct Options {
 ///
 /// # Errors
 /// [`DotenvError`] for the first problem. Then nothing of the file should be used.
+///
+/// ```
+/// use strongroom::dotenv::{Options, Problem, parse};
+///
+/// let read = parse(b"# of the web server\nHOST=db.example.org\nKEY='a b'  # quoted\n", &Options::default()).unwrap();
+/// assert_eq!((read[1].key.as_str(), read[1].value.reveal(), read[1].line), ("KEY", "a b", 3));
+/// // Some programs would expand this and others would not.
+/// let error = parse(b"URL=$HOST/x\n", &Options::default()).err().unwrap();
+/// assert_eq!((error.line, error.problem), (1, Problem::Expands));
+/// let literal = Options { literal: true, ..Options::default() };
+/// assert_eq!(parse(b"URL=$HOST/x\n", &literal).unwrap()[0].value.reveal(), "$HOST/x");
+/// ```
 pub fn parse(bytes: &[u8], options: &Options) -> Result<Vec<Assignment>, DotenvError> {
     let at_start = |problem| DotenvError { line: 1, column: 1, key: None, problem };
     if bytes.len() > MAX_FILE_BYTES {

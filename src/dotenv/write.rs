@@ -43,6 +43,16 @@ pub enum WriteError {
 ///
 /// # Errors
 /// [`WriteError`] with the key, when a pair cannot be written so that it reads back unchanged. Nothing is written then.
+///
+/// ```
+/// use strongroom::dotenv::{Format, Options, parse, write};
+///
+/// let pairs = [("KEY".to_owned(), "a b".into())];
+/// let text = write(&pairs, Format::Dotenv).unwrap();
+/// assert_eq!(parse(&text, &Options::default()).unwrap()[0].value.reveal(), "a b");
+/// assert_eq!(write(&pairs, Format::Sh).unwrap().as_slice(), b"export KEY='a b'\n");
+/// assert!(write(&[("not a name".to_owned(), "x".into())], Format::Dotenv).is_err());
+/// ```
 pub fn write(pairs: &[(String, SecretText)], format: Format) -> Result<Zeroizing<Vec<u8>>, WriteError> {
     let mut out = Buffer::new();
     if format == Format::Json {

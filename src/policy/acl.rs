@@ -12,6 +12,29 @@ use super::parameters;
 use super::rules::{Pattern, Permissions, Policy, RuleId};
 
 /// A caller's policies, merged by pattern and indexed.
+///
+/// ```
+/// use strongroom::api::path::Path;
+/// use strongroom::policy::{Acl, Ask, Capability, Decision, Policy};
+///
+/// let policy = Policy::parse(
+///     r#"
+///     path "secret/data/app/*"    { capabilities = ["create", "read", "update"] }
+///     path "secret/data/app/root" { capabilities = ["deny"] }
+///     "#,
+/// )
+/// .unwrap();
+/// let acl = Acl::merge([&policy.named("web")]);
+/// let may = |text: &str, capability| {
+///     let path = Path::parse(text).unwrap();
+///     acl.decide(&Ask { path: &path, capability, sudo: false, parameters: None, wrap_ttl: None })
+/// };
+/// assert!(matches!(may("secret/data/app/db", Capability::Read), Decision::Allow { .. }));
+/// assert!(matches!(may("secret/data/app/db", Capability::Delete), Decision::Deny { .. }));
+/// // The most specific pattern alone counts.
+/// assert!(matches!(may("secret/data/app/root", Capability::Read), Decision::Deny { .. }));
+/// assert_eq!(acl.capabilities(&Path::parse("secret/data/app/db").unwrap()), ["create", "read", "update"]);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Acl {
     rules: Vec<(RuleId, Permissions)>,

@@ -9,6 +9,15 @@ use serde_json::Value;
 use super::capability::Grants;
 
 /// A parsed policy document.
+///
+/// ```
+/// use strongroom::policy::Policy;
+///
+/// let policy = Policy::parse("path \"secret/data/app/*\" {\n  capabilities = [\"read\"]\n}").unwrap();
+/// assert_eq!(policy.patterns().collect::<Vec<_>>(), ["secret/data/app/*"]);
+/// let error = Policy::parse("path \"x\" {\n  capabilities = [\"fly\"]\n}").unwrap_err();
+/// assert!(error.to_string().contains("2:"), "{error}");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub(super) name: Option<String>,
