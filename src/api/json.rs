@@ -1,8 +1,7 @@
 //! Bounded, lossless JSON (RFC 8259).
 //!
-//! [`check`] judges a text from outside once, without recursion and with bounded memory. Afterwards values travel as
-//! the raw text they came as: a number is never squeezed through a float, and a secret is never spread over a tree of
-//! small allocations.
+//! [`check`] validates a text from outside once, without recursion and with bounded memory. After that, values stay raw
+//! text: a number is never converted to a float, and a secret is never spread over many small allocations.
 
 mod check;
 mod object;
@@ -19,16 +18,16 @@ pub use check::check;
 pub(in crate::api) use object::scan_object;
 pub use object::{Object, Parsed, Value};
 
-/// Bounds of a document.
+/// Limits of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest text in bytes.
     pub max_bytes: usize,
-    /// Most arrays and objects inside each other.
+    /// Maximum nesting of arrays and objects.
     pub max_depth: usize,
-    /// Most object keys in the whole document.
+    /// Largest number of object keys in the whole document.
     pub max_keys: usize,
-    /// Longest string in bytes, escapes counted as written.
+    /// Longest string in bytes, with escapes counted as written.
     pub max_string_bytes: usize,
 }
 
@@ -49,7 +48,7 @@ pub enum JsonCode {
     /// Not UTF-8.
     #[error("json is not utf-8")]
     Utf8,
-    /// Something follows the value.
+    /// Text follows the value.
     #[error("json value is followed by more text")]
     Trailing,
     /// The text is too long.
@@ -75,20 +74,20 @@ pub enum JsonCode {
     NotAnObject,
 }
 
-/// What is wrong with a document, and where. Never carries content.
+/// What is wrong with a document, and where. Never contains any of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code} at byte {at}")]
 pub struct JsonError {
-    /// What.
+    /// The problem.
     pub code: JsonCode,
-    /// Byte offset; for a duplicate key the end of its object.
+    /// Byte offset. For a duplicate key, the end of its object.
     pub at: usize,
 }
 
-/// Applies a merge patch (RFC 7396): fields of `patch` replace those of `target`, null removes, objects merge.
+/// Applies a merge patch (RFC 7396): fields of `patch` replace those of `target`, null removes, and objects merge.
 ///
-/// Numbers and strings come out in the spelling they went in with. Both documents must be within the default
-/// [`Limits`]; the result is at most as long as both together and is written into one buffer that is wiped on drop.
+/// Numbers and strings keep their spelling. Both documents must be within the default [`Limits`]. The result is at most
+/// as long as both together, and is written into one buffer that is wiped on drop.
 ///
 /// # Errors
 /// [`JsonError`] when one of the documents fails [`check`].
@@ -130,7 +129,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Recursive, at most [`Limits::max_depth`] deep because both documents were checked.
+/// Recursive, but at most [`Limits::max_depth`] deep, because both documents were checked.
 fn merge(target: Option<Object<'_>>, patch: Object<'_>, out: &mut Buffer) {
     let mut changes: BTreeMap<&str, Value<'_>> = patch.entries().collect();
     let mut first = true;

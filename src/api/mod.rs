@@ -1,7 +1,7 @@
-//! Wire types: serde only; no I/O, no clock.
+//! Types of the protocol: serde only; no I/O, no clock.
 //!
-//! Everything a request or a reply is made of, for the daemon and for the client: the one path type, identities,
-//! bounded JSON, durations, times and the bodies of Vault's v1 protocol.
+//! Everything in requests and replies, for the daemon and the client: the only path type, identities, bounded JSON,
+//! durations, times, and the bodies of Vault's v1 protocol.
 
 pub mod approvals;
 pub mod duration;

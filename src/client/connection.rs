@@ -1,4 +1,4 @@
-//! One connection to one server: requests, replies, and the mark that both carry.
+//! One connection to one server: requests, replies, and the mark in both.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -18,12 +18,12 @@ use super::renew::{BUNDLE_HEADER, bundle_header};
 use super::settings::{self, Settings};
 use super::{ClientError, error, mark, tls};
 
-/// Largest reply, in bytes; listings of a large folder are the only ones that come near.
+/// Largest reply in bytes. Only lists of a large folder come near it.
 pub const MAX_REPLY_BYTES: u64 = 32 * 1024 * 1024;
 /// Largest head of a reply, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// A connection to one server as one identity. May be shared between threads; they take turns on the connection.
+/// A connection to one server as one identity. Threads can share it, and take turns.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -58,28 +58,28 @@ pub struct Client {
     agent: ureq::Agent,
     /// `https://host:port`, no slash at the end.
     base: String,
-    /// Which authorities are trusted, for the server to see.
+    /// The authorities that this client trusts, which it tells the server.
     #[cfg(feature = "enroll")]
     bundle: String,
     mark: Mutex<Option<Mark>>,
 }
 
-/// What came back, whatever its status.
+/// A reply with any status.
 pub struct Response {
     /// HTTP status.
     pub status: u16,
     /// Body; wiped on drop.
     pub body: Zeroizing<Vec<u8>>,
-    /// Where the server's history stands; `None` from a sealed server and from other servers.
+    /// Position in the server's history. `None` from a sealed server and from other servers.
     pub mark: Option<Mark>,
-    /// Entity tag of what came, with its quotes.
+    /// Entity tag of the content, with its quotes.
     pub etag: Option<String>,
     /// The line of `X-Strongroom-Error`, as it came.
     pub error: Option<String>,
 }
 
 impl Client {
-    /// Prepares a client. The connection is opened by the first request.
+    /// Prepares a client. The first request opens the connection.
     ///
     /// # Errors
     /// [`ClientError::Settings`] when the address is not `https://host[:port]` or a certificate or key cannot be read.
@@ -90,9 +90,9 @@ impl Client {
             .allow_non_standard_methods(true) // LIST
             .http_status_as_error(false)
             .https_only(true)
-            .max_redirects(0) // a redirect would carry secrets to another place
+            .max_redirects(0) // a redirect could send secrets elsewhere
             .max_redirects_will_error(false)
-            .proxy(None) // nor does the environment choose who sees the connection
+            .proxy(None) // and the environment must not choose a proxy
             .max_idle_connections(1)
             .max_idle_connections_per_host(1)
             .max_response_header_size(MAX_HEAD_BYTES)
@@ -110,35 +110,35 @@ impl Client {
         })
     }
 
-    /// The address this client talks to.
+    /// The address of the server.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.base
     }
 
-    /// The latest mark seen or set; store it for [`set_mark`](Self::set_mark) of the next process.
+    /// The latest mark that was seen or set. Store it for [`set_mark`](Self::set_mark) in the next process.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
         self.mark.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes up a mark seen earlier. An older one than the held one is ignored.
+    /// Sets a mark that was seen earlier. Ignored if it is older than the current one.
     pub fn set_mark(&self, mark: Mark) {
         mark::raise(&mut self.mark.lock().unwrap_or_else(PoisonError::into_inner), mark);
     }
 
-    /// Sends one request. `path` is what follows `/v1/`, with the query if any; characters that are not legal in a
-    /// request target must be percent-encoded already. A body is sent as JSON, with `PATCH` as a merge patch. Statuses
-    /// of failure are not errors here.
+    /// Sends one request. `path` is the part after `/v1/` with the query, if any. Characters that a request target
+    /// cannot contain must be percent-encoded. A body is sent as JSON; with `PATCH` as a merge patch. A failure status
+    /// is not an error here.
     ///
     /// # Errors
-    /// [`ClientError::Transport`] when there is no answer, [`ClientError::Malformed`] when it is not HTTP or larger than
-    /// [`MAX_REPLY_BYTES`], [`ClientError::RolledBack`], [`ClientError::Settings`] for a path that is no request target.
+    /// [`ClientError::Transport`] when there is no answer; [`ClientError::Malformed`] when it is not HTTP or larger
+    /// than [`MAX_REPLY_BYTES`]; [`ClientError::RolledBack`]; [`ClientError::Settings`] for an invalid path.
     pub fn request(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<Response, ClientError> {
         self.request_unless(method, path, body, None)
     }
 
-    /// As [`request`](Self::request); with the tag of an earlier reply, status 304 says that nothing has changed.
+    /// As [`request`](Self::request). With the tag of an earlier reply, status 304 means that nothing has changed.
     ///
     /// # Errors
     /// As [`request`](Self::request).
@@ -162,7 +162,7 @@ impl Client {
             Some(etag) => builder.header("If-None-Match", etag),
             None => builder,
         };
-        let illegal = |_| ClientError::Settings("the path holds characters that a request cannot carry");
+        let illegal = |_| ClientError::Settings("the path contains characters that a request cannot contain");
         let sent = match body {
             None => self.agent.run(builder.body(()).map_err(illegal)?),
             Some(bytes) => self.agent.run(builder.header("Content-Type", media).body(bytes).map_err(illegal)?),
@@ -180,7 +180,7 @@ impl Client {
         Ok(Response { status, body, mark, etag, error })
     }
 
-    /// Content of a 200; `None` for 404 without content.
+    /// Returns the content of a 200, or `None` for a 404 without content.
     pub(super) fn find<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -194,7 +194,7 @@ impl Client {
         }
     }
 
-    /// Content of a 200.
+    /// Returns the content of a 200.
     pub(super) fn ask<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -204,14 +204,14 @@ impl Client {
         self.request(method, path, body)?.content()
     }
 
-    /// Any success.
+    /// Accepts any success.
     pub(super) fn tell(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<(), ClientError> {
         self.request(method, path, body)?.success().map(drop)
     }
 }
 
 impl Client {
-    /// Any success; the server's warnings.
+    /// Accepts any success and returns the server's warnings.
     pub(super) fn warned(&self, method: &str, path: &str, body: &[u8]) -> Result<Vec<String>, ClientError> {
         let reply = self.request(method, path, Some(body))?.success()?;
         if reply.body.is_empty() {
@@ -223,35 +223,35 @@ impl Client {
 }
 
 impl Response {
-    /// The reply itself when it is a success.
+    /// Returns the reply if it is a success.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with the server's texts.
+    /// [`ClientError::Refused`] with the server's messages.
     pub fn success(self) -> Result<Self, ClientError> {
         if (200..300).contains(&self.status) { Ok(self) } else { Err(self.refusal()) }
     }
 
-    /// `data` of the envelope of a successful reply.
+    /// Returns `data` of the envelope of a successful reply.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] for a failure, [`ClientError::Malformed`] when the body is not the expected one.
+    /// [`ClientError::Refused`] for a failure; [`ClientError::Malformed`] when the body has an unexpected form.
     pub fn content<T: DeserializeOwned>(self) -> Result<T, ClientError> {
         self.success()?.envelope()
     }
 
-    /// `data` of the envelope, whatever the status.
+    /// Returns `data` of the envelope, whatever the status.
     pub(super) fn envelope<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         let envelope: Envelope<T> = serde_json::from_slice(&self.body)
             .map_err(|_| ClientError::Malformed("the reply is not the expected JSON"))?;
         envelope.data.ok_or(ClientError::Malformed("the reply has no data"))
     }
 
-    /// A body without an envelope, whatever the status.
+    /// Returns a body without an envelope, whatever the status.
     pub(super) fn raw<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.body).map_err(|_| ClientError::Malformed("the reply is not the expected JSON"))
     }
 
-    /// The error that this reply of failure stands for.
+    /// The error for this failed reply.
     #[must_use]
     pub fn refusal(&self) -> ClientError {
         let errors = serde_json::from_slice::<ErrorBody>(&self.body).map(|body| body.errors).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! Key slots, the root key, data keys, and the rotations of all of them.
+//! Key slots, the root key, data keys, and their rotations.
 //!
-//! Bodies with secrets are written by hand into one buffer that is wiped: nothing that holds a secret can be serialised.
+//! Bodies with secrets are written by hand into one buffer that is wiped, because secret types cannot be serialised.
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -18,24 +18,24 @@ use crate::api::secret::SecretText;
 use crate::api::sys::AuditPublicKey;
 use crate::wiped::Buffer;
 
-/// Rotation of keys as seen by one client. Orders that carry a secret derive keys on the server, which takes a second
-/// or more for each slot by design: the client's own timeout has to allow for that.
+/// Key rotation for one client. Orders with a secret derive keys on the server, which takes a second or more per slot
+/// by design. The client's timeout must allow for that.
 pub struct Rotation<'a> {
     client: &'a Client,
 }
 
 const VALUES: &str = "sys/strongroom/values";
 
-/// What of the configuration is to change; fields that are `None` stay.
+/// Changes to the configuration. Fields that are `None` stay unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RotateConfigChange {
-    /// Whether the data key is rotated by itself.
+    /// Whether the data key is rotated automatically.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// After this many records.
+    /// Rotate after this many records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_operations: Option<u64>,
-    /// After this many seconds; 0 is never.
+    /// Rotate after this many seconds; 0 means never.
     #[serde(rename = "interval", skip_serializing_if = "Option::is_none")]
     pub interval_s: Option<u64>,
 }
@@ -45,7 +45,8 @@ impl<'a> Rotation<'a> {
         Self { client }
     }
 
-    /// Rotating values that the caller may read; those of one secret when `path` (with its mount) is given.
+    /// Returns the rotating values that the caller may read. With `path` (including its mount), only those of one
+    /// secret.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -54,7 +55,7 @@ impl<'a> Rotation<'a> {
         Ok(self.client.find::<ValueList>("GET", &target, None)?.unwrap_or_default().values)
     }
 
-    /// Gives an order for one key of a secret: `rotate`, `abort`, `pause`, `resume` or `forget`.
+    /// Sends an order for one key of a secret: `rotate`, `abort`, `pause`, `resume` or `forget`.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -68,7 +69,7 @@ impl<'a> Rotation<'a> {
         self.client.ask("POST", &format!("{VALUES}/{path}"), Some(&body))
     }
 
-    /// Stores the policy (JSON) by which one key of a secret is rotated. It holds no secret.
+    /// Stores the policy (JSON) for rotating one key of a secret. It contains no secret.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -90,11 +91,11 @@ impl<'a> Rotation<'a> {
         self.client.ask("GET", "sys/strongroom/slots", None)
     }
 
-    /// Tries a secret and changes nothing. The slot that it opens.
+    /// Tests a secret without changing anything. Returns the slot that it opens.
     ///
     /// # Errors
-    /// Any [`ClientError`]; a wrong secret is a refusal with status 400. Too few shares, all of them good, are a refusal
-    /// for which [`shares_so_far`] is `Some`.
+    /// Any [`ClientError`]. A wrong secret is a refusal with status 400. For too few correct shares, [`shares_so_far`]
+    /// returns `Some`.
     pub fn slot_test(&self, unlock: &UnlockBody) -> Result<SlotInfo, ClientError> {
         let mut body = Text::with_room(unlock_size(unlock));
         body.open("unlock").unlock(unlock);
@@ -110,8 +111,8 @@ impl<'a> Rotation<'a> {
         self.client.ask("POST", "sys/strongroom/slots/add", Some(&slot_write(order)))
     }
 
-    /// Changes the secret of the slot that `order.unlock` opens; its type and label stay. Of a share set the new one is
-    /// made beside the old one, which goes with [`slot_confirm`](Self::slot_confirm).
+    /// Changes the secret of the slot that `order.unlock` opens. Its type and label stay. For shares, a new set is
+    /// created beside the old one, which [`slot_confirm`](Self::slot_confirm) removes.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -119,7 +120,7 @@ impl<'a> Rotation<'a> {
         self.client.ask("POST", "sys/strongroom/slots/change", Some(&slot_write(order)))
     }
 
-    /// Shows shares of a new set, read off the prints; the set that it replaces is removed.
+    /// Presents shares of a new set, read from the prints. The set that it replaces is removed.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -129,7 +130,7 @@ impl<'a> Rotation<'a> {
         self.client.ask("POST", "sys/strongroom/slots/change", Some(&body.end()))
     }
 
-    /// Removes a slot, by number or label; `unlock` opens one that stays.
+    /// Removes a slot by number or label. `unlock` must open one that stays.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -181,12 +182,12 @@ impl<'a> Rotation<'a> {
     /// One rotation.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an impossible identifier.
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid identifier.
     pub fn rotation(&self, id: &str) -> Result<Option<RotationInfo>, ClientError> {
         self.client.find("GET", &below("sys/strongroom/rotations", id)?, None)
     }
 
-    /// Stops a rotation for now.
+    /// Pauses a rotation.
     ///
     /// # Errors
     /// As [`rotation`](Self::rotation).
@@ -194,7 +195,7 @@ impl<'a> Rotation<'a> {
         self.steer(id, "pause", None)
     }
 
-    /// Goes on with a rotation; `full_speed` changes whether it is throttled.
+    /// Resumes a rotation. `full_speed` changes whether it is throttled.
     ///
     /// # Errors
     /// As [`rotation`](Self::rotation).
@@ -203,7 +204,7 @@ impl<'a> Rotation<'a> {
         self.steer(id, "resume", body.as_ref().map(String::as_bytes))
     }
 
-    /// Leaves a rotation as it is.
+    /// Aborts a rotation.
     ///
     /// # Errors
     /// As [`rotation`](Self::rotation).
@@ -225,7 +226,7 @@ impl<'a> Rotation<'a> {
         Ok(found.terms)
     }
 
-    /// When the data key is rotated by itself.
+    /// When the data key is rotated automatically.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -233,7 +234,7 @@ impl<'a> Rotation<'a> {
         self.client.ask("GET", "sys/rotate/config", None)
     }
 
-    /// Changes when the data key is rotated by itself.
+    /// Changes when the data key is rotated automatically.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -241,7 +242,7 @@ impl<'a> Rotation<'a> {
         self.client.tell("POST", "sys/rotate/config", Some(&json(change)?))
     }
 
-    /// The public half of the key that signs the audit log.
+    /// The public key that verifies the signatures of the audit log.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -250,7 +251,7 @@ impl<'a> Rotation<'a> {
     }
 }
 
-/// From a refusal that only says that shares are missing: how many good ones came, and how many are needed.
+/// For a refusal that only says that shares are missing: the number of correct ones so far, and the number needed.
 #[must_use]
 pub fn shares_so_far(error: &ClientError) -> Option<(u8, u8)> {
     let info = error.info().filter(|info| info.reason() == Some(Reason::SharesMissing))?;
@@ -258,7 +259,7 @@ pub fn shares_so_far(error: &ClientError) -> Option<(u8, u8)> {
     Some((number("have")?, number("need")?))
 }
 
-/// A key file as the bodies carry it.
+/// A key file in the form for request bodies.
 ///
 /// ```
 /// use strongroom::client::key_file_text;
@@ -278,7 +279,7 @@ fn slot_write(SlotWrite { unlock, new }: &SlotWrite) -> Zeroizing<Vec<u8>> {
     body.end()
 }
 
-/// Room for names and punctuation of one object, beyond its texts.
+/// Space for names and punctuation of one object, in addition to its texts.
 const FRAME: usize = 256;
 
 fn unlock_size(unlock: &UnlockBody) -> usize {
@@ -318,12 +319,12 @@ impl Text {
         self.raw(if flag { "true" } else { "false" })
     }
 
-    /// The start of an object, with its first name.
+    /// Starts an object with its first name.
     fn open(&mut self, name: &str) -> &mut Self {
         self.raw("{").text(name).raw(":")
     }
 
-    /// A further name.
+    /// Adds another name.
     fn next(&mut self, name: &str) -> &mut Self {
         self.raw(",").text(name).raw(":")
     }
@@ -339,7 +340,7 @@ impl Text {
         self.raw("]")
     }
 
-    /// Names with values, those that are there.
+    /// Adds names with their values, if present.
     fn object(&mut self, fields: &[(&str, Option<&str>)]) -> &mut Self {
         self.raw("{");
         let mut comma = "";

@@ -1,4 +1,4 @@
-//! TLS of the client: version 1.3 only, the given authorities only, always with a certificate, never resumed.
+//! TLS of the client: version 1.3 only, only the given authorities, always with a certificate, never resumed.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -15,8 +15,8 @@ use super::error::ClientError;
 use super::settings::Settings;
 use super::wiped::WipedBuffers;
 
-/// The cryptography of every TLS connection: aws-lc-rs, hybrid post-quantum key exchange first. Named explicitly, so
-/// that nothing depends on a process-wide default.
+/// The cryptography of every TLS connection: aws-lc-rs, hybrid post-quantum key exchange first. Set explicitly, so that
+/// nothing depends on a process-wide default.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         kx_groups: vec![
@@ -28,14 +28,14 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     })
 }
 
-/// Makes TLS connections out of TCP connections.
+/// Makes TLS connections from TCP connections.
 pub(super) struct TlsConnector {
     config: Arc<ClientConfig>,
 }
 
 impl TlsConnector {
     /// # Errors
-    /// [`ClientError::Settings`] when a certificate or the key cannot be read or do not belong together.
+    /// [`ClientError::Settings`] when a certificate or the key cannot be parsed, or they do not belong together.
     pub(super) fn new(settings: &Settings) -> Result<Self, ClientError> {
         Ok(Self { config: Arc::new(client_config(settings)?) })
     }
@@ -57,7 +57,7 @@ fn client_config(settings: &Settings) -> Result<ClientConfig, ClientError> {
     Ok(config)
 }
 
-/// The authorities in a CA file, PEM.
+/// Parses the authorities in a CA file, PEM.
 pub(super) fn roots(ca_pem: &[u8]) -> Result<RootCertStore, ClientError> {
     let mut roots = RootCertStore::empty();
     for root in certificates(ca_pem, "the CA certificate is not PEM")? {
@@ -112,7 +112,8 @@ impl Transport for TlsTransport {
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         let sent = self.stream.write_all(output).and_then(|()| self.stream.flush());
         self.buffers.sent(amount);
-        // A server that refuses says why before it closes; the reason beats "broken pipe".
+        // A server that rejects the connection gives its reason before it closes. That reason is more useful than
+        // "broken pipe".
         sent.map_err(|error| match self.stream.conn.process_new_packets() {
             Err(reason) => ureq::Error::Rustls(reason),
             Ok(_) => error.into(),

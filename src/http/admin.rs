@@ -1,8 +1,8 @@
-//! The daemon's own machine: state, unseal and seal over a local socket, and a certificate for an operator who can open
-//! the vault. Never a secret value.
+//! The local socket of the daemon's own machine: state, unseal and seal, and a certificate for an operator who can open
+//! the vault. It never gives out a secret value.
 //!
-//! Whoever may connect is the daemon's user or root, and could read the data folder anyway; so nothing but the kernel's
-//! word about the peer is asked for.
+//! Only the daemon's user and root may connect. They could read the data folder anyway, so the kernel's word about the
+//! peer is enough.
 
 use std::convert::Infallible;
 use std::os::unix::net::UnixListener;
@@ -34,9 +34,9 @@ use crate::api::error::ErrorCode;
 use crate::api::sys::RescueRequest;
 use crate::core::{Vault, VaultError};
 
-/// Connections at the same time.
+/// Largest number of connections at the same time.
 const CONNECTIONS: usize = 16;
-/// How long a peer that is turned away may take to be told so.
+/// Time in which a rejected peer can read why.
 const TURN_AWAY: Duration = Duration::from_secs(2);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -47,7 +47,7 @@ const FOREIGN: &str = concat!(
     "Content-Length: 77\r\n\r\n{\"errors\":[\"permission denied: only the daemon's user and root may do this\"]}",
 );
 
-/// Serves the local socket until `shutdown` turns true. `owner` is the user id, besides root's, that may connect.
+/// Serves the local socket until `shutdown` turns true. `owner` is the user id that may connect, besides root.
 ///
 /// # Errors
 /// [`ServeError::Listener`] when the listener cannot be used.
@@ -80,7 +80,7 @@ pub async fn serve(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "accepting a local connection");
+                tracing::warn!(%error, "cannot accept a local connection");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -107,10 +107,10 @@ async fn connection(
     limits: Limits,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    // Of the moment of connecting, by the kernel (SO_PEERCRED).
+    // The peer at the moment of connecting, according to the kernel (SO_PEERCRED).
     let peer = stream.peer_cred().map(|peer| peer.uid());
     if !peer.as_ref().is_ok_and(|user| *user == owner || *user == 0) {
-        tracing::warn!(user = ?peer.ok(), "a foreign user on the local socket");
+        tracing::warn!(user = ?peer.ok(), "rejected another user on the local socket");
         let told = async {
             let mut request = [0_u8; 2048];
             if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
@@ -120,6 +120,7 @@ async fn connection(
         let _ = timeout(TURN_AWAY, told).await;
         return;
     }
+    // Time limits that hyper does not have, as on the network listener.
     let pace = Arc::new(Pace::default());
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let in_work = pace.request();
@@ -170,7 +171,7 @@ async fn seal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
     }
 }
 
-/// A certificate for an operator who has none that is valid, from somebody who can open the vault.
+/// Issues a certificate to an operator who has no valid one, but can open the vault.
 async fn certificate(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
     rescue(&app, request).await.unwrap_or_else(|refusal| refusal.reply())
 }

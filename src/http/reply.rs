@@ -1,4 +1,4 @@
-//! Bodies and headers of replies, written straight into one buffer that is wiped after sending.
+//! Bodies and headers of replies. They are written straight into one buffer that is wiped after sending.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -19,7 +19,7 @@ const EPOCH: HeaderName = HeaderName::from_static("x-strongroom-epoch");
 const INCARNATION: HeaderName = HeaderName::from_static("x-strongroom-incarnation");
 const GENERATION: HeaderName = HeaderName::from_static("x-strongroom-generation");
 
-/// A reply of the core. `legacy`: the endpoint repeats the keys of `data` at top level.
+/// Encodes a reply of the core. With `legacy`, the endpoint repeats the keys of `data` at the top level.
 pub(super) fn success(reply: &Reply, request_id: &str, legacy: bool) -> Response {
     let status = match reply.status {
         ReplyStatus::Ok => StatusCode::OK,
@@ -53,7 +53,7 @@ fn tagged(mut response: Response, reply: &Reply) -> Response {
     response
 }
 
-/// Gauges in the text format of Prometheus (version 0.0.4).
+/// Encodes gauges in the text format of Prometheus (version 0.0.4).
 pub(super) fn prometheus(reply: &Reply) -> Response {
     #[derive(serde::Deserialize)]
     struct Gauge {
@@ -74,7 +74,7 @@ pub(super) fn prometheus(reply: &Reply) -> Response {
     response
 }
 
-/// What the envelope goes around, rendered.
+/// Rendered content of the envelope.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Parts<'a> {
     pub data: Option<&'a [u8]>,
@@ -107,7 +107,7 @@ fn enveloped(request_id: &str, parts: Parts<'_>, warnings: &[String], legacy: bo
     out.into_bytes()
 }
 
-/// What is between the braces of a rendered object.
+/// Returns what is between the braces of a rendered object.
 fn members(object: &[u8]) -> &[u8] {
     object.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or_default().trim_ascii()
 }
@@ -170,13 +170,13 @@ fn finish(status: StatusCode, body: Option<Zeroizing<Vec<u8>>>) -> Response {
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     if with_body {
-        // Exactly this: clients compare the whole value before they look for `errors`.
+        // Exactly this text: clients compare the whole value before they look for `errors`.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     reply
 }
 
-/// Adds where the vault's history stands.
+/// Adds the vault's epoch, incarnation and generation.
 pub(super) fn add_mark(reply: &mut Response, mark: &Mark) {
     let headers = reply.headers_mut();
     headers.insert(EPOCH, mark.epoch.into());

@@ -1,4 +1,4 @@
-//! From HTTP to what is asked: verb, path, parameters, body.
+//! Parses HTTP into a request of the core: verb, path, parameters, body.
 
 use std::sync::Arc;
 
@@ -21,17 +21,17 @@ use crate::api::secret::SecretText;
 use crate::pki::AuthorityId;
 use crate::wiped::Buffer;
 
-/// Most parameters in a query.
+/// Largest number of parameters in a query.
 const MAX_PARAMETERS: usize = 64;
 
-/// How much is read and forgotten before a refusal, as a multiple of the largest body.
+/// How much is read and discarded before a rejection, as a multiple of the largest body.
 const DISCARDED_BODIES: usize = 8;
 
 /// Parameters of the query, decoded.
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parses `a=b&c`; `+` is a blank.
+    /// Parses `a=b&c`; `+` is a space.
     ///
     /// # Errors
     /// 400 for malformed escapes, text that is not UTF-8, or more than 64 parameters.
@@ -64,7 +64,7 @@ impl Query {
         }
     }
 
-    /// All parameters but `list` as a JSON object of strings; empty when there is none.
+    /// Returns all parameters except `list` as a JSON object of strings; empty when there are none.
     fn to_json(&self) -> Zeroizing<Vec<u8>> {
         let mut out = Buffer::new();
         for (name, value) in self.0.iter().filter(|(name, _)| name != "list") {
@@ -99,10 +99,10 @@ fn decode(text: &str) -> Result<String, Refusal> {
     String::from_utf8(out).map_err(|_| BAD)
 }
 
-/// The verb.
+/// Returns the verb.
 ///
 /// # Errors
-/// 405, or 400 for an illegible `list`.
+/// 405, or 400 for a malformed `list`.
 pub(super) fn operation(method: &Method, query: &Query) -> Result<Operation, Refusal> {
     match method.as_str() {
         "GET" if query.lists()? => Ok(Operation::List),
@@ -118,16 +118,17 @@ pub(super) fn operation(method: &Method, query: &Query) -> Result<Operation, Ref
 /// The header with the id of the authorities that the client trusts.
 const BUNDLE: &str = "x-strongroom-bundle";
 
-/// Longest token that is looked at, bytes.
+/// Longest accepted token, bytes.
 const MAX_TOKEN: usize = 1024;
 
-/// What the sender says about itself: nothing here is believed. A malformed bundle is no bundle.
+/// What the sender says about itself. None of it is trusted. A malformed bundle is ignored.
 pub(super) fn claims(headers: &HeaderMap) -> Claims {
     let bundle = headers.get(BUNDLE).and_then(|value| AuthorityId::parse(value.to_str().ok()?)).map(|id| id.0);
     Claims { bundle, token: token(headers).map(|bytes| Arc::new(SecretText::from_utf8_lossy(bytes))) }
 }
 
-/// The token of `X-Vault-Token`, else of `Authorization: Bearer`. One that is too long is cut, and so nobody's.
+/// Returns the token of `X-Vault-Token`, or else of `Authorization: Bearer`. A token that is too long is cut, so it
+/// matches none.
 fn token(headers: &HeaderMap) -> Option<&[u8]> {
     let direct = headers.get("x-vault-token").map(|value| value.as_bytes());
     let mut bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
@@ -139,7 +140,7 @@ fn token(headers: &HeaderMap) -> Option<&[u8]> {
     found.map(|token| token.trim_ascii()).map(|token| token.get(..MAX_TOKEN).unwrap_or(token))
 }
 
-/// Headers that must not be silently ignored.
+/// Rejects headers that must not be silently ignored.
 ///
 /// # Errors
 /// 400 for a namespace.
@@ -151,10 +152,10 @@ pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Seconds of `X-Vault-Wrap-TTL`.
+/// Returns the seconds of `X-Vault-Wrap-TTL`.
 ///
 /// # Errors
-/// 400 when it is no duration.
+/// 400 when it is not a duration.
 pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     const BAD: Refusal = Refusal::bad("the wrap TTL is not a duration");
     let Some(value) = headers.get("x-vault-wrap-ttl") else { return Ok(None) };
@@ -166,16 +167,16 @@ pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     Ok(Some(seconds).filter(|seconds| *seconds > 0))
 }
 
-/// `If-None-Match`, at most 1 KiB of it: more tags than that no cache of ours has given out.
+/// Returns `If-None-Match`, at most 1 KiB of it. No cache of ours holds more tags than that.
 ///
 /// # Errors
-/// 400 when it is no text.
+/// 400 when it is not text.
 pub(super) fn if_none_match(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let Some(value) = headers.get("if-none-match").filter(|value| value.len() <= 1024) else { return Ok(None) };
     value.to_str().map(|text| Some(text.to_owned())).map_err(|_| Refusal::bad("If-None-Match is not text"))
 }
 
-/// What the core gets as body: the JSON body of writes, else the query.
+/// Returns the body for the core: the JSON body of a write, or else the query.
 ///
 /// # Errors
 /// See [`check_media`] and [`read`]; 400 when it is not a JSON object within the limits.
@@ -264,8 +265,8 @@ pub(super) async fn read(
     timeout(limits.body, reading).await.unwrap_or(Err(late))
 }
 
-/// Reads on for a while and forgets. Closing a connection with unread bytes resets it, and the peer, which is still
-/// sending, would never see the reply.
+/// Keeps reading for a while and discards the bytes. Closing a connection with unread bytes resets it, and the peer,
+/// which is still sending, would never see the reply.
 pub(super) async fn discard(mut body: HttpBody, limits: &Limits) {
     let most = limits.body_bytes.saturating_mul(DISCARDED_BODIES);
     let reading = async {

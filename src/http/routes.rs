@@ -26,13 +26,13 @@ use crate::api::secret::SecretText;
 use crate::api::sys::UnsealRequest;
 use crate::core::{Caller, Clock, Opener, Request, SystemClock, UnsealKey, Vault, VaultError, canonical};
 
-/// What every request needs.
+/// State that every request needs.
 pub(super) struct App {
     pub vault: Arc<Vault>,
     pub limits: Limits,
 }
 
-/// Endpoints whose `data` keys are repeated at top level, for old clients: the path or everything below it.
+/// Endpoints whose `data` keys are repeated at the top level for old clients: this path or everything below it.
 const LEGACY: &[&str] = &[
     "audit",
     "audit-hash",
@@ -47,11 +47,12 @@ const LEGACY: &[&str] = &[
     "rotate",
 ];
 
-/// The one path where a request may take long.
+/// The one path where a request may wait for a long time.
 const WAITING: &str = "sys/strongroom/events";
 
-/// Somebody over a limit hears of it this late: a refusal costs next to nothing in the core, but a client that does not wait
-/// would ask for thousands of them a second on each connection, and TLS would cost the others their share.
+/// Delay of the reply to a caller over a limit. A rejection costs next to nothing in the core, but a client that does
+/// not wait would send thousands of requests per second on each connection, and TLS would take their share from the
+/// others.
 const SLOWED: Duration = Duration::from_millis(100);
 
 #[derive(Serialize)]
@@ -75,7 +76,7 @@ pub(super) async fn nothing() -> Response {
     reply::errors(&ErrorCode::NotFound.into(), None)
 }
 
-/// The caller, if the connection's certificate names one and is still valid.
+/// Returns the caller, if the connection's certificate names one and is still valid.
 fn caller(request: &HttpRequest) -> Result<Caller, Refusal> {
     let peer = request.extensions().get::<Arc<Peer>>().ok_or(Refusal::forbidden())?;
     if peer.expired(SystemClock.now_ms()) {
@@ -149,10 +150,10 @@ async fn unseal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
     done.unwrap_or_else(|refusal| refusal.reply())
 }
 
-/// Opens the vault with what is in the body, for a caller over the network or, without one, for the machine itself.
+/// Opens the vault with the secret in the body, for a caller over the network or, without one, for the machine itself.
 ///
 /// # Errors
-/// 405; 400 for a body that is none.
+/// 405; 400 for a body that is not valid.
 pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<Caller>) -> Result<Response, Refusal> {
     only(http.method(), &["PUT", "POST"])?;
     let (parts, body) = http.into_parts();
@@ -170,7 +171,7 @@ pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<
     }
     let typed = Typed::of(asked.key, asked.key_file)?;
     let vault = Arc::clone(&app.vault);
-    // Key derivation takes a second by design; it must not hold up other connections.
+    // Key derivation takes a second by design. It must not hold up other connections.
     let done = tokio::task::spawn_blocking(move || {
         vault.unseal(caller.as_ref().map_or(Opener::Local, Opener::Remote), &typed.key())
     })
@@ -181,14 +182,14 @@ pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<
     })
 }
 
-/// A secret that opens the vault, as it came.
+/// A secret that opens the vault, as it was sent.
 pub(super) struct Typed {
     text: Option<SecretText>,
     file: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl Typed {
-    /// From the fields `key` and `key_file`.
+    /// Takes the fields `key` and `key_file`.
     ///
     /// # Errors
     /// 400 when there is neither, or the file is not base64.
@@ -201,7 +202,7 @@ impl Typed {
         Ok(Self { text, file })
     }
 
-    /// As the vault takes it.
+    /// Converts it for the vault.
     pub(super) fn key(&self) -> UnsealKey<'_> {
         match (&self.text, &self.file) {
             (Some(passphrase), Some(file)) => UnsealKey::Both { passphrase, file },
@@ -229,13 +230,13 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
     let metrics =
         request.path.as_str() == "sys/metrics" && Query::parse(parts.uri.query())?.get("format") == Some("prometheus");
     let patches = request.operation == Operation::Patch;
-    // All but the one request that waits on purpose: those are done in a moment, and had better be answered.
+    // Every request except the one that waits on purpose: these take only a moment, so they get their reply.
     let waits = request.path.as_str() == WAITING;
     let _deciding = parts.extensions.get::<Arc<Pace>>().filter(|_| !waits).map(Pace::decide);
     Ok(match app.vault.handle(&caller, request).await {
         Ok(reply) if metrics => reply::prometheus(&reply),
         Ok(reply) => reply::success(&reply, &caller.request_id, legacy),
-        // As Vault has it; every other verb says `{"errors":[]}`.
+        // Vault answers like this; every other verb gets `{"errors":[]}`.
         Err(VaultError::NotFound) if patches => reply::empty(&ErrorCode::NotFound.into()),
         Err(error) => {
             if matches!(error, VaultError::RateLimited { .. }) {
@@ -246,7 +247,7 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
     })
 }
 
-/// What is asked, and whether the endpoint repeats its keys.
+/// Parses the request, and returns whether the endpoint repeats its keys.
 async fn translate(
     method: &Method,
     uri: &hyper::Uri,

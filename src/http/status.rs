@@ -7,7 +7,7 @@ use super::reply;
 use crate::api::error::{ErrorCode, ErrorInfo, Reason};
 use crate::core::VaultError;
 
-/// A failure as a reply. Everything that a caller may not know has the same text already in [`VaultError`].
+/// Encodes an error as a reply. [`VaultError`] already has the same text for everything that a caller must not learn.
 pub(super) fn failure(error: &VaultError, request_id: &str) -> Response {
     let info = error.info();
     match error {
@@ -26,12 +26,12 @@ pub(super) fn failure(error: &VaultError, request_id: &str) -> Response {
     }
 }
 
-/// A request that does not reach the core.
+/// A request that is rejected before it reaches the core.
 pub(super) struct Refusal {
     /// What kind of failure; the status follows from it.
     code: ErrorCode,
     reason: Option<Reason>,
-    /// Static text: never content of the request.
+    /// Static text, never content of the request.
     text: &'static str,
 }
 
@@ -41,12 +41,12 @@ impl Refusal {
         Self { code, reason: None, text }
     }
 
-    /// 400.
+    /// Makes a 400.
     pub(super) const fn bad(text: &'static str) -> Self {
         Self::new(ErrorCode::BadRequest, text)
     }
 
-    /// 403, the same as the core's.
+    /// Makes a 403 like the core's.
     pub(super) const fn forbidden() -> Self {
         Self::new(ErrorCode::Denied, "permission denied")
     }
@@ -71,7 +71,7 @@ impl Refusal {
         let info = ErrorInfo::from(self.code);
         let info = self.reason.into_iter().fold(info, ErrorInfo::because);
         let mut reply = reply::errors(&info, Some(self.text));
-        // The rest of the body may still be on its way: it must not be taken for the next request.
+        // The rest of the body may still be on its way. It must not be taken for the next request.
         if matches!(self.code, ErrorCode::TooLarge | ErrorCode::TooSlow) {
             reply.headers_mut().insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
         }

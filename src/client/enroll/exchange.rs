@@ -1,4 +1,4 @@
-//! One request and one reply of HTTP/1.1 (RFC 9112) on one TLS connection, bounded in size and time.
+//! One HTTP/1.1 request and reply (RFC 9112) on one TLS connection, with limits on size and time.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,10 +13,10 @@ use crate::wiped::Buffer;
 
 /// Largest head of a reply, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Largest body of a reply, in bytes: a chain, a bundle of authorities and some addresses.
+/// Largest body of a reply in bytes: a chain, a bundle of authorities and some addresses.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// What came back.
+/// A reply.
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) body: Zeroizing<Vec<u8>>,
@@ -24,7 +24,7 @@ pub(super) struct Reply {
     pub(super) error: Option<String>,
 }
 
-/// Why nothing usable came back.
+/// Why there is no usable reply.
 #[derive(Debug)]
 pub(super) enum Broken {
     Io(io::Error),
@@ -46,15 +46,15 @@ impl From<io::Error> for Broken {
     }
 }
 
-/// What is left until `deadline`.
+/// Returns the time left until `deadline`.
 pub(super) fn left(deadline: Instant) -> io::Result<Duration> {
-    // The real network's time.
+    // The time of the real network.
     #[allow(clippy::disallowed_methods)]
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// A socket that gives up at a fixed moment, however slowly bytes drip in.
+/// A socket that gives up at a fixed time, however slowly bytes arrive.
 struct Limited {
     tcp: TcpStream,
     deadline: Instant,
@@ -110,7 +110,7 @@ impl Line {
         let mut stream = rustls::Stream::new(&mut self.tls, &mut self.socket);
         let sent =
             stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
-        // A server that refuses early says why before it closes; what it said beats "broken pipe".
+        // A server that rejects early gives its reason before it closes. That reason is more useful than "broken pipe".
         match (read_reply(&mut stream), sent) {
             (Ok(reply), _) => Ok(reply),
             (Err(_), Err(error)) => Err(error.into()),
@@ -130,7 +130,7 @@ fn read_reply(source: &mut impl Read) -> Result<Reply, Broken> {
             continue;
         };
         let head = parse_head(held.get(..end).unwrap_or_default())?;
-        // Provisional replies (RFC 9110 section 15.2) come before the real one.
+        // Provisional replies (RFC 9110 section 15.2) precede the real one.
         if (100..200).contains(&head.status) {
             let mut rest = Buffer::new();
             rest.put(held.get(end + 4..).unwrap_or_default());
@@ -167,7 +167,7 @@ struct Head {
     error: Option<String>,
 }
 
-/// Status line and headers. Total.
+/// Parses status line and headers. Never panics.
 fn parse_head(head: &[u8]) -> Result<Head, Broken> {
     const NOT_HTTP: Broken = Broken::Protocol("the server does not answer in HTTP/1.1");
     let text = std::str::from_utf8(head).map_err(|_| NOT_HTTP)?;

@@ -19,19 +19,19 @@ const MAX_SECRET: usize = 1 << 20;
 const CAS_MISSING: &str = "check-and-set parameter required for this call";
 const CAS_MISMATCH: &str = "check-and-set parameter did not match the current version";
 
-/// A version that is there, as far as its secret's description goes.
+/// A version that exists according to the metadata of its secret.
 struct Found {
     node: Node,
     meta: SecretMeta,
     version: VersionMeta,
 }
 
-/// What is gone is described but has no content.
+/// A version that is gone has metadata but no content.
 fn is_gone(version: &VersionMeta, now_ms: u64) -> bool {
     version.destroyed || (version.deleted_ms != 0 && version.deleted_ms <= now_ms)
 }
 
-/// The version that a request names; 0 is the newest.
+/// The version that a request names; 0 means the newest.
 fn asked_version(fields: Fields<'_>) -> Result<u64, FieldError> {
     Ok(fields.integer("version")?.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
 }
@@ -47,8 +47,8 @@ fn find(view: &View<'_>, path: &Path, fields: Fields<'_>) -> Result<Found, Engin
 
 pub(super) fn read(view: &View<'_>, path: &Path, request: &Request, now_ms: u64) -> Result<Reply, EngineError> {
     let fields = request.body.fields();
-    // The tag is made from the index: a caller who has it already costs no record. It is taken before anything is read,
-    // so it can only be older than the answer, never newer.
+    // The tag comes from the index, so a caller who already has the version costs no record. It is taken before
+    // anything is read, so it may be older than the answer but never newer.
     let tag = view.tag(path.as_str(), asked_version(fields)?);
     let field = request.if_none_match.as_deref().map(str::trim);
     if let (Some(tag), Some(field)) = (&tag, field)
@@ -60,7 +60,7 @@ pub(super) fn read(view: &View<'_>, path: &Path, request: &Request, now_ms: u64)
     if is_gone(&found.version, now_ms) {
         return Ok(reply::gone("data", &found.version, &found.meta));
     }
-    // What ends by itself at some time has no tag: nothing would be written when it ends.
+    // A version that expires by itself has no tag, because nothing is written when it expires.
     let tag = tag.filter(|_| found.version.deleted_ms == 0);
     if let (Some(tag), Some("*")) = (&tag, field) {
         return Ok(Reply::not_modified(tag.clone()));
@@ -69,7 +69,7 @@ pub(super) fn read(view: &View<'_>, path: &Path, request: &Request, now_ms: u64)
     Ok(Reply { etag: tag, ..reply::secret(value.reveal(), &found.version, &found.meta) })
 }
 
-/// The names inside a secret, without what they hold.
+/// The names in a secret, without their values.
 pub(super) fn subkeys(view: &View<'_>, path: &Path, request: &Request, now_ms: u64) -> Result<Reply, EngineError> {
     let fields = request.body.fields();
     let depth = fields.integer("depth")?.unwrap_or(0);
@@ -79,7 +79,7 @@ pub(super) fn subkeys(view: &View<'_>, path: &Path, request: &Request, now_ms: u
         return Ok(reply::gone("subkeys", &found.version, &found.meta));
     }
     let value = view.value(path.as_str(), &found.node, found.version.version)?.ok_or(EngineError::NotFound)?;
-    // Replacing a one-byte value by `null` makes it three longer; a field has at least five bytes.
+    // Replacing a one-byte value by `null` adds three bytes, and a field has at least five.
     let mut names = Render::with_capacity(value.reveal().len() * 2);
     let secret = Parsed::of(value.reveal()).ok();
     skeleton(secret.as_ref().map(Parsed::object), if depth == 0 { usize::MAX } else { depth }, &mut names);
@@ -100,7 +100,7 @@ fn skeleton(object: Option<Object<'_>>, depth: usize, out: &mut Render) {
     out.text("}");
 }
 
-/// The secret's new fields, as they were written.
+/// The new fields of the secret, as they were sent.
 fn payload(fields: Fields<'_>) -> Result<&[u8], EngineError> {
     let Some(data) = fields.value("data") else { return bad("no data provided") };
     match data.object() {
@@ -150,7 +150,7 @@ pub(super) fn patch(
 ) -> Result<Reply, EngineError> {
     let fields = request.body.fields();
     let patch = payload(fields)?;
-    // A wrong body is named whether or not there is something that it could change.
+    // Errors in the body are reported whether or not there is something to change.
     let cas = cas(fields)?;
     let config = Config::load(&tx.view(mount))?;
     let node = tx.secret(mount, path.as_str())?.ok_or(EngineError::NotFound)?;
@@ -201,7 +201,7 @@ fn add_version(
     Ok(answer)
 }
 
-/// `DELETE data/`: the current version counts as deleted from now on.
+/// `DELETE data/`: the newest version counts as deleted from now on.
 pub(super) fn delete_latest(tx: &mut Tx<'_>, mount: MountId, path: &Path, now_ms: u64) -> Result<Reply, EngineError> {
     change(tx, mount, path, now_ms, |version, meta| version.version == meta.current && delete(version, now_ms))
 }
@@ -226,7 +226,7 @@ fn delete(version: &mut VersionMeta, now_ms: u64) -> bool {
     true
 }
 
-/// `POST undelete/`: an expiry that the settings demand starts anew.
+/// `POST undelete/`: an expiry from the settings starts again.
 pub(super) fn undelete(
     tx: &mut Tx<'_>,
     mount: MountId,
@@ -245,7 +245,7 @@ pub(super) fn undelete(
     })
 }
 
-/// `POST destroy/`: the content goes with this commit, the description stays.
+/// `POST destroy/`: this commit removes the content. The metadata stays.
 pub(super) fn destroy(
     tx: &mut Tx<'_>,
     mount: MountId,
@@ -261,7 +261,7 @@ pub(super) fn destroy(
     })
 }
 
-/// Runs `edit` over the versions of a secret and writes it when one of them changed. No secret is no work.
+/// Runs `edit` on the versions of a secret and writes it if one of them changed. Does nothing if there is no secret.
 fn change(
     tx: &mut Tx<'_>,
     mount: MountId,

@@ -1,4 +1,4 @@
-//! Rendering replies: straight into one buffer that is wiped on drop.
+//! Renders replies directly into one buffer that is wiped on drop.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ impl Render {
         self.text(if value { "true" } else { "false" })
     }
 
-    /// `null` when there are none.
+    /// Writes the labels, or `null` if there are none.
     pub(super) fn labels(&mut self, labels: &BTreeMap<String, String>) -> &mut Self {
         if labels.is_empty() {
             return self.text("null");
@@ -52,13 +52,13 @@ impl Render {
         self.text("}")
     }
 
-    /// The flat description of a version, with the labels of its secret.
+    /// Writes the flat description of a version, with the labels of its secret.
     pub(super) fn version(&mut self, version: &VersionMeta, meta: &SecretMeta) -> &mut Self {
         self.text("{\"version\":").number(version.version).text(",");
         self.state(version).text(",\"custom_metadata\":").labels(&meta.custom).text("}")
     }
 
-    /// The three fields that every description of a version has.
+    /// Writes the three fields that every description of a version has.
     pub(super) fn state(&mut self, version: &VersionMeta) -> &mut Self {
         self.text("\"created_time\":").string(&rfc3339_nano(version.created_ms));
         self.text(",\"deletion_time\":").string(&rfc3339_nano(version.deleted_ms));
@@ -75,12 +75,12 @@ impl Render {
     }
 }
 
-/// Room for the rendered labels: escaping at most doubles printable text.
+/// Space for the rendered labels. Escaping at most doubles printable text.
 pub(super) fn labels_room(meta: &SecretMeta) -> usize {
     meta.custom.iter().map(|(key, value)| 2 * (key.len() + value.len()) + 8).sum()
 }
 
-/// Reply of a write: the version alone.
+/// Reply to a write: only the version.
 pub(super) fn version(version: &VersionMeta, meta: &SecretMeta) -> Reply {
     let mut out = Render::with_capacity(256 + labels_room(meta));
     out.version(version, meta);

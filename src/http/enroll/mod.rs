@@ -1,4 +1,4 @@
-//! Where machines without a certificate get their first one, and lists of revoked ones are read.
+//! The listener where machines without a certificate get their first one, and where revocation lists are read.
 //!
 //! TLS 1.3 with the server's certificate only: whoever comes is nobody, and proves with each request that it may have
 //! what it asks for. The proof is bound to the connection by the exporter of RFC 9266, so that it is worth nothing to

@@ -1,4 +1,4 @@
-//! The listener for enrolment: few connections, one small request each, and patience that wears off.
+//! The enrolment listener: few connections, one small request on each, and growing delays after rejections.
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
@@ -38,7 +38,7 @@ use crate::pki::AuthorityId;
 /// RFC 9266 section 2.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 const CRL: &str = "/v1/sys/strongroom/crl";
-/// Longest life of one connection after its handshake.
+/// Longest life of a connection after its handshake.
 const WHOLE: Duration = Duration::from_secs(60);
 
 const NO_OBJECT: Refusal = Refusal::bad("the request body is not the JSON object that is expected here");
@@ -76,7 +76,7 @@ pub async fn serve(
         let (tls, router) = (Arc::clone(&tls), router.clone());
         async move {
             let _ = timeout(WHOLE, connection(&tls, router, limits, stream, remote, shutdown)).await;
-            // Held to the end: a connection is as dear as a handshake here.
+            // Held until the end: here, a connection counts as much as a handshake.
             drop(admission);
         }
     })
@@ -178,7 +178,7 @@ fn malformed(error: FieldError) -> Response {
 }
 
 impl Desk {
-    /// The body of a `POST` from a source that need not wait.
+    /// Reads the body of a `POST` from a source that need not wait.
     async fn read(&self, http: HttpRequest) -> Result<(Channel, Body), Response> {
         let (parts, body) = http.into_parts();
         let channel = parts.extensions.get::<Channel>().copied();
@@ -208,7 +208,7 @@ impl Desk {
                 reply::raw(StatusCode::OK, &enrolled)
             }
             Err(error) => {
-                // What cannot be read was work as well, and an honest client sends it once at most.
+                // A body that cannot be read costs work, too, and an honest client sends one at most once.
                 if matches!(error, EnrollError::Refused | EnrollError::Malformed(_)) {
                     self.sources.refused(source, Instant::now());
                     tracing::warn!(remote = %channel.remote, "enrolment refused");

@@ -1,7 +1,7 @@
-//! `sys/strongroom/ca`: the authorities, and the way from one to the next without a refused request.
+//! `sys/strongroom/ca`: the authorities, and moving from one to the next without a rejected request.
 //!
-//! Each step looks at facts first. What clients trust is known from the bundle id that they send with every request, and
-//! what an authority still vouches for is counted in the ledger; who holds a step up is named.
+//! Each step first checks facts. Clients send the id of their bundle with every request, so it is known what they
+//! trust. The ledger tells which certificates an authority still vouches for. Clients that are not ready are named.
 
 use serde::Serialize;
 
@@ -22,13 +22,13 @@ use crate::core::state::authorities::{self, AuthorityFacts, Stage};
 use crate::core::state::identity::{self};
 use crate::core::state::snapshot::{Snapshot, Touch};
 
-/// Names shown of those who hold a step up.
+/// Largest number of names shown of clients that are not ready.
 const MAX_NAMED: usize = 20;
-/// An identity that was not seen for this long does not hold up a rotation: its certificates have ended or will, and it
-/// gets today's bundle with the next one.
+/// An identity that was not seen for this long does not delay a rotation, in milliseconds: its certificates have
+/// expired or will, and it gets the current bundle with its next one.
 const FORGOTTEN_MS: u64 = 7 * 86_400_000;
 
-/// What clients shall trust, and where each authority stands. Public to every peer.
+/// What clients must trust, and the stage of each authority. Every peer may read this.
 pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Shown<'a> {
@@ -57,7 +57,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         changed: rfc3339_nano(facts.record.changed_ms),
         not_after: rfc3339_nano(facts.not_after_ms),
     };
-    // Of the one that signs, a renewal would end where it began, again and again.
+    // If it signs itself, a renewal would give another certificate of the same authority, again and again.
     let moves_on = |own: &AuthorityFacts| own.record.tainted && own.record.stage != Stage::Active;
     let bundle = inquiry.snapshot.bundle();
     data(&Ca {
@@ -69,7 +69,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     })
 }
 
-/// Who would be cut off by the next step, by name.
+/// Names the clients that would lose access with the next step.
 pub(super) fn stragglers(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Stragglers {
@@ -80,19 +80,19 @@ pub(super) fn stragglers(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&Stragglers { bundle: hex(&inquiry.snapshot.bundle().id), identities })
 }
 
-/// Makes the next authority: `{ttl?}`.
+/// Creates the next authority: `{ttl?}`.
 pub(super) fn prepare(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let life_s = change.body.only(&["ttl"])?.seconds("ttl")?.unwrap_or(AUTHORITY_LIFE_S);
     let known = authorities::current(tx, &change.caller.origin)?;
     if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
-        return Err(bad("an authority is prepared already: activate or remove it first"));
+        return Err(bad("another authority is prepared already: activate or remove it first"));
     }
     let world = World { snapshot: change.snapshot, settings: change.settings, random: change.random };
     let id = create(tx, &known, &world, life_s, Stage::Prepared, change.now_ms)?;
     Ok(Done::touching(named(id)?, vec![Touch::Authorities]))
 }
 
-/// Begins an authority under an outside root: gives `{csr}` for its owner to sign.
+/// Starts an authority under an outside root. Returns `{csr}` for its owner to sign.
 pub(super) fn request(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     #[derive(Serialize)]
     struct Csr {
@@ -104,13 +104,13 @@ pub(super) fn request(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
     Ok(Done::of(data(&Csr { csr })?))
 }
 
-/// Takes what the owner of the outside root made of the request: `{chain}`, the authority's certificate first, the root
-/// last. The authority is prepared then, like one of our own making.
+/// Imports the answer of the outside root's owner: `{chain}`, with the authority's certificate first and the root last.
+/// Then the authority is prepared, like one of our own.
 pub(super) fn import(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let fields = change.body.only(&["chain"])?;
     let known = authorities::current(tx, &change.caller.origin)?;
     if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
-        return Err(bad("an authority is prepared already: activate or remove it first"));
+        return Err(bad("another authority is prepared already: activate or remove it first"));
     }
     authorities::forget_old(tx, &known, change.now_ms)?;
     let chain = fields.required("chain")?;
@@ -118,19 +118,19 @@ pub(super) fn import(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     Ok(Done::touching(named(id)?, vec![Touch::Authorities]))
 }
 
-/// One step of one authority: `ca/<id>/<trust|activate|remove|taint|revoke>`, `{force?}`.
+/// Does one step of one authority: `ca/<id>/<trust|activate|remove|taint|revoke>`, `{force?}`.
 pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let force = change.body.only(&["force"])?.flag("force")?.unwrap_or(false);
     let (id, verb) = change.tail.split_once('/').ok_or(VaultError::NotFound)?;
     let id = AuthorityId::parse(id).ok_or(VaultError::NotFound)?;
     let known = authorities::current(tx, &change.caller.origin)?;
-    // Who has the bundle and who holds a certificate is counted on what is published.
+    // The bundles and certificates of clients are counted on the published state.
     if known != change.snapshot.authorities {
-        return Err(VaultError::Unavailable("the authorities have just changed, look at them and try again"));
+        return Err(VaultError::Unavailable("the authorities have just changed: check them and try again"));
     }
     let facts = known.get(id).ok_or(VaultError::NotFound)?;
     let (stage, tainted) = (facts.record.stage, facts.record.tainted);
-    let wrong = || bad(&format!("an authority that is {} cannot do this step", stage.as_str()));
+    let wrong = || bad(&format!("this step is not possible for an authority that is {}", stage.as_str()));
     let (next, tainted) = match (verb, stage) {
         ("trust", Stage::Prepared) => {
             everybody_has_the_bundle(change, force)?;
@@ -156,7 +156,7 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
         }
         ("taint", Stage::Trusted | Stage::Active | Stage::Retiring) => (stage, true),
         ("revoke", Stage::Active) => {
-            return Err(bad("this authority signs: activate another one first, or use ca/compromise"));
+            return Err(bad("this authority is active: activate another one first, or use ca/compromise"));
         }
         ("revoke", Stage::Prepared | Stage::Trusted | Stage::Retiring) => {
             if change.caller.origin == Origin::Own(id) {
@@ -168,14 +168,15 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
         ("trust" | "activate" | "remove" | "taint" | "revoke", _) => return Err(wrong()),
         _ => return Err(VaultError::NotFound),
     };
+    // The step and its alarm are in one commit, so neither exists without the other.
     authorities::advance(tx, id, next, tainted, change.now_ms)?;
     let remarks = (verb == "revoke").then_some(Remark::alarm("authority-revoked")).into_iter().collect();
     Ok(Done { remarks, restricts: true, ..Done::touching(Reply::none(), vec![Touch::Authorities]) })
 }
 
-/// The key of an authority may be known to others: a new authority signs at once, every other one is revoked, and with it
-/// every certificate but the one that this call gives: `{csr}`. Whoever calls is not locked out; all others are enrolled
-/// anew. Enrolment strings end, because they name the old authority, and so do all tokens.
+/// Others may know the key of the authority. A new authority signs at once, and every other one is revoked with all
+/// certificates except the one that this call returns: `{csr}`. So the caller is not locked out, but everybody else
+/// must enrol again. Enrolment strings end because they name the old authority, and so do all tokens.
 pub(super) fn compromise(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let csr = change.body.only(&["csr"])?.required("csr")?;
     let world = World { snapshot: change.snapshot, settings: change.settings, random: change.random };
@@ -203,8 +204,8 @@ fn named(id: AuthorityId) -> Result<Reply, VaultError> {
     data(&Named { id: id.hex() })
 }
 
-/// Identities that were seen lately and do not trust every authority of today's bundle. Whether they know the roots of an
-/// outside listener is another matter, which no step of an authority depends on.
+/// Identities that were seen recently and do not trust every authority in the current bundle. Whether they have the
+/// roots of an outside listener is irrelevant here, because no step of an authority depends on it.
 pub(super) fn behind(
     snapshot: &Snapshot,
     sightings: &crate::core::live::sightings::Sightings,
@@ -227,7 +228,7 @@ fn everybody_has_the_bundle(change: &Change<'_>, force: bool) -> Result<(), Vaul
     Err(held_up(Reason::ForceNeeded, "not everybody has fetched the new authorities", &names))
 }
 
-/// Strings name the key of the authority that signs: hosts that have not used theirs by then need another one.
+/// Strings contain the key of the active authority. Hosts that have not used theirs by then need another one.
 fn nobody_waits_with_a_string(
     tx: &Tx<'_>,
     change: &Change<'_>,

@@ -1,4 +1,4 @@
-//! `sys/strongroom/enrollments`: one-time strings with which a host gets its first certificate.
+//! `sys/strongroom/enrollments`: one-time strings with which hosts get their first certificate.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,18 +26,18 @@ use crate::core::state::listener_roots::Pin;
 use crate::core::state::snapshot::Touch;
 use crate::core::state::strings::Strings;
 
-/// Life of a string when none is asked for, seconds.
+/// Default life of a string, in seconds.
 const DEFAULT_TTL_S: u64 = 600;
-/// Longest life of a string, seconds.
+/// Longest life of a string, in seconds.
 const MAX_TTL_S: u64 = 7 * 86_400;
-/// Most uses of one string. Each adds some 180 bytes to its record, which must stay below a MiB.
+/// Largest number of uses of one string. Each adds about 180 bytes to its record, which must stay below 1 MiB.
 const MAX_USES: u64 = 5_000;
-/// Strings removed along with one that is made.
+/// Number of strings that are removed whenever one is created.
 const SWEEP: usize = 8;
-/// Most networks of one string.
+/// Largest number of networks of one string.
 const MAX_NETWORKS: usize = 32;
 
-/// Makes a string for the identity in the path: `{ttl?, uses?, cidr?, certificate_ttl?, addresses?}`.
+/// Creates a string for the identity in the path: `{ttl?, uses?, cidr?, certificate_ttl?, addresses?}`.
 pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     #[derive(Serialize)]
     struct Made<'a> {
@@ -69,7 +69,7 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     let cidrs: Result<Vec<String>, _> = cidrs.iter().map(|text| Cidr::parse(text).map(String::from)).collect();
     let cidrs = cidrs.ok().filter(|cidrs| cidrs.len() <= MAX_NETWORKS).ok_or_else(|| {
         bad(format!(
-            "field \"cidr\" takes up to {MAX_NETWORKS} networks such as 192.0.2.0/24, with no bits set behind the prefix"
+            "field \"cidr\" takes up to {MAX_NETWORKS} networks such as 192.0.2.0/24, with no bits set after the prefix"
         ))
     })?;
     let addresses = fields.texts("addresses")?.unwrap_or_else(|| change.settings.enroll_addresses.clone());
@@ -80,6 +80,7 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
                 .to_owned(),
         ));
     }
+    // Old strings are removed here, so that the record does not need a job of its own.
     let mut touched = sweep(tx, &change.snapshot.strings, change.now_ms)?;
 
     let (pin, authority) = match change.snapshot.pin() {
@@ -89,7 +90,7 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
             (pki::key_fingerprint(&active.der).ok_or(VaultError::Integrity)?, Some(active.id.hex()))
         }
         Pin::Unknown => {
-            return Err(bad("the listener's certificate is of an outside PKI whose root is not known: \
+            return Err(bad("the listener's certificate comes from an outside PKI whose root is unknown: \
                  set tls.ca in the vault's configuration; until then, use: strongroom client issue"
                 .to_owned()));
         }
@@ -119,21 +120,21 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     Ok(Done::touching(reply, touched))
 }
 
-/// Removes a few strings that ended long ago. Returns what the index must read anew.
+/// Removes a few strings that expired long ago. Returns what the index must read again.
 fn sweep(tx: &mut Tx<'_>, strings: &Strings, now_ms: u64) -> Result<Vec<Touch>, VaultError> {
     let mut touched = Vec::new();
     for id in strings.ended(now_ms.saturating_sub(KEEP_MS), SWEEP) {
         tx.remove_entry(MountId::ENROLMENTS, &id)?;
         touched.push(Touch::Enrolment(id));
     }
-    // Others may have been made in this commit: the bound is exact to a group of commits.
+    // Others may have been created in this commit: the limit is exact to a group of commits.
     if strings.len().saturating_sub(touched.len()) >= MAX_STRINGS {
         return Err(VaultError::BadRequest(format!("there are {MAX_STRINGS} enrolment strings: delete some")));
     }
     Ok(touched)
 }
 
-/// Every string on record, without its secret.
+/// All strings on record, without their secrets.
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     #[derive(Serialize)]
     struct Shown {
@@ -174,7 +175,7 @@ pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     Ok(Reply { lists_keys: true, ..data(&Listing { keys, key_info: found })? })
 }
 
-/// Whose strings would be void when another authority than `active` signs: the identities, each once.
+/// The identities, each once, whose strings would become void if another authority than `active` signed.
 pub(super) fn open_under(
     view: &View<'_>,
     active: AuthorityId,
@@ -192,7 +193,7 @@ pub(super) fn open_under(
     Ok(identities.into_iter().collect())
 }
 
-/// Makes a string useless, by its id.
+/// Deletes a string by its id.
 pub(super) fn delete(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     tx.remove_entry(MountId::ENROLMENTS, &change.tail)?;
     Ok(Done::touching(Reply::none(), vec![Touch::Enrolment(change.tail.clone())]))
