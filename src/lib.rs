@@ -54,3 +54,5 @@ pub mod policy;
 pub(crate) mod rotate;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -8,6 +8,8 @@ pub mod duration;
 pub mod enroll;
 pub mod error;
 pub mod fields;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 pub mod hex;
 pub mod identities;
 pub mod json;

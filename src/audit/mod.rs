@@ -22,6 +22,8 @@ mod entry;
 mod error;
 #[cfg(feature = "server")]
 mod file;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 #[cfg_attr(not(feature = "server"), allow(dead_code))]
 mod json;
 #[cfg(feature = "server")]

@@ -8,6 +8,8 @@
 mod anchor;
 mod drained;
 mod error;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod group;
 mod header;
 mod index;

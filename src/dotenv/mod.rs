@@ -5,6 +5,8 @@
 //! changes is only noticed in production. Nothing is ever expanded or executed. `docs/cli.md` shows the grammar.
 
 mod error;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod parse;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,8 @@ mod chain;
 mod connection;
 pub mod enroll;
 mod error;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod identity;
 mod limits;
 mod listener;

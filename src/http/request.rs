@@ -47,6 +47,12 @@ impl Query {
         Ok(Self(found))
     }
 
+    /// All parameters, decoded, in the order of the text.
+    #[cfg(feature = "testing")]
+    pub(super) fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }

@@ -248,7 +248,7 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
 }
 
 /// Parses the request, and returns whether the endpoint repeats its keys.
-async fn translate(
+pub(super) async fn translate(
     method: &Method,
     uri: &hyper::Uri,
     headers: &HeaderMap,

@@ -62,7 +62,7 @@ impl Refusal {
     }
 
     /// Status; what tests look at.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn status(&self) -> u16 {
         self.code.status()
     }

@@ -3,6 +3,8 @@
 //! `docs/format.md` specifies every byte that this module writes.
 
 pub(crate) mod error;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 pub(crate) mod header;
 pub(crate) mod keyring;
 pub(crate) mod root;

@@ -9,6 +9,8 @@ mod acl;
 mod capability;
 mod decision;
 mod document;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod hcl;
 mod index;
 mod parameters;

@@ -16,6 +16,7 @@ mod enroll_listener;
 mod errors;
 mod flood;
 mod formats;
+mod fuzz;
 mod identities;
 mod identities_cli;
 mod kv;

@@ -4,6 +4,8 @@
 //! allow. This module only reads them, and rejects certificates that are not clearly meant for clients.
 
 mod chain;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod list;
 
 use std::collections::BTreeMap;

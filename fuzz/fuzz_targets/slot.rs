@@ -1,0 +1,2 @@
+#![no_main]
+strongroom_fuzz::target!(slot);
