@@ -192,7 +192,8 @@ fn survives_kills(engine: &str) {
         println!("skipped: STRONGROOM_FAST is set");
         return;
     }
-    let kills = number("STRONGROOM_CRASH_KILLS").unwrap_or(200);
+    let usual = if std::env::var_os("STRONGROOM_FULL").is_some() { 2_000 } else { 200 };
+    let kills = number("STRONGROOM_CRASH_KILLS").unwrap_or(usual);
     let seed = number("STRONGROOM_SEED").unwrap_or_else(|| std::process::id().into());
     println!("STRONGROOM_SEED={seed}");
     let mut random = Random::new(seed);

@@ -2,7 +2,8 @@
 //!
 //! A vault of 200 secrets is built, with copies of its folder from earlier in its life. Each case damages a fresh copy in
 //! one way, opens it as the daemon would and reads everything. A wrong value, a missing one without an error, and a panic
-//! that escapes are failures. `STRONGROOM_SEED` repeats a run, `STRONGROOM_FAST=1` makes it short.
+//! that escapes are failures. `STRONGROOM_SEED` repeats a run, `STRONGROOM_FAST=1` makes it short,
+//! `STRONGROOM_FULL=1` ten times as long.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -242,7 +243,8 @@ fn campaign(engine: &'static str) {
     quiet_panics();
     let fast = std::env::var_os("STRONGROOM_FAST").is_some_and(|value| value == "1");
     let (_, full, few) = CASES.into_iter().find(|(name, ..)| *name == engine).unwrap();
-    let cases = if fast { few } else { full };
+    let longer = if std::env::var_os("STRONGROOM_FULL").is_some() { 10 } else { 1 };
+    let cases = if fast { few } else { full * longer };
     let seed = seed();
     let folder = folder();
     let base = build(engine, folder.path());
