@@ -1,8 +1,8 @@
-//! Time spans as Vault's clients write and read them.
+//! Durations as Vault's clients write and read them.
 
 use std::fmt;
 
-/// A span of whole seconds.
+/// A duration in whole seconds.
 ///
 /// ```
 /// use strongroom::api::duration::Ttl;
@@ -14,19 +14,19 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ttl(pub u64);
 
-/// The text is not a span: digits with units `d`, `h`, `m`, `s`, or plain seconds.
+/// The text is not a duration: digits with the units `d`, `h`, `m`, `s`, or plain seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a duration: write 60, \"60s\", \"5m\", \"768h\" or \"1h30m\"")]
 pub struct TtlError;
 
-/// Longest span accepted: 1,000 years.
+/// Longest accepted duration: 1,000 years.
 const MAX_SECONDS: u64 = 1_000 * 366 * 86_400;
 
 impl Ttl {
-    /// Reads `60`, `60s`, `5m`, `768h`, `1h30m`, `7d`. Empty text is zero.
+    /// Parses `60`, `60s`, `5m`, `768h`, `1h30m`, `7d`. The empty text is zero.
     ///
     /// # Errors
-    /// [`TtlError`] for anything else, signs, fractions and spans over 1,000 years included.
+    /// [`TtlError`] for anything else, including signs, fractions and durations over 1,000 years.
     pub fn parse(text: &str) -> Result<Self, TtlError> {
         let mut total: u64 = 0;
         let mut rest = text;
@@ -35,7 +35,7 @@ impl Ttl {
             let number: u64 = rest.get(..digits).and_then(|text| text.parse().ok()).ok_or(TtlError)?;
             rest = rest.get(digits..).unwrap_or_default();
             let unit = match rest.bytes().next() {
-                // Without a unit only a lone number is a span.
+                // A number without a unit is only allowed alone.
                 None if digits == text.len() => 1,
                 Some(b's') => 1,
                 Some(b'm') => 60,
@@ -49,7 +49,7 @@ impl Ttl {
         if total > MAX_SECONDS { Err(TtlError) } else { Ok(Self(total)) }
     }
 
-    /// Reads a raw JSON value: a whole number of seconds or a string as in [`Ttl::parse`].
+    /// Parses a raw JSON value: a whole number of seconds, or a string as in [`Ttl::parse`].
     ///
     /// # Errors
     /// [`TtlError`] when it is neither.
@@ -62,7 +62,7 @@ impl Ttl {
         if seconds > MAX_SECONDS { Err(TtlError) } else { Ok(Self(seconds)) }
     }
 
-    /// The span as Go prints it: `0s`, `45s`, `5m0s`, `768h0m0s`.
+    /// The duration as Go prints it: `0s`, `45s`, `5m0s`, `768h0m0s`.
     #[must_use]
     pub fn go_text(self) -> String {
         let (hours, minutes, seconds) = (self.0 / 3_600, self.0 / 60 % 60, self.0 % 60);

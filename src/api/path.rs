@@ -1,15 +1,15 @@
-//! The one canonical path.
+//! The only path type, which is always canonical.
 //!
-//! A raw string becomes a [`Path`] once, at the edge; router, policy, engines and audit take nothing else, so they
-//! cannot disagree on what a request names. Text is refused, never repaired: no cleaning of `//` or `..`, no case
-//! folding, no second decoding.
+//! A raw string becomes a [`Path`] once, at the edge. Router, policy, engines and audit accept nothing else, so they
+//! cannot disagree about what a request names. Invalid text is rejected, never repaired: no cleaning of `//` or `..`,
+//! no case folding, no second decoding.
 
 use std::fmt;
 use std::sync::Arc;
 
 /// Longest path in bytes, without the slash at the end of a folder.
 pub const MAX_BYTES: usize = 1024;
-/// Most segments of a path.
+/// Largest number of segments of a path.
 pub const MAX_SEGMENTS: usize = 16;
 /// Longest segment in bytes.
 pub const MAX_SEGMENT_BYTES: usize = 128;
@@ -17,8 +17,8 @@ pub const MAX_SEGMENT_BYTES: usize = 128;
 /// A canonical path: 1 to 16 segments of 1-128 bytes out of `[A-Za-z0-9_.@:=~-]`, no `.` or `..`, at most 1,024 bytes
 /// without the slash at the end.
 ///
-/// It has no leading slash and ends with `/` exactly when it is a folder. The empty text is the root folder. Order is
-/// the order of the bytes. Cloning shares the text.
+/// It has no leading slash, and it ends with `/` exactly when it is a folder. The empty text is the root folder. Paths
+/// are ordered by their bytes. Cloning shares the text.
 ///
 /// ```
 /// use strongroom::api::path::{Path, PathError};
@@ -36,7 +36,7 @@ pub const MAX_SEGMENT_BYTES: usize = 128;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(Arc<str>);
 
-/// Why a text is not a path. Positions are byte offsets into the input; the input itself is not repeated.
+/// Why a text is not a path. Positions are byte offsets into the input, which is not repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
@@ -46,13 +46,13 @@ pub enum PathError {
     /// A segment is `.` or `..`.
     #[error("path has a dot segment at byte {0}")]
     DotSegment(usize),
-    /// A byte outside the alphabet, also when it came percent-encoded.
+    /// A byte is not allowed, plain or percent-encoded.
     #[error("path has a character outside [A-Za-z0-9_.@:=~-] at byte {0}")]
     Character(usize),
-    /// A percent sign that is not followed by two hexadecimal digits.
+    /// A percent sign is not followed by two hexadecimal digits.
     #[error("path has a malformed percent escape at byte {0}")]
     Escape(usize),
-    /// A legal character in an escaped spelling: one path, one spelling.
+    /// An allowed character is escaped, although one path must have only one spelling.
     #[error("path escapes a character that must be written plainly at byte {0}")]
     NotCanonical(usize),
     /// A segment is longer than 128 bytes.
@@ -64,7 +64,7 @@ pub enum PathError {
     /// More than 1,024 bytes.
     #[error("path has more than 1024 bytes")]
     TooLong,
-    /// A single name was asked for.
+    /// The text is not a single name.
     #[error("not a single path segment")]
     NotASegment,
 }
@@ -84,17 +84,17 @@ impl Path {
         Self(Arc::from(""))
     }
 
-    /// Reads the part of a request target after `/v1/`, without the query, decoding percent escapes exactly once.
+    /// Parses the part of a request target after `/v1/`, without the query, and decodes percent escapes exactly once.
     ///
-    /// Every legal character is its own canonical spelling in a URI path (RFC 3986, section 3.3), hence an escape is
-    /// either of an illegal character or not canonical, and both are refused: what is accepted re-encodes to `raw`.
+    /// Every allowed character is its own canonical spelling in a URI path (RFC 3986, section 3.3). So an escape is
+    /// either of a disallowed character or not canonical, and both are rejected. An accepted path re-encodes to `raw`.
     ///
     /// # Errors
-    /// [`PathError`], with the first offence.
+    /// [`PathError`] for the first problem.
     pub fn parse_uri(raw: &str) -> Result<Self, PathError> {
         let bytes = raw.as_bytes();
         if let Some(at) = bytes.iter().position(|byte| *byte == b'%') {
-            // What stands before the escape is judged first, so that the reported offence is the first one.
+            // The text before the escape is checked first, so that the first problem is reported.
             if let Some(bad) = bytes.iter().take(at).position(|byte| *byte != b'/' && !is_legal(*byte)) {
                 return Err(PathError::Character(bad));
             }
@@ -108,10 +108,10 @@ impl Path {
         Self::parse(raw)
     }
 
-    /// Reads plain text; no decoding.
+    /// Parses plain text without decoding.
     ///
     /// # Errors
-    /// [`PathError`], with the first offence.
+    /// [`PathError`] for the first problem.
     pub fn parse(text: &str) -> Result<Self, PathError> {
         if text.is_empty() {
             return Ok(Self::root());
@@ -132,7 +132,7 @@ impl Path {
         Ok(Self(Arc::from(text)))
     }
 
-    /// The text: no leading slash, a trailing one for folders.
+    /// The text: no leading slash, and a trailing slash for folders.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -161,13 +161,13 @@ impl Path {
         self.0.strip_suffix('/').unwrap_or(&self.0)
     }
 
-    /// The same names as a folder.
+    /// The same path as a folder.
     #[must_use]
     pub fn to_folder(&self) -> Self {
         if self.is_folder() { self.clone() } else { Self(Arc::from(format!("{}/", self.0))) }
     }
 
-    /// The same names as a leaf. The root has no name and stays what it is.
+    /// The same path without the trailing slash. The root has no name and stays unchanged.
     #[must_use]
     pub fn to_leaf(&self) -> Self {
         if self.is_folder() { Self(Arc::from(self.leaf_str())) } else { self.clone() }
@@ -179,7 +179,7 @@ impl Path {
         self.segments().next() == Some(segment)
     }
 
-    /// The path relative to `folder`, or `None` when it does not lie below it. A folder relative to itself is the root.
+    /// The path relative to `folder`, or `None` if it is not below it. A folder relative to itself is the root.
     #[must_use]
     pub fn strip_prefix(&self, folder: &Self) -> Option<Self> {
         if !folder.is_folder() {
@@ -188,10 +188,10 @@ impl Path {
         self.0.strip_prefix(folder.as_str()).map(|rest| Self(Arc::from(rest)))
     }
 
-    /// The leaf `segment` below this path.
+    /// The path of `segment` below this path, without trailing slash.
     ///
     /// # Errors
-    /// [`PathError`] when `segment` is not one legal name or the result is too long or too deep.
+    /// [`PathError`] when `segment` is not one valid name, or the result is too long or too deep.
     pub fn join(&self, segment: &str) -> Result<Self, PathError> {
         if segment.is_empty() || segment.contains('/') {
             return Err(PathError::NotASegment);
@@ -199,7 +199,7 @@ impl Path {
         if self.is_root() { Self::parse(segment) } else { Self::parse(&format!("{}/{segment}", self.leaf_str())) }
     }
 
-    /// The folder that holds this path; `None` for the root.
+    /// The folder that contains this path; `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         if self.is_root() {

@@ -1,11 +1,11 @@
-//! Text that must not be seen.
+//! Text that must not be shown.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-/// A secret text: no `Clone`, `Debug`, `Display` or `Serialize`; wiped on drop.
+/// A secret text: no `Clone`, `Debug`, `Display` or `Serialize`. Wiped on drop.
 ///
 /// ```
 /// use strongroom::api::secret::SecretText;
@@ -26,14 +26,14 @@ impl SecretText {
         Self::from(Zeroizing::new(text).as_str())
     }
 
-    /// Takes over bytes that should be UTF-8; each malformed sequence becomes U+FFFD. The bytes are wiped.
+    /// Takes over bytes that should be UTF-8. Each malformed sequence becomes U+FFFD. The bytes are wiped.
     #[must_use]
     pub fn from_utf8_lossy(bytes: impl AsRef<[u8]>) -> Self {
         let text = Zeroizing::new(String::from_utf8_lossy(bytes.as_ref()).into_owned());
         Self::from(text.as_str())
     }
 
-    /// The text itself. Every call of this is a place where a secret leaves its wrapper.
+    /// The text itself. Every call of this method is a place where a secret leaves its wrapper.
     #[must_use]
     pub fn reveal(&self) -> &str {
         self.0.expose_secret()
@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for SecretText {
     }
 }
 
-/// Raw JSON text with secrets in it; the same rules as for [`SecretText`].
+/// Raw JSON text that contains secrets. The rules of [`SecretText`] apply.
 pub struct SecretJson(SecretString);
 
 impl SecretJson {

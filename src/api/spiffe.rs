@@ -6,9 +6,9 @@ const SCHEME: &str = "spiffe://";
 
 /// `spiffe://<trust domain>/<path>`, compared byte by byte.
 ///
-/// SPIFFE-ID specification, section 2: at most 2,048 bytes, a lower-case trust domain of at most 255 bytes out of
-/// `[a-z0-9._-]`, and a path that is not empty here (a bare trust domain names nobody) with segments out of
-/// `[A-Za-z0-9._-]`. No query, fragment, user, port, percent escape, `.`, `..` or empty segment.
+/// SPIFFE-ID specification, section 2: at most 2,048 bytes, a lower-case trust domain of at most 255 bytes of
+/// `[a-z0-9._-]`, and a path with segments of `[A-Za-z0-9._-]`. The path must not be empty here, because a trust domain
+/// alone names nobody. No query, fragment, user, port, percent escape, `.`, `..` or empty segment.
 ///
 /// ```
 /// use strongroom::api::spiffe::SpiffeId;
@@ -21,7 +21,7 @@ const SCHEME: &str = "spiffe://";
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpiffeId {
     uri: String,
-    /// Where the slash after the trust domain stands.
+    /// Offset of the slash after the trust domain.
     slash: usize,
 }
 
@@ -35,16 +35,16 @@ pub enum SpiffeError {
     /// More than 2,048 bytes.
     #[error("identity has more than 2048 bytes")]
     TooLong,
-    /// Trust domain empty, too long or with an illegal character.
+    /// The trust domain is empty, too long, or has a disallowed character.
     #[error("trust domain must be 1 to 255 characters out of [a-z0-9._-]")]
     TrustDomain,
-    /// Path missing, or a segment that is empty, `.`, `..` or has an illegal character.
+    /// The path is missing, or a segment is empty, `.`, `..` or has a disallowed character.
     #[error("identity path must be segments out of [A-Za-z0-9._-], not . or ..")]
     Path,
 }
 
 impl SpiffeId {
-    /// Reads a URI.
+    /// Parses a URI.
     ///
     /// # Errors
     /// [`SpiffeError`] when it is not exactly of the form above.
@@ -66,7 +66,7 @@ impl SpiffeId {
         Ok(Self { uri: uri.to_owned(), slash: SCHEME.len() + domain.len() })
     }
 
-    /// Builds the name from its two parts; `path` has no leading slash.
+    /// Builds the name from its two parts. `path` has no leading slash.
     ///
     /// # Errors
     /// [`SpiffeError`] as in [`SpiffeId::parse`].

@@ -1,4 +1,4 @@
-//! Points in time on the wire: RFC 3339 with up to nanoseconds, UTC.
+//! Times in the protocol: RFC 3339 in UTC with up to nanoseconds.
 
 use jiff::Timestamp;
 
@@ -7,9 +7,10 @@ use jiff::Timestamp;
 #[error("not an RFC 3339 time")]
 pub struct TimeError;
 
-/// Milliseconds since 1970 as Go's `RFC3339Nano` prints them: UTC, no trailing zeros. Zero is "unset", the empty text.
+/// Milliseconds since 1970 as Go's `RFC3339Nano` prints them: UTC, no trailing zeros. Zero means "not set" and gives
+/// the empty text.
 ///
-/// Times after the year 9999 print as the last that can be written.
+/// Times after the year 9999 print as the last time that can be written.
 ///
 /// ```
 /// use strongroom::api::time::{parse, rfc3339_nano};
@@ -25,10 +26,11 @@ pub fn rfc3339_nano(ms: u64) -> String {
     i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX).to_string()
 }
 
-/// Reads what [`rfc3339_nano`] writes, and any other RFC 3339 time; parts of a millisecond are cut. Empty text is 0.
+/// Parses the output of [`rfc3339_nano`] and any other RFC 3339 time. Fractions of a millisecond are cut. The empty
+/// text is 0.
 ///
 /// # Errors
-/// [`TimeError`] when the text is no time or lies before 1970.
+/// [`TimeError`] when the text is not a time or is before 1970.
 pub fn parse(text: &str) -> Result<u64, TimeError> {
     if text.is_empty() {
         return Ok(0);

@@ -10,7 +10,7 @@ use crate::api::path::Path;
 use crate::api::secret::SecretText;
 use crate::wiped::Buffer;
 
-/// One KV mount as seen by one client.
+/// One KV mount for one client.
 ///
 /// ```no_run
 /// use strongroom::api::path::Path;
@@ -36,15 +36,15 @@ pub struct Kv<'a> {
     mount: &'a str,
 }
 
-/// What a secret is now.
+/// The current state of a secret.
 pub struct Reading {
-    /// Its newest version; `None` when there is no such secret.
+    /// Its newest version; `None` if there is no such secret.
     pub data: Option<Data>,
-    /// What to ask with the next time.
+    /// Tag for the next question.
     pub etag: Option<String>,
 }
 
-/// How often a merge is tried again when other writers come between.
+/// How often a merge is repeated when other writers interfere.
 const MERGE_ATTEMPTS: u32 = 5;
 
 impl<'a> Kv<'a> {
@@ -56,8 +56,8 @@ impl<'a> Kv<'a> {
         format!("{}/{part}/{path}", self.mount)
     }
 
-    /// Reads a secret, its newest version or the given one. `None`: no such secret or version. A deleted or destroyed
-    /// version has [`Data::data`] `None`.
+    /// Reads a secret, in its newest version or the given one. `None` means no such secret or version. For a deleted or
+    /// destroyed version, [`Data::data`] is `None`.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -73,8 +73,8 @@ impl<'a> Kv<'a> {
         }
     }
 
-    /// Reads a secret's newest version unless it is still the one that `etag` came with. Returns what there is and its tag;
-    /// `None` for "unchanged". Without a tag, or when the secret ends by itself, it is always read.
+    /// Reads a secret's newest version unless it is still the one of `etag`. Returns the content and its tag, or `None`
+    /// if it is unchanged. Without a tag, or if the secret expires by itself, it is always read.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -88,16 +88,17 @@ impl<'a> Kv<'a> {
         }
     }
 
-    /// Writes a new version with exactly these fields, a JSON object. With `cas` only if the newest version is that one
-    /// (0: the secret does not exist).
+    /// Writes a new version with exactly these fields, a JSON object. With `cas`, only if the newest version is that
+    /// one (0: the secret does not exist).
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`is_cas_mismatch`](ClientError::is_cas_mismatch) tells a lost race.
+    /// Any [`ClientError`]. [`is_cas_mismatch`](ClientError::is_cas_mismatch) detects a lost race.
     pub fn write(&self, path: &Path, fields: &[u8], cas: Option<u64>) -> Result<Version, ClientError> {
         self.client.ask("POST", &self.target("data", path), Some(&body(fields, cas)))
     }
 
-    /// Merges fields into the newest version (RFC 7396: null removes). `None`: there is nothing to merge into.
+    /// Merges fields into the newest version (RFC 7396: null removes). `None` means that there is nothing to merge
+    /// into.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -105,7 +106,7 @@ impl<'a> Kv<'a> {
         self.client.find("PATCH", &self.target("data", path), Some(&body(fields, cas)))
     }
 
-    /// Sets text fields and leaves the others as they are; creates the secret when there is none, or only deleted
+    /// Sets text fields and leaves the others unchanged. Creates the secret if it does not exist or has only deleted
     /// versions.
     ///
     /// # Errors
@@ -125,8 +126,8 @@ impl<'a> Kv<'a> {
         }
     }
 
-    /// All fields of the newest version as texts, in the server's order: strings as they are, other values as JSON.
-    /// `None`: no such secret, or its newest version is deleted.
+    /// All fields of the newest version as texts, in the server's order: strings unchanged, other values as JSON.
+    /// `None` means no such secret, or its newest version is deleted.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -134,7 +135,7 @@ impl<'a> Kv<'a> {
         self.read(path, None)?.map_or(Ok(None), |data| pairs_of(&data))
     }
 
-    /// Marks the newest version deleted. Nothing happens when there is none.
+    /// Marks the newest version as deleted. Does nothing if there is none.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -142,7 +143,7 @@ impl<'a> Kv<'a> {
         self.client.tell("DELETE", &self.target("data", path), None)
     }
 
-    /// Marks versions deleted.
+    /// Marks versions as deleted.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -150,7 +151,7 @@ impl<'a> Kv<'a> {
         self.versions("delete", path, versions)
     }
 
-    /// Takes deletion marks away.
+    /// Undeletes versions.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -158,7 +159,7 @@ impl<'a> Kv<'a> {
         self.versions("undelete", path, versions)
     }
 
-    /// Removes the content of versions for good.
+    /// Permanently removes the content of versions.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -171,7 +172,7 @@ impl<'a> Kv<'a> {
         self.client.tell("POST", &self.target(verb, path), Some(&body))
     }
 
-    /// Names below a folder, sorted; folders end in `/`. Empty when there is no such folder.
+    /// Names below a folder, sorted. Folders end in `/`. Empty if there is no such folder.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -180,10 +181,11 @@ impl<'a> Kv<'a> {
         Ok(found.map(|found| found.keys).unwrap_or_default())
     }
 
-    /// A page of [`Kv::list`]: at most `limit` names (0: all) after `after`, which need not be there (empty: from the start).
+    /// A page of [`Kv::list`]: at most `limit` names (0: all) after `after`, which need not exist (empty: from the
+    /// start).
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an `after` that no name can be.
+    /// Any [`ClientError`]; [`ClientError::Settings`] for an `after` that cannot be a name.
     pub fn list_page(&self, folder: &Path, after: &str, limit: u64) -> Result<Vec<String>, ClientError> {
         let mut target = format!("{}?limit={limit}", self.target("metadata", &folder.to_folder()));
         if !after.is_empty() {
@@ -194,7 +196,7 @@ impl<'a> Kv<'a> {
         Ok(found.map(|found| found.keys).unwrap_or_default())
     }
 
-    /// What is known about a secret and its versions.
+    /// Metadata of a secret and its versions.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -210,7 +212,7 @@ impl<'a> Kv<'a> {
         self.client.tell("POST", &self.target("metadata", path), Some(&json(update)?))
     }
 
-    /// Removes a secret with all versions.
+    /// Removes a secret with all its versions.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -218,7 +220,7 @@ impl<'a> Kv<'a> {
         self.client.tell("DELETE", &self.target("metadata", path), None)
     }
 
-    /// Settings of the mount.
+    /// The settings of the mount.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -227,10 +229,10 @@ impl<'a> Kv<'a> {
     }
 }
 
-/// The fields of a version that was read, as [`Kv::pairs`] gives them. `None`: it is deleted or destroyed.
+/// The fields of a version that was read, in the form of [`Kv::pairs`]. `None` means that it is deleted or destroyed.
 ///
 /// # Errors
-/// [`ClientError::Malformed`] when the secret is not a JSON object of legal values.
+/// [`ClientError::Malformed`] when the secret is not a valid JSON object.
 pub fn pairs_of(data: &Data) -> Result<Option<Vec<(String, SecretText)>>, ClientError> {
     let fields = data.fields().map_err(|_| ClientError::Malformed("the secret is not a JSON object"))?;
     let Some(fields) = fields else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! What a client needs to know.
+//! Settings of a client.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use ::http::Uri;
 use super::error::ClientError;
 use crate::api::secret::SecretText;
 
-/// Longest wait for a connection, TLS included.
+/// Longest wait for a connection, including TLS.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where to connect, whom to trust and who to be.
+/// Where to connect, whom to trust, and which identity to use.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// }
 /// ```
 pub struct Settings {
-    /// `https://host:port`. The host must be a name or address in the server's certificate. Port 443 when absent.
+    /// `https://host:port`. The host must be a name or address in the server's certificate. The default port is 443.
     pub addr: String,
     /// Certificates of the authorities to trust, PEM. Nothing else is trusted.
     pub ca_pem: Vec<u8>,
@@ -38,13 +38,12 @@ pub struct Settings {
     pub cert_pem: Vec<u8>,
     /// Own private key, PEM: PKCS#8, SEC1 or PKCS#1.
     pub key_pem: SecretText,
-    /// Longest duration of one request, from the look-up of the name to the last byte. Connecting takes at most 10 s
-    /// of it.
+    /// Time limit of one request, from the name lookup to the last byte. Connecting may take at most 10 s of it.
     pub timeout: Duration,
 }
 
 impl Settings {
-    /// The address as the front part of request targets.
+    /// The address as the prefix of request targets.
     ///
     /// # Errors
     /// [`ClientError::Settings`] unless it is `https://host[:port][/]`.
