@@ -36,6 +36,8 @@ pub(super) struct Found {
     pub best: Option<Slot>,
     /// A slot that is neither blank nor good: a torn write, if the other one is good.
     pub torn: bool,
+    /// A good slot that stands in the other one's place.
+    pub misplaced: bool,
     /// Which slots are blank. Both: the file was made and never written.
     pub blank: [bool; 2],
     /// Two good slots of one epoch counter with different incarnations.
@@ -92,12 +94,12 @@ impl Slot {
 
 /// Reads a file. Total: anything but a slot of this vault with a good tag counts as no slot.
 pub(super) fn read(file: &[u8], vault: &VaultId, keyring: &Keyring) -> Found {
-    let mut found = Found { best: None, torn: false, blank: [false; 2], forked: false, gap: 0 };
+    let mut found = Found { best: None, torn: false, misplaced: false, blank: [false; 2], forked: false, gap: 0 };
     if file.len() != FILE_BYTES {
         found.torn = true;
         return found;
     }
-    for (bytes, blank) in file.chunks(SLOT_BYTES).zip(&mut found.blank) {
+    for (place, (bytes, blank)) in file.chunks(SLOT_BYTES).zip(&mut found.blank).enumerate() {
         if bytes.iter().all(|byte| *byte == 0) {
             *blank = true;
             continue;
@@ -106,6 +108,7 @@ pub(super) fn read(file: &[u8], vault: &VaultId, keyring: &Keyring) -> Found {
             found.torn = true;
             continue;
         };
+        found.misplaced |= slot.mark.slot() != place;
         let rank = |mark: &Mark| (mark.epoch, mark.generation);
         match &found.best {
             Some(best) => {

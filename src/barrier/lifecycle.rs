@@ -36,8 +36,9 @@ pub struct Report {
     pub anchor_behind: u64,
     /// One anchor slot was neither blank nor good: torn by a crash, or damaged.
     pub anchor_torn: bool,
-    /// One slot was neither blank nor good, and no crash explains it: a torn slot leaves the store one generation ahead
-    /// of the other slot. The damaged slot may have named a newer generation: an alarm.
+    /// One slot was neither blank nor good, or holds what belongs into the other, and no crash explains it: a torn slot
+    /// leaves the store one generation ahead of the other slot, and only the first state of an epoch is in both. The slot
+    /// may have named a newer generation: an alarm.
     pub anchor_damaged: bool,
 }
 
@@ -111,6 +112,10 @@ impl Barrier {
             parts.header.write(0, &bytes)?;
             parts.header.write(1, &bytes)?;
         }
+        // An accepted loss fills a blank slot with its first state, and may be killed before its second one.
+        let first_of_epoch = header.floor_epoch < stored.state.epoch
+            && header.floor_generation.checked_add(1) == Some(stored.state.generation);
+        let spoilt = anchor.torn || (anchor.misplaced && !first_of_epoch);
         let newest = keyring.newest_integrity().id;
         // Before anything is committed on top: the next generation must not begin while this one is not anchored.
         anchor_now(&parts, &header, &keyring, &stored, anchor.blank)?;
@@ -133,7 +138,7 @@ impl Barrier {
             header_repaired: differ,
             anchor_behind: behind,
             anchor_torn: anchor.torn,
-            anchor_damaged: anchor.torn && same_epoch && behind == 0,
+            anchor_damaged: spoilt && same_epoch && behind == 0,
         };
         Ok((barrier, report))
     }

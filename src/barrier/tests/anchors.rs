@@ -166,6 +166,27 @@ fn a_damaged_slot_that_no_crash_explains_is_told_from_a_torn_one() {
 }
 
 #[test]
+fn a_store_rolled_back_by_one_with_the_older_slot_copied_over_the_newest_is_an_alarm() {
+    let (disk, barrier) = Disk::new();
+    put(&barrier, "x", b"1");
+    for n in 3..9_u64 {
+        let old = disk.copy();
+        put(&barrier, "x", b"newer");
+        assert_eq!(barrier.mark().2, n);
+        let rolled = altered(&Disk { store: old.store, ..disk.copy() }, |even, odd| {
+            if n % 2 == 0 { even.copy_from_slice(odd) } else { odd.copy_from_slice(even) }
+        });
+        let report = rolled.open().unwrap().1;
+        assert!(report.generation == n - 1 && report.anchor_damaged, "{report:?}");
+        assert!(rolled.open().unwrap().1.anchor_damaged, "the start before may have ended before it told anybody");
+        let (barrier, _) = rolled.open().unwrap();
+        barrier.roll(20).unwrap();
+        assert!(!rolled.open().unwrap().1.anchor_damaged, "told again although the slots are neighbours");
+    }
+    assert!(!disk.open().unwrap().1.anchor_damaged);
+}
+
+#[test]
 fn an_anchor_far_behind_is_told_again_until_something_was_committed() {
     let (disk, barrier) = Disk::new();
     put(&barrier, "x", b"1");

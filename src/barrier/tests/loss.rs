@@ -73,6 +73,7 @@ fn an_accepted_loss_is_a_new_epoch_with_a_note_and_the_rest_of_the_secrets() {
         assert_eq!((header.floor_epoch, header.floor_generation), before);
         assert_ne!(header.incarnation, old.incarnation);
         assert_eq!((report.generation, report.anchor_behind), (before.1 + 1, 0));
+        assert!(!report.anchor_damaged, "what was accepted is no alarm of its own");
         assert_eq!(get(&barrier.view(MOUNT), "a/b").unwrap().unwrap(), left);
         put(&barrier, "later", b"4");
     }
