@@ -1,5 +1,6 @@
 //! A question about changes of some secrets, and its answer at a given moment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -28,13 +29,16 @@ pub(in crate::core) struct Poll {
     /// `None` means from now on.
     after: Option<Cursor>,
     pub wait: Duration,
+    /// Who was found to be allowed to read all of them. Each commit wakes everybody who waits, so that asking the policies
+    /// for each name again would let one identity that waits many times use up the processors.
+    allowed: Option<Arc<Subject>>,
 }
 
 /// The state against which a question is checked.
 pub(in crate::core) struct Moment<'a> {
     pub feed: &'a Feed,
     pub mounts: &'a MountTable,
-    pub subject: &'a Subject,
+    pub subject: &'a Arc<Subject>,
     /// The history, and the generation before anything else was read. A change in between is reported twice rather than
     /// never.
     pub incarnation: [u8; 16],
@@ -86,7 +90,7 @@ impl Poll {
             .map(|text| Cursor::parse(&text).ok_or_else(|| bad("parameter \"after\" is not a cursor")))
             .transpose()?;
         let wait_s = fields.number_in("wait", 0, MAX_WAIT_S)?.unwrap_or_default();
-        Ok(Self { names, after, wait: Duration::from_secs(wait_s) })
+        Ok(Self { names, after, wait: Duration::from_secs(wait_s), allowed: None })
     }
 
     /// Answers when there is something to report, or when this is the `last` check.
@@ -94,8 +98,12 @@ impl Poll {
     /// # Errors
     /// [`VaultError::Forbidden`] when the caller may not read one of the secrets, or not any more.
     pub(in crate::core) fn look(&mut self, moment: &Moment<'_>, last: bool) -> Result<Look, VaultError> {
-        if self.names.iter().any(|name| !moment.subject.may(moment.mounts, name, Capability::Read)) {
-            return Err(VaultError::Forbidden);
+        // The same rights allow the same names: what is mounted does not change while a vault is open.
+        if !self.allowed.as_ref().is_some_and(|allowed| allowed.has_rights_of(moment.subject)) {
+            if self.names.iter().any(|name| !moment.subject.may(moment.mounts, name, Capability::Read)) {
+                return Err(VaultError::Forbidden);
+            }
+            self.allowed = Some(Arc::clone(moment.subject));
         }
         let now = Cursor { incarnation: hex(&moment.incarnation), generation: moment.generation };
         let after =
@@ -119,5 +127,48 @@ impl Poll {
         }
         let bytes = serde_json::to_vec(&Events { cursor: now.render(), changed, resync });
         Ok(Look::Answer(Reply::data(Zeroizing::new(bytes.map_err(|_| VaultError::Internal)?))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Acl, Policy};
+
+    fn may_read(paths: &[&str]) -> Arc<Subject> {
+        let rule = |path: &&str| format!("path \"{path}\" {{ capabilities = [\"read\"] }}\n");
+        let policy = Policy::parse(&paths.iter().map(rule).collect::<String>()).expect("a policy");
+        Arc::new(Subject::new(vec!["p".to_owned()], Acl::merge([&policy])))
+    }
+
+    /// Looks without waiting for the last time.
+    fn waits(poll: &mut Poll, feed: &Feed, subject: &Arc<Subject>) -> Result<bool, VaultError> {
+        let (mounts, incarnation) = (MountTable::new(Vec::new()), [0; 16]);
+        let moment = Moment { feed, mounts: &mounts, subject, incarnation, generation: 1 };
+        poll.look(&moment, false).map(|look| matches!(look, Look::Wait))
+    }
+
+    fn poll(names: &[&str]) -> Poll {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Poll { names, after: None, wait: Duration::ZERO, allowed: None }
+    }
+
+    #[test]
+    fn rights_that_change_while_somebody_waits_are_looked_at_again() {
+        let (mut poll, feed) = (poll(&["a", "b"]), Feed::default());
+        assert!(waits(&mut poll, &feed, &may_read(&["a", "b"])).is_ok_and(|waits| waits));
+        assert!(matches!(waits(&mut poll, &feed, &may_read(&["a"])), Err(VaultError::Forbidden)));
+        assert!(matches!(waits(&mut poll, &feed, &Arc::new(Subject::stranger())), Err(VaultError::Forbidden)));
+        assert!(waits(&mut poll, &feed, &may_read(&["a", "b", "c"])).is_ok_and(|waits| waits));
+    }
+
+    #[test]
+    fn somebody_woken_for_nothing_does_not_ask_the_policies_again() {
+        let (mut poll, feed, subject) = (poll(&["a"]), Feed::default(), may_read(&["a"]));
+        assert!(waits(&mut poll, &feed, &subject).is_ok_and(|waits| waits));
+        // Nobody can do that. Asked again, the policies would refuse.
+        poll.names.push("b".to_owned());
+        assert!(waits(&mut poll, &feed, &subject).is_ok_and(|waits| waits));
+        assert!(matches!(waits(&mut poll, &feed, &may_read(&["a"])), Err(VaultError::Forbidden)));
     }
 }

@@ -54,6 +54,16 @@ impl Subject {
         }
     }
 
+    /// Whether both are decided by the very same compiled policies. `false` says nothing: they may decide alike.
+    pub(in crate::core) fn has_rights_of(&self, other: &Self) -> bool {
+        let ceiling = match (&self.ceiling, &other.ceiling) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        ceiling && Arc::ptr_eq(&self.acl, &other.acl)
+    }
+
     /// Decides one question.
     pub(in crate::core) fn decide(&self, ask: &Ask<'_>) -> Decision {
         match self.ceiling.as_ref().map(|ceiling| ceiling.decide(ask)) {
