@@ -11,10 +11,21 @@ const MAX_PLACES: usize = 8;
 /// How much work one identity may have waiting or running.
 const MAX_EACH: usize = 8;
 
+/// How much work all certificates of outside PKIs together may have waiting or running: one person can have many of them,
+/// each an identity of its own, and must not make the identities of the vault wait for all of them.
+const MAX_OUTSIDERS: usize = 2 * MAX_EACH;
+
 /// The slots: half as many as processors, so that short work always finds a free processor.
 pub(in crate::core) struct Places {
     free: Arc<Semaphore>,
-    taken: Mutex<HashMap<String, usize>>,
+    taken: Mutex<Taken>,
+}
+
+/// Who is in line.
+#[derive(Default)]
+struct Taken {
+    outsiders: usize,
+    each: HashMap<String, usize>,
 }
 
 impl Default for Places {
@@ -28,18 +39,21 @@ impl Default for Places {
 pub(in crate::core) struct Turn<'a> {
     places: &'a Places,
     identity: String,
+    outsider: bool,
 }
 
 impl Places {
-    /// Joins the queue. `None` when this identity has too much work in it.
-    pub(in crate::core) fn enter(&self, identity: &str) -> Option<Turn<'_>> {
+    /// Joins the queue. `None` when this identity has too much work in it. An `outsider` has a certificate of an outside
+    /// PKI: `None` also when all of those together have too much.
+    pub(in crate::core) fn enter(&self, identity: &str, outsider: bool) -> Option<Turn<'_>> {
         let mut taken = self.taken.lock();
-        let own = taken.entry(identity.to_owned()).or_default();
-        if *own >= MAX_EACH {
+        let own = taken.each.get(identity).copied().unwrap_or_default();
+        if own >= MAX_EACH || (outsider && taken.outsiders >= MAX_OUTSIDERS) {
             return None;
         }
-        *own += 1;
-        Some(Turn { places: self, identity: identity.to_owned() })
+        taken.each.insert(identity.to_owned(), own + 1);
+        taken.outsiders += usize::from(outsider);
+        Some(Turn { places: self, identity: identity.to_owned(), outsider })
     }
 }
 
@@ -53,10 +67,11 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock();
-        if let Some(own) = taken.get_mut(&self.identity) {
+        taken.outsiders -= usize::from(self.outsider);
+        if let Some(own) = taken.each.get_mut(&self.identity) {
             *own -= 1;
             if *own == 0 {
-                taken.remove(&self.identity);
+                taken.each.remove(&self.identity);
             }
         }
     }
@@ -69,10 +84,23 @@ mod tests {
     #[test]
     fn one_identity_cannot_fill_the_line() {
         let places = Places::default();
-        let all: Vec<_> = (0..MAX_EACH).filter_map(|_| places.enter("a")).collect();
+        let all: Vec<_> = (0..MAX_EACH).filter_map(|_| places.enter("a", false)).collect();
         assert_eq!(all.len(), MAX_EACH);
-        assert!(places.enter("a").is_none() && places.enter("b").is_some());
+        assert!(places.enter("a", false).is_none() && places.enter("b", false).is_some());
         drop(all);
-        assert!(places.enter("a").is_some() && places.taken.lock().is_empty());
+        assert!(places.enter("a", false).is_some() && places.taken.lock().each.is_empty());
+    }
+
+    #[test]
+    fn outsiders_cannot_fill_the_line_together() {
+        let places = Places::default();
+        let mut all: Vec<_> = (0..1_000).filter_map(|n| places.enter(&format!("cert/{n}"), true)).collect();
+        assert_eq!(all.len(), MAX_OUTSIDERS, "one person with many certificates is everywhere in the line");
+        assert!(places.enter("a", false).is_some());
+        all.pop();
+        assert!(places.enter("cert/x", true).is_some());
+        drop(all);
+        let taken = places.taken.lock();
+        assert!(taken.outsiders == 0 && taken.each.is_empty());
     }
 }

@@ -135,6 +135,9 @@ fn dispatch(vault: &Vault, decided: Decided) -> Result<(Step, Option<Bill>), Vau
     if target.mutates() {
         return Ok((Step::Waiting(change::submit(vault, &live, Arc::new(facts), target)?), bill));
     }
+    if let Some(error) = long::owes(&facts, &target, bill.as_ref()) {
+        return refuse(vault, &live, &facts, error);
+    }
     if long::is_long(&live, &facts, &target) {
         return Ok((Step::Long(Arc::new(facts), target), bill));
     }

@@ -13,6 +13,7 @@ use super::audited::Facts;
 use super::read::{answered, audit, run as run_now};
 use super::route::Guard;
 use crate::api::reply::Reply;
+use crate::api::request::Operation;
 use crate::barrier::Tally;
 use crate::core::decide::target::{Question, Target};
 use crate::core::error::VaultError;
@@ -39,6 +40,16 @@ pub(super) fn is_long(live: &Live, facts: &Facts, target: &Target) -> bool {
     }
 }
 
+/// Whether the identity still owes for what was looked at for it before. A list has paid for itself on the way; a report that
+/// is asked for with `GET`, short or long, takes of the reads, and must not be the way around.
+pub(super) fn owes(facts: &Facts, target: &Target, bill: Option<&Bill>) -> Option<VaultError> {
+    let reports = matches!(target, Target::Sys(route) if !route.grows_with.is_empty());
+    let bill = bill.filter(|_| reports && facts.inner.operation != Operation::List)?;
+    let wait_ms = bill.may_look().err()?;
+    let path = facts.full.as_str().to_owned();
+    Some(VaultError::RateLimited { path, retry_after_s: wait_ms.div_ceil(1_000) })
+}
+
 /// Waits for a slot, then decides once more, runs and audits.
 pub(super) async fn run(
     vault: &Vault,
@@ -46,7 +57,7 @@ pub(super) async fn run(
     target: Target,
     bill: Option<Bill>,
 ) -> Result<Reply, VaultError> {
-    let Some(turn) = vault.places.enter(facts.caller.identity.uri()) else {
+    let Some(turn) = vault.places.enter(facts.caller.identity.uri(), facts.caller.is_outsider()) else {
         let path = facts.full.as_str().to_owned();
         return answered(vault, &facts, Err(VaultError::RateLimited { path, retry_after_s: 1 }));
     };

@@ -293,6 +293,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// How many rows there are.
+    pub(in crate::core) fn len(&self) -> usize {
+        self.0.read().rows.len()
+    }
+
     /// Whether a certificate was revoked.
     pub(in crate::core) fn is_revoked(&self, fingerprint: &Fingerprint) -> bool {
         self.0.read().rows.get(fingerprint).is_some_and(|facts| facts.revoked.is_some())

@@ -154,6 +154,52 @@ fn lists_in_a_loop_are_slowed_by_what_they_look_at() {
 }
 
 #[test]
+fn a_report_asked_for_with_get_is_no_way_around_the_charge() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    for n in 0..MANY {
+        rig.write(
+            &operator,
+            &format!("sys/policies/acl/p{n}"),
+            r#"{"policy":"path \"x\" { capabilities = [\"read\"] }"}"#,
+        )
+        .expect("taken");
+    }
+    let text = r#"path "sys/policies/acl" { capabilities = ["read"] } path "secret/*" { capabilities = ["read"] }"#;
+    let reader = rig.admit("app/reader", "reader", text);
+    rig.write(&operator, "secret/data/a", r#"{"data":{"A":"1"}}"#).expect("written");
+    let limit = r#"{"identity":"app/reader","class":"list","rate":1,"burst":10}"#;
+    rig.write(&operator, "sys/quotas/rate-limit/slow", limit).expect("taken");
+    let mut answered = 0;
+    while rig.read(&reader, "sys/policies/acl").is_ok() {
+        answered += 1;
+        assert!(answered < 10, "as if they were free");
+    }
+    assert_eq!(answered, 4, "ten are given at once, and each takes three");
+    assert!(rig.read(&reader, "secret/data/a").is_ok(), "other reads go on");
+    rig.clock.advance(3_000);
+    rig.read(&reader, "sys/policies/acl").expect("the debt is paid");
+}
+
+#[test]
+fn a_revocation_list_is_charged_for_the_certificates_that_it_goes_through() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let reader = rig.admit("app/reader", "reader", r#"path "x" { capabilities = ["read"] }"#);
+    for _ in 0..1_000 {
+        rig.vault.issue_client(&reader.identity, 3_600).expect("issued");
+    }
+    let limit = r#"{"identity":"app/reader","class":"list","rate":1,"burst":2}"#;
+    rig.write(&operator, "sys/quotas/rate-limit/slow", limit).expect("taken");
+    for _ in 0..3 {
+        rig.read(&reader, "sys/strongroom/crl").expect("anybody may have it");
+    }
+    // Two are given at once, and each takes one; the third is asked for with nothing left and nothing owed.
+    let fourth = rig.read(&reader, "sys/strongroom/crl");
+    assert!(matches!(fourth, Err(VaultError::RateLimited { .. })), "as if they were free");
+}
+
+#[test]
 fn a_right_that_ends_while_a_listing_waits_is_noticed() {
     let (rig, _) = with_folder();
     let operator = rig.operator();

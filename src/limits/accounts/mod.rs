@@ -217,6 +217,19 @@ impl Bill {
         self.records = self.records.saturating_add(records);
     }
 
+    /// Whether the records read for earlier answers are paid for. Asked before a report reads many more.
+    ///
+    /// # Errors
+    /// How long to wait, in milliseconds, when they are not.
+    pub fn may_look(&self) -> Result<(), u64> {
+        let [own, shared] = &self.rules.lists;
+        if let Some(rule) = own {
+            let mut state = self.account.state.lock();
+            state.bucket(rule, self.now_ms).map_or(Ok(()), |bucket| bucket.settled(rule.rate(), self.now_ms))?;
+        }
+        shared.as_ref().map_or(Ok(()), |rule| rule.shared.lock().settled(rule.rate(), self.now_ms))
+    }
+
     /// Charges the size of the answer and the records that were read for it.
     pub fn settle(self, bytes: u64) {
         count(&self.account.counters.allowed, Class::Bytes, bytes);

@@ -93,6 +93,14 @@ impl Bucket {
         self.check(rate, now_ms, 1)
     }
 
+    /// Whether all that was charged after the fact is paid for; an empty bucket is.
+    ///
+    /// # Errors
+    /// As [`Bucket::take`].
+    pub fn settled(&mut self, rate: &Rate, now_ms: u64) -> Result<(), u64> {
+        self.check(rate, now_ms, 0)
+    }
+
     /// Takes `tokens` after the fact, if necessary into debt. Paying a debt never takes longer than [`MAX_DEBT_MS`] or
     /// one interval, whichever is longer.
     pub fn charge(&mut self, rate: &Rate, now_ms: u64, tokens: u64) {

@@ -76,6 +76,7 @@ pub(super) fn stragglers(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         bundle: String,
         identities: Vec<String>,
     }
+    inquiry.looks_at_certificates()?;
     let identities = behind(inquiry.snapshot, &inquiry.live.sightings, inquiry.now_ms);
     data(&Stragglers { bundle: hex(&inquiry.snapshot.bundle().id), identities })
 }
@@ -192,7 +193,10 @@ pub(super) fn crl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     }
     let (live, snapshot) = (inquiry.live, inquiry.snapshot);
     let all = snapshot.authorities.0.iter().filter(|facts| facts.record.stage.verifies());
-    let lists = all.map(|facts| list_of(live, snapshot, facts, inquiry.now_ms));
+    let lists = all.map(|facts| {
+        inquiry.looks_at_certificates()?;
+        list_of(live, snapshot, facts, inquiry.now_ms)
+    });
     data(&Lists { crl: lists.collect::<Result<String, VaultError>>()? })
 }
 

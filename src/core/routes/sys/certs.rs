@@ -6,6 +6,7 @@ use crate::api::time::rfc3339_nano;
 
 use super::Inquiry;
 use super::ca;
+use crate::core::error::VaultError;
 use crate::core::state::authorities::{AuthorityFacts, Stage};
 use crate::core::state::ledger::{Facts, How};
 
@@ -18,12 +19,19 @@ pub(super) fn due_ms(issued_ms: u64, not_after_ms: u64) -> u64 {
 }
 
 /// One row for each authority, one for the listener, one for all clients, and one for each client that is late.
-pub(super) fn rows(inquiry: &Inquiry<'_>) -> Vec<RotationInfo> {
-    let authorities = inquiry.snapshot.authorities.0.iter().filter(|facts| !facts.record.stage.ended());
-    let mut rows: Vec<RotationInfo> = authorities.map(|facts| authority(inquiry, facts)).collect();
+///
+/// # Errors
+/// Those of [`Inquiry::looks_at`].
+pub(super) fn rows(inquiry: &Inquiry<'_>) -> Result<Vec<RotationInfo>, VaultError> {
+    let mut rows = Vec::new();
+    for facts in inquiry.snapshot.authorities.0.iter().filter(|facts| !facts.record.stage.ended()) {
+        inquiry.looks_at_certificates()?;
+        rows.push(authority(inquiry, facts));
+    }
+    inquiry.looks_at_certificates()?;
     rows.extend(listener(inquiry));
     rows.extend(clients(inquiry));
-    rows
+    Ok(rows)
 }
 
 fn count(number: usize) -> u64 {
