@@ -145,12 +145,15 @@ impl Postgres {
         admin.batch(&sql, &format!("removing the password of the role {role:?}"))
     }
 
-    /// Rejects every role that the configuration does not list.
+    /// Rejects every role that the configuration does not list. The error does not name it: it is read from the secret, and
+    /// the rotation policy may name any field as the login.
     fn check_ours(&self, role: &str) -> Result<(), ConnectError> {
         if self.roles.names().iter().any(|name| name == role) {
             return Ok(());
         }
-        Err(permanent(format!("the role {role:?} is not listed in the target; correct the roles in the configuration")))
+        Err(permanent(
+            "the login in the secret is not a role of the target; correct the roles in the configuration, or the login",
+        ))
     }
 
     /// The role with the old login: of a pair, the role that the current login does not use. `None` when the current
@@ -331,9 +334,12 @@ impl Connector for Postgres {
                        WHERE usename::text = $1 AND pid <> pg_backend_pid()";
             admin.rows(sql, &[&old], &format!("ending the old sessions of the role {old:?}"))?;
         }
-        // A role that the configuration does not list is never changed, and the result says so.
-        Ok(step.previous.map(|previous| &previous.user).filter(|user| !self.roles.names().contains(user)).map(|user| {
-            format!("the previous login {user:?} is not one of the target's roles and was not changed; lock it by hand")
+        // A role that the configuration does not list is never changed, and the result says so. Its name comes from the
+        // secret, so it stays out of the text.
+        let foreign = step.previous.is_some_and(|previous| !self.roles.names().contains(&previous.user));
+        Ok(foreign.then(|| {
+            "the login in the previous version is not one of the target's roles and was not changed; lock it by hand"
+                .to_owned()
         }))
     }
 }

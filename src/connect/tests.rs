@@ -172,7 +172,12 @@ fn targets_that_cannot_work_are_refused() {
         Err(ConnectError::Permanent(text)) => text,
         _ => panic!("taken"),
     };
-    assert!(Postgres::new(single("app"), login("admin", "x")).is_ok());
+    let known = Postgres::new(single("app"), login("admin", "x")).expect("a target");
+    // The policy of a rotation says which field is the login: it may be any.
+    let (staged, id) = (login("what-another-field-holds", "new"), "r-1");
+    let step = Step { id, path: "app/prod", key: "K", staged: Some(&staged), current: None, previous: None };
+    let said = text(known.apply(&step));
+    assert!(said.contains("not a role of the target") && !said.contains("another-field"), "{said}");
     assert!(refused(single(""), "admin").contains("empty"));
     assert!(refused(single("a\0b"), "admin").contains("NUL"));
     assert!(refused(single(&"\u{e4}".repeat(32)), "admin").contains("63 bytes"));
