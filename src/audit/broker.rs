@@ -304,7 +304,8 @@ impl Broker {
         };
         let result = syncer.sync();
         let mut state = self.state.lock();
-        if result.is_err() {
+        // Or a sync of [`Broker::reopen`], which does not wait for its turn, has learned of the failure in place of this one.
+        if result.is_err() || state.dead {
             state.dead = true;
             return Err(AuditError::Sync);
         }

@@ -126,3 +126,51 @@ fn a_failed_sync_fails_everybody_who_waits_for_it() {
     });
     assert_eq!(once.0.load(Ordering::SeqCst), 1, "a failed sync is not tried again");
 }
+
+/// A reopening syncs the old file itself. If the system tells it of a failure, a sync that runs beside it is told nothing.
+#[test]
+fn a_sync_beside_a_reopening_that_learned_of_a_failure_fails_too() {
+    #[derive(Clone, Default)]
+    struct Told(Arc<Turns>);
+    #[derive(Default)]
+    struct Turns {
+        begun: AtomicUsize,
+        failed: AtomicUsize,
+    }
+    impl Device for Told {
+        fn name(&self) -> &str {
+            "told"
+        }
+        fn append(&mut self, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+        fn syncer(&self) -> Arc<dyn Syncer> {
+            Arc::new(self.clone())
+        }
+        fn reopen(&mut self) -> io::Result<bool> {
+            Ok(false)
+        }
+    }
+    impl Syncer for Told {
+        fn sync(&self) -> io::Result<()> {
+            if self.0.begun.fetch_add(1, Ordering::SeqCst) > 0 {
+                self.0.failed.store(1, Ordering::SeqCst);
+                return Err(io::ErrorKind::Other.into());
+            }
+            while self.0.failed.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            Ok(())
+        }
+    }
+    let told = Told::default();
+    let broker = Broker::open(Box::new(told.clone()), log_key(1, &key()), Resume::default()).unwrap();
+    std::thread::scope(|scope| {
+        let group = scope.spawn(|| broker.requests(&[request(T0, "a", &[])]));
+        while told.0.begun.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(broker.reopen(), Err(AuditError::Sync));
+        assert_eq!(group.join().unwrap(), Err(AuditError::Sync), "acknowledged, and perhaps not on the disk");
+    });
+}
