@@ -292,12 +292,12 @@ fn each_refusal_is_named() {
     let absent = login("absent", "value-for-refusals");
     refused(
         with(login("rotator", ADMIN), single("absent")).apply(&step(Some(&absent), None, None)),
-        "no role \"absent\"",
+        "the role \"absent\" does not exist",
     );
     refused(postgres.apply(&step(None, None, None)), "no staged value");
     refused(postgres.apply(&step(Some(&login("app_a", "")), None, None)), "password is empty");
     let elsewhere = PostgresTarget { database: "nowhere".to_owned(), ..target(&server, pair()) };
-    refused(connector(elsewhere).apply(&now), "no database \"nowhere\"");
+    refused(connector(elsewhere).apply(&now), "the database \"nowhere\" does not exist");
 
     server.sql("ALTER ROLE app_a NOLOGIN");
     refused(postgres.apply(&now), "may not log in");

@@ -130,7 +130,7 @@ fn identities_are_registered_changed_stopped_and_admitted() {
     desk.ok(&["identity", "policies", "app/web", "web"]);
     assert_eq!(desk.ok(&["identity", "policies", "app/web"]), "web\n");
     desk.fails(2, &["nothing to set"], &["identity", "set", "app/web"]);
-    desk.fails(1, &["at most"], &["identity", "set", "app/web", "--grace", "900d"]);
+    desk.fails(1, &["must be 0 to 2592000 seconds"], &["identity", "set", "app/web", "--grace", "900d"]);
     desk.fails(4, &["app/nobody is not registered"], &["identity", "policies", "app/nobody"]);
 
     let host = desk.host("app/web");

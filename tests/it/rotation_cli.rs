@@ -295,7 +295,7 @@ fn a_share_set_is_changed_in_two_steps() {
 
     // A person does both in one run.
     let said = desk.at_a_terminal("slot change --slot board --threshold 2 --total 2", &new);
-    assert!(said.contains("slot 3 (board, shares) changed; slot 2 (board, shares) is gone"), "{said}");
+    assert!(said.contains("slot 3 (board, shares) changed; slot 2 (board, shares) was removed"), "{said}");
     desk.fails(1, "older set", &test, &new);
 }
 
@@ -498,7 +498,7 @@ fn values_are_rotated_by_their_policies() {
     assert!(desk.ok(&["rotation", "list"]).contains("secret/app/prod API_KEY promoted"));
     assert!(desk.ok(&["rotate", "--all", "app"]).contains("version 3 is current"));
     assert_eq!(desk.ok(&["rotate", "--due"]).trim(), "nothing to rotate");
-    assert!(desk.ok(&["expiry"]).starts_with("secret/app/prod API_KEY end"));
+    assert!(desk.ok(&["expiry"]).starts_with("secret/app/prod API_KEY expires in"));
     let values: serde_json::Value = serde_json::from_str(&desk.ok(&["--json", "rotation", "list"])).unwrap();
     assert_eq!(values["values"][0]["retired"], serde_json::json!([1]));
     desk.ok(&["rotation", "pause", "app/prod", "API_KEY"]);

@@ -152,7 +152,7 @@ fn a_certificate_that_the_listener_does_not_show_holds_up_no_authority() {
         ca(&format!("{next}/{verb}"), r#"{"force":true}"#).expect("forced");
     }
     let remove = || match ca(&format!("{}/remove", first.as_str().expect("text")), "{}") {
-        Err(VaultError::BadRequest(text)) => text,
+        Err(VaultError::Because(_, text)) => text,
         other => panic!("the operator has a certificate of it: {:?}", other.err()),
     };
     assert!(remove().contains("server"), "{}", remove());
