@@ -108,11 +108,7 @@ impl Overlay {
 
     /// Undoes all but the first `steps` changes since the last savepoint.
     pub(super) fn rollback_to(&mut self, steps: usize) {
-        while self.undo.len() > steps
-            && let Some((key, before)) = self.undo.pop()
-        {
-            self.exchange(key, before);
-        }
+        drop(self.set_aside(steps));
     }
 
     /// Keys of what was changed after the first `steps` changes since the last savepoint; some may come twice.

@@ -47,15 +47,23 @@ impl Tx<'_> {
         seen
     }
 
+    /// Whether this closure wrote or removed an entry since `point`. Reads no record.
+    #[must_use]
+    pub fn has_changed(&self, mount: MountId, point: &Point) -> bool {
+        self.keys_changed(mount, point).next().is_some()
+    }
+
+    fn keys_changed(&self, mount: MountId, point: &Point) -> impl Iterator<Item = &StoreKey> {
+        let view = self.view(mount);
+        self.overlay.changed_after(point.0).filter(move |key| view.holds_entry(key))
+    }
+
     /// The keys of the entries that this closure wrote or removed since `point`.
     ///
     /// # Errors
     /// As [`View::node`].
     pub fn entries_changed(&mut self, mount: MountId, point: &Point) -> Result<BTreeSet<String>, BarrierError> {
-        let keys: BTreeSet<StoreKey> = {
-            let view = self.view(mount);
-            self.overlay.changed_after(point.0).filter(|key| view.holds_entry(key)).copied().collect()
-        };
+        let keys: BTreeSet<StoreKey> = self.keys_changed(mount, point).copied().collect();
         // A removed entry has its name in the state before, a new one in the state now.
         let mut names = self.view(mount).names_of(&keys)?;
         names.extend(self.before(point, |tx| tx.view(mount).names_of(&keys))?);

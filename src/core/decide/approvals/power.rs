@@ -44,10 +44,8 @@ impl Reach {
     /// # Errors
     /// Errors of reading records.
     pub(super) fn since(tx: &mut Tx<'_>, point: &Point, named: Option<&String>) -> Result<Self, VaultError> {
-        for mount in [MountId::GROUPS, POLICIES, MountId::CERT_ROLES] {
-            if !tx.entries_changed(mount, point)?.is_empty() {
-                return Ok(Self::Everybody);
-            }
+        if [MountId::GROUPS, POLICIES, MountId::CERT_ROLES].iter().any(|mount| tx.has_changed(*mount, point)) {
+            return Ok(Self::Everybody);
         }
         let mut paths = tx.entries_changed(IDENTITIES, point)?;
         paths.extend(named.cloned());
