@@ -36,7 +36,9 @@ impl EnrollRequest {
     /// [`FieldError`], also for unknown fields.
     pub fn read(body: &Body) -> Result<Self, FieldError> {
         let fields = body.only(&["id", "csr", "proof"])?;
-        let id = fields.word("id", unhex, "32 hexadecimal digits in lower case")?.ok_or(FieldError::Missing("id"))?;
+        let id = fields
+            .word("id", |text| unhex(text), "32 hexadecimal digits in lower case")?
+            .ok_or(FieldError::Missing("id"))?;
         let proof = |text: &str| bytes_of(text, 32)?.try_into().ok();
         let proof = fields.word("proof", proof, "32 bytes in base64")?.ok_or(FieldError::Missing("proof"))?;
         Ok(Self { id, csr: csr_of(fields)?, proof })

@@ -11,9 +11,9 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Reads what [`hex`] writes for `N` bytes; `None` for any other text, also one with capital letters: each value has one
 /// spelling.
 #[must_use]
-pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub fn unhex<const N: usize>(text: impl AsRef<[u8]>) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    fill(&HEXLOWER, text, &mut bytes).then_some(bytes)
+    fill(&HEXLOWER, text.as_ref(), &mut bytes).then_some(bytes)
 }
 
 /// Fills `into` with the bytes of `text`, small and capital letters alike. `false` when the text is not exactly that long
@@ -21,11 +21,11 @@ pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 /// own memory.
 #[must_use]
 pub fn unhex_into(text: &str, into: &mut [u8]) -> bool {
-    fill(&HEXLOWER_PERMISSIVE, text, into)
+    fill(&HEXLOWER_PERMISSIVE, text.as_bytes(), into)
 }
 
-fn fill(digits: &data_encoding::Encoding, text: &str, into: &mut [u8]) -> bool {
-    digits.decode_len(text.len()) == Ok(into.len()) && digits.decode_mut(text.as_bytes(), into).is_ok()
+fn fill(digits: &data_encoding::Encoding, text: &[u8], into: &mut [u8]) -> bool {
+    digits.decode_len(text.len()) == Ok(into.len()) && digits.decode_mut(text, into).is_ok()
 }
 
 #[cfg(test)]
@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn text_is_read_strictly() {
         assert_eq!(hex(&[0, 0xaf, 9]), "00af09");
-        assert_eq!(unhex(&"0f".repeat(4)), Some([0x0f; 4]));
+        assert_eq!(unhex("0f".repeat(4)), Some([0x0f; 4]));
         let mut bytes = [0; 4];
         assert!(unhex_into("0F0f0F0f", &mut bytes) && bytes == [0x0f; 4]);
         for bad in ["", "0f", "0f0f0f0", "0f0f0f0f0f", "0g0f0f0f", "+f0f0f0f", "0f0f 0f0f", "éé0f", " 0f0f0f0"] {
@@ -50,7 +50,7 @@ mod tests {
     proptest! {
         #[test]
         fn reads_back(bytes: [u8; 16]) {
-            prop_assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+            prop_assert_eq!(unhex(hex(&bytes)), Some(bytes));
         }
 
         #[test]

@@ -100,33 +100,15 @@ pub struct JsonError {
 /// assert_eq!(merged.as_slice(), br#"{"a":1.00,"c":"y"}"#);
 /// ```
 pub fn merge_patch(target: &[u8], patch: &[u8]) -> Result<Zeroizing<Vec<u8>>, JsonError> {
-    let (target, patch) = (Text::read(target)?, Text::read(patch)?);
-    let mut out = Buffer::with_capacity(target.text.len() + patch.text.len() + 2);
-    match patch.object() {
-        Some(changes) => merge(target.object(), changes, &mut out),
+    let (target, patch) = (Parsed::any(target, &Limits::default())?, Parsed::any(patch, &Limits::default())?);
+    let mut out = Buffer::with_capacity(target.len() + patch.len() + 2);
+    match patch.if_object() {
+        Some(changes) => merge(target.if_object(), changes, &mut out),
         None => {
-            out.text(patch.text.trim_ascii());
+            out.text(patch.raw());
         }
     }
     Ok(out.into_bytes())
-}
-
-/// A document of any kind within the default limits.
-struct Text<'a> {
-    text: &'a str,
-    layout: Layout,
-}
-
-impl<'a> Text<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Self, JsonError> {
-        let text =
-            std::str::from_utf8(bytes).map_err(|error| JsonError { code: JsonCode::Utf8, at: error.valid_up_to() })?;
-        Ok(Self { text, layout: check::scan(text, &Limits::default())? })
-    }
-
-    fn object(&self) -> Option<Object<'_>> {
-        self.text.trim_ascii_start().starts_with('{').then(|| Object::new(self.text, &self.layout))
-    }
 }
 
 /// Recursive, but at most [`Limits::max_depth`] deep, because both documents were checked.

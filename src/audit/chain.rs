@@ -22,6 +22,7 @@
 use subtle::ConstantTimeEq;
 
 use super::json;
+use crate::api::hex::unhex;
 use crate::crypto::hash::{MacKey, hmac_sha256};
 use crate::crypto::secret::Key;
 
@@ -182,10 +183,10 @@ impl<'a> Line<'a> {
     /// Parses a line without its line feed. Returns `None` unless it has the form that [`seal`] writes.
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let (covered, tail) = line.split_at_checked(line.len().checked_sub(TAIL_LEN)?)?;
-        let hash = json::unhex(tail.strip_prefix(TAIL)?.strip_suffix(b"\"}")?)?;
+        let hash = unhex(tail.strip_prefix(TAIL)?.strip_suffix(b"\"}")?)?;
         let (seq, rest) = json::take_number(covered.strip_prefix(b"{\"seq\":")?)?;
         let (prev, rest) = rest.strip_prefix(b",\"prev\":\"")?.split_at_checked(64)?;
-        let prev = json::unhex(prev)?;
+        let prev = unhex(prev)?;
         let (key, rest) = json::take_number(rest.strip_prefix(b"\",\"key\":")?)?;
         let body = rest.strip_prefix(b",")?;
         if !body.starts_with(b"\"type\":\"") || body.contains(&b'\n') {

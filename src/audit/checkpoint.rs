@@ -19,6 +19,7 @@
 use sha2::{Digest, Sha256};
 
 use super::json;
+use crate::api::hex::unhex;
 use crate::crypto::secret::Key;
 use crate::crypto::sign::{self, PUBLIC_LEN, SIGNATURE_LEN};
 
@@ -189,9 +190,5 @@ impl KeyChange {
 /// Reads `N` bytes of hexadecimal between `prefix` and a quote.
 fn take<'a, const N: usize>(text: &'a [u8], prefix: &[u8]) -> Option<([u8; N], &'a [u8])> {
     let (hex, rest) = text.strip_prefix(prefix)?.split_at_checked(2 * N)?;
-    let mut out = [0; N];
-    for (part, to) in hex.chunks(64).zip(out.chunks_mut(32)) {
-        to.copy_from_slice(&json::unhex(part)?);
-    }
-    Some((out, rest.strip_prefix(b"\"")?))
+    Some((unhex(hex)?, rest.strip_prefix(b"\"")?))
 }

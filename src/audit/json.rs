@@ -35,13 +35,6 @@ pub(super) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
     HEXLOWER.encode_mut(bytes, &mut out[start..]);
 }
 
-/// Reads 32 bytes of strictly lower-case hexadecimal.
-pub(super) fn unhex(text: &[u8]) -> Option<[u8; 32]> {
-    let mut out = [0u8; 32];
-    let fits = text.len() == 2 * out.len();
-    (fits && HEXLOWER.decode_mut(text, &mut out).is_ok()).then_some(out)
-}
-
 /// Appends a decimal number.
 pub(super) fn number(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
@@ -79,6 +72,7 @@ pub(super) fn time(out: &mut Vec<u8>, ms: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::hex::unhex;
 
     #[test]
     fn times_have_one_length() {
@@ -107,7 +101,7 @@ mod tests {
         assert_eq!(out, [b"x".as_slice(), &b"af".repeat(32)].concat());
         assert_eq!(unhex(&out[1..]), Some([0xaf; 32]));
         for bad in [&b""[..], &b"af".repeat(31), &b"AF".repeat(32), &b"+f".repeat(32), &b"af".repeat(33)] {
-            assert_eq!(unhex(bad), None);
+            assert_eq!(unhex::<32>(bad), None);
         }
     }
 }

@@ -212,10 +212,18 @@ pub(super) async fn body(
 /// # Errors
 /// 400 when it is not a JSON object within the limits, or not of that type.
 pub(super) fn whole<T: DeserializeOwned>(bytes: Zeroizing<Vec<u8>>) -> Result<T, Refusal> {
-    const BAD: Refusal = Refusal::bad("the request body is not the JSON object that is expected here");
-    let body = Body::from_json(bytes, &json::Limits::default()).map_err(|_| BAD)?;
-    body.whole().map_err(|_| BAD)
+    object(bytes)?.whole().map_err(|_| NO_OBJECT)
 }
+
+/// A body on its own, where no path has fields of its own to add.
+///
+/// # Errors
+/// 400 when it is not a JSON object within the limits.
+pub(super) fn object(bytes: Zeroizing<Vec<u8>>) -> Result<Body, Refusal> {
+    Body::from_json(bytes, &json::Limits::default()).map_err(|_| NO_OBJECT)
+}
+
+const NO_OBJECT: Refusal = Refusal::bad("the request body is not the JSON object that is expected here");
 
 /// # Errors
 /// 400 for a form or a `PATCH` without media type; 415 for a `PATCH` that is not a merge patch.

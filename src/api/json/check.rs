@@ -15,10 +15,13 @@ pub fn check(bytes: &[u8], limits: &Limits) -> Result<(), JsonError> {
     if bytes.len() > limits.max_bytes {
         return Err(JsonError { code: JsonCode::TooLong, at: limits.max_bytes });
     }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => scan(text, limits).map(drop),
-        Err(error) => Err(JsonError { code: JsonCode::Utf8, at: error.valid_up_to() }),
-    }
+    scan(utf8(bytes)?, limits).map(drop)
+}
+
+/// # Errors
+/// `Utf8`, with the place of the first byte that is no text.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, JsonError> {
+    std::str::from_utf8(bytes).map_err(|error| JsonError { code: JsonCode::Utf8, at: error.valid_up_to() })
 }
 
 /// Checks a text as [`check`] does, and returns where each field of each object is.

@@ -1,6 +1,6 @@
 //! Looks up the fields of an object at the places that the check of its text has found.
 
-use super::check::{Layout, Place, scan};
+use super::check::{Layout, Place, scan, utf8};
 use super::{JsonCode, JsonError, Limits};
 
 /// A checked text with the places of its fields.
@@ -21,10 +21,28 @@ impl<'a> Parsed<'a> {
             max_keys: usize::MAX,
             max_string_bytes: usize::MAX,
         };
-        let text =
-            std::str::from_utf8(text).map_err(|error| JsonError { code: JsonCode::Utf8, at: error.valid_up_to() })?;
+        let text = utf8(text)?;
         must_be_object(text)?;
         Ok(Self { text, layout: scan(text, &ANY)? })
+    }
+
+    /// Checks a value of any kind.
+    ///
+    /// # Errors
+    /// As [`super::check`].
+    pub(super) fn any(text: &'a [u8], limits: &Limits) -> Result<Self, JsonError> {
+        let text = utf8(text)?;
+        Ok(Self { text, layout: scan(text, limits)? })
+    }
+
+    /// The value as it was written, without blanks around it.
+    pub(super) fn raw(&self) -> &'a str {
+        self.text.trim_ascii()
+    }
+
+    /// The fields, if the value is an object.
+    pub(super) fn if_object(&self) -> Option<Object<'_>> {
+        self.raw().starts_with('{').then(|| self.object())
     }
 
     /// Bytes of the text.

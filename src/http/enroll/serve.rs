@@ -23,7 +23,6 @@ use super::refusal::EnrollError;
 use crate::api::enroll::{Certified, EnrollRequest, GraceRequest};
 use crate::api::error::ErrorCode;
 use crate::api::fields::FieldError;
-use crate::api::json;
 use crate::api::request::Body;
 use crate::core::{Channel, Vault, VaultError};
 use crate::http::limits::Limits;
@@ -40,8 +39,6 @@ const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 const CRL: &str = "/v1/sys/strongroom/crl";
 /// Longest life of a connection after its handshake.
 const WHOLE: Duration = Duration::from_secs(60);
-
-const NO_OBJECT: Refusal = Refusal::bad("the request body is not the JSON object that is expected here");
 
 struct Desk {
     vault: Arc<Vault>,
@@ -194,7 +191,7 @@ impl Desk {
             return Err(reply);
         }
         let body = request::read(&parts.headers, body, &self.limits).await.map_err(|refusal| refusal.reply())?;
-        let body = Body::from_json(body, &json::Limits::default()).map_err(|_| NO_OBJECT.reply())?;
+        let body = request::object(body).map_err(|refusal| refusal.reply())?;
         Ok((channel, body))
     }
 
