@@ -153,13 +153,11 @@ pub(super) fn sum(set: &MacKey, index: &Index) -> SetHash {
     sum
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn sample() -> StateRecord {
-        StateRecord {
+#[cfg(any(test, feature = "testing"))]
+impl StateRecord {
+    /// A state that uses two terms, with a different value in each field.
+    pub(super) fn sample() -> Self {
+        Self {
             epoch: 1,
             incarnation: [2; 16],
             generation: 3,
@@ -174,13 +172,19 @@ mod tests {
             outcomes: Vec::new(),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_body_reads_back() {
-        let body = sample().encode();
+        let body = StateRecord::sample().encode();
         let again = StateRecord::decode(body.reveal()).unwrap().encode();
         assert_eq!(body.reveal(), again.reveal());
-        let with = StateRecord { outcomes: vec![1, 2, 3], ..sample() }.encode();
+        let with = StateRecord { outcomes: vec![1, 2, 3], ..StateRecord::sample() }.encode();
         assert_eq!(with.len(), body.len() + 4 + 3, "without outcomes the body is that of earlier versions");
         let again = StateRecord::decode(with.reveal()).unwrap();
         assert_eq!((again.flags, again.outcomes.as_slice()), (ANCHORED, [1, 2, 3].as_slice()));
@@ -189,7 +193,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_accepted_body_is_canonical(at in 0usize..240, bit in 0u8..8, cut in 0usize..240) {
-            let mut body = StateRecord { outcomes: vec![5; 9], ..sample() }.encode().reveal().to_vec();
+            let mut body = StateRecord { outcomes: vec![5; 9], ..StateRecord::sample() }.encode().reveal().to_vec();
             let at = at % body.len();
             body[at] ^= 1 << bit;
             if let Ok(state) = StateRecord::decode(&body) {

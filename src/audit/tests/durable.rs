@@ -88,25 +88,29 @@ fn a_checkpoint_behind_a_group_does_not_shift_the_numbers_of_its_requests() {
     assert_eq!(tape.text().lines().filter(|line| line.contains("\"kind\":\"checkpoint\"")).count(), 1);
 }
 
+/// A device that takes every line, and syncs as it is told to.
+struct TakesAll(Arc<dyn Syncer>);
+
+impl Device for TakesAll {
+    fn name(&self) -> &str {
+        "takes all"
+    }
+    fn append(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn syncer(&self) -> Arc<dyn Syncer> {
+        Arc::clone(&self.0)
+    }
+    fn reopen(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
 /// The system reports a failed sync once. Who syncs at the same time must not take the next success for its own.
 #[test]
 fn a_failed_sync_fails_everybody_who_waits_for_it() {
-    #[derive(Clone, Default)]
-    struct Once(Arc<AtomicUsize>);
-    impl Device for Once {
-        fn name(&self) -> &str {
-            "once"
-        }
-        fn append(&mut self, _: &[u8]) -> io::Result<()> {
-            Ok(())
-        }
-        fn syncer(&self) -> Arc<dyn Syncer> {
-            Arc::new(self.clone())
-        }
-        fn reopen(&mut self) -> io::Result<bool> {
-            Ok(false)
-        }
-    }
+    #[derive(Default)]
+    struct Once(AtomicUsize);
     impl Syncer for Once {
         fn sync(&self) -> io::Result<()> {
             let first = self.0.fetch_add(1, Ordering::SeqCst) == 0;
@@ -117,8 +121,8 @@ fn a_failed_sync_fails_everybody_who_waits_for_it() {
             Err(io::ErrorKind::Other.into())
         }
     }
-    let once = Once::default();
-    let broker = Broker::open(Box::new(once.clone()), log_key(1, &key()), Resume::default()).unwrap();
+    let once = Arc::new(Once::default());
+    let broker = Broker::open(Box::new(TakesAll(once.clone())), log_key(1, &key()), Resume::default()).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| assert_eq!(broker.requests(&[request(T0, "a", &[])]), Err(AuditError::Sync)));
@@ -130,44 +134,28 @@ fn a_failed_sync_fails_everybody_who_waits_for_it() {
 /// A reopening syncs the old file itself. If the system tells it of a failure, a sync that runs beside it is told nothing.
 #[test]
 fn a_sync_beside_a_reopening_that_learned_of_a_failure_fails_too() {
-    #[derive(Clone, Default)]
-    struct Told(Arc<Turns>);
     #[derive(Default)]
     struct Turns {
         begun: AtomicUsize,
         failed: AtomicUsize,
     }
-    impl Device for Told {
-        fn name(&self) -> &str {
-            "told"
-        }
-        fn append(&mut self, _: &[u8]) -> io::Result<()> {
-            Ok(())
-        }
-        fn syncer(&self) -> Arc<dyn Syncer> {
-            Arc::new(self.clone())
-        }
-        fn reopen(&mut self) -> io::Result<bool> {
-            Ok(false)
-        }
-    }
-    impl Syncer for Told {
+    impl Syncer for Turns {
         fn sync(&self) -> io::Result<()> {
-            if self.0.begun.fetch_add(1, Ordering::SeqCst) > 0 {
-                self.0.failed.store(1, Ordering::SeqCst);
+            if self.begun.fetch_add(1, Ordering::SeqCst) > 0 {
+                self.failed.store(1, Ordering::SeqCst);
                 return Err(io::ErrorKind::Other.into());
             }
-            while self.0.failed.load(Ordering::SeqCst) == 0 {
+            while self.failed.load(Ordering::SeqCst) == 0 {
                 std::thread::yield_now();
             }
             Ok(())
         }
     }
-    let told = Told::default();
-    let broker = Broker::open(Box::new(told.clone()), log_key(1, &key()), Resume::default()).unwrap();
+    let told = Arc::new(Turns::default());
+    let broker = Broker::open(Box::new(TakesAll(told.clone())), log_key(1, &key()), Resume::default()).unwrap();
     std::thread::scope(|scope| {
         let group = scope.spawn(|| broker.requests(&[request(T0, "a", &[])]));
-        while told.0.begun.load(Ordering::SeqCst) == 0 {
+        while told.begun.load(Ordering::SeqCst) == 0 {
             std::thread::yield_now();
         }
         assert_eq!(broker.reopen(), Err(AuditError::Sync));

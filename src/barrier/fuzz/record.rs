@@ -3,9 +3,10 @@
 
 use std::sync::LazyLock;
 
+use crate::barrier::fuzz::padded;
 use crate::barrier::node::{Node, decode_entry, decode_value, encode_entry, encode_value};
 use crate::crypto::codec::Writer;
-use crate::crypto::envelope::{self, Context, HEAD_LEN, Head, Kind, MAX_BODY, OVERHEAD, Suite};
+use crate::crypto::envelope::{self, Context, HEAD_LEN, Head, Kind, OVERHEAD, Suite};
 use crate::crypto::hash::MacKey;
 use crate::crypto::random::SeededRandom;
 use crate::crypto::{CryptoError, Key, SecretBytes};
@@ -95,14 +96,6 @@ fn sealing(kind: Kind, suite: Suite, body: &[u8]) {
     assert_eq!(record.len(), inside.len() + OVERHEAD);
     let altered = alter(&record, body);
     assert!(altered == record || opened(&context, &altered).is_err(), "an altered record is refused");
-}
-
-/// `body` is what was written, and then zeros up to the least bucket or nothing.
-fn padded(kind: Kind, body: &[u8], written: &[u8]) {
-    let padding = body.strip_prefix(written).expect("what is accepted is written again as it was");
-    assert!(padding.iter().all(|byte| *byte == 0));
-    assert!(padding.is_empty() || kind.bucket(written.len()) == Ok(body.len()), "padding up to the least bucket only");
-    assert!(body.len() <= MAX_BODY);
 }
 
 fn nodes(body: &[u8]) -> bool {

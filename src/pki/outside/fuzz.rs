@@ -33,25 +33,31 @@ static GENUINE: LazyLock<Genuine> = LazyLock::new(|| {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.serial_number = Some(SerialNumber::from_slice(&[1]));
     let authority = CertifiedIssuer::self_signed(params, key).expect("the parameters are complete");
-    let lists = [&[][..], &[&[5][..]], &[&[0x7f, 1], &[0xff], &[1; 19], &[5]]].map(|serials: &[&[u8]]| {
-        let entry = |serial: &&[u8]| RevokedCertParams {
-            serial_number: SerialNumber::from_slice(serial),
-            revocation_time: date_time_ymd(2025, 1, 1),
-            reason_code: Some(RevocationReason::KeyCompromise),
-            invalidity_date: Some(date_time_ymd(2024, 1, 1)),
-        };
-        let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2025, 2, 1),
-            next_update: date_time_ymd(2025, 3, 1),
-            crl_number: SerialNumber::from_slice(&[1, 0]),
-            issuing_distribution_point: None,
-            revoked_certs: serials.iter().map(entry).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        params.signed_by(&authority).expect("the parameters are complete").der().to_vec()
-    });
-    Genuine { authority: authority.der().to_vec(), lists: lists.to_vec() }
+    let serials: [&[&[u8]]; 3] = [&[], &[&[5]], &[&[0x7f, 1], &[0xff], &[1; 19], &[5]]];
+    Genuine {
+        authority: authority.der().to_vec(),
+        lists: serials.iter().map(|serials| list(&authority, serials)).collect(),
+    }
 });
+
+/// A list of certificates with these serial numbers.
+pub(super) fn list(by: &CertifiedIssuer<'_, KeyPair>, serials: &[&[u8]]) -> Vec<u8> {
+    let entry = |serial: &&[u8]| RevokedCertParams {
+        serial_number: SerialNumber::from_slice(serial),
+        revocation_time: date_time_ymd(2025, 1, 1),
+        reason_code: Some(RevocationReason::KeyCompromise),
+        invalidity_date: Some(date_time_ymd(2024, 1, 1)),
+    };
+    let params = CertificateRevocationListParams {
+        this_update: date_time_ymd(2025, 2, 1),
+        next_update: date_time_ymd(2025, 3, 1),
+        crl_number: SerialNumber::from_slice(&[1, 0]),
+        issuing_distribution_point: None,
+        revoked_certs: serials.iter().map(entry).collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(by).expect("the parameters are complete").der().to_vec()
+}
 
 pub(crate) fn examples() -> Vec<Vec<u8>> {
     GENUINE.lists.iter().cloned().chain([GENUINE.authority.clone(), vec![0, 80, 4, 1], vec![0, 1, 3, 0x82]]).collect()

@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SerialNumber, SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SignatureAlgorithm,
 };
 
 use super::*;
+use crate::pki::outside::fuzz::list;
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -21,24 +21,6 @@ fn authority(name: &str, usages: &[KeyUsagePurpose], algorithm: &'static Signatu
 
 fn root(name: &str) -> Ca {
     authority(name, &[KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign], &rcgen::PKCS_ECDSA_P256_SHA256)
-}
-
-fn list(by: &Ca, serials: &[&[u8]]) -> Vec<u8> {
-    let entry = |serial: &&[u8]| RevokedCertParams {
-        serial_number: SerialNumber::from_slice(serial),
-        revocation_time: date_time_ymd(2025, 1, 1),
-        reason_code: Some(RevocationReason::KeyCompromise),
-        invalidity_date: Some(date_time_ymd(2024, 1, 1)),
-    };
-    let params = CertificateRevocationListParams {
-        this_update: date_time_ymd(2025, 2, 1),
-        next_update: date_time_ymd(2025, 3, 1),
-        crl_number: SerialNumber::from_slice(&[1, 0]),
-        issuing_distribution_point: None,
-        revoked_certs: serials.iter().map(entry).collect(),
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    params.signed_by(by).unwrap().der().to_vec()
 }
 
 fn number(bytes: &[u8]) -> Serial {
