@@ -2,7 +2,8 @@
 //!
 //! The threads that serve connections only do short work. Requests that may read more than a few records ([`FEW`]) run
 //! here, on threads of their own and on at most half of the processors, so that other reads continue. A caller waits
-//! for a slot without holding any part of the open vault, and the request is decided again at its turn. If the caller
+//! for a slot without holding any part of the open vault, and the request is decided again at its turn, and once more when
+//! the work is done, before anything is answered. If the caller
 //! goes away or the vault closes, the work stops at the next record. Everything that was read is charged in any case.
 
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::barrier::Tally;
 use crate::core::decide::target::{Question, Target};
 use crate::core::error::VaultError;
 use crate::core::state::limits;
+use crate::core::state::snapshot::Snapshot;
+use crate::core::state::subject::Subject;
 use crate::core::vault::{Live, Vault};
 use crate::engine::FEW;
 use crate::limits::Bill;
@@ -82,6 +85,27 @@ fn work(
     mut bill: Option<Bill>,
 ) -> Result<Reply, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?;
+    let (snapshot, subject, settled) = settle(vault, &live, facts, target);
+    let result = settled.and_then(|()| run_now(vault, &live, &snapshot, &subject, facts, target, tally).0);
+    // The work may have taken seconds. An identity or a token that was revoked meanwhile gets nothing of it.
+    let result = result.and_then(|reply| settle(vault, &live, facts, target).2.map(|()| reply));
+    let closing = live.closing.load(Ordering::SeqCst);
+    let result = if result.is_err() && closing { Err(VaultError::Sealed) } else { result };
+    if let Some(bill) = &mut bill {
+        bill.looked_at(tally.looked_at());
+    }
+    limits::settle(bill, result.as_ref().ok());
+    audit(vault, &live, facts, &result)?;
+    result
+}
+
+/// Decides on the state as it is now, which it returns together with the caller's rights.
+fn settle(
+    vault: &Vault,
+    live: &Live,
+    facts: &Facts,
+    target: &Target,
+) -> (Arc<Snapshot>, Arc<Subject>, Result<(), VaultError>) {
     let snapshot = live.snapshot.load_full();
     let subject = identify(&snapshot, &vault.settings, &facts.caller, vault.ports.clock.now_ms());
     let (operation, path, body) = (facts.inner.operation, &facts.full, &facts.inner.body);
@@ -91,13 +115,5 @@ fn work(
         Target::Sys(route) if route.guard == Guard::Open => Ok(()),
         _ => question.settle(target, None),
     };
-    let result = settled.and_then(|()| run_now(vault, &live, &snapshot, &subject, facts, target, tally).0);
-    let closing = live.closing.load(Ordering::SeqCst);
-    let result = if result.is_err() && closing { Err(VaultError::Sealed) } else { result };
-    if let Some(bill) = &mut bill {
-        bill.looked_at(tally.looked_at());
-    }
-    limits::settle(bill, result.as_ref().ok());
-    audit(vault, &live, facts, &result)?;
-    result
+    (snapshot, subject, settled)
 }

@@ -89,6 +89,8 @@ pub(in crate::core) enum Concern {
     Nothing,
     /// It always has this class, in every state.
     Class(Guarded),
+    /// A change of a slot: it removes a share set when it confirms the new one.
+    SlotChange,
     /// A new root key: it removes ways to open the vault, and with a compromised slot all authorities too.
     Rekey,
     /// A step of an authority: it invalidates certificates when it revokes or is forced.

@@ -15,7 +15,7 @@ pub enum Guarded {
     /// Invalidates certificates of an authority at once: `ca/compromise`, `ca/<id>/revoke`, every forced step, and
     /// `rekey` with a compromised slot.
     CaCompromise,
-    /// Removes a way to open the vault: `slots/remove` and `rekey`.
+    /// Removes a way to open the vault: `slots/remove`, `slots/change` that confirms a new share set, and `rekey`.
     SlotRemove,
     /// Changes who administrators and approvers are or what they may do, or gives somebody a certificate in their name.
     AdminPolicy,

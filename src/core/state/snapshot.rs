@@ -36,7 +36,7 @@ use crate::core::ports::Settings;
 use crate::core::state::subject::Subject;
 
 /// Something that a committed change has made stale.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::core) enum Touch {
     /// One policy, by name.
     Policy(String),
@@ -157,7 +157,8 @@ impl Snapshot {
     /// [`VaultError::Integrity`] when a record cannot be read back.
     pub(in crate::core) fn after(&self, barrier: &Barrier, touched: &[Touch]) -> Result<Self, VaultError> {
         let mut facts = self.facts.clone();
-        for touch in touched {
+        // A group may hold 256 changes of one record or one folder, and each is read once, as it is now.
+        for touch in touched.iter().collect::<BTreeSet<_>>() {
             match touch {
                 Touch::Policy(name) => facts.grants.set_policy(name, read_policy(&barrier.view(POLICIES), name)?),
                 Touch::Identity(name) => {

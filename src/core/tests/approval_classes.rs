@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::approvals::{TTL_S, bert, csr, rig, say, show};
-use super::support::KEY_FILE;
+use super::support::{KEY_FILE, json};
+use crate::api::request::Operation;
 use crate::core::{ApprovalRules, Guarded, IdentityPattern, VaultError};
 
 #[test]
@@ -41,4 +42,32 @@ fn a_compromised_slot_is_also_an_end_of_all_authorities() {
             rig.write(&olga, "sys/strongroom/rekey", &compromised).expect("done once two agree");
         }
     }
+}
+
+#[test]
+fn a_share_set_is_not_removed_by_one_who_confirms_the_next() {
+    let rig = rig();
+    let olga = rig.operator();
+    let file = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, KEY_FILE);
+    let order = |verb: &str, body: serde_json::Value| {
+        rig.ask(&olga, Operation::Write, &format!("sys/strongroom/slots/{verb}"), &body.to_string())
+            .map(|reply| json(&reply))
+    };
+    let slots = || rig.read(&olga, "sys/strongroom/slots").expect("listed")["slots"].as_array().expect("a list").len();
+    let set = serde_json::json!({ "type": "shares", "label": "board", "threshold": 2, "total": 2 });
+    let old = order("add", serde_json::json!({ "unlock": { "key_file": file }, "new": set })).expect("added");
+    // A new set is one way more to open the vault, and asks nobody.
+    let new = serde_json::json!({ "type": "shares", "threshold": 2, "total": 2 });
+    let begin = serde_json::json!({ "unlock": { "shares": old["shares"] }, "new": new, "confirm": false });
+    let made = order("change", begin).expect("made");
+    let before = slots();
+    let confirm = serde_json::json!({ "unlock": { "shares": made["shares"] }, "confirm": true });
+    let Err(VaultError::NeedsApproval { id, missing: 1 }) = order("change", confirm.clone()) else {
+        panic!("one operator removed the share set of the others");
+    };
+    assert_eq!(show(&rig, &id)["operation"], "slot-remove");
+    assert_eq!(slots(), before);
+    say(&rig, &bert(&rig), &id, "approve").expect("approved");
+    order("change", confirm).expect("done once two agree");
+    assert_eq!((slots(), show(&rig, &id)["state"].as_str()), (before - 1, Some("used")));
 }

@@ -1,9 +1,11 @@
 //! Listings: pages, what they are charged, and large ones apart from the threads that serve connections.
 
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use super::support::*;
 use crate::api::request::Operation;
+use crate::api::secret::SecretText;
 use crate::core::{Caller, VaultError};
 
 /// More than is looked at on the thread of the request.
@@ -225,4 +227,48 @@ fn a_right_that_ends_while_a_listing_waits_is_noticed() {
         assert!(runtime.block_on(other).is_ok());
     }
     assert!(matches!(runtime.block_on(waits), Err(VaultError::Forbidden)));
+}
+
+/// Lists the large folder, and does `meanwhile` while the listing waits for its first record.
+fn listed_during(rig: &Rig, lister: &Caller, meanwhile: impl FnOnce()) -> Result<Vec<String>, VaultError> {
+    rig.spy.hold_one_read();
+    std::thread::scope(|scope| {
+        let listing = scope.spawn(|| keys(rig, lister, "secret/metadata/big/", ""));
+        rig.spy.await_read();
+        meanwhile();
+        rig.spy.hold_reads(false);
+        listing.join().expect("answered")
+    })
+}
+
+#[test]
+fn a_right_that_ends_while_a_listing_runs_is_noticed_before_it_is_answered() {
+    let (rig, names) = with_folder();
+    let operator = rig.operator();
+    let text = r#"path "secret/metadata/big/*" { capabilities = ["list"] }
+path "auth/token/create" { capabilities = ["update"] }"#;
+    let lister = rig.admit("app/lister", "lister", text);
+    let whole = listed_during(&rig, &lister, || {
+        rig.admit("app/other", "other", r#"path "x" { capabilities = ["read"] }"#);
+    });
+    assert_eq!(whole.expect("it is about somebody else"), names);
+
+    // A token that is revoked ends like the identity itself.
+    let made = rig.write(&lister, "auth/token/create", "{}").expect("made").auth.expect("a token");
+    let made: serde_json::Value = serde_json::from_slice(&made).expect("JSON");
+    let token = made["client_token"].as_str().expect("a text").to_owned();
+    let body = serde_json::json!({ "token": token }).to_string();
+    let with_token = Caller { token: Some(Arc::new(SecretText::new(token))), ..lister.clone() };
+    assert_eq!(keys(&rig, &with_token, "secret/metadata/big/", "").expect("listed"), names);
+    let refused = listed_during(&rig, &with_token, || {
+        rig.write(&operator, "auth/token/revoke", &body).expect("revoked");
+    });
+    assert!(matches!(refused, Err(VaultError::Forbidden)), "{refused:?}");
+
+    let refused = listed_during(&rig, &lister, || {
+        rig.write(&operator, "sys/strongroom/disable/app/lister", "{}").expect("disabled");
+    });
+    assert!(matches!(refused, Err(VaultError::Forbidden)), "{refused:?}");
+    let line = rig.log().pop().expect("a line");
+    assert_eq!((&line["operation"], &line["error"]), (&"list".into(), &"denied".into()));
 }

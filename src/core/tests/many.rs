@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::support::*;
 use crate::api::request::Operation;
+use crate::core::state::snapshot::Touch;
 use crate::core::{ApprovalRules, Guarded, IdentityPattern, Settings, VaultError};
 
 const MANY: u64 = 120;
@@ -147,4 +148,28 @@ fn a_start_opens_each_record_once() {
     let read = reads(&rig, || rig.unseal().expect("unseals"));
     // An identity and a string each, and what else a vault has.
     assert!(read < 2 * MANY + FEW, "{read} records");
+}
+
+#[test]
+fn a_group_of_changes_reads_what_they_share_once() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    for n in 0..20 {
+        let group = format!("sys/strongroom/groups/g{n}");
+        rig.write(&operator, &group, r#"{"policies":["app"],"members":["app/*"]}"#).expect("taken");
+        let limit = format!(r#"{{"rate":5,"path":"secret/p{n}"}}"#);
+        rig.write(&operator, &format!("sys/quotas/rate-limit/l{n}"), &limit).expect("taken");
+    }
+    let live = rig.vault.live().expect("open");
+    let after = |touched: &[Touch]| {
+        reads(&rig, || {
+            live.snapshot.load().after(&live.barrier, touched).expect("read back");
+        })
+    };
+    let kinds = [Touch::Authorities, Touch::Groups, Touch::Roles, Touch::Limits, Touch::Tokens];
+    let one = after(&kinds);
+    assert!(one >= 40, "{one}");
+    // As many as one group may hold.
+    let many: Vec<Touch> = kinds.iter().cycle().take(256).cloned().collect();
+    assert_eq!(after(&many), one, "each is read for every change of the group");
 }

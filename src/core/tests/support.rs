@@ -68,6 +68,7 @@ struct State {
     hold_anchor: bool,
     held: bool,
     hold_reads: bool,
+    hold_one: bool,
     reading: bool,
 }
 
@@ -79,6 +80,7 @@ impl Spy {
             hold_anchor: false,
             held: false,
             hold_reads: false,
+            hold_one: false,
             reading: false,
         };
         Arc::new(Self {
@@ -147,8 +149,16 @@ impl Spy {
 
     /// Reads of records wait, or go on.
     pub(super) fn hold_reads(&self, hold: bool) {
-        self.state.lock().expect("no panic while held").hold_reads = hold;
+        let mut state = self.state.lock().expect("no panic while held");
+        (state.hold_reads, state.hold_one) = (hold, false);
+        drop(state);
         self.moved.notify_all();
+    }
+
+    /// The next read waits until [`Spy::hold_reads`] lets it go on; others do not.
+    pub(super) fn hold_one_read(&self) {
+        let mut state = self.state.lock().expect("no panic while held");
+        (state.hold_reads, state.hold_one) = (true, true);
     }
 
     /// Blocks until somebody waits at a read.
@@ -160,7 +170,7 @@ impl Spy {
     fn at_read(&self) {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let mut state = self.state.lock().expect("no panic while held");
-        if state.hold_reads {
+        if state.hold_reads && !(state.hold_one && state.reading) {
             state.reading = true;
             self.moved.notify_all();
             state = self.moved.wait_while(state, |state| state.hold_reads).expect("no panic while held");

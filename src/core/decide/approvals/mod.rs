@@ -101,6 +101,11 @@ fn fixed<'r>(route: &'r Route, body: &Body) -> &'r [Guarded] {
         // With a compromised slot all authorities end too. A body that cannot be parsed is not an order.
         Concern::Rekey if body.object().get("compromised").is_some() => &[Guarded::CaCompromise, Guarded::SlotRemove],
         Concern::Rekey => &[Guarded::SlotRemove],
+        // Whatever the field says, unless it says no: a body that is no order fails before it asks for anything.
+        Concern::SlotChange if body.object().get("confirm").is_some_and(|value| value.raw() != "false") => {
+            &[Guarded::SlotRemove]
+        }
+        Concern::SlotChange => &[],
         Concern::Nothing | Concern::AuthorityStep | Concern::Power(_) => &[],
     }
 }
@@ -198,7 +203,7 @@ impl Gate<'_> {
             Concern::Power(Named::Tail) => Some(tail),
             Concern::Power(Named::Field(name)) => body.fields().text(name)?,
             Concern::Power(Named::Outside) => Some(OUTSIDE.to_owned()),
-            Concern::Nothing | Concern::Class(_) | Concern::Rekey => return Ok(Looked::Nothing),
+            Concern::Nothing | Concern::Class(_) | Concern::Rekey | Concern::SlotChange => return Ok(Looked::Nothing),
         };
         let path = |text: String| SpiffeId::parse(&text).map(|identity| identity.path().to_owned()).unwrap_or(text);
         Ok(Looked::Power(named.map(path)))

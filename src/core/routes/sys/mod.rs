@@ -67,7 +67,7 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     read("sys/strongroom/slots", rotation::slots).sudo(),
     order("sys/strongroom/slots/test", rotation::test).secret(),
     order("sys/strongroom/slots/add", rotation::add).secret(),
-    order("sys/strongroom/slots/change", rotation::change).secret(),
+    order("sys/strongroom/slots/change", rotation::change).secret().concerns(Concern::SlotChange),
     order("sys/strongroom/slots/remove", rotation::remove).secret().concerns(Concern::Class(Guarded::SlotRemove)),
     order("sys/strongroom/rekey", rotation::rekey).secret().concerns(Concern::Rekey),
     write_as_read("sys/seal", keys::seal, Effect::Seal).sudo(),
@@ -164,8 +164,11 @@ mod tests {
         type Ordered = fn(&Inquiry<'_>) -> Result<Order, VaultError>;
         type Written = fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>;
         type Shown = fn(&Inquiry<'_>) -> Result<Reply, VaultError>;
-        let orders: [(Ordered, Concern); 2] =
-            [(rotation::remove, class(Guarded::SlotRemove)), (rotation::rekey, Concern::Rekey)];
+        let orders: [(Ordered, Concern); 3] = [
+            (rotation::change, Concern::SlotChange),
+            (rotation::remove, class(Guarded::SlotRemove)),
+            (rotation::rekey, Concern::Rekey),
+        ];
         let writes: [(Written, Concern); 6] = [
             (ca::compromise, class(Guarded::CaCompromise)),
             (ca::step, Concern::AuthorityStep),
@@ -192,7 +195,7 @@ mod tests {
             rows += usize::from(want.is_some());
             assert_eq!(route.concern, want.unwrap_or(Concern::Power(Named::Nobody)), "{}", route.pattern);
         }
-        assert_eq!(rows, 9, "each handler has its row");
+        assert_eq!(rows, 10, "each handler has its row");
     }
 
     proptest! {
