@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use super::admit::identify;
 use super::audited::Facts;
-use super::read::{answered, audit, run as run_now};
+use super::read::{OwedLine, answered, audit, run as run_now};
 use super::route::Guard;
 use crate::api::reply::Reply;
 use crate::api::request::Operation;
@@ -64,15 +64,21 @@ pub(super) async fn run(
         let path = facts.full.as_str().to_owned();
         return answered(vault, &facts, Err(VaultError::RateLimited { path, retry_after_s: 1 }));
     };
+    let line = OwedLine::of(vault, &facts);
     let place = turn.come().await.ok_or(VaultError::Internal)?;
     let tally = Arc::new(Tally::new(&vault.live().ok_or(VaultError::Sealed)?.closing));
     let asker = Asker(Arc::clone(&tally));
-    let vault = vault.me.upgrade().ok_or(VaultError::Sealed)?;
+    let me = vault.me.upgrade().ok_or(VaultError::Sealed)?;
+    line.hand_over();
+    let shared = Arc::clone(&facts);
     let done = tokio::task::spawn_blocking(move || {
         let _place = place;
-        work(&vault, &facts, &target, &tally, bill)
+        work(&me, &shared, &target, &tally, bill)
     });
-    let result = done.await.unwrap_or(Err(VaultError::Internal));
+    let result = match done.await {
+        Ok(result) => result,
+        Err(_) => answered(vault, &facts, Err(VaultError::Internal)),
+    };
     drop(asker);
     result
 }

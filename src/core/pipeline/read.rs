@@ -1,7 +1,7 @@
 //! Requests that change nothing. They run on the published state, and one audit line records request and outcome.
 
 use crate::api::reply::Reply;
-use crate::barrier::Tally;
+use crate::barrier::{BarrierError, Tally};
 
 use super::audited::Facts;
 use super::route::{Effect, Inquiry, Run};
@@ -49,6 +49,40 @@ pub(super) fn run(
             (read(&inquiry(vault, live, snapshot, subject, facts, target, tally)), *effect)
         }
         Target::Nowhere(_) => (Err(VaultError::Internal), Effect::None),
+    }
+}
+
+/// The line that is owed for a request which was decided and waits for its answer. If its caller goes away, and with it the
+/// future that waits, the line is written all the same.
+pub(super) struct OwedLine<'a> {
+    vault: &'a Vault,
+    facts: &'a Facts,
+    owed: bool,
+}
+
+impl<'a> OwedLine<'a> {
+    pub(super) fn of(vault: &'a Vault, facts: &'a Facts) -> Self {
+        Self { vault, facts, owed: true }
+    }
+
+    /// Writes it, as [`answered`].
+    pub(super) fn write(mut self, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
+        self.owed = false;
+        answered(self.vault, self.facts, result)
+    }
+
+    /// Somebody else writes it from now on.
+    pub(super) fn hand_over(mut self) {
+        self.owed = false;
+    }
+}
+
+impl Drop for OwedLine<'_> {
+    fn drop(&mut self) {
+        if self.owed {
+            // Nobody is there to be told that the log does not accept it; the operator's log says so.
+            let _ = answered(self.vault, self.facts, Err(VaultError::from(BarrierError::Abandoned)));
+        }
     }
 }
 

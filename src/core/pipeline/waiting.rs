@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::admit::identify;
 use super::audited::Facts;
-use super::read::answered;
+use super::read::OwedLine;
 use crate::api::reply::Reply;
 use crate::api::request::Operation;
 use crate::core::error::VaultError;
@@ -23,15 +23,16 @@ pub(in crate::core) async fn wait(vault: &Vault, facts: Arc<Facts>, mut poll: Po
     let deadline = tokio::time::Instant::now() + poll.wait;
     let mut last = poll.wait.is_zero();
     let mut place = None;
+    let line = OwedLine::of(vault, &facts);
     loop {
         changes.mark_unchanged();
-        if let Some(answer) = attempt(vault, &facts, &mut poll, last) {
-            return answer;
+        if let Some(result) = attempt(vault, &facts, &mut poll, last) {
+            return line.write(result);
         }
         if place.is_none() {
             place = Some(match vault.feed.enter(facts.caller.identity.uri(), facts.caller.is_outsider()) {
                 Ok(place) => place,
-                Err(error) => return answered(vault, &facts, Err(error)),
+                Err(error) => return line.write(Err(error)),
             });
         }
         last = tokio::time::timeout_at(deadline, changes.changed()).await.is_err();
@@ -52,6 +53,5 @@ fn attempt(vault: &Vault, facts: &Facts, poll: &mut Poll, last: bool) -> Option<
         Ok(Look::Answer(reply)) => Ok(reply),
         Err(error) => Err(error),
     };
-    drop(live);
-    Some(answered(vault, facts, result))
+    Some(result)
 }

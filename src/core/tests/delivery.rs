@@ -1,6 +1,7 @@
 //! How a client learns of a new value: entity tags, and waiting for a change.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use serde_json::json;
@@ -136,4 +137,25 @@ fn a_rotated_value_wakes_who_waits_for_its_secret() {
     assert_eq!(events(&rig, &rig.operator(), &query).expect("told")["changed"], json!([]));
     rig.write(&rig.operator(), path, "{\"key\":\"K\",\"action\":\"rotate\"}").expect("rotated");
     assert_eq!(events(&rig, &rig.operator(), &query).expect("told")["changed"], json!(["secret/a"]));
+}
+
+#[test]
+fn a_caller_that_hangs_up_while_waiting_is_in_the_log() {
+    let rig = Rig::new();
+    write(&rig, "secret/data/a", "one");
+    let operator = rig.operator();
+    let cursor = events(&rig, &operator, &json!({ "path": "secret/a" })).expect("told")["cursor"].clone();
+    let query = json!({ "path": "secret/a", "after": cursor, "wait": "30" }).to_string();
+    let before = rig.log().len();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let guard = runtime.enter();
+    let mut asked = Box::pin(rig.vault.handle(&operator, request(Operation::Read, "sys/strongroom/events", &query)));
+    assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(rig.log().len(), before, "it is answered later");
+    drop(asked);
+    drop(guard);
+    let lines = rig.log().split_off(before);
+    assert_eq!(lines.len(), 1, "one line for one request: {lines:?}");
+    assert_eq!((&lines[0]["path"], &lines[0]["error"]), (&json!("sys/strongroom/events"), &json!("unavailable")));
+    assert_eq!(lines[0]["id"], json!(operator.request_id));
 }

@@ -272,3 +272,50 @@ path "auth/token/create" { capabilities = ["update"] }"#;
     let line = rig.log().pop().expect("a line");
     assert_eq!((&line["operation"], &line["error"]), (&"list".into(), &"denied".into()));
 }
+
+#[test]
+fn a_caller_that_hangs_up_before_the_turn_of_its_listing_is_in_the_log() {
+    let (rig, _) = with_folder();
+    let lister = rig.admit("app/lister", "lister", r#"path "secret/metadata/big/*" { capabilities = ["list"] }"#);
+    let operator = rig.operator();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let guard = runtime.enter();
+    rig.spy.hold_reads(true);
+    let list = |caller| Box::pin(rig.vault.handle(caller, request(Operation::List, "secret/metadata/big/", "")));
+    let places = std::thread::available_parallelism().map_or(1, usize::from).div_euclid(2).clamp(1, 8);
+    let mut others: Vec<_> = (0..places).map(|_| list(&operator)).collect();
+    for other in &mut others {
+        assert!(other.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    rig.spy.await_read();
+    let before = rig.log().len();
+    let mut waits = list(&lister);
+    assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(waits);
+    let lines = rig.log().split_off(before);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!((&lines[0]["identity"], &lines[0]["error"]), (&lister.identity.uri().into(), &"unavailable".into()));
+    drop(guard);
+    rig.spy.hold_reads(false);
+    for other in others {
+        assert!(runtime.block_on(other).is_ok());
+    }
+}
+
+#[test]
+fn an_identity_with_many_certificates_is_shown_apart_from_the_thread_that_asks() {
+    let rig = Rig::new();
+    let operator = rig.operator();
+    let app = rig.admit("app/web", "app", r#"path "x" { capabilities = ["read"] }"#);
+    for _ in 0..MANY {
+        rig.vault.issue_client(&app.identity, 3_600).expect("issued");
+    }
+    let path = "sys/strongroom/identities/app/web";
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let guard = runtime.enter();
+    let mut shown = Box::pin(rig.vault.handle(&operator, request(Operation::Read, path, "")));
+    assert!(shown.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(), "the thread that asks goes on");
+    drop(guard);
+    let shown = json(&runtime.block_on(shown).expect("shown"));
+    assert_eq!(shown["certificates"].as_array().map(Vec::len), Some(MANY));
+}
