@@ -71,9 +71,14 @@ pub(in crate::core) fn replace(
     }
     let grace_ms = standing.grace_s.saturating_mul(1_000);
     let is_over = |row: &ledger::Row| now_ms > row.not_after_ms.saturating_add(grace_ms);
-    // Without a row it is unknown whether it was renewed before: rows of renewed certificates are not kept for long.
-    if how == How::Late && row.as_ref().is_none_or(is_over) {
-        return Err(VaultError::Forbidden);
+    if how == How::Late {
+        match &row {
+            Some(row) if is_over(row) => return Err(VaultError::Forbidden),
+            Some(_) => {}
+            // The rows of renewed certificates are not kept for long, so this is one of those, or the vault never issued it.
+            // In both cases somebody should look, but it is not proved that a copy exists.
+            None => return Ok(Outcome::refused(Vec::new(), "unknown-certificate-used-to-renew")),
+        }
     }
     // Limited by the life that was requested for the first certificate of the chain, and by the identity's own.
     let bound_s = row.as_ref().and_then(|row| row.life_s);
@@ -91,7 +96,7 @@ pub(in crate::core) fn replace(
             };
         }
         // Two parties hold one certificate, and it is unknown which of them is legitimate.
-        standing.disabled = Some(identity::Disabled { at_ms: now_ms, reason: identity::FROZEN.to_owned() });
+        standing.disabled = Some(identity::Disabled::frozen(now_ms));
         identity::put(tx, identity.path(), &standing)?;
         let mut refused =
             Outcome::refused(vec![Touch::Identity(identity.path().to_owned())], "renewed-certificate-used-to-renew");

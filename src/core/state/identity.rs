@@ -97,8 +97,7 @@ fn is_zero(value: &u64) -> bool {
 }
 
 /// The reason of an identity that the vault disabled itself.
-pub(in crate::core) const FROZEN: &str =
-    "frozen: a certificate that was renewed before was used to renew again, so a copy of it exists";
+const FROZEN: &str = "frozen: a certificate that was renewed before was used to renew again, so a copy of it exists";
 
 /// Why and since when an identity is disabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +105,26 @@ pub(in crate::core) const FROZEN: &str =
 pub(in crate::core) struct Disabled {
     pub at_ms: u64,
     pub reason: String,
+    /// Whether the vault did it, because a certificate was copied. Absent in older records, where the reason says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    frozen: Option<bool>,
+}
+
+impl Disabled {
+    /// An operator did it.
+    pub(in crate::core) fn by_operator(at_ms: u64, reason: String) -> Self {
+        Self { at_ms, reason, frozen: Some(false) }
+    }
+
+    /// The vault did it, because two parties hold one certificate.
+    pub(in crate::core) fn frozen(at_ms: u64) -> Self {
+        Self { at_ms, reason: FROZEN.to_owned(), frozen: Some(true) }
+    }
+
+    /// Whether the vault did it.
+    pub(in crate::core) fn is_frozen(&self) -> bool {
+        self.frozen.unwrap_or_else(|| self.reason == FROZEN)
+    }
 }
 
 /// On-disk form of a group, in JSON. Built-in mount 16, with the name as key.
@@ -210,3 +229,24 @@ pub(in crate::core) fn is_administrator(decide: impl Fn(&Ask<'_>) -> Decision, i
 pub(in crate::core) const POLICIES: MountId = MountId::POLICIES;
 /// Built-in mount of the identities.
 pub(in crate::core) const IDENTITIES: MountId = MountId::IDENTITIES;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_records_say_frozen_by_their_reason() {
+        let read = |disabled: &str| {
+            let text = format!(r#"{{"policies":[],"disabled":{disabled}}}"#);
+            let record: IdentityRecord = serde_json::from_str(&text).expect("an older record is still read");
+            record.disabled.expect("disabled")
+        };
+        assert!(read(&format!(r#"{{"at_ms":1,"reason":"{FROZEN}"}}"#)).is_frozen());
+        assert!(!read(r#"{"at_ms":1,"reason":"frozen over"}"#).is_frozen());
+        for made in [Disabled::frozen(1), Disabled::by_operator(1, FROZEN.to_owned())] {
+            let again = read(&serde_json::to_string(&made).expect("JSON"));
+            assert_eq!((again.is_frozen(), &again), (made.is_frozen(), &made));
+        }
+        assert!(!Disabled::by_operator(1, FROZEN.to_owned()).is_frozen(), "an operator may write any reason");
+    }
+}

@@ -309,6 +309,19 @@ impl Ledger {
         held.rows.get(fingerprint).map_or((false, None), |facts| (facts.revoked.is_some(), facts.mark_ms))
     }
 
+    /// Number of rows of an identity.
+    pub(in crate::core) fn count_of(&self, identity: &str) -> usize {
+        self.0.read().by_identity.get(identity).map_or(0, BTreeSet::len)
+    }
+
+    /// The newest certificate of an identity that has not expired and was neither renewed nor revoked.
+    pub(in crate::core) fn newest_living(&self, identity: &str, now_ms: u64) -> Option<Facts> {
+        let held = self.0.read();
+        let all = held.by_identity.get(identity).into_iter().flatten();
+        let living = all.filter_map(|fingerprint| held.rows.get(fingerprint)).filter(|facts| facts.is_living(now_ms));
+        living.max_by_key(|facts| facts.issued_ms).cloned()
+    }
+
     /// The certificates of an identity, newest first.
     pub(in crate::core) fn of(&self, identity: &str) -> Vec<(Fingerprint, Facts)> {
         let held = self.0.read();

@@ -473,5 +473,6 @@ fn rows_of_renewed_certificates_go_early_and_nothing_can_be_had_for_them() {
     }
     let late = renew_late(&rig, &first.certificate, &key, &Key::new());
     assert!(is_refused(&late), "nobody knows that it was renewed, so it is worth nothing");
+    assert_eq!(alarms(&rig), ["unknown-certificate-used-to-renew"], "but somebody may have copied it");
     assert_eq!((&shown()["disabled"], rows()), (&object!(false), 1));
 }

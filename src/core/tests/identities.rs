@@ -204,6 +204,13 @@ fn a_renewal_ends_the_one_before_and_a_copy_freezes_the_identity() {
     let shown = rig.read(&operator, "sys/strongroom/identities/app/web").expect("there");
     assert_eq!(shown["disabled"], true);
     assert!(shown["reason"].as_str().expect("text").starts_with("frozen"));
+    assert_eq!(shown["frozen"], true);
+    // An operator who writes the same words freezes nothing.
+    rig.write(&operator, "sys/strongroom/identities/app/other", r#"{"policies":[]}"#).expect("registered");
+    let words = serde_json::json!({ "reason": shown["reason"] }).to_string();
+    rig.write(&operator, "sys/strongroom/disable/app/other", &words).expect("disabled");
+    let other = rig.read(&operator, "sys/strongroom/identities/app/other").expect("there");
+    assert_eq!((&other["disabled"], &other["frozen"]), (&true.into(), &false.into()));
     // Also after a restart.
     rig.vault.seal();
     rig.unseal().expect("opens");

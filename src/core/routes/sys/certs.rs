@@ -106,16 +106,13 @@ fn certificate(inquiry: &Inquiry<'_>, id: &str, target: &str, facts: &Facts) -> 
     }
 }
 
-fn clients(inquiry: &Inquiry<'_>) -> Vec<RotationInfo> {
+/// One row for all clients, and one for each that is late.
+pub(super) fn clients(inquiry: &Inquiry<'_>) -> Vec<RotationInfo> {
     let ledger = &inquiry.snapshot.ledger;
     let mut late = Vec::new();
     let (mut all, mut due, mut next_ms) = (0, 0, None);
     for path in inquiry.snapshot.clients(inquiry.now_ms) {
-        let living = ledger
-            .of(&path)
-            .into_iter()
-            .find(|(_, facts)| facts.not_after_ms > inquiry.now_ms && !facts.superseded && facts.revoked.is_none());
-        let Some((_, newest)) = living else { continue };
+        let Some(newest) = ledger.newest_living(&path, inquiry.now_ms) else { continue };
         all += 1;
         let due_ms = due_ms(newest.issued_ms, newest.not_after_ms);
         next_ms = Some(next_ms.map_or(due_ms, |next_ms: u64| next_ms.min(due_ms)));

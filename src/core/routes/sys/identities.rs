@@ -85,6 +85,7 @@ pub(super) fn report(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let snapshot = inquiry.snapshot;
     let record = snapshot.identity(&inquiry.tail).ok_or(VaultError::NotFound)?;
+    inquiry.looks_at(snapshot.ledger.count_of(&inquiry.tail) / 10)?;
     let groups = snapshot.groups().iter().filter(|(_, group)| group.has(&inquiry.tail));
     let seen = inquiry.live.sightings.of(&inquiry.tail);
     let connections = inquiry.sessions.by_certificate(&inquiry.tail);
@@ -105,7 +106,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         disabled: record.disabled.is_some(),
         disabled_at: record.disabled.as_ref().map(|disabled| rfc3339_nano(disabled.at_ms)),
         reason: record.disabled.as_ref().map(|disabled| disabled.reason.clone()),
-        frozen: record.disabled.as_ref().is_some_and(|disabled| disabled.reason == identity::FROZEN),
+        frozen: record.disabled.as_ref().is_some_and(Disabled::is_frozen),
         not_before: (record.not_before_ms > 0).then(|| rfc3339_nano(record.not_before_ms)),
         certificate_ttl: record.certificate_life_s,
         grace: record.grace_s,
@@ -200,7 +201,7 @@ fn end_tokens(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Vec<Touch>, VaultE
 pub(super) fn disable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let reason = reason(change.body.only(&["reason"])?)?;
     steer(tx, change, |record| {
-        record.disabled.get_or_insert(Disabled { at_ms: change.now_ms, reason });
+        record.disabled.get_or_insert(Disabled::by_operator(change.now_ms, reason));
         Ok(())
     })
 }

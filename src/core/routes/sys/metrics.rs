@@ -39,7 +39,9 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let of_runs = |wanted: fn(&record::Run) -> bool| count(runs.iter().filter(|run| wanted(run)).count());
     let of_rows = |wanted: &dyn Fn(&values::ValueRow) -> bool| count(rows.iter().filter(|row| wanted(row)).count());
-    let clients = super::certs::rows(inquiry)?.into_iter().find(|row| row.id == "client-certificates");
+    // The rows of the authorities and of the listener are not counted, and each would cost a pass of its own.
+    inquiry.looks_at_certificates()?;
+    let clients = super::certs::clients(inquiry).into_iter().find(|row| row.id == "client-certificates");
     let of_clients = |number: fn(&crate::api::rotation::RotationInfo) -> u64| clients.as_ref().map_or(0, number);
     let limits = inquiry.live.accounts.totals();
     let ([allowed, limited], accounts) = ([limits.allowed.0, limits.limited.0], count(limits.accounts));

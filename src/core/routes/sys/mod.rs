@@ -73,7 +73,7 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     write_as_read("sys/seal", keys::seal, Effect::Seal).sudo(),
     list("sys/strongroom/identities", identities::list).over(&[MountId::IDENTITIES]),
     list("sys/strongroom/identities/*", identities::list).over(&[MountId::IDENTITIES]),
-    read("sys/strongroom/identities/*", identities::read),
+    read("sys/strongroom/identities/*", identities::read).over(&[MountId::CERTIFICATES]),
     write("sys/strongroom/identities/*", identities::write),
     delete("sys/strongroom/identities/*", identities::delete),
     read("sys/strongroom/identity-report", identities::report).over(IDENTITIES),
