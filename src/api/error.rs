@@ -117,6 +117,8 @@ words! {
         SharesMissing = "shares-missing",
         /// The identity must be registered first (400).
         NotRegistered = "not-registered",
+        /// As many are on record as may be; some must be deleted or expire first (400).
+        LimitReached = "limit-reached",
         /// The identity is disabled (400).
         Disabled = "disabled",
         /// Enrolment strings that are open would become void; `force` does it (400).

@@ -94,6 +94,8 @@ pub struct Settings {
     pub named_authorities: Vec<AuthorityId>,
     /// Addresses for enrolment, `host:port`, which go into the strings. Empty without such a listener.
     pub enroll_addresses: Vec<String>,
+    /// Enrolment strings on record that one identity may have created.
+    pub max_strings_each: usize,
     /// How the audit log writes paths.
     pub audit_paths: PathMode,
     /// When the audit entries of reads are made durable.
@@ -123,6 +125,7 @@ impl Settings {
             max_certificate_life_s: 90 * 24 * 3600,
             named_authorities: Vec::new(),
             enroll_addresses: Vec::new(),
+            max_strings_each: 10_000,
             audit_paths: PathMode::default(),
             audit_sync: SyncMode::default(),
             kdf: None,

@@ -404,6 +404,7 @@ fn settings(config: &Config) -> Result<Settings, AppError> {
         settings.named_authorities = named.own.iter().map(|anchor| anchor.id).collect();
     }
     settings.enroll_addresses = config.enroll_addresses.clone();
+    settings.max_strings_each = config.limits.enrollments_per_identity;
     settings.kdf = config.kdf.map(|kdf| Params { m_kib: kdf.memory_mib.saturating_mul(1024), t: kdf.passes, p: 1 });
     settings.rewrap_per_second = config.rewrap_per_second;
     settings.approvals = config.approvals.clone().map(Arc::new);

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use parking_lot::RwLock;
 use serde::Deserialize;
 
+use super::identity::OUTSIDE;
 use crate::barrier::View;
 use crate::core::error::VaultError;
 
@@ -15,6 +16,7 @@ use crate::core::error::VaultError;
 #[derive(Deserialize)]
 struct Named {
     identity: String,
+    created_by: String,
     expires_ms: u64,
 }
 
@@ -33,12 +35,26 @@ struct Index {
     known: HashMap<String, Named>,
     by_identity: HashMap<String, BTreeSet<String>>,
     by_end: BTreeSet<(u64, String)>,
+    /// Number of strings by who created them ([`maker`]).
+    made: HashMap<String, usize>,
+}
+
+/// Under which name the strings of this creator count. One person can have many certificates of outside PKIs, so all of
+/// these count as one.
+fn maker(created_by: &str) -> &str {
+    if created_by.starts_with(OUTSIDE) { OUTSIDE } else { created_by }
 }
 
 impl Index {
     fn remove(&mut self, id: &str) {
         let Some(old) = self.known.remove(id) else { return };
         self.by_end.remove(&(old.expires_ms, id.to_owned()));
+        if let Some(made) = self.made.get_mut(maker(&old.created_by)) {
+            *made -= 1;
+            if *made == 0 {
+                self.made.remove(maker(&old.created_by));
+            }
+        }
         if let Some(all) = self.by_identity.get_mut(&old.identity) {
             all.remove(id);
             if all.is_empty() {
@@ -50,6 +66,7 @@ impl Index {
     fn insert(&mut self, id: &str, named: Named) {
         self.remove(id);
         self.by_end.insert((named.expires_ms, id.to_owned()));
+        *self.made.entry(maker(&named.created_by).to_owned()).or_default() += 1;
         self.by_identity.entry(named.identity.clone()).or_default().insert(id.to_owned());
         self.known.insert(id.to_owned(), named);
     }
@@ -88,6 +105,11 @@ impl Strings {
         self.0.read().known.len()
     }
 
+    /// Number of strings that the identity with this path created. Certificates of outside PKIs count together.
+    pub(in crate::core) fn made_by(&self, creator: &str) -> usize {
+        self.0.read().made.get(maker(creator)).copied().unwrap_or_default()
+    }
+
     /// Ids of all strings, sorted.
     pub(in crate::core) fn ids(&self) -> Vec<String> {
         let mut ids: Vec<String> = self.0.read().known.keys().cloned().collect();
@@ -104,5 +126,29 @@ impl Strings {
     pub(in crate::core) fn ended(&self, before_ms: u64, most: usize) -> Vec<String> {
         let index = self.0.read();
         index.by_end.iter().take_while(|(end_ms, _)| *end_ms < before_ms).take(most).map(|(_, id)| id.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_count_by_who_created_them_and_outsiders_as_one() {
+        let strings = Strings::default();
+        let put = |id: &str, created_by: &str| {
+            let named = Named { identity: "app/web".to_owned(), created_by: created_by.to_owned(), expires_ms: 1 };
+            strings.0.write().insert(id, named);
+        };
+        put("1", "ops/olga");
+        put("2", "ops/olga");
+        put("2", "ops/olga");
+        put("3", "cert/aa");
+        put("4", "cert/bb");
+        let made = |who: &str| strings.made_by(who);
+        assert_eq!((made("ops/olga"), made("ops/bert"), made("cert/aa"), made("cert/cc")), (2, 0, 2, 2));
+        ["1", "2", "3"].iter().for_each(|id| strings.0.write().remove(id));
+        assert_eq!((made("ops/olga"), made("cert/bb")), (0, 1));
+        assert_eq!(strings.0.read().made.len(), 1);
     }
 }

@@ -8,6 +8,7 @@ use crate::api::enroll::EnrollRequest;
 use crate::api::error::Reason;
 use crate::api::hex::hex;
 use crate::api::reply::Reply;
+use crate::api::request::Operation;
 use crate::core::commit::change::Done;
 use crate::core::commit::committer::{Job, Work};
 use crate::core::pipeline::audited::Facts;
@@ -159,4 +160,30 @@ fn open_strings_hold_up_the_next_authority_and_are_marked_when_it_signs() {
     rig.clock.advance(2_000);
     rig.read(&up_to_date, "sys/strongroom/ca/stragglers").expect("seen");
     ca(&format!("{id}/activate"), "{}").expect("nobody is cut off");
+}
+
+#[test]
+fn one_identity_does_not_use_up_the_strings_of_all() {
+    let mut rig = Rig::new();
+    let text = r#"path "sys/strongroom/enrollments/*" { capabilities = ["update", "delete", "sudo"] }"#;
+    rig.admit("ci/runner", "runner", text);
+    rig.vault.seal();
+    rig.configure(|settings| settings.max_strings_each = 3);
+    rig.unseal().expect("opens");
+    let runner = rig.caller("ci/runner");
+    let make = |caller: &Caller| {
+        let made =
+            rig.write(caller, "sys/strongroom/enrollments/ci/runner", r#"{"addresses":["vault.example:8201"]}"#)?;
+        Ok::<String, VaultError>(json(&made)["id"].as_str().expect("an id").to_owned())
+    };
+    let first = make(&runner).expect("one");
+    (0..2).for_each(|_| drop(make(&runner).expect("two more")));
+    assert!(matches!(make(&runner), Err(VaultError::Because(Reason::LimitReached, _))), "it takes those of all");
+    make(&rig.operator()).expect("others go on");
+    // What is deleted makes room, and a start counts what is on record.
+    rig.ask(&runner, Operation::Delete, &format!("sys/strongroom/enrollments/{first}"), "").expect("deleted");
+    make(&runner).expect("there is room");
+    rig.vault.seal();
+    rig.unseal().expect("opens");
+    assert!(matches!(make(&runner), Err(VaultError::Because(Reason::LimitReached, _))));
 }

@@ -145,6 +145,8 @@ pub struct Limits {
     pub handshakes_per_source: usize,
     /// Sustained handshakes per second of one source. Bursts may be five times as large.
     pub handshake_rate_per_source: u32,
+    /// Enrolment strings on record that one identity may have created.
+    pub enrollments_per_identity: usize,
 }
 
 impl Default for Limits {
@@ -155,6 +157,7 @@ impl Default for Limits {
             body_bytes: 1024 * 1024 + 64 * 1024,
             handshakes_per_source: 256,
             handshake_rate_per_source: 200,
+            enrollments_per_identity: 10_000,
         }
     }
 }

@@ -131,6 +131,7 @@ pub(super) struct RawLimits {
     pub body_bytes: Option<usize>,
     pub handshakes_per_source: Option<usize>,
     pub handshake_rate_per_source: Option<u32>,
+    pub enrollments_per_identity: Option<usize>,
 }
 
 impl RawLimits {
@@ -165,6 +166,13 @@ impl RawLimits {
                 1_000_000,
             )?,
             handshake_rate_per_source: rate,
+            enrollments_per_identity: within(
+                "limits.enrollments_per_identity",
+                self.enrollments_per_identity,
+                default.enrollments_per_identity,
+                1,
+                100_000,
+            )?,
         })
     }
 }

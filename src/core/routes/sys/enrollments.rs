@@ -82,6 +82,12 @@ pub(super) fn create(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
     }
     // Old strings are removed here, so that the record does not need a job of its own.
     let mut touched = sweep(tx, &change.snapshot.strings, change.now_ms)?;
+    // As exact as the limit of all of them. One identity must not keep the others from making strings.
+    let most = change.settings.max_strings_each;
+    if change.snapshot.strings.made_by(change.caller.identity.path()) >= most {
+        let text = format!("this identity has created {most} enrolment strings that are on record: delete some");
+        return Err(VaultError::Because(Reason::LimitReached, text));
+    }
 
     let (pin, authority) = match change.snapshot.pin() {
         Pin::Key(pin) => (pin, None),
@@ -129,7 +135,8 @@ fn sweep(tx: &mut Tx<'_>, strings: &Strings, now_ms: u64) -> Result<Vec<Touch>, 
     }
     // Others may have been created in this commit: the limit is exact to a group of commits.
     if strings.len().saturating_sub(touched.len()) >= MAX_STRINGS {
-        return Err(VaultError::BadRequest(format!("there are {MAX_STRINGS} enrolment strings: delete some")));
+        let text = format!("there are {MAX_STRINGS} enrolment strings: delete some");
+        return Err(VaultError::Because(Reason::LimitReached, text));
     }
     Ok(touched)
 }
