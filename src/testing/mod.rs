@@ -5,9 +5,10 @@
 //! as a list of edits to a genuine example ([`alter`]), because no fuzzer guesses a MAC.
 
 pub(crate) mod alter;
-mod dice;
+mod mutated;
 
-pub use dice::{Dice, mutated};
+pub use crate::store::conformance::Random;
+pub use mutated::mutated;
 
 /// A reader of outside bytes with what must hold for it.
 pub struct Target {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use strongroom::testing::{Dice, TARGETS, Target, mutated};
+use strongroom::testing::{Random, TARGETS, Target, mutated};
 
 /// Inputs of a fast, a usual and a full run.
 const CASES: [u64; 3] = [200, 2_000, 200_000];
@@ -43,10 +43,10 @@ fn campaign(name: &str) {
     let given = std::env::var("STRONGROOM_SEED").ok().map(|text| text.parse().expect("STRONGROOM_SEED is a number"));
     let seed: u64 = given.unwrap_or_else(|| u64::from(std::process::id()));
     println!("STRONGROOM_SEED={seed}");
-    let mut dice = Dice::new(seed);
+    let mut random = Random::new(seed);
     let cases = cases();
     let accepted = (0..cases)
-        .filter(|case| check(target, &mutated(&examples, &mut dice), &format!("STRONGROOM_SEED={seed}, case {case}")))
+        .filter(|case| check(target, &mutated(&examples, &mut random), &format!("STRONGROOM_SEED={seed}, case {case}")))
         .count();
     println!("{name}: {cases} inputs, {accepted} accepted");
     assert!(accepted > 0, "the damage leaves nothing that is accepted");

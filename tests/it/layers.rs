@@ -40,7 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // `client`: both ends of a connection share one definition of the TLS provider.
     ("http", &["core", "api", "pki", "client", "crypto", "enroll", "wiped"]),
     // Not in what is installed: collects what must hold for each reader of outside bytes.
-    ("testing", &["api", "policy", "keys", "barrier", "audit", "dotenv", "pki", "enroll", "http"]),
+    ("testing", &["api", "policy", "keys", "barrier", "audit", "dotenv", "pki", "enroll", "http", "store"]),
 ];
 
 /// The floors of `core`, from the ground up: a name, the files below `src/core` that make it up (a folder stands for all in it
