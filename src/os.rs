@@ -261,6 +261,28 @@ mod tests {
         assert_eq!(first.bytes(), &[0xaa; 32]);
     }
 
+    /// In a process of its own, because it changes the whole process.
+    #[test]
+    fn a_hardened_process_leaves_no_core_dump_and_cannot_be_read_by_its_user() {
+        const CHILD: &str = "STRONGROOM_TEST_HARDENED";
+        if std::env::var_os(CHILD).is_none() {
+            let name = "os::tests::a_hardened_process_leaves_no_core_dump_and_cannot_be_read_by_its_user";
+            let mut child = std::process::Command::new(std::env::current_exe().expect("a path"));
+            let output = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().expect("runs");
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        harden();
+        let mut limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+        // SAFETY: asks for facts about this process; `limit` outlives the call.
+        let dumpable = unsafe {
+            libc::getrlimit(libc::RLIMIT_CORE, &mut limit);
+            libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0)
+        };
+        assert_eq!((dumpable, limit.rlim_cur, limit.rlim_max), (0, 0, 0));
+    }
+
     #[test]
     fn the_allocator_wipes_what_it_frees() {
         let layout = Layout::from_size_align(64, 8).expect("legal layout");

@@ -1,14 +1,21 @@
-//! `X-Strongroom-Error`: every failure has its code on the wire, and the client goes by it.
+//! `X-Strongroom-Error`: every failure has its code on the wire, and the client goes by it. Each code is provoked at a real
+//! listener: those of faults with a store that fails or lies, an audit log that takes nothing, and a random source that fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use strongroom::api::error::{ErrorCode, ErrorInfo, Reason};
 use strongroom::api::path::Path;
+use strongroom::audit::{Device, Syncer};
 use strongroom::client::ClientError;
 use strongroom::core::{ApprovalRules, Guarded, IdentityPattern};
+use strongroom::crypto::CryptoError;
+use strongroom::crypto::random::Random;
 use strongroom::http::Limits;
+use strongroom::store::Store as _;
+use strongroom::store::faulty::{Failure, FaultyStore, Lie};
 use strongroom::store::sidecar::MemHeader;
 
 use crate::support::raw::{Raw, Reply};
@@ -54,12 +61,11 @@ fn codes_come_over_the_wire() {
     sealed_and_empty(&mut seen);
     requests(&mut seen);
     approvals(&mut seen);
-    // These take a second operator or a fault below the vault. Their replies are made by the same function, which has a
-    // test of its own beside it.
-    let elsewhere = ["approval-rejected", "audit-unavailable", "integrity", "internal", "storage-full", "unavailable"];
+    rejected(&mut seen);
+    faults(&mut seen);
     let missing: Vec<&str> =
         ErrorCode::ALL.iter().map(|code| code.word()).filter(|word| !seen.0.contains_key(word)).collect();
-    assert!(missing.iter().all(|word| elsewhere.contains(word)), "not seen: {missing:?}");
+    assert!(missing.is_empty(), "not seen: {missing:?}");
 }
 
 fn sealed_and_empty(seen: &mut Seen) {
@@ -120,6 +126,126 @@ fn approvals(seen: &mut Seen) {
     let id = info.fact("id").unwrap().to_owned();
     assert_eq!((id.len(), info.number("missing")), (16, Some(1)), "{info}");
     assert_eq!(put(guarded.0, guarded.1).refusal().approval(), Some(id.as_str()));
+}
+
+/// Somebody who may not approve asks, and an operator says no.
+fn rejected(seen: &mut Seen) {
+    let server = Server::altered(Limits::default(), |_, settings| {
+        let approvers = vec![IdentityPattern::parse("ops/*", DOMAIN).unwrap()];
+        settings.approvals =
+            Some(ApprovalRules::new(2, approvers, BTreeSet::from(Guarded::ALL), 3_600).unwrap().into());
+    })
+    .unsealed();
+    let secrets = r#"path "secret/*" { capabilities = ["create","read","update","delete"] }"#;
+    let web = server.application("app/web", secrets);
+    web.request("POST", "secret/data/a", Some(br#"{"data":{"k":"v"}}"#)).unwrap().success().unwrap();
+    let destroy = || web.request("POST", "secret/destroy/a", Some(br#"{"versions":[1]}"#)).unwrap();
+    let id = destroy().refusal().approval().unwrap().to_owned();
+    let reject = format!("sys/strongroom/approvals/{id}/reject");
+    server.operator().request("POST", &reject, Some(b"{}")).unwrap().success().unwrap();
+    let body = r#"{"versions":[1]}"#;
+    let length = body.len();
+    let request = format!(
+        "POST /v1/secret/destroy/a HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {length}\r\n\r\n{body}"
+    );
+    let reply = Raw::connect(&server, &server.certificate("app/web")).ask(&request).unwrap();
+    assert_eq!(seen.take(ErrorCode::ApprovalRejected, &reply).fact("id"), Some(id.as_str()));
+}
+
+/// What makes the faults.
+struct Faulty {
+    server: Server,
+    store: Arc<FaultyStore>,
+    /// The audit log takes nothing.
+    full: Arc<AtomicBool>,
+    /// The random source fails.
+    dry: Arc<AtomicBool>,
+}
+
+struct FullLog(Box<dyn Device>, Arc<AtomicBool>);
+
+impl Device for FullLog {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn append(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        if self.1.load(Ordering::SeqCst) {
+            return Err(std::io::Error::other("takes nothing"));
+        }
+        self.0.append(lines)
+    }
+
+    fn syncer(&self) -> Arc<dyn Syncer> {
+        self.0.syncer()
+    }
+
+    fn reopen(&mut self) -> std::io::Result<bool> {
+        self.0.reopen()
+    }
+}
+
+struct DryRandom(Arc<dyn Random>, Arc<AtomicBool>);
+
+impl Random for DryRandom {
+    fn fill(&self, out: &mut [u8]) -> Result<(), CryptoError> {
+        if self.1.load(Ordering::SeqCst) { Err(CryptoError::Random) } else { self.0.fill(out) }
+    }
+}
+
+impl Faulty {
+    fn new() -> Self {
+        let (full, dry): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
+        let mut store = None;
+        let server = Server::altered(Limits::default(), |ports, _| {
+            let faulty = Arc::new(FaultyStore::new(Arc::clone(&ports.store)));
+            store = Some(Arc::clone(&faulty));
+            ports.store = faulty;
+            ports.random = Arc::new(DryRandom(Arc::clone(&ports.random), Arc::clone(&dry)));
+            let (inner, full) =
+                (std::mem::replace(&mut ports.audit, Box::new(|_, _, _| unreachable!())), Arc::clone(&full));
+            ports.audit = Box::new(move |keys, expected, now_ms| {
+                let (device, resume) = inner(keys, expected, now_ms)?;
+                Ok((Box::new(FullLog(device, Arc::clone(&full))) as Box<dyn Device>, resume))
+            });
+            // The process would end here.
+            ports.on_fatal = Box::new(|_| ());
+        })
+        .unsealed();
+        let written = server.operator().request("POST", "secret/data/a", Some(br#"{"data":{"k":"v"}}"#)).unwrap();
+        written.success().unwrap();
+        Self { server, store: store.unwrap(), full, dry }
+    }
+}
+
+fn faults(seen: &mut Seen) {
+    let Faulty { server, store, full, dry } = Faulty::new();
+    let write = ("secret/data/a", r#"{"data":{"k":"w"}}"#);
+    store.fail_commit(1, Failure::Full);
+    seen.ask(&server, ErrorCode::StorageFull, "POST", write.0, JSON, write.1);
+    full.store(true, Ordering::SeqCst);
+    seen.ask(&server, ErrorCode::AuditUnavailable, "GET", "secret/data/a", "", "");
+    seen.ask(&server, ErrorCode::AuditUnavailable, "POST", write.0, JSON, write.1);
+    full.store(false, Ordering::SeqCst);
+    dry.store(true, Ordering::SeqCst);
+    seen.ask(&server, ErrorCode::Internal, "POST", "auth/token/create", JSON, "{}");
+    dry.store(false, Ordering::SeqCst);
+    // None of that was done, and all of it is over.
+    let read = server.operator().request("GET", "secret/data/a", None).unwrap().success().unwrap();
+    assert!(String::from_utf8_lossy(&read.body).contains(r#""k":"v""#), "the first value");
+    let mut keys = Vec::new();
+    let each = &mut |key: &[u8], _: &[u8]| {
+        keys.push(key.to_vec());
+        std::ops::ControlFlow::Continue(())
+    };
+    store.scan(b"", each).unwrap();
+    keys.into_iter().for_each(|key| store.lie(key, Lie::Altered));
+    seen.ask(&server, ErrorCode::Integrity, "GET", "secret/data/a", "", "");
+    store.stop_lying();
+    // It is unknown whether a commit that fails is on the disk.
+    let Faulty { server, store, .. } = Faulty::new();
+    store.fail_commit(1, Failure::After);
+    seen.ask(&server, ErrorCode::Unavailable, "POST", write.0, JSON, write.1);
 }
 
 /// The enrolment listener and the local socket answer by the same functions; what the command does with codes is tried with it.

@@ -7,8 +7,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustls::HandshakeKind;
+use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::version::TLS13;
 use strongroom::api::secret::SecretText;
+use strongroom::client::{Client, ClientError, Settings as ClientSettings};
 use strongroom::http::Limits;
 use strongroom::pki::{Authority, Bundle};
 
@@ -47,6 +51,41 @@ fn a_certificate_of_another_authority_is_refused() {
     let server = Server::start();
     let bundle = other_authority(DOMAIN).issue_client(&identity("ops/alice"), now_ms(), 3600).unwrap();
     assert_refused(&server, Some(&bundle));
+}
+
+#[test]
+fn a_client_takes_no_server_but_that_of_its_profile() {
+    let server = Server::start();
+    let settings = |ca_pem: &str| ClientSettings {
+        addr: format!("https://{}", server.address),
+        ca_pem: ca_pem.as_bytes().to_vec(),
+        cert_pem: server.operator.cert_pem.clone().into_bytes(),
+        key_pem: SecretText::new(server.operator.key_pem.reveal().to_owned()),
+        timeout: Duration::from_secs(20),
+    };
+    let asked = |ca_pem: &str| Client::connect(settings(ca_pem)).unwrap().request("GET", "sys/health", None);
+    assert_eq!(asked(&server.ca_pem).unwrap().status, 200);
+    // Of the same trust domain, and good for the same names, but not the one of the profile.
+    let refused = asked(other_authority(DOMAIN).cert_pem()).err().expect("a server of nobody's");
+    assert!(!matches!(refused, ClientError::Refused { .. }), "it was asked something: {refused}");
+}
+
+#[test]
+fn keys_are_agreed_on_against_quantum_computers_too() {
+    let server = Server::start();
+    let usual = config(&server, Some(&server.operator), &[&TLS13]);
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    // What the client of this library offers, in its order.
+    provider.kx_groups = vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1];
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(server.ca_pem.as_bytes()).unwrap()).unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(provider));
+    let builder = builder.with_protocol_versions(&[&TLS13]).unwrap().with_root_certificates(roots);
+    let config = builder.with_client_cert_resolver(Arc::clone(&usual.client_auth_cert_resolver));
+    let mut raw = Raw::with(&server, Arc::new(config));
+    assert_eq!(raw.get("sys/health").unwrap().status, 200);
+    let group = raw.0.conn.negotiated_key_exchange_group().expect("agreed").name();
+    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
 }
 
 #[test]
