@@ -1,4 +1,4 @@
-//! Reads the fields of requests: types, ranges and durations in the spellings that Vault's clients use, with one set of
+//! Reads the fields of requests: types, ranges and durations in the forms that Vault's clients use, with one set of
 //! error texts. Nothing else reads fields.
 //!
 //! A field that is `null` counts as absent. Numbers, truth values and durations may also be strings, because query

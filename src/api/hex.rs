@@ -8,15 +8,15 @@ pub fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
 }
 
-/// Reads what [`hex`] writes for `N` bytes; `None` for any other text, also one with capital letters: each value has one
-/// spelling.
+/// Reads what [`hex`] writes for `N` bytes; `None` for any other text, also one with capital letters: each value has
+/// exactly one text form.
 #[must_use]
 pub fn unhex<const N: usize>(text: impl AsRef<[u8]>) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     fill(&HEXLOWER, text.as_ref(), &mut bytes).then_some(bytes)
 }
 
-/// Fills `into` with the bytes of `text`, small and capital letters alike. `false` when the text is not exactly that long
+/// Fills `into` with the bytes of `text`, case-insensitive. `false` when the text is not exactly that long
 /// or holds anything but digits; what `into` holds then means nothing. Leaves no copy, so that `into` may be a secret's
 /// own memory.
 #[must_use]

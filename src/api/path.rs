@@ -27,7 +27,7 @@ pub const MAX_SEGMENT_BYTES: usize = 128;
 /// assert_eq!(path.segments().collect::<Vec<_>>(), ["app", "prod"]);
 /// assert_eq!(path.to_folder().join("db").unwrap().as_str(), "app/prod/db");
 /// assert_eq!(path.parent().unwrap().as_str(), "app/");
-/// // One path has one spelling: what would have to be repaired is refused.
+/// // One path has one form: what would have to be repaired is rejected.
 /// for refused in ["/app", "app//prod", "app/../prod", "app/pr od"] {
 ///     assert!(Path::parse(refused).is_err(), "{refused}");
 /// }
@@ -52,7 +52,7 @@ pub enum PathError {
     /// A percent sign is not followed by two hexadecimal digits.
     #[error("path has a malformed percent escape at byte {0}")]
     Escape(usize),
-    /// An allowed character is escaped, although one path must have only one spelling.
+    /// An allowed character is escaped, although one path must have only one form.
     #[error("path escapes a character that must be written plainly at byte {0}")]
     NotCanonical(usize),
     /// A segment is longer than 128 bytes.
@@ -86,7 +86,7 @@ impl Path {
 
     /// Parses the part of a request target after `/v1/`, without the query, and decodes percent escapes exactly once.
     ///
-    /// Every allowed character is its own canonical spelling in a URI path (RFC 3986, section 3.3). So an escape is
+    /// Every allowed character is its own canonical form in a URI path (RFC 3986, section 3.3). So an escape is
     /// either of a disallowed character or not canonical, and both are rejected. An accepted path re-encodes to `raw`.
     ///
     /// # Errors

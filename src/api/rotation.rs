@@ -129,7 +129,7 @@ pub struct SlotInfo {
     pub total: Option<u8>,
     /// First digits of the set's identifier, which is printed on each share.
     pub set: Option<String>,
-    /// Number of the slot that this new share set replaces, if its shares were not typed in yet. Both open the vault.
+    /// Number of the slot that this new share set replaces, if its shares have not been confirmed yet. Both open the vault.
     pub replaces: Option<u8>,
 }
 

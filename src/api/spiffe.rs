@@ -1,4 +1,4 @@
-//! Names of callers: SPIFFE IDs in a strict spelling.
+//! Names of callers: SPIFFE IDs in one strict form.
 
 use std::fmt;
 

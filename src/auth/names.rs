@@ -1,4 +1,4 @@
-//! Names in one canonical spelling. They are converted to it first and checked afterwards.
+//! Names in one canonical form. They are converted to it first and checked afterwards.
 
 use crate::api::path::Path;
 
@@ -28,10 +28,10 @@ pub enum NameError {
     Role,
 }
 
-/// Converts policy names to their canonical spelling: no spaces around them, lower case, sorted, no duplicates.
+/// Converts policy names to their canonical form: no spaces around them, lower case, sorted, no duplicates.
 ///
 /// # Errors
-/// [`NameError`]. The check for `root` comes after the conversion, so that no other spelling of it gets through.
+/// [`NameError`]. The check for `root` comes after the conversion, so that no other form of it gets through.
 pub fn policies<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, NameError> {
     let mut found = Vec::new();
     for name in names {
@@ -53,7 +53,7 @@ pub fn policies<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Stri
     Ok(found)
 }
 
-/// Converts a role's name to its canonical spelling, which is lower case.
+/// Converts a role's name to its canonical form, which is lower case.
 ///
 /// # Errors
 /// [`NameError::Role`].

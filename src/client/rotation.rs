@@ -443,7 +443,7 @@ mod tests {
 
     #[test]
     fn only_the_refusal_for_missing_shares_counts_as_progress() {
-        let refused = |line: &str| ClientError::refusal(400, vec!["1 of 3 shares are here".to_owned()], Some(line));
+        let refused = |line: &str| ClientError::refusal(400, vec!["1 of 3 shares entered".to_owned()], Some(line));
         assert_eq!(shares_so_far(&refused("bad-request; reason=shares-missing; have=1; need=4")), Some((1, 4)));
         for line in [
             "bad-request",

@@ -58,7 +58,7 @@ pub enum VaultError {
     #[error("{1}")]
     Because(Reason, String),
     /// The shares are good, but too few (400).
-    #[error("{have} of {need} shares are here")]
+    #[error("{have} of {need} shares entered")]
     SharesMissing {
         /// Number of shares given.
         have: u8,
@@ -98,7 +98,7 @@ pub enum VaultError {
     #[error("stored data failed its integrity check")]
     Integrity,
     /// The disk is full. Writes are rejected, reads still work (507).
-    #[error("storage is full: the write was not done, reads still work")]
+    #[error("storage is full: nothing was written; reads still work")]
     Full,
     /// Not possible at the moment (503). Nothing was changed unless the text says so.
     #[error("{0}")]
@@ -177,7 +177,7 @@ impl VaultError {
             BarrierError::Fatal(_) => Self::Unavailable("the state on disk is unknown: the vault is restarting"),
             BarrierError::Store(_) | BarrierError::Sidecar(_) => Self::Unavailable("the storage is not available"),
             BarrierError::Abandoned => Self::Unavailable("the caller is gone"),
-            BarrierError::TooManyChanges => Self::Unavailable("too much was changed in the meantime, try again"),
+            BarrierError::TooManyChanges => Self::Unavailable("too many concurrent changes; try again"),
             BarrierError::NotEmpty => Self::BadRequest("the store is not empty".to_owned()),
             BarrierError::Versions(_) | BarrierError::Crypto(_) => Self::Internal,
             // Every other error says that stored bytes differ from what was written. The operator's log and

@@ -129,7 +129,7 @@ pub(super) async fn serve(
             () = dismissed(vault, &mut session) => {}
         }
     }
-    tracing::info!(%remote, "closing a connection whose holder is not admitted any more");
+    tracing::info!(%remote, "closing a connection: its certificate is no longer accepted");
     cut(serving, &pace, &limits).await;
 }
 

@@ -22,7 +22,7 @@ use crate::output::Output;
 pub enum AuditCommand {
     /// Verify the files of an audit trail; finds entries that were edited, deleted, reordered or cut off.
     #[command(after_help = "The key and the newest entry are asked from the vault (the policy needs sudo on
-sys/strongroom/audit-key and sys/strongroom/audit-head). With --structure no vault is asked: this finds accidents, but whoever
+sys/strongroom/audit-key and sys/strongroom/audit-head). With --structure no vault is asked: this finds accidents, but anyone who
 can edit the file can also make its links fit again.
 
 Exit code 0 when everything is in order, 1 when something is wrong.

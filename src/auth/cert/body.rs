@@ -141,7 +141,7 @@ fn settings(fields: Fields<'_>, record: &mut RoleRecord) -> Result<(), RoleError
 /// Body of `POST auth/cert/login`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoginBody {
-    /// The only role to try, in its canonical spelling.
+    /// The only role to try, in its canonical form.
     pub name: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use super::super::glob;
 use super::{Kind, Role, RoleRecord};
 use crate::pki::outside::{OutsideFacts, issued_under};
 
-/// Returns the role that admits the certificate `facts`, in Vault's order. With `wanted` (a name in canonical spelling)
+/// Returns the role that admits the certificate `facts`, in Vault's order. With `wanted` (a name in canonical form)
 /// only that role is tried. Otherwise a role that names this very certificate comes before one that names its
 /// authority, and names decide within each kind.
 ///

@@ -137,7 +137,7 @@ pub enum Kind {
 /// A role that can be matched against certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
-    /// Name in canonical spelling.
+    /// Name in canonical form.
     pub name: String,
     /// What was stored.
     pub record: RoleRecord,

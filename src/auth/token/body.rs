@@ -12,7 +12,7 @@ use crate::api::secret::SecretText;
 /// Body of `auth/token/create` and `create-orphan`. Durations are in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateBody {
-    /// Policies in canonical spelling; `None` means those of the creator.
+    /// Policies in canonical form; `None` means those of the creator.
     pub policies: Option<Vec<String>>,
     /// Metadata of the token.
     pub meta: BTreeMap<String, String>,

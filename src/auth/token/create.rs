@@ -148,7 +148,7 @@ fn begin(mut record: TokenRecord, ttl_s: u64, limits: &Limits) -> Issued {
 fn chosen_policies(body: &CreateBody, creator: &Creator<'_>) -> Result<Vec<String>, TokenError> {
     let has = |name: &str| creator.policies.iter().any(|own| own == name);
     let wanted = body.policies.as_deref().unwrap_or(creator.policies);
-    // Converted again here, so that no caller of this function can introduce another spelling, or `root`.
+    // Converted again here, so that no caller of this function can introduce another form, or `root`.
     let mut chosen = policies(wanted.iter().map(String::as_str))?;
     if !creator.sudo && !chosen.iter().all(|name| has(name)) {
         return Err(TokenError::NotSubset);

@@ -180,7 +180,7 @@ fn parse_head(head: &[u8]) -> Result<Head, Broken> {
         let (name, value) = line.split_once(':').ok_or(NOT_HTTP)?;
         let value = value.trim();
         if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(Broken::Protocol("the server's reply comes in a form that is not read here"));
+            return Err(Broken::Protocol("the server's reply is in an unsupported format"));
         }
         if name.eq_ignore_ascii_case(HEADER) {
             error = Some(value.to_owned());

@@ -1,5 +1,5 @@
-//! One spelling of everything that a request names. Policies, approvals, limits and the audit log use a path as text,
-//! routes use its segments, and names of policies and roles are stored in lower case. A second spelling would bypass a
+//! One form of everything that a request names. Policies, approvals, limits and the audit log use a path as text,
+//! routes use its segments, and names of policies and roles are stored in lower case. A second form would bypass a
 //! rule that was written for the first one.
 
 use crate::api::path::Path;
@@ -21,7 +21,7 @@ pub fn canonical(operation: Operation, path: Path) -> Path {
     }
 }
 
-/// Converts a canonical path that contains capitals to the spelling under which it is stored.
+/// Converts a canonical path that contains capitals to the form under which it is stored.
 pub(in crate::core) fn in_lower_case(tables: &Tables, path: &Path) -> Option<Path> {
     if !path.as_str().bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;

@@ -232,7 +232,7 @@ fn only_proved_and_newer_lists_are_taken() {
     let five = client(&rig, &ca, "web-1", 5, &[]);
     assert!(works(&rig, &five));
     let overdue = upload(&rig, "root", &list(&ca, 2, &[5])).expect("taken");
-    assert!(overdue.len() == 1 && overdue[0].contains("overdue"), "{overdue:?}");
+    assert!(overdue.len() == 1 && overdue[0].contains("has expired"), "{overdue:?}");
     assert!(!works(&rig, &five));
     // Two authorities of one name: each list is proved by the one that made it, and each counts.
     role(&rig, "second", &for_ca(&impostor)).expect("written");

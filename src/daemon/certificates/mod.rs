@@ -244,9 +244,9 @@ impl Authorities {
             trust.own.extend(kept.iter().filter(|anchor| !trust.own.contains(anchor)).cloned().collect::<Vec<_>>());
         }
         match tls.replace_trust(&trust) {
-            Ok(()) => tracing::info!(own = trust.own.len(), "the authorities have changed"),
+            Ok(()) => tracing::info!(count = trust.own.len(), "accepted client authorities updated"),
             Err(error) => {
-                tracing::error!("the authorities of clients could not be changed, the old ones stay: {error}");
+                tracing::error!("client authorities could not be updated; the previous ones remain in use: {error}");
                 return;
             }
         }
@@ -263,7 +263,7 @@ impl Authorities {
         match write(file, anchors) {
             Ok(()) => *unsaved = None,
             Err(error) => {
-                tracing::error!("the authorities of clients could not be saved: {error}; make the folder writable")
+                tracing::error!("client authorities could not be saved: {error}; make the folder writable")
             }
         }
     }

@@ -105,7 +105,7 @@ impl Supplied {
         let (certificate, key, ca) = match read() {
             Ok(all) => all,
             Err::<_, layout::LayoutError>(error) => {
-                tracing::error!("the server certificate could not be renewed, the old one stays: {error}");
+                tracing::error!("the server certificate could not be renewed; the current one remains in use: {error}");
                 return Outcome::Kept;
             }
         };
@@ -138,7 +138,7 @@ impl Announced {
         let ca = match layout::read(&self.ca) {
             Ok(ca) => ca,
             Err(error) => {
-                tracing::error!("the roots for clients could not be read, the old ones stay: {error}");
+                tracing::error!("the roots for clients could not be read; the current ones remain in use: {error}");
                 return Outcome::Kept;
             }
         };
@@ -152,7 +152,7 @@ impl Announced {
                 Outcome::Replaced
             }
             Err(error) => {
-                tracing::error!("{}: {error}; the old roots for clients stay", self.ca.display());
+                tracing::error!("{}: {error}; the previous roots for clients remain in use", self.ca.display());
                 Outcome::Kept
             }
         }

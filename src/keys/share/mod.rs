@@ -47,7 +47,7 @@ pub enum ShareError {
     #[error("share {0} was given twice")]
     Duplicate(u8),
     /// More shares are needed.
-    #[error("{have} of {need} shares are here")]
+    #[error("{have} of {need} shares entered")]
     NotEnough {
         /// Number of correct shares so far.
         have: u8,

@@ -52,7 +52,7 @@ struct Rekey {
 
 fn prepare_rekey(desk: &Desk, keep: &[Key], drop_absent: bool, compromised: Option<&str>) -> Result<Rekey, VaultError> {
     if desk.barrier.integrity_sets() > 1 {
-        return Err(VaultError::Unavailable("the last change of the root key is still being settled, try again"));
+        return Err(VaultError::Unavailable("the previous root key change is still completing; try again"));
     }
     let header = desk.barrier.header();
     let gone = compromised.map(|slot| find(&header, slot)).transpose()?;

@@ -9,7 +9,7 @@ use crate::keys::{Header, Slot};
 use super::slots::{bad, named};
 use crate::core::error::VaultError;
 
-/// Prefix of the label of a set that was not typed in yet. The number of the slot that it replaces follows.
+/// Prefix of the label of a set that has not been confirmed yet. The number of the slot that it replaces follows.
 const WAITING: &str = "new set for slot ";
 
 /// Whether only this module uses such a label.
@@ -22,7 +22,7 @@ pub(in crate::core::rotation) fn replaces(slot: &Slot) -> Option<u8> {
     slot.label().strip_prefix(WAITING)?.parse().ok()
 }
 
-/// The new set for `old` that was not typed in yet.
+/// The new set for `old` that has not been confirmed yet.
 pub(in crate::core::rotation) fn waiting_for<'h>(header: &'h Header, old: &Slot) -> Option<&'h Slot> {
     header.slots.iter().find(|slot| replaces(slot) == Some(old.id()))
 }
@@ -36,7 +36,7 @@ pub(in crate::core::rotation) fn label(header: &Header, old: &Slot) -> Result<St
     match waiting {
         None => Ok(format!("{WAITING}{}", old.id())),
         Some(new) => bad(format!(
-            "the shares of {} were not typed in yet: type them in, or remove that slot and start again",
+            "the shares of {} have not been confirmed yet: enter them, or remove that slot and start again",
             named(new)
         )),
     }

@@ -98,7 +98,7 @@ fn add(desk: &Desk, unlock: &Key, label: &str, making: Making) -> Result<Prepare
         return bad("field \"label\" must be a label that no other slot has");
     }
     if sets::is_reserved(label) {
-        return bad("field \"label\": this prefix is reserved for new share sets that were not typed in yet");
+        return bad("field \"label\": this prefix is reserved for new share sets that have not been confirmed yet");
     }
     let (_, root) = open(&header, unlock)?;
     let (slot, made) = make(desk, &header, &root, (free_id(&header)?, label), making, None)?;
@@ -150,7 +150,10 @@ fn remove(desk: &Desk, unlock: &Key, slot: &str) -> Result<Prepared, VaultError>
     let header = desk.barrier.header();
     let gone = find(&header, slot)?;
     if let Some(new) = sets::waiting_for(&header, gone) {
-        return bad(format!("its new set, {}, was not typed in yet: type it in, or remove the new set", named(new)));
+        return bad(format!(
+            "its new set, {}, has not been confirmed yet: enter its shares, or remove the new set",
+            named(new)
+        ));
     }
     let (stays, _) = open(&header, unlock)?;
     if stays.id() == gone.id() {

@@ -19,7 +19,7 @@ use crate::core::state::identity::POLICIES;
 use crate::core::state::roles::{self, MAX_CERTIFICATES, MAX_ROLES};
 use crate::core::state::snapshot::Touch;
 
-/// The role that a request names, in canonical spelling.
+/// The role that a request names, in canonical form.
 fn named(tail: &str) -> Result<String, VaultError> {
     role_name(tail).map_err(|error| VaultError::BadRequest(error.to_string()))
 }

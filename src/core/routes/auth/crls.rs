@@ -22,7 +22,7 @@ const OLDER: &str = "there is a newer list of this issuer under that name: delet
 const OTHER: &str = "the list under that name belongs to another issuer or was signed with another key: choose another name, or delete it first";
 const UNREADABLE: &str = "the list under that name cannot be read: delete it first";
 
-/// The list that a request names, in the canonical spelling of roles.
+/// The list that a request names, in the canonical form of roles.
 fn named(tail: &str) -> Result<String, VaultError> {
     role_name(tail).map_err(|_| {
         let form = "a list's name is 1 to 128 characters of [a-z0-9_.-] and does not start or end with . or -";
@@ -62,7 +62,7 @@ pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     }
     let mut reply = Reply::none();
     if list.next_update_s.is_some_and(|next| change.now_ms / 1_000 > next) {
-        reply.warnings.push("the list is overdue: it applies, but its issuer should have a newer one".to_owned());
+        reply.warnings.push("the list has expired: it is in effect, but get a newer one from its issuer".to_owned());
     }
     tx.put_entry(MountId::CERT_ROLES, &outside_crls::key_of(&name), &encode_list(&der), 0)?;
     Ok(Done { restricts: true, ..Done::touching(reply, vec![Touch::List(name)]) })

@@ -43,7 +43,7 @@ pub(super) fn sign(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
 pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let fields = change.body.only(&["csr"])?;
     if !matches!(change.caller.origin, crate::core::Origin::Own(_)) {
-        return Err(VaultError::BadRequest("only certificates of this vault's authority are renewed here".to_owned()));
+        return Err(VaultError::BadRequest("only certificates issued by this vault can be renewed".to_owned()));
     }
     authorities::current(tx, &change.caller.origin)?;
     let (csr, settings) = (fields.required("csr")?, change.settings);

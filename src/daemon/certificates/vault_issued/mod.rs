@@ -46,7 +46,9 @@ impl VaultIssued {
             Ok(false) => {}
             Ok(true) => tracing::info!("the listener's certificate was renewed by the vault's own authority"),
             Err(problem) => {
-                tracing::error!("the listener's certificate could not be renewed, the old one stays: {problem}");
+                tracing::error!(
+                    "the listener's certificate could not be renewed; the current one remains in use: {problem}"
+                );
                 self.not_before_ms = now_ms.saturating_add(RETRY_MS);
             }
         }
