@@ -20,6 +20,14 @@ const FEW: &str = "at most 64 strings of 1024 bytes without control characters";
 const DURATION: &str = "a duration such as 60 or 1h";
 
 /// What is wrong with a field. Names the field, never repeats its content.
+///
+/// ```
+/// use strongroom::api::fields::FieldError;
+///
+/// let error = FieldError::Range("uses", 1, 5_000);
+/// assert_eq!(error.to_string(), "field \"uses\" must be 1 to 5000");
+/// assert_eq!(error.bare(), "uses must be 1 to 5000");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FieldError {
@@ -68,6 +76,19 @@ impl FieldError {
 }
 
 /// The fields of a request, or of an object in it.
+///
+/// ```
+/// use strongroom::api::fields::FieldError;
+/// use strongroom::api::json::Limits;
+/// use strongroom::api::request::Body;
+///
+/// let body = Body::from_json(br#"{"ttl":"1h","uses":"5"}"#.to_vec().into(), &Limits::default()).unwrap();
+/// let fields = body.only(&["ttl", "uses"]).unwrap();
+/// // Query parameters are strings, so a number or a duration may be one too.
+/// assert_eq!((fields.seconds("ttl"), fields.count("uses")), (Ok(Some(3_600)), Ok(Some(5))));
+/// // A field that the request does not have is rejected: a misspelt one must not silently become a default.
+/// assert_eq!(body.only(&["ttl"]).err(), Some(FieldError::Unknown(&["ttl"])));
+/// ```
 #[derive(Clone, Copy)]
 pub struct Fields<'a>(Object<'a>);
 

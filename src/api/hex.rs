@@ -3,6 +3,14 @@
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
 /// Two lower-case digits for each byte. Allocates once.
+///
+/// ```
+/// use strongroom::api::hex::{hex, unhex};
+///
+/// assert_eq!(hex(&[0, 0xaf]), "00af");
+/// assert_eq!(unhex("00af"), Some([0, 0xaf]));
+/// assert_eq!(unhex::<2>("00AF"), None);
+/// ```
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)

@@ -53,6 +53,13 @@ pub struct GroupChange {
 }
 
 /// Body of `POST enrollments/<identity path>`. The server has default values for absent fields.
+///
+/// ```
+/// use strongroom::api::identities::EnrollmentOrder;
+///
+/// let order = EnrollmentOrder { ttl: Some(600), uses: Some(1), ..EnrollmentOrder::default() };
+/// assert_eq!(serde_json::to_string(&order).unwrap(), r#"{"ttl":600,"uses":1}"#);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrollmentOrder {
     /// Life of the string, in seconds.

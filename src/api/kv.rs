@@ -86,6 +86,13 @@ pub struct Metadata {
 }
 
 /// Body of `POST metadata/<path>`. Absent fields stay unchanged.
+///
+/// ```
+/// use strongroom::api::kv::MetadataUpdate;
+///
+/// let update = MetadataUpdate { max_versions: Some(3), ..MetadataUpdate::default() };
+/// assert_eq!(serde_json::to_string(&update).unwrap(), r#"{"max_versions":3}"#);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetadataUpdate {
     /// See [`Metadata::max_versions`].

@@ -5,6 +5,14 @@ use super::json::Value;
 use super::request::Body;
 
 /// The requested part of a sorted list.
+///
+/// ```
+/// use strongroom::api::page::Page;
+///
+/// let names = ["a", "b", "c", "d"].map(String::from);
+/// let page = Page { after: "a".to_owned(), limit: Some(2) };
+/// assert_eq!(page.cut(&names), ["b", "c"]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Names up to and including this one are left out. It need not exist. Empty means to start at the beginning.

@@ -9,6 +9,14 @@ use zeroize::Zeroizing;
 use super::json::{Layout, Object, Parsed};
 
 /// What is answered.
+///
+/// ```
+/// use strongroom::api::reply::{Reply, ReplyStatus};
+///
+/// let reply = Reply::data(br#"{"keys":["db"]}"#.to_vec().into());
+/// assert!(reply.status == ReplyStatus::Ok && reply.warnings.is_empty());
+/// assert!(Reply::none().data.is_none(), "answered with 204");
+/// ```
 pub struct Reply {
     /// Status class.
     pub status: ReplyStatus,
@@ -87,6 +95,13 @@ impl Reply {
 
 /// Whether one of the tags in an `If-None-Match` field is `etag` (RFC 9110, 13.1.2: weak comparison). The caller must
 /// handle `*`, because only it knows whether there is any content.
+///
+/// ```
+/// use strongroom::api::reply::none_match;
+///
+/// assert!(none_match(r#""v6", W/"v7""#, "v7"));
+/// assert!(!none_match("v7", "v7"), "a tag stands in quotes");
+/// ```
 #[must_use]
 pub fn none_match(field: &str, etag: &str) -> bool {
     field.split(',').any(|tag| {
@@ -109,6 +124,14 @@ pub enum ReplyStatus {
 }
 
 /// The envelope of every reply with content. The server always sends all keys; missing ones are read as empty.
+///
+/// ```
+/// use strongroom::api::kv::Keys;
+/// use strongroom::api::reply::Envelope;
+///
+/// let reply: Envelope<Keys> = serde_json::from_str(r#"{"data":{"keys":["db","web/"]},"warnings":null}"#).unwrap();
+/// assert_eq!(reply.data.unwrap().keys, ["db", "web/"]);
+/// ```
 #[derive(Serialize, Deserialize)]
 pub struct Envelope<T> {
     /// Random id of the request, as in the audit log.
@@ -142,6 +165,13 @@ fn none<T>() -> Option<T> {
 }
 
 /// The body of every failure.
+///
+/// ```
+/// use strongroom::api::reply::ErrorBody;
+///
+/// let body: ErrorBody = serde_json::from_str(r#"{"errors":["1 error occurred"]}"#).unwrap();
+/// assert_eq!(body.errors, ["1 error occurred"]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// Texts for a person; may be empty.

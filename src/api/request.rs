@@ -39,6 +39,16 @@ impl Operation {
 ///
 /// Query parameters of reads, lists and deletes become an object of strings. Wiped on drop, because a body may contain
 /// secrets. Deliberately without `Debug`.
+///
+/// ```
+/// use strongroom::api::json::{JsonCode, Limits};
+/// use strongroom::api::request::Body;
+///
+/// let read = |text: &str| Body::from_json(text.as_bytes().to_vec().into(), &Limits::default());
+/// assert!(read("  ").unwrap().is_empty());
+/// assert_eq!(read(r#"{"data":{"KEY":"value"}}"#).unwrap().bytes(), br#"{"data":{"KEY":"value"}}"#);
+/// assert_eq!(read(r#"{"a":1"#).err().unwrap().code, JsonCode::Syntax);
+/// ```
 pub struct Body {
     text: Zeroizing<String>,
     layout: json::Layout,

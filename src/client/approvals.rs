@@ -7,6 +7,18 @@ use crate::api::approvals::{Approval, Approvals as Listing};
 const APPROVALS: &str = "sys/strongroom/approvals";
 
 /// `sys/strongroom/approvals` for one client.
+///
+/// ```no_run
+/// use strongroom::client::{Client, ClientError};
+///
+/// /// Shows what waits for this operator.
+/// fn waiting(client: &Client) -> Result<(), ClientError> {
+///     for request in client.approvals().list()?.iter().filter(|request| request.state == "open") {
+///         println!("{}: {} by {}, {} more needed", request.id, request.operation, request.asked_by, request.missing);
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct Approvals<'a> {
     client: &'a Client,
 }

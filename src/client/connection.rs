@@ -65,6 +65,20 @@ pub struct Client {
 }
 
 /// A reply with any status.
+///
+/// ```no_run
+/// use strongroom::api::kv::Keys;
+/// use strongroom::client::{Client, ClientError};
+///
+/// /// Any path of the API, also one for which this client has no method.
+/// fn rate_limits(client: &Client) -> Result<Vec<String>, ClientError> {
+///     let reply = client.request("LIST", "sys/quotas/rate-limit", None)?;
+///     if reply.status == 404 {
+///         return Ok(Vec::new());
+///     }
+///     Ok(reply.content::<Keys>()?.keys)
+/// }
+/// ```
 pub struct Response {
     /// HTTP status.
     pub status: u16,

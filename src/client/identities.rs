@@ -14,6 +14,23 @@ use crate::api::sys::CertificateReply;
 
 /// Identities for one client. Paths and names that the server would read as another path are rejected here with
 /// [`ClientError::Settings`].
+///
+/// ```no_run
+/// use strongroom::api::identities::{EnrollmentOrder, IdentityChange};
+/// use strongroom::api::secret::SecretText;
+/// use strongroom::client::{Client, ClientError};
+///
+/// /// Registers a host and returns the string with which it gets its certificate.
+/// fn admit(client: &Client, host: &str) -> Result<SecretText, ClientError> {
+///     let identities = client.identities();
+///     let change = IdentityChange { policies: Some(vec!["web".to_owned()]), ..IdentityChange::default() };
+///     for warning in identities.change(host, &change)? {
+///         eprintln!("{warning}");
+///     }
+///     let order = EnrollmentOrder { ttl: Some(600), ..EnrollmentOrder::default() };
+///     Ok(identities.enrollment(host, &order)?.string)
+/// }
+/// ```
 pub struct Identities<'a> {
     client: &'a Client,
 }

@@ -37,6 +37,18 @@ pub struct Kv<'a> {
 }
 
 /// The current state of a secret.
+///
+/// ```no_run
+/// use strongroom::api::path::Path;
+/// use strongroom::client::{Client, ClientError};
+///
+/// /// Asks again without fetching what is known already. `None`: nothing has changed.
+/// fn changed(client: &Client, path: &Path, tag: &mut Option<String>) -> Result<Option<u64>, ClientError> {
+///     let Some(reading) = client.kv("secret").read_unless(path, tag.as_deref())? else { return Ok(None) };
+///     *tag = reading.etag;
+///     Ok(reading.data.map(|data| data.metadata.version))
+/// }
+/// ```
 pub struct Reading {
     /// Its newest version; `None` if there is no such secret.
     pub data: Option<Data>,

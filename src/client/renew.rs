@@ -16,6 +16,15 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`]; also [`ClientError::Malformed`] when the reply is not a certificate for this key.
+    ///
+    /// ```no_run
+    /// # fn renew(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let request = std::fs::read_to_string("request.pem")?;
+    /// let certified = client.renew(&request)?;
+    /// println!("valid until {}", certified.not_after);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn renew(&self, csr_pem: &str) -> Result<Certified, ClientError> {
         let body = json(&RenewRequest { csr: csr_pem.to_owned() })?;
         let reply: Certified = self.ask("POST", "sys/strongroom/renew", Some(&body))?;

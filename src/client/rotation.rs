@@ -20,6 +20,23 @@ use crate::wiped::Buffer;
 
 /// Key rotation for one client. Orders with a secret derive keys on the server, which takes a second or more per slot
 /// by design. The client's timeout must allow for that.
+///
+/// ```no_run
+/// use strongroom::client::{Client, ClientError};
+///
+/// /// Rotates every value that is late, and names those for which an operator has to act.
+/// fn rotate_late(client: &Client) -> Result<(), ClientError> {
+///     let rotation = client.rotation();
+///     for value in rotation.values(None)? {
+///         if value.stuck {
+///             println!("{} {}: {}", value.path, value.key, value.error.unwrap_or_default());
+///         } else if value.overdue {
+///             rotation.value_order(&value.path, &value.key, "rotate")?;
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct Rotation<'a> {
     client: &'a Client,
 }

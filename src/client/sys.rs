@@ -15,6 +15,26 @@ use crate::api::sys::{
 use crate::wiped::Buffer;
 
 /// `sys/` for one client.
+///
+/// ```no_run
+/// use strongroom::client::{Client, ClientError};
+///
+/// /// Prints what this certificate may do, and waits until the secret changes.
+/// fn watch(client: &Client) -> Result<(), ClientError> {
+///     let sys = client.sys();
+///     let path = "secret/data/app/prod".to_owned();
+///     let may = sys.capabilities_self(&[&path])?;
+///     println!("{}", may.paths.get(&path).map_or_else(String::new, |verbs| verbs.join(" ")));
+///     let mut cursor = None;
+///     loop {
+///         let events = sys.events(&["secret/app/prod".to_owned()], cursor.as_deref(), 30)?;
+///         if events.resync || !events.changed.is_empty() {
+///             return Ok(());
+///         }
+///         cursor = Some(events.cursor);
+///     }
+/// }
+/// ```
 pub struct Sys<'a> {
     client: &'a Client,
 }

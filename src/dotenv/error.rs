@@ -3,6 +3,14 @@
 use std::fmt;
 
 /// Why a file was rejected: position, key if known, and the problem.
+///
+/// ```
+/// use strongroom::dotenv::{Options, Problem, parse};
+///
+/// let error = parse(b"GOOD=1\nPASSWORD: hunter2\n", &Options::default()).err().unwrap();
+/// assert_eq!((error.line, error.problem), (2, Problem::Colon));
+/// assert!(!error.to_string().contains("hunter2"), "no part of a value");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DotenvError {
     /// Line, counted from 1.

@@ -20,6 +20,14 @@ pub struct Assignment {
 }
 
 /// Whose rules apply where programs disagree.
+///
+/// ```
+/// use strongroom::dotenv::{Dialect, Options, parse};
+///
+/// let read = |dialect| parse(b"KEY='a b'\n", &Options { dialect, ..Options::default() }).unwrap().remove(0).value;
+/// assert_eq!(read(Dialect::Strict).reveal(), "a b");
+/// assert_eq!(read(Dialect::Docker).reveal(), "'a b'");
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// What all programs agree on. The rest is rejected.
@@ -32,6 +40,15 @@ pub enum Dialect {
 }
 
 /// What to do when a name is assigned twice.
+///
+/// ```
+/// use strongroom::dotenv::{Duplicates, Options, parse};
+///
+/// let read = |duplicates| parse(b"A=1\nA=2\n", &Options { duplicates, ..Options::default() });
+/// assert!(read(Duplicates::Refuse).is_err());
+/// assert_eq!(read(Duplicates::First).unwrap()[0].value.reveal(), "1");
+/// assert_eq!(read(Duplicates::Last).unwrap()[0].value.reveal(), "2");
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Duplicates {
     /// Reject the file.
@@ -44,6 +61,14 @@ pub enum Duplicates {
 }
 
 /// What to do with CR LF inside quotes. Outside quotes it ends a line.
+///
+/// ```
+/// use strongroom::dotenv::{LineEnds, Options, parse};
+///
+/// let options = Options { crlf: LineEnds::Lf, ..Options::default() };
+/// assert_eq!(parse(b"KEY=\"a\r\nb\"\r\n", &options).unwrap()[0].value.reveal(), "a\nb");
+/// assert!(parse(b"KEY=\"a\r\nb\"\r\n", &Options::default()).is_err());
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LineEnds {
     /// Reject the file.

@@ -9,6 +9,15 @@ use crate::api::secret::SecretText;
 use crate::wiped::Buffer;
 
 /// The output format.
+///
+/// ```
+/// use strongroom::dotenv::{Format, write};
+///
+/// let pairs = [("KEY".to_owned(), "it's".into())];
+/// let text = |format| String::from_utf8(write(&pairs, format).unwrap().to_vec()).unwrap();
+/// assert_eq!(text(Format::Json), "{\n  \"KEY\": \"it's\"\n}\n");
+/// assert_eq!(text(Format::Docker), "KEY=it's\n");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A `.env` file that every common program reads in the same way.

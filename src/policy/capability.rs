@@ -1,6 +1,13 @@
 //! The verbs of the policy language.
 
 /// What a rule can grant. `deny` is a state of the rule, not a verb.
+///
+/// ```
+/// use strongroom::policy::Capability;
+///
+/// let words: Vec<_> = Capability::ALL.iter().map(|verb| verb.as_str()).collect();
+/// assert_eq!(words, ["create", "delete", "list", "patch", "read", "sudo", "update"]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capability {
     /// Write where nothing exists.

@@ -8,6 +8,18 @@ use super::capability::Capability;
 use super::rules::RuleId;
 
 /// One question.
+///
+/// ```
+/// use strongroom::api::path::Path;
+/// use strongroom::policy::{Acl, Ask, Capability, Decision, Policy};
+///
+/// let policy = Policy::parse(r#"path "sys/seal" { capabilities = ["update"] }"#).unwrap();
+/// let (acl, path) = (Acl::merge([&policy]), Path::parse("sys/seal").unwrap());
+/// let ask = Ask { path: &path, capability: Capability::Update, sudo: false, parameters: None, wrap_ttl: None };
+/// assert!(matches!(acl.decide(&ask), Decision::Allow { .. }));
+/// // For a root-protected path the verb alone is not enough.
+/// assert!(matches!(acl.decide(&Ask { sudo: true, ..ask }), Decision::Deny { .. }));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     /// Full path as in the API, `secret/data/x`. For [`Capability::List`] a folder.
@@ -23,6 +35,16 @@ pub struct Ask<'a> {
 }
 
 /// The answer.
+///
+/// ```
+/// use strongroom::api::path::Path;
+/// use strongroom::policy::{Acl, Ask, Capability, Decision, DenyReason};
+///
+/// let path = Path::parse("secret/data/app").unwrap();
+/// let ask = Ask { path: &path, capability: Capability::Read, sudo: false, parameters: None, wrap_ttl: None };
+/// // Without a policy, everything is denied.
+/// assert_eq!(Acl::default().decide(&ask), Decision::Deny { reason: DenyReason::NoRule });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Allow.

@@ -8,6 +8,14 @@ pub(super) const MAX_TEXT: usize = 1 << 20;
 pub(super) const MAX_DEPTH: usize = 16;
 
 /// A rejected policy text. The message contains keys and words of the policy, which is not secret.
+///
+/// ```
+/// use strongroom::policy::Policy;
+///
+/// let error = Policy::parse("path \"secret/*\" {\n  capabilities = [\"reed\"]\n}").unwrap_err();
+/// assert_eq!(error.line, 2);
+/// assert!(error.to_string().starts_with("2:") && error.message.contains("reed"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}{message}", place = if *.line == 0 { String::new() } else { format!("{}:{}: ", .line, .column) })]
 pub struct PolicyError {

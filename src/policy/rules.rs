@@ -134,6 +134,18 @@ fn merge_values(own: &mut BTreeMap<String, Values>, other: &BTreeMap<String, Val
 }
 
 /// Identifies the rule that decided: its policies, if known, and its pattern. Prints as `web,ops:secret/data/*`.
+///
+/// ```
+/// use strongroom::api::path::Path;
+/// use strongroom::policy::{Acl, Ask, Capability, Decision, Policy};
+///
+/// let policy = Policy::parse(r#"path "secret/data/*" { capabilities = ["read"] }"#).unwrap().named("web");
+/// let path = Path::parse("secret/data/app").unwrap();
+/// let ask = Ask { path: &path, capability: Capability::Read, sudo: false, parameters: None, wrap_ttl: None };
+/// let Decision::Allow { rule } = Acl::merge([&policy]).decide(&ask) else { panic!("denied") };
+/// assert_eq!((rule.policies(), rule.pattern()), ("web", "secret/data/*"));
+/// assert_eq!(rule.to_string(), "web:secret/data/*");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleId {
     pub(super) policies: Arc<str>,

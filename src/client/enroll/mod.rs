@@ -39,6 +39,23 @@ const GRACE_PATH: &str = "/v1/sys/strongroom/enroll/renew";
 /// [`ClientError::Settings`] when `csr_pem` is not a request. [`ClientError::Transport`] when no address answers, or
 /// none with the pinned authority. [`ClientError::Refused`] with 403 when the string is used up, expired or unknown,
 /// and with 429 after too many attempts. [`ClientError::Malformed`] when the reply is not a certificate for this key.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use strongroom::client::enroll::enroll;
+/// use strongroom::enroll::EnrollString;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let string = EnrollString::parse(&std::fs::read_to_string("enroll.txt")?)?;
+/// // A certificate request for a key that was made here and never leaves this machine.
+/// let request = std::fs::read_to_string("request.pem")?;
+/// let certified = enroll(&string, &request, Duration::from_secs(10))?;
+/// std::fs::write("cert.pem", &certified.certificate)?;
+/// std::fs::write("ca.pem", &certified.ca)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn enroll(string: &EnrollString, csr_pem: &str, timeout: Duration) -> Result<Certified, ClientError> {
     let csr = csr_der(csr_pem)?;
     let key = string.proof_key();
