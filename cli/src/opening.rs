@@ -204,6 +204,7 @@ impl Keepers<'_> {
         let mut lines = Descriptors::default();
         let mut fds = self.fds.iter().copied();
         let mut keep = Vec::new();
+        // A misspelt name must not make its slot count as absent: a slot that is absent can be dropped.
         for (name, _) in &self.key_files {
             if !self.slots.iter().any(|slot| names(slot, name)) {
                 let message = format!("--key-file {name}=…: there is no slot {name} that stays");
@@ -227,6 +228,7 @@ impl Keepers<'_> {
                         keep.push(body);
                         break;
                     }
+                    // Only a person can type again. A descriptor and a file give the same wrong secret the next time.
                     Err(error) if typed && fd.is_none() && error.status() == Some(400) && tries + 1 < TRIES => {
                         tries += 1;
                         eprintln!("that does not open {}: {error}", title(slot));

@@ -126,6 +126,8 @@ fn merge(target: Option<Object<'_>>, patch: Object<'_>, out: &mut Buffer) {
             out.text(new.raw());
         }
     };
+    // Names of the target keep their order, and new ones follow in that of the patch. So the same patch a second time
+    // changes nothing, not even the order.
     for (key, old) in target.into_iter().flat_map(Object::entries) {
         match changes.remove(key) {
             None => {

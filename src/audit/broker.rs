@@ -238,6 +238,7 @@ impl Broker {
         }
         {
             let mut state = self.state.lock();
+            // A clock that was set back must not make the log go back.
             let time_ms = time_ms.max(state.last_ms);
             let keys = self.keys.load_full();
             let mut bodies = Bodies::default();
@@ -250,6 +251,7 @@ impl Broker {
                 bodies.end();
             }
             self.append(&mut state, &keys, time_ms, &bodies)?;
+            // Only now: after a refused write, these requests are still without a reply.
             let noted = notes.iter().filter_map(|note| match note {
                 Note::Unfinished { request, .. } => Some(request),
                 _ => None,

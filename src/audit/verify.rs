@@ -468,6 +468,7 @@ impl<R: Read> Lines<R> {
             };
             if available.is_empty() {
                 self.ended = true;
+                // Bytes without a line end are a write that a crash cut off, not an entry.
                 if self.line.is_empty() && !too_long {
                     return None;
                 }
@@ -477,6 +478,8 @@ impl<R: Read> Lines<R> {
             let end = available.iter().position(|byte| *byte == b'\n');
             let part = available.get(..end.unwrap_or(available.len())).unwrap_or_default();
             too_long |= self.line.len() + part.len() > MAX_LINE;
+            // The rest of a line that is too long is read and dropped: memory stays bounded, and the next line is
+            // found.
             if !too_long {
                 self.line.extend_from_slice(part);
             }

@@ -163,6 +163,7 @@ impl Client {
         body: Option<&[u8]>,
         etag: Option<&str>,
     ) -> Result<Response, ClientError> {
+        // The mark at the time of sending: replies of parallel requests overtake each other.
         let held = self.mark();
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| ClientError::Settings("not a method"))?;
         let media = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
@@ -188,6 +189,8 @@ impl Client {
         let (etag, error) = (text("etag"), text(HEADER));
         let body = read_body(&mut reply, &self.base)?;
         if let Some(mark) = &mark {
+            // Checked before it is kept, and before the caller gets the reply: an older history must not become the
+            // mark.
             mark::check(held.as_ref(), mark)?;
             self.set_mark(mark.clone());
         }

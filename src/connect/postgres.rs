@@ -80,6 +80,7 @@ impl Postgres {
         if matches!(&roles, Roles::Pair([a, b]) if a == b) {
             return Err(permanent("the two roles of the target are the same; name two different ones"));
         }
+        // After such a rotation the configuration would hold an old password, and no later rotation could log in.
         if roles.names().contains(&admin.user) {
             return Err(permanent(
                 "the administrator is one of the rotated roles; give the target its own administrator",
@@ -248,6 +249,8 @@ impl Connector for Postgres {
         let row = rows.first();
         let one = row.and_then(|row| row.try_get::<_, i32>(0).ok());
         let user = row.and_then(|row| row.try_get::<_, String>(1).ok());
+        // A pooler or a map can log in as another role with the right password. Then the value would not do what it is
+        // for.
         if one != Some(1) || user.as_deref() != Some(staged.user.as_str()) {
             return Err(permanent(format!(
                 "the new login does not become the role {:?}; check connection poolers and pg_ident maps",

@@ -115,6 +115,7 @@ pub fn parse(bytes: &[u8], options: &Options) -> Result<Vec<Assignment>, DotenvE
     if bytes.len() > MAX_FILE_BYTES {
         return Err(at_start(Problem::TooLarge));
     }
+    // Some editors write a byte order mark; it is not part of the first name.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| located(bytes, error.valid_up_to(), Problem::NotUtf8))?;
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {

@@ -64,6 +64,7 @@ pub async fn serve(
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
+        // A free place first: what is not accepted waits in the kernel's queue and costs nothing here.
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
         let accepted = tokio::select! {
             biased;

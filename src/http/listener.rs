@@ -101,6 +101,7 @@ async fn accept_until<F: Future<Output = ()> + Send + 'static>(
     let room = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
+        // A stop comes first: clients that keep arriving must not put it off.
         let accepted = tokio::select! {
             biased;
             () = stopped(&mut shutdown) => break,
@@ -116,11 +117,14 @@ async fn accept_until<F: Future<Output = ()> + Send + 'static>(
             continue;
         };
         let serving = serve(stream, remote, admission, shutdown.clone());
+        // The place is taken until the connection has ended, not only until it is accepted.
         connections.spawn(async move {
             serving.await;
             drop(permit);
         });
     }
+    // Closed before the old connections are waited for, so that new clients are rejected at once instead of waiting
+    // for a server that is going.
     drop(listener);
     let drained = timeout(limits.drain, async { while connections.join_next().await.is_some() {} }).await;
     if drained.is_err() {

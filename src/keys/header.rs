@@ -318,6 +318,7 @@ impl Header {
         for (id, new) in (0u8..).zip(slots) {
             sealed.push(Slot::seal(new, id, (&vault_id, 0, suite), &root, random, policy)?);
         }
+        // Number 0 is never written. The first header is made from it as every later one is from the header before.
         let blank = Self {
             seq: 0,
             vault_id,
@@ -334,6 +335,7 @@ impl Header {
             covered: Vec::new(),
         };
         let bytes = blank.encode_next(root.header_keys(), &keyring, random)?;
+        // What the next start could not read must not be written.
         let header = Self::parse(&bytes)?;
         Ok((bytes, Opened { header, root, keyring }))
     }

@@ -461,6 +461,8 @@ fn made(out: &Output, reply: &SlotReply, word: &str) -> Result<(), Failure> {
     if out.json {
         out.either(&Shown { slot: &reply.slot, recovery_code: code, shares }, String::new)?;
     } else {
+        // Standard output gets the secrets alone, so that they can be piped to a printer; every other line goes to
+        // standard error.
         let mut text = Buffer::new();
         for secret in code.into_iter().chain(shares) {
             text.text(secret).text("\n");

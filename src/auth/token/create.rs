@@ -110,6 +110,7 @@ pub fn login(
         v: VERSION,
         accessor,
         identity: identity.uri().to_owned(),
+        // With any other certificate the token is worth nothing, even if the same role would admit it.
         certificate: Some(hex(&facts.fingerprint)),
         display_name: format!("cert-{}", role.record.display_name),
         path: "auth/cert/login".to_owned(),

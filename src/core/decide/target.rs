@@ -106,6 +106,7 @@ impl Question<'_> {
             Target::Mount { plan, .. } => (plan.sudo, false, plan.checks_existence),
             Target::Nowhere(_) => (false, false, false),
         };
+        // What concerns the caller alone needs no policy, but a registered identity.
         if matches!(&*target, Target::Sys(route) if route.guard.is_own()) {
             return match self.subject.known {
                 true => Verdict { decision: "own", rule: None, outcome: self.offered(target) },

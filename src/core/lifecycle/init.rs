@@ -86,6 +86,8 @@ pub fn initialise(ports: InitPorts, plan: &InitPlan<'_>, now_ms: u64) -> Result<
     if existing.iter().any(Option::is_some) {
         return Err(VaultError::BadRequest("Vault is already initialized".to_owned()));
     }
+    // Everything that can be rejected is made first. Nothing is written until the barrier is created below, so a name
+    // or a life that is not allowed leaves nothing behind.
     let (ca, server, operator) = certificates(plan, &random, now_ms).map_err(|error| match error {
         PkiError::Random | PkiError::Make | PkiError::Damaged(_) => VaultError::Internal,
         error => VaultError::BadRequest(error.to_string()),

@@ -93,6 +93,7 @@ async fn connection(
         () = stopped(&mut shutdown) => return,
     };
     let Ok(Some(stream)) = opened else { return };
+    // Binds every proof to this connection: one that was overheard or passed on fits no other.
     let Ok(exporter) = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None) else { return };
     let channel = Channel { exporter, remote };
     let pace = Arc::new(Pace::default());
@@ -109,6 +110,7 @@ async fn connection(
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
+        // One request a connection: strangers share few places.
         .keep_alive(false)
         .header_read_timeout(limits.idle)
         .max_buf_size(limits.head_bytes)

@@ -162,6 +162,7 @@ impl Slot {
         let mut slot = Self { kind, id, suite, params: Vec::new(), label, wrapped: [0; WRAPPED_LEN] };
         let mut out = Writer::new();
         let parsed = match new.secret {
+            // Both are random, so nobody can guess them and they need no costly derivation.
             Unlock::KeyFile(_) | Unlock::Recovery(_) => SlotParams::Nothing,
             Unlock::Passphrase(_) | Unlock::PassphraseAndFile { .. } => {
                 let pass = PassParams::fresh(new.params, policy, random)?;

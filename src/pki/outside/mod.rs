@@ -159,6 +159,7 @@ impl OutsideFacts {
     /// See [`OutsideError`]. [`OutsideError::TooMuch`] also for a chain of more than [`MAX_CHAIN`] certificates, or
     /// with a certificate larger than [`MAX_CERT_BYTES`].
     pub fn read(der: &[u8], chain: &[&[u8]]) -> Result<Self, OutsideError> {
+        // The client chose these bytes, so their number and size are limited before anything is parsed or copied.
         if chain.len() > MAX_CHAIN || chain.iter().any(|link| link.len() > MAX_CERT_BYTES) {
             return Err(OutsideError::TooMuch);
         }

@@ -128,6 +128,8 @@ impl Password {
         if required > length {
             return Err(GenerateError::RequireTooMany);
         }
+        // The entropy is that of all passwords which fulfil the requirements: fewer than the alphabet alone would
+        // allow.
         let free = required == 0;
         let counts = if free { Vec::new() } else { count(&classes, length) };
         let log = match counts.first().and_then(|row| row.get(length)) {

@@ -270,12 +270,14 @@ impl Gate<'_> {
         let own = records.iter().filter(|(_, record)| open(record) && record.asker == asker).count();
         let others =
             records.iter().filter(|(_, record)| open(record) && !rules.names_path(domain, &record.asker)).count();
+        // Callers who may not approve share a limit of their own, so that they cannot fill the places of those who may.
         if own >= MAX_OPEN || (others >= MAX_OPEN_OF_OTHERS && !rules.names(&self.facts.caller.identity)) {
             return Err(VaultError::BadRequest(
                 "too many requests are waiting for approval: approve or reject some, or wait until they expire"
                     .to_owned(),
             ));
         }
+        // Only requests that have ended go, the oldest first. An open one is never dropped to make room.
         let mut surplus = (records.len() + 1).saturating_sub(MAX_RECORDS);
         for (id, record) in records {
             let Some(ended_ms) = record.ended_ms(self.now_ms) else { continue };
