@@ -154,6 +154,14 @@ fn merge(target: Option<Object<'_>>, patch: Object<'_>, out: &mut Buffer) {
 }
 
 /// Appends `text` as a JSON string, in the shortest escaping. `out` is memory: a failure to write would be lost.
+///
+/// ```
+/// use strongroom::api::json::write_str;
+///
+/// let mut out = Vec::new();
+/// write_str(&mut out, "a\t\"b\"");
+/// assert_eq!(out, br#""a\t\"b\"""#);
+/// ```
 pub fn write_str(out: &mut impl Write, text: &str) {
     let mut put = |bytes: &[u8]| {
         let _ = out.write_all(bytes);

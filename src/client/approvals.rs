@@ -49,6 +49,17 @@ impl<'a> Approvals<'a> {
     ///
     /// # Errors
     /// As [`Approvals::show`].
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// // An order that needs a second operator is refused with the id of the request.
+    /// if let Err(error) = client.identities().delete_group("builders") {
+    ///     let Some(id) = error.approval() else { return Err(error.into()) };
+    ///     println!("ask another operator: strongroom approvals approve {id}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn approve(&self, id: &str) -> Result<(), ClientError> {
         self.client.tell("POST", &format!("{}/approve", below(APPROVALS, id)?), None)
     }

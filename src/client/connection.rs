@@ -137,6 +137,20 @@ impl Client {
     }
 
     /// Sets a mark that was seen earlier. Ignored if it is older than the current one.
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// // A program that runs for a short time keeps the mark in a file. Without it, a rollback between two runs goes unnoticed.
+    /// if let Ok(text) = std::fs::read("vault.mark") {
+    ///     client.set_mark(serde_json::from_slice(&text)?);
+    /// }
+    /// client.sys().health()?;
+    /// if let Some(mark) = client.mark() {
+    ///     std::fs::write("vault.mark", serde_json::to_vec(&mark)?)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_mark(&self, mark: Mark) {
         mark::raise(&mut self.mark.lock().unwrap_or_else(PoisonError::into_inner), mark);
     }

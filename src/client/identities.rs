@@ -86,6 +86,14 @@ impl<'a> Identities<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`].
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// // The answer comes when requests with the old certificates are no longer served. The host then needs a new string.
+    /// client.identities().revoke("app/web", None, Some("laptop stolen"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn revoke(&self, path: &str, certificate: Option<&str>, reason: Option<&str>) -> Result<(), ClientError> {
         let body = json(&Order { certificate, reason })?;
         self.client.tell("POST", &below("sys/strongroom/revoke", path)?, Some(&body))
@@ -111,6 +119,16 @@ impl<'a> Identities<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`].
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use strongroom::api::identities::GroupChange;
+    ///
+    /// let change = GroupChange { policies: Some(vec!["ci".into()]), members: Some(vec!["ci/*".into()]) };
+    /// client.identities().set_group("builders", &change)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_group(&self, name: &str, change: &GroupChange) -> Result<Vec<String>, ClientError> {
         self.client.warned("POST", &below("sys/strongroom/groups", name)?, &json(change)?)
     }

@@ -114,6 +114,18 @@ impl<'a> Kv<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`].
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use strongroom::api::path::Path;
+    ///
+    /// // Removes one field and leaves the others.
+    /// if client.kv("secret").patch(&Path::parse("app/prod")?, br#"{"OLD":null}"#, None)?.is_none() {
+    ///     println!("there is no such secret");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn patch(&self, path: &Path, fields: &[u8], cas: Option<u64>) -> Result<Option<Version>, ClientError> {
         self.client.find("PATCH", &self.target("data", path), Some(&body(fields, cas)))
     }
@@ -175,6 +187,20 @@ impl<'a> Kv<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`].
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use strongroom::api::path::Path;
+    ///
+    /// // Every version but the newest is removed for good.
+    /// let (kv, path) = (client.kv("secret"), Path::parse("app/prod")?);
+    /// if let Some(metadata) = kv.metadata(&path)? {
+    ///     let old: Vec<u64> = metadata.versions.into_keys().filter(|n| *n < metadata.current_version).collect();
+    ///     kv.destroy(&path, &old)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn destroy(&self, path: &Path, versions: &[u64]) -> Result<(), ClientError> {
         self.versions("destroy", path, versions)
     }
@@ -188,6 +214,17 @@ impl<'a> Kv<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`].
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use strongroom::api::path::Path;
+    ///
+    /// for name in client.kv("secret").list(&Path::parse("app/")?)? {
+    ///     println!("{name}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list(&self, folder: &Path) -> Result<Vec<String>, ClientError> {
         let found: Option<Keys> = self.client.find("LIST", &self.target("metadata", &folder.to_folder()), None)?;
         Ok(found.map(|found| found.keys).unwrap_or_default())
@@ -198,6 +235,22 @@ impl<'a> Kv<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`]; [`ClientError::Settings`] for an `after` that cannot be a name.
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use strongroom::api::path::Path;
+    ///
+    /// let (kv, folder) = (client.kv("secret"), Path::parse("app/")?);
+    /// let mut after = String::new();
+    /// loop {
+    ///     let names = kv.list_page(&folder, &after, 500)?;
+    ///     let Some(last) = names.last() else { break };
+    ///     println!("{}", names.join("\n"));
+    ///     after = last.trim_end_matches('/').to_owned();
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list_page(&self, folder: &Path, after: &str, limit: u64) -> Result<Vec<String>, ClientError> {
         let mut target = format!("{}?limit={limit}", self.target("metadata", &folder.to_folder()));
         if !after.is_empty() {
@@ -220,6 +273,19 @@ impl<'a> Kv<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`].
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use strongroom::api::path::Path;
+    ///
+    /// use strongroom::api::kv::MetadataUpdate;
+    ///
+    /// // Writers of this secret must say which version they replace.
+    /// let update = MetadataUpdate { cas_required: Some(true), ..MetadataUpdate::default() };
+    /// client.kv("secret").put_metadata(&Path::parse("app/prod")?, &update)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn put_metadata(&self, path: &Path, update: &MetadataUpdate) -> Result<(), ClientError> {
         self.client.tell("POST", &self.target("metadata", path), Some(&json(update)?))
     }
@@ -245,6 +311,16 @@ impl<'a> Kv<'a> {
 ///
 /// # Errors
 /// [`ClientError::Malformed`] when the secret is not a valid JSON object.
+///
+/// ```
+/// use strongroom::api::kv::Data;
+/// use strongroom::client::pairs_of;
+///
+/// let version = r#"{"version":1,"created_time":"","deletion_time":"","destroyed":false}"#;
+/// let data: Data = serde_json::from_str(&format!(r#"{{"data":{{"PORT":8080}},"metadata":{version}}}"#)).unwrap();
+/// let pairs = pairs_of(&data).unwrap().unwrap();
+/// assert_eq!((pairs[0].0.as_str(), pairs[0].1.reveal()), ("PORT", "8080"));
+/// ```
 pub fn pairs_of(data: &Data) -> Result<Option<Vec<(String, SecretText)>>, ClientError> {
     let fields = data.fields().map_err(|_| ClientError::Malformed("the secret is not a JSON object"))?;
     let Some(fields) = fields else { return Ok(None) };

@@ -36,6 +36,14 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`]; also [`ClientError::Malformed`] when the bundle does not match its id.
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// // While an authority is replaced, a client must trust both the old one and the new one.
+    /// std::fs::write("ca.pem", client.ca()?.bundle)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ca(&self) -> Result<CaBundle, ClientError> {
         let bundle: CaBundle = self.ask("GET", "sys/strongroom/ca", None)?;
         match bundle_header(bundle.bundle.as_bytes()) {

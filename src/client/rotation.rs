@@ -90,6 +90,15 @@ impl<'a> Rotation<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`].
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let policy = r#"{"generator":{"type":"password","length":32},"schedule":{"every":"30d"}}"#;
+    /// let value = client.rotation().set_policy("secret/app/prod", "PASSWORD", policy)?;
+    /// println!("next rotation: {}", value.next);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_policy(&self, path: &str, key: &str, policy: &str) -> Result<ValueInfo, ClientError> {
         let mut body = Vec::with_capacity(policy.len() + 64);
         body.extend_from_slice(b"{\"key\":");
@@ -124,6 +133,19 @@ impl<'a> Rotation<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`].
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use strongroom::api::rotation::{NewSlotBody, SlotWrite, UnlockBody};
+    ///
+    /// let unlock = UnlockBody { passphrase: Some("correct horse battery staple".into()), ..UnlockBody::default() };
+    /// let new = NewSlotBody { kind: "recovery-code".into(), label: "safe".into(), ..NewSlotBody::default() };
+    /// let made = client.rotation().slot_add(&SlotWrite { unlock, new })?;
+    /// // Shown only this once: print it.
+    /// println!("{}", made.recovery_code.as_ref().map_or("", |code| code.reveal()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn slot_add(&self, order: &SlotWrite) -> Result<SlotReply, ClientError> {
         self.client.ask("POST", "sys/strongroom/slots/add", Some(&slot_write(order)))
     }
@@ -184,6 +206,20 @@ impl<'a> Rotation<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`].
+    ///
+    /// ```no_run
+    /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use strongroom::api::rotation::RotateBody;
+    ///
+    /// let rotation = client.rotation();
+    /// let started = rotation.rotate(RotateBody { deep: false, full_speed: false })?;
+    /// // It goes on in the server. Ask for it by its id.
+    /// if let Some(now) = rotation.rotation(&started.id)? {
+    ///     println!("{}: {} of {} records", now.state, now.done, now.total);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn rotate(&self, order: RotateBody) -> Result<RotationInfo, ClientError> {
         self.client.ask("POST", "sys/rotate", Some(&json(&order)?))
     }

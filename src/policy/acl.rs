@@ -133,6 +133,16 @@ impl Acl {
 
     /// Whether anything is granted on `prefix` or below. May return true although a narrower deny takes it all away. It
     /// only gives access to a mount's description.
+    ///
+    /// ```
+    /// use strongroom::api::path::Path;
+    /// use strongroom::policy::{Acl, Policy};
+    ///
+    /// let policy = Policy::parse(r#"path "secret/data/app/*" { capabilities = ["read"] }"#).unwrap();
+    /// let acl = Acl::merge([&policy]);
+    /// assert!(acl.any_under(&Path::parse("secret/").unwrap()));
+    /// assert!(!acl.any_under(&Path::parse("other/").unwrap()));
+    /// ```
     #[must_use]
     pub fn any_under(&self, prefix: &Path) -> bool {
         let grants = |permissions: &Permissions| !permissions.deny && !permissions.grants.is_empty();

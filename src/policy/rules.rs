@@ -33,6 +33,13 @@ impl Policy {
     }
 
     /// The patterns in the order of the text.
+    ///
+    /// ```
+    /// use strongroom::policy::Policy;
+    ///
+    /// let policy = Policy::parse(r#"path "secret/data/*" { capabilities = ["read"] }"#).unwrap();
+    /// assert_eq!(policy.patterns().collect::<Vec<_>>(), ["secret/data/*"]);
+    /// ```
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|rule| rule.pattern.text.as_ref())
     }

@@ -70,6 +70,25 @@ pub fn enroll(string: &EnrollString, csr_pem: &str, timeout: Duration) -> Result
 }
 
 /// What is needed to renew an expired certificate.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use strongroom::client::enroll::Expired;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let key = std::fs::read_to_string("key.pem")?.into();
+/// let expired = Expired {
+///     addresses: &["vault.example.org:8201".to_owned()],
+///     ca_pem: &std::fs::read("ca.pem")?,
+///     cert_pem: &std::fs::read("cert.pem")?,
+///     key_pem: &key,
+/// };
+/// let certified = expired.renew(&std::fs::read_to_string("request.pem")?, Duration::from_secs(10))?;
+/// println!("valid until {}", certified.not_after);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Expired<'a> {
     /// Addresses of the enrolment listener, each `host:port`.
     pub addresses: &'a [String],

@@ -83,6 +83,12 @@ impl EnrollString {
     ///
     /// # Errors
     /// [`StringError`]. None contains any of the text.
+    ///
+    /// ```
+    /// use strongroom::enroll::{EnrollString, StringError};
+    ///
+    /// assert_eq!(EnrollString::parse("not a string").err(), Some(StringError::Prefix));
+    /// ```
     pub fn parse(text: &str) -> Result<Self, StringError> {
         let text = text.trim();
         if text.len() > MAX_TEXT {
