@@ -121,7 +121,7 @@ pub fn parse(bytes: &[u8], options: &Options) -> Result<Vec<Assignment>, DotenvE
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
         return Err(located(bytes, at, Problem::Nul));
     }
-    let mut scanner = Scanner { text, at: 0, options };
+    let mut scanner = Scanner { text, at: 0, options, counted: 0, line: 1 };
     let mut found: Vec<Assignment> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     while let Some((key_at, assignment)) = scanner.next()? {
@@ -157,9 +157,21 @@ struct Scanner<'a> {
     text: &'a str,
     at: usize,
     options: &'a Options,
+    /// How far lines have been counted, so that a large file is counted once and not once an assignment.
+    counted: usize,
+    line: u32,
 }
 
 impl Scanner<'_> {
+    /// The number of the line at `at`, which is never before the place asked for last.
+    fn line(&mut self, at: usize) -> u32 {
+        let between = self.text.as_bytes().get(self.counted..at).unwrap_or_default();
+        let breaks = between.iter().filter(|byte| **byte == b'\n').count();
+        self.line = self.line.saturating_add(u32::try_from(breaks).unwrap_or(u32::MAX));
+        self.counted = at;
+        self.line
+    }
+
     fn error(&self, at: usize, key: Option<&str>, problem: Problem) -> DotenvError {
         DotenvError { key: key.map(str::to_owned), ..located(self.text.as_bytes(), at, problem) }
     }
@@ -212,7 +224,7 @@ impl Scanner<'_> {
             self.skip_blanks();
         }
         let key_at = self.at;
-        let line = located(self.text.as_bytes(), key_at, Problem::Name).line;
+        let line = self.line(key_at);
         let length = self.rest().find(['=', ':', ' ', '\t', '\r', '\n']).unwrap_or(self.rest().len());
         let key = self.rest().get(..length).unwrap_or_default().to_owned();
         self.at += length;

@@ -72,6 +72,14 @@ fn refuses_the_rest_with_its_place() {
 }
 
 #[test]
+fn every_assignment_says_its_line() {
+    let text = b"# comment\n\nA=1\nexport B='two\nlines'\n\nC=3 # comment\r\nD=\"\n\n\"\nE=";
+    let found = parse(text, &Options::default()).unwrap();
+    let lines: Vec<_> = found.iter().map(|one| (one.key.as_str(), one.line)).collect();
+    assert_eq!(lines, [("A", 3), ("B", 4), ("C", 7), ("D", 8), ("E", 11)]);
+}
+
+#[test]
 fn choices_change_only_what_they_say() {
     let literal = Options { literal: true, ..Options::default() };
     assert_eq!(read(b"A=$HOME\nB=\"$(x)\"", &literal).unwrap()[1].1, "$(x)");
