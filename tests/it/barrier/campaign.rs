@@ -3,7 +3,7 @@
 //! A vault of 200 secrets is built, with copies of its folder from earlier in its life. Each case damages a fresh copy in
 //! one way, opens it as the daemon would and reads everything. A wrong value, a missing one without an error, and a panic
 //! that escapes are failures. `STRONGROOM_SEED` repeats a run, `STRONGROOM_FAST=1` makes it short,
-//! `STRONGROOM_FULL=1` ten times as long.
+//! `STRONGROOM_FULL=1` twenty times as long.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::*;
 
 /// For each engine: cases of a full and of a fast run. Opening sled takes twice as long.
-const CASES: [(&str, usize, usize); 2] = [("redb", 3_200, 120), ("sled", 1_800, 80)];
+const CASES: [(&str, usize, usize); 2] = [("redb", 1_600, 120), ("sled", 900, 80)];
 const SECRETS: usize = 200;
 const PAGE: usize = 4_096;
 /// A case takes milliseconds. One that takes this long hangs.
@@ -243,7 +243,7 @@ fn campaign(engine: &'static str) {
     quiet_panics();
     let fast = std::env::var_os("STRONGROOM_FAST").is_some_and(|value| value == "1");
     let (_, full, few) = CASES.into_iter().find(|(name, ..)| *name == engine).unwrap();
-    let longer = if std::env::var_os("STRONGROOM_FULL").is_some() { 10 } else { 1 };
+    let longer = if std::env::var_os("STRONGROOM_FULL").is_some() { 20 } else { 1 };
     let cases = if fast { few } else { full * longer };
     let seed = seed();
     let folder = folder();
