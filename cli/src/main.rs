@@ -66,6 +66,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let open = || Session::open(&connection, &environment);
     match command {
         Command::Status(args) => args.run(&open()?, &out),
+        Command::Verify(args) => args.run(&open()?, &out),
+        Command::Losses(args) => args.run(&open()?, &out),
         Command::Unseal(args) => args.run(&open()?, &out),
         Command::Seal(args) => args.run(&open()?, &out),
         Command::Set(args) => args.run(&open()?, &out),

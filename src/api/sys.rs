@@ -130,6 +130,101 @@ pub struct AcceptedLoss {
     pub generation: u64,
     /// Last audit entry that this state vouches for.
     pub audit_seq: u64,
+    /// Records that left the store when it was salvaged; absent for a loss without any.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub salvaged: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for it.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A record that cannot be used: found by a verification, or lost for good when a store was salvaged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRecord {
+    /// What it is: `version`, `name`, `entry` or `stray`.
+    pub what: String,
+    /// Mount, as in `secret/`, or the family of a built-in one; empty when it is not known.
+    pub mount: String,
+    /// The secret of a version, the folder of a name; else empty.
+    pub path: String,
+    /// Number of the version; absent for everything else.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub version: u64,
+    /// Further records that could be opened through this one only.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub behind: u64,
+    /// What is wrong with it.
+    pub why: String,
+    /// Its key in the store, hexadecimal.
+    pub record: String,
+}
+
+/// A loss with the records that went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedLoss {
+    /// The loss.
+    #[serde(flatten)]
+    pub loss: AcceptedLoss,
+    /// Records that were bad when the store was salvaged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<BadRecord>,
+}
+
+/// Reply of `sys/strongroom/losses`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Oldest first.
+    pub losses: Vec<NamedLoss>,
+}
+
+impl std::fmt::Display for BadRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { mount, path, version, behind, why, record, .. } = self;
+        match self.what.as_str() {
+            "version" => write!(f, "{mount}{path}, version {version}: {why}")?,
+            "name" => write!(f, "a name in {mount}{path}: {why}")?,
+            "entry" => write!(f, "an entry of {mount}: {why}")?,
+            _ => write!(f, "record {record}: {why}")?,
+        }
+        match behind {
+            0 => Ok(()),
+            1 => f.write_str(" (and 1 record that it leads to)"),
+            behind => write!(f, " (and {behind} records that it leads to)"),
+        }
+    }
+}
+
+/// How far a verification is, or how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// `none` (there was none since the vault was opened), `running`, `done` or `stopped`.
+    pub state: String,
+    /// RFC 3339 time; empty without any.
+    pub started: String,
+    /// RFC 3339 time; absent while it runs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub finished: String,
+    /// Most records a second.
+    pub records_per_second: u64,
+    /// Records looked at.
+    pub records: u64,
+    /// Records in the vault.
+    pub total: u64,
+    /// Bytes of their contents.
+    pub bytes: u64,
+    /// Records that do not verify, those behind them not counted.
+    pub failed: u64,
+    /// Whether the set hash over all records is the one that the sealed state holds; absent until the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_hash: Option<bool>,
+    /// Those that do not verify, at most a thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bad: Vec<BadRecord>,
+    /// Why it stopped.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
 }
 
 impl Default for Health {

@@ -59,7 +59,7 @@ pub enum BarrierError {
     #[error("the sealed state is damaged: {0}")]
     StateDamaged(&'static str),
     /// The records are not the ones that the state was sealed over.
-    #[error("the store does not match its sealed state: {0}")]
+    #[error("the store does not match its sealed state: {0}; without a backup: strongroomd storage salvage")]
     SetHash(&'static str),
     /// A stored record is under a term whose key was destroyed: an older store was put back.
     #[error("term {0} was destroyed: the store holds a record under it, so it is older than the keyring")]
@@ -78,6 +78,12 @@ pub enum BarrierError {
     /// The header is not the one that the state names, nor its direct successor.
     #[error("the header does not belong to the state of the store: {}", header_other(.0))]
     HeaderOther(&'static str),
+    /// The header has begun a new epoch above just this state: accepting or salvaging was interrupted more than once.
+    #[error(
+        "a way out of a loss was begun and interrupted: the header has begun a new epoch, the store has not; run the same \
+         command again: strongroomd storage accept-loss or strongroomd storage salvage"
+    )]
+    Unfinished,
     /// The state is older than the oldest one that the header accepts.
     #[error("the store is older than the header allows; {}", WAY_OUT)]
     BelowFloor,

@@ -28,6 +28,8 @@ pub struct Group<'b> {
     pub(super) overlay: Overlay,
     pub(super) next: Option<NextHeader<'b>>,
     pub(super) outcomes: Vec<u8>,
+    /// Keys that leave the store although no index holds them.
+    pub(super) drops: Vec<Vec<u8>>,
 }
 
 /// A group that is durable in the store. It must be anchored and then published. If it is dropped before that, the
@@ -122,6 +124,11 @@ impl<'b> Group<'b> {
         // Seal the records first, because the state that is sealed next sums over them.
         let mut batch = Batch::default();
         let changes = self.seal(ring, &mut state, &mut batch)?;
+        for key in std::mem::take(&mut self.drops) {
+            if StoreKey::parse(&key).is_none_or(|key| self.overlay.get(&key).is_none()) {
+                batch.delete(key.as_slice());
+            }
+        }
         let record = barrier.seal_state(ring, &state)?;
         let state_commitment = envelope::commitment(&record)?;
         let place = StoreKey::state();
@@ -253,6 +260,7 @@ impl Barrier {
             overlay: Overlay::default(),
             next: None,
             outcomes: Vec::new(),
+            drops: Vec::new(),
         }
     }
 

@@ -266,7 +266,7 @@ fn is_older(accepted: &Accepted) -> bool {
     let (header, state) = (&accepted.opened.header, &accepted.stored.state);
     let newer_header = header.seq > state.header_seq && header.epoch >= state.epoch;
     match accepted.misfit {
-        Some(BarrierError::BelowFloor) => true,
+        Some(BarrierError::BelowFloor | BarrierError::Unfinished) => true,
         Some(BarrierError::HeaderOther(_)) => newer_header,
         _ => false,
     }
@@ -288,9 +288,16 @@ fn try_header(parts: &Parts, bytes: &[u8], header: &Header, unlock: &Unlock<'_>)
 /// Why header and state do not belong together, if so (amendments M5 and M13).
 fn misfit(header: &Header, keyring: &Keyring, state: &StateRecord, successor: bool) -> Option<BarrierError> {
     let same = header.seq == state.header_seq && header.mac == state.header_mac;
+    // An accepted loss names the state that it was accepted for as the floor, and raises the epoch above it.
+    let floor = (header.floor_epoch, header.floor_generation);
+    let unfinished =
+        header.seq > state.header_seq && header.epoch > state.epoch && floor == (state.epoch, state.generation);
     if !same && !successor {
         // The state still counts records under a key that this header has destroyed: nothing opens them again, and the
         // operator is told so rather than that two numbers differ.
+        if unfinished {
+            return Some(BarrierError::Unfinished);
+        }
         let gone =
             |used: &&TermUse| used.live > 0 && keyring.term(used.term).is_some_and(|term| term.key.live().is_none());
         if header.seq > state.header_seq
@@ -307,9 +314,8 @@ fn misfit(header: &Header, keyring: &Keyring, state: &StateRecord, successor: bo
     let continues = header.epoch == state.epoch && header.incarnation == state.incarnation;
     let raised = successor && state.epoch.checked_add(1) == Some(header.epoch);
     if !continues && !raised {
-        return Some(BarrierError::HeaderOther("another epoch"));
+        return Some(if unfinished { BarrierError::Unfinished } else { BarrierError::HeaderOther("another epoch") });
     }
-    let floor = (header.floor_epoch, header.floor_generation);
     ((state.epoch, state.generation) < floor).then_some(BarrierError::BelowFloor)
 }
 
@@ -436,7 +442,15 @@ pub(super) fn scan(
     if !sum(&MacKey::new(&set.set), &index).ct_eq(&stored.state.set_hash) {
         return Err(BarrierError::SetHash("records were altered, added or removed"));
     }
-    let mut live: Vec<TermUse> = stored.state.terms.iter().map(|used| TermUse { live: 0, ..*used }).collect();
+    if !counts_fit(&index, &stored.state)? {
+        return Err(BarrierError::SetHash("its counts differ"));
+    }
+    Ok(index)
+}
+
+/// Whether there are as many records, and as many of each term, as the state counts.
+pub(super) fn counts_fit(index: &Index, state: &StateRecord) -> Result<bool, BarrierError> {
+    let mut live: Vec<TermUse> = state.terms.iter().map(|used| TermUse { live: 0, ..*used }).collect();
     for stamp in index.values() {
         let term = stamp.head()?.term;
         if term == 0 {
@@ -444,14 +458,10 @@ pub(super) fn scan(
         }
         match live.iter_mut().find(|used| used.term == term) {
             Some(used) => used.live = used.live.saturating_add(1),
-            None => return Err(BarrierError::SetHash("a record of a term that the state does not count")),
+            None => return Ok(false),
         }
     }
-    let counted = u64::try_from(index.len()).ok() == Some(stored.state.record_count);
-    if !counted || live != stored.state.terms {
-        return Err(BarrierError::SetHash("its counts differ"));
-    }
-    Ok(index)
+    Ok(u64::try_from(index.len()).ok() == Some(state.record_count) && live == state.terms)
 }
 
 /// Key and stamp of one stored record; `None` for the state. Errors name what is wrong with it.

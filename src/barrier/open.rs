@@ -30,6 +30,14 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
 }
 
+impl Parts {
+    /// The same parts, held once more.
+    pub(super) fn again(&self) -> Self {
+        let Self { store, header, anchor, random } = self;
+        Self { store: store.clone(), header: header.clone(), anchor: anchor.clone(), random: random.clone() }
+    }
+}
+
 /// What only the writer changes: the durable state, and the commit that wrote it.
 pub(super) struct Writer {
     pub state: StateRecord,

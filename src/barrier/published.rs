@@ -4,6 +4,7 @@ use super::index::{Index, Shadow, Stamp};
 use super::names::StoreKey;
 use super::state::{StateRecord, TermUse};
 use super::status::AuditHead;
+use super::summing::Sums;
 use super::watches::Watches;
 
 /// Everything that readers see. Each part is replaced under one lock.
@@ -16,22 +17,26 @@ pub(super) struct Published {
     pub terms: Vec<TermUse>,
     /// Notified of what each group changes.
     pub watches: Watches,
+    /// Sums over the index that are under way.
+    pub sums: Sums,
 }
 
 impl Published {
     /// Makes the view that readers have of a state and its records.
     pub(super) fn new(index: Index, state: &StateRecord) -> Self {
         let (generation, audit, terms) = (state.generation, state.audit, state.terms.clone());
-        Self { index, shadow: Shadow::new(), generation, audit, terms, watches: Watches::default() }
+        let (watches, sums) = (Watches::default(), Sums::default());
+        Self { index, shadow: Shadow::new(), generation, audit, terms, watches, sums }
     }
 
     /// Publishes a group: all its changes at once.
     pub(super) fn apply(&mut self, changes: &[(StoreKey, Option<Stamp>)], state: &StateRecord) {
         for (key, stamp) in changes {
-            match stamp {
+            let before = match stamp {
                 Some(stamp) => self.index.insert(*key, *stamp),
                 None => self.index.remove(key),
             };
+            self.sums.tell(key, before.as_ref(), stamp.as_ref());
         }
         self.watches.tell(changes);
         self.shadow.clear();

@@ -6,6 +6,7 @@ mod drained;
 mod faults;
 mod loss;
 mod rotation;
+mod salvage;
 mod vectors;
 
 use std::collections::BTreeMap;

@@ -195,7 +195,7 @@ impl Tx<'_> {
     }
 
     /// Writes a node that lost something, or removes it and goes on upwards.
-    fn put_or_remove(&mut self, mount: MountId, path: &str, node: &Node) -> Result<(), BarrierError> {
+    pub(super) fn put_or_remove(&mut self, mount: MountId, path: &str, node: &Node) -> Result<(), BarrierError> {
         if node.meta.is_some() || node.child_count > 0 {
             return self.put_node(mount, path, node);
         }

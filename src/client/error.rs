@@ -59,10 +59,11 @@ pub enum ClientError {
 fn history(held: &Mark, seen: &Mark) -> String {
     let (was, now) = ((held.epoch, held.generation), (seen.epoch, seen.generation));
     let what = if held.epoch == seen.epoch && held.incarnation != seen.incarnation {
-        "its data was copied or put back on two machines and went on separately: find out which one is right"
+        "its data was copied or put back on two machines and went on separately: find out which one is right; if this one \
+         is, declare it with strongroomd storage accept-loss --restored"
     } else {
         "it was rolled back to an older copy without its operator declaring it: put the newest data back, or declare the \
-         loss with strongroomd storage accept-loss"
+         loss with strongroomd storage accept-loss --restored"
     };
     format!(
         "the vault's history is not the one seen before (seen epoch {} generation {}, now epoch {} generation {}): {what}; \

@@ -10,7 +10,7 @@ use crate::api::path::Path;
 use crate::api::secret::SecretText;
 use crate::api::sys::{
     CapabilitiesReply, CapabilitiesRequest, CertificateReply, CertificateRequest, Events, Health, Identity, KeyStatus,
-    Leader, Mount, PolicyReply, PolicyWrite, SealStatus,
+    Leader, Losses, Mount, PolicyReply, PolicyWrite, SealStatus, Verification,
 };
 use crate::wiped::Buffer;
 
@@ -132,6 +132,32 @@ impl<'a> Sys<'a> {
         let after = after.map(|cursor| format!("&after={cursor}")).unwrap_or_default();
         let query = format!("sys/strongroom/events?path={}&wait={wait_s}{after}", paths.join(","));
         self.client.ask("GET", &query, None)
+    }
+
+    /// Begins a verification of every record, of at most `records_per_second`, or joins the one that runs.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn verify(&self, records_per_second: Option<u64>) -> Result<Verification, ClientError> {
+        let body =
+            records_per_second.map_or_else(|| "{}".to_owned(), |rate| format!(r#"{{"records_per_second":{rate}}}"#));
+        self.client.ask("POST", "sys/strongroom/verify", Some(body.as_bytes()))
+    }
+
+    /// The verification that runs, or the last one.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn verification(&self) -> Result<Verification, ClientError> {
+        self.client.ask("GET", "sys/strongroom/verify", None)
+    }
+
+    /// Every loss that was accepted, with the records that went.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn losses(&self) -> Result<Losses, ClientError> {
+        self.client.ask("GET", "sys/strongroom/losses", None)
     }
 
     /// State of the data keys.

@@ -34,3 +34,4 @@ mod succession;
 mod support;
 mod tokens;
 mod values;
+mod verify;

@@ -21,6 +21,7 @@ use super::live::places::Places;
 use super::live::sessions::Sessions;
 use super::live::shares::Shares;
 use super::live::sightings::Sightings;
+use super::live::verifier::Verifier;
 use super::ports::{Ports, Settings};
 use super::rotation::{Keeper, Rotator};
 use super::state::listener_roots::ListenerRoots;
@@ -68,6 +69,7 @@ pub(super) struct Live {
     pub(super) committer: Arc<Committer>,
     pub(super) keeper: Keeper,
     pub(super) rotator: Rotator,
+    pub(super) verifier: Verifier,
     /// All losses that were ever accepted, oldest first. They change only while the vault is sealed.
     pub(super) losses: Vec<crate::api::sys::AcceptedLoss>,
 }

@@ -132,6 +132,40 @@ pub enum StorageCommand {
     /// Continue with a vault that refuses to open because its anchor, its audit log or its newest writes are lost for
     /// good.
     AcceptLoss(AcceptLossArgs),
+    /// Open every record and say which ones do not verify; changes nothing.
+    Verify(VerifyArgs),
+    /// Take damaged records out of a vault, so that it opens and serves the rest.
+    Salvage(SalvageArgs),
+}
+
+/// Arguments of `strongroomd storage verify`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "No daemon may be running on the folder; a running one verifies itself: strongroom verify. Exit code 0 when \
+everything verifies, 1 when not.\n\nExample:\n  strongroomd storage verify --data /var/lib/strongroom"
+)]
+pub struct VerifyArgs {
+    /// The vault, and what opens it. Several shares go on one line, with spaces between.
+    #[command(flatten)]
+    pub unseal: UnsealArgs,
+}
+
+/// Arguments of `strongroomd storage salvage`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Says what would be lost and asks before anything is written. No daemon may be running on the folder. Put the \
+store back from a backup instead if you can.\n\nExample:\n  strongroomd storage salvage --data /var/lib/strongroom"
+)]
+pub struct SalvageArgs {
+    /// The vault, and what opens it. Several shares go on one line, with spaces between.
+    #[command(flatten)]
+    pub unseal: UnsealArgs,
+    /// Salvage without asking; for scripts.
+    #[arg(long)]
+    pub yes: bool,
+    /// Identity of the operator who administers the vault when only secrets can be kept, below operator/.
+    #[arg(long, value_name = "NAME", default_value = "admin")]
+    pub operator: String,
 }
 
 /// Arguments of `strongroomd storage accept-loss`.
@@ -147,6 +181,9 @@ pub struct AcceptLossArgs {
     /// Accept the loss without asking; for scripts.
     #[arg(long)]
     pub yes: bool,
+    /// Declare that the whole vault is an older copy that was put back. Clients that saw a newer one refuse it until then.
+    #[arg(long)]
+    pub restored: bool,
 }
 
 /// Arguments of `strongroomd storage migrate`.

@@ -1,45 +1,27 @@
 //! `strongroomd storage accept-loss`: shows what is lost, asks, and continues the vault in the next epoch.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::args::AcceptLossArgs;
-use super::config::{Config, ConfigError};
-use super::input::{self, InputError};
-use super::layout::{self, LayoutError};
-use super::migrate;
-use crate::api::secret::SecretText;
+use super::offline::{Offline, OfflineError, Secrets};
 use crate::api::sys::AcceptedLoss;
-use crate::audit::{AuditKeys, FileDevice};
+use crate::audit::FileDevice;
 use crate::barrier::BarrierError;
-use crate::core::lifecycle::init::InitPorts;
 use crate::core::lifecycle::losses::{self, Kept, LossError};
 use crate::core::{AuditOpener, Clock, SystemClock};
-use crate::crypto::random::SystemRandom;
-use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
-use crate::store::{self, StoreError};
 
 /// Why no loss was accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
-    /// The configuration is unusable.
+    /// The files cannot be worked on.
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A folder is unusable.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// The secret could not be read.
-    #[error(transparent)]
-    Input(#[from] InputError),
-    /// The store cannot be opened, or a daemon uses it.
-    #[error("opening the store: {0}; stop the daemon if it is running")]
-    Store(#[from] StoreError),
-    /// The store mixes records of different times, or a record is damaged.
+    Offline(#[from] OfflineError),
+    /// The store is a mixture, or a record is damaged.
     #[error(
-        "{0}. Nothing was changed. This loss cannot be accepted, because a record that was deleted could come back with \
-             it: put the store back from a backup"
+        "{0}. Nothing was changed. This loss cannot be accepted as it is, because a record that was deleted could come back \
+             with it: put the store back from a backup, or see what of it can be kept: strongroomd storage salvage"
     )]
     Mixture(BarrierError),
     /// Reading or writing failed.
@@ -77,34 +59,24 @@ struct Outcome<'a> {
 /// Any [`AcceptError`]. After [`AcceptError::Loss`] the command can be run again.
 pub fn run(args: &AcceptLossArgs) -> Result<(), AcceptError> {
     let target = &args.unseal.target;
-    let config = Config::load(&migrate::config_path(target.config.as_deref(), target.data.as_deref()))?;
-    layout::check_data_dir(&config.data)?;
-    let _lock = DirLock::acquire(&config.data)?;
-    let ports = InitPorts {
-        store: store::open(&config.engine, &layout::store_folder(&config.data, &config.engine), false)?,
-        header: Arc::new(DiskHeader::new(&config.data)),
-        anchor: Arc::new(DiskAnchor::new(&config.anchor)),
-        random: Arc::new(SystemRandom),
-    };
-    let file = args.unseal.key_file.as_deref().map(input::key_file).transpose()?;
-    let text = match (args.unseal.passphrase_fd, &file) {
-        (Some(fd), _) => Some(input::passphrase_from_fd(fd)?),
-        (None, Some(_)) => None,
-        (None, None) => Some(input::passphrase()?),
-    };
-    let text = text.map(|text| SecretText::from(text.as_str()));
-    let check = |keys: &AuditKeys, expected| FileDevice::check(&config.audit_file, keys, expected);
-    let examined = losses::examine(ports, text.as_ref(), file.as_deref().map(Vec::as_slice), &check)?;
+    let offline = Offline::open(&args.unseal)?;
+    let ports = offline.ports()?;
+    let secrets = Secrets::read(&args.unseal)?;
+    let check = |keys: &_, expected| offline.check_audit(keys, expected);
+    let mut examined = losses::examine(ports, secrets.text(), secrets.file(), &check)?;
+    if args.restored {
+        examined.declare_restored();
+    }
     let (lost, kept) = (examined.lines(), examined.kept());
     if !target.json {
         tell(&lost, &kept);
     }
     let mut accepted = None;
     if !lost.is_empty() {
-        if !args.yes && !confirmed() {
+        if !args.yes && !confirmed("Accept this loss for ever?") {
             return Err(AcceptError::NotAccepted);
         }
-        let opener: AuditOpener = Box::new(FileDevice::opener_after_loss(config.audit_file.clone()));
+        let opener: AuditOpener = Box::new(FileDevice::opener_after_loss(offline.config.audit_file.clone()));
         accepted = Some(examined.accept(&opener, SystemClock.now_ms())?);
     }
     if target.json {
@@ -123,6 +95,9 @@ pub fn run(args: &AcceptLossArgs) -> Result<(), AcceptError> {
 fn tell(lost: &[String], kept: &Kept) {
     if lost.is_empty() {
         println!("nothing is lost: header, store, anchor and audit log belong together");
+        println!(
+            "is the whole vault an older copy that was put back? then: strongroomd storage accept-loss --restored"
+        );
         return;
     }
     println!("what is lost:");
@@ -136,12 +111,12 @@ fn tell(lost: &[String], kept: &Kept) {
     println!("Policies, identities and tokens go back to that time too. Revocations after it are lost.");
 }
 
-/// Asks on the terminal. Without a terminal the answer is no.
-fn confirmed() -> bool {
+/// Asks on the terminal; without one the answer is no.
+pub(super) fn confirmed(question: &str) -> bool {
     if !std::io::stdin().is_terminal() {
         return false;
     }
-    print!("Accept this loss for ever? Type yes: ");
+    print!("{question} Type yes: ");
     let mut answer = String::new();
     std::io::stdout().flush().is_ok() && std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
 }

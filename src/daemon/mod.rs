@@ -16,6 +16,8 @@ pub mod log;
 pub(crate) mod loss;
 pub(crate) mod migrate;
 pub(crate) mod notify;
+pub(crate) mod offline;
+pub(crate) mod salvage;
 pub(crate) mod targets;
 
 use std::process::ExitCode;
@@ -39,6 +41,12 @@ pub fn run(arguments: Arguments, key_memory: os::KeyMemory) -> ExitCode {
         Command::Storage(StorageCommand::AcceptLoss(args)) => {
             loss::run(&args).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }
+        Command::Storage(StorageCommand::Salvage(args)) => {
+            salvage::run(&args).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+        }
+        Command::Storage(StorageCommand::Verify(args)) => salvage::verify(&args)
+            .map(|sound| if sound { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+            .map_err(|error| error.to_string()),
         Command::Storage(StorageCommand::Migrate(args)) => {
             migrate::run(&args).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }

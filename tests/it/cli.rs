@@ -369,7 +369,8 @@ fn every_command_explains_itself() {
     let desk = Desk { folder: tempfile::tempdir().unwrap(), running: None };
     for command in [
         "status", "unseal", "seal", "set", "get", "unset", "list", "delete", "import", "export", "run", "policy",
-        "identity", "ca", "enroll", "can-i", "audit", "profile", "slot", "rekey", "rotate", "rotation",
+        "identity", "ca", "enroll", "can-i", "audit", "profile", "slot", "rekey", "rotate", "rotation", "verify",
+        "losses",
     ] {
         assert!(desk.ok(&[command, "--help"]).contains("Usage: strongroom"), "{command}");
     }

@@ -20,7 +20,7 @@ fn accept(data: &Path, more: &[&str]) -> Output {
     with_input(command, PASSPHRASE.as_bytes())
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
@@ -33,14 +33,14 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// A vault with two secrets, then a copy of its store, then a third secret.
-struct Case {
-    folder: tempfile::TempDir,
-    data: PathBuf,
-    operator: PathBuf,
+pub struct Case {
+    pub folder: tempfile::TempDir,
+    pub data: PathBuf,
+    pub operator: PathBuf,
 }
 
 impl Case {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = Init::in_folder(folder.path()).run();
         write_some_secrets(&data, folder.path(), 2);
@@ -50,12 +50,12 @@ impl Case {
         Self { folder, data, operator }
     }
 
-    fn log(&self) -> PathBuf {
+    pub fn log(&self) -> PathBuf {
         self.data.join("audit/audit.log")
     }
 
     /// An open vault, or the daemon's refusal.
-    fn open(&self) -> Result<(Running, Client), ClientError> {
+    pub fn open(&self) -> Result<(Running, Client), ClientError> {
         let running = Running::start(&self.data);
         let client = client(&running.address, &self.operator);
         client.sys().unseal(&PASSPHRASE.into())?;
@@ -63,7 +63,7 @@ impl Case {
     }
 }
 
-fn reads(client: &Client, number: usize) -> bool {
+pub fn reads(client: &Client, number: usize) -> bool {
     let path = strongroom::api::path::Path::parse(&format!("written/{number}")).unwrap();
     client.kv("secret").read(&path, None).is_ok_and(|found| found.is_some())
 }
@@ -166,6 +166,7 @@ fn the_alarm_that_a_kill_prevented_is_written_by_the_next_unseal_once() {
             epoch: loss.next_epoch(),
             generation: loss.stored().1,
             audit_seq: loss.audit_head().seq,
+            salvaged: 0,
         };
         let bytes = serde_json::to_vec(&record).unwrap();
         let note = |tx: &mut Tx<'_>| tx.put_entry(MountId::MISC, "loss/0000000002", &bytes, 0);

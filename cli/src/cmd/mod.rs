@@ -26,6 +26,7 @@ pub mod shred;
 pub mod slot;
 pub mod status;
 pub mod value;
+pub mod verify;
 
 use strongroom::api::path::Path;
 use strongroom::api::secret::SecretText;

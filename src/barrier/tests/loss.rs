@@ -199,7 +199,7 @@ impl Store for CutDisk<MemoryStore> {
     }
 }
 
-fn cut_parts(disk: &Disk, steps: usize, seed: u64) -> Parts {
+pub(super) fn cut_parts(disk: &Disk, steps: usize, seed: u64) -> Parts {
     let cut = Arc::new(Cut(Mutex::new(steps)));
     Parts {
         store: Arc::new(CutDisk(disk.store.clone(), cut.clone())),

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
-use crate::barrier::{Barrier, MountId, Parts};
+use crate::barrier::{Barrier, MountId, Parts, Tx};
 use crate::crypto::envelope::Suite;
 use crate::crypto::password::Params;
 use crate::crypto::random::Random;
 use crate::keys::{Header, NewSlot, Unlock, VaultId};
-use crate::pki::{AUTHORITY_LIFE_S, Authority, Bundle, PkiError};
+use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId, Bundle, PkiError};
 use crate::store::Store;
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
 
@@ -140,32 +140,13 @@ fn fill(
 ) -> Result<(), VaultError> {
     let json = |value: Result<Vec<u8>, serde_json::Error>| value.map_err(|_| VaultError::Internal);
     let record = json(serde_json::to_vec(&MountRecord::kv2(mount, "key/value secret storage")))?;
-    let policies = vec![ADMIN_POLICY.to_owned()];
-    let admin = json(serde_json::to_vec(&IdentityRecord {
-        policies,
-        certificate_life_s: Some(plan.operator_life_s),
-        ..IdentityRecord::default()
-    }))?;
-    let authority = AuthorityRecord {
-        v: 1,
-        stage: Stage::Active,
-        tainted: false,
-        certificate: ca.cert_pem().to_owned(),
-        chain: String::new(),
-        domain: None,
-        created_ms: now_ms,
-        changed_ms: now_ms,
-    };
     let listener = SpiffeId::new(plan.trust_domain, LISTENER).map_err(|_| VaultError::Internal)?;
     let issued = [(server, &listener, How::Server), (operator, &plan.operator, How::Init)];
     // One group: a vault without its policies, operator or authority must never exist.
     let mut group = barrier.begin();
     group.run(|tx| -> Result<(), VaultError> {
         tx.put_entry(MountId::MOUNTS, SECRET_MOUNT, &record, 0)?;
-        tx.put_entry(POLICIES, DEFAULT_POLICY, DEFAULT_TEXT.as_bytes(), 0)?;
-        tx.put_entry(POLICIES, ADMIN_POLICY, ADMIN_TEXT.as_bytes(), 0)?;
-        tx.put_entry(IDENTITIES, plan.operator.path(), &admin, 0)?;
-        let id = authorities::put(tx, ca, &authority)?;
+        let id = grant_first(tx, &plan.operator, plan.operator_life_s, ca, now_ms)?;
         for (bundle, identity, how) in issued {
             let (fingerprint, row) = ledger::Row::of(&bundle.cert_pem, identity, id, now_ms, how)?;
             ledger::put(tx, &fingerprint, &row)?;
@@ -176,4 +157,32 @@ fn fill(
     durable.anchor()?;
     durable.publish();
     Ok(())
+}
+
+/// What a vault needs so that somebody has rights in it: the policies, one operator, and an authority that signs.
+pub(super) fn grant_first(
+    tx: &mut Tx<'_>,
+    operator: &SpiffeId,
+    certificate_life_s: u64,
+    ca: &Authority,
+    now_ms: u64,
+) -> Result<AuthorityId, VaultError> {
+    let policies = vec![ADMIN_POLICY.to_owned()];
+    let certificate_life_s = Some(certificate_life_s);
+    let admin = IdentityRecord { policies, certificate_life_s, ..IdentityRecord::default() };
+    let admin = serde_json::to_vec(&admin).map_err(|_| VaultError::Internal)?;
+    let authority = AuthorityRecord {
+        v: 1,
+        stage: Stage::Active,
+        tainted: false,
+        certificate: ca.cert_pem().to_owned(),
+        chain: String::new(),
+        domain: None,
+        created_ms: now_ms,
+        changed_ms: now_ms,
+    };
+    tx.put_entry(POLICIES, DEFAULT_POLICY, DEFAULT_TEXT.as_bytes(), 0)?;
+    tx.put_entry(POLICIES, ADMIN_POLICY, ADMIN_TEXT.as_bytes(), 0)?;
+    tx.put_entry(IDENTITIES, operator.path(), &admin, 0)?;
+    authorities::put(tx, ca, &authority)
 }

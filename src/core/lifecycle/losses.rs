@@ -7,11 +7,12 @@ use crate::api::secret::SecretText;
 use crate::api::sys::AcceptedLoss;
 use crate::api::time::rfc3339_nano;
 use crate::audit::{AuditError, AuditHead, AuditKeys, Broker, Note};
-use crate::barrier::{Barrier, BarrierError, Loss, Misfit, MountId, Parts, View};
+use crate::barrier::{Barrier, BarrierError, Loss, Misfit, MountId, Parts, Rules, Tx, View};
 use crate::crypto::recovery::{self, RecoveryCode};
 use crate::crypto::secret::SecretBytes;
 use crate::keys::share::{self, Share};
 
+use super::damage;
 use super::init::InitPorts;
 use super::secret::normalised;
 use super::unseal::open_audit;
@@ -21,8 +22,9 @@ use crate::core::rotation::orders::Secret;
 
 /// Begins the key of each record.
 const PREFIX: &str = "loss/";
-/// Code of the alarm in the audit log.
-const ALARM: &str = "loss-accepted";
+/// Codes of the alarm in the audit log.
+const ACCEPTED: &str = "loss-accepted";
+const SALVAGED: &str = "records-salvaged";
 
 /// Why a loss was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,9 @@ pub enum LossError {
     /// The audit log cannot be read or written.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// Only values can be kept, and nobody is named who will administer the vault.
+    #[error("nothing that gives rights can be kept: name the first operator")]
+    NoOperator,
     /// Another failure; the epoch may have begun already.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -47,8 +52,10 @@ pub type AuditCheck<'a> = &'a dyn Fn(&AuditKeys, AuditHead) -> Result<(), AuditE
 
 /// A vault whose losses are known. Nothing has been written.
 pub struct Examined {
-    loss: Loss,
+    pub(super) loss: Loss,
     audit: Option<AuditError>,
+    /// The operator says that the whole vault is an older copy.
+    restored: bool,
 }
 
 /// Reads the whole vault with what opens it: `text` is a passphrase, a recovery code, or all shares with spaces between.
@@ -62,28 +69,57 @@ pub fn examine(
     file: Option<&[u8]>,
     check: AuditCheck<'_>,
 ) -> Result<Examined, LossError> {
-    let secret = secret(text, file)?;
-    let InitPorts { store, header, anchor, random } = ports;
-    let loss = Loss::examine(Parts { store, header, anchor, random }, &secret.unlock())?;
-    let mut keys = AuditKeys::none();
-    for key in loss.audit_keys() {
-        keys.add(key.id, &key.mac);
-    }
-    let head = loss.audit_head();
-    let audit = match check(&keys, AuditHead { seq: head.seq, hash: head.hash }) {
-        Ok(()) => None,
-        Err(lost @ (AuditError::Cut { .. } | AuditError::Damaged { .. } | AuditError::Replaced { .. })) => Some(lost),
-        Err(error) => return Err(error.into()),
-    };
-    Ok(Examined { loss, audit })
+    Examined::read(ports, text, file, check, None)
 }
 
 impl Examined {
+    /// As [`examine`]; with `rules` every record is opened, and damaged ones are noted.
+    pub(super) fn read(
+        ports: InitPorts,
+        text: Option<&SecretText>,
+        file: Option<&[u8]>,
+        check: AuditCheck<'_>,
+        rules: Option<Rules>,
+    ) -> Result<Self, LossError> {
+        let secret = secret(text, file)?;
+        let InitPorts { store, header, anchor, random } = ports;
+        let parts = Parts { store, header, anchor, random };
+        let loss = match rules {
+            Some(rules) => Loss::inspect(parts, &secret.unlock(), rules)?,
+            None => Loss::examine(parts, &secret.unlock())?,
+        };
+        let mut keys = AuditKeys::none();
+        for key in loss.audit_keys() {
+            keys.add(key.id, &key.mac);
+        }
+        let head = loss.audit_head();
+        let audit = match check(&keys, AuditHead { seq: head.seq, hash: head.hash }) {
+            Ok(()) => None,
+            Err(lost @ (AuditError::Cut { .. } | AuditError::Damaged { .. } | AuditError::Replaced { .. })) => {
+                Some(lost)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { loss, audit, restored: false })
+    }
+
+    /// Has it said that the whole vault is an older copy that was put back: nothing in it shows that, only clients know.
+    pub fn declare_restored(&mut self) {
+        self.restored = true;
+    }
+
     /// What does not fit, in plain words, one line each. Empty when nothing is lost.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.loss.misfits().iter().map(describe).collect();
         lines.extend(self.audit.iter().map(describe_audit));
+        if self.restored {
+            lines.push(
+                "an older copy of the whole vault was put back, as its operator says: later writes are missing"
+                    .to_owned(),
+            );
+        }
+        lines.extend(self.loss.damage().into_iter().flat_map(damage::describe));
         lines
     }
 
@@ -107,19 +143,35 @@ impl Examined {
     /// # Errors
     /// Any [`LossError`] from writing.
     pub fn accept(self, audit: &AuditOpener, now_ms: u64) -> Result<AcceptedLoss, LossError> {
+        let lines = self.lines();
+        self.carry_out((lines, 0), |_| Ok(()), audit, now_ms)
+    }
+
+    /// The step into the next epoch, with a record that says `lines`, and with what `more` writes.
+    pub(super) fn carry_out(
+        self,
+        (accepted, salvaged): (Vec<String>, u64),
+        more: impl FnOnce(&mut Tx<'_>) -> Result<(), LossError>,
+        audit: &AuditOpener,
+        now_ms: u64,
+    ) -> Result<AcceptedLoss, LossError> {
         let (_, generation) = self.loss.stored();
         let record = AcceptedLoss {
             time: rfc3339_nano(now_ms),
-            accepted: self.lines(),
+            accepted,
             slot: self.loss.slot().to_owned(),
             epoch: self.loss.next_epoch(),
             generation,
             audit_seq: self.loss.audit_head().seq,
+            salvaged,
         };
         let bytes = serde_json::to_vec(&record).map_err(|_| VaultError::Internal)?;
         let key = format!("{PREFIX}{:010}", record.epoch);
-        let note = |tx: &mut crate::barrier::Tx<'_>| tx.put_entry(MountId::MISC, &key, &bytes, 0);
-        let barrier = self.loss.accept::<BarrierError>(note, now_ms)?;
+        let note = |tx: &mut Tx<'_>| -> Result<(), LossError> {
+            tx.put_entry(MountId::MISC, &key, &bytes, 0)?;
+            more(tx)
+        };
+        let barrier = self.loss.accept(note, now_ms)?;
         let broker = open_audit(audit, &Settings::new(""), &barrier, now_ms)?;
         remind(std::slice::from_ref(&record), &barrier, &broker, now_ms)?;
         Ok(record)
@@ -167,8 +219,8 @@ pub(super) fn remind(
     if newest.epoch != barrier.mark().0 || newest.audit_seq != barrier.audit_head().seq {
         return Ok(());
     }
-    let written =
-        audit.note(now_ms, &Note::Alarm { code: ALARM, request: None }).and_then(|()| audit.checkpoint(now_ms));
+    let code = if newest.salvaged > 0 { SALVAGED } else { ACCEPTED };
+    let written = audit.note(now_ms, &Note::Alarm { code, request: None }).and_then(|()| audit.checkpoint(now_ms));
     written.map_err(|_| VaultError::AuditUnavailable)?;
     let head = audit.head();
     Ok(barrier.roll_to(crate::barrier::AuditHead { seq: head.seq, hash: head.hash }, now_ms)?)
@@ -218,6 +270,9 @@ fn describe(misfit: &Misfit) -> String {
         Misfit::OlderThanHeader => {
             "the store is older than the header: writes from before the last change of a key slot or term are missing"
                 .to_owned()
+        }
+        Misfit::Unfinished => {
+            "an earlier attempt was interrupted after it had begun a new epoch; nothing more is missing through that".to_owned()
         }
     }
 }

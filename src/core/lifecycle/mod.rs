@@ -1,5 +1,6 @@
 //! Creating a vault, unsealing and sealing it, and continuing after a loss.
 
+pub mod damage;
 pub mod init;
 pub(crate) mod losses;
 pub(super) mod secret;

@@ -28,6 +28,7 @@ use crate::core::error::VaultError;
 use crate::core::live::crl_cache::Revocations;
 use crate::core::live::shares::Shares;
 use crate::core::live::sightings::Sightings;
+use crate::core::live::verifier::Verifier;
 use crate::core::request::UnsealKey;
 use crate::core::rotation::orders::Secret;
 use crate::core::rotation::{Debt, Desk, Keeper, Rotator};
@@ -182,8 +183,10 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         keeper.raise_cost(&vault.ports, &vault.settings, secret)?;
     }
     let (accounts, revocations) = (Accounts::default(), Revocations::default());
+    let closing = Arc::default();
+    let verifier = Verifier::new(&barrier, &audit, &vault.ports.clock, &closing);
     Ok(Live {
-        closing: Arc::default(),
+        closing,
         barrier,
         audit,
         snapshot,
@@ -193,6 +196,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         committer,
         keeper,
         rotator,
+        verifier,
         losses,
     })
 }
@@ -329,6 +333,7 @@ pub(in crate::core) fn close(vault: &Vault, by: Option<&SpiffeId>) {
     live.rotator.stop();
     live.keeper.stop();
     live.committer.stop();
+    live.verifier.join();
     // Readers hold the `Arc` only in synchronous code, so this ends within the time of one read.
     while Arc::strong_count(&live) > 1 {
         std::thread::sleep(std::time::Duration::from_micros(50));

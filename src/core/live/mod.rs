@@ -8,3 +8,4 @@ pub(super) mod poll;
 pub(super) mod sessions;
 pub(super) mod shares;
 pub(super) mod sightings;
+pub(super) mod verifier;

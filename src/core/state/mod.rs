@@ -3,6 +3,7 @@
 
 pub(super) mod administrators;
 pub(super) mod authorities;
+pub(super) mod bad_records;
 mod compiled;
 pub(super) mod enrolment;
 pub(super) mod guarded;

@@ -346,6 +346,16 @@ impl Disk {
         });
     }
 
+    /// Damages the content of one record whose key begins with `letter`.
+    pub(super) fn spoil_one(&self, letter: u8) {
+        self.store.tamper(|records| {
+            let record = records.iter_mut().find(|(key, _)| key.first() == Some(&letter));
+            if let Some(last) = record.and_then(|(_, record)| record.value.last_mut()) {
+                *last ^= 1;
+            }
+        });
+    }
+
     /// The bytes of the anchor.
     pub(super) fn anchor(&self) -> Option<Vec<u8>> {
         self.anchor.read().expect("memory")

@@ -15,6 +15,7 @@ mod policies;
 mod quotas;
 pub(in crate::core) mod rotation;
 pub(in crate::core) mod values;
+mod verify;
 
 use crate::barrier::MountId;
 use crate::core::live::poll::Poll;
@@ -70,6 +71,9 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     order("sys/strongroom/slots/change", rotation::change).secret().concerns(Concern::SlotChange),
     order("sys/strongroom/slots/remove", rotation::remove).secret().concerns(Concern::Class(Guarded::SlotRemove)),
     order("sys/strongroom/rekey", rotation::rekey).secret().concerns(Concern::Rekey),
+    write_as_read("sys/strongroom/verify", verify::begin, Effect::None).sudo(),
+    read("sys/strongroom/verify", verify::show).sudo(),
+    read("sys/strongroom/losses", verify::losses).sudo().over(&[MountId::MISC]),
     write_as_read("sys/seal", keys::seal, Effect::Seal).sudo(),
     list("sys/strongroom/identities", identities::list).over(&[MountId::IDENTITIES]),
     list("sys/strongroom/identities/*", identities::list).over(&[MountId::IDENTITIES]),

@@ -1,0 +1,155 @@
+//! `verify`, `losses`: whether every record can be used, and what was given up for good.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Args;
+use strongroom::api::sys::{NamedLoss, Verification};
+
+use crate::connection::Session;
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::visible::visible;
+
+/// Between two questions to the vault.
+const POLL: Duration = Duration::from_millis(500);
+/// Questions between two lines when nobody looks at a terminal.
+const LINES: u32 = 20;
+
+/// `strongroom verify`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code 0 when every record verifies, 1 when not. It goes on in the vault when this command is stopped; a
+second one joins it. Offline, with the daemon stopped: strongroomd storage verify"
+)]
+pub struct VerifyArgs {
+    /// Most records a second, 100 to 1000000; 5000 without it. Ignored when one runs already.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+    records_per_second: Option<u64>,
+    /// Start the verification and do not wait for it to finish.
+    #[arg(long, conflicts_with = "status")]
+    no_wait: bool,
+    /// Start nothing; show the one that runs, or the last one.
+    #[arg(long, conflicts_with = "records_per_second")]
+    status: bool,
+}
+
+impl VerifyArgs {
+    /// # Errors
+    /// Not allowed, or something does not verify (exit code 1).
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let sys = session.client.sys();
+        if self.status {
+            let shown = sys.verification()?;
+            out.either(&shown, || report(&shown))?;
+            return if shown.state == "running" || shown.state == "none" { Ok(()) } else { verdict(&shown) };
+        }
+        let started = sys.verify(self.records_per_second)?;
+        if self.no_wait {
+            return out.either(&started, || "started\nsee how far it is: strongroom verify --status".to_owned());
+        }
+        let ended = wait(session, started)?;
+        out.either(&ended, || report(&ended))?;
+        verdict(&ended)
+    }
+}
+
+/// Waits for the end, and shows how far it is on standard error.
+fn wait(session: &Session, started: Verification) -> Result<Verification, Failure> {
+    let (mut shown, mut asked) = (started, 0_u32);
+    let terminal = std::io::stderr().is_terminal();
+    let mut renewed: Option<Session> = None;
+    while shown.state == "running" {
+        let line = progress(&shown);
+        if terminal {
+            eprint!("\r\u{1b}[K{line}");
+            let _ = std::io::stderr().flush();
+        } else if asked.is_multiple_of(LINES) {
+            eprintln!("{line}");
+        }
+        asked = asked.wrapping_add(1);
+        std::thread::sleep(POLL);
+        // A long verification may outlive a certificate. A renewal that fails is told when the certificate is refused.
+        if let Ok(Some(next)) = renewed.as_ref().unwrap_or(session).renewed() {
+            renewed = Some(next);
+        }
+        shown = renewed.as_ref().unwrap_or(session).client.sys().verification()?;
+    }
+    if terminal {
+        eprint!("\r\u{1b}[K");
+    }
+    Ok(shown)
+}
+
+fn progress(shown: &Verification) -> String {
+    let Verification { records, total, failed, records_per_second, .. } = shown;
+    let bad = if *failed > 0 { format!(", {failed} do not verify") } else { String::new() };
+    format!("verifying: {records} of {total} records{bad}, at most {records_per_second} a second")
+}
+
+fn report(shown: &Verification) -> String {
+    let Verification { state, started, records, failed, bad, set_hash, error, .. } = shown;
+    let mut text = match state.as_str() {
+        "none" => return "no verification was started since the vault was opened: strongroom verify".to_owned(),
+        "running" => return progress(shown),
+        "done" => format!("{records} records were opened, begun {started}: "),
+        _ => format!("stopped after {records} records ({error}): "),
+    };
+    text.push_str(&match failed {
+        0 => "all of them verify".to_owned(),
+        1 => "1 does not verify".to_owned(),
+        more => format!("{more} do not verify"),
+    });
+    for bad in bad {
+        text.push_str(&format!("\n  {}", visible(&bad.to_string())));
+    }
+    let unnamed = usize::try_from(*failed).unwrap_or(usize::MAX).saturating_sub(bad.len());
+    if unnamed > 0 {
+        text.push_str(&format!("\n  and {unnamed} more"));
+    }
+    match set_hash {
+        Some(true) => text.push_str("\nthe sum over all records is the one that the sealed state holds"),
+        Some(false) => text.push_str("\nthe sum over all records is NOT the one that the sealed state holds"),
+        None => {}
+    }
+    text
+}
+
+/// # Errors
+/// Something does not verify, or the verification did not end.
+fn verdict(shown: &Verification) -> Result<(), Failure> {
+    if shown.failed > 0 || shown.set_hash == Some(false) {
+        let hint = "stop the daemon, put the store back from a backup; without one: strongroomd storage salvage";
+        return Err(Failure::new(Code::Refused, "the store does not verify", hint));
+    }
+    if shown.state != "done" {
+        let message = format!("the verification has not ended: {}", shown.error);
+        return Err(Failure::new(Code::Refused, message, "begin it again: strongroom verify"));
+    }
+    Ok(())
+}
+
+/// `strongroom losses`
+#[derive(Debug, Args)]
+pub struct LossesArgs {}
+
+impl LossesArgs {
+    /// # Errors
+    /// Not allowed.
+    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
+        let losses = session.client.sys().losses()?;
+        out.either(&losses, || match losses.losses.is_empty() {
+            true => "nothing was ever given up".to_owned(),
+            false => losses.losses.iter().map(told).collect::<Vec<_>>().join("\n"),
+        })
+    }
+}
+
+fn told(NamedLoss { loss, records }: &NamedLoss) -> String {
+    let mut text =
+        format!("{} with slot {:?}, epoch {}: {}", loss.time, loss.slot, loss.epoch, loss.accepted.join("; "));
+    for record in records {
+        text.push_str(&format!("\n  {}", visible(&record.to_string())));
+    }
+    text
+}

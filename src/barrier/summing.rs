@@ -1,0 +1,67 @@
+//! The set hash over the published index, summed anew beside writers: part by part in the order of the keys, while each
+//! group that is published changes what was summed already.
+
+use std::sync::Weak;
+
+use parking_lot::Mutex;
+
+use crate::crypto::hash::{MacKey, SetHash};
+
+use super::index::Stamp;
+use super::names::StoreKey;
+use super::state::leaf;
+
+/// A sum under way. Changed only under the lock of the index.
+pub(super) struct RunningSum {
+    set: MacKey,
+    /// Integrity set whose key this is.
+    pub set_id: u32,
+    pub sum: SetHash,
+    /// Last key that is in the sum.
+    done: Option<StoreKey>,
+    /// All keys are.
+    pub whole: bool,
+}
+
+impl RunningSum {
+    pub(super) fn new(set: MacKey, set_id: u32) -> Self {
+        Self { set, set_id, sum: SetHash::empty(), done: None, whole: false }
+    }
+
+    /// Adds the record that comes next in the order of the keys.
+    pub(super) fn add(&mut self, key: &StoreKey, stamp: &Stamp) {
+        self.sum.add(leaf(&self.set, key, stamp));
+        self.done = Some(*key);
+    }
+
+    fn changed(&mut self, key: &StoreKey, before: Option<&Stamp>, after: Option<&Stamp>) {
+        if !self.whole && self.done.is_none_or(|done| *key > done) {
+            return;
+        }
+        if let Some(before) = before {
+            self.sum.sub(leaf(&self.set, key, before));
+        }
+        if let Some(after) = after {
+            self.sum.add(leaf(&self.set, key, after));
+        }
+    }
+}
+
+/// Every sum that is under way.
+#[derive(Default)]
+pub(super) struct Sums(Vec<Weak<Mutex<RunningSum>>>);
+
+impl Sums {
+    pub(super) fn enter(&mut self, sum: Weak<Mutex<RunningSum>>) {
+        self.0.push(sum);
+    }
+
+    /// Tells them of one record that a group has changed.
+    pub(super) fn tell(&mut self, key: &StoreKey, before: Option<&Stamp>, after: Option<&Stamp>) {
+        self.0.retain(|sum| {
+            let Some(sum) = sum.upgrade() else { return false };
+            sum.lock().changed(key, before, after);
+            true
+        });
+    }
+}

@@ -1,0 +1,178 @@
+//! Damaged records in plain words, and the salvage of a vault that has some.
+//!
+//! What a salvage leaves behind, and why, is decided in `barrier::Damage`. Here is said which entries give rights, and how
+//! a vault goes on that keeps its values alone: with a new authority and one operator.
+
+use std::sync::Arc;
+
+use super::init::{InitPorts, grant_first};
+use super::losses::{AuditCheck, Examined, LossError};
+use crate::api::secret::SecretText;
+use crate::api::spiffe::SpiffeId;
+use crate::api::sys::{AcceptedLoss, BadRecord};
+use crate::barrier::{Damage, Keeps, MountId, Part, Rules, Tx};
+use crate::core::error::VaultError;
+use crate::core::ports::AuditOpener;
+use crate::core::state::bad_records::{self, mount_of, shown};
+use crate::crypto::random::Random;
+use crate::pki::{AUTHORITY_LIFE_S, Authority};
+
+/// How a salvage looks at entries.
+const RULES: Rules = Rules { mount_of, carries, gives_rights };
+
+/// The mount table, notes of losses, and rotations of keys: without a run that answered a compromised slot, the next
+/// start would have to answer it again.
+fn carries(mount: MountId, key: &str) -> bool {
+    match mount {
+        MountId::MOUNTS | MountId::MISC => true,
+        MountId::ROTATION => key.starts_with("run/"),
+        _ => false,
+    }
+}
+
+/// Without one of these somebody may have more rights than before: a policy that denies, a certificate's revocation. What
+/// else can be lost gives its owner less.
+fn gives_rights(mount: MountId) -> bool {
+    [
+        MountId::POLICIES,
+        MountId::IDENTITIES,
+        MountId::CA,
+        MountId::CERTIFICATES,
+        MountId::CERT_ROLES,
+        MountId::GROUPS,
+    ]
+    .contains(&mount)
+}
+
+/// Who administers a vault of which the values alone are kept.
+pub struct FirstOperator {
+    /// The identity; gets the policy `admin`.
+    pub identity: SpiffeId,
+    /// Life of its certificates, seconds.
+    pub life_s: u64,
+    /// Randomness for the new authority.
+    pub random: Arc<dyn Random>,
+}
+
+/// As [`super::losses::examine`], for a store that need not be whole: every record is opened.
+///
+/// # Errors
+/// As there; damaged records are none.
+pub fn inspect(
+    ports: InitPorts,
+    text: Option<&SecretText>,
+    file: Option<&[u8]>,
+    check: AuditCheck<'_>,
+) -> Result<Examined, LossError> {
+    Examined::read(ports, text, file, check, Some(RULES))
+}
+
+impl Examined {
+    /// Whether records are damaged, missing or surplus.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.loss.damage().is_some()
+    }
+
+    /// Whether nothing but values can be kept.
+    #[must_use]
+    pub fn keeps_values_only(&self) -> bool {
+        self.loss.damage().is_some_and(|damage| damage.keeps == Keeps::Values)
+    }
+
+    /// Records that were opened, bad ones included.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.loss.opened()
+    }
+
+    /// The bad records. Their paths are for who opened the vault, and for no log.
+    #[must_use]
+    pub fn bad(&self) -> Vec<BadRecord> {
+        let Some(damage) = self.loss.damage() else { return Vec::new() };
+        damage.bad.iter().map(|bad| shown(bad, |mount| damage.name_of(mount))).collect()
+    }
+
+    /// Shows every record that leaves the store when it is salvaged, still sealed: key, and bytes if it has any.
+    ///
+    /// # Errors
+    /// The first one that `look` gives.
+    pub fn leaving<E>(&self, look: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
+        self.loss.leaving(look)
+    }
+
+    /// Salvages: one commit, in a new epoch, without the bad records and with a note of each. Before it, what
+    /// [`Examined::leaving`] shows must be durable in the file `kept_in`. Killed at any moment, the vault is damaged as
+    /// before and this can be done again, or it is done.
+    ///
+    /// # Errors
+    /// [`LossError::NoOperator`] without `first` when only values can be kept; any from writing.
+    pub fn salvage(
+        self,
+        kept_in: &str,
+        first: Option<&FirstOperator>,
+        audit: &AuditOpener,
+        now_ms: u64,
+    ) -> Result<AcceptedLoss, LossError> {
+        let mut salvaged = 0;
+        self.leaving(|_, _| {
+            salvaged += 1;
+            Ok::<(), LossError>(())
+        })?;
+        let mut lines = self.lines();
+        lines.push(format!("{salvaged} records were moved to {kept_in}, still sealed"));
+        let first = if self.keeps_values_only() { Some(first.ok_or(LossError::NoOperator)?) } else { None };
+        let founded = match first {
+            Some(first) => Some((first, authority(first, now_ms)?)),
+            None => None,
+        };
+        let parts = bad_records::entries(&self.bad(), self.loss.next_epoch())?;
+        let more = |tx: &mut Tx<'_>| -> Result<(), LossError> {
+            for (key, part) in &parts {
+                tx.put_entry(MountId::MISC, key, part, 0)?;
+            }
+            if let Some((first, authority)) = &founded {
+                grant_first(tx, &first.identity, first.life_s, authority, now_ms)?;
+            }
+            Ok(())
+        };
+        self.carry_out((lines, salvaged), more, audit, now_ms)
+    }
+}
+
+fn authority(first: &FirstOperator, now_ms: u64) -> Result<Authority, LossError> {
+    let made = Authority::create(first.identity.trust_domain(), Arc::clone(&first.random), now_ms, AUTHORITY_LIFE_S);
+    made.map_err(|error| {
+        tracing::error!(%error, "making an authority");
+        VaultError::Internal.into()
+    })
+}
+
+/// What is damaged, by number: no names, for `status` and the note that everybody may read.
+pub(super) fn describe(damage: &Damage) -> Vec<String> {
+    let count = |wanted: fn(Part) -> bool| damage.bad.iter().filter(|bad| wanted(bad.part)).count();
+    let kinds = [
+        (count(|part| matches!(part, Part::Version(_))), "version of a secret", "versions of secrets"),
+        (count(|part| part == Part::Name), "name with all below it", "names with all below them"),
+        (count(|part| part == Part::Entry), "entry", "entries"),
+        (count(|part| part == Part::Stray), "record that belongs nowhere", "records that belong nowhere"),
+    ];
+    let found: Vec<String> = (kinds.into_iter().filter(|(count, ..)| *count > 0))
+        .map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }))
+        .collect();
+    let mut lines = Vec::new();
+    if !found.is_empty() {
+        lines.push(format!("damaged, missing or surplus: {}", found.join(", ")));
+    }
+    if damage.keeps == Keeps::Values {
+        let why = if damage.proved {
+            "a record that gives or takes rights is lost"
+        } else {
+            "nothing proves that the records are of one moment"
+        };
+        lines.push(format!(
+            "{why}: secrets are kept as they lie there, which may be older versions or ones that were deleted; policies,              identities, groups, tokens, certificates, authorities, limits and schedules are not kept"
+        ));
+    }
+    lines
+}

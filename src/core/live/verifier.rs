@@ -1,0 +1,174 @@
+//! The verification beside normal work: every record is opened once, at a bounded rate, on a thread of its own.
+//!
+//! There is one at a time; whoever asks for one while it runs joins it. It ends with the vault being sealed, and does not go
+//! on at the next unseal: the next one begins anew.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::api::sys::Verification;
+use crate::api::time::rfc3339_nano;
+use crate::audit::{Broker, Note};
+use crate::barrier::{Barrier, Sweep};
+use crate::core::Clock;
+use crate::core::error::VaultError;
+use crate::core::state::bad_records::{mount_of, shown};
+
+/// Records a second, unless somebody asks for another number.
+pub(in crate::core) const DEFAULT_RATE: u64 = 5_000;
+/// Bad records that are described.
+const DESCRIBED: usize = 1_000;
+/// A larger record counts once for each of these bytes.
+const WEIGHT_BYTES: u64 = 16 * 1024;
+/// What is looked at before the thread rests: short, so that no reader waits for long behind it.
+const BURST: u64 = 16;
+/// The alarm when the first record does not verify.
+const DAMAGED: &str = "record-damaged";
+/// The alarm when the sum over the records is not the one of the state.
+const SUM_DIFFERS: &str = "set-hash-differs";
+
+/// Starts verifications and shows how far they are.
+pub(in crate::core) struct Verifier {
+    work: Arc<Work>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Work {
+    barrier: Arc<Barrier>,
+    audit: Arc<Broker>,
+    clock: Arc<dyn Clock>,
+    /// The vault is closing.
+    closing: Arc<AtomicBool>,
+    shown: Mutex<Verification>,
+}
+
+impl Verifier {
+    pub(in crate::core) fn new(
+        barrier: &Arc<Barrier>,
+        audit: &Arc<Broker>,
+        clock: &Arc<dyn Clock>,
+        closing: &Arc<AtomicBool>,
+    ) -> Self {
+        let (barrier, audit) = (Arc::clone(barrier), Arc::clone(audit));
+        let (clock, closing) = (Arc::clone(clock), Arc::clone(closing));
+        let shown = Mutex::new(Verification { state: "none".to_owned(), ..Verification::default() });
+        Self { work: Arc::new(Work { barrier, audit, clock, closing, shown }), thread: Mutex::new(None) }
+    }
+
+    /// Begins a verification of at most `rate` records a second, or joins the one that runs.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`] when the vault is closing; [`VaultError::Unavailable`] when the system gives no thread.
+    pub(in crate::core) fn begin(&self, rate: u64) -> Result<Verification, VaultError> {
+        let mut thread = self.thread.lock();
+        if self.work.closing.load(Ordering::SeqCst) {
+            return Err(VaultError::Sealed);
+        }
+        if self.work.shown.lock().state == "running" {
+            return Ok(self.shown());
+        }
+        if let Some(ended) = thread.take() {
+            // It has said that it is not running any more.
+            let _ = ended.join();
+        }
+        *self.work.shown.lock() = Verification {
+            state: "running".to_owned(),
+            started: rfc3339_nano(self.work.clock.now_ms()),
+            records_per_second: rate,
+            total: self.work.barrier.record_count(),
+            ..Verification::default()
+        };
+        let work = Arc::clone(&self.work);
+        let started = std::thread::Builder::new().name("verifier".to_owned()).spawn(move || work.run(rate));
+        match started {
+            Ok(started) => *thread = Some(started),
+            Err(_) => {
+                self.work.end("stopped", "no thread for it");
+                return Err(VaultError::Unavailable("no thread for a verification"));
+            }
+        }
+        Ok(self.shown())
+    }
+
+    /// The verification that runs, or the last one.
+    pub(in crate::core) fn shown(&self) -> Verification {
+        self.work.shown.lock().clone()
+    }
+
+    /// Waits for the end of a thread that was told that the vault closes.
+    pub(in crate::core) fn join(&self) {
+        let Some(thread) = self.thread.lock().take() else { return };
+        if thread.join().is_err() {
+            tracing::error!("a verification ended by a panic");
+        }
+    }
+}
+
+impl Work {
+    fn run(&self, rate: u64) {
+        let mut sweep = Sweep::new(&self.barrier, mount_of, DESCRIBED);
+        let (mut spent, mut told) = (0, false);
+        loop {
+            if self.closing.load(Ordering::SeqCst) {
+                return self.end("stopped", "the vault was sealed");
+            }
+            let before = sweep.bytes();
+            match sweep.step(&self.barrier) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::error!(%error, "verification");
+                    return self.end("stopped", "the store is not available: the log of the daemon says why");
+                }
+            }
+            if sweep.failed() > 0 && !std::mem::replace(&mut told, true) {
+                tracing::error!("a record does not verify: strongroom verify --status shows which");
+                self.alarm(DAMAGED);
+            }
+            spent += 1 + sweep.bytes().saturating_sub(before) / WEIGHT_BYTES;
+            if spent >= BURST {
+                self.tell(&sweep);
+                std::thread::sleep(Duration::from_nanos(spent.saturating_mul(1_000_000_000) / rate.max(1)));
+                spent = 0;
+            }
+        }
+        self.tell(&sweep);
+        let fits = sweep.set_hash_fits(&self.barrier);
+        if fits == Some(false) {
+            tracing::error!("the sum over all records is not the one that the sealed state holds");
+            self.alarm(SUM_DIFFERS);
+        }
+        self.shown.lock().set_hash = fits;
+        self.end("done", "");
+    }
+
+    /// How far it is. Bad records are described once each.
+    fn tell(&self, sweep: &Sweep) {
+        let mut shown = self.shown.lock();
+        (shown.records, shown.bytes, shown.failed) = (sweep.records(), sweep.bytes(), sweep.failed());
+        let known = shown.bad.len();
+        shown.bad.extend(sweep.bad().iter().skip(known).map(|bad| shown_bad(bad, sweep)));
+    }
+
+    fn alarm(&self, code: &'static str) {
+        if let Err(error) = self.audit.note(self.clock.now_ms(), &Note::Alarm { request: None, code }) {
+            tracing::error!(%error, code, "audit log did not take an alarm");
+        }
+    }
+
+    fn end(&self, state: &str, error: &str) {
+        let mut shown = self.shown.lock();
+        state.clone_into(&mut shown.state);
+        error.clone_into(&mut shown.error);
+        shown.finished = rfc3339_nano(self.clock.now_ms());
+        tracing::info!(state, records = shown.records, failed = shown.failed, "verification");
+    }
+}
+
+fn shown_bad(bad: &crate::barrier::Bad, sweep: &Sweep) -> crate::api::sys::BadRecord {
+    shown(bad, |mount| sweep.name_of(mount))
+}

@@ -1,0 +1,99 @@
+//! Records that cannot be used, by the names of the vault: as they are shown, and as they stay on record when a salvage has
+//! taken them out.
+
+use super::mount::Mount;
+use crate::api::hex::hex;
+use crate::api::sys::BadRecord;
+use crate::barrier::{Bad, MountId, Part, View};
+use crate::core::error::VaultError;
+
+/// Begins the keys of the entries that name what a salvage has lost.
+const PREFIX: &str = "salvage/";
+/// Bytes of names in one of them, about.
+const ENTRY_BYTES: usize = 256 * 1024;
+/// The mount that an entry of the mount table names.
+pub(in crate::core) fn mount_of(key: &str, value: &[u8]) -> Option<MountId> {
+    Mount::from_record(key, value).ok().map(|mount| mount.id)
+}
+
+fn key(epoch: u32, n: u32) -> String {
+    format!("{PREFIX}{epoch:010}/{n:06}")
+}
+
+/// Keys and contents of the entries that keep them for ever, for the epoch that a salvage begins; none is larger than a
+/// record may be.
+///
+/// # Errors
+/// [`VaultError::Internal`]; never for records that were made here.
+pub(in crate::core) fn entries(bad: &[BadRecord], epoch: u32) -> Result<Vec<(String, Vec<u8>)>, VaultError> {
+    let mut parts = Vec::new();
+    let (mut part, mut bytes): (Vec<&BadRecord>, usize) = (Vec::new(), 0);
+    let encoded = |part: &[&BadRecord]| serde_json::to_vec(part).map_err(|_| VaultError::Internal);
+    for bad in bad {
+        bytes += bad.path.len() + 300;
+        part.push(bad);
+        if bytes > ENTRY_BYTES {
+            parts.push(encoded(&part)?);
+            (part, bytes) = (Vec::new(), 0);
+        }
+    }
+    if !part.is_empty() {
+        parts.push(encoded(&part)?);
+    }
+    Ok((0..).map(|n: u32| key(epoch, n)).zip(parts).collect())
+}
+
+/// What the salvage that began `epoch` has lost.
+///
+/// # Errors
+/// [`VaultError::Integrity`]; those of the barrier.
+pub(in crate::core) fn lost_in(view: &View<'_>, epoch: u32) -> Result<Vec<BadRecord>, VaultError> {
+    let mut lost = Vec::new();
+    for n in 0.. {
+        let Some(entry) = view.entry(&key(epoch, n))? else { break };
+        let part: Vec<BadRecord> = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+        lost.extend(part);
+    }
+    Ok(lost)
+}
+
+/// A bad record for who may read everything. `name_of` gives the names of mounts.
+pub(in crate::core) fn shown<'a>(bad: &Bad, name_of: impl Fn(MountId) -> Option<&'a str>) -> BadRecord {
+    let (what, version) = match bad.part {
+        Part::Version(version) => ("version", version),
+        Part::Name => ("name", 0),
+        Part::Entry => ("entry", 0),
+        Part::Stray => ("stray", 0),
+    };
+    let mount = bad.mount.map(|mount| name_of(mount).or_else(|| family(mount)).unwrap_or("?").to_owned());
+    BadRecord {
+        what: what.to_owned(),
+        mount: mount.unwrap_or_default(),
+        path: bad.path.clone(),
+        version,
+        behind: bad.behind,
+        why: bad.why.to_owned(),
+        record: hex(&bad.key),
+    }
+}
+
+/// What a built-in mount holds.
+fn family(mount: MountId) -> Option<&'static str> {
+    let names = [
+        (MountId::MOUNTS, "the mount table"),
+        (MountId::POLICIES, "policies"),
+        (MountId::IDENTITIES, "identities"),
+        (MountId::TOKENS, "tokens"),
+        (MountId::CA, "authorities"),
+        (MountId::ROTATION, "rotations"),
+        (MountId::MISC, "notes of losses"),
+        (MountId::CERTIFICATES, "certificates"),
+        (MountId::ENROLMENTS, "enrolment strings"),
+        (MountId::CERT_ROLES, "roles for outside certificates"),
+        (MountId::LIMITS, "limits"),
+        (MountId::APPROVALS, "approvals"),
+        (MountId::SIGHTINGS, "sightings"),
+        (MountId::GROUPS, "groups"),
+    ];
+    names.into_iter().find(|(id, _)| *id == mount).map(|(_, name)| name)
+}

@@ -1,0 +1,109 @@
+//! The verification beside normal work: what it finds, what it does not disturb, and how it ends.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::support::*;
+use crate::core::{Caller, VaultError};
+
+const PATH: &str = "sys/strongroom/verify";
+
+fn filled() -> Rig {
+    let rig = Rig::new();
+    for n in 0..20 {
+        rig.write(&rig.operator(), &format!("secret/data/app/{n}"), r#"{"data":{"A":"1"}}"#).expect("written");
+    }
+    rig
+}
+
+fn begin(rig: &Rig, caller: &Caller, body: &str) -> Result<Value, VaultError> {
+    rig.write(caller, PATH, body).map(|reply| json(&reply))
+}
+
+/// The verification when it does not run any more.
+fn ended(rig: &Rig) -> Value {
+    for _ in 0..2_000 {
+        let shown = rig.read(&rig.operator(), PATH).expect("shown");
+        if shown["state"] != "running" {
+            return shown;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it does not end");
+}
+
+#[test]
+fn every_record_is_opened_and_the_sum_is_compared_while_others_write() {
+    let rig = filled();
+    let operator = rig.operator();
+    assert_eq!(rig.read(&operator, PATH).expect("shown")["state"], "none");
+    // Slow enough that the writes below come in between.
+    let started = begin(&rig, &operator, r#"{"records_per_second":200}"#).expect("begun");
+    assert_eq!((&started["state"], &started["records_per_second"]), (&"running".into(), &200.into()));
+    let joined = begin(&rig, &operator, r#"{"records_per_second":1000}"#).expect("joined");
+    assert_eq!((&joined["started"], &joined["records_per_second"]), (&started["started"], &200.into()));
+    for n in 0..40 {
+        let path = format!("secret/data/app/{}", n % 25);
+        rig.write(&operator, &path, r#"{"data":{"A":"2"}}"#).expect("written");
+        if n % 7 == 0 {
+            let path = format!("secret/metadata/app/{}", n % 25);
+            rig.ask(&operator, crate::core::Operation::Delete, &path, "").expect("removed");
+        }
+    }
+    let ended = ended(&rig);
+    assert_eq!(
+        (&ended["state"], &ended["failed"], &ended["set_hash"]),
+        (&"done".into(), &0.into(), &true.into()),
+        "{ended}"
+    );
+    assert!(ended["records"].as_u64() >= Some(40), "{ended}");
+    begin(&rig, &operator, "").expect("another one can be begun");
+}
+
+#[test]
+fn a_record_that_rots_is_named_to_who_may_know_and_is_an_alarm() {
+    let rig = filled();
+    let operator = rig.operator();
+    rig.disk.spoil_one(b'v');
+    begin(&rig, &operator, "").expect("begun");
+    let ended = ended(&rig);
+    assert_eq!((&ended["failed"], &ended["set_hash"]), (&1.into(), &true.into()), "{ended}");
+    let bad = &ended["bad"][0];
+    assert_eq!(
+        (&bad["what"], &bad["mount"], &bad["version"]),
+        (&"version".into(), &"secret/".into(), &1.into()),
+        "{bad}"
+    );
+    assert!(bad["path"].as_str().is_some_and(|path| path.starts_with("app/")), "{bad}");
+    let alarms = super::identities::alarms(&rig);
+    assert_eq!(alarms.iter().filter(|code| *code == "record-damaged").count(), 1);
+    // As after reading it: no more writes until somebody has looked.
+    let refused = rig.write(&operator, "secret/data/app/new", r#"{"data":{"A":"1"}}"#).err();
+    assert!(matches!(refused, Some(VaultError::Unavailable(_))), "{refused:?}");
+}
+
+#[test]
+fn it_needs_sudo_and_a_rate_within_bounds() {
+    let rig = filled();
+    let text = r#"path "sys/strongroom/*" { capabilities = ["read", "update"] }"#;
+    let web = rig.admit("app/web", "web", text);
+    for refused in
+        [begin(&rig, &web, "").err(), rig.read(&web, PATH).err(), rig.read(&web, "sys/strongroom/losses").err()]
+    {
+        assert!(matches!(refused, Some(VaultError::Forbidden)), "{refused:?}");
+    }
+    for body in [r#"{"records_per_second":99}"#, r#"{"records_per_second":1000001}"#, r#"{"rate":500}"#] {
+        assert!(matches!(begin(&rig, &rig.operator(), body), Err(VaultError::BadRequest(_))), "{body}");
+    }
+    assert_eq!(rig.read(&rig.operator(), "sys/strongroom/losses").expect("shown")["losses"], serde_json::json!([]));
+}
+
+#[test]
+fn sealing_ends_it() {
+    let rig = filled();
+    begin(&rig, &rig.operator(), r#"{"records_per_second":100}"#).expect("begun");
+    rig.write(&rig.operator(), "sys/seal", "").expect("sealed");
+    rig.unseal().expect("opens");
+    assert_eq!(rig.read(&rig.operator(), PATH).expect("shown")["state"], "none");
+}

@@ -1,0 +1,228 @@
+//! `strongroomd storage verify` and `storage salvage`: which records cannot be used, and a vault without them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use super::args::{SalvageArgs, UnsealArgs, VerifyArgs};
+use super::layout::{self, LayoutError};
+use super::loss::confirmed;
+use super::offline::{Offline, OfflineError, Secrets};
+use crate::api::spiffe::SpiffeId;
+use crate::api::sys::{AcceptedLoss, BadRecord};
+use crate::audit::FileDevice;
+use crate::barrier::BarrierError;
+use crate::core::lifecycle::damage::{self, FirstOperator};
+use crate::core::lifecycle::losses::{Examined, Kept, LossError};
+use crate::core::{AuditOpener, Clock, SystemClock};
+use crate::crypto::random::SystemRandom;
+
+/// Life of the first operator's certificates, seconds: as after `init`.
+const OPERATOR_LIFE_S: u64 = 30 * 86_400;
+/// Bad records that are listed for a person; all of them with `--json`.
+const LISTED: usize = 100;
+
+/// Why nothing was verified or salvaged.
+#[derive(Debug, thiserror::Error)]
+pub enum SalvageError {
+    /// The files cannot be worked on.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
+    /// The one record without which nothing can be judged.
+    #[error(
+        "{0}. Nothing was changed. Without the state no record can be judged: put the data folder back from a backup"
+    )]
+    State(BarrierError),
+    /// Reading or writing the vault failed.
+    #[error("{0}")]
+    Loss(LossError),
+    /// The name of the operator is none.
+    #[error("--operator {0}: not a name of letters, digits and -_. below operator/")]
+    Operator(String),
+    /// The file for what leaves the store could not be written.
+    #[error("{0}. Nothing was changed")]
+    Keep(#[from] LayoutError),
+    /// There is no damage, and something else does not fit.
+    #[error("no record is damaged. What does not fit can be accepted: strongroomd storage accept-loss")]
+    OnlyMisfits,
+    /// Nobody said yes.
+    #[error("nothing was changed; to salvage, answer yes or give --yes")]
+    NotConfirmed,
+}
+
+impl From<LossError> for SalvageError {
+    fn from(error: LossError) -> Self {
+        match error {
+            LossError::Barrier(error @ (BarrierError::StateDamaged(_) | BarrierError::StateMissing)) => {
+                Self::State(error)
+            }
+            error => Self::Loss(error),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    /// Whether everything verifies.
+    sound: bool,
+    /// Records that were opened.
+    records: u64,
+    /// What is wrong, in words and without names.
+    found: &'a [String],
+    bad: &'a [BadRecord],
+    kept: &'a Kept,
+    /// After a salvage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    salvaged: Option<AcceptedLoss>,
+}
+
+/// Opens every record and says what does not verify. Changes nothing. Whether all of it verifies.
+///
+/// # Errors
+/// [`SalvageError::Offline`], [`SalvageError::State`], [`SalvageError::Loss`].
+pub fn verify(args: &VerifyArgs) -> Result<bool, SalvageError> {
+    let offline = Offline::open(&args.unseal)?;
+    let examined = inspect(&offline, &args.unseal)?;
+    let (found, bad, kept) = (examined.lines(), examined.bad(), examined.kept());
+    let sound = found.is_empty() && !examined.is_damaged();
+    let records = examined.opened();
+    if args.unseal.target.json {
+        print(&Report { sound, records, found: &found, bad: &bad, kept: &kept, salvaged: None });
+        return Ok(sound);
+    }
+    if sound {
+        println!("{records} records were opened: all of them verify, with header, anchor and audit log");
+        return Ok(true);
+    }
+    tell(&found, &bad);
+    let way_out = if examined.is_damaged() { "salvage" } else { "accept-loss" };
+    println!("next: put the store back from a backup; without one: strongroomd storage {way_out}");
+    Ok(false)
+}
+
+/// Runs `storage salvage`. Without damage it says so and changes nothing.
+///
+/// # Errors
+/// Any [`SalvageError`]; with [`SalvageError::Loss`] after the question, the command can be run again.
+pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
+    let offline = Offline::open(&args.unseal)?;
+    let json = args.unseal.target.json;
+    let examined = inspect(&offline, &args.unseal)?;
+    let (found, bad, kept, records) = (examined.lines(), examined.bad(), examined.kept(), examined.opened());
+    if !examined.is_damaged() {
+        if !found.is_empty() {
+            return Err(SalvageError::OnlyMisfits);
+        }
+        if json {
+            print(&Report { sound: true, records, found: &found, bad: &bad, kept: &kept, salvaged: None });
+        } else {
+            println!("nothing is damaged: {records} records were opened, and all of them verify");
+        }
+        return Ok(());
+    }
+    let path = format!("operator/{}", args.operator);
+    let identity = SpiffeId::new(&offline.config.trust_domain, &path);
+    let identity = identity.map_err(|_| SalvageError::Operator(args.operator.clone()))?;
+    let values_only = examined.keeps_values_only();
+    if !json {
+        tell(&found, &bad);
+        println!("what is kept: the rest of the state of {} (generation {})", kept.last_write, kept.generation);
+        if values_only {
+            println!("{path} will administer the vault (--operator NAME); everybody else is enrolled anew");
+        }
+    }
+    if !args.yes && !confirmed("Take these records out of the vault for ever?") {
+        if json {
+            print(&Report { sound: false, records, found: &found, bad: &bad, kept: &kept, salvaged: None });
+        }
+        return Err(SalvageError::NotConfirmed);
+    }
+    let file = keep(&examined, &offline.config.data, kept.next_epoch)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let opener: AuditOpener = Box::new(FileDevice::opener_after_loss(offline.config.audit_file.clone()));
+    let first = FirstOperator { identity, life_s: OPERATOR_LIFE_S, random: Arc::new(SystemRandom) };
+    let salvaged = examined.salvage(&name, values_only.then_some(&first), &opener, SystemClock.now_ms())?;
+    if json {
+        print(&Report { sound: false, records, found: &found, bad: &bad, kept: &kept, salvaged: Some(salvaged) });
+        return Ok(());
+    }
+    println!("\nsalvaged: epoch {} begins, as a permanent note says (strongroom status)", salvaged.epoch);
+    println!("{} records are in {}, still sealed", salvaged.salvaged, file.display());
+    if values_only {
+        println!(
+            "next: start the daemon, strongroomd admin unseal, then strongroomd admin operator --identity {path}; write \
+             policies and enrol hosts anew, and change secrets that may have been older than they were"
+        );
+    } else {
+        println!("next: start the daemon; write anew what is lost (strongroom losses names it)");
+    }
+    Ok(())
+}
+
+fn inspect(offline: &Offline, unseal: &UnsealArgs) -> Result<Examined, SalvageError> {
+    let ports = offline.ports()?;
+    let secrets = Secrets::read(unseal)?;
+    let check = |keys: &_, expected| offline.check_audit(keys, expected);
+    Ok(damage::inspect(ports, secrets.text(), secrets.file(), &check)?)
+}
+
+fn print(report: &Report<'_>) {
+    println!("{}", serde_json::to_string(report).unwrap_or_default());
+}
+
+fn tell(found: &[String], bad: &[BadRecord]) {
+    println!("what does not verify:");
+    for line in found {
+        println!("  {line}");
+    }
+    for bad in bad.iter().take(LISTED) {
+        // Names may hold characters that a terminal would obey.
+        println!("  {}", bad.to_string().escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\""));
+    }
+    if bad.len() > LISTED {
+        println!("  and {} more: --json lists all of them", bad.len() - LISTED);
+    }
+}
+
+/// Writes what leaves the store to a new file of the data folder, mode 0600, and makes it durable: one line a record, with
+/// its key and its bytes as they lay in the store. A file of an attempt that was killed stays beside it.
+fn keep(examined: &Examined, data: &Path, epoch: u32) -> Result<PathBuf, LayoutError> {
+    let mut n = 0_u32;
+    let (path, file) = loop {
+        n += 1;
+        let path = data.join(format!("salvaged-{epoch}-{n}.jsonl"));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => break (path, file),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(LayoutError::Io { action: "creating", path, source }),
+        }
+    };
+    write_records(examined, file).map_err(|source| LayoutError::Io {
+        action: "writing",
+        path: path.clone(),
+        source,
+    })?;
+    layout::sync_dir(data)?;
+    Ok(path)
+}
+
+fn write_records(examined: &Examined, file: File) -> std::io::Result<()> {
+    #[derive(Serialize)]
+    struct Line {
+        key: String,
+        record: Option<String>,
+    }
+    let mut out = BufWriter::new(file);
+    examined.leaving(|key, bytes| {
+        let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        serde_json::to_writer(&mut out, &Line { key, record: bytes.map(|bytes| STANDARD.encode(bytes)) })?;
+        out.write_all(b"\n")
+    })?;
+    out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+}
