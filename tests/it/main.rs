@@ -26,6 +26,7 @@ mod loss;
 mod policy;
 mod rotation;
 mod rotation_cli;
+mod salvage;
 mod sessions;
 mod slots;
 mod store;

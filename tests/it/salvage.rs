@@ -1,0 +1,239 @@
+//! Damaged records, with the real daemon and command: found by a verification, taken out by a salvage, and what users see
+//! of a history that was declared or not.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use strongroom::store::{self, Batch};
+
+use crate::loss::{Case, copy_folder, reads};
+use crate::support::process::{DAEMON, PASSPHRASE, Running, client, daemon, text, with_input};
+
+fn storage(verb: &str, data: &Path, more: &[&str]) -> Output {
+    let mut command = daemon(&["storage", verb, "--passphrase-fd", "0"]);
+    command.args(more).arg("--data").arg(data);
+    with_input(command, PASSPHRASE.as_bytes())
+}
+
+/// Changes a record whose key begins with `letter`, of a value the newest version: one bit of the byte at `at`, counted from
+/// the end if negative. Gives its bytes and, of a value, the version.
+fn flip(data: &Path, letter: u8, at: isize) -> (Vec<u8>, u64) {
+    let store = store::open("redb", &data.join("store/redb"), false).unwrap();
+    let mut victim: Option<(Vec<u8>, Vec<u8>)> = None;
+    store
+        .scan(&[letter], &mut |key, value| {
+            // Versions of one secret lie one after the other.
+            let other = victim.as_ref().is_some_and(|(held, _)| held.get(..17) != key.get(..17));
+            if other {
+                return std::ops::ControlFlow::Break(());
+            }
+            victim = Some((key.to_vec(), value.to_vec()));
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    let (key, mut value) = victim.unwrap();
+    let at = usize::try_from(at).unwrap_or_else(|_| value.len() - at.unsigned_abs());
+    value[at] ^= 1;
+    let mut batch = Batch::default();
+    batch.put(&*key, value.clone());
+    store.commit(&batch).unwrap();
+    let version = key.last_chunk().copied().map_or(0, u64::from_be_bytes);
+    (value, version)
+}
+
+/// The command of a user with a home of its own.
+fn command(home: &Path, running: &Running, bundle: &Path, arguments: &[&str]) -> Output {
+    let binary = Path::new(DAEMON).with_file_name("strongroom");
+    assert!(binary.exists(), "build the command first: cargo build --workspace");
+    let mut command = Command::new(binary);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home).stdin(Stdio::null());
+    command.arg("--addr").arg(&running.address);
+    for (flag, file) in [("--ca-cert", "ca.pem"), ("--client-cert", "cert.pem"), ("--client-key", "key.pem")] {
+        command.arg(flag).arg(bundle.join(file));
+    }
+    command.args(arguments);
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+fn moved_out(data: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(data).unwrap().flatten().map(|entry| entry.path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).collect()
+}
+
+#[test]
+fn a_rotten_value_is_found_beside_normal_work_and_salvaged_and_the_rest_serves() {
+    let case = Case::new();
+    let home = case.folder.path();
+    let (rotten, version) = flip(&case.data, b'v', -1);
+
+    // The head is sound, so the vault opens. A verification finds it, names it, and raises the alarm.
+    let (running, operator) = case.open().unwrap();
+    let lost: Vec<usize> = (0..3).filter(|number| !reads(&operator, *number)).collect();
+    let [lost] = *lost else { panic!("{lost:?}") };
+    let name = format!("secret/written/{lost}, version {version}: ");
+    let verified = command(home, &running, &case.operator, &["verify"]);
+    assert_eq!(verified.status.code(), Some(1), "{}", said(&verified));
+    assert!(text(&verified.stdout).contains(&name), "{}", said(&verified));
+    assert!(text(&verified.stdout).contains("the sum over all records is the one"), "{}", said(&verified));
+    assert!(text(&verified.stderr).contains("strongroomd storage salvage"), "{}", said(&verified));
+    let shown = command(home, &running, &case.operator, &["verify", "--status", "--json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!((&shown["state"], &shown["failed"]), (&"done".into(), &1.into()), "{shown}");
+    assert_eq!(running.stop(), Some(0));
+    let log = std::fs::read_to_string(case.log()).unwrap();
+    assert_eq!(log.matches("record-damaged").count(), 1);
+
+    // The same offline, and a salvage that nobody agreed to changes nothing.
+    let verified = storage("verify", &case.data, &[]);
+    assert_eq!(verified.status.code(), Some(1), "{}", said(&verified));
+    assert!(text(&verified.stdout).contains(&name), "{}", said(&verified));
+    let asked = storage("salvage", &case.data, &[]);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(
+        text(&asked.stdout).contains(&name) && text(&asked.stderr).contains("nothing was changed"),
+        "{}",
+        said(&asked)
+    );
+    assert!(moved_out(&case.data).is_empty());
+
+    let salvaged = storage("salvage", &case.data, &["--yes", "--json"]);
+    assert!(salvaged.status.success(), "{}", said(&salvaged));
+    let report: serde_json::Value = serde_json::from_slice(&salvaged.stdout).unwrap();
+    assert_eq!(report["salvaged"]["salvaged"], 1, "{report}");
+    let [kept] = &*moved_out(&case.data) else { panic!("one file") };
+    assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let line: serde_json::Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, line["record"].as_str().unwrap());
+    assert_eq!(bytes.unwrap(), rotten, "the record as it lay there, still sealed");
+
+    for round in 0..2 {
+        let (running, operator) = case.open().unwrap();
+        for number in 0..3 {
+            assert_eq!(reads(&operator, number), number != lost, "secret {number}");
+        }
+        let health = operator.sys().health().unwrap();
+        assert_eq!((health.losses.len(), health.losses[0].salvaged), (1, 1), "round {round}");
+        assert!(!format!("{health:?}").contains("written"), "status names no path");
+        let losses = command(home, &running, &case.operator, &["losses"]);
+        assert!(text(&losses.stdout).contains(&name), "{}", said(&losses));
+        let sound = command(home, &running, &case.operator, &["verify"]);
+        assert!(sound.status.success(), "{}", said(&sound));
+        let path = strongroom::api::path::Path::parse(&format!("written/{lost}")).unwrap();
+        operator.kv("secret").put_pairs(&path, &[("KEY", &format!("{round}").as_str().into())]).unwrap();
+        if round == 0 {
+            assert!(reads(&operator, lost), "it can be written anew");
+            operator.kv("secret").delete_metadata(&path).unwrap();
+        }
+        assert_eq!(running.stop(), Some(0));
+    }
+    let log = std::fs::read_to_string(case.log()).unwrap();
+    assert_eq!(log.matches("records-salvaged").count(), 1, "one alarm, whatever is started again");
+    assert!(storage("verify", &case.data, &[]).status.success());
+    let again = storage("salvage", &case.data, &["--yes"]);
+    assert!(again.status.success() && text(&again.stdout).contains("nothing is damaged"), "{}", said(&again));
+}
+
+#[test]
+fn without_the_proof_the_values_are_kept_and_nobody_has_rights_but_one_operator() {
+    let case = Case::new();
+    let home = case.folder.path();
+    flip(&case.data, b'v', 70);
+    assert!(case.open().is_err());
+    let refused = storage("accept-loss", &case.data, &["--yes"]);
+    assert!(text(&refused.stderr).contains("storage salvage"), "{}", said(&refused));
+
+    let asked = storage("salvage", &case.data, &["--operator", "rita"]);
+    assert!(text(&asked.stdout).contains("nothing proves that the records are of one moment"), "{}", said(&asked));
+    assert!(case.open().is_err(), "asking changed something");
+    let salvaged = storage("salvage", &case.data, &["--operator", "rita", "--yes"]);
+    assert!(salvaged.status.success(), "{}", said(&salvaged));
+    assert!(text(&salvaged.stdout).contains("strongroomd admin operator"), "{}", said(&salvaged));
+
+    let running = Running::start(&case.data);
+    let unseal = daemon(&["admin", "unseal", "--passphrase-fd", "0", "--data", case.data.to_str().unwrap()]);
+    let unsealed = with_input(unseal, PASSPHRASE.as_bytes());
+    assert!(unsealed.status.success(), "{}", said(&unsealed));
+    let out = home.join("rita");
+    let mut certify = daemon(&["admin", "operator", "--passphrase-fd", "0", "--identity", "operator/rita"]);
+    certify.arg("--out").arg(&out).arg("--data").arg(&case.data);
+    let certified = with_input(certify, PASSPHRASE.as_bytes());
+    assert!(certified.status.success(), "{}", said(&certified));
+
+    let old = client(&running.address, &case.operator);
+    assert!((0..3).all(|number| !reads(&old, number)), "the certificates of before are worth nothing");
+    let rita = client(&running.address, &out);
+    // The listener shows a certificate of the new authority within two seconds.
+    for _ in 0..100 {
+        if rita.sys().seal_status().is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!((0..3).filter(|number| reads(&rita, *number)).count(), 2);
+    assert_eq!(rita.sys().identities().unwrap(), ["operator/"]);
+    assert_eq!(rita.sys().losses().unwrap().losses.len(), 1);
+    let verified = command(home, &running, &out, &["verify"]);
+    assert!(verified.status.success(), "{}", said(&verified));
+    assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
+fn a_state_that_is_damaged_is_refused_with_the_next_step() {
+    let case = Case::new();
+    flip(&case.data, b's', -1);
+    for verb in ["verify", "salvage"] {
+        let refused = storage(verb, &case.data, &[]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains("put the data folder back from a backup"), "{verb}: {}", said(&refused));
+    }
+}
+
+/// What a user's command says when the vault is older than what the user saw last: refused as long as nobody has declared
+/// it, with the next step; told once when somebody has.
+#[test]
+fn a_user_is_told_of_a_history_that_was_put_back() {
+    let case = Case::new();
+    let home = case.folder.path().join("user");
+    std::fs::create_dir(&home).unwrap();
+    let older = case.folder.path().join("older");
+    copy_folder(&case.data, &older);
+    {
+        let (running, operator) = case.open().unwrap();
+        let path = strongroom::api::path::Path::parse("written/later").unwrap();
+        operator.kv("secret").put_pairs(&path, &[("KEY", &"value".into())]).unwrap();
+        let listed = command(&home, &running, &case.operator, &["list", "written"]);
+        assert!(listed.status.success() && text(&listed.stdout).contains("later"), "{}", said(&listed));
+        assert_eq!(running.stop(), Some(0));
+    }
+    // A whole older copy, with anchor and audit log: nothing in it shows that it is older.
+    std::fs::remove_dir_all(&case.data).unwrap();
+    copy_folder(&older, &case.data);
+    std::fs::set_permissions(&case.data, std::fs::Permissions::from_mode(0o700)).unwrap();
+    {
+        let (running, _) = case.open().unwrap();
+        let refused = command(&home, &running, &case.operator, &["list", "written"]);
+        assert_eq!(refused.status.code(), Some(6), "{}", said(&refused));
+        assert!(text(&refused.stdout).is_empty(), "the answer was used");
+        let step = "strongroomd storage accept-loss --restored";
+        assert!(text(&refused.stderr).contains(step), "{}", said(&refused));
+        assert_eq!(running.stop(), Some(0));
+    }
+    let nothing = storage("accept-loss", &case.data, &["--yes"]);
+    assert!(text(&nothing.stdout).contains("nothing is lost") && text(&nothing.stdout).contains("--restored"));
+    let declared = storage("accept-loss", &case.data, &["--yes", "--restored"]);
+    assert!(declared.status.success(), "{}", said(&declared));
+    let (running, _) = case.open().unwrap();
+    for round in 0..2 {
+        let listed = command(&home, &running, &case.operator, &["list", "written"]);
+        assert!(listed.status.success() && !text(&listed.stdout).contains("later"), "{}", said(&listed));
+        let told = text(&listed.stderr).contains("has declared a restore or a loss");
+        assert_eq!(told, round == 0, "told once: {}", said(&listed));
+    }
+    let status = command(&home, &running, &case.operator, &["status"]);
+    assert!(text(&status.stdout).contains("an older copy of the whole vault was put back"), "{}", said(&status));
+}
