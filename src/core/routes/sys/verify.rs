@@ -1,25 +1,22 @@
 //! `sys/strongroom/verify` and `sys/strongroom/losses`: whether every record can be used, and what was given up for good.
 
+use crate::api::reply::Reply;
 use crate::api::sys::{Losses, NamedLoss};
 use crate::barrier::MountId;
-use crate::engine::Reply;
 
-use super::{Inquiry, data, number_field, only_fields};
+use super::{Inquiry, data};
 use crate::core::error::VaultError;
 use crate::core::live::verifier::DEFAULT_RATE;
 use crate::core::state::bad_records::lost_in;
 
 /// What a caller may ask for, records a second.
-const RATES: std::ops::RangeInclusive<u64> = 100..=1_000_000;
+const LEAST_RATE: u64 = 100;
+const MOST_RATE: u64 = 1_000_000;
 
 /// `POST sys/strongroom/verify`: begins a verification or joins the one that runs.
 pub(super) fn begin(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let object = inquiry.body.object()?;
-    only_fields(&object, &["records_per_second"])?;
-    let rate = number_field(&object, "records_per_second")?.unwrap_or(DEFAULT_RATE);
-    if !RATES.contains(&rate) {
-        return Err(VaultError::BadRequest("field \"records_per_second\" must be 100 to 1000000".to_owned()));
-    }
+    let fields = inquiry.body.only(&["records_per_second"])?;
+    let rate = fields.number_in("records_per_second", LEAST_RATE, MOST_RATE)?.unwrap_or(DEFAULT_RATE);
     data(&inquiry.live.verifier.begin(rate)?)
 }
 
