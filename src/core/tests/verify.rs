@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::support::*;
+use crate::api::request::Operation;
 use crate::core::{Caller, VaultError};
 
 const PATH: &str = "sys/strongroom/verify";
@@ -48,7 +49,7 @@ fn every_record_is_opened_and_the_sum_is_compared_while_others_write() {
         rig.write(&operator, &path, r#"{"data":{"A":"2"}}"#).expect("written");
         if n % 7 == 0 {
             let path = format!("secret/metadata/app/{}", n % 25);
-            rig.ask(&operator, crate::core::Operation::Delete, &path, "").expect("removed");
+            rig.ask(&operator, Operation::Delete, &path, "").expect("removed");
         }
     }
     let ended = ended(&rig);
