@@ -78,9 +78,10 @@ pub enum BarrierError {
     /// The header is not the one that the state names, nor its direct successor.
     #[error("the header does not belong to the state of the store: {}", header_other(.0))]
     HeaderOther(&'static str),
-    /// The header has begun a new epoch above just this state: accepting or salvaging was interrupted more than once.
+    /// The header has begun a new epoch above just this state: accepting or salvaging was interrupted, or the store and the
+    /// anchor of the time before were put back.
     #[error(
-        "a way out of a loss was begun and interrupted: the header has begun a new epoch, the store has not; run the same \
+        "accepting a loss was interrupted: the header has begun a new epoch and the store has not followed; run the same \
          command again: strongroomd storage accept-loss or strongroomd storage salvage"
     )]
     Unfinished,

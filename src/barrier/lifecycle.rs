@@ -266,7 +266,7 @@ fn is_older(accepted: &Accepted) -> bool {
     let (header, state) = (&accepted.opened.header, &accepted.stored.state);
     let newer_header = header.seq > state.header_seq && header.epoch >= state.epoch;
     match accepted.misfit {
-        Some(BarrierError::BelowFloor | BarrierError::Unfinished) => true,
+        Some(BarrierError::BelowFloor | BarrierError::Unfinished | BarrierError::Missing { .. }) => true,
         Some(BarrierError::HeaderOther(_)) => newer_header,
         _ => false,
     }
@@ -281,7 +281,12 @@ fn try_header(parts: &Parts, bytes: &[u8], header: &Header, unlock: &Unlock<'_>)
     };
     let state = &stored.state;
     let successor = state.header_seq.checked_add(1) == Some(header.seq) && header.prev_mac == state.header_mac;
-    let misfit = misfit(header, &opened.keyring, state, successor);
+    let mut misfit = misfit(header, &opened.keyring, state, successor);
+    if matches!(misfit, Some(BarrierError::Unfinished))
+        && let Some(generations) = missing_epoch(parts, header, &opened.keyring, state)
+    {
+        misfit = Some(BarrierError::Missing { generations });
+    }
     Ok(Accepted { bytes: bytes.to_vec(), opened, stored, successor, misfit, slot })
 }
 
@@ -311,12 +316,20 @@ fn misfit(header: &Header, keyring: &Keyring, state: &StateRecord, successor: bo
             std::cmp::Ordering::Greater => STATE_OLDER,
         }));
     }
-    let continues = header.epoch == state.epoch && header.incarnation == state.incarnation;
-    let raised = successor && state.epoch.checked_add(1) == Some(header.epoch);
-    if !continues && !raised {
+    // A header that has begun a new epoch is never rolled forward by a start: the note of the loss is in the state that did
+    // not follow, and an epoch without its note must not exist.
+    if header.epoch != state.epoch || header.incarnation != state.incarnation {
         return Some(if unfinished { BarrierError::Unfinished } else { BarrierError::HeaderOther("another epoch") });
     }
     ((state.epoch, state.generation) < floor).then_some(BarrierError::BelowFloor)
+}
+
+/// Generations that are missing when the anchor knows a later epoch than the state: then the epoch of the header was served,
+/// and the store is older. `None` when the anchor knows of no such epoch, or cannot be read.
+fn missing_epoch(parts: &Parts, header: &Header, keyring: &Keyring, state: &StateRecord) -> Option<u64> {
+    let file = parts.anchor.read().ok().flatten()?;
+    let mark = anchor::read(&file, &header.vault_id, keyring).best?.mark;
+    (mark.epoch > state.epoch).then(|| mark.generation.saturating_sub(state.generation))
 }
 
 /// A store without a state: emptied, if an anchor remembers more; never filled, if none does.

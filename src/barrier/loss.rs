@@ -35,7 +35,8 @@ pub enum Misfit {
     },
     /// The store is older than the header.
     OlderThanHeader,
-    /// The header has begun the next epoch above just this store: this was done before, and interrupted.
+    /// The header has begun the next epoch above just this state: accepting was interrupted before, or the store and the
+    /// anchor of that moment were put back.
     Unfinished,
 }
 
@@ -98,6 +99,8 @@ impl Loss {
         let mut misfits: Vec<Misfit> = match misfit {
             None => Vec::new(),
             Some(BarrierError::Unfinished) => vec![Misfit::Unfinished],
+            // The anchor says so, too, and is asked below.
+            Some(BarrierError::Missing { .. }) => Vec::new(),
             Some(_) => vec![Misfit::OlderThanHeader],
         };
         match check_anchor(&parts, &header, &keyring, &stored) {
@@ -206,8 +209,9 @@ impl Loss {
     }
 
     /// Goes over to the next epoch with a fresh incarnation: header, then one commit with the state and what `note` writes,
-    /// then the anchor. The header takes no state older than the accepted one. Killed at any step, the vault refuses as
-    /// before and this can be done again, or it is in the new epoch.
+    /// then the anchor. The header takes no state older than the accepted one. Killed at any step, the vault refuses and this
+    /// can be done again, or it is in the new epoch with its note. Between header and commit it refuses with
+    /// [`BarrierError::Unfinished`], or as before.
     ///
     /// # Errors
     /// Those of `note`, before anything was written but a blank anchor file; errors of writing.

@@ -209,9 +209,65 @@ pub(super) fn cut_parts(disk: &Disk, steps: usize, seed: u64) -> Parts {
     }
 }
 
+/// Parts that are cut at the step before the commit: the header has begun the new epoch, the store has not followed.
+fn cut_before_the_commit(disk: &Disk, steps: usize, seed: u64) {
+    assert!(accept(cut_parts(disk, steps, seed)).is_err());
+    let [first, second] = disk.header.read().unwrap();
+    assert!(first == second && Header::parse(&first.unwrap()).unwrap().epoch > disk_epoch(disk));
+}
+
+/// Epoch of the stored state, as a look at the loss tells it.
+fn disk_epoch(disk: &Disk) -> u32 {
+    Loss::examine(disk.parts(7), &Unlock::KeyFile(SECRET)).unwrap().stored().0
+}
+
+#[test]
+fn a_loss_that_was_interrupted_is_recognised_and_the_note_says_no_other_loss() {
+    for (make, expected, steps) in [
+        (without_anchor as fn() -> Disk, Misfit::AnchorMissing, 3),
+        (rolled_back, Misfit::OlderThanAnchor { generations: 2 }, 2),
+    ] {
+        let disk = make();
+        for times in 1..4 {
+            // The anchor is blank after the first time, and is made anew as before.
+            cut_before_the_commit(&disk, steps, times);
+            let error = disk.error();
+            assert!(matches!(error, BarrierError::Unfinished), "{error}");
+            assert!(error.to_string().contains("run the same command again"));
+            let loss = Loss::examine(disk.parts(7), &Unlock::KeyFile(SECRET)).unwrap();
+            assert_eq!(loss.misfits(), [Misfit::Unfinished, expected], "after {times}");
+        }
+        drop(accept(disk.parts(9)).unwrap());
+        assert!(is_new_epoch(&disk, |_| false));
+        let loss = Loss::examine(disk.parts(7), &Unlock::KeyFile(SECRET)).unwrap();
+        assert_eq!(loss.misfits(), []);
+    }
+}
+
+/// Nothing in the files shows that an older copy of everything was put back, so no other check refuses.
+#[test]
+fn no_start_begins_an_epoch_without_its_note() {
+    let (disk, _) = filled();
+    cut_before_the_commit(&disk, 2, 7);
+    let error = disk.error();
+    assert!(matches!(error, BarrierError::Unfinished), "{error}");
+    assert!(matches!(disk.error(), BarrierError::Unfinished), "the first start changed something");
+    drop(accept(disk.parts(8)).unwrap());
+    assert!(is_new_epoch(&disk, |_| false));
+}
+
+#[test]
+fn store_and_anchor_of_before_an_accepted_loss_do_not_open_under_the_new_header() {
+    let (disk, _) = filled();
+    let before = disk.copy();
+    drop(accept(disk.parts(7)).unwrap());
+    let back = Disk { header: disk.header.clone(), ..before };
+    assert!(matches!(back.error(), BarrierError::Unfinished));
+}
+
 /// Cuts at every step, and the second attempt at every step again.
 #[test]
-fn cut_at_any_step_it_refuses_as_before_or_is_finished() {
+fn cut_at_any_step_it_is_refused_or_finished_with_its_note() {
     type Case = (fn() -> Disk, fn(&BarrierError) -> bool);
     let cases: [Case; 2] = [
         (without_anchor, |error| {
@@ -220,10 +276,10 @@ fn cut_at_any_step_it_refuses_as_before_or_is_finished() {
                 BarrierError::AnchorMissing
                     | BarrierError::AnchorDamaged
                     | BarrierError::AnchorEmptied
-                    | BarrierError::HeaderOther(_)
+                    | BarrierError::Unfinished
             )
         }),
-        (rolled_back, |error| matches!(error, BarrierError::Missing { .. } | BarrierError::HeaderOther(_))),
+        (rolled_back, |error| matches!(error, BarrierError::Missing { .. } | BarrierError::Unfinished)),
     ];
     for (make, refusal) in cases {
         let (mut finished, mut refused) = (0, 0);

@@ -272,7 +272,9 @@ fn describe(misfit: &Misfit) -> String {
                 .to_owned()
         }
         Misfit::Unfinished => {
-            "an earlier attempt was interrupted after it had begun a new epoch; nothing more is missing through that".to_owned()
+            "the header has begun an epoch that this store does not know: accepting a loss was interrupted, or the store and \
+             the anchor of the time before were put back and later writes are missing"
+                .to_owned()
         }
     }
 }
