@@ -141,9 +141,9 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// A record that cannot be used: found by a verification, or lost for good when a store was salvaged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadRecord {
-    /// What it is: `version`, `name`, `entry` or `stray`.
+    /// What it is: `version`, `name`, `entry` or `stray`; `list` where a part of the list itself is lost.
     pub what: String,
     /// Mount, as in `secret/`, or the family of a built-in one; empty when it is not known.
     pub mount: String,
@@ -186,6 +186,7 @@ impl std::fmt::Display for BadRecord {
             "version" => write!(f, "{mount}{path}, version {version}: {why}")?,
             "name" => write!(f, "a name in {mount}{path}: {why}")?,
             "entry" => write!(f, "an entry of {mount}: {why}")?,
+            "list" => f.write_str(why)?,
             _ => write!(f, "record {record}: {why}")?,
         }
         match behind {

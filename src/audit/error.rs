@@ -44,7 +44,7 @@ pub enum AuditError {
         seq: u64,
     },
     /// An entry names a key that the vault does not have.
-    #[error("audit entry uses unknown key {0}")]
+    #[error("audit entry uses unknown key {0}; to go on without this log: strongroomd storage accept-loss")]
     UnknownKey(u32),
     /// The log file could not be opened, read, cut or synced at start.
     #[error("audit file: {step} failed: {kind}")]
@@ -56,7 +56,22 @@ pub enum AuditError {
     },
 }
 
+/// The steps of reading a log that is there.
+const READING: [&str; 3] = ["opening", "examining", "reading"];
+
 impl AuditError {
+    /// Whether an operator can accept this as the loss of the log: it is incomplete, not genuine, not of this vault's keys,
+    /// or the system cannot read it. Missing rights are no loss: they can be given. A folder that cannot be listed may be a
+    /// disk that is not mounted.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Cut { .. } | Self::Damaged { .. } | Self::Replaced { .. } | Self::UnknownKey(_) => true,
+            Self::File { step, kind } => READING.contains(step) && *kind != io::ErrorKind::PermissionDenied,
+            Self::Refused | Self::Sync => false,
+        }
+    }
+
     pub(super) fn file(step: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::File { step, kind: error.kind() }
     }

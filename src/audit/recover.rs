@@ -47,6 +47,8 @@ pub struct Resume {
     pub torn: Vec<Torn>,
     /// True if the file is empty although the chain has started. Then the first entry links it to the old file.
     pub new_file: bool,
+    /// True if an operator gave up the log that the sealed state vouches for. What it said last is unknown.
+    pub given_up: bool,
     /// Time for the entries about the start, Unix milliseconds.
     pub time_ms: u64,
     /// Lines that no checkpoint covers yet.
@@ -114,23 +116,29 @@ impl FileDevice {
     }
 
     /// As [`FileDevice::opener`], for a log whose loss an operator has accepted. A file that does not contain the
-    /// expected entry is kept under another name (`<file>.lost-<n>`). A new file continues the chain after that entry,
+    /// expected entry, or that cannot be read ([`AuditError::is_loss`]), is kept under another name (`<file>.lost-<n>`). A new file continues the chain after that entry,
     /// so the gap shows when both are verified. After a crash the log is still rejected, and the call can be repeated.
     pub fn opener_after_loss(
         path: PathBuf,
     ) -> impl Fn(&AuditKeys, AuditHead, u64) -> Result<Opened, AuditError> + Send + Sync {
         move |keys, expected, now_ms| {
             let device: Box<dyn Device>;
-            if Survey::of(&path, keys, expected)?.contains(expected).is_ok() {
-                let (found, resume) = Self::recover(&path, keys, expected, now_ms)?;
-                device = Box::new(found);
-                return Ok((device, resume));
+            match Self::check(&path, keys, expected) {
+                Ok(()) => {
+                    let (found, resume) = Self::recover(&path, keys, expected, now_ms)?;
+                    device = Box::new(found);
+                    return Ok((device, resume));
+                }
+                Err(error) if error.is_loss() => {}
+                Err(error) => return Err(error),
             }
             if std::fs::symlink_metadata(&path).is_ok() {
                 set_aside(&path).map_err(AuditError::file("setting the lost log aside"))?;
             }
             device = Box::new(Self::open(&path).map_err(AuditError::file("opening"))?);
-            Ok((device, Resume { head: expected, new_file: true, time_ms: now_ms, ..Resume::default() }))
+            let resume =
+                Resume { head: expected, new_file: true, given_up: true, time_ms: now_ms, ..Resume::default() };
+            Ok((device, resume))
         }
     }
 }
@@ -250,6 +258,11 @@ impl Survey {
                         _ => {}
                     }
                     good = lines.offset;
+                }
+                // Anybody can append such a line. After the expected entry it is a torn tail like any other.
+                Err(Fault::UnknownKey(_)) if first.is_some() && walker.check_head(first) != HeadCheck::Failed => {
+                    stop = Some(lines.number);
+                    break;
                 }
                 // With an unknown key the vault lacks something; the log is not torn. So nothing may be cut.
                 Err(Fault::UnknownKey(id)) => return Err(AuditError::UnknownKey(id)),

@@ -85,6 +85,9 @@ pub enum BarrierError {
          command again: strongroomd storage accept-loss or strongroomd storage salvage"
     )]
     Unfinished,
+    /// Salvage would lose more than the damage, or keep what others may have written.
+    #[error("this damage cannot be salvaged: {0}; put the data folder back from a backup")]
+    NotSalvageable(&'static str),
     /// The state is older than the oldest one that the header accepts.
     #[error("the store is older than the header allows; {}", WAY_OUT)]
     BelowFloor,
@@ -101,7 +104,7 @@ pub enum BarrierError {
     #[error("nobody waits for the answer any more")]
     Abandoned,
     /// The store could not be read.
-    #[error("reading the store")]
+    #[error("the store could not be read: {0}")]
     Store(#[source] StoreError),
     /// Header or anchor could not be read or written.
     #[error("header or anchor file: {0}")]

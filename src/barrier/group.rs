@@ -138,6 +138,11 @@ impl<'b> Group<'b> {
         // The header comes before the transaction: a state must never name a header that is not on disk.
         let with_header = next.is_some();
         if let Some(next) = next {
+            // A header cannot be taken back, so a full disk must show before it is written.
+            barrier.store.admits(&batch).map_err(|error| match error {
+                StoreError::Full => BarrierError::Full,
+                error => error.into(),
+            })?;
             barrier.write_header(next)?;
         }
         barrier.published.write().shadow = self.overlay.take_old();

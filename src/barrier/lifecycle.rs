@@ -295,8 +295,11 @@ fn misfit(header: &Header, keyring: &Keyring, state: &StateRecord, successor: bo
     let same = header.seq == state.header_seq && header.mac == state.header_mac;
     // An accepted loss names the state that it was accepted for as the floor, and raises the epoch above it.
     let floor = (header.floor_epoch, header.floor_generation);
+    // Each attempt raises the number by one and the epoch by at least one. A header that has gone further was in service.
+    let attempts = header.seq.checked_sub(state.header_seq).filter(|attempts| *attempts > 0);
+    let raised = header.epoch.saturating_sub(state.epoch);
     let unfinished =
-        header.seq > state.header_seq && header.epoch > state.epoch && floor == (state.epoch, state.generation);
+        attempts.is_some_and(|attempts| attempts <= u64::from(raised)) && floor == (state.epoch, state.generation);
     if !same && !successor {
         // The state still counts records under a key that this header has destroyed: nothing opens them again, and the
         // operator is told so rather than that two numbers differ.

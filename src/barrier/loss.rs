@@ -24,6 +24,8 @@ pub enum Misfit {
     AnchorMissing,
     /// The anchor holds nothing that verifies.
     AnchorDamaged,
+    /// The system cannot read the anchor file, and not for want of rights.
+    AnchorUnreadable,
     /// A slot of the anchor was emptied: it may have named a later state.
     AnchorEmptied,
     /// The anchor vouches for another history, or another state of the same generation.
@@ -103,8 +105,10 @@ impl Loss {
             Some(BarrierError::Missing { .. }) => Vec::new(),
             Some(_) => vec![Misfit::OlderThanHeader],
         };
+        let unreadable = parts.anchor.read().is_err_and(|error| error.is_loss());
         match check_anchor(&parts, &header, &keyring, &stored) {
             Ok(_) => {}
+            Err(BarrierError::Sidecar(_)) if unreadable => misfits.push(Misfit::AnchorUnreadable),
             Err(BarrierError::AnchorMissing) => misfits.push(Misfit::AnchorMissing),
             Err(BarrierError::AnchorDamaged) => misfits.push(Misfit::AnchorDamaged),
             Err(BarrierError::AnchorEmptied) => misfits.push(Misfit::AnchorEmptied),
@@ -112,9 +116,10 @@ impl Loss {
             Err(BarrierError::Missing { generations }) => misfits.push(Misfit::OlderThanAnchor { generations }),
             Err(error) => return Err(error),
         }
-        let spoilt = [Misfit::AnchorMissing, Misfit::AnchorDamaged, Misfit::AnchorEmptied];
+        let spoilt = [Misfit::AnchorMissing, Misfit::AnchorDamaged, Misfit::AnchorUnreadable, Misfit::AnchorEmptied];
         let make_anchor = misfits.iter().any(|misfit| spoilt.contains(misfit));
-        let found = super::anchor::read(&parts.anchor.read()?.unwrap_or_default(), &header.vault_id, &keyring);
+        let found = if unreadable { None } else { parts.anchor.read()? };
+        let found = super::anchor::read(&found.unwrap_or_default(), &header.vault_id, &keyring);
         let blank = if make_anchor { [true; 2] } else { found.blank };
         let anchored = found.best.map_or(0, |slot| slot.mark.epoch);
         let newest_epoch = header.epoch.max(stored.state.epoch).max(anchored);
@@ -220,6 +225,9 @@ impl Loss {
         note: impl FnOnce(&mut Tx<'_>) -> Result<(), E>,
         now_ms: u64,
     ) -> Result<Barrier, E> {
+        if let Some(refusal) = self.damage.as_ref().and_then(Damage::refusal) {
+            return Err(refusal.into());
+        }
         let counter = self.newest_epoch.checked_add(1).ok_or(BarrierError::Fatal("no epochs are left"))?;
         let mut incarnation = [0; 16];
         self.parts.random.fill(&mut incarnation).map_err(BarrierError::from)?;

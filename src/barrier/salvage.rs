@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
 use crate::crypto::hash::MacKey;
-use crate::keys::{Header, Keyring};
+use crate::keys::{Header, Keyring, TermState};
 
 use super::error::BarrierError;
-use super::index::Index;
+use super::index::{Index, Stamp};
 use super::lifecycle::{StoredState, counts_fit, stamp_of};
 use super::names::{MountId, StoreKey, parent_of};
 use super::open::{Barrier, Parts};
@@ -52,6 +52,8 @@ pub struct Damage {
     pub keeps: Keeps,
     /// Whether the heads of the records fit the set hash of the state, but for what was added.
     pub proved: bool,
+    /// Why nothing may be salvaged, if so.
+    refusal: Option<&'static str>,
     named: Vec<(MountId, String)>,
     ledger: Ledger,
     /// Keys in the store that are in no index: foreign ones, and records that cannot be this vault's.
@@ -88,17 +90,38 @@ impl Damage {
         let missed: HashSet<Vec<u8>> = bad.iter().map(|bad| bad.key.clone()).collect();
         let rights = bad.iter().any(|bad| bad.mount.is_some_and(gives_rights));
         let keeps = if proved && !rights { Keeps::Rest } else { Keeps::Values };
+        let index = barrier.published.into_inner().index;
+        // Without its entry, nothing leads to the records of a mount: all of its secrets would leave.
+        let mount_lost =
+            named.is_empty() || bad.iter().any(|bad| bad.mount == Some(MountId::MOUNTS) && bad.part == Part::Entry);
+        let exposed = |stamp: &Stamp| {
+            let term = stamp.head().ok().and_then(|head| keyring.term(head.term));
+            term.is_some_and(|term| term.state == TermState::Compromised)
+        };
+        let refusal = if mount_lost {
+            Some("the entry of a mount is lost, and with it every secret of the mount would be")
+        } else if keeps == Keeps::Values && index.values().any(exposed) {
+            Some("records are under a data key that is compromised, and nothing proves who wrote them")
+        } else {
+            None
+        };
         let keys = foreign.iter().map(|bad| bad.key.clone()).collect();
         // What the tree misses is described by its path already.
         bad.extend(foreign.into_iter().filter(|foreign| !missed.contains(&foreign.key)));
-        let damage = Self { bad, records, keeps, proved, named, ledger, foreign: keys };
-        Ok((damage, barrier.published.into_inner().index))
+        let damage = Self { bad, records, keeps, proved, refusal, named, ledger, foreign: keys };
+        Ok((damage, index))
     }
 
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.bad.is_empty() && self.proved && self.ledger.counts.is_empty()
+    }
+
+    /// Why nothing may be salvaged, if so.
+    #[must_use]
+    pub fn refusal(&self) -> Option<BarrierError> {
+        self.refusal.map(BarrierError::NotSalvageable)
     }
 
     /// The name of a mount in the mount table.

@@ -5,6 +5,7 @@
 //! meanwhile: what they change while it runs is as good as verified, since it was sealed by this process.
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::BuildHasher;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -66,8 +67,12 @@ pub struct Sweep {
     versions: Option<Versions>,
     /// Where the search for strays goes on; `None` before it begins.
     strays: Option<Bound<StoreKey>>,
-    /// Short names of the records that something led to.
+    /// Records that something led to, each as eight bytes of a hash under a key of this set alone: somebody who can write
+    /// the store cannot choose a key that has the same.
     met: HashSet<u64>,
+    /// Records of names that do not open. What they lead to is looked at after the walk, because a row that was only added
+    /// can name a folder that is sound.
+    unopened: VecDeque<(StoreKey, Bad)>,
     /// Mounts that the mount table names, with the key of the entry.
     named: Vec<(MountId, String)>,
     /// Generation at the start.
@@ -138,6 +143,7 @@ impl Sweep {
             versions: None,
             strays: None,
             met: HashSet::new(),
+            unopened: VecDeque::new(),
             named: Vec::new(),
             began: barrier.published.read().generation,
             records: 0,
@@ -173,6 +179,11 @@ impl Sweep {
             let root = barrier.names.root(&mount);
             self.levels.push(Level::new(mount, String::new(), root, StoreKey::nodes_of(&root)));
             self.levels.push(Level::new(mount, String::new(), root, StoreKey::entries_of(&root)));
+            return Ok(true);
+        }
+        if let Some((key, mut bad)) = self.unopened.pop_front() {
+            bad.behind = self.behind(barrier, key.last_id());
+            self.describe(key, bad);
             return Ok(true);
         }
         Ok(self.look_for_strays(barrier))
@@ -227,14 +238,14 @@ impl Sweep {
         let Some(level) = self.levels.last() else { return Ok(()) };
         let (mount, folder, parent) = (level.mount, level.folder.clone(), level.parent);
         let is_node = key.letter() == b'd';
-        self.met.insert(short(&key));
+        self.meet(&key);
         self.records += 1;
         let path = if is_node { bound(&mount, &folder) } else { bound(&mount, "") };
         let body = match barrier.body(&key, &path) {
             Ok(Some(body)) => body,
             // It went away between the look at the index and now.
             Ok(None) => return Ok(()),
-            Err(error) => return self.spoilt(barrier, (mount, folder, key), error),
+            Err(error) => return self.spoilt((mount, folder, key), error),
         };
         self.bytes = self.bytes.saturating_add(u64::try_from(body.len()).unwrap_or(u64::MAX));
         let understood = if is_node {
@@ -250,7 +261,7 @@ impl Sweep {
         };
         if understood.is_none() {
             let error = barrier.degrade("a record cannot be understood");
-            return self.spoilt(barrier, (mount, folder, key), error);
+            return self.spoilt((mount, folder, key), error);
         }
         Ok(())
     }
@@ -289,7 +300,7 @@ impl Sweep {
     fn version(&mut self, barrier: &Barrier, versions: &Versions, version: u64) -> Result<(), BarrierError> {
         let Versions { mount, path, id, node, .. } = versions;
         let key = StoreKey::value(id, version);
-        self.met.insert(short(&key));
+        self.meet(&key);
         self.records += 1;
         match View::new(barrier, None, *mount).value(path, node, version) {
             Ok(value) => {
@@ -297,7 +308,7 @@ impl Sweep {
                 self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
                 Ok(())
             }
-            Err(error) => self.spoilt(barrier, (*mount, path.clone(), key), error),
+            Err(error) => self.spoilt((*mount, path.clone(), key), error),
         }
     }
 
@@ -307,7 +318,6 @@ impl Sweep {
     /// `error` itself, when it says nothing of the record.
     fn spoilt(
         &mut self,
-        barrier: &Barrier,
         (mount, path, key): (MountId, String, StoreKey),
         error: BarrierError,
     ) -> Result<(), BarrierError> {
@@ -316,17 +326,32 @@ impl Sweep {
             BarrierError::Store(StoreError::Corrupt(_)) => "the store cannot read it",
             error => return Err(error),
         };
-        let (part, behind) = match key.letter() {
-            b'd' => (Part::Name, self.behind(barrier, key.last_id())),
-            b'v' => (Part::Version(key.version().unwrap_or_default()), 0),
-            _ => (Part::Entry, 0),
+        let part = match key.letter() {
+            b'd' => Part::Name,
+            b'v' => Part::Version(key.version().unwrap_or_default()),
+            _ => Part::Entry,
         };
-        self.describe(key, Bad { mount: Some(mount), path, part, why, behind, key: key.as_bytes().to_vec() });
+        self.failed += 1;
+        let bad = Bad { mount: Some(mount), path, part, why, behind: 0, key: key.as_bytes().to_vec() };
+        if part == Part::Name {
+            self.unopened.push_back((key, bad));
+        } else {
+            self.describe(key, bad);
+        }
         Ok(())
     }
 
+    /// Notes that something leads to `key`. False if it was met before.
+    fn meet(&mut self, key: &StoreKey) -> bool {
+        let short = self.short(key);
+        self.met.insert(short)
+    }
+
+    fn short(&self, key: &StoreKey) -> u64 {
+        self.met.hasher().hash_one(key.as_bytes())
+    }
+
     fn describe(&mut self, key: StoreKey, bad: Bad) {
-        self.failed += 1;
         if let Some(ledger) = &mut self.ledger {
             ledger.lost.push(key);
         }
@@ -335,7 +360,8 @@ impl Sweep {
         }
     }
 
-    /// All records below a node that does not open: their names, and the keys of the versions, stand in it.
+    /// All records below a node that does not open, and that nothing else led to: their names, and the keys of the versions,
+    /// stand in it. Each is met once, so that rows which name each other come to an end.
     fn behind(&mut self, barrier: &Barrier, node: Id) -> u64 {
         let (mut ids, mut count) = (vec![node], 0);
         while let Some(id) = ids.pop() {
@@ -343,8 +369,10 @@ impl Sweep {
             for (first, last) in ranges {
                 let published = barrier.published.read();
                 for (key, _) in published.index.range(first..=last) {
+                    if !self.meet(key) {
+                        continue;
+                    }
                     count += 1;
-                    self.met.insert(short(key));
                     if key.letter() == b'd' {
                         ids.push(key.last_id());
                     }
@@ -379,7 +407,7 @@ impl Sweep {
                 last = Some(*key);
                 sum.add(key, stamp);
                 let old = stamp.head().is_ok_and(|head| head.generation <= self.began);
-                if old && !self.met.contains(&short(key)) {
+                if old && !self.met.contains(&self.short(key)) {
                     found.push(*key);
                 }
             }
@@ -387,6 +415,7 @@ impl Sweep {
         }
         for key in found {
             self.records += 1;
+            self.failed += 1;
             let why = "nothing in the vault leads to it";
             let bytes = key.as_bytes().to_vec();
             self.describe(key, Bad { mount: None, path: String::new(), part: Part::Stray, why, behind: 0, key: bytes });
@@ -410,16 +439,5 @@ impl Level {
             self.next = self.keys.back().map_or(Bound::Excluded(self.last), |end| Bound::Excluded(*end));
         }
         self.keys.pop_front()
-    }
-}
-
-/// Eight bytes that stand for a key: of ids, which are HMACs, so that two keys have the same by chance only.
-fn short(key: &StoreKey) -> u64 {
-    let bytes = key.as_bytes();
-    let eight = |bytes: Option<&[u8; 8]>| bytes.copied().map_or(0, u64::from_be_bytes);
-    match key.version() {
-        // A node and its versions share an id; the end of it stands for the node.
-        Some(version) => eight(bytes.get(1..).and_then(|id| id.first_chunk())).wrapping_add(version),
-        None => eight(bytes.last_chunk()),
     }
 }

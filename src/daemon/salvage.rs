@@ -101,6 +101,10 @@ pub fn verify(args: &VerifyArgs) -> Result<bool, SalvageError> {
         return Ok(true);
     }
     tell(&found, &bad);
+    if let Some(refusal) = examined.refusal() {
+        println!("next: {refusal}");
+        return Ok(false);
+    }
     let way_out = if examined.is_damaged() { "salvage" } else { "accept-loss" };
     println!("next: put the store back from a backup; without one: strongroomd storage {way_out}");
     Ok(false)
@@ -126,6 +130,12 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
         }
         return Ok(());
     }
+    if let Some(refusal) = examined.refusal() {
+        if !json {
+            tell(&found, &bad);
+        }
+        return Err(refusal.into());
+    }
     let path = format!("operator/{}", args.operator);
     let identity = SpiffeId::new(&offline.config.trust_domain, &path);
     let identity = identity.map_err(|_| SalvageError::Operator(args.operator.clone()))?;
@@ -133,6 +143,9 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
     if !json {
         tell(&found, &bad);
         println!("what is kept: the rest of the state of {} (generation {})", kept.last_write, kept.generation);
+        if !values_only && examined.goes_back() {
+            println!("Policies, identities and tokens go back to that time too. Revocations after it are lost.");
+        }
         if values_only {
             println!("{path} will administer the vault (--operator NAME); everybody else is enrolled anew");
         }

@@ -90,9 +90,11 @@ impl Batch {
         self
     }
 
-    /// Rejects keys longer than [`MAX_KEY_BYTES`] before anything is written.
+    /// Rejects new keys longer than [`MAX_KEY_BYTES`] before anything is written. One that somebody put into the store can
+    /// be removed.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        match self.ops.iter().any(|op| op.key().len() > MAX_KEY_BYTES) {
+        let long = |op: &Op| matches!(op, Op::Put { key, .. } if key.len() > MAX_KEY_BYTES);
+        match self.ops.iter().any(long) {
             true => Err(StoreError::Unavailable("a key is longer than 1,024 bytes".into())),
             false => Ok(()),
         }

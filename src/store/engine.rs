@@ -42,6 +42,15 @@ pub trait Store: Send + Sync + 'static {
     /// the process.
     fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError>;
 
+    /// Whether [`Store::commit`] would take `batch` as far as size and room go. Writes nothing. For callers that write
+    /// something else first that cannot be taken back.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when there is no room; [`StoreError::Unavailable`] for a key that is too long.
+    fn admits(&self, batch: &Batch) -> Result<(), StoreError> {
+        batch.check()
+    }
+
     /// Number of the last commit.
     ///
     /// # Errors

@@ -62,6 +62,10 @@ impl Store for Guarded {
         self.reading(|store| store.scan_heads(prefix, visit))
     }
 
+    fn admits(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.reading(|store| store.admits(batch))
+    }
+
     fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
         // It is unknown whether anything was applied before the panic. A failed sync means the same.
         catch_unwind(AssertUnwindSafe(|| self.store().commit(batch)))

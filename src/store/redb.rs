@@ -104,6 +104,11 @@ impl Store for RedbStore {
         self.visit(HEADS, 0, prefix, visit)
     }
 
+    fn admits(&self, batch: &Batch) -> Result<(), StoreError> {
+        batch.check()?;
+        space::require(&self.folder, batch)
+    }
+
     fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
         self.apply(batch)
     }

@@ -40,6 +40,15 @@ pub enum SidecarError {
     OutOfRange,
 }
 
+impl SidecarError {
+    /// Whether an operator can accept this as the loss of the file: the system cannot read it. Missing rights are no loss,
+    /// because they can be given.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Io { kind, .. } if *kind != io::ErrorKind::PermissionDenied)
+    }
+}
+
 fn io_error(step: &'static str) -> impl FnOnce(io::Error) -> SidecarError {
     move |error| SidecarError::Io { step, kind: error.kind() }
 }
@@ -70,7 +79,7 @@ pub trait AnchorFile: Send + Sync {
     /// [`SidecarError::Io`].
     fn read(&self) -> Result<Option<Vec<u8>>, SidecarError>;
 
-    /// Creates the file with blank slots, durable.
+    /// Creates the file with blank slots, durable. A file that is there is replaced, also if it cannot be read.
     ///
     /// # Errors
     /// [`SidecarError::Io`].
@@ -174,8 +183,11 @@ impl AnchorFile for DiskAnchor {
     }
 
     fn create(&self) -> Result<(), SidecarError> {
-        self.fs.create(&self.name, &[0; ANCHOR_BYTES]).map_err(io_error("creating the anchor"))?;
-        self.fs.sync(&self.name).map_err(io_error("syncing the anchor"))?;
+        // Never in place: the sectors of the old file may be the reason why it is made anew.
+        let aside = format!("{}.new", self.name);
+        self.fs.create(&aside, &[0; ANCHOR_BYTES]).map_err(io_error("creating the anchor"))?;
+        self.fs.sync(&aside).map_err(io_error("syncing the anchor"))?;
+        self.fs.rename(&aside, &self.name).map_err(io_error("renaming the anchor"))?;
         self.fs.sync_dir().map_err(io_error("syncing the anchor's folder"))
     }
 

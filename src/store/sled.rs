@@ -221,6 +221,11 @@ impl Store for SledStore {
         self.visit(prefix, &mut |key, head| Ok(visit(key, head.first().get(..HEAD_BYTES).unwrap_or(head.first()))))
     }
 
+    fn admits(&self, batch: &Batch) -> Result<(), StoreError> {
+        batch.check()?;
+        space::require(&self.folder, batch)
+    }
+
     fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
         batch.check()?;
         let _closed = self.gate.write();

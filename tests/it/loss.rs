@@ -65,7 +65,7 @@ impl Case {
 
 pub fn reads(client: &Client, number: usize) -> bool {
     let path = strongroom::api::path::Path::parse(&format!("written/{number}")).unwrap();
-    client.kv("secret").read(&path, None).is_ok_and(|found| found.is_some())
+    client.kv("secret").read(&path, None).is_ok_and(|found| found.is_some_and(|found| found.data.is_some()))
 }
 
 /// Loses something, sees the refusal, refuses to accept without `--yes`, accepts, and looks at what is left.
@@ -135,6 +135,31 @@ fn a_cut_audit_log_is_accepted_and_what_is_left_of_it_is_kept() {
         std::fs::remove_file(case.data.join("anchor")).unwrap();
     };
     way_out(lose, "the audit log was cut: entries 5 to ", 3);
+}
+
+/// The system refuses to read it, as it does with a bad sector.
+fn make_unreadable(file: &Path) {
+    std::fs::remove_file(file).unwrap();
+    std::os::unix::fs::symlink(file, file).unwrap();
+}
+
+#[test]
+fn an_anchor_that_cannot_be_read_is_accepted() {
+    way_out(|case| make_unreadable(&case.data.join("anchor")), "the anchor cannot be read", 3);
+}
+
+#[test]
+fn an_audit_log_that_cannot_be_read_is_accepted_and_set_aside() {
+    way_out(|case| make_unreadable(&case.log()), "the audit log cannot be read", 3);
+}
+
+#[test]
+fn an_audit_log_of_an_unknown_key_is_accepted_and_set_aside() {
+    let lose = |case: &Case| {
+        let log = std::fs::read_to_string(case.log()).unwrap();
+        std::fs::write(case.log(), log.replace("\",\"key\":1,", "\",\"key\":9,")).unwrap();
+    };
+    way_out(lose, "the audit log uses key 9, which this vault does not have", 3);
 }
 
 #[test]

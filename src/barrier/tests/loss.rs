@@ -265,6 +265,64 @@ fn store_and_anchor_of_before_an_accepted_loss_do_not_open_under_the_new_header(
     assert!(matches!(back.error(), BarrierError::Unfinished));
 }
 
+#[test]
+fn a_header_that_was_in_service_is_no_interrupted_loss() {
+    let (disk, _) = filled();
+    let before = disk.copy();
+    let barrier = accept(disk.parts(7)).unwrap();
+    for _ in 0..2 {
+        let mut group = barrier.begin();
+        group.change_header(HeaderChange::default()).unwrap();
+        finish(group);
+    }
+    drop(barrier);
+    let back = Disk { header: disk.header.clone(), ..before };
+    let loss = Loss::examine(back.parts(7), &Unlock::KeyFile(SECRET)).unwrap();
+    assert_eq!(loss.misfits(), [Misfit::OlderThanHeader]);
+}
+
+/// A disk without room for the commit.
+struct FullDisk(Arc<MemoryStore>);
+
+impl Store for FullDisk {
+    fn engine(&self) -> &'static str {
+        "full"
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
+        self.0.scan(prefix, visit)
+    }
+
+    fn scan_heads(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
+        self.0.scan_heads(prefix, visit)
+    }
+
+    fn commit(&self, _: &Batch) -> Result<CommitSeq, StoreError> {
+        Err(StoreError::Full)
+    }
+
+    fn admits(&self, _: &Batch) -> Result<(), StoreError> {
+        Err(StoreError::Full)
+    }
+
+    fn sequence(&self) -> Result<CommitSeq, StoreError> {
+        self.0.sequence()
+    }
+}
+
+#[test]
+fn a_full_disk_shows_before_the_header_is_written() {
+    let disk = rolled_back();
+    let before = disk.header.read().unwrap();
+    let parts = Parts { store: Arc::new(FullDisk(disk.store.clone())), ..disk.parts(7) };
+    assert!(matches!(accept(parts), Err(BarrierError::Full)));
+    assert!(disk.header.read().unwrap() == before);
+}
+
 /// Cuts at every step, and the second attempt at every step again.
 #[test]
 fn cut_at_any_step_it_is_refused_or_finished_with_its_note() {

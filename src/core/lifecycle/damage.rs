@@ -33,15 +33,8 @@ fn carries(mount: MountId, key: &str) -> bool {
 /// Without one of these somebody may have more rights than before: a policy that denies, a certificate's revocation. What
 /// else can be lost gives its owner less.
 fn gives_rights(mount: MountId) -> bool {
-    [
-        MountId::POLICIES,
-        MountId::IDENTITIES,
-        MountId::CA,
-        MountId::CERTIFICATES,
-        MountId::CERT_ROLES,
-        MountId::GROUPS,
-    ]
-    .contains(&mount)
+    [MountId::POLICIES, MountId::IDENTITIES, MountId::CA, MountId::CERTIFICATES, MountId::CERT_ROLES, MountId::GROUPS]
+        .contains(&mount)
 }
 
 /// Who administers a vault of which the values alone are kept.
@@ -72,6 +65,18 @@ impl Examined {
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         self.loss.damage().is_some()
+    }
+
+    /// Why nothing may be salvaged, if so: then only a backup helps.
+    #[must_use]
+    pub fn refusal(&self) -> Option<LossError> {
+        self.loss.damage().and_then(Damage::refusal).map(LossError::Barrier)
+    }
+
+    /// Whether the state that is kept is older than header or anchor say: rights go back with it.
+    #[must_use]
+    pub fn goes_back(&self) -> bool {
+        !self.loss.misfits().is_empty()
     }
 
     /// Whether nothing but values can be kept.
@@ -149,7 +154,7 @@ fn authority(first: &FirstOperator, now_ms: u64) -> Result<Authority, LossError>
 }
 
 /// What is damaged, by number: no names, for `status` and the note that everybody may read.
-pub(super) fn describe(damage: &Damage) -> Vec<String> {
+pub(super) fn describe(damage: &Damage, later_epoch: bool) -> Vec<String> {
     let count = |wanted: fn(Part) -> bool| damage.bad.iter().filter(|bad| wanted(bad.part)).count();
     let kinds = [
         (count(|part| matches!(part, Part::Version(_))), "version of a secret", "versions of secrets"),
@@ -164,14 +169,22 @@ pub(super) fn describe(damage: &Damage) -> Vec<String> {
     if !found.is_empty() {
         lines.push(format!("damaged, missing or surplus: {}", found.join(", ")));
     }
+    let notes = damage.bad.iter().filter(|bad| bad.mount == Some(MountId::MISC)).count();
+    if notes > 0 {
+        lines.push(format!("permanent notes of earlier losses are damaged and go: {notes}"));
+    }
     if damage.keeps == Keeps::Values {
+        if notes == 0 && later_epoch {
+            lines.push("notes of earlier losses may be missing without a trace".to_owned());
+        }
         let why = if damage.proved {
             "a record that gives or takes rights is lost"
         } else {
             "nothing proves that the records are of one moment"
         };
         lines.push(format!(
-            "{why}: secrets are kept as they lie there, which may be older versions or ones that were deleted; policies,              identities, groups, tokens, certificates, authorities, limits and schedules are not kept"
+            "{why}: secrets are kept as they lie there, which may be older versions or ones that were deleted; policies, \
+             identities, groups, tokens, certificates, authorities, limits and schedules are not kept"
         ));
     }
     lines

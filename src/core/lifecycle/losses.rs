@@ -95,9 +95,7 @@ impl Examined {
         let head = loss.audit_head();
         let audit = match check(&keys, AuditHead { seq: head.seq, hash: head.hash }) {
             Ok(()) => None,
-            Err(lost @ (AuditError::Cut { .. } | AuditError::Damaged { .. } | AuditError::Replaced { .. })) => {
-                Some(lost)
-            }
+            Err(lost) if lost.is_loss() => Some(lost),
             Err(error) => return Err(error.into()),
         };
         Ok(Self { loss, audit, restored: false })
@@ -119,7 +117,9 @@ impl Examined {
                     .to_owned(),
             );
         }
-        lines.extend(self.loss.damage().into_iter().flat_map(damage::describe));
+        // Each epoch but the first began with a note.
+        let later_epoch = self.loss.stored().0 > 1;
+        lines.extend(self.loss.damage().into_iter().flat_map(|found| damage::describe(found, later_epoch)));
         lines
     }
 
@@ -261,6 +261,10 @@ fn describe(misfit: &Misfit) -> String {
             "the anchor is damaged or foreign: nothing says whether this is the newest state; later writes may be missing"
                 .to_owned()
         }
+        Misfit::AnchorUnreadable => {
+            "the anchor cannot be read: nothing says whether this is the newest state; later writes may be missing"
+                .to_owned()
+        }
         Misfit::AnchorEmptied => "a part of the anchor was emptied: the newest writes may be missing".to_owned(),
         Misfit::AnchorOther => "the anchor belongs to another history of this vault, whose writes are missing".to_owned(),
         Misfit::OlderThanAnchor { generations: 0 } => "the store is older than the last accepted loss".to_owned(),
@@ -297,6 +301,10 @@ fn describe_audit(error: &AuditError) -> String {
         AuditError::Replaced { seq } => {
             format!("the audit log was replaced: entry {seq} is not the one that was written")
         }
+        AuditError::UnknownKey(key) => {
+            format!("the audit log uses key {key}, which this vault does not have: it is newer, or of another vault")
+        }
+        AuditError::File { kind, .. } => format!("the audit log cannot be read ({kind})"),
         other => other.to_string(),
     }
 }

@@ -22,7 +22,7 @@ use super::secret::secret;
 use super::status;
 use crate::core::caller::Opener;
 use crate::core::commit::committer::{Bench, Committer};
-use crate::core::commit::outcomes;
+use crate::core::commit::outcomes::{self, Outcome};
 use crate::core::decide::approvals;
 use crate::core::error::VaultError;
 use crate::core::live::crl_cache::Revocations;
@@ -272,7 +272,13 @@ pub(super) fn open_audit(
         active = Some(key.id);
         log_keys.push(LogKey { id: key.id, mac: key.mac, sign: key.sign });
     }
-    let (device, resume) = opener(&keys, expected, now_ms).map_err(unavailable)?;
+    let (device, mut resume) = opener(&keys, expected, now_ms).map_err(unavailable)?;
+    let kept = kept_outcomes(barrier)?;
+    if resume.given_up {
+        // The lost log was the only one that could say whether these have an end. The first line of the new one names them,
+        // so that a kill before their ends are written changes nothing.
+        resume.pending = kept.iter().map(|outcome| outcome.request).collect();
+    }
     // The log continues with the key that it ended with. A newer key is named there before it is used.
     let last = resume.last_key().or(active);
     let remarked = resume.remarked.clone();
@@ -285,23 +291,27 @@ pub(super) fn open_audit(
     if let Some(newer) = log_keys.into_iter().find(|key| Some(key.id) == active) {
         broker.switch_key(now_ms, newer).map_err(unavailable)?;
     }
-    settle(barrier, &broker, &remarked, expected.seq, now_ms)?;
+    settle((barrier, &kept), &broker, &remarked, expected.seq, now_ms)?;
     Ok(broker)
+}
+
+/// What the state record keeps for the audit log.
+fn kept_outcomes(barrier: &Barrier) -> Result<Vec<Outcome>, VaultError> {
+    outcomes::decode(&barrier.audit_outcomes()).map_err(|error| {
+        tracing::error!(%error, "the outcomes in the state record cannot be read");
+        VaultError::Integrity
+    })
 }
 
 /// Writes how requests without a reply entry ended. Before each of them it writes the notes about it that the log does
 /// not have yet. If this is killed, the next unseal continues.
 fn settle(
-    barrier: &Barrier,
+    (barrier, kept): (&Barrier, &[Outcome]),
     broker: &Broker,
     remarked: &BTreeMap<u64, usize>,
     stored_to: u64,
     now_ms: u64,
 ) -> Result<(), VaultError> {
-    let kept = outcomes::decode(&barrier.audit_outcomes()).map_err(|error| {
-        tracing::error!(%error, "the outcomes in the state record cannot be read");
-        VaultError::Integrity
-    })?;
     let generation = barrier.mark().2;
     for request in broker.pending() {
         let outcome = kept.iter().find(|outcome| outcome.request == request);

@@ -16,8 +16,13 @@ pub(in crate::core) fn mount_of(key: &str, value: &[u8]) -> Option<MountId> {
     Mount::from_record(key, value).ok().map(|mount| mount.id)
 }
 
+/// Begins the keys of one salvage.
+fn prefix(epoch: u32) -> String {
+    format!("{PREFIX}{epoch:010}/")
+}
+
 fn key(epoch: u32, n: u32) -> String {
-    format!("{PREFIX}{epoch:010}/{n:06}")
+    format!("{}{n:06}", prefix(epoch))
 }
 
 /// Keys and contents of the entries that keep them for ever, for the epoch that a salvage begins; none is larger than a
@@ -48,10 +53,24 @@ pub(in crate::core) fn entries(bad: &[BadRecord], epoch: u32) -> Result<Vec<(Str
 /// # Errors
 /// [`VaultError::Integrity`]; those of the barrier.
 pub(in crate::core) fn lost_in(view: &View<'_>, epoch: u32) -> Result<Vec<BadRecord>, VaultError> {
-    let mut lost = Vec::new();
-    for n in 0.. {
-        let Some(entry) = view.entry(&key(epoch, n))? else { break };
-        let part: Vec<BadRecord> = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+    let prefix = prefix(epoch);
+    let mut parts: Vec<(u32, Vec<BadRecord>)> = Vec::new();
+    view.each_entry(|name, entry| {
+        if let Some(number) = name.strip_prefix(&prefix).and_then(|number| number.parse().ok()) {
+            let part = serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)?;
+            parts.push((number, part));
+        }
+        Ok::<(), VaultError>(())
+    })?;
+    parts.sort_by_key(|(number, _)| *number);
+    let (mut lost, mut next) = (Vec::new(), 0);
+    for (number, part) in parts {
+        // A later salvage can have taken a part of this list out.
+        if number != next {
+            let (what, why) = ("list".to_owned(), "a part of this list is lost".to_owned());
+            lost.push(BadRecord { what, why, ..BadRecord::default() });
+        }
+        next = number.saturating_add(1);
         lost.extend(part);
     }
     Ok(lost)

@@ -130,6 +130,13 @@ impl Snapshot {
             identities.set(name, Some(Arc::new(identity::decode(&entry)?)));
             Ok::<(), VaultError>(())
         })?;
+        if (mounts.is_empty() || !policies.contains_key(DEFAULT_POLICY)) && barrier.record_count() > 0 {
+            tracing::error!(
+                "the mount table or the policy `default` is missing although there are records: put the data folder back \
+                 from a backup; do not remove it"
+            );
+            return Err(VaultError::Integrity);
+        }
         if mounts.is_empty() || !policies.contains_key(DEFAULT_POLICY) {
             return Err(VaultError::Unavailable(
                 "the initialisation was interrupted: remove the data folder and run `strongroomd init` again",

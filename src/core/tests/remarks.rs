@@ -1,6 +1,7 @@
 //! What the audit log says of a group besides its requests, after a kill at any operation and on a full disk.
 
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
@@ -8,7 +9,9 @@ use std::task::{Context, Waker};
 use super::identities::{Key, alarms};
 use super::support::{Disk, Fault, Rig, json, request, wait};
 use crate::api::request::Operation;
-use crate::core::VaultError;
+use crate::audit::{AuditError, Device, FileDevice, Syncer};
+use crate::core::lifecycle::losses::{self, LossError};
+use crate::core::{AuditOpener, VaultError};
 
 /// Puts three changes into one group: a write, a write that is refused, and one that leaves an issue remark and an
 /// alarm. Returns how they ended.
@@ -160,5 +163,79 @@ fn remarks_are_made_up_for_when_the_log_takes_entries_again() {
         assert_eq!(log.iter().filter(|line| line["kind"] == "issued").count(), 1, "{line}");
         let note = log.iter().find(|line| line["kind"] == "unfinished").expect("an outcome");
         assert_eq!(note["outcome"], "committed");
+    }
+}
+
+/// A log that takes only some lines.
+struct Short(FileDevice, usize);
+
+impl Device for Short {
+    fn name(&self) -> &str {
+        "short"
+    }
+
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let Some(left) = self.1.checked_sub(1) else { return Err(io::Error::other("the process ends")) };
+        self.1 = left;
+        self.0.append(lines)
+    }
+
+    fn syncer(&self) -> Arc<dyn Syncer> {
+        self.0.syncer()
+    }
+
+    fn reopen(&mut self) -> io::Result<bool> {
+        self.0.reopen()
+    }
+}
+
+/// Accepts the loss of the log, and ends the process after `appends` writes to the new one.
+fn accept_lost_log(disk: &Disk, appends: usize) -> Result<(), LossError> {
+    let path = disk.log_path();
+    let check = |keys: &_, expected| FileDevice::check(&path, keys, expected);
+    let examined = losses::examine(disk.ports(), None, Some(super::support::KEY_FILE), &check)?;
+    assert!(examined.lines().iter().any(|line| line.contains("audit log")), "{:?}", examined.lines());
+    let given_up = FileDevice::opener_after_loss(path.clone());
+    let opener: AuditOpener = Box::new(move |keys, expected, now_ms| {
+        let (_, resume) = given_up(keys, expected, now_ms)?;
+        let device = FileDevice::open(&path).map_err(|_| AuditError::Refused)?;
+        Ok((Box::new(Short(device, appends)), resume))
+    });
+    examined.accept(&opener, super::support::START_MS + 2_000).map(drop)
+}
+
+/// What the log must still say stands in the state record, and the log itself is gone.
+#[test]
+fn a_lost_log_does_not_take_the_alarms_of_the_last_group_with_it() {
+    let rig = Rig::new();
+    rig.write(&rig.operator(), "secret/data/x", r#"{"data":{"k":"old"}}"#).expect("written");
+    let (_, stored) =
+        cuts(&rig, || assert!(group(&rig)[0])).into_iter().rfind(|(name, _)| name == "commit").expect("stored");
+    for appends in 0..8 {
+        let disk = stored.watcher()();
+        std::fs::remove_file(disk.log_path()).expect("it was there");
+        let accepted = accept_lost_log(&disk, appends);
+        if appends == 0 {
+            // Not even the first line: the loss is refused as before, and accepted again.
+            assert!(
+                accepted.is_err()
+                    && matches!(Rig::sealed(disk.watcher()()).unseal(), Err(VaultError::AuditUnavailable))
+            );
+            accept_lost_log(&disk, usize::MAX).expect("accepted");
+        }
+        let rig = Rig::sealed(disk);
+        rig.unseal().expect("opens");
+        let log = rig.log();
+        let count = |kind: &str, outcome: Option<&str>| {
+            log.iter()
+                .filter(|line| line["kind"] == kind && outcome.is_none_or(|wanted| line["outcome"] == wanted))
+                .count()
+        };
+        let marked = alarms(&rig).iter().filter(|code| *code == "authority-compromised").count();
+        assert_eq!(marked, 1, "after {appends} writes");
+        assert_eq!(count("issued", None), 1, "after {appends} writes");
+        assert_eq!((count("unfinished", Some("refused")), count("unfinished", Some("committed"))), (1, 1));
+        let told = alarms(&rig).iter().filter(|code| *code == "loss-accepted").count();
+        assert!(told >= 1, "after {appends} writes");
     }
 }

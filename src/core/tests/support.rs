@@ -410,7 +410,17 @@ impl Disk {
         std::fs::write(self.log_path(), text).expect("the log is writable");
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// The files, for work on them while no vault runs.
+    pub(super) fn ports(&self) -> InitPorts {
+        InitPorts {
+            store: self.store.clone(),
+            header: self.header.clone(),
+            anchor: self.anchor.clone(),
+            random: Arc::new(SeededRandom::new(17)),
+        }
+    }
+
+    pub(super) fn log_path(&self) -> PathBuf {
         self.dir.path().join("audit.log")
     }
 

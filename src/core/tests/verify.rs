@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::support::*;
 use crate::api::request::Operation;
+use crate::barrier::BarrierError;
 use crate::core::{Caller, VaultError};
+use crate::store::StoreError;
 
 const PATH: &str = "sys/strongroom/verify";
 
@@ -107,4 +109,11 @@ fn sealing_ends_it() {
     rig.write(&rig.operator(), "sys/seal", "").expect("sealed");
     rig.unseal().expect("opens");
     assert_eq!(rig.read(&rig.operator(), PATH).expect("shown")["state"], "none");
+}
+
+#[test]
+fn the_log_learns_why_the_store_cannot_be_read_and_the_caller_does_not() {
+    let error = BarrierError::from(StoreError::Unavailable("sector 7".to_owned()));
+    assert!(error.to_string().contains("sector 7"), "{error}");
+    assert!(!VaultError::from(error).to_string().contains("sector 7"));
 }
