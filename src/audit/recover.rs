@@ -116,8 +116,8 @@ impl FileDevice {
     }
 
     /// As [`FileDevice::opener`], for a log whose loss an operator has accepted. A file that does not contain the
-    /// expected entry, or that cannot be read ([`AuditError::is_loss`]), is kept under another name (`<file>.lost-<n>`). A new file continues the chain after that entry,
-    /// so the gap shows when both are verified. After a crash the log is still rejected, and the call can be repeated.
+    /// expected entry, or that cannot be read ([`AuditError::is_loss`]), is kept under another name (`<file>.lost-<n>`).
+    /// A new file continues the chain after that entry, so the gap shows when both are verified. After a crash the log is still rejected, and the call can be repeated.
     pub fn opener_after_loss(
         path: PathBuf,
     ) -> impl Fn(&AuditKeys, AuditHead, u64) -> Result<Opened, AuditError> + Send + Sync {

@@ -94,8 +94,8 @@ impl<'b> Group<'b> {
     /// written before the transaction. If the process is killed in between, the next start has the old header or the
     /// new one, and no other change of the group.
     ///
-    /// [`BarrierError::Full`]: nothing has changed, and the next group may continue; with a new header it is fatal
-    /// instead. [`BarrierError::Crypto`]: nothing has changed. [`BarrierError::Fatal`]: it is unknown what is on disk,
+    /// [`BarrierError::Full`]: nothing has changed, and the next group may continue. With a new header this is found out
+    /// before the header is written; if the disk fills up after that, it is fatal. [`BarrierError::Crypto`]: nothing has changed. [`BarrierError::Fatal`]: it is unknown what is on disk,
     /// and no further group is accepted.
     pub fn store(mut self, audit: AuditHead, now_ms: u64) -> Result<Durable<'b>, BarrierError> {
         let barrier = self.barrier;
