@@ -29,8 +29,8 @@ fn a_read_with_the_tag_of_the_last_one_is_answered_without_opening_the_value() {
     let tag = read(&rig, "secret/data/a", "", None).expect("read").etag.expect("a tag");
     let quoted = format!("W/\"x\", \"{tag}\"");
     // What is stored can no longer be opened, and it is not noticed: neither value nor node is looked at.
-    rig.disk.spoil(b'v');
-    rig.disk.spoil(b'd');
+    rig.disk.spoil(b'v', usize::MAX);
+    rig.disk.spoil(b'd', usize::MAX);
     let again = read(&rig, "secret/data/a", "", Some(&quoted)).expect("not read");
     assert_eq!((again.status, again.etag.as_deref()), (ReplyStatus::NotModified, Some(tag.as_str())));
     assert!(rig.log_text().contains("\"status\":304"));

@@ -24,7 +24,7 @@ use crate::core::{
 };
 use crate::crypto::envelope::Suite;
 use crate::crypto::password::WRITE_FLOOR;
-use crate::crypto::random::{Random, SeededRandom};
+use crate::crypto::random::SeededRandom;
 use crate::store::sidecar::{AnchorFile, HeaderFiles, MemAnchor, MemHeader, SidecarError};
 use crate::store::{Batch, CommitSeq, MemoryStore, Op, Store, StoreError, Stored};
 
@@ -335,23 +335,11 @@ impl Disk {
         Self { store: Arc::default(), header: Arc::default(), anchor: Arc::default(), dir }
     }
 
-    /// Damages the content of all records whose key begins with `letter`.
-    pub(super) fn spoil(&self, letter: u8) {
+    /// Damages the content of at most `most` records whose key begins with `letter`.
+    pub(super) fn spoil(&self, letter: u8, most: usize) {
         self.store.tamper(|records| {
-            for (_, record) in records.iter_mut().filter(|(key, _)| key.first() == Some(&letter)) {
-                if let Some(last) = record.value.last_mut() {
-                    *last ^= 1;
-                }
-            }
-        });
-    }
-
-    /// Damages the content of one record whose key begins with `letter`.
-    pub(super) fn spoil_one(&self, letter: u8) {
-        self.store.tamper(|records| {
-            let record = records.iter_mut().find(|(key, _)| key.first() == Some(&letter));
-            if let Some(last) = record.and_then(|(_, record)| record.value.last_mut()) {
-                *last ^= 1;
+            for (_, record) in records.iter_mut().filter(|(key, _)| key.first() == Some(&letter)).take(most) {
+                record.value.last_mut().into_iter().for_each(|last| *last ^= 1);
             }
         });
     }
@@ -425,11 +413,7 @@ impl Disk {
     }
 
     pub(super) fn initialise(&self) -> Result<InitOutcome, VaultError> {
-        let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
-        let header: Arc<dyn HeaderFiles> = self.header.clone();
-        let anchor: Arc<dyn AnchorFile> = self.anchor.clone();
-        let store: Arc<dyn Store> = self.store.clone();
-        let ports = InitPorts { store, header, anchor, random };
+        let ports = InitPorts { random: Arc::new(SeededRandom::new(7)), ..self.ports() };
         let plan = InitPlan {
             passphrase: Some(&SecretText::new(PASSPHRASE.to_owned())),
             key_file: Some(KEY_FILE),

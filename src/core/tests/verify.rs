@@ -68,7 +68,7 @@ fn every_record_is_opened_and_the_sum_is_compared_while_others_write() {
 fn a_record_that_rots_is_named_to_who_may_know_and_is_an_alarm() {
     let rig = filled();
     let operator = rig.operator();
-    rig.disk.spoil_one(b'v');
+    rig.disk.spoil(b'v', 1);
     begin(&rig, &operator, "").expect("begun");
     let ended = ended(&rig);
     assert_eq!((&ended["failed"], &ended["set_hash"]), (&1.into(), &true.into()), "{ended}");
