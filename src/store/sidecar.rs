@@ -119,11 +119,11 @@ impl HeaderFiles for DiskHeader {
         let [first, second] = COPIES;
         match (copy(first), copy(second)) {
             (Ok(Some(bytes)), Err(error)) => {
-                tracing::warn!(%error, "{second} counts as absent");
+                tracing::warn!(%error, "{second} cannot be read and is ignored; the other copy is used");
                 Ok([Some(bytes), None])
             }
             (Err(error), Ok(Some(bytes))) => {
-                tracing::warn!(%error, "{first} counts as absent");
+                tracing::warn!(%error, "{first} cannot be read and is ignored; the other copy is used");
                 Ok([None, Some(bytes)])
             }
             (first, second) => Ok([first?, second?]),
