@@ -1,5 +1,6 @@
 //! Reads the fields of requests: types, ranges and durations in the forms that Vault's clients use, with one set of
-//! error texts. Nothing else reads fields.
+//! error texts. Nothing else reads fields, with one exception: rotation policies are stored as they are sent, so
+//! `rotate::policy` reads both forms with one strict reader.
 //!
 //! A field that is `null` counts as absent. Numbers, truth values and durations may also be strings, because query
 //! parameters are. Nothing is repaired: a value of another type is rejected, and the error names the field but never
@@ -7,8 +8,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
+
 use super::duration::Ttl;
-use super::json::{Object, Value};
+use super::json::{Object, Parsed, Value};
 use super::secret::SecretText;
 
 /// Largest number of strings in a [`Fields::list`] or [`Fields::map`].
@@ -58,9 +61,6 @@ pub enum FieldError {
     /// A string that is longer than the limit, which is given in bytes.
     #[error("field \"{0}\" has more than {1} bytes")]
     Long(&'static str, usize),
-    /// The body as a whole does not have the expected form.
-    #[error("request body: a field is missing, unknown or of another type")]
-    Shape,
 }
 
 impl FieldError {
@@ -289,6 +289,14 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A list of secret strings.
+    ///
+    /// # Errors
+    /// [`FieldError::Must`].
+    pub fn secrets(self, name: &'static str) -> Result<Option<Vec<SecretText>>, FieldError> {
+        self.read(name, "a list of strings", |raw| serde_json::from_str(raw).ok())
+    }
+
     /// As [`Fields::texts`], but blanks around strings and empty strings are dropped in both forms. At most [`MAX_LIST`]
     /// strings of [`MAX_TEXT`] bytes each, without control characters.
     ///
@@ -328,6 +336,24 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A list of objects, each of which `read` reads.
+    ///
+    /// # Errors
+    /// [`FieldError::Must`], and the errors of `read`.
+    pub fn objects<T>(
+        self,
+        name: &'static str,
+        read: impl Fn(Object<'_>) -> Result<T, FieldError>,
+    ) -> Result<Option<Vec<T>>, FieldError> {
+        const OBJECTS: &str = "a list of objects";
+        let items: Option<Vec<&RawValue>> = self.read(name, OBJECTS, |raw| serde_json::from_str(raw).ok())?;
+        let read = |item: &RawValue| {
+            let item = Parsed::of(item.get().as_bytes()).map_err(|_| FieldError::Must(name, OBJECTS))?;
+            read(item.object())
+        };
+        items.map(|items| items.into_iter().map(read).collect()).transpose()
+    }
+
     /// Reads a field with `read`, which gets its raw JSON. `what` completes the error "must be …" if that returns nothing.
     ///
     /// # Errors
@@ -363,7 +389,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::json::Parsed;
 
     fn with<T>(text: &str, look: impl FnOnce(Fields<'_>) -> T) -> T {
         look(Fields::any(Parsed::of(text.as_bytes()).expect("an object").object()))
@@ -430,7 +455,7 @@ mod tests {
     fn engines_say_it_as_vault_does() {
         assert_eq!(FieldError::Must("cas", "a whole number").bare(), "cas must be a whole number");
         assert_eq!(FieldError::Negative("depth").bare(), "depth must not be negative");
-        assert_eq!(FieldError::Shape.bare(), FieldError::Shape.to_string());
+        assert_eq!(FieldError::TakesNone.bare(), FieldError::TakesNone.to_string());
     }
 
     proptest! {

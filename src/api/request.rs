@@ -1,6 +1,5 @@
 //! What is asked, free of HTTP: the verb and the fields.
 
-use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::fields::{FieldError, Fields};
@@ -109,14 +108,6 @@ impl Body {
     /// As [`Fields::only`].
     pub fn only(&self, known: &'static [&'static str]) -> Result<Fields<'_>, FieldError> {
         Fields::only(self.object(), known)
-    }
-
-    /// The whole body as one type, for requests whose fields are objects.
-    ///
-    /// # Errors
-    /// [`FieldError::Shape`].
-    pub fn whole<T: DeserializeOwned>(&self) -> Result<T, FieldError> {
-        serde_json::from_str(if self.is_empty() { "{}" } else { &self.text }).map_err(|_| FieldError::Shape)
     }
 
     /// The JSON text.

@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fields::{FieldError, Fields};
+use super::json::Object;
+use super::request::Body;
 use super::secret::SecretText;
 use super::sys::CertificateReply;
 
 /// A secret that opens a slot, and the slot. Exactly one kind of secret must be given; a passphrase may come with a key
 /// file.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
 pub struct UnlockBody {
     /// Number or label of the only slot to try. Without it, at most four slots of the type are tried.
     pub slot: Option<String>,
@@ -22,12 +24,28 @@ pub struct UnlockBody {
     pub shares: Option<Vec<SecretText>>,
 }
 
+impl UnlockBody {
+    fn read(object: Object<'_>) -> Result<Self, FieldError> {
+        let fields = Fields::only(object, &["slot", "passphrase", "key_file", "recovery_code", "shares"])?;
+        Ok(Self {
+            slot: fields.text("slot")?,
+            passphrase: fields.secret("passphrase")?,
+            key_file: fields.secret("key_file")?,
+            recovery_code: fields.secret("recovery_code")?,
+            shares: fields.secrets("shares")?,
+        })
+    }
+
+    /// The required field `unlock`.
+    fn of(fields: Fields<'_>) -> Result<Self, FieldError> {
+        Self::read(fields.object("unlock")?.ok_or(FieldError::Missing("unlock"))?)
+    }
+}
+
 /// A new secret.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
 pub struct NewSlotBody {
     /// `passphrase`, `key-file`, `passphrase-and-key-file`, `recovery-code`, `shares` or `hybrid`.
-    #[serde(rename = "type")]
     pub kind: String,
     /// Name for people, at most 64 bytes.
     pub label: String,
@@ -41,9 +59,24 @@ pub struct NewSlotBody {
     pub total: Option<u8>,
 }
 
+impl NewSlotBody {
+    fn read(object: Object<'_>) -> Result<Self, FieldError> {
+        let fields = Fields::only(object, &["type", "label", "passphrase", "key_file", "threshold", "total"])?;
+        let count = |name| -> Result<Option<u8>, FieldError> {
+            Ok(fields.number_in(name, 0, u8::MAX.into())?.and_then(|number| u8::try_from(number).ok()))
+        };
+        Ok(Self {
+            kind: fields.text("type")?.unwrap_or_default(),
+            label: fields.text("label")?.unwrap_or_default(),
+            passphrase: fields.secret("passphrase")?,
+            key_file: fields.secret("key_file")?,
+            threshold: count("threshold")?,
+            total: count("total")?,
+        })
+    }
+}
+
 /// Body of `slots/add`, and of `slots/change` with a new secret.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SlotWrite {
     /// Opens the vault's root key.
     pub unlock: UnlockBody,
@@ -51,23 +84,44 @@ pub struct SlotWrite {
     pub new: NewSlotBody,
 }
 
+impl SlotWrite {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`FieldError`], also for unknown fields.
+    pub fn read(body: &Body) -> Result<Self, FieldError> {
+        let fields = body.only(&["unlock", "new"])?;
+        let new = fields.object("new")?.ok_or(FieldError::Missing("new"))?;
+        Ok(Self { unlock: UnlockBody::of(fields)?, new: NewSlotBody::read(new)? })
+    }
+}
+
 /// Body of `slots/change`: either with `new` or with `confirm`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SlotChange {
     /// Opens the slot to change. With `confirm` it opens the new share set.
     pub unlock: UnlockBody,
     /// The new secret.
-    #[serde(default)]
     pub new: Option<NewSlotBody>,
     /// The shares in `unlock` were read from the prints of a new set. The set that it replaces is removed.
-    #[serde(default)]
     pub confirm: bool,
 }
 
+impl SlotChange {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`FieldError`], also for unknown fields.
+    pub fn read(body: &Body) -> Result<Self, FieldError> {
+        let fields = body.only(&["unlock", "new", "confirm"])?;
+        Ok(Self {
+            unlock: UnlockBody::of(fields)?,
+            new: fields.object("new")?.map(NewSlotBody::read).transpose()?,
+            confirm: fields.flag("confirm")?.unwrap_or(false),
+        })
+    }
+}
+
 /// Body of `slots/remove`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SlotRemove {
     /// Number or label of the slot to remove.
     pub slot: String,
@@ -75,33 +129,63 @@ pub struct SlotRemove {
     pub unlock: UnlockBody,
 }
 
+impl SlotRemove {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`FieldError`], also for unknown fields.
+    pub fn read(body: &Body) -> Result<Self, FieldError> {
+        let fields = body.only(&["slot", "unlock"])?;
+        Ok(Self { slot: fields.required("slot")?, unlock: UnlockBody::of(fields)? })
+    }
+}
+
 /// Body of `slots/test`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SlotTest {
     /// The secret to test.
     pub unlock: UnlockBody,
 }
 
+impl SlotTest {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`FieldError`], also for unknown fields.
+    pub fn read(body: &Body) -> Result<Self, FieldError> {
+        Ok(Self { unlock: UnlockBody::of(body.only(&["unlock"])?)? })
+    }
+}
+
 /// Body of `rekey`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RekeyBody {
     /// A secret for each slot that stays.
     pub keep: Vec<UnlockBody>,
     /// Whether slots without a given secret are dropped.
-    #[serde(default)]
     pub drop_absent: bool,
     /// Number or label of a slot that somebody else may be able to open. It is removed, and everything that its holder
     /// may have obtained is replaced.
-    #[serde(default)]
     pub compromised: Option<String>,
     /// With `compromised`: whether values get new keys too.
-    #[serde(default)]
     pub deep: bool,
     /// With `compromised`: PEM request for the caller's next certificate, because every other one is revoked.
-    #[serde(default)]
     pub csr: Option<String>,
+}
+
+impl RekeyBody {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`FieldError`], also for unknown fields.
+    pub fn read(body: &Body) -> Result<Self, FieldError> {
+        let fields = body.only(&["keep", "drop_absent", "compromised", "deep", "csr"])?;
+        Ok(Self {
+            keep: fields.objects("keep", UnlockBody::read)?.ok_or(FieldError::Missing("keep"))?,
+            drop_absent: fields.flag("drop_absent")?.unwrap_or(false),
+            compromised: fields.text("compromised")?,
+            deep: fields.flag("deep")?.unwrap_or(false),
+            csr: fields.text("csr")?,
+        })
+    }
 }
 
 /// One key slot in a list.
@@ -254,13 +338,26 @@ pub struct TermList {
 }
 
 /// Body of `sys/rotate` here. Vault's clients send none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RotateBody {
     /// Whether values get new keys too.
     pub deep: bool,
     /// Whether to run at full speed.
     pub full_speed: bool,
+}
+
+impl RotateBody {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`FieldError`], also for unknown fields.
+    pub fn read(body: &Body) -> Result<Self, FieldError> {
+        let fields = body.only(&["deep", "full_speed"])?;
+        Ok(Self {
+            deep: fields.flag("deep")?.unwrap_or(false),
+            full_speed: fields.flag("full_speed")?.unwrap_or(false),
+        })
+    }
 }
 
 /// `sys/rotate/config`, as in Vault.
@@ -332,4 +429,46 @@ pub struct ValueInfo {
 pub struct ValueList {
     /// By path and key.
     pub values: Vec<ValueInfo>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_about_slots_are_read_as_all_others() {
+        let add = r#"{"unlock":{"shares":["a","b"],"slot":null},"new":{"type":"shares","threshold":"2","total":3}}"#;
+        let Ok(SlotWrite { unlock, new }) = SlotWrite::read(&Body::of(add)) else { panic!("a body") };
+        let shares = unlock.shares.unwrap_or_default();
+        assert_eq!(shares.iter().map(SecretText::reveal).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((unlock.slot, new.kind.as_str(), new.threshold, new.total), (None, "shares", Some(2), Some(3)));
+        let change = SlotChange::read(&Body::of(r#"{"unlock":{"passphrase":"p"},"new":null,"confirm":"true"}"#));
+        assert!(change.is_ok_and(|change| change.confirm && change.new.is_none()));
+        let rekey = RekeyBody::read(&Body::of(r#"{"keep":[{"slot":"1"},{"slot":"2"}],"deep":"false"}"#));
+        assert!(rekey.is_ok_and(|rekey| rekey.keep.len() == 2 && !rekey.deep && rekey.csr.is_none()));
+        let rotate = RotateBody::read(&Body::of(r#"{"deep":"true","full_speed":null}"#));
+        assert_eq!(rotate, Ok(RotateBody { deep: true, full_speed: false }));
+        assert_eq!(RotateBody::read(&Body::empty()), Ok(RotateBody::default()));
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let add = |text| SlotWrite::read(&Body::of(text)).err();
+        assert_eq!(add(r#"{"new":{}}"#), Some(FieldError::Missing("unlock")));
+        assert_eq!(add(r#"{"unlock":{}}"#), Some(FieldError::Missing("new")));
+        assert_eq!(add(r#"{"unlock":["1"],"new":{}}"#), Some(FieldError::Must("unlock", "an object")));
+        assert_eq!(
+            add(r#"{"unlock":{"shares":"a,b"},"new":{}}"#),
+            Some(FieldError::Must("shares", "a list of strings"))
+        );
+        assert_eq!(add(r#"{"unlock":{},"new":{"total":256}}"#), Some(FieldError::Range("total", 0, 255)));
+        assert!(matches!(add(r#"{"unlock":{"pin":"1"},"new":{}}"#), Some(FieldError::Unknown(_))));
+        let keep = |text| RekeyBody::read(&Body::of(text)).err();
+        assert_eq!(keep("{}"), Some(FieldError::Missing("keep")));
+        for text in [r#"{"keep":{}}"#, r#"{"keep":["1"]}"#, r#"{"keep":[["1"]]}"#] {
+            assert_eq!(keep(text), Some(FieldError::Must("keep", "a list of objects")), "{text}");
+        }
+        assert_eq!(SlotRemove::read(&Body::of(r#"{"unlock":{}}"#)).err(), Some(FieldError::Missing("slot")));
+        assert_eq!(RotateBody::read(&Body::of(r#"{"deep":1}"#)), Err(FieldError::Must("deep", "true or false")));
+    }
 }

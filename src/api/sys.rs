@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::fields::FieldError;
+use super::request::Body;
 use super::secret::SecretText;
 
 /// Reply of `seal-status` and `unseal`.
@@ -44,36 +46,59 @@ pub struct SealStatus {
 }
 
 /// Body of `unseal`.
-#[derive(Deserialize)]
 pub struct UnsealRequest {
     /// The passphrase.
-    #[serde(default)]
     pub key: Option<SecretText>,
     /// Bytes of a key file, base64: with `key` for a slot that needs both, alone for one that needs only the file.
-    #[serde(default)]
     pub key_file: Option<SecretText>,
     /// Forget the attempt under way.
-    #[serde(default)]
     pub reset: bool,
     /// Not offered.
-    #[serde(default)]
     pub migrate: bool,
 }
 
+impl UnsealRequest {
+    /// Reads the body. Unknown fields are ignored, as in Vault.
+    ///
+    /// # Errors
+    /// [`FieldError`].
+    pub fn read(body: &Body) -> Result<Self, FieldError> {
+        let fields = body.fields();
+        Ok(Self {
+            key: fields.secret("key")?,
+            key_file: fields.secret("key_file")?,
+            reset: fields.flag("reset")?.unwrap_or(false),
+            migrate: fields.flag("migrate")?.unwrap_or(false),
+        })
+    }
+}
+
 /// Body of a request for a certificate over the local socket.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RescueRequest {
     /// Path of the identity.
     pub identity: String,
     /// PEM request. Only its key is used.
     pub csr: String,
     /// A passphrase, recovery code or share that opens the vault.
-    #[serde(default)]
     pub key: Option<SecretText>,
     /// Bytes of a key file, base64.
-    #[serde(default)]
     pub key_file: Option<SecretText>,
+}
+
+impl RescueRequest {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`FieldError`], also for unknown fields.
+    pub fn read(body: &Body) -> Result<Self, FieldError> {
+        let fields = body.only(&["identity", "csr", "key", "key_file"])?;
+        Ok(Self {
+            identity: fields.required("identity")?,
+            csr: fields.required("csr")?,
+            key: fields.secret("key")?,
+            key_file: fields.secret("key_file")?,
+        })
+    }
 }
 
 /// Reply of `health`.

@@ -181,7 +181,10 @@ async fn rescue(app: &Arc<App>, http: HttpRequest) -> Result<Response, Refusal> 
     routes::only(http.method(), &["PUT", "POST"])?;
     let (parts, body) = http.into_parts();
     let bytes = request::read(&parts.headers, body, &app.limits).await?;
-    let asked: RescueRequest = request::whole(bytes)?;
+    let asked = match RescueRequest::read(&request::object(bytes)?) {
+        Ok(asked) => asked,
+        Err(error) => return Ok(failure(&error.into(), "")),
+    };
     let typed = Typed::of(asked.key, asked.key_file)?;
     let (vault, identity, csr) = (Arc::clone(&app.vault), asked.identity, asked.csr);
     // Key derivation takes a second by design.

@@ -6,7 +6,6 @@ use axum::body::Body as HttpBody;
 use http_body_util::BodyExt;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use hyper::{HeaderMap, Method};
-use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -207,23 +206,14 @@ pub(super) async fn body(
     })
 }
 
-/// A body as one type, where nothing but a type comes behind it.
-///
-/// # Errors
-/// 400 when it is not a JSON object within the limits, or not of that type.
-pub(super) fn whole<T: DeserializeOwned>(bytes: Zeroizing<Vec<u8>>) -> Result<T, Refusal> {
-    object(bytes)?.whole().map_err(|_| NO_OBJECT)
-}
-
 /// A body on its own, where no path has fields of its own to add.
 ///
 /// # Errors
 /// 400 when it is not a JSON object within the limits.
 pub(super) fn object(bytes: Zeroizing<Vec<u8>>) -> Result<Body, Refusal> {
-    Body::from_json(bytes, &json::Limits::default()).map_err(|_| NO_OBJECT)
+    Body::from_json(bytes, &json::Limits::default())
+        .map_err(|_| Refusal::bad("the request body is not a JSON object within the limits"))
 }
-
-const NO_OBJECT: Refusal = Refusal::bad("the request body is not the JSON object that is expected here");
 
 /// # Errors
 /// 400 for a form or a `PATCH` without media type; 415 for a `PATCH` that is not a merge patch.

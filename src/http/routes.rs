@@ -158,11 +158,14 @@ pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<
     only(http.method(), &["PUT", "POST"])?;
     let (parts, body) = http.into_parts();
     let bytes = request::read(&parts.headers, body, &app.limits).await?;
-    let asked: UnsealRequest = request::whole(bytes)?;
+    let request_id = caller.as_ref().map(|caller| caller.request_id.clone()).unwrap_or_default();
+    let asked = match UnsealRequest::read(&request::object(bytes)?) {
+        Ok(asked) => asked,
+        Err(error) => return Ok(failure(&error.into(), &request_id)),
+    };
     if asked.migrate {
         return Err(Refusal::bad("seal migration is not supported"));
     }
-    let request_id = caller.as_ref().map(|caller| caller.request_id.clone()).unwrap_or_default();
     if asked.reset {
         return Ok(match app.vault.reset_unseal(caller.as_ref().map_or(Opener::Local, Opener::Remote)) {
             Ok(()) => reply::raw(StatusCode::OK, &app.vault.seal_status()),

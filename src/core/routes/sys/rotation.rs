@@ -3,10 +3,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::DeserializeOwned;
 
 use crate::api::reply::Reply;
-use crate::api::request::Body;
 use crate::api::rotation::{
     NewSlotBody, RekeyBody, RotateBody, RotateConfig, RotationList, SlotChange, SlotList, SlotRemove, SlotTest,
     SlotWrite, TermInfo, TermList, UnlockBody,
@@ -34,12 +32,6 @@ const MIN_PASSPHRASE: usize = 12;
 const MIN_OPERATIONS: u64 = 1_000;
 /// Shortest interval of automatic rotation, in seconds.
 const MIN_INTERVAL_S: u64 = 3_600;
-
-/// The body of an order about slots or keys, which is made of objects.
-fn parse<T: DeserializeOwned>(body: &Body) -> Result<T, VaultError> {
-    body.whole()
-        .map_err(|error| VaultError::BadRequest(format!("{error}; see `strongroom slot --help` and docs/protocol.md")))
-}
 
 fn bad<T>(text: impl Into<String>) -> Result<T, VaultError> {
     Err(VaultError::BadRequest(text.into()))
@@ -109,18 +101,18 @@ fn making(new: NewSlotBody) -> Result<(String, Making), VaultError> {
 }
 
 pub(super) fn test(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
-    let SlotTest { unlock } = parse(inquiry.body)?;
+    let SlotTest { unlock } = SlotTest::read(inquiry.body)?;
     Ok(Order::Slot(SlotOrder::Test(key(unlock)?)))
 }
 
 pub(super) fn add(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
-    let SlotWrite { unlock, new } = parse(inquiry.body)?;
+    let SlotWrite { unlock, new } = SlotWrite::read(inquiry.body)?;
     let (label, making) = making(new)?;
     Ok(Order::Slot(SlotOrder::Add { unlock: key(unlock)?, label, making }))
 }
 
 pub(super) fn change(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
-    let SlotChange { unlock, new, confirm } = parse(inquiry.body)?;
+    let SlotChange { unlock, new, confirm } = SlotChange::read(inquiry.body)?;
     let unlock = key(unlock)?;
     Ok(Order::Slot(match (new, confirm) {
         (Some(new), false) => SlotOrder::Change { unlock, making: making(new)?.1 },
@@ -130,12 +122,12 @@ pub(super) fn change(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
 }
 
 pub(super) fn remove(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
-    let SlotRemove { slot, unlock } = parse(inquiry.body)?;
+    let SlotRemove { slot, unlock } = SlotRemove::read(inquiry.body)?;
     Ok(Order::Slot(SlotOrder::Remove { unlock: key(unlock)?, slot }))
 }
 
 pub(super) fn rekey(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
-    let RekeyBody { keep, drop_absent, compromised, deep, csr } = parse(inquiry.body)?;
+    let RekeyBody { keep, drop_absent, compromised, deep, csr } = RekeyBody::read(inquiry.body)?;
     let compromised = match (compromised, csr) {
         (Some(slot), Some(csr)) => {
             // Checked before a key is derived, because the order must not fail half-way because of it.
@@ -155,7 +147,7 @@ pub(super) fn rekey(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
 }
 
 pub(super) fn rotate(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
-    let RotateBody { deep, full_speed } = parse(inquiry.body)?;
+    let RotateBody { deep, full_speed } = RotateBody::read(inquiry.body)?;
     Ok(Order::Term(TermOrder::Rotate { deep, full_speed }))
 }
 
