@@ -138,7 +138,7 @@ fn a_line_has_these_bytes() {
 
     let chain = hmac_sha256(&[7; 32], &[b"sr1 audit chain"]);
     let value = hmac_sha256(&[7; 32], &[b"sr1 audit value"]);
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
     let covered = format!(
         "{{\"seq\":1,\"prev\":\"{}\",\"key\":1,\"type\":\"exchange\",\"time\":\"2027-01-15T08:00:00.007Z\",\
          \"id\":\"r-1\",\"operation\":\"update\",\"path\":\"secret/data/\u{e9}\\u000a\",\"mount\":\"kv\",\
@@ -218,10 +218,10 @@ fn values_never_occur_in_any_encoding() {
     let log = tape.text();
     assert!(log.contains("data.password") && log.contains("hmac-sha256:"));
     for canary in canaries {
-        let hex: String = canary.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = data_encoding::HEXLOWER.encode(canary);
         let json = serde_json::to_string(std::str::from_utf8(canary).unwrap()).unwrap();
         let digest = crate::crypto::hash::sha256(&[canary]);
-        let plain_hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let plain_hash = data_encoding::HEXLOWER.encode(&digest);
         for form in [
             String::from_utf8(canary.to_vec()).unwrap(),
             json.trim_matches('"').to_owned(),

@@ -48,9 +48,9 @@ fn rfc_5869_appendix_a() {
             "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
         ),
         (
-            (0..80).map(|b| format!("{b:02x}")).collect(),
-            (0x60..0xb0).map(|b| format!("{b:02x}")).collect(),
-            (0xb0..0x100).map(|b| format!("{b:02x}")).collect(),
+            data_encoding::HEXLOWER.encode(&(0..80).collect::<Vec<u8>>()),
+            data_encoding::HEXLOWER.encode(&(0x60..0xb0).collect::<Vec<u8>>()),
+            data_encoding::HEXLOWER.encode(&(0xb0..=0xff).collect::<Vec<u8>>()),
             "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c59045a99cac7827271cb41c65e590e09\
           da3275600c2f09b8367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87",
         ),

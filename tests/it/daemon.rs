@@ -122,7 +122,7 @@ fn a_secret_is_found_neither_on_disk_nor_in_messages_nor_in_memory_after_sealing
 fn encodings(secret: &str) -> Vec<Vec<u8>> {
     use base64::Engine;
     let encoded = base64::engine::general_purpose::STANDARD.encode(secret);
-    let hexadecimal: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hexadecimal = strongroom::api::hex::hex(secret.as_bytes());
     let wide = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let inner = encoded.trim_end_matches('=');
     vec![secret.into(), hexadecimal.into(), inner[..inner.len() - 4].into(), wide]

@@ -70,7 +70,7 @@ impl Desk {
 
     /// The same with a request and a proof of one's own.
     fn with(&self, csr: &str, proof: &[u8]) -> String {
-        let id: String = self.string.id().iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = strongroom::api::hex::hex(self.string.id());
         serde_json::json!({ "id": id, "csr": csr, "proof": STANDARD.encode(proof) }).to_string()
     }
 

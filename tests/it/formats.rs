@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use strongroom::api::hex::hex;
 use strongroom::audit::verify::verify;
 use strongroom::audit::{AuditHead, AuditKeys, Broker, FileDevice, LogKey};
 use strongroom::crypto::codec::Writer;
@@ -127,10 +128,6 @@ fn state(opened: &Opened, records: &[(&Vector, &[u8])]) -> Vector {
         path: Vec::new(),
         body: body.as_slice().to_vec(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn build(suite: Suite) -> Vec<(String, Vec<u8>)> {

@@ -27,7 +27,7 @@ fn root() -> &'static Path {
 /// Whether the input was accepted. A property that does not hold fails the test with the input.
 fn check(target: &Target, input: &[u8], what: &str) -> bool {
     catch_unwind(AssertUnwindSafe(|| (target.check)(input))).unwrap_or_else(|_| {
-        let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = strongroom::api::hex::hex(input);
         panic!("{}: {what}: {:?}\nas hexadecimal: {hex}", target.name, String::from_utf8_lossy(input));
     })
 }

@@ -39,7 +39,7 @@ fn build() -> Vec<(&'static str, Vec<u8>)> {
     let manifest = format!(
         "{{\n  \"passphrase\": \"{}\",\n  \"key_file\": \"{}\",\n  \"recovery\": \"{}\",\n  \"shares\": [\n{}\n  ]\n}}\n",
         String::from_utf8(PASSPHRASE.to_vec()).unwrap(),
-        KEY_FILE.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        strongroom::api::hex::hex(KEY_FILE),
         text(&code.render()),
         printed.join(",\n")
     );

@@ -105,7 +105,7 @@ fn lines_of(bytes: &[u8]) -> Vec<Vec<u8>> {
 fn a_made_up_gap_hides_nothing() {
     let lines = lines_of(signed_log());
     let parsed = chain::Line::parse(&lines[16][..lines[16].len() - 1]).expect("a line");
-    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8; 32]| data_encoding::HEXLOWER.encode(bytes);
     let note = format!(
         "{{\"seq\":17,\"prev\":\"{}\",\"key\":1,\"type\":\"note\",\"time\":\"2027-01-15T08:00:00.000Z\",\"kind\":\"rejoined\",\"from\":13,\"device\":\"file\",\"hash\":\"{}\"}}\n",
         hex(&parsed.prev),

@@ -72,7 +72,7 @@ fn bad_public_keys_are_refused() {
 fn public_key_of_a_seed_is_frozen() {
     let public = Private::from_seed(Key::fill_with(|out| out.fill(7))).public();
     let hash = crate::crypto::hash::sha256(&[public.as_bytes()]);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = data_encoding::HEXLOWER.encode(&hash);
     assert_eq!(hex, "534ee5be4efedaec50837f9af796d9b72a6ee88eea76469c85295d96c783323f");
 }
 

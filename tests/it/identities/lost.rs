@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
+use strongroom::api::hex::hex;
 use strongroom::pki;
 
 use super::town::Town;
@@ -82,8 +83,4 @@ fn a_reply_that_was_cut_off_is_given_again_to_the_same_key_and_to_no_other() {
     assert_eq!(town.alarms(), ["enrolment-string-used-again"]);
     assert_eq!(certificates(&town), issued);
     assert!(machine.is_served(&[]));
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
+use strongroom::api::hex::hex;
 use strongroom::enroll::{EXPORTER_LABEL, EnrollString};
 use strongroom::pki::{self, AuthorityId};
 
@@ -67,10 +68,6 @@ fn post(raw: &mut Raw, path: &str, body: &Value) -> Reply {
     let body = body.to_string();
     let head = format!("POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
     raw.ask(&(head + &body)).unwrap()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Enrols with `string` and a request, all of it in order unless the request is not.

@@ -275,7 +275,7 @@ fn a_certificate_renews_itself_and_names_its_bundle() {
     assert_eq!(client.renew(&new.csr_pem).unwrap().identity, "spiffe://example.org/app/web");
     assert_eq!(client.ca().unwrap().authorities[0].state, "active");
     let seen = server.seen.lock().unwrap();
-    let id: String = bundle_id(std::iter::once(der(&ca).as_ref())).iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = data_encoding::HEXLOWER.encode(&bundle_id(std::iter::once(der(&ca).as_ref())));
     assert!(seen.len() == 2 && seen.iter().all(|seen| seen.headers[&BUNDLE_HEADER.to_ascii_lowercase()] == id));
 }
 
