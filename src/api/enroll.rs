@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::fields::{FieldError, Fields};
 use super::hex::{hex, unhex};
 use super::request::Body;
-use super::secret::SecretText;
 
 /// Largest certificate request in PEM, in bytes.
 pub const MAX_CSR_BYTES: usize = 16 * 1024;
@@ -155,13 +154,6 @@ pub struct CaAuthority {
     /// Whether its holders must move to another authority.
     #[serde(default)]
     pub tainted: bool,
-}
-
-/// Reply of `POST sys/strongroom/enrollments/<identity>`: the string, which is shown only once.
-#[derive(Deserialize)]
-pub struct EnrollmentReply {
-    /// The enrolment string.
-    pub string: SecretText,
 }
 
 #[cfg(test)]

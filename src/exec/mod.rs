@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
-pub use names::{danger, is_own_credential};
+pub use names::danger;
 
 use crate::api::secret::SecretText;
 use crate::dotenv::is_portable_name;
@@ -135,7 +135,7 @@ impl ChildEnv {
         let mut variables = BTreeMap::new();
         for (name, value) in parent {
             let wanted = !policy.pristine || names::BASIC.iter().any(|basic| name == OsStr::new(basic));
-            if wanted && !is_own_credential(&name) {
+            if wanted && !names::is_own_credential(&name) {
                 variables.insert(name, Value::Inherited(value));
             }
         }

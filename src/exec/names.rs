@@ -138,8 +138,7 @@ pub fn danger(name: &str) -> Option<&'static str> {
 }
 
 /// Whether `name` holds one of our own credentials, or says where to find one. The child must not get it.
-#[must_use]
-pub fn is_own_credential(name: &OsStr) -> bool {
+pub(super) fn is_own_credential(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b"STRONGROOM_")
         || matches!(

@@ -301,12 +301,6 @@ impl Keyring {
         self.integrity.last().expect("a keyring has an integrity set: checked when it is decoded")
     }
 
-    /// The audit key for new entries.
-    pub fn active_audit(&self) -> &AuditKey {
-        let active = self.audit.iter().find(|key| key.state == AuditState::Active);
-        active.expect("a keyring has one active audit key: checked when it is decoded")
-    }
-
     /// Encodes the body of record kind 01.
     ///
     /// # Errors

@@ -159,21 +159,6 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Returns the own authority that issued `leaf`, a certificate that was verified under `own`.
-    ///
-    /// Each authority has its own subject and none may sign other authorities, so the issuer's name identifies it.
-    #[must_use]
-    pub fn authority_of(&self, leaf: &[u8]) -> Option<AuthorityId> {
-        let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
-        let found = self.own.iter().find(|anchor| {
-            X509Certificate::from_der(&anchor.der)
-                .is_ok_and(|(_, anchor)| anchor.subject().as_raw() == leaf.issuer().as_raw())
-        })?;
-        Some(found.id)
-    }
-}
-
-impl Trust {
     /// Returns the own authority that signed `leaf` (DER), whatever the dates are. For a certificate that TLS has not
     /// verified.
     #[must_use]
@@ -217,7 +202,7 @@ mod tests {
         #[test]
         fn any_leaf_is_looked_at(bytes: Vec<u8>) {
             let trust = Trust { own: vec![Anchor::new(bytes.clone())], ..Trust::default() };
-            prop_assert_eq!(trust.authority_of(&bytes), None);
+            prop_assert_eq!(trust.signer_of(&bytes), None);
         }
     }
 }
