@@ -68,7 +68,7 @@ fn the_old_set_goes_only_when_the_new_shares_were_typed_in() {
 
     // Neither a second new set, nor one for the new set, nor a way around the proof.
     assert!(begin(&rig, &old).expect_err("one at a time").contains("slot 3 (new set for slot 2)"));
-    assert!(begin(&rig, &json!([new[0], 0, new[1]])).expect_err("of the new one").contains("type them in"));
+    assert!(begin(&rig, &json!([new[0], 0, new[1]])).expect_err("of the new one").contains("enter them"));
     let remove = |slot: &str| order(&rig, "sys/strongroom/slots/remove", &json!({ "slot": slot, "unlock": by_file() }));
     assert!(remove("board").expect_err("it has a new set").contains("slot 3"));
     let label = json!({ "type": "recovery-code", "label": "new set for slot 0" });
