@@ -97,6 +97,24 @@ fn set_and_unset_change_one_key_and_never_its_siblings() {
     desk.fails(4, "nothing was changed", &["unset", "app/prod", "B", "A"]);
     assert_eq!(desk.ok(&["get", "app/prod", "B", "--version", "3"]), "two\nlines\n");
     desk.fails(2, "insecure", &["set", "app/prod", "D", "--value", "x"]);
+    // What people type out of habit: refused without repeating the value, which is no key and no argument of ours.
+    for typed in [
+        &["set", "app/prod", "D", "typed-value"][..],
+        &["set", "app/prod", "D=typed-value"],
+        &["set", "app/prod", "D", "-", "typed-value"],
+    ] {
+        for json in [false, true] {
+            let mut command = desk.command(typed);
+            if json {
+                command.arg("--json");
+            }
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{output:?}");
+            let text = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8_lossy(&text);
+            assert!(text.contains("strongroom set PATH KEY") && !text.contains("typed-value"), "{text}");
+        }
+    }
 }
 
 /// The command stands still at its last line, because nobody reads it: all that it does with the value is done by then.

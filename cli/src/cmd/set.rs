@@ -27,8 +27,9 @@ pub struct SetArgs {
     /// Key to set.
     key: String,
     /// Write - to read the value from standard input, byte for byte.
-    #[arg(value_name = "-", group = "source", value_parser = ["-"])]
-    standard_input: Option<String>,
+    // Takes anything, so that a value that was typed here is refused by `value` and not repeated by the parser.
+    #[arg(value_name = "-", group = "source", num_args = 0..)]
+    standard_input: Vec<String>,
     /// Read the value from this file, byte for byte.
     #[arg(long, value_name = "FILE", group = "source")]
     from_file: Option<PathBuf>,
@@ -79,6 +80,10 @@ impl SetArgs {
         if self.key.is_empty() {
             return Err(Failure::usage("the key is empty", "name the key: strongroom set PATH KEY"));
         }
+        // The part after the sign may be a value: it is neither stored as a name nor shown.
+        if self.key.contains('=') {
+            return Err(typed("KEY=VALUE is not a key"));
+        }
         // In its own block: the value is gone before anything is printed.
         let version = {
             let value = self.value()?;
@@ -89,8 +94,10 @@ impl SetArgs {
     }
 
     fn value(&self) -> Result<SecretText, Failure> {
-        if self.standard_input.is_some() {
-            return prompt::standard_input(self.strip_newline);
+        match self.standard_input.as_slice() {
+            [] => {}
+            [one] if one == "-" => return prompt::standard_input(self.strip_newline),
+            _ => return Err(typed("a value on the command line is refused")),
         }
         if let Some(path) = &self.from_file {
             return prompt::file(path, self.strip_newline);
@@ -103,6 +110,15 @@ impl SetArgs {
             None => prompt::hidden_twice(&format!("Value of {}: ", self.key)),
         }
     }
+}
+
+/// What was typed may be a secret, so no text repeats it.
+fn typed(what: &str) -> Failure {
+    Failure::usage(
+        &format!("{what}: other users can see command lines, and the shell keeps them"),
+        "run strongroom set PATH KEY, which asks for the value, or add - to read it from standard input; if you typed a \
+         real secret, delete that line from your shell's history",
+    )
 }
 
 /// A value in which every character is equally likely: bytes beyond the last multiple of the alphabet's length are
