@@ -155,7 +155,7 @@ pub struct AcceptedLoss {
     pub generation: u64,
     /// Last audit entry that this state vouches for.
     pub audit_seq: u64,
-    /// Records that left the store when it was salvaged; absent for a loss without any.
+    /// Number of records removed by a salvage; absent if there were none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub salvaged: u64,
 }
@@ -165,34 +165,34 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// A record that cannot be used: found by a verification, or lost for good when a store was salvaged.
+/// A damaged record, found by a check or removed by a salvage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadRecord {
-    /// What it is: `version`, `name`, `entry` or `stray`; `list` where a part of the list itself is lost.
+    /// Kind: `version`, `name`, `entry` or `stray`; `list` where a part of the list itself is lost.
     pub what: String,
-    /// Mount, as in `secret/`, or the family of a built-in one; empty when it is not known.
+    /// Mount, as in `secret/`, or what a built-in mount contains; empty if unknown.
     pub mount: String,
-    /// The secret of a version, the folder of a name; else empty.
+    /// Path of the secret for a version, or of the folder for a name; otherwise empty.
     pub path: String,
     /// Number of the version; absent for everything else.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub version: u64,
-    /// Further records that could be opened through this one only.
+    /// Number of further records that can only be reached through this one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub behind: u64,
     /// What is wrong with it.
     pub why: String,
-    /// Its key in the store, hexadecimal.
+    /// Key in the store, hexadecimal.
     pub record: String,
 }
 
-/// A loss with the records that went.
+/// An accepted loss with the records that were removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedLoss {
     /// The loss.
     #[serde(flatten)]
     pub loss: AcceptedLoss,
-    /// Records that were bad when the store was salvaged.
+    /// Records that were damaged when the store was salvaged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<BadRecord>,
 }
@@ -222,30 +222,30 @@ impl std::fmt::Display for BadRecord {
     }
 }
 
-/// How far a verification is, or how it ended.
+/// Progress or result of a check of all records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
-    /// `none` (there was none since the vault was opened), `running`, `done` or `stopped`.
+    /// `none` (no check has run since the vault was unsealed), `running`, `done` or `stopped`.
     pub state: String,
-    /// RFC 3339 time; empty without any.
+    /// Start, RFC 3339; empty with `none`.
     pub started: String,
-    /// RFC 3339 time; absent while it runs.
+    /// End, RFC 3339; absent while it runs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub finished: String,
-    /// Most records a second.
+    /// Maximum records per second.
     pub records_per_second: u64,
-    /// Records looked at.
+    /// Number of records checked.
     pub records: u64,
-    /// Records in the vault.
+    /// Number of records in the vault at the start.
     pub total: u64,
-    /// Bytes of their contents.
+    /// Size of the contents of the checked records, bytes.
     pub bytes: u64,
-    /// Records that do not verify, those behind them not counted.
+    /// Number of damaged records, without those behind them.
     pub failed: u64,
-    /// Whether the set hash over all records is the one that the sealed state holds; absent until the end.
+    /// Whether the set hash over all records matches the sealed state; absent until the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_hash: Option<bool>,
-    /// Those that do not verify, at most a thousand.
+    /// Damaged records, at most 1,000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad: Vec<BadRecord>,
     /// Why it stopped.

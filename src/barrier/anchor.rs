@@ -7,14 +7,14 @@ use crate::keys::{Keyring, VaultId};
 
 /// First bytes of a slot.
 const MAGIC: &[u8; 8] = b"SRANCH\x00\x01";
-/// Length of a slot in the file; the rest after the fields is zero.
+/// Length of a slot in the file. The bytes after the fields are zero.
 const SLOT_BYTES: usize = 4096;
-/// Both slots.
+/// Length of both slots.
 const FILE_BYTES: usize = 2 * SLOT_BYTES;
 const FIRST_TAG_AT: usize = 56;
 const SECOND_TAG_AT: usize = 88;
 
-/// What one slot says.
+/// Content of one slot.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     pub epoch: u32,
@@ -23,46 +23,46 @@ pub(super) struct Mark {
     pub iks_id: u32,
 }
 
-/// A slot whose first tag verified.
+/// A slot whose first tag has been verified.
 pub(super) struct Slot {
     pub mark: Mark,
     covered: [u8; SECOND_TAG_AT],
     tag: [u8; 32],
 }
 
-/// What a file holds.
+/// Result of reading a file.
 pub(super) struct Found {
     /// The slot with the highest epoch and generation.
     pub best: Option<Slot>,
-    /// A slot that is neither blank nor good: a torn write, if the other one is good.
+    /// A slot is neither blank nor good: a torn write, if the other one is good.
     pub torn: bool,
-    /// A good slot that stands in the other one's place.
+    /// A good slot stands in the other one's place.
     pub misplaced: bool,
-    /// Which slots are blank. Both: the file was made and never written.
+    /// Which slots are blank. If both are, the file was created and never written.
     pub blank: [bool; 2],
-    /// Two good slots of one epoch counter with different incarnations.
+    /// There are two good slots of one epoch counter with different incarnations.
     pub forked: bool,
-    /// Generations between two good slots of one epoch. The committer leaves neighbours; more shows that the anchor was
-    /// far behind, and that nothing has been committed since.
+    /// Generations between two good slots of one epoch. The committer leaves neighbours. A larger gap shows that the
+    /// anchor was far behind and that nothing has been committed since.
     pub gap: u64,
 }
 
 impl Found {
-    /// A slot was emptied. Generation 1 is the first that is anchored and 2 fills the other slot before 3 can begin, so
-    /// a blank slot is right beside generation 1 and beside no other.
+    /// Whether a slot was emptied. Generation 1 is the first one that is anchored, and 2 fills the other slot before 3
+    /// can begin. So a blank slot is only valid beside generation 1.
     pub(super) fn emptied(&self) -> bool {
         self.blank.contains(&true) && self.best.as_ref().is_some_and(|best| best.mark.generation >= 2)
     }
 }
 
 impl Mark {
-    /// Number of the slot that this generation goes to.
+    /// Number of the slot for this generation.
     pub(super) fn slot(&self) -> usize {
         usize::from(self.generation % 2 == 1)
     }
 
-    /// The slots to write at a start, in this order, when the file has these blank ones. A blank neighbour is filled
-    /// first: the state's own slot alone would look like a file that somebody has emptied ([`Found::emptied`]).
+    /// Returns the slots to write at a start, in order, when the file has these blank ones. A blank neighbour is filled
+    /// first, because the state's own slot alone would look like a file that was emptied ([`Found::emptied`]).
     pub(super) fn slots_at_start(&self, blank: [bool; 2]) -> impl Iterator<Item = usize> {
         let (own, [first, second]) = (self.slot(), blank);
         let neighbour = 1 - own;
@@ -70,7 +70,7 @@ impl Mark {
         fill.then_some(neighbour).into_iter().chain([own])
     }
 
-    /// The whole slot, padded with zeros. `state` is the commitment of the state record.
+    /// Encodes the whole slot, padded with zeros. `state` is the commitment of the state record.
     pub(super) fn encode(&self, vault: &VaultId, key: &MacKey, state: &[u8; 32]) -> Vec<u8> {
         let mut out = Writer::with_capacity(SLOT_BYTES);
         out.bytes(MAGIC).bytes(vault.as_bytes()).u32(self.epoch).bytes(&self.incarnation);
@@ -92,7 +92,7 @@ impl Slot {
     }
 }
 
-/// Reads a file. Total: anything but a slot of this vault with a good tag counts as no slot.
+/// Reads a file and never fails: anything except a slot of this vault with a good tag counts as no slot.
 pub(super) fn read(file: &[u8], vault: &VaultId, keyring: &Keyring) -> Found {
     let mut found = Found { best: None, torn: false, misplaced: false, blank: [false; 2], forked: false, gap: 0 };
     if file.len() != FILE_BYTES {

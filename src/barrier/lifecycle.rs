@@ -1,4 +1,4 @@
-//! Making a vault's first state, and opening: which header, which state, which anchor belong together.
+//! Creates the first state of a vault, and opens vaults: checks which header, state and anchor belong together.
 
 use std::ops::ControlFlow;
 
@@ -25,20 +25,21 @@ use super::status::AuditHead;
 pub struct Report {
     /// Generation that is served.
     pub generation: u64,
-    /// Stored records, the state not counted.
+    /// Number of stored records, without the state.
     pub records: u64,
-    /// A header write that a crash had cut short was completed.
+    /// The start completed a header write that a crash had interrupted.
     pub header_rolled_forward: bool,
-    /// One copy of the header was missing, damaged or older, and was written anew.
+    /// One copy of the header was missing, damaged or older, and was written again.
     pub header_repaired: bool,
-    /// Generations between the anchor and the store: 1 after a crash, more is an alarm. Also more than 1 when an earlier
-    /// start found it so and nothing was committed since: that start may have ended before it told anybody.
+    /// Generations between the anchor and the store. After a crash it is 1; more is an alarm. It is also more than 1
+    /// when an earlier start found this and nothing has been committed since, because that start may have ended before
+    /// it told anybody.
     pub anchor_behind: u64,
     /// One anchor slot was neither blank nor good: torn by a crash, or damaged.
     pub anchor_torn: bool,
-    /// One slot was neither blank nor good, or holds what belongs into the other, and no crash explains it: a torn slot
-    /// leaves the store one generation ahead of the other slot, and only the first state of an epoch is in both. The slot
-    /// may have named a newer generation: an alarm.
+    /// One slot was neither blank nor good, or holds what belongs in the other, and no crash explains it: after a torn
+    /// write, the store is one generation ahead of the other slot, and only the first state of an epoch stands in both. The
+    /// damaged slot may have named a newer generation, so this is an alarm.
     pub anchor_damaged: bool,
 }
 
@@ -51,10 +52,11 @@ pub(super) struct StoredState {
 }
 
 impl Barrier {
-    /// Writes the first state of a new vault: both header copies, generation 1, the anchor. Complete and durable on `Ok`.
+    /// Writes the first state of a new vault: both header copies, generation 1, the anchor. On `Ok`, it is complete and
+    /// durable.
     ///
     /// # Errors
-    /// [`BarrierError::NotEmpty`] when the store holds anything; [`BarrierError::Store`], [`BarrierError::Sidecar`],
+    /// [`BarrierError::NotEmpty`] when the store has content; [`BarrierError::Store`], [`BarrierError::Sidecar`],
     /// [`BarrierError::Fatal`], [`BarrierError::Full`] from writing. After an error there is no usable vault.
     pub fn create(parts: Parts, header_bytes: &[u8], opened: Opened, now_ms: u64) -> Result<Self, BarrierError> {
         let mut empty = true;
@@ -89,11 +91,12 @@ impl Barrier {
         Ok(barrier)
     }
 
-    /// Opens a vault and checks the whole store. On `Ok` header, state and anchor agree on disk.
+    /// Opens a vault and checks the whole store. On `Ok`, header, state and anchor agree on disk.
     ///
     /// # Errors
-    /// [`BarrierError::Header`] for a wrong secret or a damaged header; otherwise the variant that names what is missing,
-    /// older or altered. Nothing has been written then, except by a failed roll-forward, which the next start repeats.
+    /// [`BarrierError::Header`] for a wrong secret or a damaged header; otherwise the variant that names what is
+    /// missing, older or altered. Then nothing has been written, except by a failed roll-forward, which the next start
+    /// repeats.
     pub fn unseal(parts: Parts, unlock: &Unlock<'_>, now_ms: u64) -> Result<(Self, Report), BarrierError> {
         let copies = parts.header.read()?;
         let accepted = accept(&parts, &copies, unlock, Fit::Exact)?;
@@ -104,9 +107,10 @@ impl Barrier {
         let anchored = anchor.best.as_ref().map_or(0, |slot| slot.mark.generation);
         let same_epoch = anchor.best.as_ref().is_some_and(|slot| slot.mark.epoch == stored.state.epoch);
         let behind = if same_epoch { stored.state.generation.saturating_sub(anchored) } else { 0 };
-        // At a start without a fault the slots are neighbours. See `Found::gap`.
+        // At a start without a fault, the slots are neighbours. See `Found::gap`.
         let behind = if anchor.gap > 1 { behind.max(anchor.gap) } else { behind };
 
+        // Write both copies again, also when only one of them was missing or older.
         let differ = copies.iter().any(|copy| copy.as_deref() != Some(bytes.as_slice()));
         if successor || differ {
             parts.header.write(0, &bytes)?;
@@ -117,10 +121,11 @@ impl Barrier {
             && header.floor_generation.checked_add(1) == Some(stored.state.generation);
         let spoilt = anchor.torn || (anchor.misplaced && !first_of_epoch);
         let newest = keyring.newest_integrity().id;
-        // Before anything is committed on top: the next generation must not begin while this one is not anchored.
+        // This comes before any new commit: the next generation must not begin while this one is not anchored.
         anchor_now(&parts, &header, &keyring, &stored, anchor.blank)?;
         let mut state = stored.state;
         (state.epoch, state.incarnation) = (header.epoch, header.incarnation);
+        // The header names a newer integrity set than the state, so the sum must be made again with that set.
         if stored.iks_id != newest {
             let set = MacKey::new(&keyring.newest_integrity().set);
             state.set_hash = sum(&set, &index);
@@ -160,19 +165,19 @@ impl Barrier {
         }
     }
 
-    /// Commits a state without changes and anchors it. Afterwards both files say the same, and a full disk has shown
-    /// itself before anything is written that cannot be taken back.
+    /// Commits a state without changes and anchors it. Afterwards, both files agree, and a full disk was noticed before
+    /// anything is written that cannot be undone.
     ///
     /// # Errors
-    /// As [`super::Group::store`] and [`super::Durable::anchor`].
+    /// Those of [`super::Group::store`] and [`super::Durable::anchor`].
     pub fn roll(&self, now_ms: u64) -> Result<(), BarrierError> {
         self.roll_to(self.audit_head(), now_ms)
     }
 
-    /// As [`Barrier::roll`]; the state vouches for `audit` from then on.
+    /// Like [`Barrier::roll`]. From then on, the state vouches for `audit`.
     ///
     /// # Errors
-    /// As [`Barrier::roll`].
+    /// Those of [`Barrier::roll`].
     pub fn roll_to(&self, audit: AuditHead, now_ms: u64) -> Result<(), BarrierError> {
         let durable = self.begin().store(audit, now_ms)?;
         durable.anchor()?;
@@ -180,11 +185,11 @@ impl Barrier {
         Ok(())
     }
 
-    /// Writes states until both slots of the anchor are tagged under the newest integrity set, so that the one before
+    /// Writes states until both slots of the anchor are tagged under the newest integrity set, so that the previous one
     /// may be dropped (amendment M6).
     ///
     /// # Errors
-    /// As [`Barrier::roll`].
+    /// Those of [`Barrier::roll`].
     pub fn settle_anchor(&self, now_ms: u64) -> Result<(), BarrierError> {
         for _ in 0..2 {
             let newest = self.ring.load().keyring.newest_integrity().id;
@@ -203,7 +208,7 @@ pub(super) struct Accepted {
     pub stored: StoredState,
     /// The header is one ahead of the state.
     successor: bool,
-    /// What [`Fit::Exact`] would refuse.
+    /// The error that [`Fit::Exact`] would return.
     pub misfit: Option<BarrierError>,
     /// Label of the slot that opened.
     pub slot: String,
@@ -212,13 +217,13 @@ pub(super) struct Accepted {
 /// How header and state must belong together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// The state names this header, or the one right before it.
+    /// The state names this header, or the one directly before it.
     Exact,
-    /// The state may be any older one: an operator is asked whether that is accepted.
+    /// The state may be any older one: an operator is asked to accept that.
     OlderState,
 }
 
-/// Finds the header copy that opens and belongs to the state. The higher sequence is tried first.
+/// Finds the header copy that opens and belongs to the state. It tries the higher sequence number first.
 pub(super) fn accept(
     parts: &Parts,
     copies: &[Option<Vec<u8>>; 2],
@@ -251,7 +256,7 @@ pub(super) fn accept(
     if let Some(older) = older {
         return Ok(older);
     }
-    // A copy that opened says more than one that did not.
+    // The error of a copy that opened is more precise than the error of one that did not.
     let told = refusals.iter().position(|error| !matches!(error, BarrierError::Header(HeaderError::WrongSecret)));
     let best = if refusals.is_empty() { None } else { Some(refusals.swap_remove(told.unwrap_or(0))) };
     Err(match (best, first_error, any) {
@@ -261,7 +266,7 @@ pub(super) fn accept(
     })
 }
 
-/// Whether all that does not fit is that the state is older than the header.
+/// Whether the only misfit is that the state is older than the header.
 fn is_older(accepted: &Accepted) -> bool {
     let (header, state) = (&accepted.opened.header, &accepted.stored.state);
     let newer_header = header.seq > state.header_seq && header.epoch >= state.epoch;
@@ -290,22 +295,23 @@ fn try_header(parts: &Parts, bytes: &[u8], header: &Header, unlock: &Unlock<'_>)
     Ok(Accepted { bytes: bytes.to_vec(), opened, stored, successor, misfit, slot })
 }
 
-/// Why header and state do not belong together, if so (amendments M5 and M13).
+/// Why header and state do not belong together, if they do not (amendments M5 and M13).
 fn misfit(header: &Header, keyring: &Keyring, state: &StateRecord, successor: bool) -> Option<BarrierError> {
     let same = header.seq == state.header_seq && header.mac == state.header_mac;
-    // An accepted loss names the state that it was accepted for as the floor, and raises the epoch above it.
+    // Accepting a loss makes the accepted state the floor of the header, and raises the epoch above it.
     let floor = (header.floor_epoch, header.floor_generation);
-    // Each attempt raises the number by one and the epoch by at least one. A header that has gone further was in service.
+    // Each attempt raises the sequence number by one and the epoch by at least one. A header that is further ahead was in
+    // service.
     let attempts = header.seq.checked_sub(state.header_seq).filter(|attempts| *attempts > 0);
     let raised = header.epoch.saturating_sub(state.epoch);
     let unfinished =
         attempts.is_some_and(|attempts| attempts <= u64::from(raised)) && floor == (state.epoch, state.generation);
     if !same && !successor {
-        // The state still counts records under a key that this header has destroyed: nothing opens them again, and the
-        // operator is told so rather than that two numbers differ.
         if unfinished {
             return Some(BarrierError::Unfinished);
         }
+        // The state may still count records under a key that this header has destroyed, so that nothing can open them
+        // again. That tells the operator more than two different numbers would.
         let gone =
             |used: &&TermUse| used.live > 0 && keyring.term(used.term).is_some_and(|term| term.key.live().is_none());
         if header.seq > state.header_seq
@@ -327,15 +333,15 @@ fn misfit(header: &Header, keyring: &Keyring, state: &StateRecord, successor: bo
     ((state.epoch, state.generation) < floor).then_some(BarrierError::BelowFloor)
 }
 
-/// Generations that are missing when the anchor knows a later epoch than the state: then the epoch of the header was served,
-/// and the store is older. `None` when the anchor knows of no such epoch, or cannot be read.
+/// Generations that are missing when the anchor knows a later epoch than the state: the epoch of the header was in
+/// service, and the store is older. `None` when the anchor knows no such epoch, or cannot be read.
 fn missing_epoch(parts: &Parts, header: &Header, keyring: &Keyring, state: &StateRecord) -> Option<u64> {
     let file = parts.anchor.read().ok().flatten()?;
     let mark = anchor::read(&file, &header.vault_id, keyring).best?.mark;
     (mark.epoch > state.epoch).then(|| mark.generation.saturating_sub(state.generation))
 }
 
-/// A store without a state: emptied, if an anchor remembers more; never filled, if none does.
+/// A store without a state was emptied if an anchor names a later one, and never filled if none does.
 fn no_state(parts: &Parts, header: &Header, keyring: &Keyring) -> Result<BarrierError, BarrierError> {
     let file = parts.anchor.read()?.unwrap_or_default();
     Ok(match anchor::read(&file, &header.vault_id, keyring).best {
@@ -406,7 +412,7 @@ pub(super) fn check_anchor(
     }
 }
 
-/// Anchors the state as it is stored; `blank` slots of the file are filled.
+/// Anchors the stored state and fills the `blank` slots of the file.
 fn anchor_now(
     parts: &Parts,
     header: &Header,
@@ -424,7 +430,7 @@ fn anchor_now(
     Ok(())
 }
 
-/// Reads the head of every record, and compares sum and counts with the state.
+/// Reads the head of every record, and compares the sum and the counts with the state.
 pub(super) fn scan(
     parts: &Parts,
     header: &Header,
@@ -452,6 +458,7 @@ pub(super) fn scan(
         return Err(BarrierError::SetHash(what));
     }
     let set = keyring.integrity(stored.iks_id).ok_or(BarrierError::StateDamaged("the header has no key for it"))?;
+    // Report this first, because it explains the differences below.
     if let Some(term) = destroyed {
         return Err(BarrierError::TermDestroyed(term));
     }
@@ -464,7 +471,7 @@ pub(super) fn scan(
     Ok(index)
 }
 
-/// Whether there are as many records, and as many of each term, as the state counts.
+/// Whether the numbers of records, in all and under each term, are those in the state.
 pub(super) fn counts_fit(index: &Index, state: &StateRecord) -> Result<bool, BarrierError> {
     let mut live: Vec<TermUse> = state.terms.iter().map(|used| TermUse { live: 0, ..*used }).collect();
     for stamp in index.values() {

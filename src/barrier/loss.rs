@@ -1,8 +1,9 @@
-//! Accepting that something is lost: the declared step from a vault that refuses to open into a new epoch (amendment M13).
+//! Accepting a loss: the declared step from a vault that refuses to open into a new epoch (amendment M13).
 //!
-//! A store is accepted as it is only when it is whole in itself: every record is one that its sealed state counts. Such a
-//! store is one moment of the vault's past. A mixture of moments is not, since a deleted policy could come back with it: what
-//! can be kept of one is found by `salvage`, and the step into the new epoch is the same.
+//! Only a store that is complete and consistent is accepted as it is: its records are exactly those that its sealed state
+//! counts, so it is the vault at one point in time. A mixture from different points in time is not accepted, because a
+//! deleted policy could come back with it. `salvage` finds what can be kept of such a store; it moves to the new epoch in
+//! the same way.
 
 use crate::crypto::hash::MacKey;
 use crate::keys::{Header, HeaderKeys, Keyring, Opened, Unlock};
@@ -17,18 +18,18 @@ use super::state::sum;
 use super::status::AuditHead;
 use super::tx::Tx;
 
-/// One thing that does not fit, and that can be accepted.
+/// One mismatch that can be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misfit {
-    /// There is no anchor, or it is blank: a rollback cannot be told from a loss of that file.
+    /// There is no anchor, or it is blank. This looks the same after a rollback and after the loss of that file.
     AnchorMissing,
-    /// The anchor holds nothing that verifies.
+    /// The anchor has nothing that can be verified.
     AnchorDamaged,
-    /// The system cannot read the anchor file, and not for want of rights.
+    /// The system cannot read the anchor file, for a reason other than missing permissions.
     AnchorUnreadable,
-    /// A slot of the anchor was emptied: it may have named a later state.
+    /// A slot of the anchor was emptied. It may have named a later state.
     AnchorEmptied,
-    /// The anchor vouches for another history, or another state of the same generation.
+    /// The anchor belongs to another history, or to another state of the same generation.
     AnchorOther,
     /// The store is older than the anchor.
     OlderThanAnchor {
@@ -37,8 +38,8 @@ pub enum Misfit {
     },
     /// The store is older than the header.
     OlderThanHeader,
-    /// The header has begun the next epoch above just this state: accepting was interrupted before, or the store and the
-    /// anchor of that moment were put back.
+    /// The header has begun the next epoch directly above this state: an earlier attempt was interrupted, or somebody
+    /// restored the store and the anchor from before it.
     Unfinished,
 }
 
@@ -54,9 +55,9 @@ pub struct Loss {
     damage: Option<Damage>,
     opened_records: u64,
     misfits: Vec<Misfit>,
-    /// The highest epoch that header, state or anchor names.
+    /// The highest epoch in header, state or anchor.
     newest_epoch: u32,
-    /// The anchor file is made anew.
+    /// The anchor file must be created again.
     make_anchor: bool,
     /// Slots of the anchor that are blank.
     blank: [bool; 2],
@@ -66,17 +67,18 @@ impl Loss {
     /// Reads header, state, anchor and the head of every record, and writes nothing.
     ///
     /// # Errors
-    /// As [`Barrier::unseal`], but for what a [`Misfit`] says. [`BarrierError::SetHash`], [`BarrierError::StateDamaged`],
-    /// [`BarrierError::StateMissing`] and [`BarrierError::TermDestroyed`] say that the store is not whole.
+    /// Those of [`Barrier::unseal`], except for what a [`Misfit`] describes. [`BarrierError::SetHash`],
+    /// [`BarrierError::StateDamaged`], [`BarrierError::StateMissing`] and [`BarrierError::TermDestroyed`] mean that the
+    /// store is not complete.
     pub fn examine(parts: Parts, unlock: &Unlock<'_>) -> Result<Self, BarrierError> {
         Self::read(parts, unlock, None)
     }
 
-    /// As [`Loss::examine`], for a store that need not be whole: every record is opened, and [`Loss::damage`] says what is
-    /// wrong. Header and state must be sound.
+    /// Like [`Loss::examine`], for a store with damaged records: opens every record and reports what is wrong in
+    /// [`Loss::damage`]. Header and state must be intact.
     ///
     /// # Errors
-    /// As there, without those that the records are the reason of; [`BarrierError::Store`] when the store cannot be read.
+    /// As [`Loss::examine`], except errors about damaged records; [`BarrierError::Store`] when the store cannot be read.
     pub fn inspect(parts: Parts, unlock: &Unlock<'_>, rules: Rules) -> Result<Self, BarrierError> {
         Self::read(parts, unlock, Some(rules))
     }
@@ -101,7 +103,7 @@ impl Loss {
         let mut misfits: Vec<Misfit> = match misfit {
             None => Vec::new(),
             Some(BarrierError::Unfinished) => vec![Misfit::Unfinished],
-            // The anchor says so, too, and is asked below.
+            // The check of the anchor below reports this too.
             Some(BarrierError::Missing { .. }) => Vec::new(),
             Some(_) => vec![Misfit::OlderThanHeader],
         };
@@ -140,23 +142,23 @@ impl Loss {
         })
     }
 
-    /// What is wrong with the records, if they were opened and something is.
+    /// Returns the damage that [`Loss::inspect`] found in the records; `None` when there is none, or without `inspect`.
     #[must_use]
     pub fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()
     }
 
-    /// Records that [`Loss::inspect`] looked at.
+    /// Number of records that [`Loss::inspect`] examined.
     #[must_use]
     pub fn opened(&self) -> u64 {
         self.opened_records
     }
 
-    /// Shows every record that leaves the store, as it lies there, sealed: key, and bytes unless the store has none that
-    /// can be read.
+    /// Calls `look` for every record that will be removed, with its key and its encrypted bytes as stored. The bytes are
+    /// `None` when the store cannot read them.
     ///
     /// # Errors
-    /// The first one that `look` gives.
+    /// The first one from `look`.
     pub fn leaving<E>(&self, mut look: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
         for key in self.damage.iter().flat_map(Damage::leaving) {
             let stored = self.parts.store.get(&key).ok().flatten();
@@ -165,7 +167,7 @@ impl Loss {
         Ok(())
     }
 
-    /// What does not fit; empty when header, state and anchor agree.
+    /// Returns the mismatches; empty when header, state and anchor agree.
     #[must_use]
     pub fn misfits(&self) -> &[Misfit] {
         &self.misfits
@@ -189,7 +191,7 @@ impl Loss {
         self.stored.state.last_ms
     }
 
-    /// Stored records, the state not counted.
+    /// Number of stored records, without the state.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.stored.state.record_count
@@ -201,7 +203,7 @@ impl Loss {
         self.stored.state.audit
     }
 
-    /// The audit keys, ascending; the last one writes.
+    /// The audit keys in ascending order. The last one writes.
     #[must_use]
     pub fn audit_keys(&self) -> Vec<crate::keys::AuditKey> {
         self.keyring.audit.iter().map(crate::keys::AuditKey::duplicate).collect()
@@ -213,13 +215,13 @@ impl Loss {
         &self.slot
     }
 
-    /// Goes over to the next epoch with a fresh incarnation: header, then one commit with the state and what `note` writes,
-    /// then the anchor. The header takes no state older than the accepted one. Killed at any step, the vault refuses and this
-    /// can be done again, or it is in the new epoch with its note. Between header and commit it refuses with
-    /// [`BarrierError::Unfinished`], or as before.
+    /// Moves to the next epoch with a new incarnation: writes the header, then one commit with the state and what
+    /// `note` writes, then the anchor. The header accepts no state older than the accepted one. If the process is
+    /// killed at any step, the vault either refuses to open and this can be repeated, or it is in the new epoch with its
+    /// note. Between header and commit the error is [`BarrierError::Unfinished`], or the one from before.
     ///
     /// # Errors
-    /// Those of `note`, before anything was written but a blank anchor file; errors of writing.
+    /// Those of `note`, when nothing except a blank anchor file was written; those of writing.
     pub fn accept<E: From<BarrierError>>(
         self,
         note: impl FnOnce(&mut Tx<'_>) -> Result<(), E>,

@@ -1,11 +1,11 @@
-//! What can be kept of a store whose records are damaged, missing, surplus or not those that its state was sealed over.
+//! Decides what can be kept of a store whose records are damaged, missing, unexpected or not those of its sealed state.
 //!
-//! Everything hangs on whether the rest is proved. Where the set hash still fits the heads of the records, the damage lies
-//! behind heads that are intact (or a record was only added): what opens is exactly what the last state counts, and all of
-//! it is kept. Where it does not fit, any mixture of authentic records of different times may lie there, and a deleted
-//! policy could be among them. Then only the contents of mounts are kept, and nothing that gives anybody rights (amendment
-//! M13). So it is, too, when the record that is lost is itself of those that give or take rights: without it somebody might
-//! get more than he had.
+//! What is kept depends on whether the remaining records can be proved to be the last state. If the set hash still
+//! matches the heads of the records, all heads are intact (or one record was only added). Then the records that open are
+//! exactly those of the last state, and all of them are kept. If it does not match, the store may be any mixture of
+//! authentic records from different points in time, and a deleted policy could be among them. Then only the contents of
+//! mounts are kept, and nothing that grants access (amendment M13). The same applies when a record that controls access
+//! is itself lost, because without it a caller might gain rights.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
@@ -22,45 +22,45 @@ use super::state::{StateRecord, leaf, sum};
 use super::sweep::{Bad, Ledger, MountOf, Part, Sweep};
 use super::tx::Tx;
 
-/// What the caller knows of the entries.
+/// What the caller of a salvage knows about entries.
 #[derive(Clone, Copy)]
 pub struct Rules {
     /// Reads the mount table.
     pub mount_of: MountOf,
-    /// Entries of built-in mounts that are kept also when only values can be kept. They give nobody rights.
+    /// Whether an entry of a built-in mount is kept even when only values can be kept. Such entries grant no access.
     pub carries: fn(MountId, &str) -> bool,
-    /// Mounts whose entries give or take rights: none of them may be lost alone.
+    /// Whether the entries of a mount control access. If one of them is lost, only values are kept.
     pub gives_rights: fn(MountId) -> bool,
 }
 
 /// What a salvage keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeps {
-    /// Everything but the bad records: the rest is what the last state counts.
+    /// Everything except the bad records: the others are exactly those of the last state.
     Rest,
-    /// Contents of mounts and what [`Rules::carries`] says: nothing proves that the rest is of one moment.
+    /// Only the contents of mounts and the entries in [`Rules::carries`].
     Values,
 }
 
-/// Damage that was found in the records. Holds paths of the vault: it belongs in no log.
+/// Damage that was found in the records. Contains paths of the vault, so it must not be logged.
 pub struct Damage {
     /// The bad records, in the order in which they were found.
     pub bad: Vec<Bad>,
-    /// Records that were looked at.
+    /// Number of records that were examined.
     pub records: u64,
     /// What can be kept.
     pub keeps: Keeps,
-    /// Whether the heads of the records fit the set hash of the state, but for what was added.
+    /// Whether the heads of the records match the set hash of the state, apart from one record that was added.
     pub proved: bool,
-    /// Why nothing may be salvaged, if so.
+    /// Why the store cannot be salvaged; `None` if it can.
     refusal: Option<&'static str>,
     named: Vec<(MountId, String)>,
     ledger: Ledger,
-    /// Keys in the store that are in no index: foreign ones, and records that cannot be this vault's.
+    /// Keys of stored records that are not indexed: those that do not belong to this vault, or not to this state.
     foreign: Vec<Vec<u8>>,
 }
 
-/// The heads of the records, as far as they can be read.
+/// The record heads that can be read.
 struct Heads {
     index: Index,
     foreign: Vec<Bad>,
@@ -68,7 +68,8 @@ struct Heads {
 }
 
 impl Damage {
-    /// Looks at every record. `barrier` is a passing one over the index that is returned with the damage; it takes no writes.
+    /// Examines every record, and returns the damage with the index. `passing` makes a temporary barrier over that index,
+    /// which is only read from.
     ///
     /// # Errors
     /// [`BarrierError::Store`] when the store cannot be read at all.
@@ -91,7 +92,7 @@ impl Damage {
         let rights = bad.iter().any(|bad| bad.mount.is_some_and(gives_rights));
         let keeps = if proved && !rights { Keeps::Rest } else { Keeps::Values };
         let index = barrier.published.into_inner().index;
-        // Without its entry, nothing leads to the records of a mount: all of its secrets would leave.
+        // The records of a mount can only be reached through its entry. Without it, all of its secrets would be removed.
         let mount_lost =
             named.is_empty() || bad.iter().any(|bad| bad.mount == Some(MountId::MOUNTS) && bad.part == Part::Entry);
         let exposed = |stamp: &Stamp| {
@@ -106,25 +107,25 @@ impl Damage {
             None
         };
         let keys = foreign.iter().map(|bad| bad.key.clone()).collect();
-        // What the tree misses is described by its path already.
+        // A record that the tree lists and the index lacks is already described by its path.
         bad.extend(foreign.into_iter().filter(|foreign| !missed.contains(&foreign.key)));
         let damage = Self { bad, records, keeps, proved, refusal, named, ledger, foreign: keys };
         Ok((damage, index))
     }
 
-    /// Whether nothing is wrong.
+    /// Whether no damage was found.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.bad.is_empty() && self.proved && self.ledger.counts.is_empty()
     }
 
-    /// Why nothing may be salvaged, if so.
+    /// Why the store cannot be salvaged; `None` if it can.
     #[must_use]
     pub fn refusal(&self) -> Option<BarrierError> {
         self.refusal.map(BarrierError::NotSalvageable)
     }
 
-    /// The name of a mount in the mount table.
+    /// Returns the name of a mount in the mount table.
     #[must_use]
     pub fn name_of(&self, mount: MountId) -> Option<&str> {
         self.named.iter().find(|(id, _)| *id == mount).map(|(_, name)| name.as_str())
@@ -136,7 +137,7 @@ impl Damage {
         if self.keeps == Keeps::Values { self.ledger.left_out.len() } else { 0 }
     }
 
-    /// Keys of everything that leaves the store.
+    /// Returns the keys of all records that will be removed.
     pub(super) fn leaving(&self) -> Vec<Vec<u8>> {
         let left_out = if self.keeps == Keeps::Values { self.ledger.left_out.as_slice() } else { &[] };
         let known = self.ledger.lost.iter().chain(left_out).map(|key| key.as_bytes().to_vec());
@@ -146,7 +147,7 @@ impl Damage {
         keys
     }
 
-    /// Takes what leaves out of `index`, and counts the rest in `state` anew.
+    /// Removes the records of [`Damage::leaving`] from `index`, and updates the counts and the set hash in `state`.
     ///
     /// # Errors
     /// [`BarrierError::Crypto`]; cannot happen for stamps that were read before.
@@ -172,11 +173,11 @@ impl Damage {
         Ok(())
     }
 
-    /// Makes the tree agree with what is left: versions whose content is lost count as destroyed, folders have as many
-    /// children as there are, and a folder without any goes.
+    /// Updates the tree to match the remaining records: marks versions whose content is lost as destroyed, corrects the
+    /// number of children of folders, and removes empty folders.
     ///
     /// # Errors
-    /// Errors of reading; none of them is expected of records that were opened a moment ago.
+    /// Errors of reading. None is expected, because the records were opened just before.
     pub(super) fn repair(&self, tx: &mut Tx<'_>) -> Result<(), BarrierError> {
         let mut versions: BTreeMap<(MountId, &str), Vec<u64>> = BTreeMap::new();
         for bad in &self.bad {
@@ -192,7 +193,7 @@ impl Damage {
             }
             tx.put_node(mount, path, &node)?;
         }
-        // Folders first that stay; those that go count themselves out of their folder.
+        // First the folders that stay: removing an empty folder afterwards decrements the count of its parent.
         let mut going: Vec<(MountId, &str)> = Vec::new();
         for (mount, folder, good) in &self.ledger.counts {
             let Some(mut node) = tx.view(*mount).node(folder)? else { continue };
@@ -217,7 +218,7 @@ fn depth(path: &str) -> usize {
     if path.is_empty() { 0 } else { 1 + depth(parent_of(path)) }
 }
 
-/// Reads the head of every record. What has none of this vault is not indexed.
+/// Reads the head of every record. Records that do not belong to this vault are skipped.
 fn read_heads(parts: &Parts, header: &Header, keyring: &Keyring, stored: &StoredState) -> Result<Heads, BarrierError> {
     let (mut index, mut foreign) = (Index::new(), Vec::new());
     let stray = |key: &[u8], why| Bad {
@@ -252,7 +253,8 @@ fn read_heads(parts: &Parts, header: &Header, keyring: &Keyring, stored: &Stored
     let found = sum(&set, &index);
     let mut proved = found.ct_eq(&stored.state.set_hash) && counts_fit(&index, &stored.state)?;
     if !proved {
-        // One record too many, an old one that was put back, can be told from all other damage.
+        // A single additional record (an old one that was restored) can be told apart from all other damage: without it,
+        // the sum matches.
         let surplus = index.iter().find(|(key, stamp)| {
             let mut without = found.clone();
             without.sub(leaf(&set, key, stamp));

@@ -1,5 +1,5 @@
-//! The set hash over the published index, summed anew beside writers: part by part in the order of the keys, while each
-//! group that is published changes what was summed already.
+//! Computes the set hash over the published index again while writers work: it adds the records in the order of their
+//! keys, and each published group updates the part that was summed already.
 
 use std::sync::Weak;
 
@@ -11,15 +11,15 @@ use super::index::Stamp;
 use super::names::StoreKey;
 use super::state::leaf;
 
-/// A sum under way. Changed only under the lock of the index.
+/// A sum in progress. Changed only under the lock of the index.
 pub(super) struct RunningSum {
     set: MacKey,
-    /// Integrity set whose key this is.
+    /// Id of the integrity set that the key belongs to.
     pub set_id: u32,
     pub sum: SetHash,
     /// Last key that is in the sum.
     done: Option<StoreKey>,
-    /// All keys are.
+    /// Whether all keys are in the sum.
     pub whole: bool,
 }
 
@@ -28,7 +28,7 @@ impl RunningSum {
         Self { set, set_id, sum: SetHash::empty(), done: None, whole: false }
     }
 
-    /// Adds the record that comes next in the order of the keys.
+    /// Adds the next record in the order of the keys.
     pub(super) fn add(&mut self, key: &StoreKey, stamp: &Stamp) {
         self.sum.add(leaf(&self.set, key, stamp));
         self.done = Some(*key);
@@ -47,7 +47,7 @@ impl RunningSum {
     }
 }
 
-/// Every sum that is under way.
+/// All sums in progress.
 #[derive(Default)]
 pub(super) struct Sums(Vec<Weak<Mutex<RunningSum>>>);
 
@@ -56,7 +56,7 @@ impl Sums {
         self.0.push(sum);
     }
 
-    /// Tells them of one record that a group has changed.
+    /// Updates all sums after a group has changed a record.
     pub(super) fn tell(&mut self, key: &StoreKey, before: Option<&Stamp>, after: Option<&Stamp>) {
         self.0.retain(|sum| {
             let Some(sum) = sum.upgrade() else { return false };

@@ -1,8 +1,8 @@
-//! Opening every record once, to find those that cannot be used: for `verify`, and before a damaged store is salvaged.
+//! Opens every record once to find damaged ones: for `verify`, and before a damaged store is salvaged.
 //!
-//! A sweep goes down the tree from the mounts, because a record opens only together with the path that it is bound to, and
-//! then looks for records of the index that nothing led to. It goes on after a bad record. Readers and writers may go on
-//! meanwhile: what they change while it runs is as good as verified, since it was sealed by this process.
+//! A sweep walks the tree from the mounts, because opening a record needs the path that it is bound to. Then it looks for
+//! unreachable records in the index. It continues after a bad record. Readers and writers may work while it runs: records
+//! that change meanwhile need no check, because this process has just sealed them.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
@@ -21,88 +21,88 @@ use super::open::Barrier;
 use super::summing::RunningSum;
 use super::view::View;
 
-/// Keys that are taken from the index under one lock.
+/// Number of keys to read from the index under one lock.
 const AT_ONCE: usize = 512;
-/// Records that are summed under one lock: writers wait for as long.
+/// Number of records to sum under one lock. Writers wait that long.
 const SUMMED_AT_ONCE: usize = 64;
 
-/// Reads an entry of the mount table: the mount that it names. `None` when it cannot be understood.
+/// Returns the mount of an entry of the mount table. `None` when the entry cannot be decoded.
 pub type MountOf = fn(&str, &[u8]) -> Option<MountId>;
 
-/// What a bad record is in the vault.
+/// Kind of a bad record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// A name in a folder: a secret, a folder, or both. Which name is not known.
+    /// A name in a folder: a secret, a folder, or both. The name itself is unknown.
     Name,
     /// The content of this version of a secret.
     Version(u64),
-    /// An entry of a mount. Under which key is not known.
+    /// An entry of a mount. Its key is unknown.
     Entry,
-    /// A record that nothing leads to, so that it cannot be opened.
+    /// An unreachable record: it cannot be opened, because no other record refers to it.
     Stray,
 }
 
-/// A record that cannot be used. Holds a path of the vault: it belongs in no log.
+/// A record that cannot be used. Contains a path of the vault, so it must not be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bad {
-    /// The mount, if it is known.
+    /// The mount; `None` if it is unknown.
     pub mount: Option<MountId>,
-    /// The secret of a version; the folder of a name; else empty.
+    /// Path of the secret for a version, or of the folder for a name; otherwise empty.
     pub path: String,
-    /// What it is.
+    /// Kind of the record.
     pub part: Part,
     /// What is wrong with it.
     pub why: &'static str,
-    /// Further records that could be opened through this one only.
+    /// Number of further records that can only be reached through this one.
     pub behind: u64,
     /// Key in the store.
     pub key: Vec<u8>,
 }
 
-/// A sweep under way.
+/// A sweep in progress.
 pub struct Sweep {
     mount_of: MountOf,
     mounts: VecDeque<MountId>,
     levels: Vec<Level>,
     versions: Option<Versions>,
-    /// Where the search for strays goes on; `None` before it begins.
+    /// Where the search for strays continues; `None` before it begins.
     strays: Option<Bound<StoreKey>>,
-    /// Records that something led to, each as eight bytes of a hash under a key of this set alone: somebody who can write
-    /// the store cannot choose a key that has the same.
+    /// Records that were reached, each as an eight-byte hash under a random key of this set: an attacker who can write to
+    /// the store cannot choose a record key with the same hash.
     met: HashSet<u64>,
-    /// Records of names that do not open. What they lead to is looked at after the walk, because a row that was only added
-    /// can name a folder that is sound.
+    /// Records of names that cannot be opened. The records below them are examined after the walk, because a record that
+    /// was only added can name an intact folder.
     unopened: VecDeque<(StoreKey, Bad)>,
-    /// Mounts that the mount table names, with the key of the entry.
+    /// Mounts in the mount table, with the key of the entry.
     named: Vec<(MountId, String)>,
-    /// Generation at the start.
+    /// Generation when the sweep started.
     began: u64,
     records: u64,
     bytes: u64,
-    /// Bad records, those behind them not counted.
+    /// Number of bad records, without those behind them.
     failed: u64,
     bad: Vec<Bad>,
-    /// At most this many bad records are described.
+    /// Maximum number of bad records to describe.
     described: usize,
-    /// The set hash, summed anew with the search for strays.
+    /// The set hash, computed again during the search for strays.
     sum: Arc<Mutex<RunningSum>>,
-    /// What a salvage needs to know besides.
+    /// What a salvage needs in addition.
     pub(super) ledger: Option<Ledger>,
 }
 
-/// What is to be changed in a store that is salvaged.
+/// What a salvage must change in the store.
 pub(super) struct Ledger {
-    /// Entries of built-in mounts that are kept also when only values can be kept.
+    /// Whether an entry of a built-in mount is kept even when only values can be kept.
     pub carries: fn(MountId, &str) -> bool,
     /// Records that cannot be kept.
     pub lost: Vec<StoreKey>,
-    /// Folders whose number of children is wrong, and the right one.
+    /// Folders whose number of children is wrong, with the right number.
     pub counts: Vec<(MountId, String, u32)>,
-    /// Entries that are not carried when only values can be kept.
+    /// Intact entries that are not kept when only values can be kept.
     pub left_out: Vec<StoreKey>,
 }
 
-/// A range of the index that is still to be looked at: the children of a folder, or the entries of a mount.
+/// A range of the index that is still to be examined: the children of a folder, or the entries of a mount.
 struct Level {
     mount: MountId,
     folder: String,
@@ -110,9 +110,9 @@ struct Level {
     next: Bound<StoreKey>,
     last: StoreKey,
     keys: VecDeque<StoreKey>,
-    /// Children that can be used.
+    /// Number of intact children.
     good: u32,
-    /// Children by the folder's own record.
+    /// Number of children according to the record of the folder.
     counted: Option<u32>,
 }
 
@@ -126,7 +126,7 @@ struct Versions {
 }
 
 impl Sweep {
-    /// A sweep over all mounts, built-in ones first. At most `described` bad records are described; all are counted.
+    /// Creates a sweep over all mounts, built-in ones first. It counts all bad records, and describes at most `described`.
     #[must_use]
     pub fn new(barrier: &Barrier, mount_of: MountOf, described: usize) -> Self {
         let sum = {
@@ -155,11 +155,11 @@ impl Sweep {
         }
     }
 
-    /// Goes on by one record; `false` at the end.
+    /// Examines the next record. Returns `false` at the end.
     ///
     /// # Errors
-    /// Errors that say nothing of a record: [`BarrierError::Store`] when the store is not available. A bad record is none;
-    /// it stops writes, as reading it does.
+    /// Errors that do not concern a single record: [`BarrierError::Store`] when the store is not available. A bad record is
+    /// not an error, but it stops writes, as reading it does.
     pub fn step(&mut self, barrier: &Barrier) -> Result<bool, BarrierError> {
         if let Some(mut versions) = self.versions.take()
             && let Some(version) = versions.left.pop_front()
@@ -189,32 +189,32 @@ impl Sweep {
         Ok(self.look_for_strays(barrier))
     }
 
-    /// Records looked at so far.
+    /// Number of records examined so far.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.records
     }
 
-    /// Bytes of their contents.
+    /// Size of their contents, bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Bad records found so far.
+    /// Number of bad records found so far, without those behind them.
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.failed
     }
 
-    /// Those of them that are described.
+    /// The bad records that are described.
     #[must_use]
     pub fn bad(&self) -> &[Bad] {
         &self.bad
     }
 
-    /// Whether the set hash over all records is the one that the state holds. `None` before the end, and when the integrity
-    /// set was replaced meanwhile. Waits for the group that is being written.
+    /// Whether the set hash over all records matches the state. `None` before the end, and if the integrity set was
+    /// replaced during the sweep. Waits for the group that is being written.
     #[must_use]
     pub fn set_hash_fits(&self, barrier: &Barrier) -> Option<bool> {
         let writer = barrier.writer.lock();
@@ -223,13 +223,13 @@ impl Sweep {
         (sum.whole && same).then(|| sum.sum.ct_eq(&writer.state.set_hash))
     }
 
-    /// The name of a mount that the sweep came across in the mount table.
+    /// Returns the name of a mount that the sweep has found in the mount table.
     #[must_use]
     pub fn name_of(&self, mount: MountId) -> Option<&str> {
         self.named.iter().find(|(id, _)| *id == mount).map(|(_, name)| name.as_str())
     }
 
-    /// What a salvage goes on with: bad records, what to change, and the mounts by name.
+    /// Returns what a salvage needs: the bad records, the changes, and the mounts with their names.
     pub(super) fn found(self) -> (Vec<Bad>, Option<Ledger>, Vec<(MountId, String)>) {
         (self.bad, self.ledger, self.named)
     }
@@ -243,7 +243,7 @@ impl Sweep {
         let path = if is_node { bound(&mount, &folder) } else { bound(&mount, "") };
         let body = match barrier.body(&key, &path) {
             Ok(Some(body)) => body,
-            // It went away between the look at the index and now.
+            // It was deleted after its key was read from the index.
             Ok(None) => return Ok(()),
             Err(error) => return self.spoilt((mount, folder, key), error),
         };
@@ -266,7 +266,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// Goes on with the versions of a node, and then with its children.
+    /// Continues with the versions of a node, and then with its children.
     fn enter(&mut self, barrier: &Barrier, (mount, folder): (MountId, &str), name: &str, key: &StoreKey, node: Node) {
         if let Some(level) = self.levels.last_mut() {
             level.good = level.good.saturating_add(1);
@@ -312,10 +312,10 @@ impl Sweep {
         }
     }
 
-    /// Takes note of a bad record and of what can be opened through it only.
+    /// Notes a bad record. What can only be reached through it is counted later.
     ///
     /// # Errors
-    /// `error` itself, when it says nothing of the record.
+    /// `error` itself, if it does not concern the record.
     fn spoilt(
         &mut self,
         (mount, path, key): (MountId, String, StoreKey),
@@ -341,7 +341,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// Notes that something leads to `key`. False if it was met before.
+    /// Notes that `key` was reached. Returns `false` if it was reached before.
     fn meet(&mut self, key: &StoreKey) -> bool {
         let short = self.short(key);
         self.met.insert(short)
@@ -360,8 +360,8 @@ impl Sweep {
         }
     }
 
-    /// All records below a node that does not open, and that nothing else led to: their names, and the keys of the versions,
-    /// stand in it. Each is met once, so that rows which name each other come to an end.
+    /// Counts the records that can only be reached through a node that cannot be opened, because it contains their names
+    /// and the keys of its versions. Counts each record once, so records that name each other cause no endless loop.
     fn behind(&mut self, barrier: &Barrier, node: Id) -> u64 {
         let (mut ids, mut count) = (vec![node], 0);
         while let Some(id) = ids.pop() {
@@ -386,7 +386,7 @@ impl Sweep {
         count
     }
 
-    /// Ends a level: a folder has as many children as its record says, unless somebody writes meanwhile.
+    /// Ends a level, and notes a wrong number of children. Only with a ledger: writers could change the number meanwhile.
     fn leave(&mut self) {
         let Some(Level { mount, folder, good, counted, .. }) = self.levels.pop() else { return };
         if let Some(ledger) = &mut self.ledger
@@ -396,7 +396,7 @@ impl Sweep {
         }
     }
 
-    /// Records that are as old as the sweep and that nothing led to. `false` when all of the index was looked at.
+    /// Looks for records that existed when the sweep started and were not reached. Returns `false` at the end of the index.
     fn look_for_strays(&mut self, barrier: &Barrier) -> bool {
         let from = self.strays.unwrap_or(Bound::Unbounded);
         let (mut last, mut found) = (None, Vec::new());

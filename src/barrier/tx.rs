@@ -12,7 +12,7 @@ use super::open::Barrier;
 use super::overlay::{Change, Overlay, Pending};
 use super::view::View;
 
-/// The changes of one closure. When the closure fails, all of them are taken back and nothing else is.
+/// The changes of one closure. When the closure fails, all of them are undone, and nothing else.
 pub struct Tx<'a> {
     pub(super) barrier: &'a Barrier,
     pub(super) overlay: &'a mut Overlay,
@@ -28,13 +28,13 @@ impl Tx<'_> {
         View::new(self.barrier, Some(self.overlay), mount)
     }
 
-    /// A point that [`Tx::back_to`] returns to.
+    /// Marks a point for [`Tx::back_to`].
     #[must_use]
     pub fn point(&self) -> Point {
         Point(self.overlay.steps())
     }
 
-    /// Takes back what this closure changed since `point`, which is one of its own.
+    /// Undoes what this closure changed since `point`, which must be one of its own.
     pub fn back_to(&mut self, point: &Point) {
         self.overlay.rollback_to(point.0);
     }
@@ -61,7 +61,7 @@ impl Tx<'_> {
     /// The keys of the entries that this closure wrote or removed since `point`.
     ///
     /// # Errors
-    /// As [`View::node`].
+    /// Those of [`View::node`].
     pub fn entries_changed(&mut self, mount: MountId, point: &Point) -> Result<BTreeSet<String>, BarrierError> {
         let keys: BTreeSet<StoreKey> = self.keys_changed(mount, point).copied().collect();
         // A removed entry has its name in the state before, a new one in the state now.
@@ -70,20 +70,20 @@ impl Tx<'_> {
         Ok(names)
     }
 
-    /// The node at `path` if it holds a secret.
+    /// Returns the node at `path` if it has a secret.
     ///
     /// # Errors
-    /// As [`View::node`].
+    /// Those of [`View::node`].
     pub fn secret(&mut self, mount: MountId, path: &str) -> Result<Option<Node>, BarrierError> {
         Ok(self.view(mount).node(path)?.filter(|node| node.meta.is_some()))
     }
 
-    /// Writes the description of a secret and, with it, one new version. Makes missing folders. The content of versions
-    /// that `meta` marks destroyed or no longer lists goes away with its key.
+    /// Writes the description of a secret, and one new version with it. Creates missing folders. Versions that `meta`
+    /// marks as destroyed or no longer lists lose their content and key.
     ///
     /// # Errors
     /// [`BarrierError::Path`], [`BarrierError::TooLarge`]; [`BarrierError::Versions`] when `meta` lists a live version
-    /// that has no content and is not the new one, or the new version is not listed or was used before; errors of
+    /// that has no content and is not the new one, or the new version is not listed or was used before; those of
     /// reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
     pub fn put_secret(
         &mut self,
@@ -106,6 +106,7 @@ impl Tx<'_> {
             if !listed || used {
                 return Err(BarrierError::Versions("the new version is not listed, or was used before"));
             }
+            // A new key for each version, so that destroying the key destroys only that version.
             let key = Key::random(&*self.barrier.random)?;
             let pending = Pending {
                 kind: Kind::Value,
@@ -121,6 +122,7 @@ impl Tx<'_> {
             let key = had.remove(&version.version).ok_or(BarrierError::Versions("a live version has no content"))?;
             keys.insert(version.version, key);
         }
+        // What is left in `had` is no longer listed, or destroyed.
         for dropped in had.keys() {
             self.delete(StoreKey::value(&id, *dropped))?;
         }
@@ -130,10 +132,11 @@ impl Tx<'_> {
         if is_new { self.child_added(mount, parent_of(path), now_ms) } else { Ok(()) }
     }
 
-    /// Removes a secret with all versions, and the folders that are empty then. `false` when there is none.
+    /// Removes a secret with all its versions, and the folders that are empty then. `false` when there is no such
+    /// secret.
     ///
     /// # Errors
-    /// Errors of reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
+    /// Those of reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
     pub fn remove_secret(&mut self, mount: MountId, path: &str) -> Result<bool, BarrierError> {
         self.barrier.check_writable()?;
         let Some(mut node) = self.secret(mount, path)? else { return Ok(false) };
@@ -149,7 +152,7 @@ impl Tx<'_> {
     /// Writes an entry.
     ///
     /// # Errors
-    /// [`BarrierError::Path`] for an empty key or one above 1,024 bytes, [`BarrierError::TooLarge`]; errors of reading;
+    /// [`BarrierError::Path`] for an empty key or one above 1,024 bytes, [`BarrierError::TooLarge`]; those of reading;
     /// [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
     pub fn put_entry(
         &mut self,
@@ -162,17 +165,17 @@ impl Tx<'_> {
         if key.is_empty() || key.len() > MAX_PATH_BYTES {
             return Err(BarrierError::Path("a key has 1 to 1024 bytes"));
         }
-        // Opens what is there: two keys with one name must not overwrite each other.
+        // Opens the existing entry, because two keys with the same name must not overwrite each other.
         self.view(mount).entry(key)?;
         let place = self.view(mount).entry_key(key);
         let body = encode_entry(key, value, not_after_ms);
         self.put(place, Pending { kind: Kind::Entry, path: bound(&mount, ""), body, version: None })
     }
 
-    /// Removes an entry. `false` when there is none.
+    /// Removes an entry. `false` when there is no such entry.
     ///
     /// # Errors
-    /// Errors of reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
+    /// Those of reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
     pub fn remove_entry(&mut self, mount: MountId, key: &str) -> Result<bool, BarrierError> {
         self.barrier.check_writable()?;
         if self.view(mount).entry(key)?.is_none() {
@@ -194,7 +197,7 @@ impl Tx<'_> {
         self.put(key, Pending { kind: Kind::Node, path: bound(&mount, parent_of(path)), body, version: None })
     }
 
-    /// Writes a node that lost something, or removes it and goes on upwards.
+    /// Writes a node that lost something, or removes it and continues with its parent.
     pub(super) fn put_or_remove(&mut self, mount: MountId, path: &str, node: &Node) -> Result<(), BarrierError> {
         if node.meta.is_some() || node.child_count > 0 {
             return self.put_node(mount, path, node);
@@ -212,7 +215,7 @@ impl Tx<'_> {
         self.put_or_remove(mount, folder, &parent)
     }
 
-    /// Counts a new child in `folder`, making it and the folders above it as needed.
+    /// Counts a new child in `folder`. Creates that folder and the folders above it if they are missing.
     fn child_added(&mut self, mount: MountId, folder: &str, now_ms: u64) -> Result<(), BarrierError> {
         if folder.is_empty() {
             return Ok(());

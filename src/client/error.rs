@@ -1,4 +1,4 @@
-//! Failures of the client, with what to do about them.
+//! Errors of the client, with what to do about them.
 
 use std::io;
 
@@ -11,28 +11,28 @@ use crate::api::sys::Mark;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The settings cannot work.
+    /// The settings are invalid.
     #[error("{0}")]
     Settings(&'static str),
-    /// No answer came.
+    /// There was no answer.
     #[error("{address}: {problem}{}{hint}", if .hint.is_empty() { "" } else { ": " })]
     Transport {
-        /// Server.
+        /// Address of the server.
         address: String,
         /// What happened.
         problem: String,
         /// What may help; may be empty.
         hint: &'static str,
     },
-    /// The server does not accept the client's certificate.
+    /// The server rejects the client's certificate.
     #[error("{address}: {problem}: {}", .problem.hint())]
     Certificate {
-        /// Server.
+        /// Address of the server.
         address: String,
-        /// What it says is wrong.
+        /// What is wrong with the certificate.
         problem: CertificateProblem,
     },
-    /// The server said no.
+    /// The server rejected the request.
     #[error("{}", refused(*.status, .errors, .info.as_deref()))]
     Refused {
         /// HTTP status.
@@ -42,20 +42,20 @@ pub enum ClientError {
         /// What the server says to programs; `None` from other servers.
         info: Option<Box<ErrorInfo>>,
     },
-    /// The answer is not what this protocol allows.
+    /// The answer violates the protocol.
     #[error("{0}")]
     Malformed(&'static str),
-    /// The server's history has gone back, or is another than the one met before. The reply was not used.
+    /// The server's history has gone back, or differs from the one that was seen before. The reply was not used.
     #[error("{}", history(.held, .seen))]
     RolledBack {
-        /// Mark held when the request was sent.
+        /// Mark before the request.
         held: Mark,
         /// Mark of the reply.
         seen: Mark,
     },
 }
 
-/// What has happened to the vault, and what to do.
+/// Describes what happened to the vault, and what to do.
 fn history(held: &Mark, seen: &Mark) -> String {
     let (was, now) = ((held.epoch, held.generation), (seen.epoch, seen.generation));
     let what = if held.epoch == seen.epoch && held.incarnation != seen.incarnation {
@@ -72,20 +72,20 @@ fn history(held: &Mark, seen: &Mark) -> String {
     )
 }
 
-/// Why a server does not accept a client's certificate (alerts of RFC 8446 section 6.2).
+/// Why a server rejects a client's certificate (alerts of RFC 8446 section 6.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateProblem {
-    /// Its life has ended.
+    /// It has expired.
     #[error("your certificate has expired")]
     Expired,
-    /// It was taken back.
+    /// It was revoked.
     #[error("your certificate has been revoked")]
     Revoked,
-    /// Its authority is not known, or not any more.
+    /// Its authority is unknown, or no longer known.
     #[error("the server does not know the authority of your certificate")]
     Authority,
-    /// It is not good for something else, or it does not say for what.
+    /// It is rejected for another reason, or the server gives none.
     #[error("the server does not accept your certificate")]
     Other,
 }
@@ -118,7 +118,7 @@ impl CertificateProblem {
     }
 }
 
-/// The TLS error in a failed exchange.
+/// Finds the TLS error in a failed exchange.
 fn tls_error(error: &ureq::Error) -> Option<&TlsError> {
     match error {
         ureq::Error::Rustls(error) => Some(error),
@@ -153,12 +153,12 @@ impl ClientError {
     pub fn is_certificate_expired(&self) -> bool {
         match self {
             Self::Certificate { problem, .. } => *problem == CertificateProblem::Expired,
-            // On a connection that was opened before the end.
+            // On a connection that was opened before the expiry.
             _ => self.reason() == Some(Reason::CertificateExpired),
         }
     }
 
-    /// Status of a refusal.
+    /// HTTP status of a refusal.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -173,13 +173,13 @@ impl ClientError {
         self.info().is_some_and(|info| info.code() == ErrorCode::Sealed)
     }
 
-    /// The id of the request that other operators must approve before the same request is done.
+    /// The id of the request that other operators must approve before it can be executed.
     #[must_use]
     pub fn approval(&self) -> Option<&str> {
         self.info().filter(|info| info.code() == ErrorCode::ApprovalNeeded)?.fact("id")
     }
 
-    /// A check-and-set write that came too late.
+    /// Whether a check-and-set write was too late.
     #[must_use]
     pub fn is_cas_mismatch(&self) -> bool {
         self.reason() == Some(Reason::CheckAndSet)
@@ -201,7 +201,7 @@ fn refused(status: u16, errors: &[String], info: Option<&ErrorInfo>) -> String {
     }
 }
 
-/// Words for a failed exchange.
+/// Describes a failed exchange.
 pub(super) fn transport(error: ureq::Error, address: &str) -> ClientError {
     if let Some(problem) = tls_error(&error).and_then(CertificateProblem::of) {
         return ClientError::Certificate { address: address.to_owned(), problem };

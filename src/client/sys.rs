@@ -134,7 +134,7 @@ impl<'a> Sys<'a> {
         self.client.ask("GET", &query, None)
     }
 
-    /// Begins a verification of every record, of at most `records_per_second`, or joins the one that runs.
+    /// Starts a check of every record, or joins a running one. Without `records_per_second` the server uses its default.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -144,7 +144,7 @@ impl<'a> Sys<'a> {
         self.client.ask("POST", "sys/strongroom/verify", Some(body.as_bytes()))
     }
 
-    /// The verification that runs, or the last one.
+    /// Returns the progress of the current check, or the result of the last one.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -152,7 +152,7 @@ impl<'a> Sys<'a> {
         self.client.ask("GET", "sys/strongroom/verify", None)
     }
 
-    /// Every loss that was accepted, with the records that went.
+    /// Returns all accepted losses, with the records removed by a salvage.
     ///
     /// # Errors
     /// Any [`ClientError`].

@@ -15,10 +15,10 @@ use crate::core::{AuditOpener, Clock, SystemClock};
 /// Why no loss was accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
-    /// The files cannot be worked on.
+    /// The files of the vault cannot be opened.
     #[error(transparent)]
     Offline(#[from] OfflineError),
-    /// The store is a mixture, or a record is damaged.
+    /// The records come from different points in time, or some are damaged or missing.
     #[error(
         "{0}. Nothing was changed. This loss cannot be accepted as it is, because a record that was deleted could come back \
              with it: put the store back from a backup, or see what of it can be kept: strongroomd storage salvage"

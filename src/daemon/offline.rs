@@ -1,4 +1,4 @@
-//! A vault's files while no daemon runs: locked, opened, and with what opens the vault at hand.
+//! Opens the files of a vault while no daemon runs, and reads the secret that unseals it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::crypto::random::SystemRandom;
 use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
 use crate::store::{self, StoreError};
 
-/// Why the files cannot be worked on.
+/// Why the files of a vault cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
     /// The configuration is unusable.
@@ -26,18 +26,18 @@ pub enum OfflineError {
     /// The secret could not be read.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// The store cannot be opened, or a daemon has it.
+    /// The store cannot be opened, or a daemon is using it.
     #[error("the store: {0}; stop the daemon if one is running")]
     Store(#[from] StoreError),
 }
 
-/// What opens the vault, as it was typed or read.
+/// The secret that unseals the vault, as typed or read from a file.
 pub struct Secrets {
     text: Option<SecretText>,
     file: Option<zeroize::Zeroizing<Vec<u8>>>,
 }
 
-/// The files of a vault. No other process has them while this exists.
+/// The files of a vault. While this exists, no other process can use them.
 pub struct Offline {
     /// The configuration.
     pub config: Config,
@@ -45,10 +45,10 @@ pub struct Offline {
 }
 
 impl Offline {
-    /// Locks the data folder of the target.
+    /// Loads the configuration of the target and locks its data folder.
     ///
     /// # Errors
-    /// [`OfflineError::Config`], [`OfflineError::Layout`]; [`OfflineError::Store`] when a daemon runs.
+    /// [`OfflineError::Config`], [`OfflineError::Layout`]; [`OfflineError::Store`] when a daemon is running.
     pub fn open(unseal: &UnsealArgs) -> Result<Self, OfflineError> {
         let target = &unseal.target;
         let config = Config::load(&migrate::config_path(target.config.as_deref(), target.data.as_deref()))?;
@@ -71,17 +71,18 @@ impl Offline {
         })
     }
 
-    /// Whether the audit log holds what the state vouches for; see [`crate::core::lifecycle::losses::AuditCheck`].
+    /// Checks that the audit log contains the entry that the state vouches for; see
+    /// [`crate::core::lifecycle::losses::AuditCheck`].
     ///
     /// # Errors
-    /// What is wrong with the log.
+    /// The error in the log, or the one from reading it.
     pub fn check_audit(&self, keys: &AuditKeys, expected: AuditHead) -> Result<(), AuditError> {
         FileDevice::check(&self.config.audit_file, keys, expected)
     }
 }
 
 impl Secrets {
-    /// Reads what opens the vault, asking for it if need be.
+    /// Reads the secret that unseals the vault; asks on the terminal if it is not given otherwise.
     ///
     /// # Errors
     /// [`OfflineError::Input`].
@@ -95,7 +96,7 @@ impl Secrets {
         Ok(Self { text: text.map(|text| SecretText::from(text.as_str())), file })
     }
 
-    /// What was typed.
+    /// The typed secret.
     #[must_use]
     pub fn text(&self) -> Option<&SecretText> {
         self.text.as_ref()

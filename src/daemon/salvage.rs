@@ -1,4 +1,4 @@
-//! `strongroomd storage verify` and `storage salvage`: which records cannot be used, and a vault without them.
+//! `strongroomd storage verify` and `storage salvage`: finds damaged records, and removes them so that the vault opens.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -23,18 +23,18 @@ use crate::core::lifecycle::losses::{Examined, Kept, LossError};
 use crate::core::{AuditOpener, Clock, SystemClock};
 use crate::crypto::random::SystemRandom;
 
-/// Life of the first operator's certificates, seconds: as after `init`.
+/// Validity of the first operator's certificates, seconds; the same as after `init`.
 const OPERATOR_LIFE_S: u64 = 30 * 86_400;
-/// Bad records that are listed for a person; all of them with `--json`.
+/// Maximum number of bad records to list. `--json` lists all of them.
 const LISTED: usize = 100;
 
-/// Why nothing was verified or salvaged.
+/// Why the vault was not verified or not salvaged.
 #[derive(Debug, thiserror::Error)]
 pub enum SalvageError {
-    /// The files cannot be worked on.
+    /// The files of the vault cannot be opened.
     #[error(transparent)]
     Offline(#[from] OfflineError),
-    /// The one record without which nothing can be judged.
+    /// The state record is damaged or missing; no other record can be checked without it.
     #[error(
         "{0}. Nothing was changed. Without the state no record can be judged: put the data folder back from a backup"
     )]
@@ -42,16 +42,16 @@ pub enum SalvageError {
     /// Reading or writing the vault failed.
     #[error("{0}")]
     Loss(LossError),
-    /// The name of the operator is none.
+    /// The name of the operator is invalid.
     #[error("--operator {0}: not a name of letters, digits and -_. below operator/")]
     Operator(String),
-    /// The file for what leaves the store could not be written.
+    /// The file for the removed records could not be written.
     #[error("{0}. Nothing was changed")]
     Keep(#[from] LayoutError),
-    /// There is no damage, and something else does not fit.
+    /// No record is damaged, but other parts do not match.
     #[error("no record is damaged. What does not fit can be accepted: strongroomd storage accept-loss")]
     OnlyMisfits,
-    /// Nobody said yes.
+    /// Not confirmed.
     #[error("nothing was changed; to salvage, answer yes or give --yes")]
     NotConfirmed,
 }
@@ -69,20 +69,21 @@ impl From<LossError> for SalvageError {
 
 #[derive(Serialize)]
 struct Report<'a> {
-    /// Whether everything verifies.
+    /// Whether everything is intact.
     sound: bool,
-    /// Records that were opened.
+    /// Number of examined records.
     records: u64,
-    /// What is wrong, in words and without names.
+    /// Descriptions of what is wrong, without names.
     found: &'a [String],
     bad: &'a [BadRecord],
     kept: &'a Kept,
-    /// After a salvage.
+    /// Only after a salvage.
     #[serde(skip_serializing_if = "Option::is_none")]
     salvaged: Option<AcceptedLoss>,
 }
 
-/// Opens every record and says what does not verify. Changes nothing. Whether all of it verifies.
+/// Runs `storage verify`: opens every record and reports what is damaged. Changes nothing. Returns whether everything is
+/// intact.
 ///
 /// # Errors
 /// [`SalvageError::Offline`], [`SalvageError::State`], [`SalvageError::Loss`].
@@ -110,10 +111,10 @@ pub fn verify(args: &VerifyArgs) -> Result<bool, SalvageError> {
     Ok(false)
 }
 
-/// Runs `storage salvage`. Without damage it says so and changes nothing.
+/// Runs `storage salvage`. If no record is damaged, it says so and changes nothing.
 ///
 /// # Errors
-/// Any [`SalvageError`]; with [`SalvageError::Loss`] after the question, the command can be run again.
+/// Any [`SalvageError`]. After [`SalvageError::Loss`] the command can be run again.
 pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
     let offline = Offline::open(&args.unseal)?;
     let json = args.unseal.target.json;
@@ -195,7 +196,7 @@ fn tell(found: &[String], bad: &[BadRecord]) {
         println!("  {line}");
     }
     for bad in bad.iter().take(LISTED) {
-        // Names may hold characters that a terminal would obey.
+        // Names may contain control characters, which a terminal would interpret.
         println!("  {}", bad.to_string().escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\""));
     }
     if bad.len() > LISTED {
@@ -203,8 +204,8 @@ fn tell(found: &[String], bad: &[BadRecord]) {
     }
 }
 
-/// Writes what leaves the store to a new file of the data folder, mode 0600, and makes it durable: one line a record, with
-/// its key and its bytes as they lay in the store. A file of an attempt that was killed stays beside it.
+/// Writes the records that will be removed to a new file in the data folder (mode 0600) and syncs it: one line per record,
+/// with its key and its bytes as stored. Files of interrupted attempts are left in place.
 fn keep(examined: &Examined, data: &Path, epoch: u32) -> Result<PathBuf, LayoutError> {
     let mut n = 0_u32;
     let (path, file) = loop {

@@ -1,5 +1,5 @@
-//! Damaged records, with the real daemon and command: found by a verification, taken out by a salvage, and what users see
-//! of a history that was declared or not.
+//! Damaged records, with the real daemon and command: `verify` finds them and `salvage` removes them. Also what users see
+//! of a restored copy, declared or not.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ fn a_rotten_value_is_found_beside_normal_work_and_salvaged_and_the_rest_serves()
     let home = case.folder.path();
     let (rotten, version) = flip(&case.data, b'v', -1);
 
-    // The head is sound, so the vault opens. A verification finds it, names it, and raises the alarm.
+    // The head is intact, so the vault opens. The check finds the record, names it, and raises the alarm.
     let (running, operator) = case.open().unwrap();
     let lost: Vec<usize> = (0..3).filter(|number| !reads(&operator, *number)).collect();
     let [lost] = *lost else { panic!("{lost:?}") };
@@ -88,7 +88,7 @@ fn a_rotten_value_is_found_beside_normal_work_and_salvaged_and_the_rest_serves()
     let log = std::fs::read_to_string(case.log()).unwrap();
     assert_eq!(log.matches("record-damaged").count(), 1);
 
-    // The same offline, and a salvage that nobody agreed to changes nothing.
+    // The same offline. A salvage that was not confirmed changes nothing.
     let verified = storage("verify", &case.data, &[]);
     assert_eq!(verified.status.code(), Some(1), "{}", said(&verified));
     assert!(text(&verified.stdout).contains(&name), "{}", said(&verified));
@@ -193,8 +193,8 @@ fn a_state_that_is_damaged_is_refused_with_the_next_step() {
     }
 }
 
-/// What a user's command says when the vault is older than what the user saw last: refused as long as nobody has declared
-/// it, with the next step; told once when somebody has.
+/// What a user's command does when the vault is older than what the user saw last: until a restore is declared, it rejects
+/// the vault and names the next step; afterwards, it says so once.
 #[test]
 fn a_user_is_told_of_a_history_that_was_put_back() {
     let case = Case::new();

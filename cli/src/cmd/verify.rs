@@ -1,4 +1,4 @@
-//! `verify`, `losses`: whether every record can be used, and what was given up for good.
+//! `verify`, `losses`: checks all records, and lists accepted losses.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::visible::visible;
 
-/// Between two questions to the vault.
+/// Time between two requests for the progress.
 const POLL: Duration = Duration::from_millis(500);
-/// Questions between two lines when nobody looks at a terminal.
+/// Number of requests between two lines of progress when standard error is not a terminal.
 const LINES: u32 = 20;
 
 /// `strongroom verify`
@@ -36,7 +36,7 @@ pub struct VerifyArgs {
 
 impl VerifyArgs {
     /// # Errors
-    /// Not allowed, or something does not verify (exit code 1).
+    /// Not allowed; a damaged record or an unfinished check (exit code 1).
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let sys = session.client.sys();
         if self.status {
@@ -54,7 +54,7 @@ impl VerifyArgs {
     }
 }
 
-/// Waits for the end, and shows how far it is on standard error.
+/// Waits for the end, and shows the progress on standard error.
 fn wait(session: &Session, started: Verification) -> Result<Verification, Failure> {
     let (mut shown, mut asked) = (started, 0_u32);
     let terminal = std::io::stderr().is_terminal();
@@ -69,7 +69,8 @@ fn wait(session: &Session, started: Verification) -> Result<Verification, Failur
         }
         asked = asked.wrapping_add(1);
         std::thread::sleep(POLL);
-        // A long verification may outlive a certificate. A renewal that fails is told when the certificate is refused.
+        // A check may take longer than the certificate is valid. An error of the renewal shows when the certificate is
+        // rejected.
         if let Ok(Some(next)) = renewed.as_ref().unwrap_or(session).renewed() {
             renewed = Some(next);
         }
@@ -116,7 +117,7 @@ fn report(shown: &Verification) -> String {
 }
 
 /// # Errors
-/// Something does not verify, or the verification did not end.
+/// A record is damaged, or the check did not finish.
 fn verdict(shown: &Verification) -> Result<(), Failure> {
     if shown.failed > 0 || shown.set_hash == Some(false) {
         let hint = "stop the daemon, put the store back from a backup; without one: strongroomd storage salvage";

@@ -1,4 +1,4 @@
-//! Ways out of loss: what is accepted, what is refused, and every point at which accepting can be cut.
+//! Accepting a loss: what is accepted, what is rejected, and every point at which it can be interrupted.
 
 use std::sync::Mutex;
 
@@ -36,7 +36,7 @@ fn accept(parts: Parts) -> Result<Barrier, BarrierError> {
     Loss::examine(parts, &Unlock::KeyFile(SECRET))?.accept(note, 30)
 }
 
-/// Opens `disk` as a start does, and tells the new epoch from the old refusal.
+/// Opens `disk` as a start does, and tells the new epoch from the error of before.
 fn is_new_epoch(disk: &Disk, refusal: fn(&BarrierError) -> bool) -> bool {
     match disk.open() {
         Ok((barrier, _)) => {
@@ -95,7 +95,7 @@ fn a_store_older_than_the_header_is_accepted_and_an_older_header_is_not() {
     assert_eq!(loss.misfits(), [Misfit::OlderThanHeader, Misfit::OlderThanAnchor { generations: 4 }]);
     drop(loss.accept(note, 30).unwrap());
     assert!(is_new_epoch(&back, |_| false));
-    // With an older header, a passphrase that was removed would count again.
+    // With an older header, a removed passphrase would work again.
     let forward = Disk { header: old.header, ..disk };
     assert!(matches!(Loss::examine(forward.parts(7), &Unlock::KeyFile(SECRET)), Err(BarrierError::HeaderOther(_))));
 }
@@ -229,7 +229,7 @@ fn a_loss_that_was_interrupted_is_recognised_and_the_note_says_no_other_loss() {
     ] {
         let disk = make();
         for times in 1..4 {
-            // The anchor is blank after the first time, and is made anew as before.
+            // The anchor is blank after the first attempt, and is created again as before.
             cut_before_the_commit(&disk, steps, times);
             let error = disk.error();
             assert!(matches!(error, BarrierError::Unfinished), "{error}");
@@ -244,7 +244,7 @@ fn a_loss_that_was_interrupted_is_recognised_and_the_note_says_no_other_loss() {
     }
 }
 
-/// Nothing in the files shows that an older copy of everything was put back, so no other check refuses.
+/// Nothing in the files shows that an older copy of everything was restored, so no other check rejects it.
 #[test]
 fn no_start_begins_an_epoch_without_its_note() {
     let (disk, _) = filled();
@@ -323,7 +323,7 @@ fn a_full_disk_shows_before_the_header_is_written() {
     assert!(disk.header.read().unwrap() == before);
 }
 
-/// Cuts at every step, and the second attempt at every step again.
+/// Interrupts it at every step, and the second attempt at every step again.
 #[test]
 fn cut_at_any_step_it_is_refused_or_finished_with_its_note() {
     type Case = (fn() -> Disk, fn(&BarrierError) -> bool);

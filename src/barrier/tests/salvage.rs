@@ -1,4 +1,4 @@
-//! What is kept of a damaged store, what is not, and every point at which a salvage can be cut.
+//! What is kept of a damaged store, what is not, and every point at which a salvage can be interrupted.
 
 use super::loss::cut_parts;
 use super::*;
@@ -44,7 +44,7 @@ fn readable(barrier: &Barrier) -> Vec<String> {
     found
 }
 
-/// Everything that the salvaged vault holds opens, in a new epoch with its note.
+/// Checks that every record of the salvaged vault opens, in a new epoch with its note.
 fn sound(disk: &Disk) -> Vec<String> {
     let (barrier, _) = disk.open().unwrap();
     assert!(barrier.mark().0 >= 2);
@@ -57,7 +57,7 @@ fn sound(disk: &Disk) -> Vec<String> {
     readable(&barrier)
 }
 
-/// Each record of the vault but the state, with what it is.
+/// Each record of the vault except the state, with its kind.
 fn victims(disk: &Disk) -> Vec<(Vec<u8>, char)> {
     let keys = disk.records().into_keys().filter(|key| key[0] != b's');
     keys.map(|key| (key.clone(), char::from(key[0]))).collect()
@@ -92,7 +92,7 @@ fn rows_that_were_added_take_nothing_along_and_come_to_an_end() {
     let (root, inner) = (&folder[1..17], &secret[17..33]);
     let copied = disk.records()[&secret].clone();
     disk.store.tamper(|records| {
-        // One names a sound secret in another place, the others name each other.
+        // One names an intact secret in another place; the others name each other.
         records.insert([b"d".as_slice(), root, inner].concat(), copied.clone());
         records.insert([b"d".as_slice(), root, root].concat(), copied.clone());
         records.insert([b"d".as_slice(), root, &[7; 16]].concat(), copied.clone());
@@ -269,7 +269,7 @@ fn header_and_state_cannot_be_salvaged() {
     assert!(matches!(refused, Err(BarrierError::StateDamaged(_))));
 }
 
-/// Cuts at every step, and the second attempt at every step again.
+/// Interrupts the salvage at every step, and the second attempt at every step again.
 #[test]
 fn cut_at_any_step_it_is_as_before_or_finished() {
     type Harm = fn(&mut Vec<u8>);

@@ -1,7 +1,7 @@
-//! Damaged records in plain words, and the salvage of a vault that has some.
+//! Describes damaged records, and salvages a vault that has some.
 //!
-//! What a salvage leaves behind, and why, is decided in `barrier::Damage`. Here is said which entries give rights, and how
-//! a vault goes on that keeps its values alone: with a new authority and one operator.
+//! `barrier::Damage` decides what a salvage removes, and why. This module decides which entries control access, and what a
+//! vault gets when only its secrets are kept: a new authority and one operator.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::core::state::bad_records::{self, mount_of, shown};
 use crate::crypto::random::Random;
 use crate::pki::{AUTHORITY_LIFE_S, Authority};
 
-/// How a salvage looks at entries.
+/// How a salvage treats entries.
 const RULES: Rules = Rules { mount_of, carries, gives_rights };
 
-/// The mount table, notes of losses, and rotations of keys: without a run that answered a compromised slot, the next
-/// start would have to answer it again.
+/// Whether an entry is kept even when only secrets can be kept: the mount table, notes of losses, and key rotations.
+/// Without the record of a rotation that answered a compromised slot, the next start would have to answer it again.
 fn carries(mount: MountId, key: &str) -> bool {
     match mount {
         MountId::MOUNTS | MountId::MISC => true,
@@ -30,27 +30,27 @@ fn carries(mount: MountId, key: &str) -> bool {
     }
 }
 
-/// Without one of these somebody may have more rights than before: a policy that denies, a certificate's revocation. What
-/// else can be lost gives its owner less.
+/// Whether the entries of a mount control access. Without one of them, such as a policy that denies or the revocation of a
+/// certificate, a caller may gain rights. The loss of any other entry only takes rights away.
 fn gives_rights(mount: MountId) -> bool {
     [MountId::POLICIES, MountId::IDENTITIES, MountId::CA, MountId::CERTIFICATES, MountId::CERT_ROLES, MountId::GROUPS]
         .contains(&mount)
 }
 
-/// Who administers a vault of which the values alone are kept.
+/// The operator who administers a vault when only its secrets are kept.
 pub struct FirstOperator {
     /// The identity; gets the policy `admin`.
     pub identity: SpiffeId,
-    /// Life of its certificates, seconds.
+    /// Validity of its certificates, seconds.
     pub life_s: u64,
     /// Randomness for the new authority.
     pub random: Arc<dyn Random>,
 }
 
-/// As [`super::losses::examine`], for a store that need not be whole: every record is opened.
+/// Like [`super::losses::examine`], for a store with damaged records: opens every record.
 ///
 /// # Errors
-/// As there; damaged records are none.
+/// Those of [`super::losses::examine`], except errors about damaged records.
 pub fn inspect(
     ports: InitPorts,
     text: Option<&SecretText>,
@@ -61,57 +61,58 @@ pub fn inspect(
 }
 
 impl Examined {
-    /// Whether records are damaged, missing or surplus.
+    /// Whether records are damaged, missing or unexpected.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         self.loss.damage().is_some()
     }
 
-    /// Why nothing may be salvaged, if so: then only a backup helps.
+    /// Why the vault cannot be salvaged, so that only a backup helps; `None` if it can.
     #[must_use]
     pub fn refusal(&self) -> Option<LossError> {
         self.loss.damage().and_then(Damage::refusal).map(LossError::Barrier)
     }
 
-    /// Whether the state that is kept is older than header or anchor say: rights go back with it.
+    /// Whether the state that is kept may be older than header or anchor say, so that access rights are older too.
     #[must_use]
     pub fn goes_back(&self) -> bool {
         !self.loss.misfits().is_empty()
     }
 
-    /// Whether nothing but values can be kept.
+    /// Whether only secrets can be kept.
     #[must_use]
     pub fn keeps_values_only(&self) -> bool {
         self.loss.damage().is_some_and(|damage| damage.keeps == Keeps::Values)
     }
 
-    /// Records that were opened, bad ones included.
+    /// Number of examined records, including bad ones.
     #[must_use]
     pub fn opened(&self) -> u64 {
         self.loss.opened()
     }
 
-    /// The bad records. Their paths are for who opened the vault, and for no log.
+    /// Returns the bad records. Their paths are only for the person who opened the vault, and must not be logged.
     #[must_use]
     pub fn bad(&self) -> Vec<BadRecord> {
         let Some(damage) = self.loss.damage() else { return Vec::new() };
         damage.bad.iter().map(|bad| shown(bad, |mount| damage.name_of(mount))).collect()
     }
 
-    /// Shows every record that leaves the store when it is salvaged, still sealed: key, and bytes if it has any.
+    /// Calls `look` for every record that a salvage removes, with its key and its encrypted bytes as stored. The bytes are
+    /// `None` when the store cannot read them.
     ///
     /// # Errors
-    /// The first one that `look` gives.
+    /// The first one from `look`.
     pub fn leaving<E>(&self, look: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
         self.loss.leaving(look)
     }
 
-    /// Salvages: one commit, in a new epoch, without the bad records and with a note of each. Before it, what
-    /// [`Examined::leaving`] shows must be durable in the file `kept_in`. Killed at any moment, the vault is damaged as
-    /// before and this can be done again, or it is done.
+    /// Salvages the vault: one commit in a new epoch removes the bad records and adds a note of each. Before the call, the
+    /// records from [`Examined::leaving`] must be durable in the file `kept_in`. If the process is killed at any moment, the
+    /// vault is damaged as before, or it refuses to open until this is repeated, or the salvage is complete.
     ///
     /// # Errors
-    /// [`LossError::NoOperator`] without `first` when only values can be kept; any from writing.
+    /// [`LossError::NoOperator`] without `first` when only secrets can be kept; any from writing.
     pub fn salvage(
         self,
         kept_in: &str,
@@ -153,7 +154,7 @@ fn authority(first: &FirstOperator, now_ms: u64) -> Result<Authority, LossError>
     })
 }
 
-/// What is damaged, by number: no names, for `status` and the note that everybody may read.
+/// Describes the damage by numbers, without names: everybody may read `status` and the note.
 pub(super) fn describe(damage: &Damage, later_epoch: bool) -> Vec<String> {
     let count = |wanted: fn(Part) -> bool| damage.bad.iter().filter(|bad| wanted(bad.part)).count();
     let kinds = [

@@ -1,7 +1,7 @@
-//! Losses that an operator accepts: finding out what is lost, going over to the next epoch, and remembering it for ever.
+//! Losses that an operator accepts: finds out what is lost, begins the next epoch, and keeps a permanent record.
 //!
-//! The record of it is part of the commit that begins the epoch. The alarm in the audit log follows; if a kill comes between,
-//! the next unseal writes it, because the state then still ends at the audit entry that the record names.
+//! The record is part of the commit that begins the epoch. The alarm in the audit log follows. If the process is killed in
+//! between, the next unseal writes the alarm, because the state then still ends at the audit entry named in the record.
 
 use crate::api::secret::SecretText;
 use crate::api::sys::AcceptedLoss;
@@ -20,7 +20,7 @@ use crate::core::error::VaultError;
 use crate::core::ports::{AuditOpener, Settings};
 use crate::core::rotation::orders::Secret;
 
-/// Begins the key of each record.
+/// Key prefix of the records.
 const PREFIX: &str = "loss/";
 /// Codes of the alarm in the audit log.
 const ACCEPTED: &str = "loss-accepted";
@@ -30,7 +30,7 @@ const SALVAGED: &str = "records-salvaged";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LossError {
-    /// What was typed is no passphrase, recovery code or share.
+    /// The typed text is not a passphrase, recovery code or share.
     #[error("{0}")]
     Secret(String),
     /// Header, state or records do not allow it.
@@ -39,30 +39,31 @@ pub enum LossError {
     /// The audit log cannot be read or written.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// Only values can be kept, and nobody is named who will administer the vault.
+    /// Only secrets can be kept, and no operator was named to administer the vault.
     #[error("nothing that gives rights can be kept: name the first operator")]
     NoOperator,
-    /// Another failure; the epoch may have begun already.
+    /// Another error. The epoch may have begun already.
     #[error(transparent)]
     Vault(#[from] VaultError),
 }
 
-/// Looks whether the audit log contains what the state vouches for, and changes nothing.
+/// Checks that the audit log contains the entry that the state vouches for. Changes nothing.
 pub type AuditCheck<'a> = &'a dyn Fn(&AuditKeys, AuditHead) -> Result<(), AuditError>;
 
-/// A vault whose losses are known. Nothing has been written.
+/// A vault that was examined for losses. Nothing has been written.
 pub struct Examined {
     pub(super) loss: Loss,
     audit: Option<AuditError>,
-    /// The operator says that the whole vault is an older copy.
+    /// The operator declared that the whole vault is an older copy.
     restored: bool,
 }
 
-/// Reads the whole vault with what opens it: `text` is a passphrase, a recovery code, or all shares with spaces between.
+/// Reads the whole vault with a secret that unseals it: `text` is a passphrase, a recovery code, or all shares separated by
+/// spaces.
 ///
 /// # Errors
-/// [`LossError::Secret`]; [`LossError::Barrier`] for a wrong secret and for a store that is not whole in itself;
-/// [`LossError::Audit`] for a log that cannot be read.
+/// [`LossError::Secret`]; [`LossError::Barrier`] for a wrong secret and for a store with damaged or missing records;
+/// [`LossError::Audit`] for a log that cannot be read because permissions or a mount are missing.
 pub fn examine(
     ports: InitPorts,
     text: Option<&SecretText>,
@@ -73,7 +74,7 @@ pub fn examine(
 }
 
 impl Examined {
-    /// As [`examine`]; with `rules` every record is opened, and damaged ones are noted.
+    /// Like [`examine`]. With `rules`, it opens every record and notes damaged ones.
     pub(super) fn read(
         ports: InitPorts,
         text: Option<&SecretText>,
@@ -101,12 +102,13 @@ impl Examined {
         Ok(Self { loss, audit, restored: false })
     }
 
-    /// Has it said that the whole vault is an older copy that was put back: nothing in it shows that, only clients know.
+    /// Records that the operator restored the whole vault from an older copy. The files do not show this; only clients can
+    /// tell.
     pub fn declare_restored(&mut self) {
         self.restored = true;
     }
 
-    /// What does not fit, in plain words, one line each. Empty when nothing is lost.
+    /// Describes what is lost or does not match, one line each. Empty when nothing is lost.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.loss.misfits().iter().map(describe).collect();
@@ -117,13 +119,13 @@ impl Examined {
                     .to_owned(),
             );
         }
-        // Each epoch but the first began with a note.
+        // Every epoch except the first began with a note.
         let later_epoch = self.loss.stored().0 > 1;
         lines.extend(self.loss.damage().into_iter().flat_map(|found| damage::describe(found, later_epoch)));
         lines
     }
 
-    /// What the vault will be like: the state that is kept.
+    /// Describes the state that is kept.
     #[must_use]
     pub fn kept(&self) -> Kept {
         let (epoch, generation) = self.loss.stored();
@@ -136,9 +138,10 @@ impl Examined {
         }
     }
 
-    /// Accepts the loss: next epoch, record, anchor, then the audit log through `audit`, which gives up what is lost there
-    /// ([`crate::audit::FileDevice::opener_after_loss`] for a file). Killed at any moment, the vault refuses as before and this can be done
-    /// again, or it opens in the new epoch with its record.
+    /// Accepts the loss: begins the next epoch with the record, writes the anchor, then opens the audit log through
+    /// `audit`, which must accept a lost log ([`crate::audit::FileDevice::opener_after_loss`] for a file). If the process is
+    /// killed at any moment, the vault either refuses to open and this can be repeated, or it opens in the new epoch with
+    /// its record.
     ///
     /// # Errors
     /// Any [`LossError`] from writing.
@@ -147,7 +150,7 @@ impl Examined {
         self.carry_out((lines, 0), |_| Ok(()), audit, now_ms)
     }
 
-    /// The step into the next epoch, with a record that says `lines`, and with what `more` writes.
+    /// Begins the next epoch, with a record of the `accepted` lines and with what `more` writes.
     pub(super) fn carry_out(
         self,
         (accepted, salvaged): (Vec<String>, u64),
@@ -181,19 +184,19 @@ impl Examined {
 /// The state that is kept when a loss is accepted.
 #[derive(Debug, serde::Serialize)]
 pub struct Kept {
-    /// RFC 3339 time of its last commit.
+    /// Time of its last commit, RFC 3339.
     pub last_write: String,
     /// Its epoch.
     pub epoch: u32,
     /// Its generation.
     pub generation: u64,
-    /// Stored records.
+    /// Number of stored records.
     pub records: u64,
-    /// Epoch that would begin.
+    /// Number of the epoch that would begin.
     pub next_epoch: u32,
 }
 
-/// Every loss that was accepted, oldest first.
+/// Returns all accepted losses, oldest first.
 pub(super) fn load(view: &View<'_>) -> Result<Vec<AcceptedLoss>, VaultError> {
     let mut losses = Vec::new();
     view.each_entry(|key, entry| {
@@ -208,7 +211,7 @@ pub(super) fn load(view: &View<'_>) -> Result<Vec<AcceptedLoss>, VaultError> {
     Ok(losses)
 }
 
-/// Writes the alarm of the newest loss, unless the durable state has gone past it.
+/// Writes the alarm of the newest loss, unless the durable state already contains it.
 pub(super) fn remind(
     losses: &[AcceptedLoss],
     barrier: &Barrier,

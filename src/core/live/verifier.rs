@@ -1,7 +1,6 @@
-//! The verification beside normal work: every record is opened once, at a bounded rate, on a thread of its own.
+//! Checks the records while the vault keeps serving: opens each one once, at a limited rate, on its own thread.
 //!
-//! There is one at a time; whoever asks for one while it runs joins it. It ends with the vault being sealed, and does not go
-//! on at the next unseal: the next one begins anew.
+//! Only one check runs at a time; a second caller joins it. Sealing stops it, and it is not resumed after the next unseal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,20 +17,20 @@ use crate::core::Clock;
 use crate::core::error::VaultError;
 use crate::core::state::bad_records::{mount_of, shown};
 
-/// Records a second, unless somebody asks for another number.
+/// Default rate, records per second.
 pub(in crate::core) const DEFAULT_RATE: u64 = 5_000;
-/// Bad records that are described.
+/// Maximum number of bad records to describe.
 const DESCRIBED: usize = 1_000;
-/// A larger record counts once for each of these bytes.
+/// A larger record counts once for each multiple of this size, bytes.
 const WEIGHT_BYTES: u64 = 16 * 1024;
-/// What is looked at before the thread rests: short, so that no reader waits for long behind it.
+/// Number of records to check before the thread pauses. Small, so that readers never wait for long.
 const BURST: u64 = 16;
-/// The alarm when the first record does not verify.
+/// Code of the alarm for the first damaged record.
 const DAMAGED: &str = "record-damaged";
-/// The alarm when the sum over the records is not the one of the state.
+/// Code of the alarm for a checksum over all records that does not match the state.
 const SUM_DIFFERS: &str = "set-hash-differs";
 
-/// Starts verifications and shows how far they are.
+/// Starts checks and shows their progress.
 pub(in crate::core) struct Verifier {
     work: Arc<Work>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -59,10 +58,10 @@ impl Verifier {
         Self { work: Arc::new(Work { barrier, audit, clock, closing, shown }), thread: Mutex::new(None) }
     }
 
-    /// Begins a verification of at most `rate` records a second, or joins the one that runs.
+    /// Starts a check of at most `rate` records per second, or joins a running one.
     ///
     /// # Errors
-    /// [`VaultError::Sealed`] when the vault is closing; [`VaultError::Unavailable`] when the system gives no thread.
+    /// [`VaultError::Sealed`] when the vault is closing; [`VaultError::Unavailable`] when no thread can be started.
     pub(in crate::core) fn begin(&self, rate: u64) -> Result<Verification, VaultError> {
         let mut thread = self.thread.lock();
         if self.work.closing.load(Ordering::SeqCst) {
@@ -72,7 +71,7 @@ impl Verifier {
             return Ok(self.shown());
         }
         if let Some(ended) = thread.take() {
-            // It has said that it is not running any more.
+            // It has reported its end, so this does not block.
             let _ = ended.join();
         }
         *self.work.shown.lock() = Verification {
@@ -94,12 +93,12 @@ impl Verifier {
         Ok(self.shown())
     }
 
-    /// The verification that runs, or the last one.
+    /// Returns the progress of the current check, or the result of the last one.
     pub(in crate::core) fn shown(&self) -> Verification {
         self.work.shown.lock().clone()
     }
 
-    /// Waits for the end of a thread that was told that the vault closes.
+    /// Waits for the thread to end, after `closing` was set.
     pub(in crate::core) fn join(&self) {
         let Some(thread) = self.thread.lock().take() else { return };
         if thread.join().is_err() {
@@ -146,7 +145,7 @@ impl Work {
         self.end("done", "");
     }
 
-    /// How far it is. Bad records are described once each.
+    /// Updates the progress. Describes each bad record once.
     fn tell(&self, sweep: &Sweep) {
         let mut shown = self.shown.lock();
         (shown.records, shown.bytes, shown.failed) = (sweep.records(), sweep.bytes(), sweep.failed());

@@ -1,5 +1,4 @@
-//! Records that cannot be used, by the names of the vault: as they are shown, and as they stay on record when a salvage has
-//! taken them out.
+//! Damaged records with the names that users know: for replies, and for the permanent list after a salvage.
 
 use super::mount::Mount;
 use crate::api::hex::hex;
@@ -7,16 +6,17 @@ use crate::api::sys::BadRecord;
 use crate::barrier::{Bad, MountId, Part, View};
 use crate::core::error::VaultError;
 
-/// Begins the keys of the entries that name what a salvage has lost.
+/// Key prefix of entries that list records lost in a salvage.
 const PREFIX: &str = "salvage/";
-/// Bytes of names in one of them, about.
+/// Approximate size of one such entry, bytes.
 const ENTRY_BYTES: usize = 256 * 1024;
-/// The mount that an entry of the mount table names.
+
+/// Returns the mount of an entry of the mount table; `None` if the entry cannot be decoded.
 pub(in crate::core) fn mount_of(key: &str, value: &[u8]) -> Option<MountId> {
     Mount::from_record(key, value).ok().map(|mount| mount.id)
 }
 
-/// Begins the keys of one salvage.
+/// Key prefix of the entries of one salvage.
 fn prefix(epoch: u32) -> String {
     format!("{PREFIX}{epoch:010}/")
 }
@@ -25,11 +25,11 @@ fn key(epoch: u32, n: u32) -> String {
     format!("{}{n:06}", prefix(epoch))
 }
 
-/// Keys and contents of the entries that keep them for ever, for the epoch that a salvage begins; none is larger than a
-/// record may be.
+/// Returns keys and contents of the entries that list `bad` permanently, for a salvage that begins `epoch`. No entry is
+/// larger than a record may be.
 ///
 /// # Errors
-/// [`VaultError::Internal`]; never for records that were made here.
+/// [`VaultError::Internal`]; never for records from [`shown`].
 pub(in crate::core) fn entries(bad: &[BadRecord], epoch: u32) -> Result<Vec<(String, Vec<u8>)>, VaultError> {
     let mut parts = Vec::new();
     let (mut part, mut bytes): (Vec<&BadRecord>, usize) = (Vec::new(), 0);
@@ -48,7 +48,7 @@ pub(in crate::core) fn entries(bad: &[BadRecord], epoch: u32) -> Result<Vec<(Str
     Ok((0..).map(|n: u32| key(epoch, n)).zip(parts).collect())
 }
 
-/// What the salvage that began `epoch` has lost.
+/// Returns the records that were lost in the salvage that began `epoch`.
 ///
 /// # Errors
 /// [`VaultError::Integrity`]; those of the barrier.
@@ -65,7 +65,7 @@ pub(in crate::core) fn lost_in(view: &View<'_>, epoch: u32) -> Result<Vec<BadRec
     parts.sort_by_key(|(number, _)| *number);
     let (mut lost, mut next) = (Vec::new(), 0);
     for (number, part) in parts {
-        // A later salvage can have taken a part of this list out.
+        // A later salvage may have removed a part of this list.
         if number != next {
             let (what, why) = ("list".to_owned(), "a part of this list is lost".to_owned());
             lost.push(BadRecord { what, why, ..BadRecord::default() });
@@ -76,7 +76,7 @@ pub(in crate::core) fn lost_in(view: &View<'_>, epoch: u32) -> Result<Vec<BadRec
     Ok(lost)
 }
 
-/// A bad record for who may read everything. `name_of` gives the names of mounts.
+/// Describes a bad record for callers who may read everything. `name_of` returns the name of a mount.
 pub(in crate::core) fn shown<'a>(bad: &Bad, name_of: impl Fn(MountId) -> Option<&'a str>) -> BadRecord {
     let (what, version) = match bad.part {
         Part::Version(version) => ("version", version),
@@ -96,7 +96,7 @@ pub(in crate::core) fn shown<'a>(bad: &Bad, name_of: impl Fn(MountId) -> Option<
     }
 }
 
-/// What a built-in mount holds.
+/// Returns what a built-in mount contains.
 fn family(mount: MountId) -> Option<&'static str> {
     let names = [
         (MountId::MOUNTS, "the mount table"),

@@ -1,4 +1,4 @@
-//! The verification beside normal work: what it finds, what it does not disturb, and how it ends.
+//! The check of all records while the vault serves: what it finds, what it does not disturb, and how it ends.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn begin(rig: &Rig, caller: &Caller, body: &str) -> Result<Value, VaultError> {
     rig.write(caller, PATH, body).map(|reply| json(&reply))
 }
 
-/// The verification when it does not run any more.
+/// Waits for the end of the check and returns its result.
 fn ended(rig: &Rig) -> Value {
     for _ in 0..2_000 {
         let shown = rig.read(&rig.operator(), PATH).expect("shown");

@@ -1,4 +1,4 @@
-//! `sys/strongroom/verify` and `sys/strongroom/losses`: whether every record can be used, and what was given up for good.
+//! `sys/strongroom/verify` and `sys/strongroom/losses`: checks all records, and lists accepted losses.
 
 use crate::api::reply::Reply;
 use crate::api::sys::{Losses, NamedLoss};
@@ -9,11 +9,11 @@ use crate::core::error::VaultError;
 use crate::core::live::verifier::DEFAULT_RATE;
 use crate::core::state::bad_records::lost_in;
 
-/// What a caller may ask for, records a second.
+/// Range for `records_per_second`.
 const LEAST_RATE: u64 = 100;
 const MOST_RATE: u64 = 1_000_000;
 
-/// `POST sys/strongroom/verify`: begins a verification or joins the one that runs.
+/// `POST sys/strongroom/verify`: starts a check, or joins a running one.
 pub(super) fn begin(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let fields = inquiry.body.only(&["records_per_second"])?;
     let rate = fields.number_in("records_per_second", LEAST_RATE, MOST_RATE)?.unwrap_or(DEFAULT_RATE);
@@ -25,7 +25,7 @@ pub(super) fn show(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&inquiry.live.verifier.shown())
 }
 
-/// `GET sys/strongroom/losses`: every loss that was accepted, with the records that went.
+/// `GET sys/strongroom/losses`: lists all accepted losses, with the records removed by a salvage.
 pub(super) fn losses(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let view = inquiry.view(MountId::MISC);
     let mut losses = Vec::new();
