@@ -33,9 +33,9 @@ Settings come from flags, then STRONGROOM_* variables, then the profile. Exit co
 pub enum Command {
     /// Show whether the vault is sealed and what serves it.
     Status(cmd::status::StatusArgs),
-    /// Open every record of the vault once, beside normal work, and name those that do not verify.
+    /// Check every record while the vault keeps serving, and list damaged ones.
     Verify(cmd::verify::VerifyArgs),
-    /// Name what was given up for good: losses that were accepted, and records that a salvage took out.
+    /// List accepted data losses and the records removed by salvage.
     Losses(cmd::verify::LossesArgs),
     /// Open a sealed vault.
     Unseal(cmd::status::UnsealArgs),

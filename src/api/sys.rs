@@ -216,8 +216,8 @@ impl std::fmt::Display for BadRecord {
         }
         match behind {
             0 => Ok(()),
-            1 => f.write_str(" (and 1 record that it leads to)"),
-            behind => write!(f, " (and {behind} records that it leads to)"),
+            1 => f.write_str(" (and 1 record below it)"),
+            behind => write!(f, " (and {behind} records below it)"),
         }
     }
 }

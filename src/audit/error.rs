@@ -15,7 +15,7 @@ pub enum AuditError {
     Sync,
     /// The log ends before the entry that the sealed state vouches for.
     #[error(
-        "audit log was cut: entry {expected} must exist, the last one is {found}; to go on without it: strongroomd storage accept-loss"
+        "audit log was cut: entry {expected} must exist, the last one is {found}; to continue without it: strongroomd storage accept-loss"
     )]
     Cut {
         /// Sequence number that the sealed state expects.
@@ -25,7 +25,7 @@ pub enum AuditError {
     },
     /// A line that is not a genuine next entry precedes the expected entry.
     #[error(
-        "audit log is damaged at line {line}: entry {expected} must exist, the last good one is {found}; to go on without it: strongroomd storage accept-loss"
+        "audit log is damaged at line {line}: entry {expected} must exist, the last good one is {found}; to continue without it: strongroomd storage accept-loss"
     )]
     Damaged {
         /// Line in the file, counted from 1.
@@ -37,14 +37,14 @@ pub enum AuditError {
     },
     /// The expected entry exists with different content.
     #[error(
-        "audit log was replaced: entry {seq} is not the one that the vault wrote; to go on without it: strongroomd storage accept-loss"
+        "audit log was replaced: entry {seq} is not the one that the vault wrote; to continue without it: strongroomd storage accept-loss"
     )]
     Replaced {
         /// Sequence number of the entry.
         seq: u64,
     },
     /// An entry names a key that the vault does not have.
-    #[error("audit entry uses unknown key {0}; to go on without this log: strongroomd storage accept-loss")]
+    #[error("audit entry uses unknown key {0}; to continue without this log: strongroomd storage accept-loss")]
     UnknownKey(u32),
     /// The log file could not be opened, read, cut or synced at start.
     #[error("audit file: {step} failed: {kind}")]

@@ -13,7 +13,7 @@ pub enum BarrierError {
     #[error("a stored record failed its integrity check: {0}")]
     Integrity(&'static str),
     /// An earlier integrity error has stopped writes. Other reads continue.
-    #[error("writes are stopped after an integrity error: restart to check the whole store")]
+    #[error("writes are stopped after an integrity error: restart the daemon to check the whole store")]
     Degraded,
     /// It is unknown what is on disk, or an earlier group was never published. The process must end and start again.
     #[error("the state on disk is unknown: {0}")]
@@ -40,7 +40,7 @@ pub enum BarrierError {
         generations: u64,
     },
     /// There is no anchor file, or it is blank. This looks the same after a rollback and at a first start.
-    #[error("the anchor is missing: a rollback cannot be told from a first start; {}", WAY_OUT)]
+    #[error("the anchor is missing: a rollback would look the same as a first start; {}", WAY_OUT)]
     AnchorMissing,
     /// The anchor file has no slot that can be verified with a key of this vault.
     #[error("the anchor is damaged, or belongs to another vault or an older key; {}", WAY_OUT)]
@@ -50,7 +50,7 @@ pub enum BarrierError {
     #[error("a slot of the anchor was emptied: the newest acknowledged writes may be missing; {}", WAY_OUT)]
     AnchorEmptied,
     /// The anchor belongs to another state of the same generation, or to another incarnation of the same epoch.
-    #[error("the anchor vouches for another history of this vault; {}", WAY_OUT)]
+    #[error("the anchor belongs to a different history of this vault; {}", WAY_OUT)]
     AnchorOther,
     /// The store has no state record: it is empty, or it is not the store of this vault.
     #[error("the store has no state record")]
@@ -59,10 +59,10 @@ pub enum BarrierError {
     #[error("the sealed state is damaged: {0}")]
     StateDamaged(&'static str),
     /// The records are not those that the state was sealed over.
-    #[error("the store does not match its sealed state: {0}; without a backup: strongroomd storage salvage")]
+    #[error("the store does not match its sealed state: {0}; if there is no backup: strongroomd storage salvage")]
     SetHash(&'static str),
     /// A stored record uses a term whose key was destroyed: somebody restored an older store.
-    #[error("term {0} was destroyed: the store holds a record under it, so it is older than the keyring")]
+    #[error("term {0} was destroyed: the store has a record under it, so the store is older than the keyring")]
     TermDestroyed(u32),
     /// A term cannot be destroyed, because records use it or because it is the active one.
     #[error("term {term} is still needed by {live} records")]
@@ -81,12 +81,12 @@ pub enum BarrierError {
     /// The header has begun a new epoch directly above this state: `accept-loss` or `salvage` was interrupted, or somebody
     /// restored the store and the anchor from before it.
     #[error(
-        "accepting a loss was interrupted: the header has begun a new epoch and the store has not followed; run the same \
+        "accepting a loss was interrupted: the header has begun a new epoch, but the store has not; run the same \
          command again: strongroomd storage accept-loss or strongroomd storage salvage"
     )]
     Unfinished,
     /// A salvage would lose more than the damaged records, or keep records that an attacker may have written.
-    #[error("this damage cannot be salvaged: {0}; put the data folder back from a backup")]
+    #[error("this damage cannot be salvaged: {0}; restore the data folder from a backup")]
     NotSalvageable(&'static str),
     /// The state is older than the oldest one that the header accepts.
     #[error("the store is older than the header allows; {}", WAY_OUT)]
@@ -101,7 +101,7 @@ pub enum BarrierError {
     #[error("the store is not empty")]
     NotEmpty,
     /// The caller disconnected, so the search was stopped.
-    #[error("nobody waits for the answer any more")]
+    #[error("the caller disconnected")]
     Abandoned,
     /// The store could not be read.
     #[error("the store could not be read: {0}")]
@@ -115,7 +115,7 @@ pub enum BarrierError {
 }
 
 /// End of an error text when the right files are gone for good.
-const WAY_OUT: &str = "to go on without what is lost: strongroomd storage accept-loss";
+const WAY_OUT: &str = "to continue without the lost data: strongroomd storage accept-loss";
 
 /// An older store can be accepted. An older header cannot, because a removed passphrase would work again with it.
 fn header_other(what: &str) -> String {

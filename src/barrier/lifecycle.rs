@@ -367,8 +367,7 @@ fn read_state(parts: &Parts, header: &Header, keyring: &Keyring) -> Result<Optio
         path: &[],
     };
     let body = envelope::open(&set.state, &context, &stored.value).map_err(damaged)?;
-    let state =
-        StateRecord::decode(body.reveal()).map_err(|_| BarrierError::StateDamaged("it cannot be understood"))?;
+    let state = StateRecord::decode(body.reveal()).map_err(|_| BarrierError::StateDamaged("it cannot be decoded"))?;
     if state.generation != head.generation || head.suite < header.min_suite {
         return Err(BarrierError::StateDamaged("its head differs from its body"));
     }

@@ -157,7 +157,7 @@ impl Walk {
             let Some(body) = barrier.body(&key, &path)? else { return Ok(()) };
             if is_node {
                 let decoded = Node::decode(body.reveal());
-                let (name, node) = decoded.map_err(|_| barrier.degrade("a record cannot be understood"))?;
+                let (name, node) = decoded.map_err(|_| barrier.degrade("a record cannot be decoded"))?;
                 let full = if folder.is_empty() { name } else { format!("{folder}/{name}") };
                 if let Depth::Values { before } = self.depth
                     && node.keys.keys().any(|version| barrier.is_older(&key.last_id(), *version, before))

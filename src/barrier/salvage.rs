@@ -87,7 +87,7 @@ impl Damage {
         while sweep.step(&barrier)? {}
         let records = sweep.records();
         let (mut bad, ledger, named) = sweep.found();
-        let ledger = ledger.ok_or(BarrierError::Fatal("nothing was noted"))?;
+        let ledger = ledger.ok_or(BarrierError::Fatal("the sweep has no ledger"))?;
         let missed: HashSet<Vec<u8>> = bad.iter().map(|bad| bad.key.clone()).collect();
         let rights = bad.iter().any(|bad| bad.mount.is_some_and(gives_rights));
         let keeps = if proved && !rights { Keeps::Rest } else { Keeps::Values };
@@ -100,9 +100,9 @@ impl Damage {
             term.is_some_and(|term| term.state == TermState::Compromised)
         };
         let refusal = if mount_lost {
-            Some("the entry of a mount is lost, and with it every secret of the mount would be")
+            Some("the entry of a mount is damaged, so every secret of the mount would be lost")
         } else if keeps == Keeps::Values && index.values().any(exposed) {
-            Some("records are under a data key that is compromised, and nothing proves who wrote them")
+            Some("records use a compromised data key, so an attacker may have written them")
         } else {
             None
         };
@@ -262,7 +262,7 @@ fn read_heads(parts: &Parts, header: &Header, keyring: &Keyring, stored: &Stored
         });
         if let Some(key) = surplus.map(|(key, _)| *key) {
             index.remove(&key);
-            foreign.push(stray(key.as_bytes(), "it was put back from an earlier state"));
+            foreign.push(stray(key.as_bytes(), "it was restored from an earlier state"));
             proved = counts_fit(&index, &stored.state)?;
         }
     }

@@ -260,7 +260,7 @@ impl Sweep {
                 .map(|(name, _, value)| self.entry(mount, &name, key, value.reveal()))
         };
         if understood.is_none() {
-            let error = barrier.degrade("a record cannot be understood");
+            let error = barrier.degrade("a record cannot be decoded");
             return self.spoilt((mount, folder, key), error);
         }
         Ok(())
@@ -416,7 +416,7 @@ impl Sweep {
         for key in found {
             self.records += 1;
             self.failed += 1;
-            let why = "nothing in the vault leads to it";
+            let why = "unreachable: no other record refers to it";
             let bytes = key.as_bytes().to_vec();
             self.describe(key, Bad { mount: None, path: String::new(), part: Part::Stray, why, behind: 0, key: bytes });
         }

@@ -338,6 +338,6 @@ impl<'a> View<'a> {
 
     /// A body that was authentic but cannot be parsed comes from a defect or a newer program.
     fn sound<T>(&self, decoded: Result<T, CryptoError>) -> Result<T, BarrierError> {
-        decoded.map_err(|_| self.barrier.degrade("a record cannot be understood"))
+        decoded.map_err(|_| self.barrier.degrade("a record cannot be decoded"))
     }
 }

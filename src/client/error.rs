@@ -59,15 +59,15 @@ pub enum ClientError {
 fn history(held: &Mark, seen: &Mark) -> String {
     let (was, now) = ((held.epoch, held.generation), (seen.epoch, seen.generation));
     let what = if held.epoch == seen.epoch && held.incarnation != seen.incarnation {
-        "its data was copied or put back on two machines and went on separately: find out which one is right; if this one \
-         is, declare it with strongroomd storage accept-loss --restored"
+        "two copies of this vault have been written to independently: find out which one is right; if this one is, declare \
+         it with strongroomd storage accept-loss --restored"
     } else {
-        "it was rolled back to an older copy without its operator declaring it: put the newest data back, or declare the \
-         loss with strongroomd storage accept-loss --restored"
+        "it was rolled back to an older copy, and its operator has not declared this: restore the newest data, or declare \
+         the loss with strongroomd storage accept-loss --restored"
     };
     format!(
         "the vault's history is not the one seen before (seen epoch {} generation {}, now epoch {} generation {}): {what}; \
-         ask its operator before you go on",
+         ask its operator before you continue",
         was.0, was.1, now.0, now.1
     )
 }
@@ -98,7 +98,7 @@ impl CertificateProblem {
             Self::Expired => "strongroom renew, or ask for a new enrolment string",
             Self::Revoked => "ask for a new enrolment string",
             Self::Authority => "is this the right server? if so, ask for a new enrolment string",
-            Self::Other => "it may have been taken back: ask an operator, or for a new enrolment string",
+            Self::Other => "it may have been revoked: ask an operator, or ask for a new enrolment string",
         }
     }
 

@@ -129,23 +129,22 @@ pub struct DevArgs {
 pub enum StorageCommand {
     /// Copy a vault's records to another engine and verify the copy record by record.
     Migrate(MigrateArgs),
-    /// Continue with a vault that refuses to open because its anchor, its audit log or its newest writes are lost for
-    /// good.
+    /// Continue with a vault that refuses to open because its anchor, audit log or newest writes are permanently lost.
     AcceptLoss(AcceptLossArgs),
-    /// Open every record and say which ones do not verify; changes nothing.
+    /// Check every record and list damaged ones; changes nothing.
     Verify(VerifyArgs),
-    /// Take damaged records out of a vault, so that it opens and serves the rest.
+    /// Remove damaged records from a vault, so that it opens and serves the others.
     Salvage(SalvageArgs),
 }
 
 /// Arguments of `strongroomd storage verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "No daemon may be running on the folder; a running one verifies itself: strongroom verify. Exit code 0 when \
-everything verifies, 1 when not.\n\nExample:\n  strongroomd storage verify --data /var/lib/strongroom"
+    after_help = "Stop the daemon first; to check while it runs: strongroom verify. Exit code 0 if everything is intact, 1 if \
+not.\n\nExample:\n  strongroomd storage verify --data /var/lib/strongroom"
 )]
 pub struct VerifyArgs {
-    /// The vault, and what opens it. Several shares go on one line, with spaces between.
+    /// The vault, and the secret that unseals it. Put several shares on one line, separated by spaces.
     #[command(flatten)]
     pub unseal: UnsealArgs,
 }
@@ -153,17 +152,17 @@ pub struct VerifyArgs {
 /// Arguments of `strongroomd storage salvage`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Says what would be lost and asks before anything is written. No daemon may be running on the folder. Put the \
-store back from a backup instead if you can.\n\nExample:\n  strongroomd storage salvage --data /var/lib/strongroom"
+    after_help = "Shows what would be lost and asks before it writes anything. Stop the daemon first. If you have a backup, \
+restore the store from it instead.\n\nExample:\n  strongroomd storage salvage --data /var/lib/strongroom"
 )]
 pub struct SalvageArgs {
-    /// The vault, and what opens it. Several shares go on one line, with spaces between.
+    /// The vault, and the secret that unseals it. Put several shares on one line, separated by spaces.
     #[command(flatten)]
     pub unseal: UnsealArgs,
     /// Salvage without asking; for scripts.
     #[arg(long)]
     pub yes: bool,
-    /// Identity of the operator who administers the vault when only secrets can be kept, below operator/.
+    /// Name of the operator who administers the vault if only secrets can be kept, below operator/.
     #[arg(long, value_name = "NAME", default_value = "admin")]
     pub operator: String,
 }
@@ -181,7 +180,7 @@ pub struct AcceptLossArgs {
     /// Accept the loss without asking; for scripts.
     #[arg(long)]
     pub yes: bool,
-    /// Declare that the whole vault is an older copy that was put back. Clients that saw a newer one refuse it until then.
+    /// Declare that the whole vault was restored from an older copy. Until then, clients that saw a newer state reject it.
     #[arg(long)]
     pub restored: bool,
 }

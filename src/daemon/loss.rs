@@ -20,15 +20,15 @@ pub enum AcceptError {
     Offline(#[from] OfflineError),
     /// The records come from different points in time, or some are damaged or missing.
     #[error(
-        "{0}. Nothing was changed. This loss cannot be accepted as it is, because a record that was deleted could come back \
-             with it: put the store back from a backup, or see what of it can be kept: strongroomd storage salvage"
+        "{0}. Nothing was changed. This loss cannot be accepted, because a deleted record could come back with it: restore \
+         the store from a backup, or see what can be kept: strongroomd storage salvage"
     )]
     Mixture(BarrierError),
     /// Reading or writing failed.
     #[error("{0}")]
     Loss(LossError),
     /// The operator did not answer yes.
-    #[error("nothing was changed; to accept this loss, answer yes or give --yes")]
+    #[error("nothing was changed; to accept this loss, answer yes or use --yes")]
     NotAccepted,
 }
 
@@ -73,7 +73,7 @@ pub fn run(args: &AcceptLossArgs) -> Result<(), AcceptError> {
     }
     let mut accepted = None;
     if !lost.is_empty() {
-        if !args.yes && !confirmed("Accept this loss for ever?") {
+        if !args.yes && !confirmed("Permanently accept this loss?") {
             return Err(AcceptError::NotAccepted);
         }
         let opener: AuditOpener = Box::new(FileDevice::opener_after_loss(offline.config.audit_file.clone()));
@@ -83,20 +83,17 @@ pub fn run(args: &AcceptLossArgs) -> Result<(), AcceptError> {
         let outcome = Outcome { lost: &lost, kept: &kept, accepted };
         println!("{}", serde_json::to_string(&outcome).unwrap_or_default());
     } else if let Some(accepted) = accepted {
-        println!("\naccepted: epoch {} has begun. `strongroom status` shows this from now on", accepted.epoch);
-        println!(
-            "next: start the daemon, then repeat everything that was deleted or revoked after {}",
-            kept.last_write
-        );
+        println!("\naccepted: epoch {} has begun; strongroom status shows this permanently", accepted.epoch);
+        println!("next: start the daemon, then repeat all deletions and revocations since {}", kept.last_write);
     }
     Ok(())
 }
 
 fn tell(lost: &[String], kept: &Kept) {
     if lost.is_empty() {
-        println!("nothing is lost: header, store, anchor and audit log belong together");
+        println!("nothing is missing: header, store, anchor and audit log match");
         println!(
-            "is the whole vault an older copy that was put back? then: strongroomd storage accept-loss --restored"
+            "if you restored the whole vault from an older copy, declare it: strongroomd storage accept-loss --restored"
         );
         return;
     }

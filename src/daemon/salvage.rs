@@ -36,23 +36,23 @@ pub enum SalvageError {
     Offline(#[from] OfflineError),
     /// The state record is damaged or missing; no other record can be checked without it.
     #[error(
-        "{0}. Nothing was changed. Without the state no record can be judged: put the data folder back from a backup"
+        "{0}. Nothing was changed. Records cannot be checked without the state record: restore the data folder from a backup"
     )]
     State(BarrierError),
     /// Reading or writing the vault failed.
     #[error("{0}")]
     Loss(LossError),
     /// The name of the operator is invalid.
-    #[error("--operator {0}: not a name of letters, digits and -_. below operator/")]
+    #[error("--operator {0}: use letters, digits, - _ or . (the identity becomes operator/NAME)")]
     Operator(String),
     /// The file for the removed records could not be written.
     #[error("{0}. Nothing was changed")]
     Keep(#[from] LayoutError),
     /// No record is damaged, but other parts do not match.
-    #[error("no record is damaged. What does not fit can be accepted: strongroomd storage accept-loss")]
+    #[error("no record is damaged, but other parts do not match; to accept that loss: strongroomd storage accept-loss")]
     OnlyMisfits,
     /// Not confirmed.
-    #[error("nothing was changed; to salvage, answer yes or give --yes")]
+    #[error("nothing was changed; to salvage, answer yes or use --yes")]
     NotConfirmed,
 }
 
@@ -98,7 +98,7 @@ pub fn verify(args: &VerifyArgs) -> Result<bool, SalvageError> {
         return Ok(sound);
     }
     if sound {
-        println!("{records} records were opened: all of them verify, with header, anchor and audit log");
+        println!("{records} records checked: all of them are intact, and so are header, anchor and audit log");
         return Ok(true);
     }
     tell(&found, &bad);
@@ -107,7 +107,7 @@ pub fn verify(args: &VerifyArgs) -> Result<bool, SalvageError> {
         return Ok(false);
     }
     let way_out = if examined.is_damaged() { "salvage" } else { "accept-loss" };
-    println!("next: put the store back from a backup; without one: strongroomd storage {way_out}");
+    println!("next: restore the store from a backup; if there is none: strongroomd storage {way_out}");
     Ok(false)
 }
 
@@ -127,7 +127,7 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
         if json {
             print(&Report { sound: true, records, found: &found, bad: &bad, kept: &kept, salvaged: None });
         } else {
-            println!("nothing is damaged: {records} records were opened, and all of them verify");
+            println!("nothing is damaged: {records} records checked, all of them intact");
         }
         return Ok(());
     }
@@ -143,15 +143,17 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
     let values_only = examined.keeps_values_only();
     if !json {
         tell(&found, &bad);
-        println!("what is kept: the rest of the state of {} (generation {})", kept.last_write, kept.generation);
+        let what =
+            if values_only { "the secrets that open; the last state is" } else { "all other records of the state" };
+        println!("what is kept: {what} of {} (generation {})", kept.last_write, kept.generation);
         if !values_only && examined.goes_back() {
             println!("Policies, identities and tokens go back to that time too. Revocations after it are lost.");
         }
         if values_only {
-            println!("{path} will administer the vault (--operator NAME); everybody else is enrolled anew");
+            println!("{path} will administer the vault (--operator NAME); everyone else must enrol again");
         }
     }
-    if !args.yes && !confirmed("Take these records out of the vault for ever?") {
+    if !args.yes && !confirmed("Permanently remove these records from the vault?") {
         if json {
             print(&Report { sound: false, records, found: &found, bad: &bad, kept: &kept, salvaged: None });
         }
@@ -166,15 +168,15 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
         print(&Report { sound: false, records, found: &found, bad: &bad, kept: &kept, salvaged: Some(salvaged) });
         return Ok(());
     }
-    println!("\nsalvaged: epoch {} begins, as a permanent note says (strongroom status)", salvaged.epoch);
-    println!("{} records are in {}, still sealed", salvaged.salvaged, file.display());
+    println!("\nsalvaged: epoch {} has begun; strongroom status shows this permanently", salvaged.epoch);
+    println!("removed records: {} (saved in {}, still encrypted)", salvaged.salvaged, file.display());
     if values_only {
         println!(
-            "next: start the daemon, strongroomd admin unseal, then strongroomd admin operator --identity {path}; write \
-             policies and enrol hosts anew, and change secrets that may have been older than they were"
+            "next: start the daemon, strongroomd admin unseal, then strongroomd admin operator --identity {path}; then write \
+             policies, enrol hosts again, and rotate secrets that may be outdated"
         );
     } else {
-        println!("next: start the daemon; write anew what is lost (strongroom losses names it)");
+        println!("next: start the daemon, then write the lost secrets again (strongroom losses lists them)");
     }
     Ok(())
 }
@@ -191,7 +193,7 @@ fn print(report: &Report<'_>) {
 }
 
 fn tell(found: &[String], bad: &[BadRecord]) {
-    println!("what does not verify:");
+    println!("damaged or lost:");
     for line in found {
         println!("  {line}");
     }

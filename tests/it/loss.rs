@@ -104,7 +104,7 @@ fn way_out(lose: impl Fn(&Case), says: &str, left: usize) {
     let log = std::fs::read_to_string(case.log()).unwrap();
     assert_eq!(log.matches("loss-accepted").count(), 1, "{says}: one alarm, whatever is started again");
     let again = accept(&case.data, &["--yes"]);
-    assert!(text(&again.stdout).contains("nothing is lost"), "{}", text(&again.stdout));
+    assert!(text(&again.stdout).contains("nothing is missing"), "{}", text(&again.stdout));
 }
 
 #[test]

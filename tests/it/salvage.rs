@@ -79,7 +79,11 @@ fn a_rotten_value_is_found_beside_normal_work_and_salvaged_and_the_rest_serves()
     let verified = command(home, &running, &case.operator, &["verify"]);
     assert_eq!(verified.status.code(), Some(1), "{}", said(&verified));
     assert!(text(&verified.stdout).contains(&name), "{}", said(&verified));
-    assert!(text(&verified.stdout).contains("the sum over all records is the one"), "{}", said(&verified));
+    assert!(
+        text(&verified.stdout).contains("the checksum over all records matches the sealed state"),
+        "{}",
+        said(&verified)
+    );
     assert!(text(&verified.stderr).contains("strongroomd storage salvage"), "{}", said(&verified));
     let shown = command(home, &running, &case.operator, &["verify", "--status", "--json"]);
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
@@ -148,7 +152,7 @@ fn without_the_proof_the_values_are_kept_and_nobody_has_rights_but_one_operator(
     assert!(text(&refused.stderr).contains("storage salvage"), "{}", said(&refused));
 
     let asked = storage("salvage", &case.data, &["--operator", "rita"]);
-    assert!(text(&asked.stdout).contains("nothing proves that the records are of one moment"), "{}", said(&asked));
+    assert!(text(&asked.stdout).contains("the records may come from different points in time"), "{}", said(&asked));
     assert!(case.open().is_err(), "asking changed something");
     let salvaged = storage("salvage", &case.data, &["--operator", "rita", "--yes"]);
     assert!(salvaged.status.success(), "{}", said(&salvaged));
@@ -189,7 +193,7 @@ fn a_state_that_is_damaged_is_refused_with_the_next_step() {
     for verb in ["verify", "salvage"] {
         let refused = storage(verb, &case.data, &[]);
         assert_eq!(refused.status.code(), Some(1));
-        assert!(text(&refused.stderr).contains("put the data folder back from a backup"), "{verb}: {}", said(&refused));
+        assert!(text(&refused.stderr).contains("restore the data folder from a backup"), "{verb}: {}", said(&refused));
     }
 }
 
@@ -224,7 +228,7 @@ fn a_user_is_told_of_a_history_that_was_put_back() {
         assert_eq!(running.stop(), Some(0));
     }
     let nothing = storage("accept-loss", &case.data, &["--yes"]);
-    assert!(text(&nothing.stdout).contains("nothing is lost") && text(&nothing.stdout).contains("--restored"));
+    assert!(text(&nothing.stdout).contains("nothing is missing") && text(&nothing.stdout).contains("--restored"));
     let declared = storage("accept-loss", &case.data, &["--yes", "--restored"]);
     assert!(declared.status.success(), "{}", said(&declared));
     let (running, _) = case.open().unwrap();
@@ -235,5 +239,5 @@ fn a_user_is_told_of_a_history_that_was_put_back() {
         assert_eq!(told, round == 0, "told once: {}", said(&listed));
     }
     let status = command(&home, &running, &case.operator, &["status"]);
-    assert!(text(&status.stdout).contains("an older copy of the whole vault was put back"), "{}", said(&status));
+    assert!(text(&status.stdout).contains("the whole vault was restored from an older copy"), "{}", said(&status));
 }

@@ -19,17 +19,17 @@ const LINES: u32 = 20;
 /// `strongroom verify`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code 0 when every record verifies, 1 when not. It goes on in the vault when this command is stopped; a
-second one joins it. Offline, with the daemon stopped: strongroomd storage verify"
+    after_help = "Exit code 0 if every record is intact, 1 if not. The check continues in the vault if you stop this command;
+running it again shows the same check. While the daemon is stopped: strongroomd storage verify"
 )]
 pub struct VerifyArgs {
-    /// Most records a second, 100 to 1000000; 5000 without it. Ignored when one runs already.
+    /// Maximum records per second, 100 to 1000000 (default 5000). Ignored if a check is already running.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     records_per_second: Option<u64>,
-    /// Start the verification and do not wait for it to finish.
+    /// Start the check and do not wait for it to finish.
     #[arg(long, conflicts_with = "status")]
     no_wait: bool,
-    /// Start nothing; show the one that runs, or the last one.
+    /// Show the current or last check without starting one.
     #[arg(long, conflicts_with = "records_per_second")]
     status: bool,
 }
@@ -46,7 +46,7 @@ impl VerifyArgs {
         }
         let started = sys.verify(self.records_per_second)?;
         if self.no_wait {
-            return out.either(&started, || "started\nsee how far it is: strongroom verify --status".to_owned());
+            return out.either(&started, || "started\nsee its progress: strongroom verify --status".to_owned());
         }
         let ended = wait(session, started)?;
         out.either(&ended, || report(&ended))?;
@@ -84,22 +84,21 @@ fn wait(session: &Session, started: Verification) -> Result<Verification, Failur
 
 fn progress(shown: &Verification) -> String {
     let Verification { records, total, failed, records_per_second, .. } = shown;
-    let bad = if *failed > 0 { format!(", {failed} do not verify") } else { String::new() };
-    format!("verifying: {records} of {total} records{bad}, at most {records_per_second} a second")
+    let bad = if *failed > 0 { format!(", {failed} damaged") } else { String::new() };
+    format!("checking: {records} of {total} records{bad}, at most {records_per_second} per second")
 }
 
 fn report(shown: &Verification) -> String {
     let Verification { state, started, records, failed, bad, set_hash, error, .. } = shown;
     let mut text = match state.as_str() {
-        "none" => return "no verification was started since the vault was opened: strongroom verify".to_owned(),
+        "none" => return "no check has run since the vault was unsealed; start one: strongroom verify".to_owned(),
         "running" => return progress(shown),
-        "done" => format!("{records} records were opened, begun {started}: "),
+        "done" => format!("{records} records checked, started {started}: "),
         _ => format!("stopped after {records} records ({error}): "),
     };
     text.push_str(&match failed {
-        0 => "all of them verify".to_owned(),
-        1 => "1 does not verify".to_owned(),
-        more => format!("{more} do not verify"),
+        0 if state == "done" => "all of them are intact".to_owned(),
+        more => format!("{more} damaged"),
     });
     for bad in bad {
         text.push_str(&format!("\n  {}", visible(&bad.to_string())));
@@ -109,8 +108,8 @@ fn report(shown: &Verification) -> String {
         text.push_str(&format!("\n  and {unnamed} more"));
     }
     match set_hash {
-        Some(true) => text.push_str("\nthe sum over all records is the one that the sealed state holds"),
-        Some(false) => text.push_str("\nthe sum over all records is NOT the one that the sealed state holds"),
+        Some(true) => text.push_str("\nthe checksum over all records matches the sealed state"),
+        Some(false) => text.push_str("\nthe checksum over all records does NOT match the sealed state"),
         None => {}
     }
     text
@@ -120,12 +119,12 @@ fn report(shown: &Verification) -> String {
 /// A record is damaged, or the check did not finish.
 fn verdict(shown: &Verification) -> Result<(), Failure> {
     if shown.failed > 0 || shown.set_hash == Some(false) {
-        let hint = "stop the daemon, put the store back from a backup; without one: strongroomd storage salvage";
-        return Err(Failure::new(Code::Refused, "the store does not verify", hint));
+        let hint = "stop the daemon and restore the store from a backup; if there is none: strongroomd storage salvage";
+        return Err(Failure::new(Code::Refused, "the check found damage", hint));
     }
     if shown.state != "done" {
-        let message = format!("the verification has not ended: {}", shown.error);
-        return Err(Failure::new(Code::Refused, message, "begin it again: strongroom verify"));
+        let message = format!("the check did not finish: {}", shown.error);
+        return Err(Failure::new(Code::Refused, message, "start it again: strongroom verify"));
     }
     Ok(())
 }
@@ -140,7 +139,7 @@ impl LossesArgs {
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let losses = session.client.sys().losses()?;
         out.either(&losses, || match losses.losses.is_empty() {
-            true => "nothing was ever given up".to_owned(),
+            true => "no losses have been accepted".to_owned(),
             false => losses.losses.iter().map(told).collect::<Vec<_>>().join("\n"),
         })
     }

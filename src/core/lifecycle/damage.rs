@@ -126,7 +126,7 @@ impl Examined {
             Ok::<(), LossError>(())
         })?;
         let mut lines = self.lines();
-        lines.push(format!("{salvaged} records were moved to {kept_in}, still sealed"));
+        lines.push(format!("removed records: {salvaged} (saved in {kept_in}, still encrypted)"));
         let first = if self.keeps_values_only() { Some(first.ok_or(LossError::NoOperator)?) } else { None };
         let founded = match first {
             Some(first) => Some((first, authority(first, now_ms)?)),
@@ -149,7 +149,7 @@ impl Examined {
 fn authority(first: &FirstOperator, now_ms: u64) -> Result<Authority, LossError> {
     let made = Authority::create(first.identity.trust_domain(), Arc::clone(&first.random), now_ms, AUTHORITY_LIFE_S);
     made.map_err(|error| {
-        tracing::error!(%error, "making an authority");
+        tracing::error!(%error, "could not create a new authority");
         VaultError::Internal.into()
     })
 }
@@ -159,33 +159,33 @@ pub(super) fn describe(damage: &Damage, later_epoch: bool) -> Vec<String> {
     let count = |wanted: fn(Part) -> bool| damage.bad.iter().filter(|bad| wanted(bad.part)).count();
     let kinds = [
         (count(|part| matches!(part, Part::Version(_))), "version of a secret", "versions of secrets"),
-        (count(|part| part == Part::Name), "name with all below it", "names with all below them"),
+        (count(|part| part == Part::Name), "name with everything below it", "names with everything below them"),
         (count(|part| part == Part::Entry), "entry", "entries"),
-        (count(|part| part == Part::Stray), "record that belongs nowhere", "records that belong nowhere"),
+        (count(|part| part == Part::Stray), "unreachable or foreign record", "unreachable or foreign records"),
     ];
     let found: Vec<String> = (kinds.into_iter().filter(|(count, ..)| *count > 0))
         .map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }))
         .collect();
     let mut lines = Vec::new();
     if !found.is_empty() {
-        lines.push(format!("damaged, missing or surplus: {}", found.join(", ")));
+        lines.push(format!("damaged, missing or unexpected: {}", found.join(", ")));
     }
     let notes = damage.bad.iter().filter(|bad| bad.mount == Some(MountId::MISC)).count();
     if notes > 0 {
-        lines.push(format!("permanent notes of earlier losses are damaged and go: {notes}"));
+        lines.push(format!("permanent notes of earlier losses that are damaged and not kept: {notes}"));
     }
     if damage.keeps == Keeps::Values {
         if notes == 0 && later_epoch {
-            lines.push("notes of earlier losses may be missing without a trace".to_owned());
+            lines.push("permanent notes of earlier losses may be missing".to_owned());
         }
         let why = if damage.proved {
-            "a record that gives or takes rights is lost"
+            "a record that controls access is lost"
         } else {
-            "nothing proves that the records are of one moment"
+            "the records may come from different points in time"
         };
         lines.push(format!(
-            "{why}: secrets are kept as they lie there, which may be older versions or ones that were deleted; policies, \
-             identities, groups, tokens, certificates, authorities, limits and schedules are not kept"
+            "{why}. Only secrets are kept, and some may be outdated or previously deleted. Policies, identities, groups, \
+             tokens, certificates, authorities, limits and schedules are not kept"
         ));
     }
     lines

@@ -40,7 +40,7 @@ pub enum LossError {
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// Only secrets can be kept, and no operator was named to administer the vault.
-    #[error("nothing that gives rights can be kept: name the first operator")]
+    #[error("access rights cannot be kept: name the first operator")]
     NoOperator,
     /// Another error. The epoch may have begun already.
     #[error(transparent)]
@@ -115,7 +115,7 @@ impl Examined {
         lines.extend(self.audit.iter().map(describe_audit));
         if self.restored {
             lines.push(
-                "an older copy of the whole vault was put back, as its operator says: later writes are missing"
+                "the operator declared that the whole vault was restored from an older copy; later writes are missing"
                     .to_owned(),
             );
         }
@@ -235,7 +235,7 @@ fn secret(text: Option<&SecretText>, file: Option<&[u8]>) -> Result<Secret, Loss
     let Some(text) = text else {
         return file
             .map(Secret::KeyFile)
-            .ok_or_else(|| LossError::Secret("nothing was given to open the vault".into()));
+            .ok_or_else(|| LossError::Secret("no passphrase, recovery code, share or key file was given".into()));
     };
     let starts = |prefix: &str| {
         let start = text.reveal().trim_start().get(..prefix.len());
@@ -258,18 +258,20 @@ fn secret(text: Option<&SecretText>, file: Option<&[u8]>) -> Result<Secret, Loss
 fn describe(misfit: &Misfit) -> String {
     match misfit {
         Misfit::AnchorMissing => {
-            "the anchor is gone: nothing says whether this is the newest state; later writes may be missing".to_owned()
+            "the anchor is gone: this may not be the newest state, so later writes may be missing".to_owned()
         }
         Misfit::AnchorDamaged => {
-            "the anchor is damaged or foreign: nothing says whether this is the newest state; later writes may be missing"
+            "the anchor is damaged or belongs to another vault: this may not be the newest state, so later writes may be missing"
                 .to_owned()
         }
         Misfit::AnchorUnreadable => {
-            "the anchor cannot be read: nothing says whether this is the newest state; later writes may be missing"
+            "the anchor cannot be read: this may not be the newest state, so later writes may be missing"
                 .to_owned()
         }
         Misfit::AnchorEmptied => "a part of the anchor was emptied: the newest writes may be missing".to_owned(),
-        Misfit::AnchorOther => "the anchor belongs to another history of this vault, whose writes are missing".to_owned(),
+        Misfit::AnchorOther => {
+            "the anchor belongs to a different history of this vault; the writes of that history are missing".to_owned()
+        }
         Misfit::OlderThanAnchor { generations: 0 } => "the store is older than the last accepted loss".to_owned(),
         Misfit::OlderThanAnchor { generations } => {
             format!("the store is older than its anchor: {generations} acknowledged generations of writes are missing")
@@ -279,8 +281,8 @@ fn describe(misfit: &Misfit) -> String {
                 .to_owned()
         }
         Misfit::Unfinished => {
-            "the header has begun an epoch that this store does not know: accepting a loss was interrupted, or the store and \
-             the anchor of the time before were put back and later writes are missing"
+            "the header has begun an epoch that the store does not have: accepting a loss was interrupted, or the store and \
+             the anchor were restored from an older copy and later writes are missing"
                 .to_owned()
         }
     }
@@ -289,23 +291,25 @@ fn describe(misfit: &Misfit) -> String {
 fn describe_audit(error: &AuditError) -> String {
     match error {
         AuditError::Cut { expected, found: 0 } => {
-            format!("the audit log is gone: entries 1 to {expected}, or later ones")
+            format!("the audit log is gone: entries 1 to {expected} and possibly later ones are missing")
         }
         AuditError::Cut { expected, found } => {
             format!(
-                "the audit log was cut: entries {} to {expected} are missing, or later ones",
+                "the audit log was cut: entries {} to {expected} and possibly later ones are missing",
                 found.saturating_add(1)
             )
         }
         AuditError::Damaged { line, expected, found } => format!(
-            "the audit log is damaged at line {line}: entries {} to {expected} cannot be proved, or later ones",
+            "the audit log is damaged at line {line}: entries {} to {expected} and possibly later ones cannot be verified",
             found.saturating_add(1)
         ),
         AuditError::Replaced { seq } => {
             format!("the audit log was replaced: entry {seq} is not the one that was written")
         }
         AuditError::UnknownKey(key) => {
-            format!("the audit log uses key {key}, which this vault does not have: it is newer, or of another vault")
+            format!(
+                "the audit log uses key {key}, which this vault does not have: the log is newer or of another vault"
+            )
         }
         AuditError::File { kind, .. } => format!("the audit log cannot be read ({kind})"),
         other => other.to_string(),

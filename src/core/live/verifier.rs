@@ -86,8 +86,8 @@ impl Verifier {
         match started {
             Ok(started) => *thread = Some(started),
             Err(_) => {
-                self.work.end("stopped", "no thread for it");
-                return Err(VaultError::Unavailable("no thread for a verification"));
+                self.work.end("stopped", "no thread available");
+                return Err(VaultError::Unavailable("the check could not start: no thread available"));
             }
         }
         Ok(self.shown())
@@ -102,7 +102,7 @@ impl Verifier {
     pub(in crate::core) fn join(&self) {
         let Some(thread) = self.thread.lock().take() else { return };
         if thread.join().is_err() {
-            tracing::error!("a verification ended by a panic");
+            tracing::error!("the record check panicked; please report it");
         }
     }
 }
@@ -120,12 +120,12 @@ impl Work {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    tracing::error!(%error, "verification");
-                    return self.end("stopped", "the store is not available: the log of the daemon says why");
+                    tracing::error!(%error, "record check stopped");
+                    return self.end("stopped", "the store is not available; see the daemon's log");
                 }
             }
             if sweep.failed() > 0 && !std::mem::replace(&mut told, true) {
-                tracing::error!("a record does not verify: strongroom verify --status shows which");
+                tracing::error!("a record is damaged; see which: strongroom verify --status");
                 self.alarm(DAMAGED);
             }
             spent += 1 + sweep.bytes().saturating_sub(before) / WEIGHT_BYTES;
@@ -138,7 +138,9 @@ impl Work {
         self.tell(&sweep);
         let fits = sweep.set_hash_fits(&self.barrier);
         if fits == Some(false) {
-            tracing::error!("the sum over all records is not the one that the sealed state holds");
+            tracing::error!(
+                "the checksum over all records does not match the sealed state: check memory and disk (docs/operations.md)"
+            );
             self.alarm(SUM_DIFFERS);
         }
         self.shown.lock().set_hash = fits;
@@ -155,7 +157,7 @@ impl Work {
 
     fn alarm(&self, code: &'static str) {
         if let Err(error) = self.audit.note(self.clock.now_ms(), &Note::Alarm { request: None, code }) {
-            tracing::error!(%error, code, "audit log did not take an alarm");
+            tracing::error!(%error, code, "the alarm could not be written to the audit log");
         }
     }
 
@@ -164,7 +166,7 @@ impl Work {
         state.clone_into(&mut shown.state);
         error.clone_into(&mut shown.error);
         shown.finished = rfc3339_nano(self.clock.now_ms());
-        tracing::info!(state, records = shown.records, failed = shown.failed, "verification");
+        tracing::info!(state, records = shown.records, failed = shown.failed, "record check finished");
     }
 }
 

@@ -67,7 +67,7 @@ pub(in crate::core) fn lost_in(view: &View<'_>, epoch: u32) -> Result<Vec<BadRec
     for (number, part) in parts {
         // A later salvage may have removed a part of this list.
         if number != next {
-            let (what, why) = ("list".to_owned(), "a part of this list is lost".to_owned());
+            let (what, why) = ("list".to_owned(), "a part of this list was lost".to_owned());
             lost.push(BadRecord { what, why, ..BadRecord::default() });
         }
         next = number.saturating_add(1);
