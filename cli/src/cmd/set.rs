@@ -80,10 +80,6 @@ impl SetArgs {
         if self.key.is_empty() {
             return Err(Failure::usage("the key is empty", "name the key: strongroom set PATH KEY"));
         }
-        // The part after the sign may be a value: it is neither stored as a name nor shown.
-        if self.key.contains('=') {
-            return Err(typed("KEY=VALUE is not a key"));
-        }
         // In its own block: the value is gone before anything is printed.
         let version = {
             let value = self.value()?;
@@ -107,6 +103,8 @@ impl SetArgs {
         }
         match &self.value {
             Some(value) => Ok(SecretText::from(value.as_str())),
+            // The part after the sign may be a value: it is neither stored as a name nor shown.
+            None if self.key.contains('=') => Err(typed("KEY=VALUE is not a key")),
             None => prompt::hidden_twice(&format!("Value of {}: ", self.key)),
         }
     }
@@ -115,7 +113,7 @@ impl SetArgs {
 /// What was typed may be a secret, so no text repeats it.
 fn typed(what: &str) -> Failure {
     Failure::usage(
-        &format!("{what}: other users can see command lines, and the shell keeps them"),
+        format!("{what}: other users can see command lines, and the shell keeps them"),
         "run strongroom set PATH KEY, which asks for the value, or add - to read it from standard input; if you typed a \
          real secret, delete that line from your shell's history",
     )
