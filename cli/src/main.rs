@@ -28,6 +28,7 @@ mod prompt;
 mod renewal;
 mod table;
 mod visible;
+mod waiting;
 mod watch;
 
 use std::process::ExitCode;

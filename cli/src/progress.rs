@@ -1,22 +1,15 @@
 //! Waits for a rotation and shows its progress on standard error.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use strongroom::api::rotation::RotationInfo;
 
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
-use crate::visible::visible;
+use crate::waiting::{Lasting, Line, now};
 
 /// Pause between two questions to the vault.
 const POLL: Duration = Duration::from_millis(200);
-/// Pause between two lines if standard error is not a terminal.
-const LINES: Duration = Duration::from_secs(5);
-/// Pause between two checks of the certificate, which may expire before the rotation ends.
-const LOOKS: Duration = Duration::from_secs(1);
-/// Extra pause after a failed renewal.
-const PAUSE: Duration = Duration::from_secs(30);
 /// Number of cells in the bar.
 const WIDTH: u64 = 24;
 
@@ -27,25 +20,24 @@ const WIDTH: u64 = 24;
 /// The vault is sealed or unreachable. The rotation continues by itself when it is back.
 pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Failure> {
     let mut run = started;
-    let mut line = Line::new(&run);
-    let (mut renewed, mut looked, mut told) = (None, now(), false);
+    let mut shown = Shown::new(&run);
+    let mut session = Lasting::new(session);
     loop {
-        line.show(&run);
+        shown.show(&run);
         if !run.finished.is_empty() || run.paused || run.state == "needs-operator" {
-            line.end();
+            shown.line.end();
             return Ok(run);
         }
         std::thread::sleep(POLL);
-        let session = renewed.as_ref().unwrap_or(session);
-        match session.client.rotation().rotation(&run.id) {
+        match session.now().client.rotation().rotation(&run.id) {
             Ok(Some(next)) => run = next,
             Ok(None) => {
-                line.end();
+                shown.line.end();
                 let message = format!("the rotation {} no longer exists", run.id);
                 return Err(Failure::new(Code::NotFound, message, "strongroom rotation list"));
             }
             Err(error) => {
-                line.end();
+                shown.line.end();
                 let mut failure = Failure::from(error);
                 if matches!(failure.code, Code::Sealed | Code::Unreachable) {
                     failure.hint = format!(
@@ -56,21 +48,7 @@ pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Fa
                 return Err(failure);
             }
         }
-        // A long rotation may outlive the certificate that it was started with.
-        if looked.elapsed() >= LOOKS {
-            looked = now();
-            match session.renewed() {
-                Ok(None) => {}
-                Ok(Some(next)) => renewed = Some(next),
-                Err(failure) => {
-                    if !std::mem::replace(&mut told, true) {
-                        line.end();
-                        eprintln!("the certificate could not be renewed: {}; trying again", failure.message);
-                    }
-                    looked += PAUSE;
-                }
-            }
-        }
+        session.renew(|| shown.line.end());
     }
 }
 
@@ -111,58 +89,29 @@ pub fn outcome(run: &RotationInfo) -> String {
     lines.join("\n")
 }
 
-/// One line that is overwritten on a terminal; elsewhere a line from time to time.
-struct Line {
-    terminal: bool,
+/// The progress of one rotation.
+struct Shown {
+    line: Line,
     began: Instant,
     first_done: u64,
-    last: Option<(Instant, String)>,
     steps: usize,
-    width: usize,
 }
 
-/// The machine's monotonic clock, because this shows how long a person has waited.
-#[allow(clippy::disallowed_methods)]
-fn now() -> Instant {
-    Instant::now()
-}
-
-impl Line {
+impl Shown {
     fn new(run: &RotationInfo) -> Self {
-        let terminal = io::stderr().is_terminal();
-        Self { terminal, began: now(), first_done: run.done, last: None, steps: 0, width: 0 }
+        Self { line: Line::new(), began: now(), first_done: run.done, steps: 0 }
     }
 
     fn show(&mut self, run: &RotationInfo) {
         let (steps, seen) = (run.steps.len(), std::mem::replace(&mut self.steps, run.steps.len()));
         if steps > seen {
-            self.end();
+            self.line.end();
             for step in run.steps.iter().skip(seen) {
                 eprintln!("{}: {}", step.step, step.result);
             }
         }
         let text = progress(run, run.done.saturating_sub(self.first_done), self.began.elapsed());
-        if self.terminal {
-            let width = text.chars().count();
-            // Uses the macro of the standard library, because the carriage return is ours.
-            std::eprint!("\r{}{}", visible(&text), " ".repeat(self.width.saturating_sub(width)));
-            let _ = io::stderr().flush();
-            self.width = width;
-            return;
-        }
-        let changed = |last: &(Instant, String)| last.1 != run.state || last.0.elapsed() >= LINES;
-        if self.last.as_ref().is_none_or(changed) {
-            eprintln!("{text}");
-            self.last = Some((now(), run.state.clone()));
-        }
-    }
-
-    /// Moves on to the next line.
-    fn end(&mut self) {
-        if self.terminal && self.width > 0 {
-            eprintln!();
-            self.width = 0;
-        }
+        self.line.show(&text, &run.state);
     }
 }
 

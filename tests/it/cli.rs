@@ -184,6 +184,15 @@ fn a_terminal_gets_nothing_that_it_would_obey() {
 }
 
 #[test]
+fn the_progress_of_a_check_is_one_line_that_is_overwritten() {
+    let desk = Desk::new();
+    (0..16).for_each(|n| desk.set(&format!("app/{n}"), "KEY", "value"));
+    // Slow enough that it still runs when its progress is shown.
+    let seen = at_a_terminal(&desk, &["verify", "--records-per-second", "100"]);
+    assert!(seen.contains("\rchecking: "), "{seen:?}");
+}
+
+#[test]
 fn two_writers_at_once_both_survive() {
     let desk = Desk::new();
     let start = |key: &str| {

@@ -1,6 +1,5 @@
 //! `verify`, `losses`: checks all records, and lists accepted losses.
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
@@ -10,11 +9,10 @@ use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::visible::visible;
+use crate::waiting::{Lasting, Line};
 
 /// Time between two requests for the progress.
 const POLL: Duration = Duration::from_millis(500);
-/// Number of requests between two lines of progress when standard error is not a terminal.
-const LINES: u32 = 20;
 
 /// `strongroom verify`
 #[derive(Debug, Args)]
@@ -54,31 +52,23 @@ impl VerifyArgs {
     }
 }
 
-/// Waits for the end, and shows the progress on standard error.
+/// Waits for the end, and shows the progress on standard error. Meanwhile the certificate of a profile is renewed when it
+/// is due.
 fn wait(session: &Session, started: Verification) -> Result<Verification, Failure> {
-    let (mut shown, mut asked) = (started, 0_u32);
-    let terminal = std::io::stderr().is_terminal();
-    let mut renewed: Option<Session> = None;
+    let (mut shown, mut line, mut session) = (started, Line::new(), Lasting::new(session));
     while shown.state == "running" {
-        let line = progress(&shown);
-        if terminal {
-            eprint!("\r\u{1b}[K{line}");
-            let _ = std::io::stderr().flush();
-        } else if asked.is_multiple_of(LINES) {
-            eprintln!("{line}");
-        }
-        asked = asked.wrapping_add(1);
+        line.show(&progress(&shown), &shown.state);
         std::thread::sleep(POLL);
-        // A check may take longer than the certificate is valid. An error of the renewal shows when the certificate is
-        // rejected.
-        if let Ok(Some(next)) = renewed.as_ref().unwrap_or(session).renewed() {
-            renewed = Some(next);
+        session.renew(|| line.end());
+        match session.now().client.sys().verification() {
+            Ok(next) => shown = next,
+            Err(error) => {
+                line.end();
+                return Err(error.into());
+            }
         }
-        shown = renewed.as_ref().unwrap_or(session).client.sys().verification()?;
     }
-    if terminal {
-        eprint!("\r\u{1b}[K");
-    }
+    line.end();
     Ok(shown)
 }
 
