@@ -15,7 +15,7 @@ pub enum Failure {
     Before,
     /// [`StoreError::Sync`], though everything was applied.
     After,
-    /// [`StoreError::Full`], nothing applied.
+    /// [`StoreError::Full`], nothing applied. [`Store::admits`] says so before the commit.
     Full,
 }
 
@@ -137,6 +137,14 @@ impl Store for FaultyStore {
                 Err(planned())
             }
         }
+    }
+
+    fn admits(&self, batch: &Batch) -> Result<(), StoreError> {
+        let next = {
+            let plan = self.plan.lock();
+            plan.failures.get(&plan.commits.saturating_add(1)).copied()
+        };
+        if next == Some(Failure::Full) { Err(StoreError::Full) } else { self.inner.admits(batch) }
     }
 
     fn sequence(&self) -> Result<CommitSeq, StoreError> {

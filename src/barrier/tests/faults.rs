@@ -1,66 +1,30 @@
 //! Engines that refuse, and readers beside a writer.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::store::{Batch, CommitSeq, StoreError, Visit};
-
-/// A store whose next commit fails as told: 1 = disk full, 2 = failed sync.
-struct Failing {
-    inner: Arc<MemoryStore>,
-    next: AtomicU8,
-}
-
-impl Store for Failing {
-    fn engine(&self) -> &'static str {
-        "failing"
-    }
-
-    fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
-        self.inner.get(key)
-    }
-
-    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
-        self.inner.scan(prefix, visit)
-    }
-
-    fn scan_heads(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
-        self.inner.scan_heads(prefix, visit)
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
-        match self.next.swap(0, Ordering::SeqCst) {
-            1 => Err(StoreError::Full),
-            2 => Err(StoreError::Sync("told to".to_owned())),
-            _ => self.inner.commit(batch),
-        }
-    }
-
-    fn sequence(&self) -> Result<CommitSeq, StoreError> {
-        self.inner.sequence()
-    }
-}
+use crate::store::faulty::{Failure, FaultyStore};
 
 #[test]
 fn a_full_disk_changes_nothing_and_a_failed_sync_ends_writing() {
     let (disk, barrier) = Disk::new();
     put(&barrier, "x", b"1");
     drop(barrier);
-    let store = Arc::new(Failing { inner: disk.store.clone(), next: AtomicU8::new(0) });
+    let store = Arc::new(FaultyStore::new(disk.store.clone()));
     let parts = Parts { store: store.clone(), ..disk.parts(9) };
     let (barrier, _) = Barrier::unseal(parts, &Unlock::KeyFile(SECRET), 10).unwrap();
     let attempt = |failure| {
-        store.next.store(failure, Ordering::SeqCst);
+        store.fail_commit(1, failure);
         let mut group = barrier.begin();
         group.run(|tx| write(tx, "x", b"2")).unwrap();
         group.store(AuditHead::default(), 20).map(|_| ()).expect_err("the engine refuses")
     };
-    assert!(matches!(attempt(1), BarrierError::Full));
+    assert!(matches!(attempt(Failure::Full), BarrierError::Full));
     assert_eq!(barrier.health(), Health::Serving);
     assert_eq!(get(&barrier.view(MOUNT), "x").unwrap().unwrap(), b"1");
     put(&barrier, "x", b"3");
     assert_eq!(barrier.mark().2, 3, "the refused group used no generation");
-    assert!(matches!(attempt(2), BarrierError::Fatal(_)));
+    assert!(matches!(attempt(Failure::Before), BarrierError::Fatal(_)));
     assert!(matches!(barrier.health(), Health::Degraded(_)));
     assert_eq!(get(&barrier.view(MOUNT), "x").unwrap().unwrap(), b"3", "reads go on");
     assert!(matches!(barrier.begin().run(|tx| tx.remove_secret(MOUNT, "x")), Err(BarrierError::Fatal(_))));

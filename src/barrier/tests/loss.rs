@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::store::faulty::{Failure, FaultyStore};
 use crate::store::sidecar::{AnchorFile, HeaderFiles, SidecarError};
 use crate::store::{Batch, CommitSeq, Store, StoreError, Visit};
 
@@ -281,44 +282,13 @@ fn a_header_that_was_in_service_is_no_interrupted_loss() {
     assert_eq!(loss.misfits(), [Misfit::OlderThanHeader]);
 }
 
-/// A disk without room for the commit.
-struct FullDisk(Arc<MemoryStore>);
-
-impl Store for FullDisk {
-    fn engine(&self) -> &'static str {
-        "full"
-    }
-
-    fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
-        self.0.get(key)
-    }
-
-    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
-        self.0.scan(prefix, visit)
-    }
-
-    fn scan_heads(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
-        self.0.scan_heads(prefix, visit)
-    }
-
-    fn commit(&self, _: &Batch) -> Result<CommitSeq, StoreError> {
-        Err(StoreError::Full)
-    }
-
-    fn admits(&self, _: &Batch) -> Result<(), StoreError> {
-        Err(StoreError::Full)
-    }
-
-    fn sequence(&self) -> Result<CommitSeq, StoreError> {
-        self.0.sequence()
-    }
-}
-
 #[test]
 fn a_full_disk_shows_before_the_header_is_written() {
     let disk = rolled_back();
     let before = disk.header.read().unwrap();
-    let parts = Parts { store: Arc::new(FullDisk(disk.store.clone())), ..disk.parts(7) };
+    let store = FaultyStore::new(disk.store.clone());
+    store.fail_commit(1, Failure::Full);
+    let parts = Parts { store: Arc::new(store), ..disk.parts(7) };
     assert!(matches!(accept(parts), Err(BarrierError::Full)));
     assert!(disk.header.read().unwrap() == before);
 }
