@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 
 use super::args::AcceptLossArgs;
-use super::offline::{Offline, OfflineError, Secrets};
+use super::offline::{Offline, OfflineError};
 use crate::api::sys::AcceptedLoss;
 use crate::audit::FileDevice;
 use crate::barrier::BarrierError;
@@ -60,10 +60,7 @@ struct Outcome<'a> {
 pub fn run(args: &AcceptLossArgs) -> Result<(), AcceptError> {
     let target = &args.unseal.target;
     let offline = Offline::open(&args.unseal)?;
-    let ports = offline.ports()?;
-    let secrets = Secrets::read(&args.unseal)?;
-    let check = |keys: &_, expected| offline.check_audit(keys, expected);
-    let mut examined = losses::examine(ports, secrets.text(), secrets.file(), &check)?;
+    let mut examined = offline.examine::<AcceptError>(&args.unseal, losses::examine)?;
     if args.restored {
         examined.declare_restored();
     }

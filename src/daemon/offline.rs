@@ -1,4 +1,4 @@
-//! Opens the files of a vault while no daemon runs, and reads the secret that unseals it.
+//! Opens the files of a vault while no daemon runs, reads the secret that unseals it, and examines it.
 
 use std::sync::Arc;
 
@@ -8,8 +8,9 @@ use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
 use super::migrate;
 use crate::api::secret::SecretText;
-use crate::audit::{AuditError, AuditHead, AuditKeys, FileDevice};
+use crate::audit::FileDevice;
 use crate::core::lifecycle::init::InitPorts;
+use crate::core::lifecycle::losses::{AuditCheck, Examined, LossError};
 use crate::crypto::random::SystemRandom;
 use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
 use crate::store::{self, StoreError};
@@ -31,11 +32,8 @@ pub enum OfflineError {
     Store(#[from] StoreError),
 }
 
-/// The secret that unseals the vault, as typed or read from a file.
-pub struct Secrets {
-    text: Option<SecretText>,
-    file: Option<zeroize::Zeroizing<Vec<u8>>>,
-}
+/// How a vault is examined: [`crate::core::lifecycle::losses::examine`] or [`crate::core::lifecycle::damage::inspect`].
+pub type Examine = fn(InitPorts, Option<&SecretText>, Option<&[u8]>, AuditCheck<'_>) -> Result<Examined, LossError>;
 
 /// The files of a vault. While this exists, no other process can use them.
 pub struct Offline {
@@ -57,11 +55,23 @@ impl Offline {
         Ok(Self { config, _lock: lock })
     }
 
-    /// Opens store, header and anchor.
+    /// Opens store, header and anchor, reads the secret that unseals the vault, and examines it together with the audit
+    /// log. Asks for the secret on the terminal if it is not given otherwise.
     ///
     /// # Errors
-    /// [`OfflineError::Store`].
-    pub fn ports(&self) -> Result<InitPorts, OfflineError> {
+    /// [`OfflineError::Store`], [`OfflineError::Input`]; those of `how`.
+    pub fn examine<E>(&self, unseal: &UnsealArgs, how: Examine) -> Result<Examined, E>
+    where
+        E: From<OfflineError> + From<LossError>,
+    {
+        let ports = self.ports()?;
+        let file = unseal.key_file.as_deref().map(input::key_file).transpose().map_err(OfflineError::Input)?;
+        let text = typed(unseal).map_err(OfflineError::Input)?;
+        let check = |keys: &_, expected| FileDevice::check(&self.config.audit_file, keys, expected);
+        Ok(how(ports, text.as_ref(), file.as_deref().map(Vec::as_slice), &check)?)
+    }
+
+    fn ports(&self) -> Result<InitPorts, OfflineError> {
         let config = &self.config;
         Ok(InitPorts {
             store: store::open(&config.engine, &layout::store_folder(&config.data, &config.engine), false)?,
@@ -70,41 +80,14 @@ impl Offline {
             random: Arc::new(SystemRandom),
         })
     }
-
-    /// Checks that the audit log contains the entry that the state vouches for; see
-    /// [`crate::core::lifecycle::losses::AuditCheck`].
-    ///
-    /// # Errors
-    /// The error in the log, or the one from reading it.
-    pub fn check_audit(&self, keys: &AuditKeys, expected: AuditHead) -> Result<(), AuditError> {
-        FileDevice::check(&self.config.audit_file, keys, expected)
-    }
 }
 
-impl Secrets {
-    /// Reads the secret that unseals the vault; asks on the terminal if it is not given otherwise.
-    ///
-    /// # Errors
-    /// [`OfflineError::Input`].
-    pub fn read(unseal: &UnsealArgs) -> Result<Self, OfflineError> {
-        let file = unseal.key_file.as_deref().map(input::key_file).transpose()?;
-        let text = match (unseal.passphrase_fd, &file) {
-            (Some(fd), _) => Some(input::passphrase_from_fd(fd)?),
-            (None, Some(_)) => None,
-            (None, None) => Some(input::passphrase()?),
-        };
-        Ok(Self { text: text.map(|text| SecretText::from(text.as_str())), file })
-    }
-
-    /// The typed secret.
-    #[must_use]
-    pub fn text(&self) -> Option<&SecretText> {
-        self.text.as_ref()
-    }
-
-    /// The key file.
-    #[must_use]
-    pub fn file(&self) -> Option<&[u8]> {
-        self.file.as_deref().map(Vec::as_slice)
-    }
+/// What is typed to unseal the vault, or read in its place; nothing beside a key file alone.
+fn typed(unseal: &UnsealArgs) -> Result<Option<SecretText>, InputError> {
+    let text = match (unseal.passphrase_fd, &unseal.key_file) {
+        (Some(fd), _) => input::passphrase_from_fd(fd)?,
+        (None, Some(_)) => return Ok(None),
+        (None, None) => input::passphrase()?,
+    };
+    Ok(Some(SecretText::from(text.as_str())))
 }

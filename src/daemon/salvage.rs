@@ -10,10 +10,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use super::args::{SalvageArgs, UnsealArgs, VerifyArgs};
+use super::args::{SalvageArgs, VerifyArgs};
 use super::layout::{self, LayoutError};
 use super::loss::confirmed;
-use super::offline::{Offline, OfflineError, Secrets};
+use super::offline::{Offline, OfflineError};
+use crate::api::hex::hex;
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::{AcceptedLoss, BadRecord};
 use crate::audit::FileDevice;
@@ -82,6 +83,12 @@ struct Report<'a> {
     salvaged: Option<AcceptedLoss>,
 }
 
+impl Report<'_> {
+    fn print(&self) {
+        println!("{}", serde_json::to_string(self).unwrap_or_default());
+    }
+}
+
 /// Runs `storage verify`: opens every record and reports what is damaged. Changes nothing. Returns whether everything is
 /// intact.
 ///
@@ -89,12 +96,12 @@ struct Report<'a> {
 /// [`SalvageError::Offline`], [`SalvageError::State`], [`SalvageError::Loss`].
 pub fn verify(args: &VerifyArgs) -> Result<bool, SalvageError> {
     let offline = Offline::open(&args.unseal)?;
-    let examined = inspect(&offline, &args.unseal)?;
+    let examined = offline.examine::<SalvageError>(&args.unseal, damage::inspect)?;
     let (found, bad, kept) = (examined.lines(), examined.bad(), examined.kept());
     let sound = found.is_empty() && !examined.is_damaged();
     let records = examined.opened();
     if args.unseal.target.json {
-        print(&Report { sound, records, found: &found, bad: &bad, kept: &kept, salvaged: None });
+        Report { sound, records, found: &found, bad: &bad, kept: &kept, salvaged: None }.print();
         return Ok(sound);
     }
     if sound {
@@ -118,14 +125,16 @@ pub fn verify(args: &VerifyArgs) -> Result<bool, SalvageError> {
 pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
     let offline = Offline::open(&args.unseal)?;
     let json = args.unseal.target.json;
-    let examined = inspect(&offline, &args.unseal)?;
+    let examined = offline.examine::<SalvageError>(&args.unseal, damage::inspect)?;
     let (found, bad, kept, records) = (examined.lines(), examined.bad(), examined.kept(), examined.opened());
+    let report =
+        Report { sound: !examined.is_damaged(), records, found: &found, bad: &bad, kept: &kept, salvaged: None };
     if !examined.is_damaged() {
         if !found.is_empty() {
             return Err(SalvageError::OnlyMisfits);
         }
         if json {
-            print(&Report { sound: true, records, found: &found, bad: &bad, kept: &kept, salvaged: None });
+            report.print();
         } else {
             println!("nothing is damaged: {records} records checked, all of them intact");
         }
@@ -155,7 +164,7 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
     }
     if !args.yes && !confirmed("Permanently remove these records from the vault?") {
         if json {
-            print(&Report { sound: false, records, found: &found, bad: &bad, kept: &kept, salvaged: None });
+            report.print();
         }
         return Err(SalvageError::NotConfirmed);
     }
@@ -165,7 +174,7 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
     let first = FirstOperator { identity, life_s: OPERATOR_LIFE_S, random: Arc::new(SystemRandom) };
     let salvaged = examined.salvage(&name, values_only.then_some(&first), &opener, SystemClock.now_ms())?;
     if json {
-        print(&Report { sound: false, records, found: &found, bad: &bad, kept: &kept, salvaged: Some(salvaged) });
+        Report { salvaged: Some(salvaged), ..report }.print();
         return Ok(());
     }
     println!("\nsalvaged: epoch {} has begun; strongroom status shows this permanently", salvaged.epoch);
@@ -179,17 +188,6 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
         println!("next: start the daemon, then write the lost secrets again (strongroom losses lists them)");
     }
     Ok(())
-}
-
-fn inspect(offline: &Offline, unseal: &UnsealArgs) -> Result<Examined, SalvageError> {
-    let ports = offline.ports()?;
-    let secrets = Secrets::read(unseal)?;
-    let check = |keys: &_, expected| offline.check_audit(keys, expected);
-    Ok(damage::inspect(ports, secrets.text(), secrets.file(), &check)?)
-}
-
-fn print(report: &Report<'_>) {
-    println!("{}", serde_json::to_string(report).unwrap_or_default());
 }
 
 fn tell(found: &[String], bad: &[BadRecord]) {
@@ -236,8 +234,7 @@ fn write_records(examined: &Examined, file: File) -> std::io::Result<()> {
     }
     let mut out = BufWriter::new(file);
     examined.leaving(|key, bytes| {
-        let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        serde_json::to_writer(&mut out, &Line { key, record: bytes.map(|bytes| STANDARD.encode(bytes)) })?;
+        serde_json::to_writer(&mut out, &Line { key: hex(key), record: bytes.map(|bytes| STANDARD.encode(bytes)) })?;
         out.write_all(b"\n")
     })?;
     out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
