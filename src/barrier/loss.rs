@@ -17,6 +17,7 @@ use super::salvage::{Damage, Rules};
 use super::state::sum;
 use super::status::AuditHead;
 use super::tx::Tx;
+use crate::store::sidecar::SidecarError;
 
 /// One mismatch that can be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +108,8 @@ impl Loss {
             Some(BarrierError::Missing { .. }) => Vec::new(),
             Some(_) => vec![Misfit::OlderThanHeader],
         };
-        let unreadable = parts.anchor.read().is_err_and(|error| error.is_loss());
+        let anchor = parts.anchor.read();
+        let unreadable = anchor.as_ref().is_err_and(SidecarError::is_loss);
         match check_anchor(&parts, &header, &keyring, &stored) {
             Ok(_) => {}
             Err(BarrierError::Sidecar(_)) if unreadable => misfits.push(Misfit::AnchorUnreadable),
@@ -120,7 +122,7 @@ impl Loss {
         }
         let spoilt = [Misfit::AnchorMissing, Misfit::AnchorDamaged, Misfit::AnchorUnreadable, Misfit::AnchorEmptied];
         let make_anchor = misfits.iter().any(|misfit| spoilt.contains(misfit));
-        let found = if unreadable { None } else { parts.anchor.read()? };
+        let found = if unreadable { None } else { anchor? };
         let found = super::anchor::read(&found.unwrap_or_default(), &header.vault_id, &keyring);
         let blank = if make_anchor { [true; 2] } else { found.blank };
         let anchored = found.best.map_or(0, |slot| slot.mark.epoch);
@@ -240,10 +242,7 @@ impl Loss {
         let (mut state, mut index) = (self.stored.state, self.index);
         let newest = MacKey::new(&self.keyring.newest_integrity().set);
         let drops = match &self.damage {
-            Some(damage) => {
-                damage.cut(&mut index, &mut state, &newest)?;
-                damage.leaving()
-            }
+            Some(damage) => damage.cut(&mut index, &mut state, &newest)?,
             None => Vec::new(),
         };
         if self.stored.iks_id != self.keyring.newest_integrity().id {

@@ -220,6 +220,11 @@ pub(super) fn bound(mount: &MountId, path: &str) -> Vec<u8> {
     [mount.0.as_slice(), path.as_bytes()].concat()
 }
 
+/// The path of `name` in `folder`, which is empty for the mount root.
+pub(super) fn child_path(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
 /// The path of the folder that contains `path`; empty for the mount root.
 pub(super) fn parent_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)

@@ -11,7 +11,7 @@ use crate::crypto::envelope::Kind;
 
 use super::error::BarrierError;
 use super::index::Stamp;
-use super::names::{Id, MountId, StoreKey, bound};
+use super::names::{Id, MountId, StoreKey, bound, child_path};
 use super::node::Node;
 use super::open::Barrier;
 use super::overlay::Pending;
@@ -158,7 +158,7 @@ impl Walk {
             if is_node {
                 let decoded = Node::decode(body.reveal());
                 let (name, node) = decoded.map_err(|_| barrier.degrade("a record cannot be decoded"))?;
-                let full = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                let full = child_path(folder, &name);
                 if let Depth::Values { before } = self.depth
                     && node.keys.keys().any(|version| barrier.is_older(&key.last_id(), *version, before))
                 {

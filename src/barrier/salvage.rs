@@ -131,10 +131,10 @@ impl Damage {
         self.named.iter().find(|(id, _)| *id == mount).map(|(_, name)| name.as_str())
     }
 
-    /// How many entries that are sound are not carried.
+    /// Number of records that will be removed.
     #[must_use]
-    pub fn left_out(&self) -> usize {
-        if self.keeps == Keeps::Values { self.ledger.left_out.len() } else { 0 }
+    pub fn removes(&self) -> usize {
+        self.leaving().len()
     }
 
     /// Returns the keys of all records that will be removed.
@@ -147,15 +147,20 @@ impl Damage {
         keys
     }
 
-    /// Removes the records of [`Damage::leaving`] from `index`, and updates the counts and the set hash in `state`.
+    /// Removes the records of [`Damage::leaving`] from `index`, and updates the counts and the set hash in `state`. Returns
+    /// their keys.
     ///
     /// # Errors
     /// [`BarrierError::Crypto`]; cannot happen for stamps that were read before.
-    pub(super) fn cut(&self, index: &mut Index, state: &mut StateRecord, set: &MacKey) -> Result<(), BarrierError> {
-        for key in self.leaving() {
-            if let Some(key) = StoreKey::parse(&key) {
-                index.remove(&key);
-            }
+    pub(super) fn cut(
+        &self,
+        index: &mut Index,
+        state: &mut StateRecord,
+        set: &MacKey,
+    ) -> Result<Vec<Vec<u8>>, BarrierError> {
+        let leaving = self.leaving();
+        for key in leaving.iter().filter_map(|key| StoreKey::parse(key)) {
+            index.remove(&key);
         }
         for used in &mut state.terms {
             used.live = 0;
@@ -170,7 +175,7 @@ impl Damage {
         }
         state.record_count = u64::try_from(index.len()).unwrap_or(u64::MAX);
         state.set_hash = sum(set, index);
-        Ok(())
+        Ok(leaving)
     }
 
     /// Updates the tree to match the remaining records: marks versions whose content is lost as destroyed, corrects the
@@ -221,14 +226,6 @@ fn depth(path: &str) -> usize {
 /// Reads the head of every record. Records that do not belong to this vault are skipped.
 fn read_heads(parts: &Parts, header: &Header, keyring: &Keyring, stored: &StoredState) -> Result<Heads, BarrierError> {
     let (mut index, mut foreign) = (Index::new(), Vec::new());
-    let stray = |key: &[u8], why| Bad {
-        mount: None,
-        path: String::new(),
-        part: Part::Stray,
-        why,
-        behind: 0,
-        key: key.to_vec(),
-    };
     let state = StoreKey::state();
     parts.store.scan_heads(&[], &mut |key, head| {
         if key == state.as_bytes() {
@@ -238,13 +235,13 @@ fn read_heads(parts: &Parts, header: &Header, keyring: &Keyring, stored: &Stored
             Ok(Some((place, stamp))) => {
                 let term = stamp.head().map_or(0, |head| head.term);
                 if keyring.term(term).is_some_and(|term| term.key.live().is_none()) {
-                    foreign.push(stray(key, "its key was destroyed"));
+                    foreign.push(Bad::stray(key, "its key was destroyed"));
                 } else {
                     index.insert(place, stamp);
                 }
             }
             Ok(None) => {}
-            Err(why) => foreign.push(stray(key, why)),
+            Err(why) => foreign.push(Bad::stray(key, why)),
         }
         ControlFlow::Continue(())
     })?;
@@ -262,7 +259,7 @@ fn read_heads(parts: &Parts, header: &Header, keyring: &Keyring, stored: &Stored
         });
         if let Some(key) = surplus.map(|(key, _)| *key) {
             index.remove(&key);
-            foreign.push(stray(key.as_bytes(), "it was restored from an earlier state"));
+            foreign.push(Bad::stray(key.as_bytes(), "it was restored from an earlier state"));
             proved = counts_fit(&index, &stored.state)?;
         }
     }

@@ -15,7 +15,7 @@ use crate::crypto::hash::MacKey;
 use crate::store::StoreError;
 
 use super::error::BarrierError;
-use super::names::{Id, MountId, StoreKey, bound};
+use super::names::{Id, MountId, StoreKey, bound, child_path};
 use super::node::{Node, decode_entry};
 use super::open::Barrier;
 use super::summing::RunningSum;
@@ -57,6 +57,13 @@ pub struct Bad {
     pub behind: u64,
     /// Key in the store.
     pub key: Vec<u8>,
+}
+
+impl Bad {
+    /// A record of the store that nothing refers to, or that does not belong to the vault.
+    pub(super) fn stray(key: &[u8], why: &'static str) -> Self {
+        Self { mount: None, path: String::new(), part: Part::Stray, why, behind: 0, key: key.to_vec() }
+    }
 }
 
 /// A sweep in progress.
@@ -271,7 +278,7 @@ impl Sweep {
         if let Some(level) = self.levels.last_mut() {
             level.good = level.good.saturating_add(1);
         }
-        let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        let path = child_path(folder, name);
         let id = key.last_id();
         let (first, last) = StoreKey::nodes_of(&id);
         if node.child_count > 0 || barrier.published.read().index.range(first..=last).next().is_some() {
@@ -416,9 +423,8 @@ impl Sweep {
         for key in found {
             self.records += 1;
             self.failed += 1;
-            let why = "unreachable: no other record refers to it";
-            let bytes = key.as_bytes().to_vec();
-            self.describe(key, Bad { mount: None, path: String::new(), part: Part::Stray, why, behind: 0, key: bytes });
+            let bad = Bad::stray(key.as_bytes(), "unreachable: no other record refers to it");
+            self.describe(key, bad);
         }
         self.strays = last.map(Bound::Excluded);
         last.is_some()

@@ -120,11 +120,8 @@ impl Examined {
         audit: &AuditOpener,
         now_ms: u64,
     ) -> Result<AcceptedLoss, LossError> {
-        let mut salvaged = 0;
-        self.leaving(|_, _| {
-            salvaged += 1;
-            Ok::<(), LossError>(())
-        })?;
+        let salvaged = self.loss.damage().map_or(0, Damage::removes);
+        let salvaged = u64::try_from(salvaged).unwrap_or(u64::MAX);
         let mut lines = self.lines();
         lines.push(format!("removed records: {salvaged} (saved in {kept_in}, still encrypted)"));
         let first = if self.keeps_values_only() { Some(first.ok_or(LossError::NoOperator)?) } else { None };

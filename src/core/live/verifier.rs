@@ -15,7 +15,7 @@ use crate::audit::{Broker, Note};
 use crate::barrier::{Barrier, Sweep};
 use crate::core::Clock;
 use crate::core::error::VaultError;
-use crate::core::state::bad_records::{mount_of, shown};
+use crate::core::state::bad_records::{self, mount_of};
 
 /// Default rate, records per second.
 pub(in crate::core) const DEFAULT_RATE: u64 = 5_000;
@@ -152,7 +152,8 @@ impl Work {
         let mut shown = self.shown.lock();
         (shown.records, shown.bytes, shown.failed) = (sweep.records(), sweep.bytes(), sweep.failed());
         let known = shown.bad.len();
-        shown.bad.extend(sweep.bad().iter().skip(known).map(|bad| shown_bad(bad, sweep)));
+        let name_of = |mount| sweep.name_of(mount);
+        shown.bad.extend(sweep.bad().iter().skip(known).map(|bad| bad_records::shown(bad, name_of)));
     }
 
     fn alarm(&self, code: &'static str) {
@@ -168,8 +169,4 @@ impl Work {
         shown.finished = rfc3339_nano(self.clock.now_ms());
         tracing::info!(state, records = shown.records, failed = shown.failed, "record check finished");
     }
-}
-
-fn shown_bad(bad: &crate::barrier::Bad, sweep: &Sweep) -> crate::api::sys::BadRecord {
-    shown(bad, |mount| sweep.name_of(mount))
 }
