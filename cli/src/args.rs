@@ -38,9 +38,9 @@ pub enum Command {
     /// List accepted data losses and the records removed by salvage.
     Losses(cmd::verify::LossesArgs),
     /// Open a sealed vault.
-    Unseal(cmd::status::UnsealArgs),
+    Unseal(cmd::unseal::UnsealArgs),
     /// Seal the vault: it serves nothing until it is unsealed again.
-    Seal(cmd::status::SealArgs),
+    Seal(cmd::seal::SealArgs),
     /// Set one key of a secret, leaving the others as they are.
     Set(cmd::set::SetArgs),
     /// Show a secret, or one key of it; hidden on a terminal unless --show.

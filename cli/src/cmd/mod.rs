@@ -1,4 +1,4 @@
-//! One file per command family: its arguments and what it does.
+//! One file for each command: its arguments and what it does.
 
 pub mod approvals;
 pub mod audit;
@@ -21,10 +21,12 @@ pub mod revoke;
 pub mod rotate;
 pub mod rotation;
 pub mod run;
+pub mod seal;
 pub mod set;
 pub mod shred;
 pub mod slot;
 pub mod status;
+pub mod unseal;
 pub mod value;
 pub mod verify;
 
