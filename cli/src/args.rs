@@ -46,7 +46,7 @@ pub enum Command {
     /// Show a secret, or one key of it; hidden on a terminal unless --show.
     Get(cmd::get::GetArgs),
     /// Remove keys from a secret, leaving the others as they are.
-    Unset(cmd::set::UnsetArgs),
+    Unset(cmd::unset::UnsetArgs),
     /// List secrets below a folder.
     List(cmd::list::ListArgs),
     /// Delete the newest version of a secret, some versions, or all of it.

@@ -27,6 +27,7 @@ pub mod shred;
 pub mod slot;
 pub mod status;
 pub mod unseal;
+pub mod unset;
 pub mod value;
 pub mod verify;
 
