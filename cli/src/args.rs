@@ -50,7 +50,7 @@ pub enum Command {
     /// List secrets below a folder.
     List(cmd::list::ListArgs),
     /// Delete the newest version of a secret, some versions, or all of it.
-    Delete(cmd::list::DeleteArgs),
+    Delete(cmd::delete::DeleteArgs),
     /// Put the assignments of .env files into a secret.
     Import(cmd::import::ImportArgs),
     /// Write a secret out as a .env file, JSON, or shell lines.

@@ -1,14 +1,12 @@
-//! `list` and `delete`.
+//! `list`: the names below a folder.
 
 use clap::Args;
 use strongroom::api::path::Path;
 
-use super::no_secret;
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
-use crate::paths::{folder_path, secret_path};
-use crate::prompt;
+use crate::paths::folder_path;
 
 /// `strongroom list [FOLDER]`
 #[derive(Debug, Args)]
@@ -66,64 +64,5 @@ impl ListArgs {
             }
         }
         Ok(())
-    }
-}
-
-/// `strongroom delete PATH`
-#[derive(Debug, Args)]
-#[command(after_help = "Without options the newest version is marked as deleted, which can be undone with --undelete.
---destroy removes the content of versions for good; --all removes every version and the name.")]
-pub struct DeleteArgs {
-    /// Path of the secret.
-    path: String,
-    /// Delete these versions instead of the newest, for example 3,4.
-    #[arg(long, value_delimiter = ',', value_name = "N,…", conflicts_with = "all")]
-    versions: Vec<u64>,
-    /// Destroy the content of --versions permanently.
-    #[arg(long, requires = "versions")]
-    destroy: bool,
-    /// Undelete --versions.
-    #[arg(long, requires = "versions", conflicts_with = "destroy")]
-    undelete: bool,
-    /// Remove the secret with all versions and metadata, permanently.
-    #[arg(long)]
-    all: bool,
-    /// Do not ask for confirmation.
-    #[arg(short = 'y', long)]
-    yes: bool,
-}
-
-impl DeleteArgs {
-    /// # Errors
-    /// No such secret, not confirmed, or not allowed.
-    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
-        let path = secret_path(&self.path, &session.mount)?;
-        let what = self.plan(&path);
-        if session.kv().metadata(&path)?.is_none() {
-            return Err(no_secret(session, &path));
-        }
-        if !self.yes && !self.undelete {
-            prompt::confirm(&format!("{what}?"))?;
-        }
-        let kv = session.kv();
-        match (self.all, self.versions.is_empty()) {
-            (true, _) => kv.delete_metadata(&path)?,
-            (false, true) => kv.delete(&path)?,
-            (false, false) if self.destroy => kv.destroy(&path, &self.versions)?,
-            (false, false) if self.undelete => kv.undelete(&path, &self.versions)?,
-            (false, false) => kv.delete_versions(&path, &self.versions)?,
-        }
-        out.either(&serde_json::json!({"path": path.as_str(), "done": what}), || format!("done: {what}"))
-    }
-
-    fn plan(&self, path: &Path) -> String {
-        let list = self.versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        match (self.all, self.versions.is_empty()) {
-            (true, _) => format!("permanently remove {path} with all versions"),
-            (false, true) => format!("mark the newest version of {path} as deleted"),
-            (false, false) if self.destroy => format!("permanently destroy the content of versions {list} of {path}"),
-            (false, false) if self.undelete => format!("undelete versions {list} of {path}"),
-            (false, false) => format!("mark versions {list} of {path} as deleted"),
-        }
     }
 }

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod ca;
 pub mod client;
 pub mod compromise;
+pub mod delete;
 pub mod enroll;
 pub mod enrollments;
 pub mod expiry;
