@@ -36,7 +36,7 @@ pub enum Command {
     /// Check every record while the vault keeps serving, and list damaged ones.
     Verify(cmd::verify::VerifyArgs),
     /// List accepted data losses and the records removed by salvage.
-    Losses(cmd::verify::LossesArgs),
+    Losses(cmd::losses::LossesArgs),
     /// Open a sealed vault.
     Unseal(cmd::unseal::UnsealArgs),
     /// Seal the vault: it serves nothing until it is unsealed again.

@@ -15,6 +15,7 @@ pub mod group;
 pub mod identity;
 pub mod import;
 pub mod list;
+pub mod losses;
 pub mod policy;
 pub mod profile;
 pub mod rekey;

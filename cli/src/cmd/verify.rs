@@ -1,9 +1,9 @@
-//! `verify`, `losses`: checks all records, and lists accepted losses.
+//! `verify`: checks all records while the vault keeps serving.
 
 use std::time::Duration;
 
 use clap::Args;
-use strongroom::api::sys::{NamedLoss, Verification};
+use strongroom::api::sys::Verification;
 
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
@@ -117,29 +117,4 @@ fn verdict(shown: &Verification) -> Result<(), Failure> {
         return Err(Failure::new(Code::Refused, message, "start it again: strongroom verify"));
     }
     Ok(())
-}
-
-/// `strongroom losses`
-#[derive(Debug, Args)]
-pub struct LossesArgs {}
-
-impl LossesArgs {
-    /// # Errors
-    /// Not allowed.
-    pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
-        let losses = session.client.sys().losses()?;
-        out.either(&losses, || match losses.losses.is_empty() {
-            true => "no losses have been accepted".to_owned(),
-            false => losses.losses.iter().map(told).collect::<Vec<_>>().join("\n"),
-        })
-    }
-}
-
-fn told(NamedLoss { loss, records }: &NamedLoss) -> String {
-    let mut text =
-        format!("{} with slot {:?}, epoch {}: {}", loss.time, loss.slot, loss.epoch, loss.accepted.join("; "));
-    for record in records {
-        text.push_str(&format!("\n  {}", visible(&record.to_string())));
-    }
-    text
 }
