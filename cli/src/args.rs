@@ -81,7 +81,7 @@ pub enum Command {
     #[command(subcommand)]
     Ca(cmd::ca::CaCommand),
     /// Check whether your certificate may do something, for example: strongroom can-i read app/prod.
-    CanI(cmd::policy::CanIArgs),
+    CanI(cmd::can_i::CanIArgs),
     /// List, approve or reject requests that wait for a second operator.
     #[command(subcommand)]
     Approvals(cmd::approvals::ApprovalsCommand),

@@ -3,6 +3,7 @@
 pub mod approvals;
 pub mod audit;
 pub mod ca;
+pub mod can_i;
 pub mod client;
 pub mod compromise;
 pub mod delete;
