@@ -91,7 +91,7 @@ pub enum Command {
     /// Get your first certificate with an enrolment string, or create such strings for other hosts.
     Enroll(cmd::enroll::EnrollArgs),
     /// Renew the certificate of a profile.
-    Renew(cmd::enroll::RenewArgs),
+    Renew(cmd::renew::RenewArgs),
     /// Create and sign certificate requests by file, for machines that cannot reach the vault.
     #[command(subcommand)]
     Client(cmd::client::ClientCommand),

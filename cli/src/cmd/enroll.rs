@@ -1,4 +1,4 @@
-//! `enroll` and `renew`: the first certificate and the following ones.
+//! `enroll`: the first certificate, for an enrolment string.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,11 +15,11 @@ use super::enrollments::EnrollCommand;
 use crate::bundle::{Content, Folder, Pending};
 use crate::connection::Connection;
 use crate::environment::environment;
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 use crate::output::Output;
 use crate::profile::Profiles;
 use crate::prompt;
-use crate::renewal::{self, Terms, due_ms, leaf_of};
+use crate::renewal::{self, leaf_of};
 
 /// Default name of the profile.
 const DEFAULT_PROFILE: &str = "default";
@@ -181,64 +181,6 @@ fn address(said: &[String], enrolment: &[String]) -> String {
     } else {
         format!("https://{host}:{DEFAULT_PORT}")
     }
-}
-
-/// `strongroom renew`
-#[derive(Debug, Args)]
-#[command(
-    after_help = "The old certificate, or the new one with its key, is in effect at every moment, whatever happens.
-A certificate that has expired is renewed as well for a while, if the vault allows it.
-
-Examples:
-  strongroom renew                        now
-  strongroom renew --if-due               for a timer: not before two thirds of the life
-  strongroom renew --bundle /etc/app/vault"
-)]
-pub struct RenewArgs {
-    /// Renew only if it is due (after about two thirds of its lifetime); otherwise only fetch new authorities to trust.
-    #[arg(long)]
-    if_due: bool,
-    /// Keep the private key instead of creating a new one.
-    #[arg(long)]
-    reuse_key: bool,
-    /// Type of the new key. Default: the type of the old one.
-    #[arg(long, value_enum, conflicts_with = "reuse_key")]
-    key_type: Option<KeyKind>,
-    /// Renew the bundle in this folder instead of a profile's.
-    #[arg(long, value_name = "DIR", conflicts_with = "profile")]
-    bundle: Option<PathBuf>,
-}
-
-impl RenewArgs {
-    /// # Errors
-    /// There is no profile, the vault rejects the request or does not answer, or the bundle cannot be replaced.
-    pub fn run(&self, connection: &Connection, out: &Output) -> Result<(), Failure> {
-        let folder = match &self.bundle {
-            Some(path) => Folder::at(path.clone()),
-            None => chosen(connection)?,
-        };
-        let key_type = self.key_type.map(KeyType::from);
-        let terms = Terms { if_due: self.if_due, reuse_key: self.reuse_key, key_type, connection };
-        let outcome = renewal::renew(&folder, &terms, &environment)?;
-        let (end, due) = (rfc3339_nano(outcome.leaf.not_after_ms), rfc3339_nano(due_ms(&outcome.leaf)));
-        let identity = outcome.leaf.identity.unwrap_or_default();
-        let done = serde_json::json!({
-            "renewed": outcome.renewed, "trust_renewed": outcome.trust, "identity": identity, "not_after": end, "due": due,
-        });
-        out.either(&done, || match outcome.renewed {
-            true => format!("{identity}: renewed, until {end}"),
-            false if outcome.trust => format!("{identity}: due {due}; the authorities to trust are renewed"),
-            false => format!("{identity}: due {due}"),
-        })
-    }
-}
-
-/// The profile in use.
-fn chosen(connection: &Connection) -> Result<Folder, Failure> {
-    let name = connection.profile.clone();
-    let name = name.or_else(|| environment("STRONGROOM_PROFILE").and_then(|name| name.into_string().ok()));
-    let none = || Failure::new(Code::NotFound, "no profile is in use", "strongroom profile list, or use --bundle DIR");
-    Profiles::locate(&environment)?.folder_of(name.as_deref())?.ok_or_else(none)
 }
 
 #[cfg(test)]

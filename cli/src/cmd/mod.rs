@@ -20,6 +20,7 @@ pub mod losses;
 pub mod policy;
 pub mod profile;
 pub mod rekey;
+pub mod renew;
 pub mod revoke;
 pub mod rotate;
 pub mod rotation;
