@@ -152,7 +152,7 @@ impl RekeyArgs {
         let list = rotation.slots()?;
         let slots: Vec<&SlotInfo> = list.slots.iter().collect();
         for slot in &slots {
-            eprintln!("{}", super::slot::line(slot));
+            eprintln!("{}", super::slot::line::line(slot));
         }
         let keep = self.keep.keepers(&slots)?.collect(&rotation)?;
         let plan = SlotChanges::of(&slots, &keep);
