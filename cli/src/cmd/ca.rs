@@ -8,7 +8,7 @@ use strongroom::api::error::Reason;
 use strongroom::api::identities::{AuthorityInfo, AuthorityList};
 
 use super::compromise::CompromiseArgs;
-use super::identity::span;
+use super::span;
 use crate::bundle::write_new;
 use crate::connection::Connection;
 use crate::connection::{Session, Target};

@@ -12,7 +12,6 @@ pub mod enrollments;
 pub mod expiry;
 pub mod export;
 pub mod get;
-pub mod group;
 pub mod identity;
 pub mod import;
 pub mod list;
@@ -21,7 +20,6 @@ pub mod policy;
 pub mod profile;
 pub mod rekey;
 pub mod renew;
-pub mod revoke;
 pub mod rotate;
 pub mod rotation;
 pub mod run;
@@ -35,6 +33,7 @@ pub mod unset;
 pub mod value;
 pub mod verify;
 
+use strongroom::api::duration::Ttl;
 use strongroom::api::path::Path;
 use strongroom::api::secret::SecretText;
 
@@ -53,4 +52,33 @@ pub fn fetch(session: &Session, path: &Path) -> Result<Vec<(String, SecretText)>
 pub fn no_secret(session: &Session, path: &Path) -> Failure {
     let message = format!("there is no secret {path} in {}/ (or its newest version is deleted)", session.mount);
     Failure::new(Code::NotFound, message, "list what exists: strongroom list")
+}
+
+/// Parses a duration.
+///
+/// # Errors
+/// The text is not a duration.
+pub fn span(text: &str) -> Result<Ttl, String> {
+    match Ttl::parse(text) {
+        Ok(_) if text.is_empty() => Err("a duration is missing, for example 7d".to_owned()),
+        other => other.map_err(|error| error.to_string()),
+    }
+}
+
+/// Prints the server's warnings.
+pub fn warn(warnings: Vec<String>) {
+    for warning in warnings {
+        eprintln!("strongroom: {warning}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_span_is_none() {
+        assert!(span("").is_err() && span("x").is_err());
+        assert_eq!(span("7d"), Ok(Ttl(604_800)));
+    }
 }

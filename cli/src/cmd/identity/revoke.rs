@@ -7,7 +7,7 @@ use serde::Serialize;
 use strongroom::api::sys::{CertificateInfo, Identity};
 use strongroom::api::time;
 
-use super::identity::{find, unknown};
+use super::{find, unknown};
 use crate::connection::Session;
 use crate::environment::now_ms;
 use crate::exit::{Code, Failure};

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use strongroom::api::identities::{Group, GroupChange};
 
-use super::identity::warn;
+use crate::cmd::warn;
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
