@@ -2,9 +2,9 @@
 
 use super::index::{Index, Shadow, Stamp};
 use super::names::StoreKey;
+use super::recovery::summing::Sums;
 use super::state::{StateRecord, TermUse};
 use super::status::AuditHead;
-use super::summing::Sums;
 use super::watches::Watches;
 
 /// Everything that readers see. Each part is replaced under one lock.

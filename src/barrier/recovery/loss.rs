@@ -8,15 +8,15 @@
 use crate::crypto::hash::MacKey;
 use crate::keys::{Header, HeaderKeys, Keyring, Opened, Unlock};
 
-use super::error::BarrierError;
-use super::index::Index;
-use super::lifecycle::{Accepted, Fit, StoredState, accept, check_anchor, scan};
-use super::open::{Barrier, Parts, Writer};
-use super::ring::{Epoch, HeaderChange};
 use super::salvage::{Damage, Rules};
-use super::state::sum;
-use super::status::AuditHead;
-use super::tx::Tx;
+use crate::barrier::error::BarrierError;
+use crate::barrier::index::Index;
+use crate::barrier::lifecycle::{Accepted, Fit, StoredState, accept, check_anchor, scan};
+use crate::barrier::open::{Barrier, Parts, Writer};
+use crate::barrier::ring::{Epoch, HeaderChange};
+use crate::barrier::state::sum;
+use crate::barrier::status::AuditHead;
+use crate::barrier::tx::Tx;
 use crate::store::sidecar::SidecarError;
 
 /// One mismatch that can be accepted.
@@ -123,7 +123,7 @@ impl Loss {
         let spoilt = [Misfit::AnchorMissing, Misfit::AnchorDamaged, Misfit::AnchorUnreadable, Misfit::AnchorEmptied];
         let make_anchor = misfits.iter().any(|misfit| spoilt.contains(misfit));
         let found = if unreadable { None } else { anchor? };
-        let found = super::anchor::read(&found.unwrap_or_default(), &header.vault_id, &keyring);
+        let found = crate::barrier::anchor::read(&found.unwrap_or_default(), &header.vault_id, &keyring);
         let blank = if make_anchor { [true; 2] } else { found.blank };
         let anchored = found.best.map_or(0, |slot| slot.mark.epoch);
         let newest_epoch = header.epoch.max(stored.state.epoch).max(anchored);

@@ -14,12 +14,12 @@ use parking_lot::Mutex;
 use crate::crypto::hash::MacKey;
 use crate::store::StoreError;
 
-use super::error::BarrierError;
-use super::names::{Id, MountId, StoreKey, bound, child_path};
-use super::node::{Node, decode_entry};
-use super::open::Barrier;
 use super::summing::RunningSum;
-use super::view::View;
+use crate::barrier::error::BarrierError;
+use crate::barrier::names::{Id, MountId, StoreKey, bound, child_path};
+use crate::barrier::node::{Node, decode_entry};
+use crate::barrier::open::Barrier;
+use crate::barrier::view::View;
 
 /// Number of keys to read from the index under one lock.
 const AT_ONCE: usize = 512;

@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 
 use crate::crypto::hash::{MacKey, SetHash};
 
-use super::index::Stamp;
-use super::names::StoreKey;
-use super::state::leaf;
+use crate::barrier::index::Stamp;
+use crate::barrier::names::StoreKey;
+use crate::barrier::state::leaf;
 
 /// A sum in progress. Changed only under the lock of the index.
 pub(super) struct RunningSum {
@@ -49,7 +49,7 @@ impl RunningSum {
 
 /// All sums in progress.
 #[derive(Default)]
-pub(super) struct Sums(Vec<Weak<Mutex<RunningSum>>>);
+pub(in crate::barrier) struct Sums(Vec<Weak<Mutex<RunningSum>>>);
 
 impl Sums {
     pub(super) fn enter(&mut self, sum: Weak<Mutex<RunningSum>>) {
@@ -57,7 +57,7 @@ impl Sums {
     }
 
     /// Updates all sums after a group has changed a record.
-    pub(super) fn tell(&mut self, key: &StoreKey, before: Option<&Stamp>, after: Option<&Stamp>) {
+    pub(in crate::barrier) fn tell(&mut self, key: &StoreKey, before: Option<&Stamp>, after: Option<&Stamp>) {
         self.0.retain(|sum| {
             let Some(sum) = sum.upgrade() else { return false };
             sum.lock().changed(key, before, after);

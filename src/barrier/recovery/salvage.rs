@@ -13,14 +13,14 @@ use std::ops::ControlFlow;
 use crate::crypto::hash::MacKey;
 use crate::keys::{Header, Keyring, TermState};
 
-use super::error::BarrierError;
-use super::index::{Index, Stamp};
-use super::lifecycle::{StoredState, counts_fit, stamp_of};
-use super::names::{MountId, StoreKey, parent_of};
-use super::open::{Barrier, Parts};
-use super::state::{StateRecord, leaf, sum};
 use super::sweep::{Bad, Ledger, MountOf, Part, Sweep};
-use super::tx::Tx;
+use crate::barrier::error::BarrierError;
+use crate::barrier::index::{Index, Stamp};
+use crate::barrier::lifecycle::{StoredState, counts_fit, stamp_of};
+use crate::barrier::names::{MountId, StoreKey, parent_of};
+use crate::barrier::open::{Barrier, Parts};
+use crate::barrier::state::{StateRecord, leaf, sum};
+use crate::barrier::tx::Tx;
 
 /// What the caller of a salvage knows about entries.
 #[derive(Clone, Copy)]
