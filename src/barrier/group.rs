@@ -15,9 +15,9 @@ use super::index::{Shadow, Stamp};
 use super::names::StoreKey;
 use super::open::{Barrier, Writer};
 use super::overlay::{Change, Overlay, Pending};
-use super::ring::{NextHeader, Ring};
 use super::state::{StateRecord, leaf, sum};
 use super::status::AuditHead;
+use super::terms::ring::{NextHeader, Ring};
 use super::tx::Tx;
 
 /// A group of changes. It holds the writer's lock, so there is one at a time. If it is dropped before [`Group::store`],

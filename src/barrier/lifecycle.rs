@@ -16,9 +16,9 @@ use super::index::{Index, Stamp};
 use super::names::{Names, StoreKey};
 use super::open::{Barrier, Parts, Writer};
 use super::published::Published;
-use super::ring::Ring;
 use super::state::{ANCHORED, StateRecord, TermUse, sum};
 use super::status::AuditHead;
+use super::terms::ring::Ring;
 
 /// What opening found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,12 +6,10 @@
 //! "Commit order").
 
 mod anchor;
-mod drained;
 mod error;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 mod group;
-mod header;
 mod index;
 mod lifecycle;
 mod names;
@@ -21,18 +19,15 @@ mod overlay;
 mod published;
 mod read;
 mod recovery;
-mod rewrap;
-mod ring;
 mod state;
 mod status;
 mod tally;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tx;
 mod view;
-mod watches;
 
-pub use drained::{Census, Drained};
 pub use error::BarrierError;
 pub use group::{Durable, Group};
 pub use lifecycle::Report;
@@ -42,9 +37,10 @@ pub use open::{Barrier, Parts};
 pub use recovery::loss::{Loss, Misfit};
 pub use recovery::salvage::{Damage, Keeps, Rules};
 pub use recovery::sweep::{Bad, MountOf, Part, Sweep};
-pub use rewrap::{Depth, Resealed, Stale, Walk};
-pub use ring::{HeaderChange, HeaderCheck, KeyringEdit};
 pub use status::{AuditHead, Health, KeyStatus, TermStatus};
 pub use tally::Tally;
+pub use terms::drained::{Census, Drained};
+pub use terms::rewrap::{Depth, Resealed, Stale, Walk};
+pub use terms::ring::{HeaderChange, HeaderCheck, KeyringEdit};
 pub use tx::{Point, Tx};
 pub use view::{Child, EntryValue, View};

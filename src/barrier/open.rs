@@ -14,9 +14,9 @@ use crate::store::{CommitSeq, Store};
 use super::error::BarrierError;
 use super::names::Names;
 use super::published::Published;
-use super::ring::Ring;
 use super::state::StateRecord;
 use super::status::{AuditHead, Health, KeyStatus, TermStatus};
+use super::terms::ring::Ring;
 
 /// Files and services that a barrier works with.
 pub struct Parts {

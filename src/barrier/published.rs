@@ -5,7 +5,7 @@ use super::names::StoreKey;
 use super::recovery::summing::Sums;
 use super::state::{StateRecord, TermUse};
 use super::status::AuditHead;
-use super::watches::Watches;
+use super::terms::watches::Watches;
 
 /// Everything that readers see. Each part is replaced under one lock.
 pub(super) struct Published {

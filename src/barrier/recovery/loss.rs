@@ -13,9 +13,9 @@ use crate::barrier::error::BarrierError;
 use crate::barrier::index::Index;
 use crate::barrier::lifecycle::{Accepted, Fit, StoredState, accept, check_anchor, scan};
 use crate::barrier::open::{Barrier, Parts, Writer};
-use crate::barrier::ring::{Epoch, HeaderChange};
 use crate::barrier::state::sum;
 use crate::barrier::status::AuditHead;
+use crate::barrier::terms::ring::{Epoch, HeaderChange};
 use crate::barrier::tx::Tx;
 use crate::store::sidecar::SidecarError;
 

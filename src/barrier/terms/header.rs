@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::keys::Header;
 
-use super::error::BarrierError;
-use super::group::Group;
-use super::open::Barrier;
 use super::ring::{Epoch, HeaderChange, NextHeader, Ring};
+use crate::barrier::error::BarrierError;
+use crate::barrier::group::Group;
+use crate::barrier::open::Barrier;
 
 impl<'a> Group<'a> {
     /// Makes the next header part of this group. It is written before the group's engine transaction, and the group's
@@ -24,7 +24,7 @@ impl<'a> Group<'a> {
     ///
     /// # Errors
     /// The same errors.
-    pub(super) fn change_header_in(
+    pub(in crate::barrier) fn change_header_in(
         &mut self,
         change: HeaderChange<'a>,
         epoch: Option<Epoch>,
@@ -70,7 +70,7 @@ impl Barrier {
     ///
     /// # Errors
     /// [`BarrierError::Fatal`]: the next start decides what is on disk. It takes the old header or the new one.
-    pub(super) fn write_header(&self, next: NextHeader<'_>) -> Result<(), BarrierError> {
+    pub(in crate::barrier) fn write_header(&self, next: NextHeader<'_>) -> Result<(), BarrierError> {
         let NextHeader { bytes, ring, check, .. } = next;
         self.files.write(0, &bytes).map_err(|_| self.fail("the header could not be written"))?;
         let back = self.files.read().ok().and_then(|[first, _]| first);

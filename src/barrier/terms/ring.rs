@@ -8,10 +8,10 @@ use crate::crypto::Random;
 use crate::crypto::hash::MacKey;
 use crate::keys::{Header, HeaderKeys, Keyring, Slot};
 
-use super::error::BarrierError;
+use crate::barrier::error::BarrierError;
 
 /// The opened content of one accepted header.
-pub(super) struct Ring {
+pub(in crate::barrier) struct Ring {
     pub header: Header,
     pub keyring: Keyring,
     pub lock: HeaderKeys,
@@ -21,7 +21,7 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn new(header: Header, lock: HeaderKeys, keyring: Keyring) -> Self {
+    pub(in crate::barrier) fn new(header: Header, lock: HeaderKeys, keyring: Keyring) -> Self {
         let newest = keyring.newest_integrity();
         let (set, hedge, anchor) = (MacKey::new(&newest.set), MacKey::new(&newest.hedge), MacKey::new(&newest.anchor));
         Self { header, lock, set, hedge, anchor, keyring }
@@ -35,7 +35,7 @@ pub type KeyringEdit<'a> = Box<dyn FnOnce(&mut Keyring, &dyn Random) -> Result<(
 pub type HeaderCheck<'a> = Box<dyn Fn(&Header) -> bool + 'a>;
 
 /// A new history of the vault, and the oldest state that its header accepts.
-pub(super) struct Epoch {
+pub(in crate::barrier) struct Epoch {
     pub counter: u32,
     pub incarnation: [u8; 16],
     pub floor: (u32, u64),
@@ -57,7 +57,7 @@ pub struct HeaderChange<'a> {
 }
 
 /// A header that is encoded but not yet written.
-pub(super) struct NextHeader<'a> {
+pub(in crate::barrier) struct NextHeader<'a> {
     pub bytes: Vec<u8>,
     pub ring: Ring,
     /// The state is sealed under a new integrity set, so the set hash is computed again.

@@ -9,13 +9,13 @@ use std::collections::VecDeque;
 use crate::crypto::Key;
 use crate::crypto::envelope::Kind;
 
-use super::error::BarrierError;
-use super::index::Stamp;
-use super::names::{Id, MountId, StoreKey, bound, child_path};
-use super::node::Node;
-use super::open::Barrier;
-use super::overlay::Pending;
-use super::tx::Tx;
+use crate::barrier::error::BarrierError;
+use crate::barrier::index::Stamp;
+use crate::barrier::names::{Id, MountId, StoreKey, bound, child_path};
+use crate::barrier::node::Node;
+use crate::barrier::open::Barrier;
+use crate::barrier::overlay::Pending;
+use crate::barrier::tx::Tx;
 
 /// Index entries that are read under one lock.
 const CHUNK: usize = 256;
@@ -205,7 +205,7 @@ impl Level {
 
 impl Tx<'_> {
     /// Seals a record or a secret's versions again, unless that was already done or it is gone. It stops before the
-    /// next record when the group has reached `room` bytes ([`super::Group::bytes`]). In an empty group, at least one
+    /// next record when the group has reached `room` bytes ([`crate::barrier::Group::bytes`]). In an empty group, at least one
     /// record is sealed, and a group exceeds `room` by one record at most. A secret whose versions do not fit keeps
     /// some versions under old keys. That is safe, because the node names the key of each version.
     ///
@@ -235,7 +235,8 @@ impl Tx<'_> {
         let body = opened.map_err(|_| self.barrier.degrade("a record does not open"))?;
         let kind = if key.letter() == b'd' { Kind::Node } else { Kind::Entry };
         self.overlay.keep_old(*key, record.bytes);
-        self.overlay.set(*key, super::overlay::Change::Put(Pending { kind, path: path.clone(), body, version: None }));
+        self.overlay
+            .set(*key, crate::barrier::overlay::Change::Put(Pending { kind, path: path.clone(), body, version: None }));
         Ok(Resealed { records: 1, complete: true })
     }
 
@@ -281,7 +282,7 @@ impl Barrier {
         stamp.and_then(|stamp| stamp.head().ok()).is_some_and(|head| head.generation < before)
     }
 
-    /// Opens every node and entry of `mounts` once. Together with [`super::Group::prove_drained`], this is the proof of
+    /// Opens every node and entry of `mounts` once. Together with [`crate::barrier::Group::prove_drained`], this is the proof of
     /// amendment M4. A record under a newer term never returns to an older one, because the committer seals only under
     /// the active term. So opening may run beside writers, and only the count needs a single generation. Returns how
     /// many records were opened.
@@ -289,7 +290,7 @@ impl Barrier {
     /// # Errors
     /// Those of reading. A record that cannot be opened stops writes.
     #[cfg(test)]
-    pub(super) fn open_all(&self, mounts: impl IntoIterator<Item = MountId>) -> Result<u64, BarrierError> {
+    pub(in crate::barrier) fn open_all(&self, mounts: impl IntoIterator<Item = MountId>) -> Result<u64, BarrierError> {
         let mut walk = Walk::new(Depth::Check, mounts);
         walk.next(self, usize::MAX)?;
         Ok(walk.seen())

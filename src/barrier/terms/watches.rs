@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::index::Stamp;
-use super::names::StoreKey;
+use crate::barrier::index::Stamp;
+use crate::barrier::names::StoreKey;
 
 /// Largest number of keys that are noted.
 pub(super) const MAX_CHANGED: usize = 1 << 18;
@@ -21,7 +21,7 @@ pub(super) struct Changed {
 
 /// Every census that must learn which keys are changed.
 #[derive(Default)]
-pub(super) struct Watches(Vec<Weak<Mutex<Changed>>>);
+pub(in crate::barrier) struct Watches(Vec<Weak<Mutex<Changed>>>);
 
 impl Watches {
     /// Also reports changes to `changed`, while somebody else holds it.
@@ -30,7 +30,7 @@ impl Watches {
     }
 
     /// Reports changes to them. Called under the lock under which the index is changed.
-    pub(super) fn tell(&mut self, changes: &[(StoreKey, Option<Stamp>)]) {
+    pub(in crate::barrier) fn tell(&mut self, changes: &[(StoreKey, Option<Stamp>)]) {
         self.0.retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
             let mut changed = watch.lock();

@@ -26,12 +26,12 @@ use parking_lot::Mutex;
 
 use crate::keys::TermState;
 
-use super::error::BarrierError;
-use super::group::Group;
-use super::index::Stamp;
-use super::names::StoreKey;
-use super::open::Barrier;
 use super::watches::{Changed, MAX_CHANGED};
+use crate::barrier::error::BarrierError;
+use crate::barrier::group::Group;
+use crate::barrier::index::Stamp;
+use crate::barrier::names::StoreKey;
+use crate::barrier::open::Barrier;
 
 /// Records that are compared under one lock of the index.
 const PAGE: usize = 1_024;
