@@ -13,7 +13,8 @@ use std::ops::ControlFlow;
 use crate::crypto::hash::MacKey;
 use crate::keys::{Header, Keyring, TermState};
 
-use super::sweep::{Bad, Ledger, MountOf, Part, Sweep};
+use super::findings::{Bad, Ledger, Part};
+use super::sweep::{MountOf, Sweep};
 use crate::barrier::error::BarrierError;
 use crate::barrier::index::{Index, Stamp};
 use crate::barrier::lifecycle::{StoredState, counts_fit, stamp_of};
@@ -83,7 +84,7 @@ impl Damage {
         let barrier = passing(index);
         let mut sweep = Sweep::new(&barrier, rules.mount_of, usize::MAX);
         let Rules { carries, gives_rights, .. } = rules;
-        sweep.ledger = Some(Ledger { carries, lost: Vec::new(), counts: Vec::new(), left_out: Vec::new() });
+        sweep.found.ledger = Some(Ledger { carries, lost: Vec::new(), counts: Vec::new(), left_out: Vec::new() });
         while sweep.step(&barrier)? {}
         let records = sweep.records();
         let (mut bad, ledger, named) = sweep.found();

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::crypto::hash::MacKey;
-use crate::store::StoreError;
 
+use super::findings::{Bad, Findings, Ledger};
 use super::summing::RunningSum;
 use crate::barrier::error::BarrierError;
 use crate::barrier::names::{Id, MountId, StoreKey, bound, child_path};
@@ -29,43 +29,6 @@ const SUMMED_AT_ONCE: usize = 64;
 /// Returns the mount of an entry of the mount table. `None` when the entry cannot be decoded.
 pub type MountOf = fn(&str, &[u8]) -> Option<MountId>;
 
-/// Kind of a bad record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// A name in a folder: a secret, a folder, or both. The name itself is unknown.
-    Name,
-    /// The content of this version of a secret.
-    Version(u64),
-    /// An entry of a mount. Its key is unknown.
-    Entry,
-    /// An unreachable record: it cannot be opened, because no other record refers to it.
-    Stray,
-}
-
-/// A record that cannot be used. Contains a path of the vault, so it must not be logged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bad {
-    /// The mount; `None` if it is unknown.
-    pub mount: Option<MountId>,
-    /// Path of the secret for a version, or of the folder for a name; otherwise empty.
-    pub path: String,
-    /// Kind of the record.
-    pub part: Part,
-    /// What is wrong with it.
-    pub why: &'static str,
-    /// Number of further records that can only be reached through this one.
-    pub behind: u64,
-    /// Key in the store.
-    pub key: Vec<u8>,
-}
-
-impl Bad {
-    /// A record of the store that nothing refers to, or that does not belong to the vault.
-    pub(super) fn stray(key: &[u8], why: &'static str) -> Self {
-        Self { mount: None, path: String::new(), part: Part::Stray, why, behind: 0, key: key.to_vec() }
-    }
-}
-
 /// A sweep in progress.
 pub struct Sweep {
     mount_of: MountOf,
@@ -77,36 +40,15 @@ pub struct Sweep {
     /// Records that were reached, each as an eight-byte hash under a random key of this set: an attacker who can write to
     /// the store cannot choose a record key with the same hash.
     met: HashSet<u64>,
-    /// Records of names that cannot be opened. The records below them are examined after the walk, because a record that
-    /// was only added can name an intact folder.
-    unopened: VecDeque<(StoreKey, Bad)>,
     /// Mounts in the mount table, with the key of the entry.
     named: Vec<(MountId, String)>,
     /// Generation when the sweep started.
     began: u64,
     records: u64,
     bytes: u64,
-    /// Number of bad records, without those behind them.
-    failed: u64,
-    bad: Vec<Bad>,
-    /// Maximum number of bad records to describe.
-    described: usize,
     /// The set hash, computed again during the search for strays.
     sum: Arc<Mutex<RunningSum>>,
-    /// What a salvage needs in addition.
-    pub(super) ledger: Option<Ledger>,
-}
-
-/// What a salvage must change in the store.
-pub(super) struct Ledger {
-    /// Whether an entry of a built-in mount is kept even when only values can be kept.
-    pub carries: fn(MountId, &str) -> bool,
-    /// Records that cannot be kept.
-    pub lost: Vec<StoreKey>,
-    /// Folders whose number of children is wrong, with the right number.
-    pub counts: Vec<(MountId, String, u32)>,
-    /// Intact entries that are not kept when only values can be kept.
-    pub left_out: Vec<StoreKey>,
+    pub(super) found: Findings,
 }
 
 /// A range of the index that is still to be examined: the children of a folder, or the entries of a mount.
@@ -150,15 +92,11 @@ impl Sweep {
             versions: None,
             strays: None,
             met: HashSet::new(),
-            unopened: VecDeque::new(),
             named: Vec::new(),
             began: barrier.published.read().generation,
             records: 0,
             bytes: 0,
-            failed: 0,
-            bad: Vec::new(),
-            described,
-            ledger: None,
+            found: Findings::new(described),
         }
     }
 
@@ -188,9 +126,9 @@ impl Sweep {
             self.levels.push(Level::new(mount, String::new(), root, StoreKey::entries_of(&root)));
             return Ok(true);
         }
-        if let Some((key, mut bad)) = self.unopened.pop_front() {
+        if let Some((key, mut bad)) = self.found.unopened.pop_front() {
             bad.behind = self.behind(barrier, key.last_id());
-            self.describe(key, bad);
+            self.found.describe(key, bad);
             return Ok(true);
         }
         Ok(self.look_for_strays(barrier))
@@ -211,13 +149,13 @@ impl Sweep {
     /// Number of bad records found so far, without those behind them.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        self.failed
+        self.found.failed
     }
 
     /// The bad records that are described.
     #[must_use]
     pub fn bad(&self) -> &[Bad] {
-        &self.bad
+        &self.found.bad
     }
 
     /// Whether the set hash over all records matches the state. `None` before the end, and if the integrity set was
@@ -238,7 +176,7 @@ impl Sweep {
 
     /// Returns what a salvage needs: the bad records, the changes, and the mounts with their names.
     pub(super) fn found(self) -> (Vec<Bad>, Option<Ledger>, Vec<(MountId, String)>) {
-        (self.bad, self.ledger, self.named)
+        (self.found.bad, self.found.ledger, self.named)
     }
 
     fn record(&mut self, barrier: &Barrier, key: StoreKey) -> Result<(), BarrierError> {
@@ -252,7 +190,7 @@ impl Sweep {
             Ok(Some(body)) => body,
             // It was deleted after its key was read from the index.
             Ok(None) => return Ok(()),
-            Err(error) => return self.spoilt((mount, folder, key), error),
+            Err(error) => return self.found.spoilt((mount, folder, key), error),
         };
         self.bytes = self.bytes.saturating_add(u64::try_from(body.len()).unwrap_or(u64::MAX));
         let understood = if is_node {
@@ -268,7 +206,7 @@ impl Sweep {
         };
         if understood.is_none() {
             let error = barrier.degrade("a record cannot be decoded");
-            return self.spoilt((mount, folder, key), error);
+            return self.found.spoilt((mount, folder, key), error);
         }
         Ok(())
     }
@@ -296,12 +234,7 @@ impl Sweep {
             self.mounts.push_back(found);
             self.named.push((found, name.to_owned()));
         }
-        if let Some(ledger) = &mut self.ledger
-            && MountId::builtins().any(|builtin| builtin == mount)
-            && !(ledger.carries)(mount, name)
-        {
-            ledger.left_out.push(key);
-        }
+        self.found.intact_entry(mount, name, key);
     }
 
     fn version(&mut self, barrier: &Barrier, versions: &Versions, version: u64) -> Result<(), BarrierError> {
@@ -315,37 +248,8 @@ impl Sweep {
                 self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
                 Ok(())
             }
-            Err(error) => self.spoilt((*mount, path.clone(), key), error),
+            Err(error) => self.found.spoilt((*mount, path.clone(), key), error),
         }
-    }
-
-    /// Notes a bad record. What can only be reached through it is counted later.
-    ///
-    /// # Errors
-    /// `error` itself, if it does not concern the record.
-    fn spoilt(
-        &mut self,
-        (mount, path, key): (MountId, String, StoreKey),
-        error: BarrierError,
-    ) -> Result<(), BarrierError> {
-        let why = match error {
-            BarrierError::Integrity(why) => why,
-            BarrierError::Store(StoreError::Corrupt(_)) => "the store cannot read it",
-            error => return Err(error),
-        };
-        let part = match key.letter() {
-            b'd' => Part::Name,
-            b'v' => Part::Version(key.version().unwrap_or_default()),
-            _ => Part::Entry,
-        };
-        self.failed += 1;
-        let bad = Bad { mount: Some(mount), path, part, why, behind: 0, key: key.as_bytes().to_vec() };
-        if part == Part::Name {
-            self.unopened.push_back((key, bad));
-        } else {
-            self.describe(key, bad);
-        }
-        Ok(())
     }
 
     /// Notes that `key` was reached. Returns `false` if it was reached before.
@@ -356,15 +260,6 @@ impl Sweep {
 
     fn short(&self, key: &StoreKey) -> u64 {
         self.met.hasher().hash_one(key.as_bytes())
-    }
-
-    fn describe(&mut self, key: StoreKey, bad: Bad) {
-        if let Some(ledger) = &mut self.ledger {
-            ledger.lost.push(key);
-        }
-        if self.bad.len() < self.described {
-            self.bad.push(bad);
-        }
     }
 
     /// Counts the records that can only be reached through a node that cannot be opened, because it contains their names
@@ -383,9 +278,7 @@ impl Sweep {
                     if key.letter() == b'd' {
                         ids.push(key.last_id());
                     }
-                    if let Some(ledger) = &mut self.ledger {
-                        ledger.lost.push(*key);
-                    }
+                    self.found.lost(*key);
                 }
             }
         }
@@ -393,14 +286,10 @@ impl Sweep {
         count
     }
 
-    /// Ends a level, and notes a wrong number of children. Only with a ledger: writers could change the number meanwhile.
+    /// Ends a level, and notes a wrong number of children.
     fn leave(&mut self) {
         let Some(Level { mount, folder, good, counted, .. }) = self.levels.pop() else { return };
-        if let Some(ledger) = &mut self.ledger
-            && counted.is_some_and(|counted| counted != good)
-        {
-            ledger.counts.push((mount, folder, good));
-        }
+        self.found.children(mount, folder, good, counted);
     }
 
     /// Looks for records that existed when the sweep started and were not reached. Returns `false` at the end of the index.
@@ -422,9 +311,7 @@ impl Sweep {
         }
         for key in found {
             self.records += 1;
-            self.failed += 1;
-            let bad = Bad::stray(key.as_bytes(), "unreachable: no other record refers to it");
-            self.describe(key, bad);
+            self.found.stray(key);
         }
         self.strays = last.map(Bound::Excluded);
         last.is_some()
