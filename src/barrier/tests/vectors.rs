@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::lifecycle::stamp_of;
+use super::super::lifecycle::heads::stamp_of;
 use super::super::node::{Node, decode_entry, decode_value};
 use super::super::state::StateRecord;
 use super::*;
