@@ -7,6 +7,7 @@
 //!
 //! This module does not know HTTP, TLS, configuration files or any concrete store.
 
+mod approvals;
 mod caller;
 mod certificates;
 mod commit;

@@ -64,8 +64,10 @@ const CORE_FLOORS: &[(&str, &[&str], &[&str])] = &[
     ("vault", &["vault"], &["base", "state", "live", "commit", "rotation"]),
     // A row says what it runs, with the whole vault at hand, and who may: deciding reads the second half.
     ("route", &["pipeline/route"], &["base", "state", "live", "commit", "rotation", "vault"]),
-    ("decide", &["decide"], &["base", "state", "facts", "commit", "route"]),
-    ("lifecycle", &["lifecycle"], &["base", "state", "live", "commit", "rotation", "vault", "decide"]),
+    ("decide", &["decide"], &["base", "state", "route"]),
+    // The guard runs a change in its commit and takes it back, so it stands above the decision.
+    ("approvals", &["approvals"], &["base", "state", "facts", "commit", "decide"]),
+    ("lifecycle", &["lifecycle"], &["base", "state", "live", "commit", "rotation", "vault", "approvals"]),
     (
         "certificates",
         &["certificates"],
@@ -74,12 +76,37 @@ const CORE_FLOORS: &[(&str, &[&str], &[&str])] = &[
     (
         "routes",
         &["routes"],
-        &["base", "state", "live", "commit", "issuing", "rotation", "route", "decide", "lifecycle", "certificates"],
+        &[
+            "base",
+            "state",
+            "live",
+            "commit",
+            "issuing",
+            "rotation",
+            "route",
+            "decide",
+            "approvals",
+            "lifecycle",
+            "certificates",
+        ],
     ),
     (
         "pipeline",
         &["pipeline"],
-        &["base", "state", "facts", "live", "commit", "rotation", "vault", "route", "decide", "lifecycle", "routes"],
+        &[
+            "base",
+            "state",
+            "facts",
+            "live",
+            "commit",
+            "rotation",
+            "vault",
+            "route",
+            "decide",
+            "approvals",
+            "lifecycle",
+            "routes",
+        ],
     ),
 ];
 

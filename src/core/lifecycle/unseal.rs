@@ -20,10 +20,10 @@ use crate::limits::Accounts;
 use super::losses;
 use super::secret::secret;
 use super::status;
+use crate::core::approvals::voices;
 use crate::core::caller::Opener;
 use crate::core::commit::committer::{Bench, Committer};
 use crate::core::commit::outcomes::{self, Outcome};
-use crate::core::decide::approvals;
 use crate::core::error::VaultError;
 use crate::core::live::crl_cache::Revocations;
 use crate::core::live::shares::Shares;
@@ -232,7 +232,7 @@ fn alarm(barrier: &Barrier, audit: &Broker, report: &Report, refused: bool, now_
 /// only somebody who can edit the file can change that.
 fn warn_of_approvals(settings: &Settings, snapshot: &Snapshot) {
     let Some(rules) = settings.approvals.as_deref() else { return };
-    let Some(agree) = approvals::too_few(rules, settings, snapshot) else { return };
+    let Some(agree) = voices::too_few(rules, settings, snapshot) else { return };
     let required = rules.required();
     tracing::warn!(
         "approvals.required is {required}, and {agree} registered and enabled identities can approve: nobody can ever \

@@ -9,6 +9,7 @@ use crate::limits::Bill;
 
 use super::audited::Facts;
 use crate::core::decide::canonical;
+use crate::core::decide::identify::identify;
 use crate::core::decide::target::{Question, Target, Verdict};
 use crate::core::error::VaultError;
 use crate::core::request::Request;
@@ -17,7 +18,7 @@ use crate::core::state::limits::{self, Asked, Refused};
 use crate::core::state::snapshot::Snapshot;
 use crate::core::state::subject::Subject;
 use crate::core::vault::{Live, Vault};
-use crate::core::{Caller, Origin, Settings};
+use crate::core::{Caller, Origin};
 
 /// A request with the state at the time of its processing. Holds the open vault, so it must never live across an await.
 pub(super) struct Visit {
@@ -133,18 +134,6 @@ pub(super) fn remark(request: &Request) -> Option<&'static str> {
     }
     let path = canonical::canonical(request.operation, request.path.clone());
     canonical::in_lower_case(&TABLES, &path).map(|_| "policy name was converted to lower case")
-}
-
-/// A caller who is not admitted has no rights. A token reduces the rights of an admitted caller, and an invalid one
-/// removes them all.
-pub(super) fn identify(snapshot: &Snapshot, settings: &Settings, caller: &Caller, now_ms: u64) -> Arc<Subject> {
-    if snapshot.admits(settings, caller, now_ms).is_err() {
-        return snapshot.stranger();
-    }
-    match caller.token.as_ref().filter(|text| !text.reveal().is_empty()) {
-        None => snapshot.subject(caller, now_ms),
-        Some(text) => Arc::new(snapshot.narrowed(caller, text, now_ms)),
-    }
 }
 
 fn relative(target: &Target, path: &Path) -> Path {

@@ -9,14 +9,16 @@ use crate::api::reply::Reply;
 use crate::barrier::Tx;
 use crate::crypto::random::Random;
 
-use super::admit::{Visit, identify};
+use super::admit::Visit;
 use super::audited::Facts;
 use super::read::audit;
 use super::route::{Change, Run};
 use crate::core::Settings;
+use crate::core::approvals::guard::Gate;
 use crate::core::commit::change::Done;
 use crate::core::commit::committer::{Job, Work};
-use crate::core::decide::approvals::{self, Gate};
+use crate::core::decide::classes;
+use crate::core::decide::identify::identify;
 use crate::core::decide::target::{Question, Target};
 use crate::core::error::VaultError;
 use crate::core::live::sightings::Sightings;
@@ -137,7 +139,7 @@ fn mutate(facts: &Facts, target: &Target, around: &Around<'_>, tx: &mut Tx<'_>) 
             gate.through(tx, target, |tx| match &route.run {
                 Run::Write(write) => write(tx, &change),
                 // Only the approval is used up here.
-                _ if approvals::comes_before(settings, route, body).is_some() => Ok(Done::of(Reply::none())),
+                _ if classes::comes_before(settings, route, body).is_some() => Ok(Done::of(Reply::none())),
                 _ => Err(VaultError::Internal),
             })
         }

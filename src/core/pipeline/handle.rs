@@ -12,14 +12,15 @@ use crate::api::reply::Reply;
 use crate::barrier::Tally;
 use crate::limits::Bill;
 
-use super::admit::{Decided, Visit, admit, charge, decide, identify, remark};
+use super::admit::{Decided, Visit, admit, charge, decide, remark};
 use super::audited::Facts;
 use super::change::Answer;
 use super::read::{audit, inquiry, run};
 use super::route::{Effect, Route, Run};
 use super::{change, long, waiting};
 use crate::core::Caller;
-use crate::core::decide::approvals;
+use crate::core::decide::classes;
+use crate::core::decide::identify::identify;
 use crate::core::decide::target::{Question, Target};
 use crate::core::error::VaultError;
 use crate::core::lifecycle::unseal;
@@ -108,7 +109,7 @@ fn dispatch(vault: &Vault, decided: Decided) -> Result<(Step, Option<Bill>), Vau
     }
     // These orders and reads do not run inside a commit, so their approval must be used up before them.
     let guarded = match &target {
-        Target::Sys(route) if approvals::comes_before(&vault.settings, route, &facts.inner.body).is_some() => {
+        Target::Sys(route) if classes::comes_before(&vault.settings, route, &facts.inner.body).is_some() => {
             Some(*route)
         }
         _ => None,

@@ -9,13 +9,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::admit::identify;
 use super::audited::Facts;
 use super::read::{OwedLine, answered, audit, run as run_now};
 use super::route::Guard;
 use crate::api::reply::Reply;
 use crate::api::request::Operation;
 use crate::barrier::Tally;
+use crate::core::decide::identify::identify;
 use crate::core::decide::target::{Question, Target};
 use crate::core::error::VaultError;
 use crate::core::state::limits;

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use super::admit::identify;
 use super::audited::Facts;
 use super::read::OwedLine;
 use crate::api::reply::Reply;
 use crate::api::request::Operation;
+use crate::core::decide::identify::identify;
 use crate::core::error::VaultError;
 use crate::core::live::poll::{Look, Moment, Poll};
 use crate::core::vault::Vault;

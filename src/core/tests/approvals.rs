@@ -572,7 +572,7 @@ fn too_few_operators_for_any_request_are_counted() {
     let few = |rig: &Rig| {
         let live = rig.vault.live().expect("open");
         let rules = rig.vault.settings.approvals.as_deref().expect("configured");
-        crate::core::decide::approvals::too_few(rules, &rig.vault.settings, &live.snapshot.load())
+        crate::core::approvals::voices::too_few(rules, &rig.vault.settings, &live.snapshot.load())
     };
     assert_eq!(few(&rig), None, "Olga and Bert");
     let less = r#"{"policy":"path \"secret/*\" { capabilities = [\"read\"] }"}"#;

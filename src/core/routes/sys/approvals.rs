@@ -9,9 +9,9 @@ use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
 
 use super::{Change, Inquiry, data};
+use crate::core::approvals::record::{self, Pending};
+use crate::core::approvals::voices::agreeing;
 use crate::core::commit::change::Done;
-use crate::core::decide::approvals::agreeing;
-use crate::core::decide::approvals::record::{self, Pending};
 use crate::core::error::VaultError;
 use crate::core::state::identity;
 

@@ -1,44 +1,26 @@
-//! Dangerous operations that several operators must approve.
-//!
-//! The first time, a guarded request is not executed. It becomes a record that others can approve, in a commit of its
-//! own. Once enough have approved, the requester sends it again, and the commit that makes the change also marks the
-//! record as used. For an order to the keeper and for a read, the record is marked one commit earlier: after a kill in
-//! between, the approval is used up and nothing was done.
-//!
-//! A record is bound to the requester, the verb, the path, a keyed hash of the fields, and the resulting changes of
-//! power over the vault (`power.rs`). The approvers must still be allowed to approve when the request is executed. So
-//! an approval does not count if its giver was disabled or had the certificate revoked in the meantime.
-//!
-//! Without rules in the configuration none of this applies.
-
-mod power;
-pub(in crate::core) mod record;
+//! The guard in front of a change: it runs the change in memory, and keeps it only if enough others approve.
 
 use std::sync::Arc;
 
 use crate::api::hex::hex;
-use crate::api::path::Path;
 use crate::api::reply::Reply;
-use crate::api::request::Body;
-use crate::api::spiffe::SpiffeId;
 use crate::barrier::{MountId, Tx};
-use crate::crypto::hash::equal;
-use crate::crypto::random::Random;
-use crate::policy::{Ask, Capability, Decision};
-
-use super::target::Target;
 use crate::core::Settings;
 use crate::core::commit::change::Done;
+use crate::core::decide::classes::{self, Looked};
+use crate::core::decide::target::Target;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
-use crate::core::pipeline::route::{Concern, Guard, Named, Route, Run};
 use crate::core::state::guarded::{ApprovalRules, Guarded};
-use crate::core::state::identity::{self, IDENTITIES, IdentityRecord, OUTSIDE};
+use crate::core::state::identity::{self, IDENTITIES};
 use crate::core::state::ledger;
 use crate::core::state::snapshot::Snapshot;
+use crate::crypto::hash::equal;
+use crate::crypto::random::Random;
 
-use power::{Power, Reach};
-use record::{Pending, Used, Voice};
+use super::power::{Power, Reach};
+use super::record::{self, Pending, Used};
+use super::voices::agreeing;
 
 /// How long a record is kept after it has ended, in milliseconds.
 const KEEP_MS: u64 = 7 * 86_400_000;
@@ -49,9 +31,6 @@ const MAX_OPEN: usize = 32;
 const MAX_RECORDS: usize = 2_000;
 const MAX_OPEN_OF_OTHERS: usize = 500;
 
-/// An id for the question whether somebody may approve at all.
-const ANY_ID: &str = "0000000000000000";
-
 /// One request in front of the guard.
 pub(in crate::core) struct Gate<'a> {
     pub facts: &'a Facts,
@@ -59,15 +38,6 @@ pub(in crate::core) struct Gate<'a> {
     pub snapshot: &'a Snapshot,
     pub random: &'a Arc<dyn Random>,
     pub now_ms: u64,
-}
-
-/// What must be checked in a request.
-enum Looked {
-    Nothing,
-    /// The request has this class.
-    Class(Guarded),
-    /// Check whether it changes anybody's power, or gives somebody the name of this identity.
-    Power(Option<String>),
 }
 
 /// What the record of a request must match.
@@ -82,32 +52,6 @@ struct Match {
     id: String,
     record: Pending,
     agree: usize,
-}
-
-/// The class of a request that does not run inside a commit, so that its approval is used up earlier. `None` for all
-/// others and without rules.
-pub(in crate::core) fn comes_before(settings: &Settings, route: &Route, body: &Body) -> Option<Guarded> {
-    let rules = settings.approvals.as_deref()?;
-    match route.run {
-        Run::Write(_) => None,
-        _ => fixed(route, body).iter().copied().find(|class| rules.guards(*class)),
-    }
-}
-
-/// The classes that a request has in every state, the most dangerous first. One guarded class is enough.
-fn fixed<'r>(route: &'r Route, body: &Body) -> &'r [Guarded] {
-    match &route.concern {
-        Concern::Class(class) => std::slice::from_ref(class),
-        // With a compromised slot all authorities end too. A body that cannot be parsed is not an order.
-        Concern::Rekey if body.object().get("compromised").is_some() => &[Guarded::CaCompromise, Guarded::SlotRemove],
-        Concern::Rekey => &[Guarded::SlotRemove],
-        // Whatever the field says, unless it says no: a body that is no order fails before it asks for anything.
-        Concern::SlotChange if body.object().get("confirm").is_some_and(|value| value.raw() != "false") => {
-            &[Guarded::SlotRemove]
-        }
-        Concern::SlotChange => &[],
-        Concern::Nothing | Concern::AuthorityStep | Concern::Power(_) => &[],
-    }
 }
 
 impl Gate<'_> {
@@ -174,39 +118,17 @@ impl Gate<'_> {
         }
     }
 
+    /// What must be checked before `target` may run.
     fn concern(&self, rules: &ApprovalRules, tx: &Tx<'_>, target: &Target) -> Result<Looked, VaultError> {
-        let route: &Route = match target {
+        match target {
             Target::Mount { mount, .. } => {
                 let destroys =
                     rules.guards(Guarded::Destroy) && mount.engine.destroys(&tx.view(mount.id), &self.facts.inner)?;
-                return Ok(if destroys { Looked::Class(Guarded::Destroy) } else { Looked::Nothing });
+                Ok(if destroys { Looked::Class(Guarded::Destroy) } else { Looked::Nothing })
             }
-            Target::Sys(route) => route,
-            Target::Nowhere(_) => return Ok(Looked::Nothing),
-        };
-        let classes = fixed(route, &self.facts.inner.body);
-        if let Some(gravest) = classes.first() {
-            let guarded = classes.iter().find(|class| rules.guards(**class));
-            return Ok(Looked::Class(*guarded.unwrap_or(gravest)));
+            Target::Sys(route) => classes::of_route(rules, route, &self.facts.full, &self.facts.inner.body),
+            Target::Nowhere(_) => Ok(Looked::Nothing),
         }
-        // Everybody may renew what they have, which is not power.
-        if route.guard != Guard::Policy {
-            return Ok(Looked::Nothing);
-        }
-        let (tail, body) = (route.tail(&self.facts.full), &self.facts.inner.body);
-        let named = match route.concern {
-            Concern::AuthorityStep => {
-                let cuts = tail.ends_with("/revoke") || body.fields().flag("force")?.unwrap_or(false);
-                return Ok(if cuts { Looked::Class(Guarded::CaCompromise) } else { Looked::Nothing });
-            }
-            Concern::Power(Named::Nobody) => None,
-            Concern::Power(Named::Tail) => Some(tail),
-            Concern::Power(Named::Field(name)) => body.fields().text(name)?,
-            Concern::Power(Named::Outside) => Some(OUTSIDE.to_owned()),
-            Concern::Nothing | Concern::Class(_) | Concern::Rekey | Concern::SlotChange => return Ok(Looked::Nothing),
-        };
-        let path = |text: String| SpiffeId::parse(&text).map(|identity| identity.path().to_owned()).unwrap_or(text);
-        Ok(Looked::Power(named.map(path)))
     }
 
     /// Records of the same request that have not ended.
@@ -294,72 +216,6 @@ impl Gate<'_> {
         }
         Ok(())
     }
-}
-
-/// Counts who approves a request now: the requester, if allowed to approve, and every approver who still is.
-///
-/// # Errors
-/// The errors of `standing`, which returns the record of an identity.
-pub(in crate::core) fn agreeing(
-    rules: &ApprovalRules,
-    settings: &Settings,
-    snapshot: &Snapshot,
-    id: &str,
-    record: &Pending,
-    standing: impl Fn(&str) -> Result<Option<IdentityRecord>, VaultError>,
-) -> Result<usize, VaultError> {
-    let domain = &settings.trust_domain;
-    let mut agree = usize::from(rules.names_path(domain, &record.asker));
-    for voice in record.approvals.iter().filter(|voice| voice.identity != record.asker) {
-        let Some(standing) = standing(&voice.identity)? else { continue };
-        if counts(rules, domain, snapshot, id, voice, &standing) {
-            agree += 1;
-        }
-    }
-    Ok(agree)
-}
-
-fn counts(
-    rules: &ApprovalRules,
-    domain: &str,
-    snapshot: &Snapshot,
-    id: &str,
-    voice: &Voice,
-    standing: &IdentityRecord,
-) -> bool {
-    let Ok(identity) = SpiffeId::new(domain, &voice.identity) else { return false };
-    let revoked = ledger::parse_fingerprint(&voice.certificate)
-        .is_none_or(|fingerprint| snapshot.ledger.is_revoked(&fingerprint));
-    rules.names(&identity)
-        && standing.disabled.is_none()
-        && voice.at_ms >= standing.not_before_ms
-        && !revoked
-        && may_approve(snapshot, &identity, id)
-}
-
-/// Whether the policies of a registered identity let it approve the request with that id.
-fn may_approve(snapshot: &Snapshot, identity: &SpiffeId, id: &str) -> bool {
-    let Ok(path) = Path::parse(&format!("sys/strongroom/approvals/{id}/approve")) else { return false };
-    let ask = Ask { path: &path, capability: Capability::Update, sudo: false, parameters: None, wrap_ttl: None };
-    matches!(snapshot.registered(identity).decide(&ask), Decision::Allow { .. })
-}
-
-/// The number of identities that could approve a future request, if they are too few for any to be executed. Then
-/// nobody can add an approver either.
-pub(in crate::core) fn too_few(rules: &ApprovalRules, settings: &Settings, snapshot: &Snapshot) -> Option<usize> {
-    let (mut voices, mut askers) = (0, 0);
-    for (path, record) in snapshot.identities() {
-        let Ok(identity) = SpiffeId::new(&settings.trust_domain, path) else { continue };
-        if record.disabled.is_some() || !rules.names(&identity) {
-            continue;
-        }
-        // The requester counts even without being allowed to approve.
-        match may_approve(snapshot, &identity, ANY_ID) {
-            true => voices += 1,
-            false => askers = 1,
-        }
-    }
-    Some(voices + askers).filter(|agree| *agree < rules.required())
 }
 
 /// Compares two hashes in hexadecimal.

@@ -1,0 +1,24 @@
+//! Who asks: the rights of a caller.
+
+use std::sync::Arc;
+
+use crate::core::state::snapshot::Snapshot;
+use crate::core::state::subject::Subject;
+use crate::core::{Caller, Settings};
+
+/// A caller who is not admitted has no rights. A token reduces the rights of an admitted caller, and an invalid one
+/// removes them all.
+pub(in crate::core) fn identify(
+    snapshot: &Snapshot,
+    settings: &Settings,
+    caller: &Caller,
+    now_ms: u64,
+) -> Arc<Subject> {
+    if snapshot.admits(settings, caller, now_ms).is_err() {
+        return snapshot.stranger();
+    }
+    match caller.token.as_ref().filter(|text| !text.reveal().is_empty()) {
+        None => snapshot.subject(caller, now_ms),
+        Some(text) => Arc::new(snapshot.narrowed(caller, text, now_ms)),
+    }
+}
