@@ -1,6 +1,7 @@
 //! The vault's own routes. Each decodes a request, calls the code behind it, and encodes the answer.
 
 pub(super) mod auth;
+mod rows;
 pub(super) mod sys;
 
 use super::pipeline::route::Tables;

@@ -11,7 +11,8 @@ use crate::crypto::CryptoError;
 
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
-use crate::core::pipeline::route::{Change, Concern, Effect, Named, Route, delete, list, read, write, write_as_read};
+use crate::core::pipeline::route::{Change, Concern, Effect, Named, Route};
+use crate::core::routes::rows::{delete, list, read, write, write_as_read};
 
 /// All routes.
 pub(in crate::core) static ROUTES: &[Route] = &[

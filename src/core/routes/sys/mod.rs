@@ -19,10 +19,9 @@ mod verify;
 
 use crate::barrier::MountId;
 use crate::core::live::poll::Poll;
-use crate::core::pipeline::route::{
-    Change, Concern, Effect, Inquiry, Named, Route, delete, list, order, poll, read, write, write_as_read,
-};
+use crate::core::pipeline::route::{Change, Concern, Effect, Inquiry, Named, Route};
 use crate::core::request::{data, keys_of};
+use crate::core::routes::rows::{delete, list, order, poll, read, write, write_as_read};
 use crate::core::state::guarded::Guarded;
 
 /// What reports on identities read: the registered identities and the ledger.
