@@ -1,23 +1,22 @@
-//! One request with everything that the audit log may learn about it. Values are passed as bytes and appear in the log
-//! only as keyed hashes.
+//! One request with everything that the audit log may learn about it.
 
-use std::borrow::Cow;
+mod fields;
+
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use crate::api::hex::hex;
-use crate::api::json::Object;
 use crate::api::path::Path;
 use crate::api::reply::{Reply, ReplyStatus};
 use crate::api::request::{Body, Operation};
 use crate::api::spiffe::SpiffeId;
-use crate::audit::{AuditError, Broker, MAX_FIELDS, Outcome, ReplyFacts, RequestFacts};
+use crate::audit::{AuditError, Broker, Outcome, ReplyFacts, RequestFacts};
 use crate::crypto::random::Random;
 use crate::engine;
 
 use crate::core::caller::{Caller, Origin};
 use crate::core::error::VaultError;
+
+pub(in crate::core) use fields::Fields;
 
 /// A request in progress: its caller, its content, and the decision.
 pub(in crate::core) struct Facts {
@@ -203,93 +202,5 @@ fn outcome_of(error: &VaultError) -> Outcome {
         | VaultError::Unsupported => Outcome::Invalid,
         VaultError::NotFound | VaultError::NotFoundWith(_) | VaultError::NoRoute(_) => Outcome::NotFound,
         _ => Outcome::Failed,
-    }
-}
-
-/// Names with values: for a string its text without quotes and escapes, otherwise the JSON text.
-#[derive(Default)]
-pub(in crate::core) struct Fields<'a>(Vec<(Cow<'a, str>, Bytes<'a>)>);
-
-enum Bytes<'a> {
-    Text(&'a [u8]),
-    /// A string with escapes, decoded. Wiped, because it may be a secret.
-    Decoded(Zeroizing<String>),
-}
-
-impl AsRef<[u8]> for Bytes<'_> {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Text(text) => text,
-            Self::Decoded(text) => text.as_bytes(),
-        }
-    }
-}
-
-impl<'a> Fields<'a> {
-    /// The fields in the form for the audit module.
-    pub(in crate::core) fn borrow(&self) -> Vec<(&str, &[u8])> {
-        self.0.iter().map(|(name, value)| (&**name, value.as_ref())).collect()
-    }
-
-    fn push(&mut self, name: Cow<'a, str>, json: &'a str) {
-        let plain = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        let value = match plain {
-            Some(text) if text.contains('\\') => match serde_json::from_str::<String>(json) {
-                Ok(decoded) => Bytes::Decoded(Zeroizing::new(decoded)),
-                Err(_) => Bytes::Text(json.as_bytes()),
-            },
-            Some(text) => Bytes::Text(text.as_bytes()),
-            None => Bytes::Text(json.as_bytes()),
-        };
-        self.0.push((name, value));
-    }
-
-    fn secret(&mut self, secret: Object<'a>) {
-        // The audit module counts fields over its limit. One more than the limit shows it that there were more.
-        for (name, value) in secret.entries().take(MAX_FIELDS + 1) {
-            self.push(format!("data.{name}").into(), value.raw());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn pairs<'a>(fields: &'a Fields<'_>) -> Vec<(&'a str, &'a str)> {
-        fields.borrow().into_iter().map(|(name, value)| (name, std::str::from_utf8(value).expect("text"))).collect()
-    }
-
-    #[test]
-    fn strings_lose_their_quotes_and_escapes() {
-        let text = r#"{"plain":"a b","escaped":"a\u0020\"b","number":1.50,"list":["x"],"empty":"","null":null}"#;
-        let (body, mut fields) = (Body::of(text), Fields::default());
-        fields.secret(body.object());
-        let want = [
-            ("data.plain", "a b"),
-            ("data.escaped", "a \"b"),
-            ("data.number", "1.50"),
-            ("data.list", "[\"x\"]"),
-            ("data.empty", ""),
-            ("data.null", "null"),
-        ];
-        assert_eq!(pairs(&fields), want);
-    }
-
-    proptest! {
-        #[test]
-        fn every_spelling_of_a_string_is_one_value(text in "\\PC{0,20}") {
-            let json = serde_json::to_string(&text).expect("a string serialises");
-            let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
-            let spelt = format!("\"{escaped}\"");
-            let mut fields = Fields::default();
-            fields.push("a".into(), &json);
-            fields.push("b".into(), &spelt);
-            let pairs = pairs(&fields);
-            prop_assert_eq!(pairs[0].1, &text);
-            prop_assert_eq!(pairs[1].1, &text);
-        }
     }
 }
