@@ -40,7 +40,7 @@ pub(in crate::core) fn perform<T: Send + 'static>(
         // Does not hold the open vault while waiting, because sealing waits for everybody who does.
         let live: Arc<Live> = vault.live().ok_or(VaultError::Sealed)?;
         let now_ms = vault.ports.clock.now_ms();
-        let facts = Facts::own(&vault.settings.trust_domain, path, rule.to_owned(), now_ms, &*vault.ports.random)?;
+        let facts = Facts::by_vault(&vault.settings.trust_domain, path, rule.to_owned(), now_ms, &*vault.ports.random)?;
         live.committer.submit(Job { facts: Arc::new(facts), work: Work::Records(Box::new(work)), answer: sender })?;
     }
     answer.blocking_recv().unwrap_or(Err(VaultError::Sealed))?;

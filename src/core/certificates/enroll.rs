@@ -144,7 +144,7 @@ pub(in crate::core) async fn run(
         let live = vault.live().ok_or(VaultError::Sealed)?;
         let now_ms = vault.ports.clock.now_ms();
         let domain = &vault.settings.trust_domain;
-        let mut facts = Facts::own(domain, path, "enrolment".to_owned(), now_ms, &*vault.ports.random)?;
+        let mut facts = Facts::by_vault(domain, path, "enrolment".to_owned(), now_ms, &*vault.ports.random)?;
         facts.caller = Caller { remote: remote.to_string(), origin: Origin::Internal, ..facts.caller };
         let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms: u64| {
             let Outcome { enrolled, done } = work(tx, snapshot, now_ms)?;

@@ -51,7 +51,7 @@ pub(in crate::core) fn certificate(
         let live = vault.live().ok_or(VaultError::Sealed)?;
         let now_ms = vault.ports.clock.now_ms();
         let rule = format!("a certificate for {path} on the local socket");
-        let facts = Facts::own(trust_domain, "sys/strongroom/slots/test", rule, now_ms, &*vault.ports.random)?;
+        let facts = Facts::by_vault(trust_domain, "sys/strongroom/slots/test", rule, now_ms, &*vault.ports.random)?;
         // The keeper tries the secret, because it owns all key derivation while the vault is open.
         let (sender, answer) = oneshot::channel();
         let order = Order::Slot(SlotOrder::Test(Key { slot: None, secret }));

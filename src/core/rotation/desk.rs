@@ -112,8 +112,8 @@ impl Desk {
     }
 
     /// Facts of something that the vault does by itself. `rule` is shown in the audit log.
-    pub(in crate::core) fn own(&self, path: &str, rule: String) -> Result<Arc<Facts>, VaultError> {
-        Facts::own(&self.settings.trust_domain, path, rule, self.clock.now_ms(), &*self.random).map(Arc::new)
+    pub(in crate::core) fn by_vault(&self, path: &str, rule: String) -> Result<Arc<Facts>, VaultError> {
+        Facts::by_vault(&self.settings.trust_domain, path, rule, self.clock.now_ms(), &*self.random).map(Arc::new)
     }
 
     /// Every mount that holds records.

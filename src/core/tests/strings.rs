@@ -20,7 +20,8 @@ use crate::enroll::EnrollString;
 fn change(rig: &Rig, work: impl FnOnce(&mut crate::barrier::Tx<'_>) -> Result<(), VaultError> + Send + 'static) {
     let live = rig.vault.live().expect("open");
     let ports = &rig.vault.ports;
-    let facts = Facts::own(super::support::DOMAIN, "test", "test".to_owned(), ports.clock.now_ms(), &*ports.random);
+    let facts =
+        Facts::by_vault(super::support::DOMAIN, "test", "test".to_owned(), ports.clock.now_ms(), &*ports.random);
     let (sender, answer) = tokio::sync::oneshot::channel();
     let work = Work::Records(Box::new(move |tx, _, _| work(tx).map(|()| Done::of(Reply::none()))));
     live.committer.submit(Job { facts: Arc::new(facts.expect("made")), work, answer: sender }).expect("queued");

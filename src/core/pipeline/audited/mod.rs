@@ -44,7 +44,7 @@ impl Facts {
     ///
     /// # Errors
     /// [`VaultError::Internal`] when the random source fails.
-    pub(in crate::core) fn own(
+    pub(in crate::core) fn by_vault(
         trust_domain: &str,
         path: &str,
         rule: String,
@@ -92,7 +92,7 @@ impl Facts {
     }
 
     /// Whether the vault does this by itself.
-    pub(in crate::core) fn is_own(&self) -> bool {
+    pub(in crate::core) fn is_by_vault(&self) -> bool {
         self.decision == "own"
     }
 

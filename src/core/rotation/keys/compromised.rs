@@ -77,7 +77,7 @@ fn complete(desk: &Desk) -> Result<(), VaultError> {
          string is revoked. Get a new certificate with `strongroomd admin operator`"
     );
     let rule = "compromised slot: its interrupted removal is completed".to_owned();
-    let facts = desk.own("sys/strongroom/rekey", rule)?;
+    let facts = desk.by_vault("sys/strongroom/rekey", rule)?;
     let (random, active) = (Arc::clone(&desk.random), desk.barrier.key_status().term);
     let (snapshot, settings) = (Arc::clone(&desk.snapshot), Arc::clone(&desk.settings));
     desk.alone_touching(&facts, move |group, now_ms| {

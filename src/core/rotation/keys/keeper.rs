@@ -49,7 +49,7 @@ impl Keeper {
     ) -> Result<(), VaultError> {
         let rule = "raising the cost of the key derivation".to_owned();
         let (path, now_ms) = ("sys/strongroom/slots/change", ports.clock.now_ms());
-        let facts = Facts::own(&settings.trust_domain, path, rule, now_ms, &*ports.random)?;
+        let facts = Facts::by_vault(&settings.trust_domain, path, rule, now_ms, &*ports.random)?;
         let order = Order::Slot(SlotOrder::Upgrade(Key { slot: None, secret }));
         self.submit(Errand { facts: Arc::new(facts), order, answer: oneshot::channel().0 })
     }
@@ -111,7 +111,7 @@ fn perform(desk: &Desk, background: &mut Background, errand: Errand) {
 /// Finishes an order.
 fn answer(desk: &Desk, facts: &Facts, outcome: Outcome, answer: oneshot::Sender<Result<Reply, VaultError>>) {
     let Outcome { result, audited } = outcome;
-    if matches!(&result, Err(VaultError::NotFound)) && !audited && facts.is_own() {
+    if matches!(&result, Err(VaultError::NotFound)) && !audited && facts.is_by_vault() {
         // A check that found nothing to do.
         return;
     }

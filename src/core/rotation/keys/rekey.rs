@@ -187,7 +187,7 @@ pub(super) fn note_ends(run: &mut Run, terms: &[TermStatus], active: Option<u32>
 
 /// Drops the older integrity set, once the state and both slots of the anchor use the newest.
 pub(in crate::core) fn settle(desk: &Desk) -> Result<(), VaultError> {
-    let facts = desk.own("sys/strongroom/rekey", "dropping the old integrity set".to_owned())?;
+    let facts = desk.by_vault("sys/strongroom/rekey", "dropping the old integrity set".to_owned())?;
     desk.alone(&facts, |group, now_ms| {
         group.change_header(HeaderChange {
             keyring: Some(Box::new(|keyring, _| {
@@ -210,7 +210,7 @@ pub(in crate::core) fn settle(desk: &Desk) -> Result<(), VaultError> {
 
 /// As [`settle`], when only the entry is missing.
 pub(in crate::core) fn settled(desk: &Desk, run: Run) -> Result<(), VaultError> {
-    let facts = desk.own(&terms::path(&run), "the old integrity set is dropped".to_owned())?;
+    let facts = desk.by_vault(&terms::path(&run), "the old integrity set is dropped".to_owned())?;
     desk.records(&facts, move |tx, now_ms| next_after_settling(run, now_ms).put(tx).map(|()| Reply::none()))?;
     Ok(())
 }

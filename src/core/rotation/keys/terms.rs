@@ -205,7 +205,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
         false
     };
     if left {
-        let facts = desk.own("sys/rotate", "data key: an interrupted rotation goes on".to_owned())?;
+        let facts = desk.by_vault("sys/rotate", "data key: an interrupted rotation goes on".to_owned())?;
         let random = Arc::clone(&desk.random);
         background.forget();
         desk.records(&facts, move |tx, now_ms| {
@@ -221,7 +221,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
     let aged = config.interval_s > 0 && age_ms >= config.interval_s.saturating_mul(1_000);
     if config.enabled && (aged || active.seals >= config.max_operations) {
         let why = if aged { "its age" } else { "its use" };
-        let facts = desk.own("sys/rotate", format!("data key: automatic, because of {why}"))?;
+        let facts = desk.by_vault("sys/rotate", format!("data key: automatic, because of {why}"))?;
         background.forget();
         rotate(desk, &facts, false, false)?;
         return Ok(Some(Duration::ZERO));
@@ -241,7 +241,7 @@ fn reseal(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) 
         return walked(desk, background, run, depth);
     }
     let count = found.len();
-    let facts = desk.own(&path(&run), format!("{}: up to {count} records of {}", state_name(&run), run.target))?;
+    let facts = desk.by_vault(&path(&run), format!("{}: up to {count} records of {}", state_name(&run), run.target))?;
     let own = run.clone();
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     desk.records(&facts, move |tx, now_ms| {
@@ -311,7 +311,7 @@ fn prove(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration,
     }
     let opened = walk.seen();
     background.walk = None;
-    let facts = desk.own(&path(&run), format!("proving that nothing is under {}", run.target))?;
+    let facts = desk.by_vault(&path(&run), format!("proving that nothing is under {}", run.target))?;
     let mut census = desk.barrier.census()?;
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     desk.alone(&facts, move |group, now_ms| {
@@ -335,12 +335,12 @@ fn destroy(desk: &Desk, background: &mut Background, run: Run) -> Result<Duratio
     for Proof { term, generation, records, opened } in &run.proofs {
         let text =
             format!("proof: term {term} drained at generation {generation}, {records} compared, {opened} opened");
-        let facts = desk.own(&path(&run), text)?;
+        let facts = desk.by_vault(&path(&run), text)?;
         let run = run.clone();
         desk.records(&facts, move |tx, _| run.put(tx).map(|()| Reply::none()))?;
     }
     desk.checkpoint()?;
-    let facts = desk.own(&path(&run), format!("destroying {}", run.target))?;
+    let facts = desk.by_vault(&path(&run), format!("destroying {}", run.target))?;
     // The proof must come from this process. Nothing may depend on what an earlier one saw.
     let mut census = match background.census.take() {
         Some(census) => census,
@@ -372,7 +372,7 @@ fn destroy(desk: &Desk, background: &mut Background, run: Run) -> Result<Duratio
 
 /// Writes a transition of the run.
 fn write(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration, VaultError> {
-    let facts = desk.own(&path(&run), format!("{} is {}", run.target, state_name(&run)))?;
+    let facts = desk.by_vault(&path(&run), format!("{} is {}", run.target, state_name(&run)))?;
     let entry = run.clone();
     desk.records(&facts, move |tx, _| entry.put(tx).map(|()| Reply::none()))?;
     background.run = Some(run);

@@ -399,7 +399,7 @@ pub(super) fn commit(
 
 /// Facts of a transition.
 fn facts(desk: &Desk, row: &ValueRow, what: &str) -> Result<Arc<Facts>, VaultError> {
-    desk.own(&format!("sys/strongroom/values/{}", row.path), format!("value {}: {what}", row.key))
+    desk.by_vault(&format!("sys/strongroom/values/{}", row.path), format!("value {}: {what}", row.key))
 }
 
 /// Prepares a step at the target. If that is impossible, the value enters a state that says why.

@@ -365,7 +365,7 @@ impl Thread {
             let due = row.policy.reminders_due(expires_ms, now_ms, &row.reminded);
             let Some(days) = due.iter().min() else { continue };
             tracing::warn!(path = row.path, key = row.key, days, "a value expires within this many days");
-            let facts = self.desk.own(
+            let facts = self.desk.by_vault(
                 &format!("sys/strongroom/values/{}", row.path),
                 format!("value {}: expires within {days} days", row.key),
             )?;
