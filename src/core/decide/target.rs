@@ -107,7 +107,7 @@ impl Question<'_> {
             Target::Nowhere(_) => (false, false, false),
         };
         // What concerns the caller alone needs no policy, but a registered identity.
-        if matches!(&*target, Target::Sys(route) if route.guard.is_own()) {
+        if matches!(&*target, Target::Sys(route) if route.guard.is_about_self()) {
             return match self.subject.known {
                 true => Verdict { decision: "own", rule: None, outcome: self.offered(target) },
                 false => Verdict { decision: "deny", rule: None, outcome: Err(VaultError::Forbidden) },
@@ -161,7 +161,7 @@ impl Question<'_> {
                 (capability, plan.sudo)
             }
             // Routes about the caller itself need no policy, only an admitted identity.
-            (Target::Sys(route), _) if route.guard.is_own() => {
+            (Target::Sys(route), _) if route.guard.is_about_self() => {
                 return if self.subject.known { Ok(()) } else { Err(VaultError::Forbidden) };
             }
             (Target::Sys(route), _) => {

@@ -6,7 +6,7 @@ use crate::barrier::{MountId, Tx};
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::live::poll::Poll;
-use crate::core::pipeline::route::Guard::{Login, Open, Own, Policy};
+use crate::core::pipeline::route::Guard::{AboutSelf, Login, Open, Policy};
 use crate::core::pipeline::route::{Change, Concern, Effect, Inquiry, Named, Route, Run};
 use crate::core::rotation::Order;
 
@@ -79,12 +79,12 @@ impl Route {
     }
 
     /// Every registered and admitted identity may use it, about itself.
-    pub(super) const fn own(mut self) -> Self {
-        self.guard = Own;
+    pub(super) const fn about_self(mut self) -> Self {
+        self.guard = AboutSelf;
         self
     }
 
-    /// As [`Route::own`], by the certificate alone.
+    /// As [`Route::about_self`], by the certificate alone.
     pub(super) const fn login(mut self) -> Self {
         self.guard = Login;
         self

@@ -59,15 +59,15 @@ pub(in crate::core) enum Guard {
     /// Every peer with a certificate. The handler shows only what the caller's policies reach.
     Open,
     /// Every registered and admitted identity, about itself.
-    Own,
-    /// As `Own`, but by the certificate alone. A token is ignored.
+    AboutSelf,
+    /// As `AboutSelf`, but by the certificate alone. A token is ignored.
     Login,
 }
 
 impl Guard {
     /// Whether it is enough to be admitted.
-    pub(in crate::core) fn is_own(self) -> bool {
-        matches!(self, Self::Own | Self::Login)
+    pub(in crate::core) fn is_about_self(self) -> bool {
+        matches!(self, Self::AboutSelf | Self::Login)
     }
 }
 

@@ -30,14 +30,14 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     write("auth/cert/login", certs::login).login(),
     less_power("auth/token/create", tokens::create),
     less_power("auth/token/create-orphan", tokens::create_orphan).sudo(),
-    read("auth/token/lookup-self", tokens::lookup_self).own(),
-    write_as_read("auth/token/lookup-self", tokens::lookup_self, Effect::None).own(),
+    read("auth/token/lookup-self", tokens::lookup_self).about_self(),
+    write_as_read("auth/token/lookup-self", tokens::lookup_self, Effect::None).about_self(),
     write_as_read("auth/token/lookup", tokens::lookup, Effect::None),
     write_as_read("auth/token/lookup-accessor", tokens::lookup_accessor, Effect::None),
-    less_power("auth/token/renew-self", tokens::renew_self).own(),
+    less_power("auth/token/renew-self", tokens::renew_self).about_self(),
     less_power("auth/token/renew", tokens::renew),
     less_power("auth/token/renew-accessor", tokens::renew_accessor),
-    less_power("auth/token/revoke-self", tokens::revoke_self).own(),
+    less_power("auth/token/revoke-self", tokens::revoke_self).about_self(),
     less_power("auth/token/revoke", tokens::revoke),
     less_power("auth/token/revoke-accessor", tokens::revoke_accessor),
     less_power("auth/token/revoke-orphan", tokens::revoke_orphan).sudo(),
@@ -96,7 +96,8 @@ mod tests {
             };
             assert_eq!(route.concern, want, "{}", route.pattern);
         }
-        let mut own: Vec<_> = ROUTES.iter().filter(|route| route.guard.is_own()).map(|route| route.pattern).collect();
+        let mut own: Vec<_> =
+            ROUTES.iter().filter(|route| route.guard.is_about_self()).map(|route| route.pattern).collect();
         own.dedup();
         let about_oneself = ["cert/login", "token/lookup-self", "token/renew-self", "token/revoke-self"];
         assert_eq!(own, about_oneself.map(|path| format!("auth/{path}")));

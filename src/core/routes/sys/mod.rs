@@ -92,7 +92,7 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     read("sys/strongroom/enrollments", enrollments::list).over(&[MountId::ENROLMENTS]),
     write("sys/strongroom/enrollments/*", enrollments::create).sudo().concerns(Concern::Power(Named::Tail)),
     delete("sys/strongroom/enrollments/+", enrollments::delete),
-    write("sys/strongroom/renew", certificates::renew).own(),
+    write("sys/strongroom/renew", certificates::renew).about_self(),
     read("sys/strongroom/ca", ca::read).open(),
     read("sys/strongroom/ca/stragglers", ca::stragglers).over(IDENTITIES),
     write("sys/strongroom/ca/prepare", ca::prepare).sudo(),
@@ -128,7 +128,7 @@ mod tests {
     use crate::barrier::Tx;
     use crate::core::commit::change::Done;
     use crate::core::error::VaultError;
-    use crate::core::pipeline::route::Guard::{Open, Own};
+    use crate::core::pipeline::route::Guard::{AboutSelf, Open};
     use crate::core::pipeline::route::Run;
     use crate::core::pipeline::route::find_in;
     use crate::core::rotation::Order;
@@ -156,7 +156,7 @@ mod tests {
         let public = ["sys/internal/ui/mounts", "sys/internal/ui/mounts/*", "sys/strongroom/ca", "sys/strongroom/crl"];
         assert_eq!(open, public);
         assert!(ROUTES.iter().all(|route| route.guard != Open || !route.mutates()));
-        let own: Vec<_> = ROUTES.iter().filter(|route| route.guard == Own).map(|route| route.pattern).collect();
+        let own: Vec<_> = ROUTES.iter().filter(|route| route.guard == AboutSelf).map(|route| route.pattern).collect();
         assert_eq!(own, ["sys/strongroom/renew"]);
     }
 
