@@ -78,7 +78,7 @@ impl std::fmt::Debug for Caller {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// One of the vault's own authorities. Proved under those alone.
-    Own(AuthorityId),
+    Vault(AuthorityId),
     /// A PKI that a role of `auth/cert` names. Here the certificate has no name except its own fingerprint.
     Outside(Arc<Outside>),
     /// The vault itself acts. There is no certificate.

@@ -35,12 +35,17 @@ impl Peer {
         remote: SocketAddr,
     ) -> Option<Self> {
         match proof {
-            Proof::Own(authority) => Self::own(chain.first()?, authority, trust_domain, remote),
+            Proof::Vault(authority) => Self::of_vault(chain.first()?, authority, trust_domain, remote),
             Proof::Outside(chain) => Self::outside(&chain, trust_domain, remote),
         }
     }
 
-    fn own(leaf: &CertificateDer<'_>, authority: AuthorityId, trust_domain: &str, remote: SocketAddr) -> Option<Self> {
+    fn of_vault(
+        leaf: &CertificateDer<'_>,
+        authority: AuthorityId,
+        trust_domain: &str,
+        remote: SocketAddr,
+    ) -> Option<Self> {
         let found = match peer::inspect(leaf, trust_domain) {
             Ok(found) => found,
             Err(error) => {
@@ -50,7 +55,7 @@ impl Peer {
         };
         Some(Self(Arc::new(Caller {
             identity: Arc::new(found.identity),
-            origin: Origin::Own(authority),
+            origin: Origin::Vault(authority),
             fingerprint: found.fingerprint,
             not_before_ms: found.not_before_ms,
             not_after_ms: found.not_after_ms,

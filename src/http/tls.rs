@@ -138,7 +138,7 @@ impl Tls {
     /// key.
     #[cfg(test)]
     pub(crate) fn accepts(&self, certificate_pem: &[u8]) -> bool {
-        certificates(certificate_pem, "").is_ok_and(|chain| matches!(self.origin_of(&chain), Proof::Own(_)))
+        certificates(certificate_pem, "").is_ok_and(|chain| matches!(self.origin_of(&chain), Proof::Vault(_)))
     }
 
     /// Whose certificate `chain` is, by current trust.

@@ -32,7 +32,7 @@ const MAX_CHAIN: usize = 8;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     /// This authority of our own signed the leaf.
-    Own(AuthorityId),
+    Vault(AuthorityId),
     /// Everything else that TLS accepts: the chain as it was received, leaf first.
     Outside(Vec<CertificateDer<'static>>),
 }
@@ -98,7 +98,7 @@ impl Verifier {
                 let above = few_of_a_name(above).into_iter().take(MAX_CHAIN.saturating_sub(1));
                 Proof::Outside(leaf.iter().cloned().chain(above).map(CertificateDer::into_owned).collect())
             },
-            Proof::Own,
+            Proof::Vault,
         )
     }
 
@@ -295,7 +295,7 @@ mod tests {
             assert!(!takes(&leaf, START_MS + 61_000) && !takes(&leaf, START_MS - 301_000), "its dates");
             assert!(!takes(&foreign, START_MS));
         }
-        assert!(matches!(verifier.origin_of(std::slice::from_ref(&leaf), at(START_MS)), Proof::Own(_)));
+        assert!(matches!(verifier.origin_of(std::slice::from_ref(&leaf), at(START_MS)), Proof::Vault(_)));
         assert!(matches!(verifier.origin_of(std::slice::from_ref(&leaf), at(START_MS + 61_000)), Proof::Outside(_)));
         assert!(matches!(verifier.origin_of(&[foreign], at(START_MS)), Proof::Outside(_)));
         let mut changed = leaf.to_vec();

@@ -151,7 +151,7 @@ fn expired(
 ) -> Result<Caller, VaultError> {
     let caller = Caller {
         identity: Arc::new(peer.identity.clone()),
-        origin: Origin::Own(authority),
+        origin: Origin::Vault(authority),
         fingerprint: peer.fingerprint,
         not_before_ms: peer.not_before_ms,
         // Expiry is the only defect that is allowed.

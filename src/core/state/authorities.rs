@@ -188,7 +188,9 @@ impl Authorities {
 pub(in crate::core) fn current(tx: &Tx<'_>, origin: &Origin) -> Result<Authorities, VaultError> {
     let known = Authorities::load(&tx.view(MountId::CA))?;
     match origin {
-        Origin::Own(id) if known.get(*id).is_some_and(|own| !own.record.stage.verifies()) => Err(VaultError::Forbidden),
+        Origin::Vault(id) if known.get(*id).is_some_and(|own| !own.record.stage.verifies()) => {
+            Err(VaultError::Forbidden)
+        }
         _ => Ok(known),
     }
 }

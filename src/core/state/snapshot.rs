@@ -330,7 +330,7 @@ impl Snapshot {
                 let role = self.roles.admitting(&self.lists, outside, caller, role, now_ms)?;
                 Some(self.named(role.record.token.effective_policies().into_iter().collect()))
             }
-            Origin::Own(_) | Origin::Internal => Some(self.registered(&caller.identity)),
+            Origin::Vault(_) | Origin::Internal => Some(self.registered(&caller.identity)),
         }
     }
 
@@ -399,7 +399,7 @@ impl Snapshot {
     pub(in crate::core) fn keeps(&self, settings: &Settings, caller: &Caller, now_ms: u64) -> bool {
         let role = match &caller.origin {
             Origin::Outside(outside) => self.roles.keeps(&self.lists, outside, caller, now_ms),
-            Origin::Own(_) | Origin::Internal => true,
+            Origin::Vault(_) | Origin::Internal => true,
         };
         role && self.admits(settings, caller, now_ms).is_ok()
     }
@@ -434,7 +434,7 @@ impl Snapshot {
         if caller.identity.trust_domain() != trust_domain {
             return Err("foreign-trust-domain");
         }
-        if let Origin::Own(authority) = caller.origin {
+        if let Origin::Vault(authority) = caller.origin {
             // For an authority on record the record decides, whatever a file says.
             let accepted = match self.authorities.get(authority) {
                 Some(facts) => facts.record.stage.verifies(),

@@ -506,7 +506,7 @@ fn renewing_what_one_has_asks_nobody() {
     let rig = rig();
     let mut olga = rig.operator();
     let active = rig.vault.live().expect("open").snapshot.load().authorities.active().expect("one").id;
-    olga.origin = Origin::Own(active);
+    olga.origin = Origin::Vault(active);
     rig.write(&olga, "sys/strongroom/renew", &serde_json::json!({ "csr": csr() }).to_string()).expect("renewed");
 }
 

@@ -45,7 +45,7 @@ fn an_authority_follows_another_and_nobody_is_cut_off_unasked() {
     assert!(works(&rig, &up_to_date), "the old one is good until its end");
     let renewed = json(&rig.write(&up_to_date, "sys/strongroom/renew", &Key::new().body()).expect("renewed"));
     let new = holder(&rig, renewed["certificate"].as_str().expect("PEM"));
-    assert_eq!(new.origin, Origin::Own(AuthorityId::parse(&id).expect("an id")));
+    assert_eq!(new.origin, Origin::Vault(AuthorityId::parse(&id).expect("an id")));
     match ca(&format!("{first_id}/remove"), "{}") {
         Err(VaultError::Because(Reason::ForceNeeded, text)) => {
             assert!(text.contains("ops/olga") && text.contains("server") && !text.contains("app/web"), "{text}");
@@ -352,7 +352,7 @@ fn a_certificate_is_of_the_authority_that_signs_at_its_place_in_the_commit() {
     for answer in &answers[1..] {
         let reply = json(answer.as_ref().expect("issued"));
         let new = holder(&rig, reply["certificate"].as_str().expect("PEM"));
-        assert_eq!(new.origin, Origin::Own(AuthorityId::parse(&next).expect("an id")), "the other one retires");
+        assert_eq!(new.origin, Origin::Vault(AuthorityId::parse(&next).expect("an id")), "the other one retires");
         // On record under the authority that signed it, too.
         assert_eq!(authority_on_record(&rig, &new), next);
         let told = reply["ca"].as_str().expect("PEM").to_owned();

@@ -43,7 +43,7 @@ pub(super) fn holder(rig: &Rig, pem: &str) -> Caller {
     let trust = rig.vault.trust().borrow().clone();
     Caller {
         identity: std::sync::Arc::new(found.identity),
-        origin: Origin::Own(trust.signer_of(&der).unwrap_or(AuthorityId([0; 16]))),
+        origin: Origin::Vault(trust.signer_of(&der).unwrap_or(AuthorityId([0; 16]))),
         fingerprint: found.fingerprint,
         not_before_ms: found.not_before_ms,
         not_after_ms: found.not_after_ms,

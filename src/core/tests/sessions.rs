@@ -66,7 +66,7 @@ fn the_end_of_an_authority_closes_the_connections_of_its_certificates() {
     };
     for verb in ["remove", "revoke"] {
         closes(verb, |rig, gone| {
-            let crate::core::Origin::Own(old) = gone.origin else { panic!("a certificate of ours") };
+            let crate::core::Origin::Vault(old) = gone.origin else { panic!("a certificate of ours") };
             successor(rig);
             order(rig, &format!("ca/{}/{verb}", old.hex()), r#"{"force":true}"#);
         });

@@ -80,8 +80,8 @@ pub(super) fn login(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
             let (facts, identity) = (outside.facts(), &change.caller.identity);
             token::login(role, facts, identity, accessor, &Limits::default(), change.now_ms)
         }
-        Origin::Own(_) | Origin::Internal if wanted.is_some() => return Err(no_role()),
-        Origin::Own(_) | Origin::Internal => by_identity(change, accessor)?,
+        Origin::Vault(_) | Origin::Internal if wanted.is_some() => return Err(no_role()),
+        Origin::Vault(_) | Origin::Internal => by_identity(change, accessor)?,
     };
     super::tokens::give(tx, change, issued)
 }

@@ -64,7 +64,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         bundle: bundle.pem,
         server_ca: bundle.server_pem,
         id: hex(&bundle.id),
-        renew: matches!(inquiry.caller.origin, Origin::Own(id) if known.get(id).is_some_and(moves_on)),
+        renew: matches!(inquiry.caller.origin, Origin::Vault(id) if known.get(id).is_some_and(moves_on)),
         authorities: known.0.iter().map(shown).collect(),
     })
 }
@@ -160,7 +160,7 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
             return Err(bad("this authority is active: activate another one first, or use ca/compromise"));
         }
         ("revoke", Stage::Prepared | Stage::Trusted | Stage::Retiring) => {
-            if change.caller.origin == Origin::Own(id) {
+            if change.caller.origin == Origin::Vault(id) {
                 let text = "your own certificate is of this authority: renew it first";
                 return Err(VaultError::Because(Reason::OwnCertificate, text.to_owned()));
             }

@@ -42,7 +42,7 @@ pub(super) fn sign(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
 /// Renews the caller's own certificate: `{csr}` gives `{certificate, ca, identity, not_after}`.
 pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let fields = change.body.only(&["csr"])?;
-    if !matches!(change.caller.origin, crate::core::Origin::Own(_)) {
+    if !matches!(change.caller.origin, crate::core::Origin::Vault(_)) {
         return Err(VaultError::BadRequest("only certificates issued by this vault can be renewed".to_owned()));
     }
     authorities::current(tx, &change.caller.origin)?;
