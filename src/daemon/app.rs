@@ -401,7 +401,7 @@ fn settings(config: &Config) -> Result<Settings, AppError> {
     settings.address = format!("https://{}", config.listen);
     if config.tls_client_ca_supplied {
         let named = http::trust_from_pem(&layout::read(&config.tls_client_ca)?)?;
-        settings.named_authorities = named.own.iter().map(|anchor| anchor.id).collect();
+        settings.named_authorities = named.authorities.iter().map(|anchor| anchor.id).collect();
     }
     settings.enroll_addresses = config.enroll_addresses.clone();
     settings.max_strings_each = config.limits.enrollments_per_identity;

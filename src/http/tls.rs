@@ -163,7 +163,11 @@ impl Parts {
     /// alone.
     fn anchored(&self) -> (Vec<CertificateDer<'static>>, Option<Vec<u8>>) {
         let mut shown = self.server.cert.clone();
-        let anchors = self.roots.iter().map(Vec::as_slice).chain(self.trust.own.iter().map(|own| own.der.as_slice()));
+        let anchors = self
+            .roots
+            .iter()
+            .map(Vec::as_slice)
+            .chain(self.trust.authorities.iter().map(|anchor| anchor.der.as_slice()));
         let Some((index, anchor)) = chain::meets(&shown, anchors) else { return (shown, None) };
         let key = pki::key_fingerprint(anchor);
         if !shown.iter().skip(index + 1).any(|der| pki::key_fingerprint(der) == key) {
@@ -226,7 +230,7 @@ fn pair(certificate_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, ServeErr
 /// [`ServeError::Tls`] when there is none.
 pub fn trust_from_pem(client_ca_pem: &[u8]) -> Result<Trust, ServeError> {
     let found = certificates(client_ca_pem, "the client CA is not a PEM certificate")?;
-    Ok(Trust { own: found.iter().map(|der| Anchor::new(der.to_vec())).collect(), ..Trust::default() })
+    Ok(Trust { authorities: found.iter().map(|der| Anchor::new(der.to_vec())).collect(), ..Trust::default() })
 }
 
 /// Largest number of roots that the listener's certificate may lead to. A file with more is a list of everything that

@@ -39,7 +39,7 @@ pub(super) enum Proof {
 
 /// Accepts what a [`Trust`] names, in its order: own authorities, single certificates, outside roots.
 pub(super) struct Verifier {
-    own: Vec<(AuthorityId, Arc<dyn ClientCertVerifier>)>,
+    authorities: Vec<(AuthorityId, Arc<dyn ClientCertVerifier>)>,
     pinned: HashSet<[u8; 32]>,
     outside: Option<Arc<dyn ClientCertVerifier>>,
     hints: Vec<DistinguishedName>,
@@ -65,14 +65,14 @@ impl Verifier {
     /// # Errors
     /// [`ServeError::Tls`] when there is no authority of our own, or a root cannot be used.
     pub(super) fn new(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Self, ServeError> {
-        if trust.own.is_empty() {
+        if trust.authorities.is_empty() {
             return Err(ServeError::Tls("there is no client CA"));
         }
         let mut hints = Vec::new();
-        let mut own = Vec::with_capacity(trust.own.len());
-        for anchor in &trust.own {
+        let mut authorities = Vec::with_capacity(trust.authorities.len());
+        for anchor in &trust.authorities {
             let verifier = roots([&anchor.der].into_iter(), &provider, "the client CA cannot be used", &mut hints)?;
-            own.push((anchor.id, verifier));
+            authorities.push((anchor.id, verifier));
         }
         let outside = if trust.outside.is_empty() {
             None
@@ -85,13 +85,13 @@ impl Verifier {
             // certificate has no such name.
             hints.clear();
         }
-        Ok(Self { own, pinned, outside, hints, provider, proved: RwLock::default() })
+        Ok(Self { authorities, pinned, outside, hints, provider, proved: RwLock::default() })
     }
 
     /// Whose certificate this is, proved under our own authorities alone. They sign only leaves, so anything else in
     /// the chain is ignored.
     pub(super) fn origin_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Proof {
-        let found = chain.first().and_then(|leaf| self.own(leaf, now).ok());
+        let found = chain.first().and_then(|leaf| self.authority_of(leaf, now).ok());
         found.map_or_else(
             || {
                 let (leaf, above) = chain.split_at(chain.len().min(1));
@@ -106,7 +106,7 @@ impl Verifier {
     ///
     /// # Errors
     /// As [`owner`](Self::owner).
-    fn own(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<AuthorityId, Error> {
+    fn authority_of(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<AuthorityId, Error> {
         let digest = sha256(&[leaf]);
         let now_ms = now.as_secs().saturating_mul(1000);
         let found = self.proved.read().get(&digest).copied();
@@ -130,7 +130,7 @@ impl Verifier {
     /// Why no authority of our own vouches for `leaf`: the most specific reason of all.
     fn owner(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<AuthorityId, Error> {
         let mut reason = Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        for (id, verifier) in &self.own {
+        for (id, verifier) in &self.authorities {
             match verifier.verify_client_cert(leaf, &[], now) {
                 Ok(_) => return Ok(*id),
                 Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {}
@@ -204,7 +204,7 @@ impl ClientCertVerifier for Verifier {
         if leaf.len() > MAX_CERT_BYTES || intermediates.len() >= MAX_CHAIN {
             return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
         }
-        let reason = match self.own(leaf, now) {
+        let reason = match self.authority_of(leaf, now) {
             Ok(_) => return Ok(ClientCertVerified::assertion()),
             Err(reason) => reason,
         };
@@ -279,7 +279,7 @@ mod tests {
         let anchor = |authority: &&Authority| {
             Anchor::new(CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).expect("PEM").to_vec())
         };
-        let trust = Trust { own: authorities.iter().map(anchor).collect(), ..Trust::default() };
+        let trust = Trust { authorities: authorities.iter().map(anchor).collect(), ..Trust::default() };
         Verifier::new(&trust, tls_provider()).expect("usable")
     }
 
@@ -334,7 +334,7 @@ mod tests {
         let der = |authority: &Authority| {
             CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).expect("PEM").to_vec()
         };
-        let trust = Trust { own: vec![Anchor::new(der(&ours))], outside: vec![der(&root)], ..Trust::default() };
+        let trust = Trust { authorities: vec![Anchor::new(der(&ours))], outside: vec![der(&root)], ..Trust::default() };
         let verifier = Verifier::new(&trust, tls_provider()).expect("usable");
         let (leaf, between) = tangle(MAX_CHAIN - 1);
         let begun = std::time::Instant::now();
@@ -351,7 +351,7 @@ mod tests {
         let some = Proved { authority: AuthorityId([0; 16]), not_before_ms: 0, not_after_ms: 0 };
         let digest = |n: usize| sha256(&[&n.to_be_bytes()]);
         verifier.proved.write().extend((0..MAX_PROVED).map(|n| (digest(n), some)));
-        assert!(verifier.own(&leaf(&ours, 60), at(START_MS)).is_ok());
+        assert!(verifier.authority_of(&leaf(&ours, 60), at(START_MS)).is_ok());
         assert_eq!(verifier.proved.read().len(), 1);
     }
 }

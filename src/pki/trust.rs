@@ -143,17 +143,17 @@ impl Anchor {
 
 /// Everything that a client certificate may chain to.
 ///
-/// The three kinds are kept separate. A certificate counts as ours only if it verifies under `own` alone, so an outside
+/// The three kinds are kept separate. A certificate counts as ours only if it verifies under `authorities` alone, so an outside
 /// root cannot issue names of our trust domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     /// The vault's own authorities.
-    pub own: Vec<Anchor>,
+    pub authorities: Vec<Anchor>,
     /// Roots of outside PKIs that a role of `auth/cert` names, DER.
     pub outside: Vec<Vec<u8>>,
     /// SHA-256 of single certificates that a role of `auth/cert` names.
     pub pinned: Vec<[u8; 32]>,
-    /// The authority in `own` that signs now. It does not affect what is accepted. The listener's own certificate
+    /// The authority in `authorities` that signs now. It does not affect what is accepted. The listener's own certificate
     /// follows it.
     pub signing: Option<AuthorityId>,
 }
@@ -164,7 +164,7 @@ impl Trust {
     #[must_use]
     pub fn signer_of(&self, leaf: &[u8]) -> Option<AuthorityId> {
         let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
-        let found = self.own.iter().find(|anchor| {
+        let found = self.authorities.iter().find(|anchor| {
             X509Certificate::from_der(&anchor.der).is_ok_and(|(_, anchor)| {
                 anchor.subject().as_raw() == leaf.issuer().as_raw()
                     && leaf.verify_signature(Some(anchor.public_key())).is_ok()
@@ -201,7 +201,7 @@ mod tests {
 
         #[test]
         fn any_leaf_is_looked_at(bytes: Vec<u8>) {
-            let trust = Trust { own: vec![Anchor::new(bytes.clone())], ..Trust::default() };
+            let trust = Trust { authorities: vec![Anchor::new(bytes.clone())], ..Trust::default() };
             prop_assert_eq!(trust.signer_of(&bytes), None);
         }
     }

@@ -170,9 +170,9 @@ impl Authorities {
 
     /// What the listener accepts from our own authorities.
     pub(in crate::core) fn trust(&self) -> Trust {
-        let own = self.0.iter().filter(|facts| facts.record.stage.verifies());
+        let accepted = self.0.iter().filter(|facts| facts.record.stage.verifies());
         Trust {
-            own: own.map(|facts| Anchor { id: facts.id, der: facts.der.clone() }).collect(),
+            authorities: accepted.map(|facts| Anchor { id: facts.id, der: facts.der.clone() }).collect(),
             signing: self.active().map(|facts| facts.id),
             ..Trust::default()
         }

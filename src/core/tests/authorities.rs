@@ -70,7 +70,7 @@ fn an_authority_follows_another_and_nobody_is_cut_off_unasked() {
     rig.vault.seal();
     rig.unseal().expect("opens");
     assert!(works(&rig, &new) && !works(&rig, &old));
-    assert_eq!(rig.vault.trust().borrow().own.len(), 1);
+    assert_eq!(rig.vault.trust().borrow().authorities.len(), 1);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn the_roots_are_in_the_bundle_and_its_name_and_nobody_is_accepted_by_them() {
     assert_eq!(rig.read(&operator, "sys/strongroom/ca").expect("public"), after);
 
     // An authority of ours that is named as a root, too, stands there once.
-    let own = rig.vault.trust().borrow().own[0].der.clone();
+    let own = rig.vault.trust().borrow().authorities[0].der.clone();
     rig.vault.set_listener(outside(&[&own]));
     assert_eq!(rig.read(&operator, "sys/strongroom/ca").expect("public"), before);
 }
@@ -159,7 +159,7 @@ fn a_certificate_that_the_listener_does_not_show_holds_up_no_authority() {
     rig.vault.set_listener(outside(&[&root(&rig)]));
     assert!(!remove().contains("server"), "{}", remove());
     // Somebody else may have put a certificate there that is ours all the same.
-    let own = rig.vault.trust().borrow().own.iter().map(|anchor| anchor.der.clone()).collect::<Vec<_>>();
+    let own = rig.vault.trust().borrow().authorities.iter().map(|anchor| anchor.der.clone()).collect::<Vec<_>>();
     let old = own.iter().find(|der| pki::AuthorityId::of(der).hex() == first).expect("there");
     rig.vault.set_listener(Listener { roots: Vec::new(), ..outside(&[old]) });
     assert!(remove().contains("server"), "{}", remove());

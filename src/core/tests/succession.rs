@@ -167,7 +167,8 @@ fn the_key_of_an_authority_that_has_ended_is_destroyed_and_its_certificates_are_
             for verb in ["trust", "activate", "taint", "remove", "revoke"] {
                 assert!(matches!(force(format!("{first}/{verb}")), Err(VaultError::BadRequest(_))), "{end}, {verb}");
             }
-            let trusted = rig.vault.trust().borrow().own.iter().map(|own| own.id.hex()).collect::<Vec<_>>();
+            let trusted =
+                rig.vault.trust().borrow().authorities.iter().map(|anchor| anchor.id.hex()).collect::<Vec<_>>();
             assert_eq!(trusted, std::slice::from_ref(&next), "what the listener accepts");
         }
         let marked = alarms(&rig).iter().filter(|code| *code == "authority-revoked").count();

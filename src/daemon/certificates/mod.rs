@@ -95,7 +95,7 @@ impl Certificates {
             )
         };
         let authorities = if config.tls_client_ca_supplied {
-            Authorities::Supplied(trust.own)
+            Authorities::Supplied(trust.authorities)
         } else {
             Authorities::Managed { file: config.tls_client_ca.clone(), unsaved: None }
         };
@@ -188,7 +188,7 @@ impl Certificates {
 
     fn look(&mut self, changed: Option<&Trust>) {
         // The authorities of clients come first: they may include a new authority of ours.
-        if let Some(trust) = changed.filter(|trust| !trust.own.is_empty()) {
+        if let Some(trust) = changed.filter(|trust| !trust.authorities.is_empty()) {
             self.authorities.accept(trust, &self.tls);
         }
         self.authorities.save();
@@ -241,17 +241,19 @@ impl Authorities {
     fn accept(&mut self, trust: &Trust, tls: &Tls) {
         let mut trust = trust.clone();
         if let Self::Supplied(kept) = self {
-            trust.own.extend(kept.iter().filter(|anchor| !trust.own.contains(anchor)).cloned().collect::<Vec<_>>());
+            trust
+                .authorities
+                .extend(kept.iter().filter(|anchor| !trust.authorities.contains(anchor)).cloned().collect::<Vec<_>>());
         }
         match tls.replace_trust(&trust) {
-            Ok(()) => tracing::info!(count = trust.own.len(), "accepted client authorities updated"),
+            Ok(()) => tracing::info!(count = trust.authorities.len(), "accepted client authorities updated"),
             Err(error) => {
                 tracing::error!("client authorities could not be updated; the previous ones remain in use: {error}");
                 return;
             }
         }
         if let Self::Managed { unsaved, .. } = self {
-            *unsaved = Some(trust.own);
+            *unsaved = Some(trust.authorities);
         }
     }
 
@@ -273,7 +275,7 @@ impl Authorities {
 /// that has this content already.
 fn write(file: &Path, anchors: &[Anchor]) -> Result<(), LayoutError> {
     let there = layout::read(file).ok().and_then(|pem| trust_from_pem(&pem).ok());
-    if there.is_some_and(|trust| trust.own == anchors) {
+    if there.is_some_and(|trust| trust.authorities == anchors) {
         return Ok(());
     }
     let pem: String = anchors.iter().map(|anchor| pki::pem(&anchor.der)).collect();

@@ -17,11 +17,11 @@ fn server(authority: &Authority) -> Bundle {
 
 fn anchors(authorities: &[&Authority]) -> Vec<Anchor> {
     let pem: String = authorities.iter().map(|authority| authority.cert_pem()).collect();
-    trust_from_pem(pem.as_bytes()).unwrap().own
+    trust_from_pem(pem.as_bytes()).unwrap().authorities
 }
 
 fn tls(authority: &Authority, shown: &Bundle) -> Tls {
-    let trust = Trust { own: anchors(&[authority]), ..Trust::default() };
+    let trust = Trust { authorities: anchors(&[authority]), ..Trust::default() };
     Tls::new(shown.cert_pem.as_bytes(), shown.key_pem.reveal().as_bytes(), &trust).unwrap()
 }
 
@@ -86,7 +86,7 @@ fn managed(file: PathBuf) -> Authorities {
 }
 
 fn saved(file: &Path) -> Vec<Anchor> {
-    trust_from_pem(&layout::read(file).unwrap()).unwrap().own
+    trust_from_pem(&layout::read(file).unwrap()).unwrap().authorities
 }
 
 async fn until(what: &str, reached: impl Fn() -> bool) {
@@ -121,7 +121,7 @@ async fn the_authorities_of_the_vault_are_followed_and_saved() {
     };
     let following = tokio::spawn(certificates.follow(trust));
     let tell = |authorities: &[&Authority]| {
-        told.send_replace(Arc::new(Trust { own: anchors(authorities), ..Trust::default() }));
+        told.send_replace(Arc::new(Trust { authorities: anchors(authorities), ..Trust::default() }));
     };
     tell(&[&first]);
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -146,7 +146,7 @@ fn a_folder_that_cannot_be_written_is_tried_again() {
     let tls = tls(&first, &server(&first));
     let file = files.path("later/ca.pem");
     let mut authorities = managed(file.clone());
-    authorities.accept(&Trust { own: anchors(&[&first, &second]), ..Trust::default() }, &tls);
+    authorities.accept(&Trust { authorities: anchors(&[&first, &second]), ..Trust::default() }, &tls);
     authorities.save();
     std::fs::create_dir(files.path("later")).unwrap();
     authorities.save();
@@ -161,7 +161,7 @@ fn authorities_supplied_by_others_are_kept_and_not_written() {
     let (ours, theirs) = (authority(), authority());
     let tls = tls(&theirs, &server(&ours));
     let mut authorities = Authorities::Supplied(anchors(&[&theirs]));
-    authorities.accept(&Trust { own: anchors(&[&ours]), ..Trust::default() }, &tls);
+    authorities.accept(&Trust { authorities: anchors(&[&ours]), ..Trust::default() }, &tls);
     let id = SpiffeId::new("example.org", "ops/a").unwrap();
     for authority in [&ours, &theirs] {
         let client = authority.issue_client(&id, SystemClock.now_ms(), 3600).unwrap();

@@ -86,7 +86,7 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let named = match more_authorities {
             "" => Vec::new(),
-            pem => http::trust_from_pem(pem.as_bytes()).unwrap().own.iter().map(|anchor| anchor.id).collect(),
+            pem => http::trust_from_pem(pem.as_bytes()).unwrap().authorities.iter().map(|anchor| anchor.id).collect(),
         };
         let (vault, made) = vault_with(folder.path(), named, alter);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
