@@ -54,11 +54,16 @@ const MAX_DISPLAY_NAME: usize = 128;
 impl Role {
     /// Reads the body of `POST auth/cert/certs/<name>`. Absent fields keep their value from `existing`.
     ///
-    /// `own` holds the certificates (DER) of the vault's own authorities.
+    /// `authorities` holds the certificates (DER) of the vault's own authorities.
     ///
     /// # Errors
     /// [`RoleError`]. Each text can be sent with a 400.
-    pub fn from_body(name: &str, body: &Body, existing: Option<&RoleRecord>, own: &[&[u8]]) -> Result<Self, RoleError> {
+    pub fn from_body(
+        name: &str,
+        body: &Body,
+        existing: Option<&RoleRecord>,
+        authorities: &[&[u8]],
+    ) -> Result<Self, RoleError> {
         let name = role_name(name)?;
         let fields = Fields::with_refused(body.object(), KNOWN, REFUSED)?;
         let mut record = existing.cloned().unwrap_or_else(|| RoleRecord::empty(&name));
@@ -91,7 +96,7 @@ impl Role {
         }
         settings(fields, &mut record)?;
         let role = Self::load(&name, record)?;
-        role.refuse_own(own)?;
+        role.refuse_vault_authorities(authorities)?;
         Ok(role)
     }
 }

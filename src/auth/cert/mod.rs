@@ -45,7 +45,7 @@ pub enum RoleError {
     Mixed,
     /// An authority has the name or the key of an authority of this vault.
     #[error("field \"certificate\" names an authority of this vault; enrol its clients instead")]
-    Own,
+    VaultAuthority,
     /// A role with authorities and no constraint.
     #[error(
         "a role for a whole authority needs a constraint: set allowed_common_names, allowed_uri_sans, allowed_dns_sans \

@@ -170,17 +170,18 @@ impl Role {
     }
 
     /// Rejects a role that trusts something that looks like an authority of this vault, with the same name or the same
-    /// key. `own` holds the certificates of those authorities, DER.
+    /// key. `authorities` holds the certificates of those authorities, DER.
     ///
     /// # Errors
-    /// [`RoleError::Own`].
-    pub fn refuse_own(&self, own: &[&[u8]]) -> Result<(), RoleError> {
-        let own: Vec<_> = own.iter().filter_map(|der| subject_and_key(der)).collect();
+    /// [`RoleError::VaultAuthority`].
+    pub fn refuse_vault_authorities(&self, authorities: &[&[u8]]) -> Result<(), RoleError> {
+        let ours: Vec<_> = authorities.iter().filter_map(|der| subject_and_key(der)).collect();
         let alike = |der: &[u8]| {
-            subject_and_key(der)
-                .is_none_or(|(subject, key)| own.iter().any(|(ours, our_key)| *ours == subject || *our_key == key))
+            subject_and_key(der).is_none_or(|(subject, key)| {
+                ours.iter().any(|(our_subject, our_key)| *our_subject == subject || *our_key == key)
+            })
         };
-        if self.certificates().any(alike) { Err(RoleError::Own) } else { Ok(()) }
+        if self.certificates().any(alike) { Err(RoleError::VaultAuthority) } else { Ok(()) }
     }
 
     /// Whether a login may come from `remote`.

@@ -213,15 +213,19 @@ fn authorities_of_this_vault_are_refused() {
     let (own, outside) = (authority("ours"), authority("outside"));
     let body = |ca: &Ca| json!({"certificate": pem(ca.der()), "allowed_names": "*"});
     let own_der: &[u8] = own.der();
-    assert_eq!(write("r", &body(&own), None, &[own_der]).err(), Some(RoleError::Own));
-    assert_eq!(write("r", &body(&authority("ours")), None, &[own_der]).err(), Some(RoleError::Own), "same name");
+    assert_eq!(write("r", &body(&own), None, &[own_der]).err(), Some(RoleError::VaultAuthority));
+    assert_eq!(
+        write("r", &body(&authority("ours")), None, &[own_der]).err(),
+        Some(RoleError::VaultAuthority),
+        "same name"
+    );
     let mut params = named("other");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let same_key = params.self_signed(own.key()).unwrap();
     let same_key = json!({"certificate": pem(same_key.der()), "allowed_names": "*"});
-    assert_eq!(write("r", &same_key, None, &[own_der]).err(), Some(RoleError::Own), "same key");
+    assert_eq!(write("r", &same_key, None, &[own_der]).err(), Some(RoleError::VaultAuthority), "same key");
     let both = json!({"certificate": pem(outside.der()) + &pem(own_der), "allowed_names": "*"});
-    assert_eq!(write("r", &both, None, &[own_der]).err(), Some(RoleError::Own));
+    assert_eq!(write("r", &both, None, &[own_der]).err(), Some(RoleError::VaultAuthority));
     assert!(write("r", &body(&outside), None, &[own_der]).is_ok());
 }
 

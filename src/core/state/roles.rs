@@ -270,7 +270,7 @@ impl Known {
 /// [`VaultError::BadRequest`]; the errors of the barrier.
 pub(in crate::core) fn refuse_authority(tx: &Tx<'_>, der: &[u8]) -> Result<(), VaultError> {
     let roles = Roles::load(&tx.view(MountId::CERT_ROLES))?;
-    if roles.iter().any(|role| role.refuse_own(&[der]).is_err()) {
+    if roles.iter().any(|role| role.refuse_vault_authorities(&[der]).is_err()) {
         return Err(VaultError::BadRequest(
             "a role of auth/cert names an authority with this name or key: remove it from that role first".to_owned(),
         ));
