@@ -101,14 +101,14 @@ fn same(a: Option<&Parsed>, b: Option<&Parsed>) -> bool {
 }
 
 /// The compiled policies of one identity.
-struct Own {
+struct OfIdentity {
     record: Arc<IdentityRecord>,
     set: Arc<Set>,
     /// Same as in [`Set`].
     version: AtomicU64,
 }
 
-impl Own {
+impl OfIdentity {
     fn is_true_to(&self, grants: &Grants, path: &str, record: &Arc<IdentityRecord>) -> bool {
         if !Arc::ptr_eq(&self.record, record) {
             return false;
@@ -128,20 +128,20 @@ impl Own {
 /// The cache; see the head of this file.
 #[derive(Default)]
 pub(super) struct Compiled {
-    own: RwLock<HashMap<String, Own>>,
+    by_identity: RwLock<HashMap<String, OfIdentity>>,
     sets: RwLock<HashMap<BTreeSet<String>, Arc<Set>>>,
 }
 
 impl Compiled {
     /// Returns the policies of a registered identity.
     pub(super) fn of_identity(&self, grants: &Grants, path: &str, record: &Arc<IdentityRecord>) -> Arc<Subject> {
-        if let Some(own) = self.own.read().get(path).filter(|own| own.is_true_to(grants, path, record)) {
-            return Arc::clone(&own.set.subject);
+        if let Some(known) = self.by_identity.read().get(path).filter(|known| known.is_true_to(grants, path, record)) {
+            return Arc::clone(&known.set.subject);
         }
         let set = self.set(grants, identity::names_of(record, &grants.groups, path));
         let subject = Arc::clone(&set.subject);
-        let own = Own { record: Arc::clone(record), set, version: AtomicU64::new(grants.version) };
-        self.own.write().insert(path.to_owned(), own);
+        let known = OfIdentity { record: Arc::clone(record), set, version: AtomicU64::new(grants.version) };
+        self.by_identity.write().insert(path.to_owned(), known);
         subject
     }
 
@@ -152,7 +152,7 @@ impl Compiled {
 
     /// Forgets an identity that was removed or replaced.
     pub(super) fn forget(&self, path: &str) {
-        self.own.write().remove(path);
+        self.by_identity.write().remove(path);
     }
 
     fn set(&self, grants: &Grants, names: BTreeSet<String>) -> Arc<Set> {

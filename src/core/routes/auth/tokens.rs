@@ -74,7 +74,7 @@ fn has_sudo(change: &Change<'_>) -> bool {
 }
 
 /// The token of the request.
-fn own(subject: &Subject) -> Result<&Held, VaultError> {
+fn presented_token(subject: &Subject) -> Result<&Held, VaultError> {
     let missing = || VaultError::BadRequest("missing client token: only the certificate was presented".to_owned());
     subject.token.as_ref().ok_or_else(missing)
 }
@@ -84,7 +84,7 @@ fn unknown_accessor() -> VaultError {
 }
 
 pub(super) fn lookup_self(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let token = own(inquiry.subject)?;
+    let token = presented_token(inquiry.subject)?;
     Ok(Reply::data(lookup_json(&token.record, inquiry.caller.token.as_deref(), inquiry.now_ms)))
 }
 
@@ -111,7 +111,7 @@ pub(super) fn accessors(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 
 pub(super) fn renew_self(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let body = RenewBody::of_self(change.body).map_err(token_refused)?;
-    let token = own(change.subject)?.clone();
+    let token = presented_token(change.subject)?.clone();
     prolong(tx, change, &token, change.caller.token.as_deref(), body.increment_s)
 }
 
@@ -138,7 +138,7 @@ fn prolong(
 ) -> Result<Done, VaultError> {
     let known = &change.snapshot.tokens;
     let record = tokens::read(&tx.view(MountId::TOKENS), token.id)?.ok_or(VaultError::Forbidden)?;
-    let begun = own(change.subject).is_ok_and(|own| own.id == token.id);
+    let begun = presented_token(change.subject).is_ok_and(|presented| presented.id == token.id);
     if record.uses_left == Some(0) && begun {
         return Err(VaultError::BadRequest("the last use of this token has started".to_owned()));
     }
@@ -160,7 +160,7 @@ fn prolong(
 }
 
 pub(super) fn revoke_self(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    end(tx, change, own(change.subject)?)
+    end(tx, change, presented_token(change.subject)?)
 }
 
 pub(super) fn revoke(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
