@@ -34,7 +34,7 @@ pub use lifecycle::Report;
 pub use names::{MAX_PATH_BYTES, MAX_SEGMENTS, MountId};
 pub use node::{MAX_VERSIONS, Node, SecretMeta, VersionMeta};
 pub use open::{Barrier, Parts};
-pub use recovery::findings::{Bad, Part};
+pub use recovery::findings::{Bad, MountNames, Part};
 pub use recovery::loss::{Loss, Misfit};
 pub use recovery::salvage::{Damage, Keeps, Rules};
 pub use recovery::sweep::{MountOf, Sweep};

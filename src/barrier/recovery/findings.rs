@@ -55,6 +55,26 @@ pub(super) struct Ledger {
     pub left_out: Vec<StoreKey>,
 }
 
+/// The mounts that the mount table names.
+#[derive(Default)]
+pub struct MountNames(Vec<(MountId, String)>);
+
+impl MountNames {
+    /// Returns the name of a mount.
+    #[must_use]
+    pub fn name_of(&self, mount: MountId) -> Option<&str> {
+        self.0.iter().find(|(id, _)| *id == mount).map(|(_, name)| name.as_str())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn add(&mut self, mount: MountId, name: &str) {
+        self.0.push((mount, name.to_owned()));
+    }
+}
+
 /// What a sweep has found so far.
 pub(super) struct Findings {
     /// Number of bad records, without those behind them.

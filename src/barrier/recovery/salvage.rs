@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use crate::crypto::hash::MacKey;
 use crate::keys::{Header, Keyring, TermState};
 
-use super::findings::{Bad, Ledger, Part};
+use super::findings::{Bad, Ledger, MountNames, Part};
 use super::sweep::{MountOf, Sweep};
 use crate::barrier::error::BarrierError;
 use crate::barrier::index::{Index, Stamp};
@@ -54,9 +54,10 @@ pub struct Damage {
     pub keeps: Keeps,
     /// Whether the heads of the records match the set hash of the state, apart from one record that was added.
     pub proved: bool,
+    /// The mounts that the mount table names.
+    pub named: MountNames,
     /// Why the store cannot be salvaged; `None` if it can.
     refusal: Option<&'static str>,
-    named: Vec<(MountId, String)>,
     ledger: Ledger,
     /// Keys of stored records that are not indexed: those that do not belong to this vault, or not to this state.
     foreign: Vec<Vec<u8>>,
@@ -125,12 +126,6 @@ impl Damage {
     #[must_use]
     pub fn refusal(&self) -> Option<BarrierError> {
         self.refusal.map(BarrierError::NotSalvageable)
-    }
-
-    /// Returns the name of a mount in the mount table.
-    #[must_use]
-    pub fn name_of(&self, mount: MountId) -> Option<&str> {
-        self.named.iter().find(|(id, _)| *id == mount).map(|(_, name)| name.as_str())
     }
 
     /// Number of records that will be removed.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::crypto::hash::MacKey;
 
-use super::findings::{Bad, Findings, Ledger};
+use super::findings::{Bad, Findings, Ledger, MountNames};
 use super::summing::RunningSum;
 use crate::barrier::error::BarrierError;
 use crate::barrier::names::{Id, MountId, StoreKey, bound, child_path};
@@ -41,7 +41,7 @@ pub struct Sweep {
     /// the store cannot choose a record key with the same hash.
     met: HashSet<u64>,
     /// Mounts in the mount table, with the key of the entry.
-    named: Vec<(MountId, String)>,
+    named: MountNames,
     /// Generation when the sweep started.
     began: u64,
     records: u64,
@@ -92,7 +92,7 @@ impl Sweep {
             versions: None,
             strays: None,
             met: HashSet::new(),
-            named: Vec::new(),
+            named: MountNames::default(),
             began: barrier.published.read().generation,
             records: 0,
             bytes: 0,
@@ -168,14 +168,14 @@ impl Sweep {
         (sum.whole && same).then(|| sum.sum.ct_eq(&writer.state.set_hash))
     }
 
-    /// Returns the name of a mount that the sweep has found in the mount table.
+    /// The mounts that the sweep has found in the mount table.
     #[must_use]
-    pub fn name_of(&self, mount: MountId) -> Option<&str> {
-        self.named.iter().find(|(id, _)| *id == mount).map(|(_, name)| name.as_str())
+    pub fn named(&self) -> &MountNames {
+        &self.named
     }
 
     /// Returns what a salvage needs: the bad records, the changes, and the mounts with their names.
-    pub(super) fn found(self) -> (Vec<Bad>, Option<Ledger>, Vec<(MountId, String)>) {
+    pub(super) fn found(self) -> (Vec<Bad>, Option<Ledger>, MountNames) {
         (self.found.bad, self.found.ledger, self.named)
     }
 
@@ -232,7 +232,7 @@ impl Sweep {
             && let Some(found) = (self.mount_of)(name, value)
         {
             self.mounts.push_back(found);
-            self.named.push((found, name.to_owned()));
+            self.named.add(found, name);
         }
         self.found.intact_entry(mount, name, key);
     }

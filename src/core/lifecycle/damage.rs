@@ -95,7 +95,7 @@ impl Examined {
     #[must_use]
     pub fn bad(&self) -> Vec<BadRecord> {
         let Some(damage) = self.loss.damage() else { return Vec::new() };
-        damage.bad.iter().map(|bad| shown(bad, |mount| damage.name_of(mount))).collect()
+        damage.bad.iter().map(|bad| shown(bad, |mount| damage.named.name_of(mount))).collect()
     }
 
     /// Calls `look` for every record that a salvage removes, with its key and its encrypted bytes as stored. The bytes are

@@ -152,7 +152,7 @@ impl Work {
         let mut shown = self.shown.lock();
         (shown.records, shown.bytes, shown.failed) = (sweep.records(), sweep.bytes(), sweep.failed());
         let known = shown.bad.len();
-        let name_of = |mount| sweep.name_of(mount);
+        let name_of = |mount| sweep.named().name_of(mount);
         shown.bad.extend(sweep.bad().iter().skip(known).map(|bad| bad_records::shown(bad, name_of)));
     }
 
