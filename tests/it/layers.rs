@@ -71,7 +71,7 @@ const CORE_FLOORS: &[(&str, &[&str], &[&str])] = &[
     (
         "certificates",
         &["certificates"],
-        &["base", "state", "facts", "commit", "issuing", "rotation", "vault", "lifecycle"],
+        &["base", "state", "facts", "live", "commit", "issuing", "rotation", "vault", "route", "lifecycle"],
     ),
     (
         "routes",

@@ -4,12 +4,14 @@
 //! become durable together or not at all. Every issued certificate is in the audit log before the answer is sent.
 
 use crate::api::hex::hex;
+use crate::api::reply::Reply;
 use crate::api::spiffe::SpiffeId;
+use crate::api::sys::CertificateReply;
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
 use crate::pki::{Bundle, PkiError};
 
-use crate::core::commit::change::Remark;
+use crate::core::commit::change::{Done, Remark};
 use crate::core::error::VaultError;
 use crate::core::state::authorities::{self, Authorities};
 use crate::core::state::identity::{self, IdentityRecord, OPERATORS};
@@ -37,6 +39,17 @@ impl Issued {
     pub(in crate::core) fn not_after(&self) -> String {
         rfc3339_nano(self.row.not_after_ms)
     }
+
+    /// What its holder gets, and what the change leaves behind. The reply in [`Done`] is empty.
+    pub(in crate::core) fn into_reply(self, identity: &SpiffeId) -> (CertificateReply, Done) {
+        let reply = CertificateReply {
+            identity: identity.uri().to_owned(),
+            not_after: self.not_after(),
+            certificate: self.row.pem,
+            ca: self.bundle.pem,
+        };
+        (reply, Done { remarks: self.remarks, ..Done::touching(Reply::none(), self.touched) })
+    }
 }
 
 /// Terms of a certificate.
@@ -50,6 +63,13 @@ pub(in crate::core) struct Order<'a> {
     /// The certificate that this one replaces.
     pub supersedes: Option<Fingerprint>,
     pub now_ms: u64,
+}
+
+impl<'a> Order<'a> {
+    /// A first certificate with the default life of the identity.
+    pub(in crate::core) fn first(identity: &'a SpiffeId, longest_s: u64, now_ms: u64) -> Self {
+        Self { identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms }
+    }
 }
 
 /// Certifies the key of a request.

@@ -22,7 +22,6 @@ use crate::core::pipeline::audited::Facts;
 use crate::core::request::UnsealKey;
 use crate::core::rotation::orders::{Errand, Key, Order, SlotOrder};
 use crate::core::state::identity;
-use crate::core::state::ledger::How;
 use crate::core::state::snapshot::Touch;
 use crate::core::vault::Vault;
 
@@ -79,20 +78,14 @@ pub(in crate::core) fn certificate(
             touched.extend(cascade::strings(tx, &snapshot.strings, identity.path())?);
             touched.push(Touch::Identity(identity.path().to_owned()));
         }
-        let order =
-            IssueOrder { identity: &identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
+        let order = IssueOrder::first(&identity, longest_s, now_ms);
         let mut issued = issue::certify(tx, snapshot, &order, &csr)?;
         if was_disabled {
             issued.remarks.push(Remark::alarm("identity-enabled-on-the-local-socket"));
         }
         issued.remarks.push(Remark::alarm("certificate-issued-on-the-local-socket"));
         issued.touched.append(&mut touched);
-        let reply = CertificateReply {
-            identity: identity.uri().to_owned(),
-            not_after: issued.not_after(),
-            certificate: issued.row.pem.clone(),
-            ca: issued.bundle.pem.clone(),
-        };
-        Ok((reply, Done { restricts: was_disabled, ..automatic::done(issued) }))
+        let (reply, done) = issued.into_reply(&identity);
+        Ok((reply, Done { restricts: was_disabled, ..done }))
     })
 }

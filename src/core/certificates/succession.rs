@@ -17,7 +17,6 @@ use crate::core::commit::change::{Done, Remark};
 use crate::core::error::VaultError;
 use crate::core::state::authorities::{self, Authorities, AuthorityRecord, Stage};
 use crate::core::state::identity::OUTSIDE;
-use crate::core::state::ledger::How;
 use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::{Caller, Settings};
 
@@ -48,19 +47,12 @@ pub(in crate::core) fn replace_all(
     }
     let known = authorities::current(tx, &caller.origin)?;
     let ended = end_all(tx, world, &known, now_ms)?;
-    let longest_s = world.settings.max_certificate_life_s;
-    let order = Order { identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms };
+    let order = Order::first(identity, world.settings.max_certificate_life_s, now_ms);
     let issued = issue::certify(tx, world.snapshot, &order, csr)?;
-    let reply = CertificateReply {
-        identity: identity.uri().to_owned(),
-        not_after: issued.not_after(),
-        certificate: issued.row.pem,
-        ca: issued.bundle.pem,
-    };
-    let (mut touched, mut remarks) = (issued.touched, issued.remarks);
-    touched.extend(ended.touched);
-    remarks.extend(ended.remarks);
-    Ok((reply, Done { touched, remarks, restricts: true, ..Done::of(Reply::none()) }))
+    let (reply, mut done) = issued.into_reply(identity);
+    done.touched.extend(ended.touched);
+    done.remarks.extend(ended.remarks);
+    Ok((reply, Done { restricts: true, ..done }))
 }
 
 /// Creates an authority and ends all others, every token and every enrolment string. Nobody gets a certificate. Without

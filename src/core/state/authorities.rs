@@ -11,7 +11,7 @@
 //! `prepared`: in the bundle that clients fetch, but nobody trusts it yet. `trusted`: the listener accepts its
 //! certificates. `active`: it signs. `retiring`: its certificates are accepted until they expire. `removed`, `revoked`:
 //! the key is destroyed and its certificates are rejected. The conditions for each step are checked where the steps are
-//! ordered (`sys/ca.rs`).
+//! ordered (`certificates/authority_steps.rs`).
 
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 
+use crate::api::identities::AuthorityInfo;
+use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx, View};
 use crate::crypto::random::Random;
 use crate::crypto::secret::SecretBytes;
@@ -117,6 +119,18 @@ impl AuthorityFacts {
         Ok(Self { id: AuthorityId::of(&der), record, der, not_after_ms })
     }
 
+    /// What clients are told of it.
+    pub(in crate::core) fn info(&self) -> AuthorityInfo {
+        AuthorityInfo {
+            id: self.id.hex(),
+            state: self.record.stage.as_str().to_owned(),
+            tainted: self.record.tainted,
+            created: rfc3339_nano(self.record.created_ms),
+            changed: rfc3339_nano(self.record.changed_ms),
+            not_after: rfc3339_nano(self.not_after_ms),
+        }
+    }
+
     fn der_of(pem: &str) -> Result<Vec<u8>, VaultError> {
         CertificateDer::from_pem_slice(pem.as_bytes()).map(|der| der.to_vec()).map_err(|_| VaultError::Integrity)
     }
@@ -154,6 +168,13 @@ impl Authorities {
     /// Returns the authority that signs.
     pub(in crate::core) fn active(&self) -> Option<&AuthorityFacts> {
         self.0.iter().find(|facts| facts.record.stage == Stage::Active)
+    }
+
+    /// Whether a caller with a certificate from `origin` must renew it now, because its authority is tainted.
+    pub(in crate::core) fn is_left_by(&self, origin: &Origin) -> bool {
+        // If it signs itself, a renewal would give another certificate of the same authority, again and again.
+        let moves_on = |own: &AuthorityFacts| own.record.tainted && own.record.stage != Stage::Active;
+        matches!(origin, Origin::Vault(id) if self.get(*id).is_some_and(moves_on))
     }
 
     /// Returns the authorities that clients must trust.

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::api::identities::EnrollmentInfo;
+use crate::api::time::rfc3339_nano;
 use crate::auth::cidr::Cidr;
 use crate::barrier::{MountId, Tx, View};
 use crate::core::error::VaultError;
@@ -81,6 +83,20 @@ impl EnrollRecord {
             StringStatus::Void
         } else {
             StringStatus::Open
+        }
+    }
+
+    /// What lists show of it while `active` signs.
+    pub(in crate::core) fn info(&self, active: Option<AuthorityId>, now_ms: u64) -> EnrollmentInfo {
+        EnrollmentInfo {
+            identity: self.identity.clone(),
+            created: rfc3339_nano(self.created_ms),
+            created_by: self.created_by.clone(),
+            expires: rfc3339_nano(self.expires_ms),
+            uses: self.uses,
+            used: self.used.len(),
+            cidr: self.cidrs.clone(),
+            state: self.state(active, now_ms).as_str().to_owned(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::api::path::Path;
+use crate::api::spiffe::SpiffeId;
 use crate::barrier::{EntryValue, MountId, Tx, View};
 use crate::policy::{Ask, Capability, Decision};
 
@@ -200,6 +201,24 @@ pub(in crate::core) fn policy_name(raw: &str) -> Result<String, VaultError> {
         return Err(VaultError::BadRequest("a policy name must be one path segment".to_owned()));
     }
     Ok(name)
+}
+
+/// Parses an identity path, or a full identity of this trust domain. Checks only whether it can be registered.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] for the field `identity`: the form, another trust domain, or a path that stands for
+/// certificates of an outside PKI.
+pub(in crate::core) fn named(text: &str, trust_domain: &str) -> Result<SpiffeId, VaultError> {
+    let bad = |text: &str| VaultError::BadRequest(text.to_owned());
+    let parsed = if text.contains("://") { SpiffeId::parse(text) } else { SpiffeId::new(trust_domain, text) };
+    let identity = parsed.map_err(|_| bad("field \"identity\" is not a SPIFFE identity"))?;
+    if identity.trust_domain() != trust_domain {
+        return Err(bad("field \"identity\" names another trust domain"));
+    }
+    if identity.path().starts_with(OUTSIDE) {
+        return Err(bad("identities below cert/ stand for certificates of an outside PKI: choose another path"));
+    }
+    Ok(identity)
 }
 
 /// Names of all policies of an identity: its own, those of its groups, and `default`. Sorted, without duplicates.

@@ -3,8 +3,6 @@
 //! An identity that may issue can become anybody in the trust domain, so that route needs `sudo`. Every registered
 //! identity may renew: it gets what it has, for longer.
 
-use crate::api::spiffe::SpiffeId;
-use crate::api::sys::CertificateReply;
 use crate::barrier::Tx;
 
 use super::{Change, data};
@@ -13,30 +11,19 @@ use crate::core::certificates::renewal;
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::state::authorities;
-use crate::core::state::identity::OUTSIDE;
+use crate::core::state::identity;
 use crate::core::state::ledger::How;
 
 /// Signs a certificate request: `{identity, csr, ttl?}` gives `{certificate, ca}`.
 pub(super) fn sign(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let fields = change.body.only(&["identity", "csr", "ttl"])?;
-    let identity = identity_of(&fields.required("identity")?, &change.settings.trust_domain)?;
+    let identity = identity::named(&fields.required("identity")?, &change.settings.trust_domain)?;
     authorities::current(tx, &change.caller.origin)?;
-    let order = Order {
-        identity: &identity,
-        how: How::Issued,
-        life_s: fields.seconds("ttl")?,
-        longest_s: change.settings.max_certificate_life_s,
-        supersedes: None,
-        now_ms: change.now_ms,
-    };
+    let usual = Order::first(&identity, change.settings.max_certificate_life_s, change.now_ms);
+    let order = Order { life_s: fields.seconds("ttl")?, ..usual };
     let issued = issue::certify(tx, change.snapshot, &order, &fields.required("csr")?)?;
-    let reply = data(&CertificateReply {
-        identity: identity.uri().to_owned(),
-        not_after: issued.not_after(),
-        certificate: issued.row.pem,
-        ca: issued.bundle.pem,
-    })?;
-    Ok(Done { remarks: issued.remarks, ..Done::touching(reply, issued.touched) })
+    let (reply, done) = issued.into_reply(&identity);
+    Ok(Done { reply: data(&reply)?, ..done })
 }
 
 /// Renews the caller's own certificate: `{csr}` gives `{certificate, ca, identity, not_after}`.
@@ -49,23 +36,4 @@ pub(super) fn renew(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultE
     let (csr, settings) = (fields.required("csr")?, change.settings);
     renewal::replace(tx, change.snapshot, change.caller, How::Renewed, &csr, settings, change.now_ms)
         .map(|outcome| outcome.done)
-}
-
-/// Parses an identity path, or a full identity of this trust domain that can be registered.
-pub(super) fn identity_of(text: &str, trust_domain: &str) -> Result<SpiffeId, VaultError> {
-    let wrong = |_| VaultError::BadRequest("field \"identity\" is not a SPIFFE identity".to_owned());
-    let identity = if text.contains("://") {
-        SpiffeId::parse(text).map_err(wrong)?
-    } else {
-        SpiffeId::new(trust_domain, text).map_err(wrong)?
-    };
-    if identity.trust_domain() != trust_domain {
-        return Err(VaultError::BadRequest("field \"identity\" names another trust domain".to_owned()));
-    }
-    if identity.path().starts_with(OUTSIDE) {
-        return Err(VaultError::BadRequest(
-            "identities below cert/ stand for certificates of an outside PKI: choose another path".to_owned(),
-        ));
-    }
-    Ok(identity)
 }

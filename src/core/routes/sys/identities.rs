@@ -12,7 +12,6 @@ use crate::api::sys::{CertificateInfo, Identity, IdentityLine};
 use crate::api::time::rfc3339_nano;
 use crate::barrier::{MountId, Tx};
 
-use super::certificates::identity_of;
 use super::{Change, Inquiry, data, keys_of};
 use crate::core::certificates::cascade;
 use crate::core::commit::change::Done;
@@ -119,7 +118,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 
 /// Registers or changes an identity: `{policies?, certificate_ttl?, grace?}`. Absent fields stay unchanged.
 pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
-    identity_of(&change.tail, &change.settings.trust_domain).map_err(|error| match error {
+    identity::named(&change.tail, &change.settings.trust_domain).map_err(|error| match error {
         VaultError::BadRequest(text) => VaultError::BadRequest(text.replace("field \"identity\"", "the path")),
         error => error,
     })?;

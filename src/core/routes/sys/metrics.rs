@@ -7,6 +7,7 @@ use crate::barrier::MountId;
 use crate::keys::TermState;
 
 use super::{Inquiry, data};
+use crate::core::certificates::schedule::Clients;
 use crate::core::error::VaultError;
 use crate::core::rotation::Phase;
 use crate::core::rotation::keys::record::{self, Progress};
@@ -41,8 +42,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let of_rows = |wanted: &dyn Fn(&values::ValueRow) -> bool| count(rows.iter().filter(|row| wanted(row)).count());
     // The rows of the authorities and of the listener are not counted, and each would cost a pass of its own.
     inquiry.looks_at_certificates()?;
-    let clients = super::certs::clients(inquiry).into_iter().find(|row| row.id == "client-certificates");
-    let of_clients = |number: fn(&crate::api::rotation::RotationInfo) -> u64| clients.as_ref().map_or(0, number);
+    let clients = Clients::count(inquiry.snapshot, now_ms);
     let limits = inquiry.live.accounts.totals();
     let ([allowed, limited], accounts) = ([limits.allowed.0, limits.limited.0], count(limits.accounts));
     // Dashboards and alarms use these names, so they must not change.
@@ -67,7 +67,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
             "strongroom_identities_disabled",
             count(inquiry.snapshot.identities().filter(|(_, r)| r.disabled.is_some()).count()),
         ),
-        ("strongroom_certificates_due", of_clients(|row| row.total.saturating_sub(row.done))),
+        ("strongroom_certificates_due", clients.due),
         ("strongroom_connections", count(inquiry.sessions.total())),
         (
             "strongroom_values_ending_soon",

@@ -5,7 +5,6 @@ mod approvals;
 pub(in crate::core) mod ca;
 mod capabilities;
 mod certificates;
-mod certs;
 mod enrollments;
 mod identities;
 mod keys;

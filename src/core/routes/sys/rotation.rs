@@ -18,6 +18,7 @@ use crate::keys::TermState;
 use crate::keys::share::Share;
 
 use super::{Change, Inquiry, data};
+use crate::core::certificates::schedule;
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
 use crate::core::lifecycle::secret::normalised;
@@ -194,12 +195,12 @@ pub(super) fn terms(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 /// All rotations, oldest first.
 pub(super) fn list(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let runs = record::all(&inquiry.view(MountId::ROTATION))?;
-    data(&RotationList { rotations: runs.iter().map(shown).collect(), certificates: super::certs::rows(inquiry)? })
+    data(&RotationList { rotations: runs.iter().map(shown).collect(), certificates: schedule::rows(inquiry)? })
 }
 
 /// One rotation as it is shown.
 pub(super) fn one(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    if let Some(row) = super::certs::rows(inquiry)?.into_iter().find(|row| row.id == inquiry.tail) {
+    if let Some(row) = schedule::rows(inquiry)?.into_iter().find(|row| row.id == inquiry.tail) {
         return data(&row);
     }
     reply(&record::one(&inquiry.live.barrier.view(MountId::ROTATION), &inquiry.tail)?)

@@ -1,20 +1,21 @@
-//! Certificates as rotations: authorities, the listener's certificate, and those of clients. None of them has a record
-//! of a run. Everything follows from the ledger, the authorities, and the bundles of clients.
+//! Certificates as rotations: when authorities, the listener's certificate and those of clients should be replaced.
+//! None of them has a record of a run. Everything follows from the ledger, the authorities, and the bundles of clients.
 
 use crate::api::rotation::RotationInfo;
 use crate::api::time::rfc3339_nano;
 
-use super::Inquiry;
-use super::ca;
+use super::authority_steps::behind;
 use crate::core::error::VaultError;
+use crate::core::pipeline::route::Inquiry;
 use crate::core::state::authorities::{AuthorityFacts, Stage};
 use crate::core::state::ledger::{Facts, How};
+use crate::core::state::snapshot::Snapshot;
 
 /// Largest number of identities with a late renewal that are listed individually.
 const MAX_SHOWN: usize = 100;
 
 /// When a certificate should be replaced: at two thirds of its life.
-pub(super) fn due_ms(issued_ms: u64, not_after_ms: u64) -> u64 {
+fn due_ms(issued_ms: u64, not_after_ms: u64) -> u64 {
     issued_ms.saturating_add(not_after_ms.saturating_sub(issued_ms) / 3 * 2)
 }
 
@@ -22,7 +23,7 @@ pub(super) fn due_ms(issued_ms: u64, not_after_ms: u64) -> u64 {
 ///
 /// # Errors
 /// Those of [`Inquiry::looks_at`].
-pub(super) fn rows(inquiry: &Inquiry<'_>) -> Result<Vec<RotationInfo>, VaultError> {
+pub(in crate::core) fn rows(inquiry: &Inquiry<'_>) -> Result<Vec<RotationInfo>, VaultError> {
     let mut rows = Vec::new();
     for facts in inquiry.snapshot.authorities.0.iter().filter(|facts| !facts.record.stage.ended()) {
         inquiry.looks_at_certificates()?;
@@ -30,7 +31,7 @@ pub(super) fn rows(inquiry: &Inquiry<'_>) -> Result<Vec<RotationInfo>, VaultErro
     }
     inquiry.looks_at_certificates()?;
     rows.extend(listener(inquiry));
-    rows.extend(clients(inquiry));
+    rows.extend(Clients::count(inquiry.snapshot, inquiry.now_ms).rows());
     Ok(rows)
 }
 
@@ -43,7 +44,7 @@ fn authority(inquiry: &Inquiry<'_>, facts: &AuthorityFacts) -> RotationInfo {
     let (total, done) = match facts.record.stage {
         // Its rotation depends on all clients that must trust it.
         Stage::Prepared | Stage::Trusted => {
-            let behind = ca::behind(inquiry.snapshot, &inquiry.live.sightings, inquiry.now_ms).len();
+            let behind = behind(inquiry.snapshot, &inquiry.live.sightings, inquiry.now_ms).len();
             (all, all.saturating_sub(behind))
         }
         Stage::Retiring => {
@@ -82,14 +83,14 @@ fn authority(inquiry: &Inquiry<'_>, facts: &AuthorityFacts) -> RotationInfo {
 
 fn listener(inquiry: &Inquiry<'_>) -> Option<RotationInfo> {
     let (_, newest) = inquiry.snapshot.ledger.of("server").into_iter().find(|(_, facts)| facts.how == How::Server)?;
-    Some(certificate(inquiry, "server-certificate", "the listener's certificate", &newest))
+    Some(certificate("server-certificate", "the listener's certificate", &newest, inquiry.now_ms))
 }
 
-fn certificate(inquiry: &Inquiry<'_>, id: &str, target: &str, facts: &Facts) -> RotationInfo {
+fn certificate(id: &str, target: &str, facts: &Facts, now_ms: u64) -> RotationInfo {
     let due_ms = due_ms(facts.issued_ms, facts.not_after_ms);
-    let state = if facts.not_after_ms <= inquiry.now_ms {
+    let state = if facts.not_after_ms <= now_ms {
         "expired"
-    } else if due_ms <= inquiry.now_ms {
+    } else if due_ms <= now_ms {
         "due"
     } else {
         "current"
@@ -106,36 +107,59 @@ fn certificate(inquiry: &Inquiry<'_>, id: &str, target: &str, facts: &Facts) -> 
     }
 }
 
-/// One row for all clients, and one for each that is late.
-pub(super) fn clients(inquiry: &Inquiry<'_>) -> Vec<RotationInfo> {
-    let ledger = &inquiry.snapshot.ledger;
-    let mut late = Vec::new();
-    let (mut all, mut due, mut next_ms) = (0, 0, None);
-    for path in inquiry.snapshot.clients(inquiry.now_ms) {
-        let Some(newest) = ledger.newest_living(&path, inquiry.now_ms) else { continue };
-        all += 1;
-        let due_ms = due_ms(newest.issued_ms, newest.not_after_ms);
-        next_ms = Some(next_ms.map_or(due_ms, |next_ms: u64| next_ms.min(due_ms)));
-        if due_ms > inquiry.now_ms {
-            continue;
+/// The certificates of all clients.
+#[derive(Default)]
+pub(in crate::core) struct Clients {
+    /// Number of clients with a valid certificate.
+    all: u64,
+    /// Number of those that should have renewed theirs by now.
+    pub due: u64,
+    /// When the first of them should be renewed, in milliseconds.
+    next_ms: Option<u64>,
+    /// Those whose renewal is late, one row each. At most [`MAX_SHOWN`].
+    late: Vec<RotationInfo>,
+}
+
+impl Clients {
+    /// Looks at the newest valid certificate of each client. One pass over the ledger.
+    pub(in crate::core) fn count(snapshot: &Snapshot, now_ms: u64) -> Self {
+        let mut clients = Self::default();
+        for path in snapshot.clients(now_ms) {
+            if let Some(newest) = snapshot.ledger.newest_living(&path, now_ms) {
+                clients.add(&path, &newest, now_ms);
+            }
         }
-        due += 1;
+        clients
+    }
+
+    fn add(&mut self, path: &str, newest: &Facts, now_ms: u64) {
+        self.all += 1;
+        let due_ms = due_ms(newest.issued_ms, newest.not_after_ms);
+        self.next_ms = Some(self.next_ms.map_or(due_ms, |next_ms| next_ms.min(due_ms)));
+        if due_ms > now_ms {
+            return;
+        }
+        self.due += 1;
         // A fifth of the rest is allowed for jitter and retries before a client is named.
         let late_ms = due_ms.saturating_add(newest.not_after_ms.saturating_sub(due_ms) / 5);
-        if late_ms < inquiry.now_ms && late.len() < MAX_SHOWN {
-            let row = certificate(inquiry, &format!("client-{}", newest.serial), &path, &newest);
-            late.push(RotationInfo { error: Some("its renewal is late".to_owned()), ..row });
+        if late_ms < now_ms && self.late.len() < MAX_SHOWN {
+            let row = certificate(&format!("client-{}", newest.serial), path, newest, now_ms);
+            self.late.push(RotationInfo { error: Some("its renewal is late".to_owned()), ..row });
         }
     }
-    let summary = RotationInfo {
-        id: "client-certificates".to_owned(),
-        kind: "certificate".to_owned(),
-        target: "the certificates of all clients".to_owned(),
-        state: if due == 0 { "current" } else { "due" }.to_owned(),
-        total: all,
-        done: all - due,
-        due: next_ms.map(rfc3339_nano).unwrap_or_default(),
-        ..RotationInfo::default()
-    };
-    std::iter::once(summary).chain(late).collect()
+
+    /// One row for all clients, and one for each that is late.
+    fn rows(self) -> impl Iterator<Item = RotationInfo> {
+        let summary = RotationInfo {
+            id: "client-certificates".to_owned(),
+            kind: "certificate".to_owned(),
+            target: "the certificates of all clients".to_owned(),
+            state: if self.due == 0 { "current" } else { "due" }.to_owned(),
+            total: self.all,
+            done: self.all - self.due,
+            due: self.next_ms.map(rfc3339_nano).unwrap_or_default(),
+            ..RotationInfo::default()
+        };
+        std::iter::once(summary).chain(self.late)
+    }
 }
