@@ -7,6 +7,7 @@ use crate::api::path::Path;
 use crate::api::reply::Reply;
 use crate::api::request::{Body, Operation};
 use crate::api::secret::SecretText;
+use crate::crypto::secret::SecretBytes;
 
 use super::error::VaultError;
 use crate::api::page::Page;
@@ -41,6 +42,16 @@ pub enum UnsealKey<'a> {
     /// What a person typed or pasted: a passphrase, a printed recovery code (`srr1-…`), or one of several shares
     /// (`srs1-…`), which are kept until there are enough.
     Typed(&'a SecretText),
+}
+
+/// The normal form of a passphrase: the only one that is used.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] for characters that have none.
+pub(super) fn normalised(passphrase: &SecretText) -> Result<SecretBytes, VaultError> {
+    crate::crypto::password::normalise(passphrase.reveal()).map_err(|_| {
+        VaultError::BadRequest("the passphrase has characters without a stable Unicode form; use others".to_owned())
+    })
 }
 
 /// 200 with `data`.

@@ -16,8 +16,8 @@ use crate::pki::{AUTHORITY_LIFE_S, Authority, AuthorityId, Bundle, PkiError};
 use crate::store::Store;
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
 
-use super::secret::normalised;
 use crate::core::error::VaultError;
+use crate::core::request::normalised;
 use crate::core::state::authorities::{self, AuthorityRecord, Stage};
 use crate::core::state::identity::{
     ADMIN_POLICY, ADMIN_TEXT, DEFAULT_POLICY, DEFAULT_TEXT, IDENTITIES, IdentityRecord, LISTENER, POLICIES,

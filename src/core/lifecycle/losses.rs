@@ -14,10 +14,10 @@ use crate::keys::share::{self, Share};
 
 use super::damage;
 use super::init::InitPorts;
-use super::secret::normalised;
 use super::unseal::open_audit;
 use crate::core::error::VaultError;
 use crate::core::ports::{AuditOpener, Settings};
+use crate::core::request::normalised;
 use crate::core::rotation::orders::Secret;
 
 /// Key prefix of the records.

@@ -6,7 +6,7 @@ use crate::crypto::secret::SecretBytes;
 use crate::keys::share;
 
 use crate::core::error::VaultError;
-use crate::core::request::UnsealKey;
+use crate::core::request::{UnsealKey, normalised};
 use crate::core::rotation::orders::Secret;
 use crate::core::vault::Vault;
 
@@ -31,11 +31,4 @@ pub(in crate::core) fn secret(vault: &Vault, key: &UnsealKey<'_>) -> Result<Opti
         }
         UnsealKey::Typed(text) => Secret::Passphrase(normalised(text)?),
     }))
-}
-
-/// Passphrases are used in one normal form only.
-pub(in crate::core) fn normalised(passphrase: &SecretText) -> Result<SecretBytes, VaultError> {
-    crate::crypto::password::normalise(passphrase.reveal()).map_err(|_| {
-        VaultError::BadRequest("the passphrase has characters without a stable Unicode form; use others".to_owned())
-    })
 }

@@ -1,6 +1,8 @@
 //! The keeper: changes slots, root key and data keys while the vault serves.
 
+mod bodies;
 mod compromised;
+pub(in crate::core) mod config;
 mod keeper;
 pub(in crate::core) mod record;
 mod rekey;

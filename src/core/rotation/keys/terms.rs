@@ -14,7 +14,7 @@ use crate::barrier::{Census, Depth, Drained, HeaderChange, MountId, Resealed, St
 use crate::keys::TermState;
 
 use super::record::{self, Kind, Progress, Proof, Run};
-use super::view;
+use super::{config, view};
 use crate::core::commit::committer::GROUP_BYTES;
 use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
@@ -216,7 +216,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
         })?;
         return Ok(Some(Duration::ZERO));
     }
-    let config = view::config(&desk.barrier.view(MountId::ROTATION))?;
+    let config = config::read(&desk.barrier.view(MountId::ROTATION))?;
     let age_ms = desk.clock.now_ms().saturating_sub(active.created_ms);
     let aged = config.interval_s > 0 && age_ms >= config.interval_s.saturating_mul(1_000);
     if config.enabled && (aged || active.seals >= config.max_operations) {

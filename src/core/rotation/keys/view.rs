@@ -1,27 +1,17 @@
-//! How a rotation of keys is shown.
+//! How a rotation of keys, and a term, is shown.
 
 use zeroize::Zeroizing;
 
 use crate::api::reply::Reply;
-use crate::api::rotation::{ProofInfo, RotateConfig, RotationInfo, StepInfo};
+use crate::api::rotation::{ProofInfo, RotationInfo, StepInfo, TermInfo};
 use crate::api::sys::CertificateReply;
 use crate::api::time::rfc3339_nano;
-use crate::barrier::View;
+use crate::barrier::TermStatus;
+use crate::keys::TermState;
 
 use super::record::Run;
 use crate::core::error::VaultError;
 use crate::core::request::data;
-
-/// Where the configuration of automatic rotation is stored.
-pub(in crate::core) const CONFIG: &str = "config/data-key";
-
-/// The configuration of automatic rotation, or its defaults.
-pub(in crate::core) fn config(view: &View<'_>) -> Result<RotateConfig, VaultError> {
-    match view.entry(CONFIG)? {
-        Some(entry) => serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity),
-        None => Ok(RotateConfig::default()),
-    }
-}
 
 /// 200 with one rotation.
 pub(in crate::core) fn reply(run: &Run) -> Result<Reply, VaultError> {
@@ -63,5 +53,23 @@ pub(in crate::core) fn shown(run: &Run) -> RotationInfo {
             .collect(),
         steps: run.steps.iter().map(|step| StepInfo { step: step.step.clone(), result: step.result.clone() }).collect(),
         certified: None,
+    }
+}
+
+/// One term as it is shown.
+pub(in crate::core) fn term(term: &TermStatus) -> TermInfo {
+    let state = match term.state {
+        TermState::PreActive => "pre-active",
+        TermState::Active => "active",
+        TermState::DecryptOnly => "decrypt-only",
+        TermState::Compromised => "compromised",
+        TermState::Destroyed => "destroyed",
+    };
+    TermInfo {
+        term: term.term,
+        state: state.to_owned(),
+        created: rfc3339_nano(term.created_ms),
+        live: term.live,
+        seals: term.seals,
     }
 }

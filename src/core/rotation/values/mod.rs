@@ -5,6 +5,7 @@
 //! entry, and an effect outside happens only between two of them. After a crash in `applying` nothing is guessed: the
 //! target is asked which value works.
 
+mod bodies;
 pub(in crate::core) mod effect;
 mod fields;
 mod machine;
