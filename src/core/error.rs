@@ -2,6 +2,8 @@
 
 use crate::api::error::{ErrorCode, ErrorInfo, Reason};
 use crate::api::fields::FieldError;
+use crate::auth::cert::RoleError;
+use crate::auth::token::TokenError;
 use crate::barrier::BarrierError;
 use crate::engine::EngineError;
 use crate::store::StoreError;
@@ -212,5 +214,23 @@ impl From<EngineError> for VaultError {
 impl From<FieldError> for VaultError {
     fn from(error: FieldError) -> Self {
         Self::BadRequest(error.to_string())
+    }
+}
+
+impl From<RoleError> for VaultError {
+    fn from(error: RoleError) -> Self {
+        match error {
+            RoleError::Record => Self::Integrity,
+            error => Self::BadRequest(error.to_string()),
+        }
+    }
+}
+
+impl From<TokenError> for VaultError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Record => Self::Integrity,
+            error => Self::BadRequest(error.to_string()),
+        }
     }
 }

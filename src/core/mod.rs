@@ -13,6 +13,7 @@ mod certificates;
 mod commit;
 mod decide;
 mod error;
+mod identities;
 pub mod lifecycle;
 mod live;
 mod pipeline;

@@ -73,6 +73,7 @@ const CORE_FLOORS: &[(&str, &[&str], &[&str])] = &[
         &["certificates"],
         &["base", "state", "facts", "live", "commit", "issuing", "rotation", "vault", "route", "lifecycle"],
     ),
+    ("identities", &["identities"], &["base", "state", "commit", "issuing", "route"]),
     (
         "routes",
         &["routes"],
@@ -88,6 +89,7 @@ const CORE_FLOORS: &[(&str, &[&str], &[&str])] = &[
             "approvals",
             "lifecycle",
             "certificates",
+            "identities",
         ],
     ),
     (

@@ -221,6 +221,23 @@ pub(in crate::core) fn named(text: &str, trust_domain: &str) -> Result<SpiffeId,
     Ok(identity)
 }
 
+/// One warning for each named policy that does not exist.
+///
+/// # Errors
+/// The errors of the barrier.
+pub(in crate::core) fn warn_of_missing<'a>(
+    policies: &View<'_>,
+    named: impl IntoIterator<Item = &'a String>,
+) -> Result<Vec<String>, VaultError> {
+    let mut warnings = Vec::new();
+    for name in named {
+        if policies.entry(name)?.is_none() {
+            warnings.push(format!("policy \"{name}\" does not exist and grants nothing yet"));
+        }
+    }
+    Ok(warnings)
+}
+
 /// Names of all policies of an identity: its own, those of its groups, and `default`. Sorted, without duplicates.
 pub(in crate::core) fn names_of(
     record: &IdentityRecord,

@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::auth::cert::{Kind, Role, decode_list};
-use crate::barrier::View;
-use crate::pki::outside::{CertificateName, OutsideFacts, RevocationList};
+use crate::auth::cert::{Kind, Role, RoleError, decode_list, encode_list};
+use crate::barrier::{MountId, Tx, View};
+use crate::pki::outside::{CertificateName, ListError, OutsideFacts, RevocationList, signed_by};
+use crate::pki::subject_of;
 
 use super::roles::Roles;
 use crate::core::error::VaultError;
@@ -19,8 +20,14 @@ pub(in crate::core) const MAX_LISTS: usize = 64;
 /// Prefix of a list's name, which distinguishes its record from a role's.
 const PREFIX: &str = "crl/";
 
+const UNKNOWN_ISSUER: &str =
+    "no role of auth/cert names the authority that issued this list: write the role with its certificate first";
+const OLDER: &str = "there is a newer list of this issuer under that name: delete it first if you want to replace it";
+const OTHER: &str = "the list under that name belongs to another issuer or was signed with another key: choose another name, or delete it first";
+const UNREADABLE: &str = "the list under that name cannot be read: delete it first";
+
 /// The key of a list's record.
-pub(in crate::core) fn key_of(name: &str) -> String {
+fn key_of(name: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
@@ -33,7 +40,7 @@ pub(in crate::core) fn is_role(key: &str) -> bool {
 ///
 /// # Errors
 /// The errors of the barrier.
-pub(in crate::core) fn names(view: &View<'_>) -> Result<Vec<String>, VaultError> {
+fn names(view: &View<'_>) -> Result<Vec<String>, VaultError> {
     let keys = view.entries()?;
     Ok(keys.iter().filter_map(|key| key.strip_prefix(PREFIX)).map(str::to_owned).collect())
 }
@@ -45,6 +52,70 @@ pub(in crate::core) fn names(view: &View<'_>) -> Result<Vec<String>, VaultError>
 pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<(RevocationList, Vec<u8>)>, VaultError> {
     let Some(entry) = view.entry(&key_of(name))? else { return Ok(None) };
     decode_list(entry.value.reveal()).map(|(list, der)| Some((list, der.to_vec()))).map_err(|_| VaultError::Integrity)
+}
+
+/// Stores a list, DER, under a name, or replaces an older list of the same issuer.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] when no authority of a role signed it, when it is not a successor of the list under that
+/// name, and for too many lists; the errors of the barrier; [`VaultError::Integrity`].
+pub(in crate::core) fn put(tx: &mut Tx<'_>, name: &str, list: &RevocationList, der: &[u8]) -> Result<(), VaultError> {
+    let view = tx.view(MountId::CERT_ROLES);
+    let roles = Roles::load(&view)?;
+    let authority = signer(&roles, list, der)?;
+    let names = names(&view)?;
+    if names.iter().filter(|other| *other != name).count() >= MAX_LISTS {
+        return Err(VaultError::BadRequest(format!("at most {MAX_LISTS} revocation lists: delete one")));
+    }
+    if names.iter().any(|other| other == name) {
+        let old = match read(&view, name) {
+            Ok(old) => old.ok_or(VaultError::Integrity)?,
+            Err(VaultError::Integrity) => return Err(VaultError::BadRequest(UNREADABLE.to_owned())),
+            Err(other) => return Err(other),
+        };
+        replaces(&old, list, authority)?;
+    }
+    tx.put_entry(MountId::CERT_ROLES, &key_of(name), &encode_list(der), 0)?;
+    Ok(())
+}
+
+/// Rejects a list that is not a successor of the one that it would replace. Somebody who may upload must not be able to
+/// take a certificate off a list, neither with an older list nor with one of an authority made for that purpose.
+fn replaces(old: &(RevocationList, Vec<u8>), new: &RevocationList, authority: &[u8]) -> Result<(), VaultError> {
+    let (old, old_der) = old;
+    if old.issuer != new.issuer || signed_by(old_der, authority).is_err() {
+        return Err(VaultError::BadRequest(OTHER.to_owned()));
+    }
+    if old.this_update_s > new.this_update_s {
+        return Err(VaultError::BadRequest(OLDER.to_owned()));
+    }
+    Ok(())
+}
+
+/// Returns the authority of a role that signed the list.
+fn signer<'r>(roles: &'r Roles, list: &RevocationList, der: &[u8]) -> Result<&'r [u8], VaultError> {
+    let mut reason = None;
+    for authority in roles.iter().flat_map(Role::certificates) {
+        if subject_of(authority).as_deref() != Some(&list.issuer) {
+            continue;
+        }
+        match signed_by(der, authority) {
+            Ok(()) => return Ok(authority),
+            // With two authorities of one name, the error of the one that has the key says more.
+            Err(error) if reason != Some(ListError::Usage) => reason = Some(error),
+            Err(_) => {}
+        }
+    }
+    Err(reason.map_or_else(|| VaultError::BadRequest(UNKNOWN_ISSUER.to_owned()), |error| RoleError::from(error).into()))
+}
+
+/// Removes a list. As for all routes, deleting something that does not exist is not an error.
+///
+/// # Errors
+/// The errors of the barrier.
+pub(in crate::core) fn remove(tx: &mut Tx<'_>, name: &str) -> Result<(), VaultError> {
+    tx.remove_entry(MountId::CERT_ROLES, &key_of(name))?;
+    Ok(())
 }
 
 /// All lists by name. `None` stands for one that cannot be parsed.

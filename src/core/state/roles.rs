@@ -4,7 +4,6 @@
 //! of the role that admits it, on every request and without a login. Finding that role takes signature checks, so each
 //! connection remembers the result. It is forgotten when any role or revocation list changes, and after a minute at the
 //! latest.
-//! minute at the latest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,12 +12,14 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::api::hex::hex;
+use crate::api::request::Body;
 use crate::auth::cert::{Kind, Role, RoleRecord, find, proved_anchors};
 use crate::barrier::{MountId, Tx, View};
 use crate::crypto::hash::sha256;
 use crate::pki::Trust;
 use crate::pki::outside::{CertificateName, OutsideFacts};
 
+use super::identity::{POLICIES, warn_of_missing};
 use super::outside_crls::{self, OutsideCrls};
 use crate::core::caller::Caller;
 use crate::core::error::VaultError;
@@ -262,6 +263,41 @@ impl Known {
             answers: BTreeMap::new(),
         };
     }
+}
+
+/// Reads one role; `None` when there is no role of that name.
+///
+/// # Errors
+/// [`VaultError::Integrity`] when it cannot be parsed; the errors of the barrier.
+pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<Role>, VaultError> {
+    let Some(entry) = view.entry(name)? else { return Ok(None) };
+    Ok(Some(Role::load(name, RoleRecord::decode(entry.value.reveal())?)?))
+}
+
+/// Creates or changes a role. Absent fields stay unchanged, and a record that cannot be parsed is overwritten as a whole.
+/// `own` are the certificates of the vault's own authorities, DER, which no role may name. Returns warnings for the caller.
+///
+/// # Errors
+/// [`VaultError::BadRequest`] for the fields, for an authority of this vault, and for too many roles or certificates; the
+/// errors of the barrier.
+pub(in crate::core) fn write(
+    tx: &mut Tx<'_>,
+    name: &str,
+    body: &Body,
+    own: &[&[u8]],
+) -> Result<Vec<String>, VaultError> {
+    let existing = tx.view(MountId::CERT_ROLES).entry(name)?;
+    let existing = existing.and_then(|entry| RoleRecord::decode(entry.value.reveal()).ok());
+    let role = Role::from_body(name, body, existing.as_ref(), own)?;
+    let (others, certificates) = Roles::load(&tx.view(MountId::CERT_ROLES))?.size_without(name);
+    if others >= MAX_ROLES || certificates + role.certificates().count() > MAX_CERTIFICATES {
+        return Err(VaultError::BadRequest(format!(
+            "at most {MAX_ROLES} roles with {MAX_CERTIFICATES} certificates in all"
+        )));
+    }
+    let warnings = warn_of_missing(&tx.view(POLICIES), &role.record.token.policies)?;
+    tx.put_entry(MountId::CERT_ROLES, name, &role.record.encode(), 0)?;
+    Ok(warnings)
 }
 
 /// Rejects an authority of this vault, DER, that looks like one that a role names.

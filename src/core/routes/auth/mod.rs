@@ -4,10 +4,7 @@ mod certs;
 mod crls;
 mod tokens;
 
-use crate::auth::cert::RoleError;
-use crate::auth::token::TokenError;
 use crate::barrier::{MountId, Tx};
-use crate::crypto::CryptoError;
 
 use crate::core::commit::change::Done;
 use crate::core::error::VaultError;
@@ -49,27 +46,6 @@ pub(in crate::core) static ROUTES: &[Route] = &[
 /// A change of tokens. It is no power, because a token grants less than its identity has.
 const fn less_power(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
     write(pattern, run).concerns(Concern::Nothing)
-}
-
-/// What the caller is told about a rejected role.
-fn role_refused(error: RoleError) -> VaultError {
-    match error {
-        RoleError::Record => VaultError::Integrity,
-        error => VaultError::BadRequest(error.to_string()),
-    }
-}
-
-/// What the caller is told about a rejected request for a token.
-fn token_refused(error: TokenError) -> VaultError {
-    match error {
-        TokenError::Record => VaultError::Integrity,
-        error => VaultError::BadRequest(error.to_string()),
-    }
-}
-
-/// The random source failed.
-fn no_random(_: CryptoError) -> VaultError {
-    VaultError::Internal
 }
 
 #[cfg(test)]
