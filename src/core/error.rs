@@ -6,6 +6,7 @@ use crate::auth::cert::RoleError;
 use crate::auth::token::TokenError;
 use crate::barrier::BarrierError;
 use crate::engine::EngineError;
+use crate::limits::QuotaError;
 use crate::store::StoreError;
 
 /// Why a request failed. [`VaultError::info`] is the one way from here to codes and statuses.
@@ -232,5 +233,11 @@ impl From<TokenError> for VaultError {
             TokenError::Record => Self::Integrity,
             error => Self::BadRequest(error.to_string()),
         }
+    }
+}
+
+impl From<QuotaError> for VaultError {
+    fn from(error: QuotaError) -> Self {
+        Self::BadRequest(error.to_string())
     }
 }

@@ -5,13 +5,18 @@
 //! and stop the vault. Such a request has not touched the store. The number of requests without a line is in the next
 //! line and in `sys/metrics`.
 
+pub(in crate::core) mod body;
+pub(in crate::core) mod view;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::path::Path;
 use crate::api::reply::Reply;
 use crate::api::request::Operation;
-use crate::barrier::View;
-use crate::limits::{Accounts, Bill, Class, Defaults, Identities, Over, Paths, Per, Quota, Rate, Table, Who};
+use crate::barrier::{MountId, Tx, View};
+use crate::limits::{
+    Accounts, Bill, Class, Defaults, Identities, MAX_QUOTAS, Over, Paths, Per, Quota, Rate, Table, Who,
+};
 
 use crate::core::caller::Caller;
 use crate::core::error::VaultError;
@@ -60,7 +65,7 @@ impl Stored {
     ///
     /// # Errors
     /// [`VaultError::Internal`].
-    pub(in crate::core) fn bytes(&self) -> Result<Vec<u8>, VaultError> {
+    fn bytes(&self) -> Result<Vec<u8>, VaultError> {
         let Quota { identities, paths, class, per, rate, .. } = &self.quota;
         let record = Record {
             format: 1,
@@ -78,12 +83,34 @@ impl Stored {
     }
 }
 
-/// The stored form of the quota `default`.
+/// Writes one quota, in place of one with its name.
 ///
 /// # Errors
-/// [`VaultError::Internal`].
-pub(in crate::core) fn default_bytes(defaults: Defaults) -> Result<Vec<u8>, VaultError> {
-    serde_json::to_vec(&DefaultRecord { format: 1, defaults }).map_err(|_| VaultError::Internal)
+/// [`VaultError::BadRequest`] when another quota has the same key, and for too many; the errors of the barrier.
+pub(in crate::core) fn put(tx: &mut Tx<'_>, stored: &Stored) -> Result<(), VaultError> {
+    let quota = &stored.quota;
+    let others = all(&tx.view(MountId::LIMITS))?;
+    let mut others = others.iter().filter(|other| other.name != quota.name);
+    if let Some(twin) = others.clone().find(|other| other.key() == quota.key()) {
+        let name = &twin.name;
+        let text = format!("quota rule with similar properties exists under the name \"{name}\"");
+        return Err(VaultError::BadRequest(text));
+    }
+    if others.nth(MAX_QUOTAS - 1).is_some() {
+        return Err(VaultError::BadRequest(format!("there are {MAX_QUOTAS} quotas already")));
+    }
+    tx.put_entry(MountId::LIMITS, &quota.name, &stored.bytes()?, 0)?;
+    Ok(())
+}
+
+/// Writes the quota `default`.
+///
+/// # Errors
+/// The errors of the barrier.
+pub(in crate::core) fn put_default(tx: &mut Tx<'_>, defaults: Defaults) -> Result<(), VaultError> {
+    let bytes = serde_json::to_vec(&DefaultRecord { format: 1, defaults }).map_err(|_| VaultError::Internal)?;
+    tx.put_entry(MountId::LIMITS, DEFAULT, &bytes, 0)?;
+    Ok(())
 }
 
 /// Reads one quota.
