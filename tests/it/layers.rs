@@ -67,7 +67,7 @@ const CORE_FLOORS: &[(&str, &[&str], &[&str])] = &[
     ("decide", &["decide"], &["base", "state", "route"]),
     // The guard runs a change in its commit and takes it back, so it stands above the decision.
     ("approvals", &["approvals"], &["base", "state", "facts", "commit", "decide"]),
-    ("lifecycle", &["lifecycle"], &["base", "state", "live", "commit", "rotation", "vault", "approvals"]),
+    ("lifecycle", &["lifecycle"], &["base", "state", "live", "commit", "rotation", "vault", "route", "approvals"]),
     (
         "certificates",
         &["certificates"],
