@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::hex::{hex, unhex_into};
 use crate::api::path::Path;
+use crate::api::sys::{self, MountConfig};
 use crate::barrier::MountId;
 use crate::engine::{Engine, kv};
 
 use crate::core::error::VaultError;
+
+/// 32 days in seconds: what Vault shows for mounts without lease settings.
+const DEFAULT_LEASE_S: u64 = 2_764_800;
 
 /// On-disk form of one mount, in JSON. Unknown fields are an error: an older program must not drop what it cannot read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +49,36 @@ impl MountRecord {
             options: BTreeMap::from([("version".to_owned(), "2".to_owned())]),
             description: description.to_owned(),
             accessor,
+        }
+    }
+
+    /// A fixed entry that clients expect to see in the table and that routes nowhere by itself.
+    pub(in crate::core) fn built_in(kind: &str) -> Self {
+        Self {
+            format: 1,
+            id: format!("{:032x}", 0),
+            kind: kind.to_owned(),
+            options: BTreeMap::new(),
+            description: String::new(),
+            accessor: format!("{kind}_00000000"),
+        }
+    }
+
+    /// The mount as Vault shows it.
+    pub(in crate::core) fn shown(&self, path: Option<&Path>) -> sys::Mount {
+        sys::Mount {
+            kind: self.kind.clone(),
+            description: self.description.clone(),
+            accessor: self.accessor.clone(),
+            uuid: self.uuid(),
+            config: MountConfig {
+                default_lease_ttl: DEFAULT_LEASE_S,
+                max_lease_ttl: DEFAULT_LEASE_S,
+                force_no_cache: false,
+            },
+            options: (!self.options.is_empty()).then(|| self.options.clone()),
+            path: path.map(|path| path.as_str().to_owned()),
+            ..sys::Mount::default()
         }
     }
 

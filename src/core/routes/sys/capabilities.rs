@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::api::fields::Fields;
 use crate::api::path::Path;
 use crate::api::reply::Reply;
 use crate::api::sys::CapabilitiesReply;
@@ -14,7 +15,15 @@ use crate::core::error::VaultError;
 const MAX_PATHS: usize = 256;
 
 pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let fields = inquiry.body.fields();
+    let asked = asked(inquiry.body.fields())?;
+    let paths: BTreeMap<_, _> = asked.iter().map(|raw| (raw.clone(), verbs(inquiry, raw))).collect();
+    // Older clients expect the answer for a single path at the top level.
+    let capabilities = asked.first().filter(|_| asked.len() == 1).and_then(|only| paths.get(only).cloned());
+    data(&CapabilitiesReply { capabilities, paths })
+}
+
+/// The paths in question.
+fn asked(fields: Fields<'_>) -> Result<Vec<String>, VaultError> {
     let paths = fields.texts("paths")?.map_or_else(|| fields.texts("path"), |paths| Ok(Some(paths)))?;
     let paths = paths.unwrap_or_default();
     if paths.is_empty() {
@@ -23,17 +32,16 @@ pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     if paths.len() > MAX_PATHS {
         return Err(VaultError::BadRequest(format!("at most {MAX_PATHS} paths at once")));
     }
-    let mut all = BTreeMap::new();
-    for raw in &paths {
-        let verbs = match Path::parse(raw.trim_start_matches('/')) {
-            // Decided as a request for it would be. With a slash it may be a list.
-            Ok(path) => inquiry.subject.capabilities(&canonical::in_lower_case(inquiry.tables, &path).unwrap_or(path)),
-            // No request for such a path reaches the policies.
-            Err(_) => vec!["deny"],
-        };
-        all.insert(raw.clone(), verbs.into_iter().map(str::to_owned).collect());
-    }
-    // Older clients expect the answer for a single path at the top level.
-    let capabilities = paths.first().filter(|_| paths.len() == 1).and_then(|only| all.get(only).cloned());
-    data(&CapabilitiesReply { capabilities, paths: all })
+    Ok(paths)
+}
+
+/// The verbs that the caller may use on a path.
+fn verbs(inquiry: &Inquiry<'_>, raw: &str) -> Vec<String> {
+    let verbs = match Path::parse(raw.trim_start_matches('/')) {
+        // Decided as a request for it would be. With a slash it may be a list.
+        Ok(path) => inquiry.subject.capabilities(&canonical::in_lower_case(inquiry.tables, &path).unwrap_or(path)),
+        // No request for such a path reaches the policies.
+        Err(_) => vec!["deny"],
+    };
+    verbs.into_iter().map(str::to_owned).collect()
 }

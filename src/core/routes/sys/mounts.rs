@@ -6,74 +6,52 @@ use serde::Serialize;
 
 use crate::api::path::Path;
 use crate::api::reply::Reply;
-use crate::api::sys::{Mount, MountConfig};
+use crate::api::sys::Mount;
 
 use super::{Inquiry, data};
 use crate::core::error::VaultError;
 use crate::core::state::mount::{self, MountRecord};
 
-/// 32 days in seconds: what Vault shows for mounts without lease settings.
-const DEFAULT_LEASE_S: u64 = 2_764_800;
-
-/// One mount as Vault shows it.
-fn shown(record: &MountRecord, path: Option<&Path>) -> Mount {
-    Mount {
-        kind: record.kind.clone(),
-        description: record.description.clone(),
-        accessor: record.accessor.clone(),
-        uuid: record.uuid(),
-        config: MountConfig {
-            default_lease_ttl: DEFAULT_LEASE_S,
-            max_lease_ttl: DEFAULT_LEASE_S,
-            force_no_cache: false,
-        },
-        options: (!record.options.is_empty()).then(|| record.options.clone()),
-        path: path.map(|path| path.as_str().to_owned()),
-        ..Mount::default()
-    }
+#[derive(Serialize)]
+struct Visible<'a> {
+    secret: BTreeMap<&'a str, Mount>,
+    auth: BTreeMap<&'a str, Mount>,
 }
 
-/// Fixed entries that clients expect to see in the table and that route nowhere by themselves.
-fn built_in(kind: &str) -> MountRecord {
-    MountRecord {
-        format: 1,
-        id: format!("{:032x}", 0),
-        kind: kind.to_owned(),
-        options: BTreeMap::new(),
-        description: String::new(),
-        accessor: format!("{kind}_00000000"),
-    }
+#[derive(Serialize)]
+struct Device<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    path: String,
+    description: &'a str,
+    options: BTreeMap<&'static str, String>,
+    local: bool,
 }
 
 pub(super) fn table(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let system = built_in("system");
+    let system = MountRecord::built_in("system");
     let mounts = inquiry.snapshot.mounts.sorted();
     let mut all: BTreeMap<&str, Mount> =
-        mounts.iter().map(|mount| (mount.path.as_str(), shown(&mount.record, None))).collect();
-    all.insert("sys/", shown(&system, None));
+        mounts.iter().map(|mount| (mount.path.as_str(), mount.record.shown(None))).collect();
+    all.insert("sys/", system.shown(None));
     data(&all)
 }
 
 pub(super) fn one(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let path = Path::parse(&inquiry.tail).map_err(|_| VaultError::NotFound)?.to_folder();
     match find(inquiry, &path) {
-        Some(mount) if mount.path == path => data(&shown(&mount.record, None)),
+        Some(mount) if mount.path == path => data(&mount.record.shown(None)),
         _ => Err(VaultError::BadRequest("cannot fetch sysview for path: no such mount".to_owned())),
     }
 }
 
 /// Mounts in which the caller may do anything at all.
 pub(super) fn visible(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    #[derive(Serialize)]
-    struct Visible<'a> {
-        secret: BTreeMap<&'a str, Mount>,
-        auth: BTreeMap<&'a str, Mount>,
-    }
     let mounts = inquiry.snapshot.mounts.sorted();
     let secret = mounts
         .iter()
         .filter(|mount| inquiry.subject.any_under(&mount.path))
-        .map(|mount| (mount.path.as_str(), shown(&mount.record, None)))
+        .map(|mount| (mount.path.as_str(), mount.record.shown(None)))
         .collect();
     data(&Visible { secret, auth: BTreeMap::new() })
 }
@@ -84,7 +62,7 @@ pub(super) fn preflight(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let path = Path::parse(&inquiry.tail).map_err(|_| VaultError::Preflight(inquiry.tail.clone()))?;
     let mount = find(inquiry, &path).filter(|mount| inquiry.subject.any_under(&mount.path));
     match mount {
-        Some(mount) => data(&shown(&mount.record, Some(&mount.path))),
+        Some(mount) => data(&mount.record.shown(Some(&mount.path))),
         None => Err(VaultError::Preflight(inquiry.tail.clone())),
     }
 }
@@ -98,8 +76,8 @@ fn find<'a>(inquiry: &Inquiry<'a>, path: &Path) -> Option<&'a mount::Mount> {
 /// Auth methods: both always exist, and neither is required.
 pub(super) fn auth(_: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let method = |kind, description: &str| {
-        let record = MountRecord { description: description.to_owned(), ..built_in(kind) };
-        shown(&record, None)
+        let record = MountRecord { description: description.to_owned(), ..MountRecord::built_in(kind) };
+        record.shown(None)
     };
     data(&BTreeMap::from([
         ("cert/", method("cert", "certificates of outside PKIs")),
@@ -109,15 +87,6 @@ pub(super) fn auth(_: &Inquiry<'_>) -> Result<Reply, VaultError> {
 
 /// The audit device, which the configuration file defines, by name and health.
 pub(super) fn audit(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    #[derive(Serialize)]
-    struct Device<'a> {
-        #[serde(rename = "type")]
-        kind: &'static str,
-        path: String,
-        description: &'a str,
-        options: BTreeMap<&'static str, String>,
-        local: bool,
-    }
     let device = inquiry.live.audit.health();
     let path = format!("{}/", device.name);
     let shown = Device {

@@ -3,11 +3,12 @@
 use base64::Engine as _;
 use serde::Serialize;
 
+use crate::api::fields::Fields;
 use crate::api::page::Page;
 use crate::api::reply::Reply;
 use crate::api::sys::PolicyReply;
 use crate::barrier::Tx;
-use crate::policy;
+use crate::policy::Policy;
 
 use super::{Change, Inquiry, data, keys_of};
 use crate::core::commit::change::Done;
@@ -56,18 +57,20 @@ fn with_text(
 pub(super) fn write_acl(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let name = changeable(&change.tail)?;
     let fields = change.body.only(&["policy", "rules", "name"])?;
+    let text = text_in(fields)?;
+    tx.put_entry(POLICIES, &name, text.as_bytes(), 0)?;
+    finish(tx, change, name, Reply::none())
+}
+
+/// The text of a policy that can be parsed, sent as it is or in base64.
+fn text_in(fields: Fields<'_>) -> Result<String, VaultError> {
     let text = fields.text("policy")?.map_or_else(|| fields.text("rules"), |text| Ok(Some(text)))?;
     let text = text
         .filter(|text| !text.is_empty())
         .ok_or_else(|| VaultError::BadRequest("'policy' parameter not supplied or empty".to_owned()))?;
-    let text = match policy::Policy::parse(&text) {
-        Ok(_) => text,
-        Err(error) => decoded(&text)
-            .filter(|text| policy::Policy::parse(text).is_ok())
-            .ok_or_else(|| VaultError::BadRequest(format!("failed to parse policy: {error}")))?,
-    };
-    tx.put_entry(POLICIES, &name, text.as_bytes(), 0)?;
-    finish(tx, change, name, Reply::none())
+    let Err(error) = Policy::parse(&text) else { return Ok(text) };
+    let decoded = decoded(&text).filter(|text| Policy::parse(text).is_ok());
+    decoded.ok_or_else(|| VaultError::BadRequest(format!("failed to parse policy: {error}")))
 }
 
 pub(super) fn delete_acl(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
