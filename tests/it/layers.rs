@@ -66,7 +66,7 @@ const CORE_FLOORS: &[(&str, &[&str], &[&str])] = &[
     ("route", &["pipeline/route"], &["base", "state", "live", "commit", "rotation", "vault"]),
     ("decide", &["decide"], &["base", "state", "route"]),
     // The guard runs a change in its commit and takes it back, so it stands above the decision.
-    ("approvals", &["approvals"], &["base", "state", "facts", "commit", "decide"]),
+    ("approvals", &["approvals"], &["base", "state", "facts", "commit", "route", "decide"]),
     ("lifecycle", &["lifecycle"], &["base", "state", "live", "commit", "rotation", "vault", "route", "approvals"]),
     (
         "certificates",

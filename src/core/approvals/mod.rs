@@ -12,6 +12,8 @@
 //! Without rules in the configuration none of this applies.
 
 pub(in crate::core) mod guard;
+pub(in crate::core) mod opinion;
 mod power;
 pub(in crate::core) mod record;
+pub(in crate::core) mod view;
 pub(in crate::core) mod voices;
