@@ -1,11 +1,14 @@
 //! The house's rules, read off the source: which module may use which, and how long a file may be.
 
+#[path = "layers/functions.rs"]
+mod functions;
 #[path = "layers/imports.rs"]
 mod imports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use functions::functions;
 use imports::{Imports, circles, shipped};
 
 /// For each module of the library, the modules of the library it may name. `docs/ARCHITECTURE.md` explains the arrows.
@@ -137,6 +140,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 
 const LONGEST_FILE_LINES: usize = 600;
 
+/// A route decodes, calls and encodes. What takes more lines belongs to the room that it calls.
+const LONGEST_ROUTE_LINES: usize = 10;
+
 /// Files that need each other are read together, so there may be a few of them.
 const LARGEST_CIRCLE_FILES: usize = 4;
 
@@ -236,6 +242,28 @@ fn no_file_is_too_long() {
         })
         .collect();
     assert!(long.is_empty(), "split these by responsibility:\n{}", long.join("\n"));
+}
+
+/// The helpers of a handler are counted as well, so that its logic does not only move to the next function.
+#[test]
+fn routes_decode_call_and_encode() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core/routes");
+    let mut files = Vec::new();
+    for folder in ["sys", "auth"] {
+        sources(&root.join(folder), &mut files);
+    }
+    let (mut counted, mut long) = (0, Vec::new());
+    for file in files {
+        for (name, lines) in functions(&std::fs::read_to_string(&file).unwrap()) {
+            counted += 1;
+            if lines > LONGEST_ROUTE_LINES {
+                let file = file.strip_prefix(&root).unwrap_or(&file).display();
+                long.push(format!("{file}: {name} has {lines} lines"));
+            }
+        }
+    }
+    assert!(counted > 90, "the routes are not where this test looks: {counted} functions");
+    assert!(long.is_empty(), "move the logic to where it belongs:\n{}", long.join("\n"));
 }
 
 #[test]
