@@ -87,15 +87,7 @@ impl RotationCommand {
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let rotation = session.client.rotation();
         match self {
-            Self::List => {
-                let (listed, values) = (rotation.rotations()?, rotation.values(None)?);
-                let (runs, certificates) = (&listed.rotations, &listed.certificates);
-                let shown = serde_json::json!({ "rotations": runs, "certificates": certificates, "values": values });
-                out.either(&shown, || {
-                    let lines = runs.iter().chain(certificates).map(line).chain(values.iter().map(value::line));
-                    lines.collect::<Vec<_>>().join("\n")
-                })
-            }
+            Self::List => list(session, out),
             Self::Set(args) => args.run(session, out),
             Self::Forget { path, key } => {
                 let gone = rotation.value_order(&value::full(session, path)?, key, "forget")?;
@@ -130,26 +122,9 @@ impl RotationCommand {
                 out.either(&run, || format!("{id} is aborted\n{}", progress::summary(&run)))
             }
             Self::Config { interval, max_operations, enabled } => {
-                let change = RotateConfigChange {
-                    enabled: *enabled,
-                    max_operations: *max_operations,
-                    interval_s: interval.map(|ttl| ttl.0),
-                };
-                // Without options the command only shows the settings.
-                if change != RotateConfigChange::default() {
-                    rotation.set_config(&change).map_err(|error| {
-                        let failure = Failure::from(error);
-                        match failure.code {
-                            Code::Refused => Failure {
-                                hint: "nothing was changed; see: strongroom rotation config --help".into(),
-                                ..failure
-                            },
-                            _ => failure,
-                        }
-                    })?;
-                }
-                let config = rotation.config()?;
-                out.either(&config, || in_words(config))
+                let (enabled, max_operations) = (*enabled, *max_operations);
+                let interval_s = interval.map(|ttl| ttl.0);
+                configure(session, out, &RotateConfigChange { enabled, max_operations, interval_s })
             }
             Self::Terms => {
                 let terms = rotation.terms()?;
@@ -157,6 +132,32 @@ impl RotationCommand {
             }
         }
     }
+}
+
+/// Everything that is rotated: keys, certificates and values, one line each.
+fn list(session: &Session, out: &Output) -> Result<(), Failure> {
+    let rotation = session.client.rotation();
+    let (listed, values) = (rotation.rotations()?, rotation.values(None)?);
+    let (runs, certificates) = (&listed.rotations, &listed.certificates);
+    let shown = serde_json::json!({ "rotations": runs, "certificates": certificates, "values": values });
+    out.either(&shown, || {
+        let lines = runs.iter().chain(certificates).map(line).chain(values.iter().map(value::line));
+        lines.collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// Changes when the data key rotates, and shows it. Without options the command only shows it.
+fn configure(session: &Session, out: &Output, change: &RotateConfigChange) -> Result<(), Failure> {
+    let rotation = session.client.rotation();
+    if *change != RotateConfigChange::default() {
+        rotation.set_config(change).map_err(|error| {
+            let failure = Failure::from(error);
+            let hint = "nothing was changed; see: strongroom rotation config --help".into();
+            if failure.code == Code::Refused { Failure { hint, ..failure } } else { failure }
+        })?;
+    }
+    let config = rotation.config()?;
+    out.either(&config, || in_words(config))
 }
 
 /// Pauses, resumes or aborts the rotation of a value.
