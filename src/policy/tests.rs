@@ -19,6 +19,37 @@ fn reads(policies: &[&str], text: &str) -> bool {
 }
 
 #[test]
+fn of_two_windows_of_wrapping_the_smaller_ends_count() {
+    let window = |min: u64, max: u64| {
+        let text = format!("path \"a\" {{ policy = \"read\" min_wrapping_ttl = {min} max_wrapping_ttl = {max} }}");
+        Policy::parse(&text).expect(&text)
+    };
+    let allowed = |policies: [(u64, u64); 2], ttl: u64| {
+        let acl = Acl::merge(&policies.map(|(min, max)| window(min, max)));
+        let wrap_ttl = Some(ttl);
+        let ask = Ask { path: &path("a"), capability: Capability::Read, sudo: false, parameters: None, wrap_ttl };
+        matches!(acl.decide(&ask), Decision::Allow { .. })
+    };
+    for policies in [[(60, 300), (30, 100)], [(30, 100), (60, 300)]] {
+        let found = [29, 30, 100, 101].map(|ttl| allowed(policies, ttl));
+        assert_eq!(found, [false, true, true, false], "{policies:?}");
+    }
+}
+
+#[test]
+fn a_folder_is_reached_by_patterns_that_go_on_below_it() {
+    let under = |pattern: &str, folder: &str| {
+        let text = format!("path \"{pattern}\" {{ policy = \"read\" }}");
+        Acl::merge([&Policy::parse(&text).expect(&text)]).any_under(&path(folder))
+    };
+    assert!(under("a/+/b", "a/x/") && under("a/+/b/c", "a/x/b/") && under("a/+/b*", "a/x/bc/"));
+    for folder in ["a/x/c/", "a/x/bc/", "b/"] {
+        assert!(!under("a/+/b", folder), "{folder}");
+    }
+    assert!(!under("a/+/b*", "a/x/cb/") && !under("a/+/b/c", "a/x/bc/"));
+}
+
+#[test]
 fn limits_are_exact() {
     assert!(Policy::parse(&" ".repeat(MAX_TEXT)).is_ok());
     assert_eq!(refused(&" ".repeat(MAX_TEXT + 1)), "policy is longer than 1 MiB");

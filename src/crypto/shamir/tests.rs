@@ -74,6 +74,10 @@ fn bounds_hold() {
     let points = split(&secret([1; 32]), 2, 32, &random).unwrap();
     assert_eq!(points.iter().map(|point| point.x).collect::<Vec<_>>(), (1..=32).collect::<Vec<_>>());
     assert!(combine(&[]).is_err());
+    let all: Vec<&Point> = points.iter().collect();
+    assert_eq!(combine(&all).unwrap().reveal(), &[1; 32], "32 are the most");
+    let more = Point { x: 33, y: secret([1; 32]) };
+    assert!(combine(&[all.as_slice(), &[&more]].concat()).is_err());
     let zero = Point { x: 0, y: secret([1; 32]) };
     assert!(combine(&[&points[0], &zero]).is_err());
     assert!(combine(&[&points[0], &points[1], &points[0]]).is_err());

@@ -69,6 +69,7 @@ fn fields_are_checked_behind_the_check() {
 #[test]
 fn a_set_names_what_is_wrong() {
     let all = shares(1);
+    assert_eq!(all.iter().map(Share::number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     let (set, secret) = ShareSet::of_all(&all, &VAULT).unwrap();
     let combine = |shares: &[Share]| set.combine(shares, &VAULT);
     assert!(combine(&[copy(&all[4]), copy(&all[0]), copy(&all[2])]).unwrap().ct_eq(&secret));

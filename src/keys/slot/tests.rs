@@ -86,6 +86,20 @@ fn wrong_secrets_are_refused() {
 }
 
 #[test]
+fn types_without_parameters_have_none() {
+    for kind in [KEY_FILE, RECOVERY] {
+        assert!(SlotParams::parse(kind, &[]).is_ok());
+        assert!(matches!(SlotParams::parse(kind, &[0]), Err(HeaderError::Damaged(_))), "{kind}");
+    }
+}
+
+#[test]
+fn a_reserved_slot_says_so() {
+    let refused = kek::kek((DEVICE, 0), &SlotParams::Reserved, &Unlock::KeyFile(FILE), &VAULT);
+    assert_eq!(refused.err(), Some(HeaderError::ReservedSlot(DEVICE)));
+}
+
+#[test]
 fn listings_tell_what_a_slot_is() {
     let slot = make(Unlock::Shares(&shares()));
     let set = slot.share_set().unwrap();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::crypto::CryptoError;
+use crate::crypto::envelope::Kind;
 use crate::keys::header::{MAX_LEN, MAX_SLOTS};
 use crate::keys::slot::{MAX_LABEL, type_name};
 use crate::keys::{AuditState, Slot};
@@ -162,4 +163,48 @@ fn an_inconsistent_keyring_is_neither_written_nor_read() {
     assert!(broken(&|ring, _| ring.audit[1].state = AuditState::VerifyOnly), "no active audit key");
     assert!(broken(&|ring, _| ring.audit[1].id = 1), "one audit key twice");
     assert!(broken(&|ring, _| ring.audit[0].sign_alg = 2), "an unknown algorithm");
+}
+
+#[test]
+fn what_is_damaged_and_what_is_too_new_are_told_apart() {
+    let (bytes, _, _) = vault(Suite::Aes256Gcm);
+    // Magic, length, sequence and number of the vault stand before the reader version.
+    const READER_AT: usize = 8 + 4 + 8 + 16;
+    let with = |version: u16| {
+        let mut bad = bytes.clone();
+        bad[READER_AT..READER_AT + 2].copy_from_slice(&version.to_be_bytes());
+        Header::parse(&bad).err()
+    };
+    assert_eq!(with(0), Some(HeaderError::Damaged("reader version")));
+    assert_eq!(with(2), Some(HeaderError::TooNew("reader version")));
+}
+
+#[test]
+fn a_keyring_of_another_header_is_damage() {
+    let (bytes, _, _) = vault(Suite::ChaCha20Poly1305);
+    // The last record in the header, before its MAC.
+    let at = bytes.windows(6).rposition(|window| window[..5] == *b"sr\x01\x02\x01").unwrap();
+    // Offsets in the head of a record: suite, kind, and the last byte of its version.
+    let with = |offset: usize, byte: u8| {
+        let mut bad = bytes.clone();
+        bad[at + offset] = byte;
+        Header::parse(&bad).err()
+    };
+    assert_eq!(with(19, 1), None, "as it was");
+    assert_eq!(with(19, 2), Some(HeaderError::Damaged("keyring head")), "another sequence");
+    let mut state = bytes.clone();
+    state[at + 4] = Kind::State.byte();
+    state[at + 11] = 1; // A record of a state has a term, and its version is its generation.
+    state[at + 27] = 1;
+    assert_eq!(Header::parse(&state).err(), Some(HeaderError::Damaged("keyring head")), "another kind");
+}
+
+#[test]
+fn every_state_of_a_term_is_read_again() {
+    let (mut keyring, random) = keyring();
+    keyring.add_term(&random, 1, false).unwrap();
+    for state in [TermState::PreActive, TermState::DecryptOnly, TermState::Compromised] {
+        keyring.terms[0].state = state;
+        assert_eq!(decoded(&keyring).unwrap().terms[0].state, state);
+    }
 }
