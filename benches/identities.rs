@@ -1,8 +1,10 @@
 //! What identities cost by their number: `cargo bench --bench identities [-- COUNT...]` (1,000 and 100,000 if not given).
+//! `STRONGROOM_BENCH_CERTIFICATES` (1) is how many certificates each of them has had: a host that renews one of 24 hours keeps
+//! four to six rows in the ledger.
 //!
 //! Through the pipeline and the committer with redb on the disk, without the network: registering all of them by sixteen
 //! callers at a time; then one change, registration, certificate, renewal and revocation at a time; the report; and the start
-//! of a vault that has them, each with a certificate.
+//! of a vault that has them, each with its certificates.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -63,6 +65,7 @@ async fn ask(vault: &Vault, caller: &Caller, operation: Operation, path: &str, b
 }
 
 fn measure(count: usize) {
+    let certificates = common::number("STRONGROOM_BENCH_CERTIFICATES", 1);
     let folder = common::folder();
     let runtime = common::runtime();
     let (vault, _) = common::make(folder.path());
@@ -84,7 +87,9 @@ fn measure(count: usize) {
                     let body = json!({ "policies": ["app"] });
                     ask(&vault, &operator, Operation::Write, &identity(n), &body).await;
                     let body = json!({ "identity": format!("app/n{n}"), "csr": csr });
-                    ask(&vault, &operator, Operation::Write, "sys/strongroom/certificates", &body).await;
+                    for _ in 0..certificates {
+                        ask(&vault, &operator, Operation::Write, "sys/strongroom/certificates", &body).await;
+                    }
                 }
             })
         });
@@ -93,7 +98,10 @@ fn measure(count: usize) {
         }
     });
     let seconds = start.elapsed().as_secs_f64();
-    println!("\n{count} identities with a certificate each, made in {seconds:.0} s ({:.0}/s)", count as f64 / seconds);
+    println!(
+        "\n{count} identities with {certificates} certificates each, made in {seconds:.0} s ({:.0}/s)",
+        count as f64 / seconds
+    );
     println!("{:<44}{:>10}{:>10}{:>10}", "microseconds", "median", "p99", "max");
     let each = |name: &str, work: &dyn Fn(usize) -> Duration| common::row(name, (0..EACH).map(work).collect());
     each("register", &|n| write(&identity(count + n), json!({ "policies": ["app"] })).0);

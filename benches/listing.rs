@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Server, get, issue, middle, number, order, percentile};
+use common::{Server, fill, issue, middle, number, order, paced, percentile};
 use rustls::ClientConfig;
 use serde_json::json;
 
@@ -49,7 +49,7 @@ fn round(
     into: &mut Figures,
 ) {
     let (stop, lists) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (mut times, mut health) = std::thread::scope(|scope| {
+    let (times, health) = std::thread::scope(|scope| {
         for lister in listers {
             scope.spawn(|| {
                 let mut connection = server.connect(lister);
@@ -60,26 +60,12 @@ fn round(
                 }
             });
         }
-        let ask = |path: &'static str| {
-            let (stop, reader) = (&stop, Arc::clone(reader));
-            move || {
-                let (mut connection, request, mut times) = (server.connect(&reader), get(path), Vec::new());
-                while !stop.load(Ordering::Relaxed) {
-                    std::thread::sleep(EVERY);
-                    let sent = Instant::now();
-                    assert_eq!(connection.ask(&request).unwrap().0, 200);
-                    times.push(sent.elapsed());
-                }
-                times
-            }
-        };
-        let (reads, healths) = (scope.spawn(ask(READ)), scope.spawn(ask("sys/health")));
+        let reads = scope.spawn(|| paced(server, reader, READ, EVERY, &stop));
+        let healths = scope.spawn(|| paced(server, reader, "sys/health", EVERY, &stop));
         std::thread::sleep(time);
         stop.store(true, Ordering::Relaxed);
         (reads.join().unwrap(), healths.join().unwrap())
     });
-    times.sort_unstable();
-    health.sort_unstable();
     let micros = |times: &[Duration], part| percentile(times, part).as_secs_f64() * 1e6;
     into.p50_us.push(micros(&times, 50));
     into.p99_us.push(micros(&times, 99));
@@ -107,7 +93,7 @@ fn measure() {
     let reader = identities.pop().unwrap();
     order(&mut operator, READ, &json!({ "data": { "DATABASE_URL": "postgres://db", "TOKEN": "abc" } }));
     let start = Instant::now();
-    fill(&server, children);
+    fill(&server, "big", children);
     println!("{children} secrets in one folder, written in {:.0} s", start.elapsed().as_secs_f64());
     let mut alone = server.connect(&identities[0]);
     let mut single: Vec<f64> = (0..3)
@@ -141,18 +127,4 @@ fn measure() {
             p99_us / idle_us
         );
     }
-}
-
-/// By sixteen writers, which share their commits.
-fn fill(server: &Server, children: u64) {
-    std::thread::scope(|scope| {
-        for writer in 0..16 {
-            scope.spawn(move || {
-                let mut connection = server.connect(&server.operator);
-                for n in (writer..children).step_by(16) {
-                    order(&mut connection, &format!("secret/data/big/child-{n:06}"), &json!({ "data": { "A": "1" } }));
-                }
-            });
-        }
-    });
 }

@@ -1,12 +1,13 @@
 //! A vault served in a process of its own, and connections to it byte by byte.
-#![allow(dead_code, reason = "each measurement uses a part of this")]
+#![allow(dead_code, clippy::disallowed_methods, reason = "each measurement uses a part of this, and needs the clock")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
@@ -286,6 +287,40 @@ pub fn issue(server: &Server, operator: &mut Connection, identity: &str) -> (Str
     let certificate = made["certificate"].as_str().unwrap().to_owned();
     let holder = config(&server.ca, &certificate, request.key_pem.reveal());
     (certificate, holder)
+}
+
+/// How long each of the requests to `path` takes that are sent at this interval on one connection until `stop` is set.
+pub fn paced(
+    server: &Server,
+    caller: &Arc<ClientConfig>,
+    path: &str,
+    interval: Duration,
+    stop: &AtomicBool,
+) -> Vec<Duration> {
+    let (mut connection, request, mut times) = (server.connect(caller), get(path), Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(interval);
+        let sent = Instant::now();
+        assert_eq!(connection.ask(&request).unwrap().0, 200);
+        times.push(sent.elapsed());
+    }
+    times.sort_unstable();
+    times
+}
+
+/// Writes this many small secrets into one folder, by sixteen writers, which share their commits.
+pub fn fill(server: &Server, folder: &str, secrets: u64) {
+    std::thread::scope(|scope| {
+        for writer in 0..16 {
+            scope.spawn(move || {
+                let mut connection = server.connect(&server.operator);
+                for n in (writer..secrets).step_by(16) {
+                    let path = format!("secret/data/{folder}/child-{n:06}");
+                    order(&mut connection, &path, &json!({ "data": { "A": "1" } }));
+                }
+            });
+        }
+    });
 }
 
 /// Rates, times and processor time of one round.
