@@ -149,7 +149,7 @@ fn write_of(writer: u64, turn: u64) -> Request {
     let path = path::Path::parse(&format!("secret/data/bench/w{writer}/s{}", turn % SECRETS)).unwrap();
     let body = format!(r#"{{"data":{{"value":"{}"}}}}"#, "x".repeat(VALUE_BYTES));
     let body = Body::from_json(Zeroizing::new(body.into_bytes()), &Limits::default()).unwrap();
-    Request { operation: Operation::Write, path, body, wrap_ttl: None, if_none_match: None }
+    Request { operation: Operation::Write, path, body, wrap_ttl: None, if_none_match: None, seen: None }
 }
 
 fn operator() -> Caller {

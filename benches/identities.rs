@@ -59,7 +59,7 @@ async fn ask(vault: &Vault, caller: &Caller, operation: Operation, path: &str, b
     let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let body = Body::from_json(Zeroizing::new(bytes), &Limits::default()).unwrap();
     let path = ApiPath::parse(path).unwrap();
-    let request = Request { operation, path: path.clone(), body, wrap_ttl: None, if_none_match: None };
+    let request = Request { operation, path: path.clone(), body, wrap_ttl: None, if_none_match: None, seen: None };
     let reply = vault.handle(caller, request).await.unwrap_or_else(|error| panic!("{path}: {error}"));
     reply.data.map(|data| serde_json::from_slice(&data).unwrap()).unwrap_or_default()
 }
@@ -144,7 +144,7 @@ fn read_by(runtime: &tokio::runtime::Runtime, vault: &Vault, n: usize) -> Durati
     let caller = caller(&format!("app/n{}", EACH + n));
     let body = Body::from_json(Zeroizing::new(Vec::new()), &Limits::default()).unwrap();
     let path = ApiPath::parse("secret/data/nothing").unwrap();
-    let request = Request { operation: Operation::Read, path, body, wrap_ttl: None, if_none_match: None };
+    let request = Request { operation: Operation::Read, path, body, wrap_ttl: None, if_none_match: None, seen: None };
     let start = Instant::now();
     let _not_found = runtime.block_on(vault.handle(&caller, request));
     start.elapsed()

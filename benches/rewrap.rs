@@ -160,7 +160,7 @@ fn ask(vault: &Vault, operation: Operation, path: &str, body: &Value) -> Value {
     let text = if body.is_null() { String::new() } else { body.to_string() };
     let body = Body::from_json(Zeroizing::new(text.into_bytes()), &Limits::default()).unwrap();
     let path = path::Path::parse(path).unwrap();
-    let request = Request { operation, path, body, wrap_ttl: None, if_none_match: None };
+    let request = Request { operation, path, body, wrap_ttl: None, if_none_match: None, seen: None };
     let caller = Caller {
         identity: Arc::new(SpiffeId::new(DOMAIN, "operator/bench").unwrap()),
         origin: Origin::Internal,

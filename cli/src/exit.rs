@@ -104,7 +104,7 @@ impl Failure {
         } else if self.hint.is_empty() {
             eprintln!("strongroom: {}", self.message);
         } else {
-            eprintln!("strongroom: {}\n  {}", self.message, self.hint);
+            eprintln!("strongroom: {}\n  {}", self.message, self.hint.replace('\n', "\n  "));
         }
     }
 }
@@ -123,6 +123,14 @@ struct ErrorObject<'a> {
     approval: Option<&'a str>,
 }
 
+/// For an application host and for the operator of the vault alike.
+const ROLLED_BACK: &str = "The answer was not used.
+Tell an operator of the vault, and do not work with it until they answer.
+For the operator: put the newest data back. If it is gone, declare the restore on the vault's machine:
+stop the daemon, then
+  strongroomd storage accept-loss --restored --data DIR
+where DIR is the data folder of the vault.";
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let code = match &error {
@@ -136,6 +144,7 @@ impl From<ClientError> for Failure {
             _ => Code::Unreachable,
         };
         let hint = match code {
+            _ if matches!(error, ClientError::RolledBack { .. }) => ROLLED_BACK,
             Code::Denied => "ask an operator to check your policies and your certificate: strongroom identity show",
             Code::Approval => {
                 "when another operator has approved it, repeat the same command; see: strongroom approvals show ID"

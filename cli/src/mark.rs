@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use strongroom::api::sys::Mark;
+use strongroom::api::mark::Mark;
 
 use crate::environment::Lookup;
 
@@ -28,11 +28,11 @@ impl MarkFile {
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Replaces the saved state if it changed. Writes a temporary file and renames it, so that two concurrent runs
+    /// Replaces the saved state by a later one. A command that runs for long must not put back what it saw first. Writes a temporary file and renames it, so that two concurrent runs
     /// leave a complete one.
     pub fn write(&self, mark: &Mark) {
         let Some(path) = &self.0 else { return };
-        if self.read().as_ref() == Some(mark) {
+        if self.read().is_some_and(|kept| !mark.is_later_than(&kept)) {
             return;
         }
         let Some(folder) = path.parent() else { return };
@@ -68,6 +68,10 @@ mod tests {
         one.write(&mark);
         assert_eq!(one.read(), Some(mark));
         assert!(other.read().is_none());
+        let later = Mark { generation: 8, ..one.read().unwrap() };
+        one.write(&later);
+        one.write(&Mark { generation: 7, ..later.clone() });
+        assert_eq!(one.read(), Some(later), "a command that began earlier does not put its mark back");
         assert_eq!(fs::read_dir(folder.path().join("strongroom")).unwrap().count(), 1, "nothing is left aside");
     }
 

@@ -79,6 +79,9 @@ words! {
         AuditUnavailable = "audit-unavailable",
         /// Stored data failed its integrity check.
         Integrity = "integrity",
+        /// The caller has seen a later state of this vault: it was rolled back. Nothing was done. Facts: `epoch`, `incarnation`
+        /// and `generation`, where the vault stands.
+        RolledBack = "rolled-back",
         /// The disk is full: writes wait, reads go on.
         StorageFull = "storage-full",
         /// Cannot be done at the moment.
@@ -98,6 +101,7 @@ impl ErrorCode {
             Self::NotFound | Self::NoRoute => 404,
             Self::Unsupported => 405,
             Self::TooSlow => 408,
+            Self::RolledBack => 412,
             Self::TooLarge => 413,
             Self::MediaType => 415,
             Self::TooMany | Self::RateLimited => 429,

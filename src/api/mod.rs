@@ -14,6 +14,7 @@ pub mod hex;
 pub mod identities;
 pub mod json;
 pub mod kv;
+pub mod mark;
 pub mod page;
 pub mod path;
 pub mod reply;

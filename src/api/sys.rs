@@ -531,17 +531,6 @@ pub struct CertificateReply {
     pub not_after: String,
 }
 
-/// Where the vault's history stands; a client that has seen a later mark has met a rolled-back server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// Counts deliberate restores.
-    pub epoch: u32,
-    /// Hexadecimal id drawn at each restore.
-    pub incarnation: String,
-    /// Counts commits.
-    pub generation: u64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

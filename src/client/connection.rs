@@ -1,6 +1,6 @@
 //! One connection to one server: requests, replies, and the mark in both.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ::http::{HeaderMap, Method};
 use serde::de::DeserializeOwned;
@@ -9,10 +9,11 @@ use ureq::unversioned::transport::{Connector, TcpConnector};
 use zeroize::Zeroizing;
 
 use crate::api::error::HEADER;
+use crate::api::mark::{Mark, SEEN_HEADER};
 use crate::api::reply::{Envelope, ErrorBody};
-use crate::api::sys::Mark;
 use crate::wiped::Buffer;
 
+use super::gate::Gate;
 #[cfg(feature = "enroll")]
 use super::renew::{BUNDLE_HEADER, bundle_header};
 use super::settings::{self, Settings};
@@ -62,7 +63,14 @@ pub struct Client {
     #[cfg(feature = "enroll")]
     bundle: String,
     mark: Mutex<Option<Mark>>,
+    gate: Arc<Gate>,
 }
+
+/// Where a vault says which point of its history it has reached. An older server has no such path, but says it with its 404.
+const MARK: &str = "sys/strongroom/mark";
+/// What does not ask about the vault's history first. An operator who suspects a rollback must be able to seal the vault, and
+/// a sealed vault cannot say anything about its history.
+const NOT_COMPARED: [&str; 2] = ["sys/seal", "sys/unseal"];
 
 /// A reply with any status.
 ///
@@ -99,7 +107,9 @@ impl Client {
     /// [`ClientError::Settings`] when the address is not `https://host[:port]` or a certificate or key cannot be read.
     pub fn connect(settings: Settings) -> Result<Self, ClientError> {
         let base = settings.base()?;
-        let connector = ().chain(TcpConnector::default()).chain(tls::TlsConnector::new(&settings)?);
+        let gate = Arc::new(Gate::default());
+        let tls = tls::TlsConnector::new(&settings, Arc::clone(&gate))?;
+        let connector = ().chain(TcpConnector::default()).chain(tls);
         let config = ureq::Agent::config_builder()
             .allow_non_standard_methods(true) // LIST
             .http_status_as_error(false)
@@ -121,6 +131,7 @@ impl Client {
             #[cfg(feature = "enroll")]
             bundle: bundle_header(&settings.ca_pem)?,
             mark: Mutex::new(None),
+            gate,
         })
     }
 
@@ -155,9 +166,28 @@ impl Client {
         mark::raise(&mut self.mark.lock().unwrap_or_else(PoisonError::into_inner), mark);
     }
 
+    /// Asks the vault which point of its history it has reached, and compares that with the mark that this client holds. Leaves
+    /// no line in the audit log. A request that may change something does this by itself, once for each connection.
+    ///
+    /// # Errors
+    /// [`ClientError::RolledBack`]; [`ClientError::Refused`] while the vault is sealed; otherwise as
+    /// [`request`](Self::request).
+    pub fn compare_history(&self) -> Result<(), ClientError> {
+        let reply = self.exchange(&Method::GET, MARK, None, None)?;
+        if reply.mark.is_some() {
+            return Ok(());
+        }
+        reply.success()?;
+        Err(ClientError::Malformed("the vault does not say which point of its history it has reached"))
+    }
+
     /// Sends one request. `path` is the part after `/v1/` with the query, if any. Characters that a request target
     /// cannot contain must be percent-encoded. A body is sent as JSON; with `PATCH` as a merge patch. A failure status
     /// is not an error here.
+    ///
+    /// If this client holds a mark, a request that may change something (all but `GET`, `HEAD` and `LIST`) is sent only over a
+    /// connection on which the vault has shown that it continues that history; the request carries the mark too, and a vault
+    /// that does not continue it does nothing. `sys/seal` and `sys/unseal` are sent without that.
     ///
     /// # Errors
     /// [`ClientError::Transport`] when there is no answer; [`ClientError::Malformed`] when it is not HTTP or larger
@@ -177,12 +207,30 @@ impl Client {
         body: Option<&[u8]>,
         etag: Option<&str>,
     ) -> Result<Response, ClientError> {
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| ClientError::Settings("not a method"))?;
+        let reads = matches!(method.as_str(), "GET" | "HEAD" | "LIST");
+        if !reads && !NOT_COMPARED.contains(&path) && self.mark().is_some() {
+            if let Some(outcome) = self.gate.over_known(|| self.exchange(&method, path, body, etag)) {
+                return outcome;
+            }
+            self.compare_history()?;
+        }
+        self.exchange(&method, path, body, etag)
+    }
+
+    /// Sends one request, checks the mark of the reply, and keeps it.
+    fn exchange(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&[u8]>,
+        etag: Option<&str>,
+    ) -> Result<Response, ClientError> {
         // The mark at the time of sending: replies of parallel requests overtake each other.
         let held = self.mark();
-        let method = Method::from_bytes(method.as_bytes()).map_err(|_| ClientError::Settings("not a method"))?;
-        let media = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+        let media = if *method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let builder = ::http::Request::builder()
-            .method(method)
+            .method(method.clone())
             .uri(format!("{}/v1/{path}", self.base))
             .header("X-Vault-Request", "true");
         #[cfg(feature = "enroll")]
@@ -190,6 +238,11 @@ impl Client {
         let builder = match etag {
             Some(etag) => builder.header("If-None-Match", etag),
             None => builder,
+        };
+        let builder = match &held {
+            // The vault compares too: other threads may have taken the connection on which this one has compared.
+            Some(held) if !NOT_COMPARED.contains(&path) => builder.header(SEEN_HEADER, held.to_string()),
+            _ => builder,
         };
         let illegal = |_| ClientError::Settings("the path contains characters that a request cannot contain");
         let sent = match body {
@@ -202,12 +255,18 @@ impl Client {
         let text = |name| reply.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (etag, error) = (text("etag"), text(HEADER));
         let body = read_body(&mut reply, &self.base)?;
-        if let Some(mark) = &mark {
-            // Checked before it is kept, and before the caller gets the reply: an older history must not become the
-            // mark.
-            mark::check(held.as_ref(), mark)?;
-            self.set_mark(mark.clone());
-        }
+        // All of this comes before the mark is kept, and before the caller gets the reply: an older history must not become the
+        // mark, not even if the generation has reached it by now.
+        let refused = mark::refused_at(error.as_deref(), mark.as_ref());
+        let outcome = match (&held, refused, &mark) {
+            (Some(held), Some(seen), _) => Err(ClientError::RolledBack { held: held.clone(), seen }),
+            (None, Some(_), _) | (_, None, None) => Ok(()),
+            (held, None, Some(mark)) => mark::check(held.as_ref(), mark).map(|()| {
+                self.set_mark(mark.clone());
+                self.gate.note(true);
+            }),
+        };
+        outcome.inspect_err(|_| self.gate.note(false))?;
         Ok(Response { status, body, mark, etag, error })
     }
 

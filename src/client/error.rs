@@ -5,7 +5,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 use crate::api::error::{ErrorCode, ErrorInfo, Reason};
-use crate::api::sys::Mark;
+use crate::api::mark::Mark;
 
 /// Why there is no usable reply.
 #[derive(Debug, thiserror::Error)]
@@ -55,20 +55,16 @@ pub enum ClientError {
     },
 }
 
-/// Describes what happened to the vault, and what to do.
+/// What happened to the vault. What to do about it depends on who reads it.
 fn history(held: &Mark, seen: &Mark) -> String {
-    let (was, now) = ((held.epoch, held.generation), (seen.epoch, seen.generation));
     let what = if held.epoch == seen.epoch && held.incarnation != seen.incarnation {
-        "two copies of this vault have been written to independently: find out which one is right; if this one is, declare \
-         it with strongroomd storage accept-loss --restored"
+        "two copies of this vault have been written to independently"
     } else {
-        "it was rolled back to an older copy, and its operator has not declared this: restore the newest data, or declare \
-         the loss with strongroomd storage accept-loss --restored"
+        "the vault was rolled back to an older copy"
     };
     format!(
-        "the vault's history is not the one seen before (seen epoch {} generation {}, now epoch {} generation {}): {what}; \
-         ask its operator before you continue",
-        was.0, was.1, now.0, now.1
+        "{what}: it is at epoch {}, generation {}; seen before: epoch {}, generation {}",
+        seen.epoch, seen.generation, held.epoch, held.generation
     )
 }
 

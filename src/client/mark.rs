@@ -7,7 +7,8 @@
 use ::http::HeaderMap;
 
 use super::error::ClientError;
-use crate::api::sys::Mark;
+use crate::api::error::{ErrorCode, ErrorInfo};
+use crate::api::mark::Mark;
 
 /// Number of restores.
 const EPOCH: &str = "x-strongroom-epoch";
@@ -27,16 +28,8 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<Mark>, ClientEr
         (Some(epoch), Some(incarnation), Some(generation)) => (epoch, incarnation, generation),
         _ => return Err(ClientError::Malformed("the reply carries an incomplete mark")),
     };
-    let bad = |_| ClientError::Malformed("the reply carries an illegible mark");
-    let hex = incarnation.len() == 32 && incarnation.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !hex {
-        return Err(ClientError::Malformed("the reply carries an illegible mark"));
-    }
-    Ok(Some(Mark {
-        epoch: epoch.parse().map_err(bad)?,
-        incarnation: incarnation.to_ascii_lowercase(),
-        generation: generation.parse().map_err(bad)?,
-    }))
+    let mark = Mark::of(epoch, incarnation, generation);
+    mark.map(Some).ok_or(ClientError::Malformed("the reply carries an illegible mark"))
 }
 
 /// Compares a reply's mark with the one at the time when the request was sent.
@@ -44,19 +37,23 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<Mark>, ClientEr
 /// # Errors
 /// [`ClientError::RolledBack`].
 pub(super) fn check(held: Option<&Mark>, seen: &Mark) -> Result<(), ClientError> {
-    let Some(held) = held else { return Ok(()) };
-    let forked = held.epoch == seen.epoch && held.incarnation != seen.incarnation;
-    if forked
-        || (seen.epoch, seen.generation) < (held.epoch, if held.epoch == seen.epoch { held.generation } else { 0 })
-    {
-        return Err(ClientError::RolledBack { held: held.clone(), seen: seen.clone() });
+    match held {
+        Some(held) if !seen.continues(held) => Err(ClientError::RolledBack { held: held.clone(), seen: seen.clone() }),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Where a vault stands that has refused a request because this client has seen a later state. `None` for every other reply.
+pub(super) fn refused_at(line: Option<&str>, headers: Option<&Mark>) -> Option<Mark> {
+    let info = ErrorInfo::parse(line?).filter(|info| info.code() == ErrorCode::RolledBack)?;
+    let fact = |key| info.fact(key).unwrap_or_default();
+    // The vault may have changed between its decision and the headers, which could hide why it refused.
+    Mark::of(fact("epoch"), fact("incarnation"), fact("generation")).or_else(|| headers.cloned())
 }
 
 /// Keeps the later of two marks.
 pub(super) fn raise(held: &mut Option<Mark>, seen: Mark) {
-    let later = held.as_ref().is_none_or(|held| (held.epoch, held.generation) < (seen.epoch, seen.generation));
+    let later = held.as_ref().is_none_or(|held| seen.is_later_than(held));
     if later {
         *held = Some(seen);
     }
@@ -73,13 +70,17 @@ mod tests {
     #[test]
     fn names_a_history_that_went_back() {
         let held = mark(2, 'a', 10);
-        for fine in [mark(2, 'a', 10), mark(2, 'a', 11), mark(3, 'b', 1)] {
-            assert!(check(Some(&held), &fine).is_ok(), "{fine:?}");
-        }
-        for bad in [mark(2, 'a', 9), mark(2, 'b', 10), mark(2, 'b', 99), mark(1, 'a', 99)] {
-            assert!(matches!(check(Some(&held), &bad), Err(ClientError::RolledBack { .. })), "{bad:?}");
-        }
-        assert!(check(None, &mark(0, 'a', 0)).is_ok());
+        assert!(check(Some(&held), &mark(2, 'a', 11)).is_ok() && check(None, &mark(0, 'a', 0)).is_ok());
+        assert!(matches!(check(Some(&held), &mark(2, 'a', 9)), Err(ClientError::RolledBack { .. })));
+    }
+
+    #[test]
+    fn a_refusal_says_where_the_vault_stood_when_it_refused() {
+        let (stood, later) = (mark(2, 'a', 10), mark(2, 'a', 99));
+        let line = format!("rolled-back; epoch=2; incarnation={}; generation=10", stood.incarnation);
+        assert_eq!(refused_at(Some(&line), Some(&later)), Some(stood));
+        assert_eq!(refused_at(Some("rolled-back"), Some(&later)), Some(later.clone()));
+        assert_eq!((refused_at(Some("denied"), Some(&later)), refused_at(None, Some(&later))), (None, None));
     }
 
     #[test]

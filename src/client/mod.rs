@@ -9,6 +9,7 @@ mod connection;
 #[cfg(feature = "enroll")]
 pub mod enroll;
 mod error;
+mod gate;
 mod identities;
 mod kv;
 mod mark;

@@ -12,6 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, TransportAdapter};
 
 use super::error::ClientError;
+use super::gate::Gate;
 use super::settings::Settings;
 use super::wiped::WipedBuffers;
 
@@ -31,13 +32,16 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// Makes TLS connections from TCP connections.
 pub(super) struct TlsConnector {
     config: Arc<ClientConfig>,
+    gate: Arc<Gate>,
 }
 
 impl TlsConnector {
+    /// `gate` says which connections may be opened.
+    ///
     /// # Errors
     /// [`ClientError::Settings`] when a certificate or the key cannot be parsed, or they do not belong together.
-    pub(super) fn new(settings: &Settings) -> Result<Self, ClientError> {
-        Ok(Self { config: Arc::new(client_config(settings)?) })
+    pub(super) fn new(settings: &Settings, gate: Arc<Gate>) -> Result<Self, ClientError> {
+        Ok(Self { config: Arc::new(client_config(settings)?), gate })
     }
 }
 
@@ -80,7 +84,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
         details: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<TlsTransport>, ureq::Error> {
-        let Some(tcp) = chained else { return Err(ureq::Error::ConnectionFailed) };
+        let Some(tcp) = chained.filter(|_| self.gate.opens()) else { return Err(ureq::Error::ConnectionFailed) };
         let host = details.uri.host().ok_or(ureq::Error::HostNotFound)?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(host.to_owned()).map_err(|_| ureq::Error::Tls("not a server name"))?;

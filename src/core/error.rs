@@ -2,6 +2,7 @@
 
 use crate::api::error::{ErrorCode, ErrorInfo, Reason};
 use crate::api::fields::FieldError;
+use crate::api::mark::Mark;
 use crate::auth::cert::RoleError;
 use crate::auth::token::TokenError;
 use crate::barrier::BarrierError;
@@ -91,6 +92,15 @@ pub enum VaultError {
         /// Seconds until it can be renewed.
         retry_after_s: u64,
     },
+    /// The caller has seen a later state of this vault than the one it is in (412). Nothing was done.
+    #[error(
+        "this vault was rolled back: it is at epoch {}, generation {}, and the caller has seen a later state; nothing was done",
+        .now.epoch, .now.generation
+    )]
+    RolledBack {
+        /// Where the vault stands.
+        now: Mark,
+    },
     /// The path does not support this operation (405).
     #[error("1 error occurred:\n\t* unsupported operation\n\n")]
     Unsupported,
@@ -127,6 +137,7 @@ impl VaultError {
             Self::WrongKey => ErrorCode::WrongKey,
             Self::TooMany { .. } | Self::RenewedTooOften { .. } => ErrorCode::TooMany,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
+            Self::RolledBack { .. } => ErrorCode::RolledBack,
             Self::Unsupported => ErrorCode::Unsupported,
             Self::AuditUnavailable => ErrorCode::AuditUnavailable,
             Self::Integrity => ErrorCode::Integrity,
@@ -146,6 +157,9 @@ impl VaultError {
             Self::Because(reason, _) => info.because(*reason),
             Self::SharesMissing { have, need } => {
                 info.because(Reason::SharesMissing).with("have", have).with("need", need)
+            }
+            Self::RolledBack { now: Mark { epoch, incarnation, generation } } => {
+                info.with("epoch", epoch).with("incarnation", incarnation).with("generation", generation)
             }
             Self::TooMany { retry_after_s }
             | Self::RenewedTooOften { retry_after_s }

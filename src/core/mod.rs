@@ -37,9 +37,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::api::enroll::{Certified, EnrollRequest, GraceRequest};
+use crate::api::mark::Mark;
 use crate::api::reply::Reply;
 use crate::api::spiffe::SpiffeId;
-use crate::api::sys::{CertificateReply, Health, Leader, Mark, SealStatus};
+use crate::api::sys::{CertificateReply, Health, Leader, SealStatus};
 use crate::pki::{AuthorityId, Bundle, Trust};
 
 pub use caller::{Caller, IdentityPattern, Opener, Origin};
@@ -125,6 +126,15 @@ impl Vault {
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
         self.live().map(|live| status::mark(&live))
+    }
+
+    /// As [`Vault::mark`], for a caller who says what it has seen. If the vault does not continue that history, the operator's
+    /// log says so; the caller finds out by itself.
+    #[must_use]
+    pub fn mark_for(&self, caller: &Caller, seen: Option<&Mark>) -> Option<Mark> {
+        let live = self.live()?;
+        let rolled_back = seen.and_then(|seen| status::rolled_back(&live, caller.identity.uri(), seen));
+        Some(rolled_back.unwrap_or_else(|| status::mark(&live)))
     }
 
     /// Unseals the vault. Blocking: key derivation takes a second by design. If the vault is unsealed already, returns

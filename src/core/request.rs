@@ -3,6 +3,7 @@
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::api::mark::Mark;
 use crate::api::path::Path;
 use crate::api::reply::Reply;
 use crate::api::request::{Body, Operation};
@@ -24,6 +25,8 @@ pub struct Request {
     pub wrap_ttl: Option<u64>,
     /// The header `If-None-Match`, if present.
     pub if_none_match: Option<String>,
+    /// The mark that the sender has seen, if it says so. A vault that does not continue that history does nothing.
+    pub seen: Option<Mark>,
 }
 
 /// The secret that unseals a vault. The text is as typed. It is normalised here, so that every entry point agrees.

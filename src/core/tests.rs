@@ -12,6 +12,7 @@ pub(super) mod clock;
 mod delivery;
 mod generated;
 mod groups;
+mod history;
 mod identities;
 mod lifecycle;
 mod limits;

@@ -70,6 +70,8 @@ pub(super) struct Live {
     pub(super) keeper: Keeper,
     pub(super) rotator: Rotator,
     pub(super) verifier: Verifier,
+    /// The operator's log says already that a client has seen a later state.
+    pub(super) rollback_told: AtomicBool,
     /// All losses that were ever accepted, oldest first. They change only while the vault is sealed.
     pub(super) losses: Vec<crate::api::sys::AcceptedLoss>,
 }

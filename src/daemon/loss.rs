@@ -1,6 +1,7 @@
 //! `strongroomd storage accept-loss`: shows what is lost, asks, and continues the vault in the next epoch.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -66,7 +67,7 @@ pub fn run(args: &AcceptLossArgs) -> Result<(), AcceptError> {
     }
     let (lost, kept) = (examined.lines(), examined.kept());
     if !target.json {
-        tell(&lost, &kept);
+        tell(&lost, &kept, &offline.config.data);
     }
     let mut accepted = None;
     if !lost.is_empty() {
@@ -86,11 +87,12 @@ pub fn run(args: &AcceptLossArgs) -> Result<(), AcceptError> {
     Ok(())
 }
 
-fn tell(lost: &[String], kept: &Kept) {
+fn tell(lost: &[String], kept: &Kept, data: &Path) {
     if lost.is_empty() {
         println!("nothing is missing: header, store, anchor and audit log match");
         println!(
-            "if you restored the whole vault from an older copy, declare it: strongroomd storage accept-loss --restored"
+            "if you restored the whole vault from an older copy, declare it: strongroomd storage accept-loss --restored --data {}",
+            data.display()
         );
         return;
     }

@@ -9,6 +9,7 @@ use super::limits::Limits;
 use super::request::{Query, claims};
 use super::routes::translate;
 use crate::api::json;
+use crate::api::mark::Mark;
 use crate::api::path::{MAX_BYTES, Path};
 use crate::api::request::Operation;
 use crate::core::{Request, canonical};
@@ -25,7 +26,8 @@ pub(crate) fn examples() -> Vec<Vec<u8>> {
         "GET /v1/secret/data/app?version=2 HTTP/1.1\r\nHost: v\r\nX-Vault-Token: s.x\r\n\r\n",
         "LIST /v1/secret/metadata/a HTTP/1.1\r\nAuthorization: Bearer y\r\nX-Vault-Wrap-TTL: 60s\r\n\r\n",
         "GET /v1/secret/metadata/a/?list=true&after=b%20c&limit=+5 HTTP/1.1\r\nIf-None-Match: \"x\"\r\n\r\n",
-        "POST /v1/secret/data/app HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{\"data\":{\"a\":\"b\"}}",
+        "POST /v1/secret/data/app HTTP/1.1\r\nContent-Type: application/json\r\n\
+         X-Strongroom-Seen: 1.000102030405060708090a0b0c0d0e0f.7\r\n\r\n{\"data\":{\"a\":\"b\"}}",
         "PATCH /v1/secret/data/app HTTP/1.1\r\nContent-Type: application/merge-patch+json; charset=utf-8\r\n\r\n{\"data\":null}",
         "PUT /v1/sys/policies/acl/Web/ HTTP/1.1\r\nX-Vault-Namespace: /\r\n\r\n ",
         "DELETE /v1/auth/token/accessors/?list=0 HTTP/1.1\r\nX-Strongroom-Bundle: 000102030405060708090a0b0c0d0e0f\r\n\r\n",
@@ -65,8 +67,8 @@ pub(crate) fn check(data: &[u8]) -> bool {
         (Ok(first), Ok(second)) => {
             accepted(&first, body);
             let say = |request: &Request| {
-                let Request { operation, path, body, wrap_ttl, if_none_match } = request;
-                (*operation, path.clone(), body.bytes().to_vec(), *wrap_ttl, if_none_match.clone())
+                let Request { operation, path, body, wrap_ttl, if_none_match, seen } = request;
+                (*operation, path.clone(), body.bytes().to_vec(), *wrap_ttl, if_none_match.clone(), seen.clone())
             };
             assert!(say(&first) == say(&second), "one request is always the same");
             true
@@ -95,7 +97,7 @@ fn translated(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8], limi
 
 /// What reaches the core has its one form.
 fn accepted(request: &Request, sent: &[u8]) {
-    let Request { operation, path, body, wrap_ttl, if_none_match } = request;
+    let Request { operation, path, body, wrap_ttl, if_none_match, seen } = request;
     assert_eq!(Path::parse(path.as_str()).as_ref(), Ok(path), "a path of the core is a path");
     assert!(path.leaf_str().len() <= MAX_BYTES);
     assert_eq!(canonical(*operation, path.clone()), *path, "and in its canonical form");
@@ -112,6 +114,7 @@ fn accepted(request: &Request, sent: &[u8]) {
         assert!(body.is_empty() || body.bytes() == sent, "a body is not rewritten");
         assert!(sent.len() <= MAX_BODY);
     }
+    assert!(seen.as_ref().is_none_or(|mark| Mark::parse(&mark.to_string()).as_ref() == Some(mark)), "a mark is a mark");
     assert!(*wrap_ttl != Some(0) && if_none_match.as_ref().is_none_or(|tag| tag.len() <= 1024));
 }
 

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::api::error::{self, ErrorCode, ErrorInfo};
 use crate::api::json::write_str;
+use crate::api::mark::Mark;
 use crate::api::reply::{Reply, ReplyStatus};
-use crate::api::sys::Mark;
 use crate::wiped::Buffer;
 
 const ERROR: HeaderName = HeaderName::from_static(error::HEADER);

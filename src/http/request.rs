@@ -15,6 +15,7 @@ use super::status::Refusal;
 use crate::api::duration::Ttl;
 use crate::api::error::ErrorCode;
 use crate::api::json::{self, write_str};
+use crate::api::mark::{Mark, SEEN_HEADER};
 use crate::api::request::{Body, Operation};
 use crate::api::secret::SecretText;
 use crate::pki::AuthorityId;
@@ -170,6 +171,17 @@ pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     }
     let Ttl(seconds) = Ttl::parse(text).map_err(|_| BAD)?;
     Ok(Some(seconds).filter(|seconds| *seconds > 0))
+}
+
+/// Returns the mark of `X-Strongroom-Seen`.
+///
+/// # Errors
+/// 400 when it is not one mark: a condition that cannot be read must not be taken for none.
+pub(super) fn seen(headers: &HeaderMap) -> Result<Option<Mark>, Refusal> {
+    let mut found = headers.get_all(SEEN_HEADER).iter();
+    let Some(value) = found.next() else { return Ok(None) };
+    let mark = value.to_str().ok().and_then(Mark::parse).filter(|_| found.next().is_none());
+    mark.map(Some).ok_or(Refusal::bad("X-Strongroom-Seen is not epoch.incarnation.generation"))
 }
 
 /// Returns `If-None-Match`, at most 1 KiB of it. No cache of ours holds more tags than that.
@@ -331,6 +343,23 @@ mod tests {
         assert_eq!(check("authorization", "Bearer x"), Ok(()));
         assert_eq!(check("x-vault-namespace", "/"), Ok(()));
         assert_eq!(check("x-vault-namespace", "a/"), Err(400));
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_read_is_not_ignored() {
+        let read = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(SEEN_HEADER, value.parse().expect("legal"));
+            }
+            seen(&headers).map_err(|refusal| refusal.status())
+        };
+        let mark = Mark { epoch: 2, incarnation: "0f".repeat(16), generation: 7 };
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[&mark.to_string()]), Ok(Some(mark.clone())));
+        for bad in [&[""][..], &["2.7"], &[&mark.to_string(), &mark.to_string()], &["\u{e9}"]] {
+            assert_eq!(read(bad), Err(400), "{bad:?}");
+        }
     }
 
     #[test]

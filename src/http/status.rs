@@ -104,6 +104,9 @@ mod tests {
             VaultError::TooMany { retry_after_s: 7 },
             VaultError::RateLimited { path: text(), retry_after_s: 7 },
             VaultError::RenewedTooOften { retry_after_s: 7 },
+            VaultError::RolledBack {
+                now: crate::api::mark::Mark { epoch: 1, incarnation: "0f".repeat(16), generation: 7 },
+            },
             VaultError::Unsupported,
             VaultError::AuditUnavailable,
             VaultError::Integrity,

@@ -20,20 +20,20 @@ fn binary() -> PathBuf {
 }
 
 /// A vault with a profile, unsealed.
-struct Desk {
+pub struct Desk {
     folder: tempfile::TempDir,
-    running: Option<Running>,
+    pub running: Option<Running>,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let desk = Self::sealed();
         let unsealed = with_input(desk.command(&["unseal", "--fd", "0"]), PASSPHRASE.as_bytes());
         assert!(unsealed.status.success(), "{}", text(&unsealed.stderr));
         desk
     }
 
-    fn sealed() -> Self {
+    pub fn sealed() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = Init::in_folder(folder.path()).run();
         let running = Running::start(&data);
@@ -44,37 +44,37 @@ impl Desk {
         desk
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path());
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     #[track_caller]
-    fn ok(&self, arguments: &[&str]) -> String {
+    pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
         text(&output.stdout)
     }
 
     #[track_caller]
-    fn fails(&self, code: i32, expected: &str, arguments: &[&str]) {
+    pub fn fails(&self, code: i32, expected: &str, arguments: &[&str]) {
         let output = self.run(arguments);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(expected), "{arguments:?}: {expected:?} is not in: {said}");
     }
 
-    fn set(&self, path: &str, key: &str, value: &str) {
+    pub fn set(&self, path: &str, key: &str, value: &str) {
         let output = with_input(self.command(&["set", path, key, "-"]), value.as_bytes());
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert!(value.len() < 4 || !text(&output.stdout).contains(value), "set printed the value");
@@ -386,7 +386,7 @@ fn a_vault_that_was_rolled_back_is_refused_by_who_has_seen_it_newer() {
     desk.fails(6, "rolled back", &["--addr", &rolled_back.address, "get", "app/prod", "KEY"]);
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(status.success());
 }

@@ -95,6 +95,9 @@ fn requests(seen: &mut Seen) {
     let late =
         seen.ask(&server, ErrorCode::BadRequest, "POST", "secret/data/a", JSON, r#"{"options":{"cas":9},"data":{}}"#);
     assert_eq!(late.reason(), Some(Reason::CheckAndSet));
+    let newer = "X-Strongroom-Seen: 9.000102030405060708090a0b0c0d0e0f.1\r\n";
+    let info = seen.ask(&server, ErrorCode::RolledBack, "GET", "secret/data/a", newer, "");
+    assert_eq!((info.number("epoch"), info.number("generation").is_some()), (Some(1), true), "{info}");
     seen.ask(&server, ErrorCode::Unsupported, "POST", "sys/mounts", JSON, "{}");
     seen.ask(&server, ErrorCode::Unsupported, "BREW", "secret/data/a", "", "");
     seen.ask(&server, ErrorCode::MediaType, "PATCH", "secret/data/a", JSON, r#"{"data":{}}"#);

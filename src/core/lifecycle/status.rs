@@ -1,8 +1,11 @@
 //! What the vault says about itself, sealed or not. None of it requires a policy, so it contains no count and no path.
 //! The only name is the label of a key slot that accepted a loss.
 
+use std::sync::atomic::Ordering;
+
 use crate::api::hex::hex;
-use crate::api::sys::{Health, Leader, Mark, SealStatus};
+use crate::api::mark::Mark;
+use crate::api::sys::{Health, Leader, SealStatus};
 
 use crate::core::vault::Live;
 use crate::core::vault::Vault;
@@ -63,6 +66,28 @@ pub(in crate::core) fn leader(vault: &Vault) -> Leader {
 pub(in crate::core) fn mark(live: &Live) -> Mark {
     let (epoch, incarnation, generation) = live.barrier.mark();
     Mark { epoch, incarnation: hex(&incarnation), generation }
+}
+
+/// Compares the mark that a caller has seen with the vault's own. Returns the vault's if it does not continue that history, and
+/// tells the operator's log the first time since the unseal.
+pub(in crate::core) fn rolled_back(live: &Live, identity: &str, seen: &Mark) -> Option<Mark> {
+    let now = mark(live);
+    if now.continues(seen) {
+        return None;
+    }
+    if !live.rollback_told.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            identity,
+            "a client says that it has seen epoch {}, generation {} of this vault, which is at epoch {}, generation {}: an older \
+             copy was put back, or two copies were written to. Its requests are rejected. Put the newest data back, or declare the \
+             restore: docs/operations.md, \"When the vault refuses to open\"",
+            seen.epoch,
+            seen.generation,
+            now.epoch,
+            now.generation
+        );
+    }
+    Some(now)
 }
 
 /// The vault's id while unsealed. This is the incarnation: it names this history of the vault and is not secret.

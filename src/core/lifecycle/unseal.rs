@@ -5,7 +5,7 @@
 //! the identities of the configuration may try at all, so nobody else can delay them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -197,6 +197,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         keeper,
         rotator,
         verifier,
+        rollback_told: AtomicBool::new(false),
         losses,
     })
 }

@@ -12,6 +12,7 @@ use crate::core::decide::canonical;
 use crate::core::decide::identify::identify;
 use crate::core::decide::target::{Question, Target, Verdict};
 use crate::core::error::VaultError;
+use crate::core::lifecycle::status;
 use crate::core::request::Request;
 use crate::core::routes::TABLES;
 use crate::core::state::limits::{self, Asked, Refused};
@@ -76,7 +77,7 @@ pub(super) fn admit(vault: &Vault, caller: &Caller, request: Request) -> Result<
 ///
 /// # Errors
 /// [`VaultError::RateLimited`] for a request without such a line. `state/limits.rs` says why.
-pub(super) fn charge(visit: &mut Visit) -> Result<Option<Refused>, VaultError> {
+pub(super) fn charge(visit: &mut Visit) -> Result<Option<Verdict>, VaultError> {
     let Visit { caller, request, now_ms, .. } = &*visit;
     let (operation, path) = (request.operation, &request.path);
     let asked = Asked { caller, admitted: visit.stranger.is_none(), operation, path, now_ms: *now_ms };
@@ -86,17 +87,29 @@ pub(super) fn charge(visit: &mut Visit) -> Result<Option<Refused>, VaultError> {
             Ok(None)
         }
         Err(over) if over.rule.is_none() => Err(over.outcome),
-        Err(over) => Ok(Some(over)),
+        Err(Refused { rule, outcome }) => Ok(Some(Verdict { decision: "limit", rule, outcome: Err(outcome) })),
     }
 }
 
-/// Decides, unless a limit has decided already, and collects what the audit log may learn.
-pub(super) fn decide(visit: Visit, over: Option<Refused>) -> Decided {
+/// Compares the mark that the sender has seen with the vault's own. Returns `Some` if the vault was rolled back since. It comes
+/// before anything that the request may change, a token's uses included: each write after a rollback raises the generation, until
+/// it no longer shows that there was one.
+///
+/// Generations only rise while a vault is open, so what is found here holds until the request has run.
+pub(super) fn history(visit: &Visit) -> Option<Verdict> {
+    let seen = visit.request.seen.as_ref()?;
+    let now = status::rolled_back(&visit.live, visit.caller.identity.uri(), seen)?;
+    let rule = format!("seen epoch {} generation {}", seen.epoch, seen.generation);
+    Some(Verdict { decision: "history", rule: Some(rule), outcome: Err(VaultError::RolledBack { now }) })
+}
+
+/// Decides, unless `ended` says that a limit or the vault's history has decided already, and collects what the audit log may learn.
+pub(super) fn decide(visit: Visit, ended: Option<Verdict>) -> Decided {
     let Visit { live, snapshot, subject, caller, stranger, mut target, request, now_ms, bill } = visit;
-    let Request { operation, path, body, wrap_ttl, if_none_match } = request;
+    let Request { operation, path, body, wrap_ttl, if_none_match, seen: _ } = request;
     let mount_kind = target.kind();
-    let verdict = match over {
-        Some(Refused { rule, outcome }) => Verdict { decision: "limit", rule, outcome: Err(outcome) },
+    let verdict = match ended {
+        Some(verdict) => verdict,
         None => Question { subject: &subject, operation, path: &path, body: &body, wrap_ttl }.decide(&mut target),
     };
     let facts = Facts {

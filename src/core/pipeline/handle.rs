@@ -1,6 +1,7 @@
 //! The order of every request. [`first`] is the promise:
 //!
-//! sealed? -> canonical path -> identify -> within limits? -> decide -> audit the request -> run -> audit the reply -> answer
+//! sealed? -> canonical path -> identify -> within limits? -> not rolled back? -> decide -> audit the request -> run -> audit the
+//! reply -> answer
 //!
 //! Denials and failures are audited too. If the audit log does not accept an entry, nothing is returned. A read writes
 //! request and reply as one audit line before it answers. A mutation goes to the committer, which makes the request
@@ -12,7 +13,7 @@ use crate::api::reply::Reply;
 use crate::barrier::Tally;
 use crate::limits::Bill;
 
-use super::admit::{Decided, Visit, admit, charge, decide, remark};
+use super::admit::{Decided, Visit, admit, charge, decide, history, remark};
 use super::audited::Facts;
 use super::change::Answer;
 use super::read::{audit, inquiry, run};
@@ -80,13 +81,13 @@ enum Step {
 /// holds the open vault, so that nothing holds it across an await.
 fn first(vault: &Vault, caller: &Caller, request: Request) -> Result<(Step, Option<Bill>), VaultError> {
     let mut visit = admit(vault, caller, request)?; // sealed? canonical path, identify
-    let over = charge(&mut visit)?; // within limits?
-    if over.is_none()
+    let ended = charge(&mut visit)?.or_else(|| history(&visit)); // within limits? not rolled back?
+    if ended.is_none()
         && let Some(answer) = change::spend(vault, &visit)?
     {
         return Ok((Step::Spending(answer, Box::new(visit.request)), visit.bill));
     }
-    dispatch(vault, decide(visit, over)) // decide, audit, run, audit
+    dispatch(vault, decide(visit, ended)) // decide, audit, run, audit
 }
 
 /// The second pass of a request that was charged and whose token has lost a use.

@@ -571,7 +571,14 @@ impl Rig {
 
 pub(super) fn request(operation: Operation, path: &str, body: &str) -> Request {
     let body = Body::from_json(Zeroizing::new(body.as_bytes().to_vec()), &Limits::default()).expect("JSON");
-    Request { operation, path: Path::parse(path).expect("canonical"), body, wrap_ttl: None, if_none_match: None }
+    Request {
+        operation,
+        path: Path::parse(path).expect("canonical"),
+        body,
+        wrap_ttl: None,
+        if_none_match: None,
+        seen: None,
+    }
 }
 
 pub(super) fn json(reply: &Reply) -> serde_json::Value {

@@ -14,7 +14,7 @@ use super::roles::{APP, authority, client, for_ca, role, works};
 use super::support::{Rig, json as body_of};
 
 const OTHER: &str = r#"path "secret/data/other/*" { capabilities = ["create", "update", "read"] }"#;
-const MAKER: &str = r#"
+pub(super) const MAKER: &str = r#"
 path "secret/data/app/*" { capabilities = ["create", "update", "read"] }
 path "auth/token/create" { capabilities = ["update"] }"#;
 
@@ -26,7 +26,7 @@ fn text(auth: &Value) -> String {
     auth["client_token"].as_str().expect("a text").to_owned()
 }
 
-fn with(caller: &Caller, token: &str) -> Caller {
+pub(super) fn with(caller: &Caller, token: &str) -> Caller {
     Caller { token: Some(Arc::new(SecretText::from(token))), ..caller.clone() }
 }
 
@@ -34,7 +34,7 @@ fn login(rig: &Rig, caller: &Caller) -> String {
     text(&auth(&rig.write(caller, "auth/cert/login", "").expect("logged in")))
 }
 
-fn create(rig: &Rig, caller: &Caller, fields: &Value) -> String {
+pub(super) fn create(rig: &Rig, caller: &Caller, fields: &Value) -> String {
     text(&auth(&rig.write(caller, "auth/token/create", &fields.to_string()).expect("made")))
 }
 
