@@ -13,6 +13,8 @@ use strongroom::wiped::Buffer;
 use crate::exit::{Code, Failure};
 use crate::files::read_file;
 
+/// Shortest passphrase of a key slot. The vault checks it too.
+const MIN_PASSPHRASE_CHARS: usize = 12;
 /// Largest value, in bytes.
 const MAX_VALUE_BYTES: usize = 1024 * 1024;
 
@@ -33,21 +35,44 @@ pub fn asked(question: &str, hint: &str) -> Result<SecretText, Failure> {
 /// # Errors
 /// No terminal, or the entries differ.
 pub fn hidden_twice(question: &str) -> Result<SecretText, Failure> {
-    asked_twice(question, "pipe the value in and add -")
+    twice(question, "pipe the value in and add -", |_| Ok(()))
 }
 
-/// As [`hidden_twice`]. `hint` says what to do without a terminal.
+/// Asks for a new passphrase twice. `hint` says what to do without a terminal.
 ///
 /// # Errors
-/// No terminal, or the entries differ.
-pub fn asked_twice(question: &str, hint: &str) -> Result<SecretText, Failure> {
+/// No terminal, the passphrase is too short, or the entries differ.
+pub fn new_passphrase(question: &str, hint: &str) -> Result<SecretText, Failure> {
+    twice(question, hint, long_enough)
+}
+
+/// The second question is asked only for an answer that `check` accepts.
+fn twice(
+    question: &str,
+    hint: &str,
+    check: impl Fn(&SecretText) -> Result<(), Failure>,
+) -> Result<SecretText, Failure> {
     let first = asked(question, hint)?;
+    check(&first)?;
     let second = asked("Again: ", hint)?;
     if first.reveal() == second.reveal() {
         Ok(first)
     } else {
         Err(Failure::new(Code::Refused, "the two entries differ; nothing was changed", "try again"))
     }
+}
+
+/// Rejects a new passphrase that the vault would reject, before a key is derived from anything.
+///
+/// # Errors
+/// It has fewer than 12 characters.
+pub fn long_enough(passphrase: &SecretText) -> Result<(), Failure> {
+    if passphrase.reveal().chars().count() < MIN_PASSPHRASE_CHARS {
+        let message =
+            format!("the new passphrase is shorter than {MIN_PASSPHRASE_CHARS} characters; nothing was changed");
+        return Err(Failure::new(Code::Refused, message, "take, for example, six random words"));
+    }
+    Ok(())
 }
 
 /// Reads all of standard input unchanged. `strip` removes one line end at the end.

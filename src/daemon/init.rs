@@ -40,9 +40,6 @@ pub enum InitError {
     /// The passphrase could not be read.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// The passphrase is too short.
-    #[error("the passphrase is too short: use 12 characters or more, for example six random words")]
-    WeakPassphrase,
     /// The trust domain or the operator's name is not allowed.
     #[error("{what} is not allowed: {problem}")]
     Name {
@@ -121,9 +118,7 @@ pub fn run(args: &InitArgs) -> Result<(), InitError> {
         (None, Some(name)) => input::passphrase_from_credential(credentials.as_deref(), name)?,
         (None, None) => input::new_passphrase()?,
     };
-    if passphrase.chars().count() < MIN_PASSPHRASE_CHARS {
-        return Err(InitError::WeakPassphrase);
-    }
+    input::long_enough(&passphrase)?;
     // The cost of a guess depends on this machine, so it is measured here and stored with the slot.
     eprintln!("measuring Argon2id for about {} ms per guess ...", args.kdf_time);
     let params = calibrate(args.kdf_time)?;
@@ -334,7 +329,6 @@ fn refuse_existing(path: &Path) -> Result<(), InitError> {
     Ok(())
 }
 
-const MIN_PASSPHRASE_CHARS: usize = 12;
 /// Life of the first operator's certificates, in seconds. Nothing renews a person's certificate overnight, and the
 /// first operator has nobody to ask for a new one. Shorten it with `strongroom identity set` once there are other
 /// operators.

@@ -18,6 +18,9 @@ pub enum InputError {
         "no terminal to ask for the passphrase; pass it with --passphrase-fd 0 < FILE, or use a systemd credential"
     )]
     NoTerminal,
+    /// The passphrase is too short.
+    #[error("the passphrase is too short: use 12 characters or more, for example six random words")]
+    TooShort,
     /// The two entries differ.
     #[error("the two passphrases differ; nothing was changed. Try again")]
     Mismatch,
@@ -52,6 +55,8 @@ pub enum InputError {
     },
 }
 
+/// Shortest new passphrase, in characters.
+const MIN_PASSPHRASE_CHARS: usize = 12;
 /// Longest passphrase, in bytes.
 pub const MAX_PASSPHRASE_BYTES: usize = 1024;
 /// Longest key file, in bytes. This is a limit of the format.
@@ -70,8 +75,17 @@ pub fn new_passphrase() -> Result<Zeroizing<String>, InputError> {
         entered.map(Zeroizing::new).map_err(|source| InputError::Read { from: "the terminal".into(), source })
     };
     let first = ask("New passphrase (at least 12 characters): ")?;
+    long_enough(&first)?;
     let second = ask("Again: ")?;
     if first == second { Ok(first) } else { Err(InputError::Mismatch) }
+}
+
+/// Rejects a new passphrase that is too short.
+///
+/// # Errors
+/// [`InputError::TooShort`].
+pub fn long_enough(passphrase: &str) -> Result<(), InputError> {
+    if passphrase.chars().count() < MIN_PASSPHRASE_CHARS { Err(InputError::TooShort) } else { Ok(()) }
 }
 
 /// Asks for a passphrase once on the controlling terminal, without echo.

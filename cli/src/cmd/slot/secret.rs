@@ -1,6 +1,6 @@
 //! The new secret of a slot: its type, what is asked for it, and the one time that it is shown.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -9,6 +9,7 @@ use strongroom::api::secret::SecretText;
 use strongroom::wiped::Buffer;
 
 use crate::exit::Failure;
+use crate::files::read_file;
 use crate::opening::{key_file, title};
 use crate::output::Output;
 use crate::prompt::{self, Descriptors};
@@ -47,6 +48,21 @@ impl SlotType {
         let word = slot.kind.replace('+', "-and-");
         Self::value_variants().iter().copied().find(|kind| kind.word() == word)
     }
+}
+
+/// Rejects a key file that the vault would reject, before anything is typed.
+///
+/// # Errors
+/// It cannot be read, or has another size.
+fn check_key_file(path: &Path) -> Result<(), Failure> {
+    let size = read_file(path)?.len();
+    if (32..=64 << 10).contains(&size) {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        format!("{} has {size} bytes; a key file has 32 bytes to 64 KiB", path.display()),
+        format!("make one: head -c 32 /dev/urandom > {}", path.display()),
+    ))
 }
 
 /// The new secret.
@@ -88,7 +104,7 @@ impl NewSecret {
             () if kind != SlotType::Shares && (self.threshold.is_some() || self.total.is_some()) => {
                 wrong("is not made of shares", "use --threshold and --total with --type shares")
             }
-            () => Ok(()),
+            () => self.new_key_file.as_deref().map_or(Ok(()), check_key_file),
         }
     }
 
@@ -106,8 +122,12 @@ impl NewSecret {
                     "leave out --new-passphrase-fd",
                 ));
             }
-            (true, Some(fd)) => Some(fds.required(fd, "new passphrase")?),
-            (true, None) => Some(prompt::asked_twice(
+            (true, Some(fd)) => {
+                let passphrase = fds.required(fd, "new passphrase")?;
+                prompt::long_enough(&passphrase)?;
+                Some(passphrase)
+            }
+            (true, None) => Some(prompt::new_passphrase(
                 "New passphrase, at least 12 characters: ",
                 "give it with --new-passphrase-fd N, for example: --new-passphrase-fd 4 4< FILE",
             )?),
