@@ -8,6 +8,7 @@ use serde::Serialize;
 use strongroom::api::secret::SecretText;
 use strongroom::dotenv;
 
+use super::variable;
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::files::read_file;
@@ -122,6 +123,9 @@ impl ImportArgs {
             .collect();
         plan.version = Some(session.kv().put_pairs(&path, &pairs)?.version);
         out.either(&plan, || format!("{path}: {work} keys written, version {}", plan.version.unwrap_or_default()))?;
+        for warning in wanted.keys().filter_map(|key| variable::warning(path.as_str(), key)) {
+            eprintln!("strongroom: {warning}");
+        }
         let names: Vec<String> = self.files.iter().map(|file| file.display().to_string()).collect();
         eprintln!(
             "try it:  strongroom run {path} -- YOUR-PROGRAM\nthen delete the plaintext file:  rm {}",

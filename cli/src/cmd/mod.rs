@@ -31,6 +31,7 @@ pub mod status;
 pub mod unseal;
 pub mod unset;
 pub mod value;
+pub mod variable;
 pub mod verify;
 
 use strongroom::api::duration::Ttl;
@@ -51,7 +52,11 @@ pub fn fetch(session: &Session, path: &Path) -> Result<Vec<(String, SecretText)>
 /// The failure for a secret that does not exist.
 pub fn no_secret(session: &Session, path: &Path) -> Failure {
     let message = format!("there is no secret {path} in {}/ (or its newest version is deleted)", session.mount);
-    Failure::new(Code::NotFound, message, "list what exists: strongroom list")
+    let lost = session.client.sys().health().is_ok_and(|health| !health.losses.is_empty());
+    let hint = "list what exists: strongroom list";
+    let hint =
+        if lost { format!("{hint}\nlist what was lost and removed: strongroom losses") } else { hint.to_owned() };
+    Failure::new(Code::NotFound, message, hint)
 }
 
 /// Parses a duration.

@@ -7,6 +7,7 @@ use strongroom::api::secret::SecretText;
 use strongroom::wiped::Buffer;
 use zeroize::Zeroizing;
 
+use super::variable;
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;
@@ -40,7 +41,7 @@ pub struct SetArgs {
     #[arg(long, value_enum, default_value_t = Alphabet::Alphanumeric, requires = "generate")]
     alphabet: Alphabet,
     /// The value itself; refused without the flag below, because other users see command lines.
-    #[arg(long, value_name = "VALUE", group = "source", requires = "insecure_value_on_command_line")]
+    #[arg(long, value_name = "VALUE", group = "source")]
     value: Option<String>,
     /// I know that shell history and other users of this machine see --value.
     #[arg(long)]
@@ -79,13 +80,21 @@ impl SetArgs {
         if self.key.is_empty() {
             return Err(Failure::usage("the key is empty", "name the key: strongroom set PATH KEY"));
         }
+        // The part after the sign may be a value. As a name it would be in the audit log, in clear and for ever.
+        if self.key.contains('=') {
+            return Err(typed("KEY=VALUE is not a key"));
+        }
         // In its own block: the value is gone before anything is printed.
         let version = {
             let value = self.value()?;
             session.kv().put_pairs(&path, &[(&self.key, &value)])?.version
         };
         let done = serde_json::json!({"path": path.as_str(), "key": self.key, "version": version});
-        out.either(&done, || format!("{path}: {} set, version {version}", self.key))
+        out.either(&done, || format!("{path}: {} set, version {version}", self.key))?;
+        if let Some(warning) = variable::warning(path.as_str(), &self.key) {
+            eprintln!("strongroom: {warning}");
+        }
+        Ok(())
     }
 
     fn value(&self) -> Result<SecretText, Failure> {
@@ -101,9 +110,8 @@ impl SetArgs {
             return generate(usize::from(length), self.alphabet);
         }
         match &self.value {
-            Some(value) => Ok(SecretText::from(value.as_str())),
-            // The part after the sign may be a value: it is neither stored as a name nor shown.
-            None if self.key.contains('=') => Err(typed("KEY=VALUE is not a key")),
+            Some(value) if self.insecure_value_on_command_line => Ok(SecretText::from(value.as_str())),
+            Some(_) => Err(typed("a value on the command line is refused")),
             None => prompt::hidden_twice(&format!("Value of {}: ", self.key)),
         }
     }
@@ -113,8 +121,9 @@ impl SetArgs {
 fn typed(what: &str) -> Failure {
     Failure::usage(
         format!("{what}: other users can see command lines, and the shell keeps them"),
-        "run strongroom set PATH KEY, which asks for the value, or add - to read it from standard input; if you typed a \
-         real secret, delete that line from your shell's history",
+        "let it ask you for the value:              strongroom set PATH KEY\n\
+         or give the value on standard input:       strongroom set PATH KEY - < FILE\n\
+         If that was a real secret, delete the line from your shell's history.",
     )
 }
 
