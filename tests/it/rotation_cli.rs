@@ -476,6 +476,10 @@ fn values_are_rotated_by_their_policies() {
     assert!(text(&none.stderr).contains("no rotation policy"), "{}", text(&none.stderr));
     let bad = desk.run(&["rotation", "set", "app/prod", "API_KEY", "--generator", "dice"], &[]);
     assert!(text(&bad.stderr).contains("dice"), "{}", text(&bad.stderr));
+    assert!(text(&bad.stderr).contains("possible values: password, token"), "{}", text(&bad.stderr));
+    let typo = desk.run(&["rotation", "set", "app/prod", "NOKEY", "--generator", "token"], &[]);
+    assert!(typo.status.success() && text(&typo.stderr).contains("has no key NOKEY"), "{}", text(&typo.stderr));
+    desk.ok(&["rotation", "forget", "app/prod", "NOKEY"]);
     let soon = "2026-12-01";
     let set = [
         "rotation",

@@ -28,7 +28,8 @@ pub struct SetArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["generator", "every", "cron", "grace", "target", "user_key", "single", "expires"])]
     policy: Option<std::path::PathBuf>,
     /// How values are generated: password, token, uuid, ed25519 (others need a policy file).
-    #[arg(long, value_name = "KIND", required_unless_present = "policy")]
+    #[arg(long, value_name = "KIND", required_unless_present = "policy",
+          value_parser = ["password", "token", "uuid", "ed25519"])]
     generator: Option<String>,
     /// Rotate after this time, such as 30d.
     #[arg(long, value_name = "SPAN", conflicts_with = "cron")]
@@ -65,7 +66,15 @@ impl SetArgs {
                 "{} {} will be rotated {next}\nnow: strongroom rotate {} {}",
                 set.path, set.key, self.path, self.key
             )
-        })
+        })?;
+        if has_key(session, &self.path, &self.key)? == Some(false) {
+            eprintln!(
+                "strongroom: {} has no key {}; the first rotation adds it. If that is not what you meant: strongroom rotation \
+                 forget {0} {1}",
+                self.path, self.key
+            );
+        }
+        Ok(())
     }
 
     fn policy_text(&self) -> Result<String, Failure> {
@@ -104,6 +113,14 @@ fn day_ms(date: &str) -> Result<u64, Failure> {
     let sound = date.len() == 10;
     let at = strongroom::api::time::parse(&format!("{date}T00:00:00Z")).ok().filter(|at| sound && *at > 0);
     at.ok_or_else(wrong)
+}
+
+/// Whether the secret has the key; `None` if this caller may not know, or the secret is not there yet. Reads no value.
+fn has_key(session: &Session, path: &str, key: &str) -> Result<Option<bool>, Failure> {
+    let path = secret_path(path, &session.mount)?;
+    let reply = session.client.request("GET", &format!("{}/subkeys/{path}", session.mount), None)?;
+    let keys = reply.content::<serde_json::Value>().ok();
+    Ok(keys.and_then(|found| found.get("subkeys")?.as_object().map(|names| names.contains_key(key))))
 }
 
 /// The path with its mount, as the vault names a rotating value.

@@ -169,6 +169,9 @@ fn enable(session: &Session, out: &Output, identity: &str, yes: bool) -> Result<
     out.either(&serde_json::json!({"identity": identity, "disabled": false}), || format!("{identity} {text}"))
 }
 
+/// Below this life, in seconds, the user is warned: it is more likely a slip than a wish.
+const SHORTEST_USUAL_S: u64 = 60;
+
 impl SetArgs {
     fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let identity = &self.identity;
@@ -191,6 +194,14 @@ impl SetArgs {
             }
         })?);
         let found = find(session, identity)?;
-        out.either(&found, || settings(identity, &found))
+        out.either(&found, || settings(identity, &found))?;
+        if let Some(ttl) = self.certificate_ttl.filter(|ttl| ttl.0 < SHORTEST_USUAL_S) {
+            eprintln!(
+                "strongroom: certificates of {} s expire before most hosts renew them; 24h is usual: strongroom identity set \
+                 {identity} --certificate-ttl 24h",
+                ttl.0
+            );
+        }
+        Ok(())
     }
 }
