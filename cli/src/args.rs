@@ -13,7 +13,7 @@ pub struct Arguments {
     #[command(flatten)]
     pub connection: Connection,
     /// Print JSON on standard output, and errors as one JSON object on standard error.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Connection and output")]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]

@@ -9,7 +9,7 @@ use strongroom::client::{self, Client};
 
 use crate::bundle::{Files, Folder};
 use crate::environment::{Lookup, environment, now_ms};
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::files::{read_file, read_key};
 use crate::mark::MarkFile;
 use crate::profile::Profiles;
@@ -19,25 +19,26 @@ use crate::renewal;
 #[derive(Debug, Clone, Args)]
 pub struct Connection {
     /// Profile to use [env: STRONGROOM_PROFILE].
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = "Connection and output", value_name = "NAME")]
     pub profile: Option<String>,
     /// Address of the vault, https://host:port [env: STRONGROOM_ADDR, VAULT_ADDR].
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = "Connection and output", value_name = "URL")]
     pub addr: Option<String>,
     /// CA certificate of the vault, PEM file [env: STRONGROOM_CACERT, VAULT_CACERT].
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "Connection and output", value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
     /// Your certificate, PEM file [env: STRONGROOM_CLIENT_CERT, VAULT_CLIENT_CERT].
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "Connection and output", value_name = "FILE")]
     pub client_cert: Option<PathBuf>,
     /// Your private key, PEM file with mode 0600 [env: STRONGROOM_CLIENT_KEY, VAULT_CLIENT_KEY].
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "Connection and output", value_name = "FILE")]
     pub client_key: Option<PathBuf>,
     /// Mount of the KV engine that paths are in.
-    #[arg(long, global = true, value_name = "MOUNT", default_value = "secret")]
+    #[arg(long, global = true, help_heading = "Connection and output", value_name = "MOUNT", default_value = "secret")]
     pub mount: String,
     /// Longest time for one request, in seconds.
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, global = true, help_heading = "Connection and output", value_name = "SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
 }
 
@@ -56,6 +57,10 @@ pub struct Target {
     pub folder: Option<Folder>,
 }
 
+/// What to do about a profile in which a file is missing.
+const INCOMPLETE: &str = "the profile is incomplete; see: strongroom profile show
+for a new certificate, ask for an enrolment string, then: strongroom enroll - --replace";
+
 impl Target {
     /// Flags override variables, and variables override the profile.
     ///
@@ -68,7 +73,11 @@ impl Target {
         let from_profile = |pick: fn(&Files) -> &PathBuf| profile.as_ref().map(|profile| pick(profile).clone());
         let file =
             |typed: &Option<PathBuf>, names: &[&str]| typed.clone().or_else(|| variable(env, names).map(PathBuf::from));
+        let no_choice = folder.is_none();
         let missing = |what: &str, flag: &str, name: &str| {
+            if no_choice && !profiles.names().is_empty() {
+                return profiles.none_in_use();
+            }
             Failure::usage(
                 format!("no {what}"),
                 format!("use --{flag}, set {name}, or run: strongroom profile add NAME --bundle DIR"),
@@ -144,14 +153,19 @@ impl Session {
     /// # Errors
     /// Files cannot be read, or other users can read the key.
     pub fn of(target: Target, typed: &Connection, env: Lookup<'_>) -> Result<Self, Failure> {
-        let ca_pem = read_file(&target.ca)?;
-        let cert_pem = read_file(&target.cert)?.to_vec();
+        // A file that is gone from a profile comes back with a new certificate, not with other permissions.
+        let again = |failure: Failure| match (&target.folder, failure.code) {
+            (Some(folder), Code::Usage) if !folder.is_complete() => Failure { hint: INCOMPLETE.to_owned(), ..failure },
+            _ => failure,
+        };
+        let ca_pem = read_file(&target.ca).map_err(again)?;
+        let cert_pem = read_file(&target.cert).map_err(again)?.to_vec();
         let mark = MarkFile::of_vault(env, &ca_pem);
         let client = Client::connect(client::Settings {
             addr: target.addr,
             ca_pem: ca_pem.to_vec(),
             cert_pem: cert_pem.clone(),
-            key_pem: read_key(&target.key)?,
+            key_pem: read_key(&target.key).map_err(again)?,
             timeout: Duration::from_secs(typed.timeout),
         })?;
         if let Some(seen) = mark.read() {

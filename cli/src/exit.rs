@@ -1,9 +1,12 @@
 //! Exit codes, and the error that carries one. `docs/cli.md` has the table.
 
 use serde::Serialize;
+use strongroom::api::error::ErrorCode;
 use strongroom::client::ClientError;
 use strongroom::dotenv::{DotenvError, WriteError};
 use strongroom::exec::ExecError;
+
+use crate::renewal::{ANOTHER_WAY, NEW_STRING};
 
 /// Why the command failed, as an exit code and a machine-readable word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,12 +127,23 @@ struct ErrorObject<'a> {
 }
 
 /// For an application host and for the operator of the vault alike.
-const ROLLED_BACK: &str = "The answer was not used.
+const ROLLED_BACK: &str = "Nothing was changed, and the answer was not used.
 Tell an operator of the vault, and do not work with it until they answer.
 For the operator: put the newest data back. If it is gone, declare the restore on the vault's machine:
 stop the daemon, then
   strongroomd storage accept-loss --restored --data DIR
 where DIR is the data folder of the vault.";
+
+/// What to do when the address leads to the enrolment listener.
+const API_PORT: &str = "the API of the vault has another port, 8200 unless configured otherwise
+check --addr, STRONGROOM_ADDR, and the profile: strongroom profile show";
+
+/// What to do about an address that is none.
+const ADDRESS: &str = "write https://HOST:PORT in --addr, STRONGROOM_ADDR or the profile (strongroom profile show)";
+
+fn is_enrolment_listener(error: &ClientError) -> bool {
+    error.info().is_some_and(|info| info.code() == ErrorCode::EnrolmentListener)
+}
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
@@ -137,14 +151,39 @@ impl From<ClientError> for Failure {
             _ if error.is_sealed() => Code::Sealed,
             _ if error.is_cas_mismatch() => Code::Conflict,
             _ if error.approval().is_some() => Code::Approval,
-            ClientError::Settings(_) => Code::Usage,
+            _ if is_enrolment_listener(&error) => Code::Unreachable,
+            ClientError::Settings(_) | ClientError::Address(_) => Code::Usage,
             ClientError::Refused { status: 403, .. } => Code::Denied,
             ClientError::Refused { status: 404, .. } => Code::NotFound,
             ClientError::Refused { .. } => Code::Refused,
             _ => Code::Unreachable,
         };
-        let hint = match code {
-            _ if matches!(error, ClientError::RolledBack { .. }) => ROLLED_BACK,
+        // The texts of the first two end with a hint, which has a line of its own here.
+        let message = match &error {
+            ClientError::Transport { address, problem, .. } => format!("{address}: {problem}"),
+            ClientError::Certificate { address, problem } => format!("{address}: {problem}"),
+            _ if code == Code::Sealed => "the vault is sealed".to_owned(),
+            other => other.to_string(),
+        };
+        let approval = error.approval().map(str::to_owned);
+        Self { approval, ..Self::new(code, message, hint(&error, code)) }
+    }
+}
+
+/// What to try after an error of the client; may be empty.
+fn hint(error: &ClientError, code: Code) -> String {
+    let fixed = match error {
+        _ if error.is_certificate_expired() => return format!("{NEW_STRING}\n{ANOTHER_WAY}"),
+        _ if is_enrolment_listener(error) => API_PORT,
+        ClientError::Transport { hint: "", .. } => "see which address is in use: strongroom profile show",
+        ClientError::Transport { hint, .. } => {
+            return format!("{hint}\nsee which address is in use: strongroom profile show");
+        }
+        ClientError::Certificate { problem, .. } => problem.hint(),
+        ClientError::RolledBack { .. } => ROLLED_BACK,
+        ClientError::Address(_) => ADDRESS,
+        _ => match code {
+            Code::Sealed => "open it: strongroom unseal",
             Code::Denied => "ask an operator to check your policies and your certificate: strongroom identity show",
             Code::Approval => {
                 "when another operator has approved it, repeat the same command; see: strongroom approvals show ID"
@@ -153,10 +192,9 @@ impl From<ClientError> for Failure {
             // Only errors about files arrive here.
             Code::Usage => "see which files are in use: strongroom profile list; to get new ones: docs/identities.md",
             _ => "",
-        };
-        let approval = error.approval().map(str::to_owned);
-        Self { approval, ..Self::new(code, error.to_string(), hint) }
-    }
+        },
+    };
+    fixed.to_owned()
 }
 
 impl From<ExecError> for Failure {

@@ -27,6 +27,7 @@ mod progress;
 mod prompt;
 mod renewal;
 mod table;
+mod usage;
 mod visible;
 mod waiting;
 mod watch;
@@ -48,7 +49,10 @@ fn main() -> ExitCode {
     if let Some(code) = watch::stage::enter(std::env::args_os()) {
         return code;
     }
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return rejected(&error),
+    };
     let json = arguments.json;
     let starts_program = matches!(arguments.command, Command::Run(_));
     match run(arguments) {
@@ -58,6 +62,19 @@ fn main() -> ExitCode {
             failure.report(json);
             ExitCode::from(failure.code.number())
         }
+    }
+}
+
+/// Reports a command line that cannot be parsed, or prints the help that was asked for.
+fn rejected(error: &clap::Error) -> ExitCode {
+    let typed: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let json = typed.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    match usage::explain(error, &typed) {
+        Some(failure) => {
+            failure.report(json);
+            ExitCode::from(failure.code.number())
+        }
+        None => error.exit(),
     }
 }
 

@@ -5,11 +5,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::bundle::{Files, Folder, profile_text};
+use crate::bundle::{Disk, Files, Folder, profile_text};
 use crate::environment::Lookup;
 use crate::exit::{Code, Failure};
 use crate::files::read_file;
@@ -113,28 +112,66 @@ impl Profiles {
         names
     }
 
-    /// Copies a bundle (as written by `strongroomd init`) into a new profile. `addr` overrides the bundle's address.
+    /// Copies a bundle (as written by `strongroomd init`) into a new profile, or moves it. `addr` overrides the bundle's
+    /// address. At every moment, and after a kill at any moment, the bundle or the profile is complete.
     ///
     /// # Errors
-    /// The name is taken or not allowed, or the bundle is incomplete.
-    pub fn add(&self, name: &str, bundle: &Path, addr: Option<&str>) -> Result<Files, Failure> {
+    /// The name is taken or not allowed, or the bundle is incomplete. If a moved bundle cannot be removed, the profile is
+    /// there already.
+    pub fn add(&self, name: &str, bundle: &Path, addr: Option<&str>, moves: bool) -> Result<Files, Failure> {
+        self.add_on(name, bundle, addr, moves, &mut Disk::probed(&mut || Ok(())))
+    }
+
+    fn add_on(
+        &self,
+        name: &str,
+        bundle: &Path,
+        addr: Option<&str>,
+        moves: bool,
+        disk: &mut Disk<'_>,
+    ) -> Result<Files, Failure> {
         let target = self.room_for(name, &format!("strongroom profile remove {name}"))?;
         // A folder with only certificates has no such file, and needs none if the address is given.
-        let described = Folder::at(bundle.to_owned()).files();
+        let source = Folder::at(bundle.to_owned());
+        let described = source.files();
         let (addr, enroll) = match (addr, described) {
             (None, described) => described.map(|files| (files.addr, files.enroll))?,
             (Some(addr), described) => (addr.to_owned(), described.map(|files| files.enroll).unwrap_or_default()),
         };
         let aside = self.0.join("profiles").join(format!(".{name}.new"));
-        let _ = fs::remove_dir_all(&aside);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside).map_err(writing)?;
+        disk.fresh_folder(&aside).map_err(writing)?;
         for file in ["ca.pem", "cert.pem", "key.pem"] {
-            write_private(&aside.join(file), &read_file(&bundle.join(file))?).map_err(writing)?;
+            disk.write(&aside.join(file), &read_file(&bundle.join(file))?).map_err(writing)?;
         }
         let text = profile_text(&addr, &enroll);
-        write_private(&aside.join("profile.toml"), text.as_bytes()).map_err(writing)?;
-        fs::rename(&aside, target.path()).map_err(writing)?;
+        disk.write(&aside.join("profile.toml"), text.as_bytes()).map_err(writing)?;
+        disk.sync(&aside).map_err(writing)?;
+        disk.rename(&aside, target.path()).map_err(writing)?;
+        if moves {
+            source.remove_on(disk).map_err(|error| {
+                Failure::new(
+                    Code::Refused,
+                    format!("profile {name:?} is there, but its source is not removed: {error}"),
+                    format!("remove it: rm -r {}", bundle.display()),
+                )
+            })?;
+        }
         target.files()
+    }
+
+    /// The failure of a command that needs a profile when none is in use.
+    pub fn none_in_use(&self) -> Failure {
+        let names = self.names();
+        match names.as_slice() {
+            [] => Failure::usage(
+                "there is no profile",
+                "make one: strongroom profile add NAME --bundle DIR, or strongroom enroll",
+            ),
+            names => Failure::usage(
+                format!("none of your profiles is in use: {}", names.join(", ")),
+                "choose one: strongroom profile use NAME, or for one command: --profile NAME",
+            ),
+        }
     }
 
     /// Makes `name` the profile in use.
@@ -160,12 +197,6 @@ impl Profiles {
 
 fn writing(error: std::io::Error) -> Failure {
     Failure::new(Code::Refused, format!("writing the profile: {error}"), "")
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
@@ -195,14 +226,15 @@ mod tests {
         fs::write(bundle.join("profile.toml"), "addr = \"https://a:1\"\nenroll = [\"a:2\"]\n").unwrap();
         let profiles = Profiles::at(folder.path().join("config"));
         assert!(profiles.current().unwrap().is_none());
-        let added = profiles.add("prod", &bundle, None).unwrap();
+        let added = profiles.add("prod", &bundle, None, false).unwrap();
         assert_eq!(added.enroll, ["a:2"]);
         assert_eq!(profiles.current().unwrap(), Some(added));
-        profiles.add("dev", &bundle, Some("https://b:2")).unwrap();
+        profiles.add("dev", &bundle, Some("https://b:2"), false).unwrap();
         assert!(profiles.current().unwrap().is_none(), "two profiles and no choice");
+        assert!(profiles.none_in_use().message.ends_with("dev, prod"));
         profiles.choose("dev").unwrap();
         assert_eq!(profiles.current().unwrap().unwrap().addr, "https://b:2");
-        assert!(profiles.add("dev", &bundle, None).is_err());
+        assert!(profiles.add("dev", &bundle, None, false).is_err());
         profiles.remove("dev").unwrap();
         assert_eq!(profiles.names(), ["prod"]);
         for bad in ["", ".", "..", "a/b", ".hidden", "a b"] {
@@ -211,5 +243,43 @@ mod tests {
         let mode =
             std::os::unix::fs::MetadataExt::mode(&fs::metadata(profiles.folder("prod").join("key.pem")).unwrap());
         assert_eq!(mode & 0o777, 0o600);
+    }
+    #[test]
+    fn a_key_that_is_moved_is_always_in_a_complete_bundle() {
+        for step in 0.. {
+            let folder = tempfile::tempdir().unwrap();
+            let bundle = folder.path().join("bundle");
+            fs::create_dir(&bundle).unwrap();
+            for file in ["ca.pem", "cert.pem", "key.pem"] {
+                fs::write(bundle.join(file), file).unwrap();
+            }
+            fs::write(bundle.join("profile.toml"), "addr = \"https://a:1\"\n").unwrap();
+            let profiles = Profiles::at(folder.path().join("config"));
+            let mut left = step;
+            let mut probe = || {
+                left -= 1;
+                if left < 0 { Err(std::io::Error::other("killed")) } else { Ok(()) }
+            };
+            let done = profiles.add_on("prod", &bundle, None, true, &mut Disk::probed(&mut probe)).is_ok();
+            let complete = |folder: &Path| {
+                let files = ["profile.toml", "ca.pem", "cert.pem", "key.pem"];
+                files.iter().all(|file| fs::read(folder.join(file)).is_ok_and(|bytes| !bytes.is_empty()))
+            };
+            let moved = complete(&profiles.folder("prod"));
+            assert!(moved || complete(&bundle), "step {step}");
+            assert_eq!(profiles.folder("prod").exists(), moved, "step {step}: half a profile");
+            if done {
+                assert!(moved && !bundle.exists() && step > 10, "step {step}");
+                // A folder with something else in it stays, without the key.
+                fs::create_dir(&bundle).unwrap();
+                for file in ["ca.pem", "cert.pem", "key.pem", "notes"] {
+                    fs::write(bundle.join(file), file).unwrap();
+                }
+                profiles.add("other", &bundle, Some("https://a:1"), true).unwrap();
+                let rest: Vec<_> = fs::read_dir(&bundle).unwrap().flatten().map(|entry| entry.file_name()).collect();
+                assert_eq!(rest, ["notes"]);
+                return;
+            }
+        }
     }
 }

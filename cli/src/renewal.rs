@@ -20,7 +20,11 @@ use crate::files::{read_file, read_key};
 use crate::mark::MarkFile;
 
 /// Hint when a certificate cannot be renewed.
-const NEW_STRING: &str = "ask for a new enrolment string, then: strongroom enroll - --replace";
+pub const NEW_STRING: &str = "ask for a new enrolment string, then: strongroom enroll - --replace";
+
+/// For an operator, who has nobody to ask, and for the next time.
+pub const ANOTHER_WAY: &str = "an operator: strongroomd admin operator on the vault's machine (docs/identities.md)
+to allow renewals after expiry for a while: strongroom identity set PATH --grace 3d";
 
 /// How to renew.
 pub struct Terms<'a> {
@@ -76,10 +80,8 @@ pub fn warning(cert_pem: &[u8], now_ms: u64) -> Option<String> {
     }
     let end = rfc3339_nano(leaf.not_after_ms);
     let left = leaf.not_after_ms.saturating_sub(now_ms) / 1000;
-    Some(match left {
-        0 => format!("your certificate has expired ({end}): strongroom renew, or ask for a new enrolment string"),
-        _ => format!("your certificate expires in {} ({end}): strongroom renew", span(left)),
-    })
+    // One that has expired is rejected by the vault, whose clock decides. Saying it twice helps nobody.
+    (left > 0).then(|| format!("your certificate expires in {} ({end}): strongroom renew", span(left)))
 }
 
 /// A duration in the largest unit of which there are at least two.
@@ -228,11 +230,22 @@ fn certify(
         }
     }
     if files.enroll.is_empty() {
-        return Err(Failure::new(Code::Denied, "your certificate has expired", NEW_STRING));
+        return Err(late(leaf));
     }
     let (ca, cert, key) = (read_file(&files.ca)?, read_file(&files.cert)?, read_key(&files.key)?);
     let expired = Expired { addresses: &files.enroll, ca_pem: &ca, cert_pem: &cert, key_pem: &key };
-    expired.renew(csr_pem, Duration::from_secs(terms.connection.timeout)).map_err(refused)
+    let renewed = expired.renew(csr_pem, Duration::from_secs(terms.connection.timeout));
+    renewed.map_err(|error| if error.status() == Some(403) { late(leaf) } else { refused(error) })
+}
+
+/// The failure for a certificate that the vault does not renew any more.
+fn late(leaf: &Leaf) -> Failure {
+    let end = rfc3339_nano(leaf.not_after_ms);
+    Failure::new(
+        Code::Denied,
+        format!("your certificate expired {end}, and the vault does not renew it any more"),
+        format!("{NEW_STRING}\n{ANOTHER_WAY}"),
+    )
 }
 
 /// Words for an answer of the enrolment listener.
@@ -240,7 +253,7 @@ pub fn refused(error: ClientError) -> Failure {
     match error.status() {
         Some(403) => Failure::new(
             Code::Denied,
-            "rejected: the enrolment string is used up, expired or not valid from this network, or the certificate expired too long ago",
+            "rejected: the enrolment string is used up, expired or not valid from this network",
             NEW_STRING,
         ),
         Some(429) => Failure::new(Code::Refused, "too many attempts", "wait a minute, then try again"),
@@ -269,7 +282,7 @@ mod tests {
         assert_eq!(at(19), None);
         let text = at(21).unwrap();
         assert!(text.starts_with("your certificate expires in 9 days (2027-"), "{text}");
-        assert!(at(30).unwrap().starts_with("your certificate has expired"));
+        assert_eq!(at(30), None, "the vault says that it has expired");
         assert_eq!(warning(b"", start), None);
         // A short life is a life: what it is dated back by does not count.
         let short = authority.issue_client(&web, start, 60).unwrap();

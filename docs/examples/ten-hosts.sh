@@ -20,7 +20,7 @@ strongroomd init --data vault --trust-domain example.org --listen "127.0.0.1:$po
 strongroomd server --data vault 2>vault.log &
 daemon=$!
 trap 'kill $daemon 2>/dev/null; wait $daemon 2>/dev/null || true' EXIT
-on alice profile add prod --bundle alice.first --address "https://localhost:$port"
+on alice profile add prod --bundle alice.first --move --address "https://localhost:$port"
 for try in $(seq 100); do on alice status >/dev/null 2>&1 || [ $? = 5 ] && break; sleep 0.1; done
 on alice unseal --fd 0 <<<"$passphrase"
 
@@ -66,13 +66,13 @@ say 'a host without a way to the listener: files go, the key stays'
 on w10 client csr --out w10/web
 on alice identity set app/w10 --policy app
 on alice client issue --csr w10/web/csr.pem --identity app/w10 --out w10/web/cert.pem --ca-out w10/web/ca.pem
-on w10 profile add prod --bundle w10/web --address "https://localhost:$port"
+on w10 profile add prod --bundle w10/web --move --address "https://localhost:$port"
 on w10 run app/prod -- true
 
 say 'the operator lost everything: the local socket'
-rm -r alice alice.first
+rm -r alice
 strongroomd admin operator --data vault --identity operator/alice --out alice.new --passphrase-fd 0 <<<"$passphrase"
-on alice profile add prod --bundle alice.new --address "https://localhost:$port"
+on alice profile add prod --bundle alice.new --move --address "https://localhost:$port"
 on alice identity list app
 
 say 'the authority may be known to others: a new one, and everybody is enrolled again'

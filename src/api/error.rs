@@ -53,6 +53,8 @@ words! {
         NotFound = "not-found",
         /// No mount and no route takes the path.
         NoRoute = "no-route",
+        /// The request was sent to the enrolment listener, which serves nothing but enrolments and revocation lists.
+        EnrolmentListener = "enrolment-listener",
         /// Refused.
         Denied = "denied",
         /// Other operators must approve first. Facts: `id` of what they approve, `missing`, the number of them.
@@ -104,6 +106,7 @@ impl ErrorCode {
             Self::RolledBack => 412,
             Self::TooLarge => 413,
             Self::MediaType => 415,
+            Self::EnrolmentListener => 421,
             Self::TooMany | Self::RateLimited => 429,
             Self::Integrity | Self::Internal => 500,
             Self::Sealed | Self::AuditUnavailable | Self::Unavailable => 503,

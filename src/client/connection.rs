@@ -104,7 +104,8 @@ impl Client {
     /// Prepares a client. The first request opens the connection.
     ///
     /// # Errors
-    /// [`ClientError::Settings`] when the address is not `https://host[:port]` or a certificate or key cannot be read.
+    /// [`ClientError::Address`] when the address is not `https://host[:port]`; [`ClientError::Settings`] when a certificate or
+    /// key cannot be read.
     pub fn connect(settings: Settings) -> Result<Self, ClientError> {
         let base = settings.base()?;
         let gate = Arc::new(Gate::default());

@@ -14,6 +14,9 @@ pub enum ClientError {
     /// The settings are invalid.
     #[error("{0}")]
     Settings(&'static str),
+    /// The address is invalid.
+    #[error("{0}")]
+    Address(&'static str),
     /// There was no answer.
     #[error("{address}: {problem}{}{hint}", if .hint.is_empty() { "" } else { ": " })]
     Transport {
@@ -91,7 +94,9 @@ impl CertificateProblem {
     #[must_use]
     pub fn hint(self) -> &'static str {
         match self {
-            Self::Expired => "strongroom renew, or ask for a new enrolment string",
+            Self::Expired => {
+                "ask for a new enrolment string; strongroom renew works only if the vault renews expired ones"
+            }
             Self::Revoked => "ask for a new enrolment string",
             Self::Authority => "is this the right server? if so, ask for a new enrolment string",
             Self::Other => "it may have been revoked: ask an operator, or ask for a new enrolment string",
@@ -187,6 +192,7 @@ fn refused(status: u16, errors: &[String], info: Option<&ErrorInfo>) -> String {
     let hint = match (info.map(ErrorInfo::code), status) {
         (Some(ErrorCode::Sealed), _) => " (unseal it: strongroom unseal)",
         (Some(ErrorCode::ApprovalNeeded | ErrorCode::ApprovalRejected), _) => "",
+        _ if info.and_then(ErrorInfo::reason) == Some(Reason::CertificateExpired) => "",
         (_, 403) => " (this certificate's policies do not allow it)",
         _ => "",
     };
@@ -276,10 +282,7 @@ mod tests {
             io::Error::new(io::ErrorKind::InvalidData, TlsError::AlertReceived(AlertDescription::CertificateRequired));
         assert!(transport(ureq::Error::Io(alert), "x").to_string().contains("requires a client certificate"));
         for (alert, words) in [
-            (
-                AlertDescription::CertificateExpired,
-                "x: your certificate has expired: strongroom renew, or ask for a new",
-            ),
+            (AlertDescription::CertificateExpired, "x: your certificate has expired: ask for a new enrolment string; "),
             (
                 AlertDescription::CertificateRevoked,
                 "x: your certificate has been revoked: ask for a new enrolment string",

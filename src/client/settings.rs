@@ -46,18 +46,18 @@ impl Settings {
     /// The address as the prefix of request targets.
     ///
     /// # Errors
-    /// [`ClientError::Settings`] unless it is `https://host[:port][/]`.
+    /// [`ClientError::Address`] unless it is `https://host[:port][/]`.
     pub(super) fn base(&self) -> Result<String, ClientError> {
-        let uri: Uri = self.addr.trim().parse().map_err(|_| ClientError::Settings("the address is not a URL"))?;
+        let uri: Uri = self.addr.trim().parse().map_err(|_| ClientError::Address("the address is not a URL"))?;
         if uri.scheme_str() != Some("https") {
-            return Err(ClientError::Settings("the address must begin with https://"));
+            return Err(ClientError::Address("the address must begin with https://"));
         }
-        let authority = uri.authority().ok_or(ClientError::Settings("the address names no host"))?;
+        let authority = uri.authority().ok_or(ClientError::Address("the address names no host"))?;
         if authority.as_str().contains('@') || authority.host().is_empty() {
-            return Err(ClientError::Settings("the address must be https://host:port"));
+            return Err(ClientError::Address("the address must be https://host:port"));
         }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(ClientError::Settings("the address must end after the port"));
+            return Err(ClientError::Address("the address must end after the port"));
         }
         Ok(format!("https://{authority}"))
     }

@@ -121,7 +121,10 @@ mod tests {
             seen.push(error.error_code());
         }
         for code in ErrorCode::ALL {
-            let of_http = matches!(code, ErrorCode::TooSlow | ErrorCode::TooLarge | ErrorCode::MediaType);
+            let of_http = matches!(
+                code,
+                ErrorCode::TooSlow | ErrorCode::TooLarge | ErrorCode::MediaType | ErrorCode::EnrolmentListener
+            );
             assert!(of_http || seen.contains(code), "{code:?}");
             let reply = Refusal::new(*code, "text").reply();
             assert_eq!(reply.headers()[crate::api::error::HEADER], code.word());

@@ -96,12 +96,16 @@ fn set_and_unset_change_one_key_and_never_its_siblings() {
     desk.fails(4, "it has: B, C", &["get", "app/prod", "A"]);
     desk.fails(4, "nothing was changed", &["unset", "app/prod", "B", "A"]);
     assert_eq!(desk.ok(&["get", "app/prod", "B", "--version", "3"]), "two\nlines\n");
-    desk.fails(2, "insecure", &["set", "app/prod", "D", "--value", "x"]);
     // What people type out of habit: refused without repeating the value, which is no key and no argument of ours.
     for typed in [
         &["set", "app/prod", "D", "typed-value"][..],
         &["set", "app/prod", "D=typed-value"],
         &["set", "app/prod", "D", "-", "typed-value"],
+        &["set", "app/prod", "D=typed-value", "-"],
+        &["set", "app/prod", "D=typed-value", "--generate"],
+        &["set", "app/prod", "D=typed-value", "E=typed-value"],
+        &["set", "app/prod", "D", "--value", "typed-value"],
+        &["set", "app/prod", "D", "--value=typed-value"],
     ] {
         for json in [false, true] {
             let mut command = desk.command(typed);
@@ -113,8 +117,35 @@ fn set_and_unset_change_one_key_and_never_its_siblings() {
             let text = [output.stdout, output.stderr].concat();
             let text = String::from_utf8_lossy(&text);
             assert!(text.contains("strongroom set PATH KEY") && !text.contains("typed-value"), "{text}");
+            assert!(text.contains("on standard input") && !text.contains("insecure"), "{text}");
         }
     }
+    assert!(!desk.ok(&["export", "app/prod", "--format", "json"]).contains("typed-value"));
+    desk.ok(&["set", "app/prod", "D", "--value", "x", "--insecure-value-on-command-line"]);
+}
+
+#[test]
+fn a_key_that_stops_programs_is_stored_with_a_warning() {
+    let desk = Desk::new();
+    desk.set("app/prod", "GOOD", "one");
+    std::fs::write(desk.path("app.env"), "FINE=1\nLD_PRELOAD=2\n").unwrap();
+    for (arguments, consequence) in [
+        (&["set", "app/prod", "BAD-NAME", "--generate"][..], "--map BAD-NAME=NAME"),
+        (&["set", "app/prod", "PATH", "--generate"], "--allow PATH"),
+        (&["import", "-y", "app.env", "app/prod"], "--allow LD_PRELOAD"),
+    ] {
+        let output = desk.run(arguments);
+        let said = text(&output.stderr);
+        assert!(output.status.success() && said.contains("run app/prod starts no program"), "{output:?}");
+        assert!(said.contains(consequence) && said.matches("starts no program").count() == 1, "{said}");
+        desk.fails(125, "nothing was started", &["run", "app/prod", "--", "true"]);
+    }
+    for key in ["BAD-NAME", "PATH", "LD_PRELOAD"] {
+        desk.ok(&["unset", "app/prod", key]);
+    }
+    let output = desk.run(&["set", "app/prod", "OTHER", "--generate"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    desk.ok(&["run", "app/prod", "--", "true"]);
 }
 
 /// The command stands still at its last line, because nobody reads it: all that it does with the value is done by then.
@@ -346,6 +377,43 @@ fn delete_can_be_taken_back_until_it_is_for_good() {
     assert_eq!(desk.ok(&["list", "-r"]), "app/prod\n");
     desk.ok(&["delete", "-y", "--all", "app/prod"]);
     desk.fails(4, "nothing below", &["list"]);
+}
+
+#[test]
+fn a_bundle_moves_into_a_profile_and_two_profiles_need_a_choice() {
+    let desk = Desk::new();
+    let (bundle, address) = (desk.path("operator"), desk.running.as_ref().unwrap().address.clone());
+    let bundle = bundle.to_str().unwrap();
+    let copied = desk.run(&["profile", "add", "q", "--bundle", bundle, "--address", &address]);
+    assert!(copied.status.success() && text(&copied.stderr).contains(&format!("rm -r {bundle}")), "{copied:?}");
+    desk.fails(2, "none of your profiles is in use: p, q\n  choose one: strongroom profile use", &["list"]);
+    desk.fails(2, "none of your profiles is in use: p, q", &["profile", "show"]);
+    desk.fails(4, "nothing below", &["list", "--profile", "q"]);
+    let moved = desk.run(&["profile", "add", "r", "--bundle", bundle, "--address", &address, "--move"]);
+    assert!(moved.status.success() && moved.stderr.is_empty() && !desk.path("operator").exists(), "{moved:?}");
+    desk.ok(&["profile", "use", "r"]);
+    desk.fails(4, "nothing below", &["list"]);
+    let cert = desk.path(".config/strongroom/profiles/r/cert.pem");
+    std::fs::remove_file(cert).unwrap();
+    desk.fails(2, "the profile is incomplete", &["list"]);
+}
+
+#[test]
+fn failures_end_with_the_next_step_on_a_line_of_its_own() {
+    let mut desk = Desk::sealed();
+    desk.fails(3, "the vault is sealed\n  open it: strongroom unseal\n", &["list"]);
+    desk.fails(2, "the address must begin with https://\n  write https://HOST:PORT", &["list", "--addr", "http://a:1"]);
+    desk.fails(2, "there is no command \"kv\"\n  the commands are: strongroom set", &["kv", "put", "app/prod"]);
+    let json = desk.run(&["--json", "import", "app.env"]);
+    assert!(
+        text(&json.stderr).starts_with(r#"{"error":{"code":"usage","message":"the path of the secret"#),
+        "{json:?}"
+    );
+    desk.running.take();
+    let gone =
+        "connection refused\n  is strongroomd running there?\n  see which address is in use: strongroom profile show\n";
+    desk.fails(6, gone, &["list"]);
+    desk.fails(125, "connection refused; nothing was started\n  is strongroomd", &["run", "app/prod", "--", "true"]);
 }
 
 #[test]

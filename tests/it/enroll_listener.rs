@@ -10,7 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConnection, StreamOwned};
+use strongroom::api::error::{ErrorCode, ErrorInfo};
 use strongroom::api::identities::EnrollmentOrder;
+use strongroom::api::path::Path;
+use strongroom::client::{Client, Settings};
 use strongroom::core::{Opener, UnsealKey};
 use strongroom::enroll::EnrollString;
 use strongroom::http::Limits;
@@ -105,6 +108,34 @@ impl Desk {
     }
 }
 
+/// The reply to a request that belongs to the API.
+pub fn stray() -> Reply {
+    Desk::open(Limits::default()).post("/v1/secret/data/a", "{}")
+}
+
+#[test]
+fn a_client_of_the_api_does_not_take_it_for_a_vault_without_the_secret() {
+    let desk = Desk::open(Limits::default());
+    let client = Client::connect(Settings {
+        addr: format!("https://localhost:{}", desk.address.port()),
+        ca_pem: desk.server.ca_pem.clone().into_bytes(),
+        cert_pem: desk.server.operator.cert_pem.clone().into_bytes(),
+        key_pem: desk.server.operator.key_pem.reveal().into(),
+        timeout: Duration::from_secs(10),
+    })
+    .unwrap();
+    let path = Path::parse("app/prod").unwrap();
+    for error in [
+        client.kv("secret").pairs(&path).map(drop).unwrap_err(),
+        client.kv("secret").list(&path).map(drop).unwrap_err(),
+        client.sys().policy("app").map(drop).unwrap_err(),
+        client.sys().put_policy("app", "").unwrap_err(),
+    ] {
+        assert_eq!(error.info().map(ErrorInfo::code), Some(ErrorCode::EnrolmentListener), "{error}");
+        assert!(error.to_string().contains("enrolment listener"), "{error}");
+    }
+}
+
 impl Drop for Desk {
     fn drop(&mut self) {
         let _ = self.stop.send(true);
@@ -187,7 +218,8 @@ fn what_is_malformed_does_not_reach_the_vault() {
     assert_eq!(desk.post(ENROLL, &desk.with(&desk.csr, &[0; 32])).status, 503);
     desk.server.vault.unseal(Opener::Local, &UnsealKey::KeyFile(&KEY_FILE)).unwrap();
     for path in ["/v1/sys/health", "/v1/secret/data/a", "/", "/v1/sys/strongroom/enroll/more"] {
-        assert_eq!(desk.post(path, "{}").status, 404, "{path}");
+        let reply = desk.post(path, "{}");
+        assert_eq!((reply.status, reply.header("x-strongroom-error")), (421, Some("enrolment-listener")), "{path}");
     }
     assert_eq!(desk.connect().unwrap().0.get("sys/strongroom/enroll").unwrap().status, 405);
     let page = post(ENROLL, "{}").replace("\r\n\r\n", "\r\nOrigin: null\r\n\r\n");

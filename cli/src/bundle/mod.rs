@@ -22,8 +22,9 @@ use strongroom::api::secret::SecretText;
 
 use crate::exit::{Code, Failure};
 use crate::files::read_file;
-use disk::{Disk, aside};
+use disk::aside;
 
+pub use disk::Disk;
 pub use pending::{Pending, write_new};
 
 const FILES: [&str; 4] = ["profile.toml", "ca.pem", "cert.pem", "key.pem"];
@@ -102,6 +103,11 @@ impl Folder {
             toml::from_str(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display()), ""))?;
         let at = |name: &str| folder.join(name);
         Ok(Files { addr: file.addr, enroll: file.enroll, ca: at("ca.pem"), cert: at("cert.pem"), key: at("key.pem") })
+    }
+
+    /// Whether all four files are there.
+    pub fn is_complete(&self) -> bool {
+        FILES.iter().all(|name| self.0.join(name).exists())
     }
 
     /// Waits until no other process is changing the bundle.
@@ -197,6 +203,24 @@ impl Folder {
             }
         }
         Ok(())
+    }
+
+    /// Removes the bundle, its keys first, and then the folder if nothing else is in it.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn remove_on(&self, disk: &mut Disk<'_>) -> io::Result<()> {
+        let entries: Vec<PathBuf> = fs::read_dir(&self.0)?.flatten().map(|entry| entry.path()).collect();
+        let named = |path: &Path, ours: fn(&str) -> bool| path.file_name().and_then(OsStr::to_str).is_some_and(ours);
+        let versions = entries.iter().filter(|path| named(path, is_version));
+        for key in versions.map(|version| version.join("key.pem")).chain([self.0.join("key.pem")]) {
+            disk.remove(&key)?;
+        }
+        let ours = |name: &str| FILES.contains(&name) || is_version(name) || matches!(name, "current" | ".lock");
+        for path in entries.iter().filter(|path| named(path, ours)) {
+            disk.remove(path)?;
+        }
+        if fs::read_dir(&self.0)?.next().is_none() { disk.remove(&self.0) } else { Ok(()) }
     }
 
     /// Name of the current version; `None` in a folder of the old form.

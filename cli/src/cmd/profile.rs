@@ -4,20 +4,27 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 use crate::output::Output;
 use crate::profile::Profiles;
 
 /// `strongroom profile …`
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
-    /// Copy a bundle (the folder that `strongroomd init` wrote) into a profile.
+    /// Make a profile of a bundle (the folder that `strongroomd init` wrote), best with --move.
+    #[command(
+        after_help = "A certificate must be renewed in one place only. If two copies renew, the vault takes one of them for
+stolen and freezes the identity. So move the bundle, or delete the folder afterwards."
+    )]
     Add {
         /// Name of the profile.
         name: String,
         /// Folder with ca.pem, cert.pem, key.pem and profile.toml.
         #[arg(long, value_name = "DIR")]
         bundle: PathBuf,
+        /// Remove the bundle from DIR once the profile is complete.
+        #[arg(long = "move")]
+        moves: bool,
         /// Address of the vault, if it is not the one in profile.toml.
         #[arg(long = "address", value_name = "URL")]
         address: Option<String>,
@@ -46,14 +53,22 @@ impl ProfileCommand {
     /// No such profile, or its files cannot be read or written.
     pub fn run(&self, profiles: &Profiles, out: &Output) -> Result<(), Failure> {
         match self {
-            Self::Add { name, bundle, address } => {
-                let profile = profiles.add(name, bundle, address.as_deref())?;
+            Self::Add { name, bundle, address, moves } => {
+                let profile = profiles.add(name, bundle, address.as_deref(), *moves)?;
                 let first = profiles.current_name().as_deref() == Some(name);
                 let text = || {
                     let next = if first { String::new() } else { format!("\nuse it: strongroom profile use {name}") };
                     format!("profile {name}: {}{next}", profile.addr)
                 };
-                out.either(&serde_json::json!({"name": name, "addr": profile.addr}), text)
+                out.either(&serde_json::json!({"name": name, "addr": profile.addr, "moved": moves}), text)?;
+                if !moves {
+                    eprintln!(
+                        "strongroom: {0} still has a copy of the key. Delete it now: rm -r {0}\n  If both copies renew, the \
+                         vault freezes the identity, because one of them could be stolen.",
+                        bundle.display()
+                    );
+                }
+                Ok(())
             }
             Self::List => {
                 let (names, current) = (profiles.names(), profiles.current_name());
@@ -68,11 +83,10 @@ impl ProfileCommand {
             }
             Self::Show { name } => {
                 let name = name.clone().or_else(|| profiles.current_name());
-                let none = || Failure::new(Code::NotFound, "no profile is in use", "strongroom profile list");
-                let name = name.ok_or_else(none)?;
+                let name = name.ok_or_else(|| profiles.none_in_use())?;
                 let profile = profiles.named(&name)?;
                 // These names stay the same after renewals.
-                let folder = profiles.folder_of(Some(&name))?.ok_or_else(none)?;
+                let folder = profiles.folder_of(Some(&name))?.ok_or_else(|| profiles.none_in_use())?;
                 let files = ["ca", "cert", "key"].map(|what| (what, folder.path().join(format!("{what}.pem"))));
                 let [ca, cert, key] = files.each_ref().map(|(_, path)| path);
                 let shown = serde_json::json!({"name": name, "addr": profile.addr, "ca": ca, "cert": cert, "key": key});

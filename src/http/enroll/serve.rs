@@ -122,7 +122,11 @@ async fn connection(
 }
 
 async fn nothing() -> Response {
-    reply::errors(&ErrorCode::NotFound.into(), None)
+    // Not 404: somebody who asks here for a secret must not believe that there is none.
+    reply::errors(
+        &ErrorCode::EnrolmentListener.into(),
+        Some("this is the enrolment listener, not the API of the vault"),
+    )
 }
 
 async fn enroll(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {

@@ -293,11 +293,7 @@ fn an_expired_certificate_is_named() {
     let server = serve(local(&ours), &ca, Some(&ca), Box::new(|_| (200, "{}".to_owned())));
     let error = client(&server, &ours, now_ms() - 7_200_000).sys().seal_status().unwrap_err();
     assert!(error.is_certificate_expired(), "{error}");
-    assert!(
-        error
-            .to_string()
-            .ends_with("your certificate has expired: strongroom renew, or ask for a new enrolment string")
-    );
+    assert!(error.to_string().contains("your certificate has expired: ask for a new enrolment string"));
     // A server that does not know the authority of the certificate.
     let server = serve(local(&ours), &ca, Some(theirs.cert_pem()), Box::new(|_| (200, "{}".to_owned())));
     let error = client(&server, &ours, now_ms()).sys().seal_status().unwrap_err();
