@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use strongroom::daemon::{self, args::Arguments, log};
 use strongroom::os;
 
@@ -14,5 +13,5 @@ fn main() -> ExitCode {
     let key_memory = os::harden();
     os::let_through(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP]);
     log::quiet_panics();
-    daemon::run(Arguments::parse(), key_memory)
+    daemon::run(Arguments::of_process(), key_memory)
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 
 /// Daemon of the Strongroom secrets vault.
@@ -12,6 +13,48 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Commands of `strongroom` that people look for here, and which of them the local socket has too.
+const OF_STRONGROOM: [(&str, bool); 16] = [
+    ("status", true),
+    ("unseal", true),
+    ("seal", true),
+    ("set", false),
+    ("get", false),
+    ("list", false),
+    ("delete", false),
+    ("import", false),
+    ("run", false),
+    ("policy", false),
+    ("identity", false),
+    ("enroll", false),
+    ("slot", false),
+    ("rekey", false),
+    ("rotate", false),
+    ("verify", false),
+];
+
+impl Arguments {
+    /// Parses the command line of this process. Prints what is wrong with it, or the help, and ends the process otherwise.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            if let Some(text) = elsewhere(&error) {
+                eprintln!("strongroomd: {text}");
+                std::process::exit(2);
+            }
+            error.exit()
+        })
+    }
+}
+
+/// What to type instead of a command of `strongroom`.
+fn elsewhere(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    let (name, local) = OF_STRONGROOM.iter().find(|(name, _)| name == typed)?;
+    let here = if *local { format!("; on this machine also: strongroomd admin {name}") } else { String::new() };
+    Some(format!("{name} is a command of strongroom\n  strongroom {name}{here}"))
 }
 
 /// The commands of the daemon.
@@ -266,4 +309,20 @@ pub struct UnsealArgs {
     /// Unseal with this key file; add --passphrase-fd for a slot that needs both.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_of_strongroom_is_pointed_to() {
+        let said = |name| elsewhere(&Arguments::try_parse_from(["strongroomd", name]).expect_err("no such command"));
+        assert!(said("status").expect("known").ends_with("strongroomd admin status"));
+        assert_eq!(said("set").expect("known"), "set is a command of strongroom\n  strongroom set");
+        assert_eq!(said("nothing-like-it"), None);
+        for (name, _) in OF_STRONGROOM {
+            assert!(said(name).is_some(), "{name}");
+        }
+    }
 }
