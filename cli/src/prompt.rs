@@ -162,7 +162,8 @@ fn value(bytes: &[u8], strip: bool) -> Result<SecretText, Failure> {
 /// There is no terminal to ask on.
 pub fn confirm(question: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::usage("no terminal to confirm on", "check the plan, then add -y"));
+        let hint = "nothing was changed; to do it without being asked, add -y";
+        return Err(Failure::usage(format!("there is no terminal to ask: {question}"), hint));
     }
     eprint!("{question} [y/N] ");
     let _ = io::stderr().flush();

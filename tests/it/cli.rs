@@ -364,7 +364,7 @@ fn a_narrow_identity_gets_its_path_and_nothing_else() {
 fn delete_can_be_taken_back_until_it_is_for_good() {
     let desk = Desk::new();
     desk.set("app/prod", "KEY", "one");
-    desk.fails(2, "add -y", &["delete", "app/prod"]);
+    desk.fails(2, "mark the newest version of app/prod as deleted?\n  nothing was changed; ", &["delete", "app/prod"]);
     desk.ok(&["delete", "-y", "app/prod"]);
     desk.fails(4, "deleted", &["get", "app/prod"]);
     desk.ok(&["delete", "--versions", "1", "--undelete", "app/prod"]);
