@@ -6,8 +6,6 @@ use strongroom::client::ClientError;
 use strongroom::dotenv::{DotenvError, WriteError};
 use strongroom::exec::ExecError;
 
-use crate::renewal::{ANOTHER_WAY, NEW_STRING};
-
 /// Why the command failed, as an exit code and a machine-readable word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -125,6 +123,13 @@ struct ErrorObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     approval: Option<&'a str>,
 }
+
+/// Hint when a certificate cannot be renewed.
+pub const NEW_STRING: &str = "ask for a new enrolment string, then: strongroom enroll - --replace";
+
+/// For an operator, who has nobody to ask, and for the next time.
+pub const ANOTHER_WAY: &str = "an operator: strongroomd admin operator on the vault's machine (docs/identities.md)
+to allow renewals after expiry for a while: strongroom identity set PATH --grace 3d";
 
 /// For an application host and for the operator of the vault alike.
 const ROLLED_BACK: &str = "Nothing was changed, and the answer was not used.

@@ -15,16 +15,9 @@ use crate::bundle::{Content, Files, Folder, Held, Pending};
 use crate::connection::Connection;
 use crate::connection::{Session, Target};
 use crate::environment::{Lookup, now_ms};
-use crate::exit::{Code, Failure};
+use crate::exit::{ANOTHER_WAY, Code, Failure, NEW_STRING};
 use crate::files::{read_file, read_key};
 use crate::mark::MarkFile;
-
-/// Hint when a certificate cannot be renewed.
-pub const NEW_STRING: &str = "ask for a new enrolment string, then: strongroom enroll - --replace";
-
-/// For an operator, who has nobody to ask, and for the next time.
-pub const ANOTHER_WAY: &str = "an operator: strongroomd admin operator on the vault's machine (docs/identities.md)
-to allow renewals after expiry for a while: strongroom identity set PATH --grace 3d";
 
 /// How to renew.
 pub struct Terms<'a> {

@@ -369,8 +369,13 @@ fn delete_can_be_taken_back_until_it_is_for_good() {
     desk.fails(4, "deleted", &["get", "app/prod"]);
     desk.ok(&["delete", "--versions", "1", "--undelete", "app/prod"]);
     assert_eq!(desk.ok(&["get", "app/prod", "KEY"]), "one");
+    desk.fails(
+        1,
+        "version 1 is not deleted, version 7 does not",
+        &["delete", "--versions", "1,7", "--undelete", "app/prod"],
+    );
     desk.ok(&["delete", "-y", "--versions", "1", "--destroy", "app/prod"]);
-    desk.ok(&["delete", "--versions", "1", "--undelete", "app/prod"]);
+    desk.fails(1, "version 1 was destroyed", &["delete", "--versions", "1", "--undelete", "app/prod"]);
     desk.fails(4, "", &["get", "app/prod", "KEY"]);
     desk.set("app/prod", "KEY", "two");
     assert_eq!(desk.ok(&["list"]), "app/\n");

@@ -101,6 +101,10 @@ fn no_command_changes_a_vault_that_was_rolled_back() {
     assert_eq!(fresh.sys().policies().unwrap(), ["default", "operator", "web"]);
     assert_eq!(fresh.kv("secret").list(&Path::parse("").unwrap()).unwrap(), ["app/"]);
 
+    // Its status can be seen, and says so.
+    let status = desk.run(&["--addr", &address, "status"]);
+    assert!(status.status.code() == Some(6) && text(&status.stdout).contains("unsealed"), "{status:?}");
+
     // Whoever suspects a rollback can close the vault.
     desk.ok(&["--addr", &address, "seal", "-y"]);
     assert!(client(&address, &desk.path("operator")).sys().seal_status().unwrap().sealed);

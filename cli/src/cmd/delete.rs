@@ -1,11 +1,12 @@
 //! `delete`: deletes, destroys or restores versions of a secret, or removes all of it.
 
 use clap::Args;
+use strongroom::api::kv::Metadata;
 use strongroom::api::path::Path;
 
 use super::no_secret;
 use crate::connection::Session;
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::paths::secret_path;
 use crate::prompt;
@@ -40,8 +41,9 @@ impl DeleteArgs {
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let path = secret_path(&self.path, &session.mount)?;
         let what = self.plan(&path);
-        if session.kv().metadata(&path)?.is_none() {
-            return Err(no_secret(session, &path));
+        let Some(metadata) = session.kv().metadata(&path)? else { return Err(no_secret(session, &path)) };
+        if self.undelete {
+            self.check_deleted(&path, &metadata)?;
         }
         if !self.yes && !self.undelete {
             prompt::confirm(&format!("{what}?"))?;
@@ -55,6 +57,27 @@ impl DeleteArgs {
             (false, false) => kv.delete_versions(&path, &self.versions)?,
         }
         out.either(&serde_json::json!({"path": path.as_str(), "done": what}), || format!("done: {what}"))
+    }
+
+    /// Rejects an order to restore versions of which none can come back.
+    fn check_deleted(&self, path: &Path, metadata: &Metadata) -> Result<(), Failure> {
+        let why = |version: &u64| match metadata.versions.get(version) {
+            None => Some(format!("version {version} does not exist")),
+            Some(state) if state.destroyed => Some(format!("version {version} was destroyed")),
+            Some(state) if state.deletion_time.is_empty() => Some(format!("version {version} is not deleted")),
+            Some(_) => None,
+        };
+        let reasons: Option<Vec<String>> = self.versions.iter().map(why).collect();
+        match reasons {
+            Some(reasons) => {
+                let deleted = metadata.versions.iter().filter(|(number, _)| why(number).is_none());
+                let deleted: Vec<String> = deleted.map(|(number, _)| number.to_string()).collect();
+                let deleted = if deleted.is_empty() { "none".to_owned() } else { deleted.join(", ") };
+                let hint = format!("deleted versions of {path}: {deleted}");
+                Err(Failure::new(Code::Refused, format!("nothing to undelete: {}", reasons.join(", ")), hint))
+            }
+            None => Ok(()),
+        }
     }
 
     fn plan(&self, path: &Path) -> String {

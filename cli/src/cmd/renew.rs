@@ -10,7 +10,7 @@ use super::enroll::KeyKind;
 use crate::bundle::Folder;
 use crate::connection::Connection;
 use crate::environment::environment;
-use crate::exit::{Code, Failure};
+use crate::exit::Failure;
 use crate::output::Output;
 use crate::profile::Profiles;
 use crate::renewal::{self, Terms, due_ms};
@@ -69,6 +69,6 @@ impl RenewArgs {
 fn chosen(connection: &Connection) -> Result<Folder, Failure> {
     let name = connection.profile.clone();
     let name = name.or_else(|| environment("STRONGROOM_PROFILE").and_then(|name| name.into_string().ok()));
-    let none = || Failure::new(Code::NotFound, "no profile is in use", "strongroom profile list, or use --bundle DIR");
-    Profiles::locate(&environment)?.folder_of(name.as_deref())?.ok_or_else(none)
+    let profiles = Profiles::locate(&environment)?;
+    profiles.folder_of(name.as_deref())?.ok_or_else(|| profiles.none_in_use())
 }

@@ -10,7 +10,9 @@ use crate::output::Output;
 
 /// `strongroom status`
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 0 when the vault serves, 3 when it is sealed, 6 when it cannot be reached.")]
+#[command(
+    after_help = "Exit code 0 when the vault serves, 3 when it is sealed, 6 when it cannot be reached or was rolled back."
+)]
 pub struct StatusArgs {}
 
 #[derive(Serialize)]
@@ -26,7 +28,7 @@ struct Status<'a> {
 
 impl StatusArgs {
     /// # Errors
-    /// Unreachable, or sealed (exit code 3) after printing.
+    /// Unreachable; sealed (exit code 3) or rolled back (6) after printing.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let seal = session.client.sys().seal_status()?;
         let address = session.client.address();
@@ -60,6 +62,8 @@ impl StatusArgs {
         if seal.sealed {
             return Err(Failure::new(Code::Sealed, "the vault is sealed", "open it: strongroom unseal"));
         }
+        // Last, because a vault that was rolled back has a status too.
+        session.client.compare_history()?;
         Ok(())
     }
 }
