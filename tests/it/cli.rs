@@ -194,7 +194,10 @@ fn a_terminal_gets_nothing_that_it_would_obey() {
     const HOSTILE: &str = "a\u{1b}]52;c;Y3VybA==\u{7}\u{9b}2J\u{202e}b";
     let desk = Desk::new();
     desk.set("app/prod", "A", HOSTILE);
-    desk.set("app/prod", HOSTILE, "value");
+    // The command takes no name with an equals sign. Other clients do.
+    let others = client(&desk.running.as_ref().unwrap().address, &desk.path("operator"));
+    let prod = strongroom::api::path::Path::parse("app/prod").unwrap();
+    others.kv("secret").put_pairs(&prod, &[(HOSTILE, &"value".into())]).unwrap();
     let no_bold = |seen: String| seen.replace("\u{1b}[1m", "").replace("\u{1b}[0m", "");
     let harmless = |seen: &str| !seen.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}']);
     for arguments in [

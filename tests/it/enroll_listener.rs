@@ -253,7 +253,8 @@ fn renewals_and_the_list_of_the_revoked_are_passed_on() {
     let unknown = of(&format!("/{NOTHING}"));
     assert_eq!((unknown.status, &*unknown.body), (404, r#"{"errors":["no such authority"]}"#));
     for bad in ["/", "/x", &format!("/{}", NOTHING.to_uppercase()), &format!("/{signing}/"), &format!("//{signing}")] {
-        assert_eq!(of(bad).status, 404, "{bad}");
+        // What is no path of this listener is taken for one of the API.
+        assert!(matches!(of(bad).status, 404 | 421), "{bad}");
     }
 }
 

@@ -22,6 +22,8 @@ use crate::support::process::{PASSPHRASE, Running, client, text, with_input};
 use crate::support::raw::Raw;
 use crate::support::server::{Server, identity, now_ms};
 
+const POLICY: &str = r#"path "secret/data/app/*" { capabilities = ["read"] }"#;
+
 #[test]
 fn no_command_changes_a_vault_that_was_rolled_back() {
     let mut desk = Desk::new();
@@ -30,7 +32,7 @@ fn no_command_changes_a_vault_that_was_rolled_back() {
     desk.ok(&["delete", "-y", "app/prod"]);
     desk.ok(&["delete", "--versions", "2", "--undelete", "app/prod"]);
     desk.ok(&["rotation", "set", "app/prod", "KEY", "--generator", "token"]);
-    std::fs::write(desk.path("web.hcl"), r#"path "secret/data/app/*" { capabilities = ["read"] }"#).unwrap();
+    std::fs::write(desk.path("web.hcl"), POLICY).unwrap();
     std::fs::write(desk.path("app.env"), "A=1\nB=2\n").unwrap();
     desk.ok(&["policy", "write", "web", "web.hcl"]);
     desk.ok(&["identity", "set", "app/web", "--policy", "web"]);
@@ -52,6 +54,8 @@ fn no_command_changes_a_vault_that_was_rolled_back() {
     std::fs::remove_dir_all(&data).unwrap();
     copy(&old, &data);
     let address = start(&mut desk);
+    // A renewal goes by the profile's own address.
+    std::fs::write(desk.path(".config/strongroom/profiles/p/profile.toml"), format!("addr = \"{address}\"\n")).unwrap();
 
     // Somebody who has seen nothing yet is served, and sees where the vault stands.
     let fresh = client(&address, &desk.path("operator"));
@@ -114,10 +118,10 @@ fn no_command_changes_a_vault_that_was_rolled_back() {
 fn a_vault_does_nothing_for_a_request_with_a_later_mark() {
     let server = Server::with(Limits::default());
     let operator = server.operator();
-    operator.sys().put_policy("one", "").unwrap();
+    operator.sys().put_policy("one", POLICY).unwrap();
     let now = operator.mark().unwrap();
     let ask = |seen: &str, path: &str| {
-        let body = r#"{"policy":""}"#;
+        let body = serde_json::json!({ "policy": POLICY }).to_string();
         let request = format!(
             "POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nX-Strongroom-Seen: {seen}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
@@ -138,7 +142,7 @@ fn a_vault_does_nothing_for_a_request_with_a_later_mark() {
     let later = Mark { generation: now.generation + 100, ..now };
     client.set_mark(later.clone());
     for _ in 0..2 {
-        assert!(matches!(client.sys().put_policy("x", ""), Err(ClientError::RolledBack { .. })));
+        assert!(matches!(client.sys().put_policy("x", POLICY), Err(ClientError::RolledBack { .. })));
         assert!(matches!(client.sys().policies(), Err(ClientError::RolledBack { .. })));
     }
     assert_eq!(client.mark(), Some(later));
