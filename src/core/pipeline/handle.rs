@@ -18,11 +18,9 @@ use super::audited::Facts;
 use super::change::Answer;
 use super::read::{audit, inquiry, run};
 use super::route::{Effect, Route, Run};
-use super::{change, long, waiting};
+use super::{change, guarded, long, waiting};
 use crate::core::Caller;
-use crate::core::decide::classes;
-use crate::core::decide::identify::identify;
-use crate::core::decide::target::{Question, Target};
+use crate::core::decide::target::Target;
 use crate::core::error::VaultError;
 use crate::core::lifecycle::unseal;
 use crate::core::live::poll::Poll;
@@ -47,16 +45,7 @@ pub(in crate::core) async fn handle(vault: &Vault, caller: &Caller, request: Req
         Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
         Step::Polling(facts, poll) => waiting::wait(vault, facts, poll).await?,
         Step::Long(facts, target) => long::run(vault, facts, target, bill.take()).await?,
-        Step::Guarded(permit, facts, route) => {
-            permit.await.unwrap_or(Err(VaultError::Sealed))?;
-            match permitted(vault, facts, route)? {
-                Step::Answered(reply) => reply,
-                Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
-                Step::Polling(..) | Step::Long(..) | Step::Guarded(..) | Step::Spending(..) => {
-                    return Err(VaultError::Internal);
-                }
-            }
-        }
+        Step::Guarded(permit, facts, route) => guarded::run(vault, permit, facts, route).await?,
         Step::Spending(..) => return Err(VaultError::Internal),
     };
     reply.warnings.extend(remark.map(str::to_owned));
@@ -87,7 +76,7 @@ fn first(vault: &Vault, caller: &Caller, request: Request) -> Result<(Step, Opti
     {
         return Ok((Step::Spending(answer, Box::new(visit.request)), visit.bill));
     }
-    dispatch(vault, decide(visit, ended)) // decide, audit, run, audit
+    dispatch(vault, decide(visit, ended)) // decide, audit the request, run, audit the reply
 }
 
 /// The second pass of a request that was charged and whose token has lost a use.
@@ -101,41 +90,45 @@ fn again(
     dispatch(vault, decide(visit, None))
 }
 
-/// Answers rejected requests, runs those that change nothing, and passes everything else to the threads that do it and
-/// audit it.
+/// Rejects the request, passes it to those who carry it out and audit it, or answers it.
 fn dispatch(vault: &Vault, decided: Decided) -> Result<(Step, Option<Bill>), VaultError> {
-    let Decided { live, snapshot, subject, target, facts, outcome, mut bill } = decided;
-    if let Err(error) = outcome {
-        return refuse(vault, &live, &facts, error);
+    if let Err(error) = decided.outcome {
+        return refuse(vault, &decided.live, &decided.facts, error);
     }
-    // These orders and reads do not run inside a commit, so their approval must be used up before them.
-    let guarded = match &target {
-        Target::Sys(route) if classes::comes_before(&vault.settings, route, &facts.inner.body).is_some() => {
-            Some(*route)
+    let guarded = guarded::comes_before(vault, &decided.target, &decided.facts);
+    if guarded.is_none() && !decided.target.mutates() {
+        return answer(vault, decided);
+    }
+    let Decided { live, snapshot, subject, target, facts, bill, .. } = decided;
+    let order = match &target {
+        Target::Sys(Route { run: Run::Order(parse), .. }) => {
+            let tally = Tally::new(&live.closing);
+            Some(parse(&inquiry(vault, &live, &snapshot, &subject, &facts, &target, &tally)))
         }
         _ => None,
     };
-    let tally = Tally::new(&live.closing);
-    let asked = || inquiry(vault, &live, &snapshot, &subject, &facts, &target, &tally);
-    if let Target::Sys(Route { run: Run::Order(order), .. }) = &target {
-        let order = order(&asked());
-        if guarded.is_none() || order.is_err() {
-            return Ok((Step::Waiting(change::keep(vault, &live, Arc::new(facts), order)?), bill));
+    let facts = Arc::new(facts);
+    let step = match (guarded, order) {
+        // An order that cannot be read uses up no approval.
+        (None, Some(order)) | (_, Some(order @ Err(_))) => Step::Waiting(change::keep(vault, &live, facts, order)?),
+        (Some(route), _) => {
+            let permit = change::submit(vault, &live, Arc::clone(&facts), target)?;
+            Step::Guarded(permit, facts, route)
         }
-    }
-    if let Some(route) = guarded {
-        let facts = Arc::new(facts);
-        let permit = change::submit(vault, &live, Arc::clone(&facts), target)?;
-        return Ok((Step::Guarded(permit, facts, route), bill));
-    }
+        (None, None) => Step::Waiting(change::submit(vault, &live, facts, target)?),
+    };
+    Ok((step, bill))
+}
+
+/// Answers a request that changes nothing, unless it waits for a change or may take long.
+fn answer(vault: &Vault, decided: Decided) -> Result<(Step, Option<Bill>), VaultError> {
+    let Decided { live, snapshot, subject, target, facts, mut bill, .. } = decided;
+    let tally = Tally::new(&live.closing);
     if let Target::Sys(Route { run: Run::Poll(parse), .. }) = &target {
-        return match parse(&asked()) {
+        return match parse(&inquiry(vault, &live, &snapshot, &subject, &facts, &target, &tally)) {
             Ok(poll) => Ok((Step::Polling(Arc::new(facts), poll), bill)),
             Err(error) => refuse(vault, &live, &facts, error),
         };
-    }
-    if target.mutates() {
-        return Ok((Step::Waiting(change::submit(vault, &live, Arc::new(facts), target)?), bill));
     }
     if let Some(error) = long::owes(&facts, &target, bill.as_ref()) {
         return refuse(vault, &live, &facts, error);
@@ -163,30 +156,4 @@ fn refuse<T>(vault: &Vault, live: &Live, facts: &Facts, error: VaultError) -> Re
     let refused = Err(error);
     audit(vault, live, facts, &refused)?;
     Err(refused.err().unwrap_or(VaultError::Internal))
-}
-
-/// Executes what others have approved: an order or a read, decided once more.
-fn permitted(vault: &Vault, facts: Arc<Facts>, route: &'static Route) -> Result<Step, VaultError> {
-    let live = vault.live().ok_or(VaultError::Sealed)?;
-    let snapshot = live.snapshot.load_full();
-    let subject = identify(&snapshot, &vault.settings, &facts.caller, vault.ports.clock.now_ms());
-    let target = Target::Sys(route);
-    let (operation, path, body) = (facts.inner.operation, &facts.full, &facts.inner.body);
-    let question = Question { subject: &subject, operation, path, body, wrap_ttl: None };
-    let result = question.settle(&target, None).and_then(|()| {
-        let tally = Tally::new(&live.closing);
-        let inquiry = inquiry(vault, &live, &snapshot, &subject, &facts, &target, &tally);
-        match &route.run {
-            Run::Order(order) => order(&inquiry).map(Ok),
-            Run::Read(read, _) => read(&inquiry).map(Err),
-            Run::Write(_) | Run::Poll(_) => Err(VaultError::Internal),
-        }
-    });
-    let result = match result {
-        Ok(Ok(order)) => return change::keep(vault, &live, facts, Ok(order)).map(Step::Waiting),
-        Ok(Err(reply)) => Ok(reply),
-        Err(error) => Err(error),
-    };
-    audit(vault, &live, &facts, &result)?;
-    result.map(Step::Answered)
 }

@@ -3,6 +3,7 @@
 mod admit;
 pub(super) mod audited;
 mod change;
+mod guarded;
 pub(super) mod handle;
 mod long;
 mod read;
