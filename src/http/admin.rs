@@ -29,7 +29,7 @@ use super::listener::stopped;
 use super::pace::{Pace, Paced};
 use super::routes::{self, App, Typed};
 use super::status::{Refusal, failure};
-use super::{ServeError, browser, reply, request};
+use super::{ServeError, browser, reply};
 use crate::api::error::ErrorCode;
 use crate::api::sys::RescueRequest;
 use crate::core::{Vault, VaultError};
@@ -154,7 +154,7 @@ async fn seal_status(State(app): State<Arc<App>>, request: HttpRequest) -> Respo
 }
 
 async fn unseal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
-    routes::unseal_by(&app, request, None).await.unwrap_or_else(|refusal| refusal.reply())
+    routes::unseal_by(&app, request, None).await.unwrap_or_else(|reply| reply)
 }
 
 async fn seal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
@@ -174,17 +174,11 @@ async fn seal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
 
 /// Issues a certificate to an operator who has no valid one, but can open the vault.
 async fn certificate(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
-    rescue(&app, request).await.unwrap_or_else(|refusal| refusal.reply())
+    rescue(&app, request).await.unwrap_or_else(|reply| reply)
 }
 
-async fn rescue(app: &Arc<App>, http: HttpRequest) -> Result<Response, Refusal> {
-    routes::only(http.method(), &["PUT", "POST"])?;
-    let (parts, body) = http.into_parts();
-    let bytes = request::read(&parts.headers, body, &app.limits).await?;
-    let asked = match RescueRequest::read(&request::object(bytes)?) {
-        Ok(asked) => asked,
-        Err(error) => return Ok(failure(&error.into(), "")),
-    };
+async fn rescue(app: &Arc<App>, http: HttpRequest) -> Result<Response, Response> {
+    let asked = routes::asked(app, http, "", RescueRequest::read).await?;
     let typed = Typed::of(asked.key, asked.key_file)?;
     let (vault, identity, csr) = (Arc::clone(&app.vault), asked.identity, asked.csr);
     // Key derivation takes a second by design.

@@ -20,8 +20,9 @@ use super::reply;
 use super::request::{self, Query};
 use super::status::{Refusal, failure};
 use crate::api::error::{ErrorCode, Reason};
+use crate::api::fields::FieldError;
 use crate::api::path::Path;
-use crate::api::request::Operation;
+use crate::api::request::{Body, Operation};
 use crate::api::secret::SecretText;
 use crate::api::sys::UnsealRequest;
 use crate::core::{Caller, Clock, Opener, Request, SystemClock, UnsealKey, Vault, VaultError, canonical};
@@ -165,26 +166,36 @@ async fn mark(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
 async fn unseal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
     let done = match caller(&request) {
         Ok(caller) => unseal_by(&app, request, Some(caller)).await,
-        Err(refusal) => Err(refusal),
+        Err(refusal) => Err(refusal.reply()),
     };
-    done.unwrap_or_else(|refusal| refusal.reply())
+    done.unwrap_or_else(|reply| reply)
+}
+
+/// Reads what the body of a `PUT` or `POST` asks for.
+///
+/// # Errors
+/// The reply: 405; 400 for a body that is not valid.
+pub(super) async fn asked<T>(
+    app: &App,
+    http: HttpRequest,
+    request_id: &str,
+    read: impl FnOnce(&Body) -> Result<T, FieldError>,
+) -> Result<T, Response> {
+    only(http.method(), &["PUT", "POST"])?;
+    let (parts, body) = http.into_parts();
+    let bytes = request::read(&parts.headers, body, &app.limits).await?;
+    read(&request::object(bytes)?).map_err(|error| failure(&error.into(), request_id))
 }
 
 /// Opens the vault with the secret in the body, for a caller over the network or, without one, for the machine itself.
 ///
 /// # Errors
-/// 405; 400 for a body that is not valid.
-pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<Caller>) -> Result<Response, Refusal> {
-    only(http.method(), &["PUT", "POST"])?;
-    let (parts, body) = http.into_parts();
-    let bytes = request::read(&parts.headers, body, &app.limits).await?;
+/// Those of [`asked`]; 400 for what this vault does not do.
+pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<Caller>) -> Result<Response, Response> {
     let request_id = caller.as_ref().map(|caller| caller.request_id.clone()).unwrap_or_default();
-    let asked = match UnsealRequest::read(&request::object(bytes)?) {
-        Ok(asked) => asked,
-        Err(error) => return Ok(failure(&error.into(), &request_id)),
-    };
+    let asked = asked(app, http, &request_id, UnsealRequest::read).await?;
     if asked.migrate {
-        return Err(Refusal::bad("seal migration is not supported"));
+        return Err(Refusal::bad("seal migration is not supported").reply());
     }
     if asked.reset {
         return Ok(match app.vault.reset_unseal(caller.as_ref().map_or(Opener::Local, Opener::Remote)) {

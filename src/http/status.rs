@@ -79,6 +79,12 @@ impl Refusal {
     }
 }
 
+impl From<Refusal> for Response {
+    fn from(refusal: Refusal) -> Self {
+        refusal.reply()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
