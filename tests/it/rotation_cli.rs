@@ -10,6 +10,8 @@ use crate::support::process::{DAEMON, Init, PASSPHRASE, Running, client, text, w
 /// A second passphrase.
 const OTHER: &str = "another passphrase of words";
 /// A third one.
+/// Bytes of a key file.
+const USB_KEY: &[u8] = b"bytes of a key file: 8f2c61d09be7453a01b7e2d9f6";
 const THIRD: &str = "a third passphrase of words";
 
 struct Desk {
@@ -201,11 +203,18 @@ fn slots_are_added_tried_and_removed() {
     assert!(text(&desk.fed(&test, &[OTHER]).stdout).contains("nothing was changed"));
     desk.fails(1, "slot list", &test, &[PASSPHRASE]);
 
-    std::fs::write(desk.path("usb.key"), [7; 64]).unwrap();
+    std::fs::write(desk.path("usb.key"), USB_KEY).unwrap();
     let file =
         ["slot", "add", "--label", "usb", "--type", "key-file", "--passphrase-fd", "0", "--new-key-file", "usb.key"];
     desk.fed(&file, &[PASSPHRASE]);
     desk.fails(2, "--new-key-file FILE", &["slot", "add", "--label", "k", "--type", "key-file"], &[]);
+    // A file that is no key file is rejected before anything is asked for.
+    for (bytes, word) in
+        [(&[7_u8; 64][..], "can be guessed"), (b"short", "32 bytes to 64 KiB"), (&[7; 65_537], "32 bytes to 64 KiB")]
+    {
+        std::fs::write(desk.path("bad.key"), bytes).unwrap();
+        desk.fails(2, word, &["slot", "add", "--label", "k", "--type", "key-file", "--new-key-file", "bad.key"], &[]);
+    }
     assert!(desk.ok(&["slot", "test", "--with", "key-file=usb.key"]).contains("usb"));
     desk.fails(2, "none.key", &["slot", "test", "--with", "key-file=none.key"], &[]);
     let both = ["slot", "add", "--label", "both", "--type", "passphrase-and-key-file"];
@@ -302,7 +311,7 @@ fn a_share_set_is_changed_in_two_steps() {
 #[test]
 fn a_key_file_unseals() {
     let desk = Desk::new();
-    std::fs::write(desk.path("usb.key"), [7; 64]).unwrap();
+    std::fs::write(desk.path("usb.key"), USB_KEY).unwrap();
     let file =
         ["slot", "add", "--label", "usb", "--type", "key-file", "--passphrase-fd", "0", "--new-key-file", "usb.key"];
     desk.fed(&file, &[PASSPHRASE]);

@@ -14,7 +14,7 @@ use crate::core::{Caller, UnsealKey, VaultError};
 use crate::crypto::password::Params;
 use crate::keys::TermState;
 
-const NEW_FILE: &[u8] = &[0xc3; 48];
+const NEW_FILE: &[u8] = b"bytes of a key file: 8f2c61d09be7453a, 01b7e2d9f6";
 
 fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
@@ -173,6 +173,13 @@ fn slots_are_listed_tried_added_changed_and_removed() {
     for (body, part) in refused {
         let error = order(&rig, "sys/strongroom/slots/add", &body).expect_err("refused").to_string();
         assert!(error.contains(part), "{error}");
+    }
+    // What anybody would try first.
+    for weak in [&[0_u8; 32][..], &b"0101010101010101".repeat(4)] {
+        let new = json!({ "type": "key-file", "label": "x", "key_file": base64(weak) });
+        let body = json!({ "unlock": by_file(KEY_FILE), "new": new });
+        let error = order(&rig, "sys/strongroom/slots/add", &body).expect_err("refused").to_string();
+        assert!(error.contains("can be guessed") && error.contains("/dev/urandom"), "{error}");
     }
     let add = |new: Value| {
         order(&rig, "sys/strongroom/slots/add", &json!({ "unlock": by_file(KEY_FILE), "new": new })).expect("added")
@@ -491,6 +498,33 @@ fn shares_open_the_vault_one_after_the_other_and_a_bad_one_is_named() {
     assert!(!rig.vault.is_sealed());
     let rig = rig.restart();
     rig.unseal_with(&UnsealKey::Typed(&text(&code))).expect("the recovery code opens it too");
+}
+
+#[test]
+fn a_new_passphrase_costs_as_much_to_guess_as_the_dearest_one() {
+    let mut rig = Rig::new().restart();
+    let cost = |slot: &Value| (slot["memory_mib"].as_u64(), slot["passes"].as_u64());
+    let add = |rig: &Rig, label: &str, kind: &str| {
+        let new = json!({ "type": kind, "label": label, "passphrase": "another good passphrase" });
+        let body = json!({ "unlock": by_file(KEY_FILE), "new": new });
+        order(rig, "sys/strongroom/slots/add", &body).expect("added")["slot"].clone()
+    };
+    // As if `init` had measured it on this machine.
+    rig.configure(|settings| settings.kdf = Some(Params { m_kib: 66 * 1024, t: 4, p: 1 }));
+    rig.unseal().expect("opens");
+    assert_eq!(cost(&add(&rig, "dear", "passphrase")), (Some(66), Some(4)));
+    // Nothing is configured, and the first slot is cheaper.
+    let rig = rig.restart();
+    rig.unseal().expect("opens");
+    for kind in ["passphrase", "hybrid"] {
+        assert_eq!(cost(&add(&rig, &format!("new {kind}"), kind)), (Some(66), Some(4)), "{kind}");
+    }
+    // A changed one as well.
+    let unlock = json!({ "passphrase": PASSPHRASE, "slot": "passphrase" });
+    let new = json!({ "type": "passphrase", "passphrase": "yet another passphrase" });
+    let body = json!({ "unlock": unlock, "new": new });
+    let changed = order(&rig, "sys/strongroom/slots/change", &body).expect("changed")["slot"].clone();
+    assert_eq!((cost(&changed), &changed["label"]), ((Some(66), Some(4)), &"passphrase".into()));
 }
 
 #[test]

@@ -53,16 +53,22 @@ impl SlotType {
 /// Rejects a key file that the vault would reject, before anything is typed.
 ///
 /// # Errors
-/// It cannot be read, or has another size.
+/// It cannot be read, has another size, or can be guessed.
 fn check_key_file(path: &Path) -> Result<(), Failure> {
-    let size = read_file(path)?.len();
-    if (32..=64 << 10).contains(&size) {
-        return Ok(());
+    let bytes = read_file(path)?;
+    let (size, mut seen) = (bytes.len(), [false; 256]);
+    for byte in bytes.iter() {
+        seen.get_mut(usize::from(*byte)).into_iter().for_each(|seen| *seen = true);
     }
-    Err(Failure::usage(
-        format!("{} has {size} bytes; a key file has 32 bytes to 64 KiB", path.display()),
-        format!("make one: head -c 32 /dev/urandom > {}", path.display()),
-    ))
+    let what = if !(32..=64 << 10).contains(&size) {
+        format!("has {size} bytes; a key file has 32 bytes to 64 KiB")
+    } else if seen.iter().filter(|seen| **seen).count() < 8 {
+        "has fewer than eight different bytes, so it can be guessed".to_owned()
+    } else {
+        return Ok(());
+    };
+    let make = format!("make one: head -c 32 /dev/urandom > {}", path.display());
+    Err(Failure::usage(format!("{} {what}", path.display()), make))
 }
 
 /// The new secret.
@@ -71,7 +77,7 @@ pub struct NewSecret {
     /// Read the new passphrase from this open file descriptor; if it is also --passphrase-fd, its next line.
     #[arg(long, value_name = "FD")]
     new_passphrase_fd: Option<u32>,
-    /// New key file: 32 bytes to 64 KiB that nobody can guess.
+    /// New key file, which must exist: 32 to 65,536 random bytes. Make one: head -c 32 /dev/urandom > FILE
     #[arg(long, value_name = "FILE")]
     new_key_file: Option<PathBuf>,
     /// Number of new shares that open the vault.

@@ -13,8 +13,9 @@ use crate::api::hex::hex;
 use crate::api::reply::Reply;
 use crate::api::rotation::SlotInfo;
 use crate::barrier::HeaderChange;
+use crate::crypto::CryptoError;
 use crate::crypto::envelope::Suite;
-use crate::crypto::password::{Params, WRITE_FLOOR};
+use crate::crypto::password::{self, Params, WRITE_FLOOR};
 use crate::crypto::recovery::RecoveryCode;
 use crate::crypto::secret::SecretBytes;
 use crate::keys::share::{Share, ShareError};
@@ -26,6 +27,13 @@ use crate::core::error::VaultError;
 use crate::core::pipeline::audited::Facts;
 use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::{Key, Making, Secret, SlotOrder};
+
+/// How long a guess at the first passphrase of a vault takes here, milliseconds.
+const TARGET_MS: u64 = 1_000;
+/// Most memory for it, KiB.
+const MOST_KIB: u32 = 256 * 1024;
+/// Least number of different bytes in a key file. Hexadecimal text has sixteen.
+const LEAST_DIFFERENT: usize = 8;
 
 /// What was generated here and is shown only once.
 #[derive(Default)]
@@ -101,7 +109,7 @@ fn add(desk: &Desk, unlock: &Key, label: &str, making: Making) -> Result<Prepare
         return bad("field \"label\": this prefix is reserved for new share sets that have not been confirmed yet");
     }
     let (_, root) = open(&header, unlock)?;
-    let (slot, made) = make(desk, &header, &root, (free_id(&header)?, label), making, None)?;
+    let (slot, made) = make(desk, &header, &root, (free_id(&header)?, label), making)?;
     Ok(further(&header, slot, "add", made))
 }
 
@@ -127,10 +135,10 @@ fn change(desk: &Desk, unlock: &Key, making: Making) -> Result<Prepared, VaultEr
     if matches!(making, Making::Shares { .. }) {
         // Printed shares may be lost or misprinted, so the old set stays until the new one was typed in.
         let label = sets::label(&header, old)?;
-        let (slot, made) = make(desk, &header, &root, (free_id(&header)?, &label), making, None)?;
+        let (slot, made) = make(desk, &header, &root, (free_id(&header)?, &label), making)?;
         return Ok(further(&header, slot, "make a new set of", made));
     }
-    let (slot, made) = make(desk, &header, &root, (old.id(), old.label()), making, old.cost())?;
+    let (slot, made) = make(desk, &header, &root, (old.id(), old.label()), making)?;
     let slots = replaced(&header, &slot);
     let step = format!("change {}", slot.type_name());
     Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: Some(slot), made })
@@ -180,7 +188,11 @@ fn upgrade(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
     if !below(&old) {
         return Err(VaultError::NotFound);
     }
-    let new = NewSlot { label: old.label(), secret: key.secret.unlock(), params: raised(old.cost(), Some(wanted)) };
+    let new = NewSlot {
+        label: old.label(),
+        secret: key.secret.unlock(),
+        params: raised(old.cost().into_iter().chain([wanted])),
+    };
     let slot = seal(desk, &header, &root, &new, old.id())?;
     let slots = replaced(&header, &slot);
     let step = "raise the cost of the key derivation".to_owned();
@@ -222,10 +234,12 @@ fn make(
     root: &RootKey,
     (id, label): (u8, &str),
     making: Making,
-    cost: Option<Params>,
 ) -> Result<(Slot, Made), VaultError> {
     let (secret, made) = match making {
-        Making::Sent(secret) => (secret, Made::default()),
+        Making::Sent(secret) => {
+            refuse_weak(&secret)?;
+            (secret, Made::default())
+        }
         Making::RecoveryCode => {
             let code = RecoveryCode::generate(&*desk.random).map_err(|_| VaultError::Internal)?;
             let printed = code.render();
@@ -242,7 +256,8 @@ fn make(
             (Secret::Shares(shares), Made { shares: printed, ..Made::default() })
         }
     };
-    let new = NewSlot { label, secret: secret.unlock(), params: raised(cost, desk.settings.kdf) };
+    let params = cost_of_new(desk, header, &secret)?;
+    let new = NewSlot { label, secret: secret.unlock(), params };
     Ok((seal(desk, header, root, &new, id)?, made))
 }
 
@@ -252,13 +267,46 @@ fn seal(desk: &Desk, header: &Header, root: &RootKey, new: &NewSlot<'_>, id: u8)
     Slot::seal(new, id, bound, root, &*desk.random, WeakKdf::Refuse).map_err(refused)
 }
 
-/// The highest of the stored cost, the configured cost and the floor: a weak header is never copied forward.
-fn raised(stored: Option<Params>, configured: Option<Params>) -> Params {
+/// What the new secret must cost to guess: at least as much as every other passphrase, because an attacker tries the cheapest
+/// slot, and at least what is configured. The first passphrase of a vault is measured as by `init`.
+fn cost_of_new(desk: &Desk, header: &Header, secret: &Secret) -> Result<Params, VaultError> {
+    let stretched = matches!(secret, Secret::Passphrase(_) | Secret::Both { .. } | Secret::Hybrid(_));
+    let known: Vec<Params> = header.slots.iter().filter_map(Slot::cost).chain(desk.settings.kdf).collect();
+    if !stretched || !known.is_empty() {
+        return Ok(raised(known));
+    }
+    let mut timer = |params: &Params| {
+        let start_ms = desk.clock.now_ms();
+        password::argon2id(params, &[0; 32], b"calibration")?;
+        let took_ms = desk.clock.now_ms().saturating_sub(start_ms);
+        // A clock that stands still measures nothing.
+        Ok::<_, CryptoError>(if took_ms == 0 { TARGET_MS } else { took_ms })
+    };
+    password::calibrate(TARGET_MS, MOST_KIB, &mut timer).map_err(|_| VaultError::Internal)
+}
+
+/// The highest of the given costs and the floor: a weak header is never copied forward.
+fn raised(costs: impl IntoIterator<Item = Params>) -> Params {
     let mut cost = WRITE_FLOOR;
-    for other in stored.into_iter().chain(configured) {
+    for other in costs {
         (cost.m_kib, cost.t) = (cost.m_kib.max(other.m_kib), cost.t.max(other.t));
     }
     cost
+}
+
+/// A key file costs nothing to guess, so one that is not random is as good as none.
+fn refuse_weak(secret: &Secret) -> Result<(), VaultError> {
+    let (Secret::KeyFile(file) | Secret::Both { file, .. }) = secret else { return Ok(()) };
+    let mut seen = Zeroizing::new([false; 256]);
+    for byte in file.reveal() {
+        seen.get_mut(usize::from(*byte)).into_iter().for_each(|seen| *seen = true);
+    }
+    if seen.iter().filter(|seen| **seen).count() < LEAST_DIFFERENT {
+        return bad(
+            "the key file has fewer than eight different bytes, so it can be guessed; make one: head -c 32 /dev/urandom > FILE",
+        );
+    }
+    Ok(())
 }
 
 fn replaced(header: &Header, slot: &Slot) -> Vec<Slot> {
