@@ -30,6 +30,8 @@ pub struct Group<'b> {
     pub(super) outcomes: Vec<u8>,
     /// Keys that leave the store although no index holds them.
     pub(super) drops: Vec<Vec<u8>>,
+    /// Commitment of the stored state, if the anchor file is blank and must vouch for that state before the commit.
+    pub(super) unanchored: Option<[u8; 32]>,
 }
 
 /// A group that is durable in the store. It must be anchored and then published. If it is dropped before that, the
@@ -144,6 +146,11 @@ impl<'b> Group<'b> {
                 error => error.into(),
             })?;
             barrier.write_header(next)?;
+            // The header has begun an epoch, so a start with this anchor refuses until the commit. After it, a half-written
+            // slot of the new state stands beside a good one: the epoch has begun, and its loss needs no second note.
+            if let Some(commitment) = self.unanchored {
+                barrier.write_anchor(&self.writer.state, &commitment, [false; 2])?;
+            }
         }
         barrier.published.write().shadow = self.overlay.take_old();
         match barrier.store.commit(&batch) {
@@ -266,6 +273,7 @@ impl Barrier {
             next: None,
             outcomes: Vec::new(),
             drops: Vec::new(),
+            unanchored: None,
         }
     }
 

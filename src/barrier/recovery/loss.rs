@@ -240,6 +240,8 @@ impl Loss {
             self.parts.anchor.create().map_err(BarrierError::from)?;
         }
         let floor = self.stored();
+        let unanchored = self.make_anchor.then_some(self.stored.commitment);
+        let blank = if self.make_anchor { [false; 2] } else { self.blank };
         let (mut state, mut index) = (self.stored.state, self.index);
         let newest = MacKey::new(&self.keyring.newest_integrity().set);
         let drops = match &self.damage {
@@ -252,14 +254,14 @@ impl Loss {
         let writer = Writer::new(state, Some(self.stored.revision));
         let barrier = Barrier::assemble(self.parts, (self.header, self.lock, self.keyring), index, writer);
         let mut group = barrier.begin();
-        group.drops = drops;
+        (group.drops, group.unanchored) = (drops, unanchored);
         if let Some(damage) = &self.damage {
             group.run(|tx| damage.repair(tx))?;
         }
         group.run(note)?;
         group.change_header_in(HeaderChange::default(), Some(Epoch { counter, incarnation, floor }))?;
         let durable = group.store(barrier.audit_head(), now_ms)?;
-        durable.anchor_filling(self.blank)?;
+        durable.anchor_filling(blank)?;
         durable.publish();
         Ok(barrier)
     }

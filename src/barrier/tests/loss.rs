@@ -225,12 +225,12 @@ fn disk_epoch(disk: &Disk) -> u32 {
 #[test]
 fn a_loss_that_was_interrupted_is_recognised_and_the_note_says_no_other_loss() {
     for (make, expected, steps) in [
-        (without_anchor as fn() -> Disk, Misfit::AnchorMissing, 3),
+        // The anchor has half a slot after the first attempt.
+        (without_anchor as fn() -> Disk, Misfit::AnchorDamaged, 3),
         (rolled_back, Misfit::OlderThanAnchor { generations: 2 }, 2),
     ] {
         let disk = make();
         for times in 1..4 {
-            // The anchor is blank after the first attempt, and is created again as before.
             cut_before_the_commit(&disk, steps, times);
             let error = disk.error();
             assert!(matches!(error, BarrierError::Unfinished), "{error}");
@@ -242,6 +242,35 @@ fn a_loss_that_was_interrupted_is_recognised_and_the_note_says_no_other_loss() {
         assert!(is_new_epoch(&disk, |_| false));
         let loss = Loss::examine(disk.parts(7), &Unlock::KeyFile(SECRET)).unwrap();
         assert_eq!(loss.misfits(), []);
+    }
+}
+
+/// The last step writes a slot in place: cut inside it, the epoch has begun, and nothing remains to be accepted again.
+#[test]
+fn a_cut_inside_the_anchor_leaves_one_note() {
+    let notes = |barrier: &Barrier| {
+        let view = barrier.view(NOTES);
+        ["loss/first", "loss/second"].map(|key| view.entry(key).unwrap().is_some())
+    };
+    let accept = |parts, key: &str| {
+        let loss = Loss::examine(parts, &Unlock::KeyFile(SECRET))?;
+        loss.accept(|tx| tx.put_entry(NOTES, key, b"accepted", 0), 30)
+    };
+    let spoilt = || Disk { anchor: Arc::new(MemAnchor::with(Some(vec![7; 8192]))), ..filled().0 };
+    for make in [without_anchor as fn() -> Disk, spoilt, rolled_back] {
+        let mut seen = Vec::new();
+        for steps in 0..8 {
+            let disk = make();
+            let _ = accept(cut_parts(&disk, steps, 7), "loss/first");
+            if disk.copy().open().is_err() {
+                accept(disk.parts(8), "loss/second").map(drop).unwrap();
+            }
+            let (barrier, report) = disk.open().unwrap();
+            assert!(!report.anchor_damaged && report.anchor_behind == 0, "{steps}: {report:?}");
+            seen.push(notes(&barrier));
+        }
+        assert!(seen.iter().all(|[first, second]| first != second), "{seen:?}");
+        assert!(seen.contains(&[true, false]) && seen.contains(&[false, true]), "{seen:?}");
     }
 }
 
