@@ -201,19 +201,27 @@ fn a_refused_source_waits_longer_each_time() {
 fn what_is_malformed_does_not_reach_the_vault() {
     let desk = Desk::open(Limits::enrolment());
     let proof = STANDARD.encode([0; 32]);
-    for bad in [
+    let from = |source: &str, body: &str| {
+        let mut raw = desk.over(connect_from(source, desk.address)).unwrap().0;
+        raw.ask(&post(ENROLL, body)).unwrap().status
+    };
+    for (n, bad) in [
         "",
         "[]",
         "{",
         r#"{"id":"00","csr":"a","proof":"AA=="}"#,
         &format!(r#"{{"id":"{NOTHING}","csr":"a","proof":"{proof}","more":1}}"#),
         &format!(r#"{{"id":"{NOTHING}","id":"{NOTHING}","csr":"a","proof":"{proof}"}}"#),
-    ] {
-        let reply = desk.post(ENROLL, bad);
-        assert_eq!(reply.status, 400, "{bad}: {reply:?}");
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // It costs work, so its source waits like any other that is rejected.
+        let source = format!("127.0.1.{}", n + 1);
+        assert_eq!((from(&source, bad), from(&source, bad)), (400, 429), "{bad}");
     }
-    let large = |bytes| desk.post(ENROLL, &desk.with(&"x".repeat(bytes), &[0; 32])).status;
-    assert_eq!((large(17 << 10), large(70 << 10)), (400, 413));
+    let large = |bytes, source| from(source, &desk.with(&"x".repeat(bytes), &[0; 32]));
+    assert_eq!((large(17 << 10, "127.0.2.1"), large(70 << 10, "127.0.2.2")), (400, 413));
     desk.server.vault.seal();
     assert_eq!(desk.post(ENROLL, &desk.with(&desk.csr, &[0; 32])).status, 503);
     desk.server.vault.unseal(Opener::Local, &UnsealKey::KeyFile(&KEY_FILE)).unwrap();
@@ -224,7 +232,7 @@ fn what_is_malformed_does_not_reach_the_vault() {
     assert_eq!(desk.connect().unwrap().0.get("sys/strongroom/enroll").unwrap().status, 405);
     let page = post(ENROLL, "{}").replace("\r\n\r\n", "\r\nOrigin: null\r\n\r\n");
     assert_eq!(desk.connect().unwrap().0.ask(&page).unwrap().status, 403);
-    // None of this was a refusal of the vault's: nobody waits.
+    // Nothing else makes anybody wait.
     let (mut raw, exporter) = desk.connect().unwrap();
     assert_eq!(raw.ask(&post(ENROLL, &desk.good(&exporter))).unwrap().status, 200);
 }

@@ -136,7 +136,7 @@ async fn enroll(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
     };
     match EnrollRequest::read(&body) {
         Ok(asked) => desk.answer(channel, desk.vault.enroll(asked, channel).await),
-        Err(error) => malformed(error),
+        Err(error) => desk.malformed(channel, &error),
     }
 }
 
@@ -147,7 +147,7 @@ async fn renew(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
     };
     match GraceRequest::read(&body) {
         Ok(asked) => desk.answer(channel, desk.vault.renew_expired(asked, channel).await),
-        Err(error) => malformed(error),
+        Err(error) => desk.malformed(channel, &error),
     }
 }
 
@@ -175,11 +175,6 @@ async fn revoked(State(desk): State<Arc<Desk>>, http: HttpRequest) -> Response {
     }
 }
 
-/// Answers a body that cannot be read. The vault does not see it.
-fn malformed(error: FieldError) -> Response {
-    reply::errors(&ErrorCode::BadRequest.into(), Some(&error.to_string()))
-}
-
 impl Desk {
     /// Reads the body of a `POST` from a source that need not wait.
     async fn read(&self, http: HttpRequest) -> Result<(Channel, Body), Response> {
@@ -197,8 +192,24 @@ impl Desk {
             return Err(reply);
         }
         let body = request::read(&parts.headers, body, &self.limits).await.map_err(|refusal| refusal.reply())?;
-        let body = request::object(body).map_err(|refusal| refusal.reply())?;
+        let body = request::object(body).map_err(|refusal| {
+            self.count(channel);
+            refusal.reply()
+        })?;
         Ok((channel, body))
+    }
+
+    /// Answers a body with a wrong field. The vault does not see it.
+    fn malformed(&self, channel: Channel, error: &FieldError) -> Response {
+        self.count(channel);
+        reply::errors(&ErrorCode::BadRequest.into(), Some(&error.to_string()))
+    }
+
+    /// Makes the source of a rejected request wait. A body that cannot be read costs work, too, and an honest client sends
+    /// one at most once.
+    fn count(&self, channel: Channel) {
+        self.sources.refused(Source::from(channel.remote.ip()), Instant::now());
+        tracing::warn!(remote = %channel.remote, "enrolment refused");
     }
 
     fn answer(&self, channel: Channel, decision: Result<Certified, VaultError>) -> Response {
@@ -211,10 +222,8 @@ impl Desk {
                 reply::raw(StatusCode::OK, &enrolled)
             }
             Err(error) => {
-                // A body that cannot be read costs work, too, and an honest client sends one at most once.
                 if matches!(error, EnrollError::Refused | EnrollError::Malformed(_)) {
-                    self.sources.refused(source, Instant::now());
-                    tracing::warn!(remote = %channel.remote, "enrolment refused");
+                    self.count(channel);
                 }
                 error.reply()
             }
