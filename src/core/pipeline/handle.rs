@@ -45,7 +45,12 @@ pub(in crate::core) async fn handle(vault: &Vault, caller: &Caller, request: Req
         Step::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed))?,
         Step::Polling(facts, poll) => waiting::wait(vault, facts, poll).await?,
         Step::Long(facts, target) => long::run(vault, facts, target, bill.take()).await?,
-        Step::Guarded(permit, facts, route) => guarded::run(vault, permit, facts, route).await?,
+        Step::Guarded(permit, facts, route) => {
+            // On its own: a caller who goes away between the use of the approval and the order must not lose the approval.
+            let me = vault.me.upgrade().ok_or(VaultError::Sealed)?;
+            let done = tokio::spawn(async move { guarded::run(&me, permit, facts, route).await });
+            done.await.unwrap_or(Err(VaultError::Internal))?
+        }
         Step::Spending(..) => return Err(VaultError::Internal),
     };
     reply.warnings.extend(remark.map(str::to_owned));

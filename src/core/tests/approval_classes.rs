@@ -1,9 +1,9 @@
-//! Which requests are of which class, whatever they are called.
+//! Which requests are of which class, whatever they are called, and what becomes of an approval that was used.
 
 use std::collections::BTreeSet;
 
-use super::approvals::{TTL_S, bert, csr, rig, say, show};
-use super::support::{KEY_FILE, json};
+use super::approvals::{TTL_S, asked, bert, csr, rig, say, show};
+use super::support::{KEY_FILE, at_once, json, request, wait};
 use crate::api::request::Operation;
 use crate::core::{ApprovalRules, Guarded, IdentityPattern, VaultError};
 
@@ -70,4 +70,32 @@ fn a_share_set_is_not_removed_by_one_who_confirms_the_next() {
     say(&rig, &bert(&rig), &id, "approve").expect("approved");
     order("change", confirm).expect("done once two agree");
     assert_eq!((slots(), show(&rig, &id)["state"].as_str()), (before - 1, Some("used")));
+}
+
+/// Before, the approval was gone and nothing was done.
+#[test]
+fn a_caller_who_hangs_up_does_not_lose_the_approval_of_an_order() {
+    let rig = rig();
+    let olga = rig.operator();
+    let file = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, KEY_FILE);
+    let body = format!(r#"{{"slot":"passphrase","unlock":{{"key_file":"{file}"}}}}"#);
+    let id = asked(rig.write(&olga, "sys/strongroom/slots/remove", &body));
+    say(&rig, &bert(&rig), &id, "approve").expect("approved");
+    let slots = || {
+        let listed = at_once(rig.vault.handle(&olga, request(Operation::Read, "sys/strongroom/slots", "")));
+        json(&listed.expect("listed"))["slots"].as_array().map(Vec::len)
+    };
+    let before = slots();
+    wait(async {
+        let asking = rig.vault.handle(&olga, request(Operation::Write, "sys/strongroom/slots/remove", &body));
+        // Dropped at its first wait: the committer has the approval in its queue.
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, asking).await.is_err());
+        for _ in 0..400 {
+            if slots() != before {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    });
+    assert_eq!((show(&rig, &id)["state"].as_str(), slots()), (Some("used"), before.map(|slots| slots - 1)));
 }

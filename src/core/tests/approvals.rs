@@ -34,7 +34,7 @@ pub(super) fn rig() -> Rig {
 }
 
 /// Asks something that others must agree to; gives the id.
-fn asked(result: Result<Reply, VaultError>) -> String {
+pub(super) fn asked(result: Result<Reply, VaultError>) -> String {
     match result {
         Err(VaultError::NeedsApproval { id, missing: 1 }) => id,
         Err(other) => panic!("refused: {other}"),
