@@ -73,21 +73,25 @@ pub enum Command {
     Storage(StorageCommand),
 }
 
+/// Trust domain of a vault that was created without one.
+pub const DEFAULT_TRUST_DOMAIN: &str = "strongroom.internal";
+
 /// Arguments of `strongroomd init`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The passphrase is asked for on the terminal unless --passphrase-fd or --passphrase-credential is \
 given.\nIt is never taken from the command line or the environment.\n\nExample:\n  strongroomd init --data \
-/var/lib/strongroom --trust-domain example.org --server-name vault.example.org"
+/var/lib/strongroom --trust-domain example.org \\\n    --server-name vault.example.org --listen 0.0.0.0:8200"
 )]
 pub struct InitArgs {
     /// Data folder to create (mode 0700); must be empty or not exist.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// Trust domain of the identities: the host part of spiffe://DOMAIN/app/web.
-    #[arg(long, value_name = "DOMAIN", default_value = "strongroom.internal")]
+    #[arg(long, value_name = "DOMAIN", default_value = DEFAULT_TRUST_DOMAIN)]
     pub trust_domain: String,
-    /// Address the server will listen on; written to the configuration.
+    /// Address the server will listen on; written to the configuration. The default is for this machine only; 0.0.0.0:8200
+    /// is for all.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8200")]
     pub listen: SocketAddr,
     /// Address where machines without a certificate enrol, other than --listen; off unless given. Written to the

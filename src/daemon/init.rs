@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::args::InitArgs;
+use super::args::{DEFAULT_TRUST_DOMAIN, InitArgs};
 use super::config::{Config, ConfigError, StarterEnroll};
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
@@ -150,10 +150,37 @@ pub fn run(args: &InitArgs) -> Result<(), InitError> {
     } else {
         let (data, bundle) = (args.data.display(), args.bundle.display());
         println!("vault created in {data}\noperator {} in {bundle}\n", summary.identity);
+        for remark in remarks(args) {
+            println!("note: {remark}\n");
+        }
         println!("next:\n  strongroomd server --data {data}\n  strongroom profile add default --bundle {bundle}");
         println!("  strongroom unseal\n\nback up all of {data}: without vault.hdr.* nobody can open the vault again");
     }
     Ok(())
+}
+
+/// What an operator may not expect of these arguments.
+fn remarks(args: &InitArgs) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if let Some(name) = args.server_name.first()
+        && args.listen.ip().is_loopback()
+    {
+        let (listen, port) = (args.listen, args.listen.port());
+        let (config, bundle) = (args.data.join(layout::CONFIG_FILE), args.bundle.join("profile.toml"));
+        remarks.push(format!(
+            "the vault listens on {listen} only, so other machines do not reach it as {name}. To change that, set\n  listen = \
+             \"0.0.0.0:{port}\" in {}\n  addr = \"https://{name}:{port}\" in {} (and in profiles made from it)",
+            config.display(),
+            bundle.display()
+        ));
+    }
+    if args.trust_domain == DEFAULT_TRUST_DOMAIN {
+        remarks.push(format!(
+            "the trust domain is {DEFAULT_TRUST_DOMAIN}, and it is part of every certificate. To have your own, create the vault \
+             with --trust-domain example.org"
+        ));
+    }
+    remarks
 }
 
 /// What [`create`] made, for the caller in this process.
@@ -185,7 +212,7 @@ pub fn create(plan: &Setup<'_>) -> Result<Created, InitError> {
         layout::create_private_dir(leftover)?;
     }
     let outcome = fill(plan, &data, &config, operator.clone())?;
-    write_bundle(&bundle, &outcome, &understood)?;
+    write_bundle(&bundle, &outcome, &understood, plan.server_names.first().map(String::as_str))?;
     layout::publish_dir(&bundle, plan.bundle)?;
     if plan.data.exists() {
         // The target was found empty above. Renaming over an empty folder is atomic.
@@ -199,15 +226,20 @@ pub fn create(plan: &Setup<'_>) -> Result<Created, InitError> {
 fn configuration(plan: &Setup<'_>) -> String {
     let named = plan.key_file.as_ref().and_then(|(_, name)| name.as_deref());
     let enroll = plan.enroll_listen.map(|listen| {
-        let at = |name: &String| match name.parse::<std::net::Ipv6Addr>() {
-            Ok(address) => format!("[{address}]:{}", listen.port()),
-            Err(_) => format!("{name}:{}", listen.port()),
-        };
         // A certificate may hold names that an address cannot.
-        let addresses = plan.server_names.iter().map(at).filter(|address| is_address(address));
+        let named = |name: &String| at(name, listen.port());
+        let addresses = plan.server_names.iter().map(named).filter(|address| is_address(address));
         StarterEnroll { listen, addresses: addresses.take(MAX_ADDRESSES).collect() }
     });
     Config::starter(plan.trust_domain, plan.listen, plan.engine, named, enroll.as_ref())
+}
+
+/// The address of a server with this name or IP address.
+fn at(name: &str, port: u16) -> String {
+    match name.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => format!("[{address}]:{port}"),
+        Err(_) => format!("{name}:{port}"),
+    }
 }
 
 fn fill(plan: &Setup<'_>, data: &Path, config: &str, operator: SpiffeId) -> Result<InitOutcome, InitError> {
@@ -274,9 +306,16 @@ fn fill(plan: &Setup<'_>, data: &Path, config: &str, operator: SpiffeId) -> Resu
     Ok(outcome)
 }
 
-fn write_bundle(folder: &Path, outcome: &InitOutcome, config: &Config) -> Result<(), LayoutError> {
+/// `name` is the first one of the server, if it has one besides loopback.
+fn write_bundle(folder: &Path, outcome: &InitOutcome, config: &Config, name: Option<&str>) -> Result<(), LayoutError> {
     write_identity(folder, &outcome.ca_pem, &outcome.operator)?;
-    let mut profile = format!("addr = \"https://{}\"\n", config.listen);
+    let (listen, port) = (config.listen, config.listen.port());
+    let address = match name.map(|name| at(name, port)).filter(|address| is_address(address)) {
+        Some(address) if !listen.ip().is_loopback() => address,
+        _ if listen.ip().is_unspecified() => format!("127.0.0.1:{port}"),
+        _ => listen.to_string(),
+    };
+    let mut profile = format!("addr = \"https://{address}\"\n");
     if !config.enroll_addresses.is_empty() {
         // With this address the operator's certificate can also be renewed in its grace period.
         profile.push_str(&format!("enroll = {:?}\n", config.enroll_addresses));

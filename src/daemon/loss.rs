@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::args::AcceptLossArgs;
 use super::offline::{Offline, OfflineError};
+use super::salvage::counted;
 use crate::api::sys::AcceptedLoss;
 use crate::audit::FileDevice;
 use crate::barrier::BarrierError;
@@ -101,8 +102,11 @@ fn tell(lost: &[String], kept: &Kept, data: &Path) {
         println!("  {line}");
     }
     println!(
-        "what is kept: the state of {} (epoch {}, generation {}, {} records), complete and consistent",
-        kept.last_write, kept.epoch, kept.generation, kept.records
+        "what is kept: the state of {} (epoch {}, generation {}, {}), complete and consistent",
+        kept.last_write,
+        kept.epoch,
+        kept.generation,
+        counted(kept.records)
     );
     println!("Policies, identities and tokens go back to that time too. Revocations after it are lost.");
 }

@@ -105,7 +105,7 @@ pub fn verify(args: &VerifyArgs) -> Result<bool, SalvageError> {
         return Ok(sound);
     }
     if sound {
-        println!("{records} records checked: all of them are intact, and so are header, anchor and audit log");
+        println!("{} checked: all of them are intact, and so are header, anchor and audit log", counted(records));
         return Ok(true);
     }
     tell(&found, &bad);
@@ -136,7 +136,7 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
         if json {
             report.print();
         } else {
-            println!("nothing is damaged: {records} records checked, all of them intact");
+            println!("nothing is damaged: {} checked, all of them intact", counted(records));
         }
         return Ok(());
     }
@@ -188,6 +188,11 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
         println!("next: start the daemon, then write the lost secrets again (strongroom losses lists them)");
     }
     Ok(())
+}
+
+/// A number of records in words.
+pub(super) fn counted(records: u64) -> String {
+    if records == 1 { "1 record".to_owned() } else { format!("{records} records") }
 }
 
 fn tell(found: &[String], bad: &[BadRecord]) {

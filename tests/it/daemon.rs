@@ -31,6 +31,31 @@ fn the_service_manager_is_told_when_the_daemon_is_ready() {
 }
 
 #[test]
+fn init_says_whom_the_vault_can_be_reached_by() {
+    let init = |more: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        let made = Init::in_folder(folder.path()).with(more).output();
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let profile = std::fs::read_to_string(folder.path().join("operator/profile.toml")).unwrap();
+        (text(&made.stdout), profile)
+    };
+    let name = ["--server-name", "vault.example.org"];
+    let (said, profile) = init(&name);
+    assert!(said.contains("listens on 127.0.0.1:8200 only"), "{said}");
+    assert!(
+        said.contains("listen = \"0.0.0.0:8200\" in ") && said.contains("addr = \"https://vault.example.org:8200\"")
+    );
+    assert!(said.contains("the trust domain is strongroom.internal"), "{said}");
+    assert!(profile.contains("\"https://127.0.0.1:8200\""), "what works now: {profile}");
+    let chosen = [&name[..], &["--listen", "0.0.0.0:8300", "--trust-domain", "example.org"]].concat();
+    let (said, profile) = init(&chosen);
+    assert!(!said.contains("note:"), "{said}");
+    assert!(profile.contains("\"https://vault.example.org:8300\""), "{profile}");
+    let (_, profile) = init(&["--listen", "0.0.0.0:8300"]);
+    assert!(profile.contains("\"https://127.0.0.1:8300\""), "a name that the certificate has: {profile}");
+}
+
+#[test]
 fn a_rotated_audit_file_is_reopened_with_the_chain_unbroken() {
     let folder = tempfile::tempdir().unwrap();
     let data = Init::in_folder(folder.path()).run();

@@ -192,7 +192,8 @@ impl Config {
     pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigError> {
         let raw: RawConfig = toml::from_str(text)
             .map_err(|error| ConfigError::Parse { path: base.to_owned(), message: error.to_string() })?;
-        let data = base.join(raw.data.unwrap_or_else(|| ".".into()));
+        // Without the `.` of "the folder of the file", which messages would show.
+        let data: PathBuf = base.join(raw.data.unwrap_or_else(|| ".".into())).components().collect();
         let listen = raw.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
         let listen = listen.parse().map_err(|_| ConfigError::Value {
             key: "listen",
