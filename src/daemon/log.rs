@@ -17,9 +17,13 @@ pub fn start(level: &str, json: bool) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Replaces the panic message by its location, because the message can contain request data and a source line cannot.
+/// Replaces the panic message by its location, because the message can contain request data and a source line cannot. A
+/// panic of an engine over damaged files is no defect of ours: it becomes an error that says what to do.
 pub fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
+        if crate::store::in_engine() {
+            return;
+        }
         let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         eprintln!("strongroomd: internal error at {place}; please report it");
     }));

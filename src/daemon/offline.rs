@@ -28,8 +28,13 @@ pub enum OfflineError {
     #[error(transparent)]
     Input(#[from] InputError),
     /// The store cannot be opened, or a daemon is using it.
-    #[error("the store: {0}; stop the daemon if one is running")]
+    #[error("the store: {}{}", .0, hint(.0))]
     Store(#[from] StoreError),
+}
+
+/// The next step for an error that does not name one.
+fn hint(error: &StoreError) -> &'static str {
+    if matches!(error, StoreError::Locked) { "; stop the daemon if one is running" } else { "" }
 }
 
 /// How a vault is examined: [`crate::core::lifecycle::losses::examine`] or [`crate::core::lifecycle::damage::inspect`].

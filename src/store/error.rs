@@ -13,8 +13,11 @@ pub enum StoreError {
     /// The store is missing, or reading failed.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// The engine found its own files damaged.
-    #[error("the store's files are damaged: {0}; restore the data folder from a backup")]
+    /// The engine found its own files damaged: not the content of a record, but what the engine needs to find it. It can
+    /// neither read nor remove what is there.
+    #[error(
+        "the store's files are damaged below the records: {0}. Salvage cannot help here: restore the data folder from a backup"
+    )]
     Corrupt(String),
     /// Another process has the store open.
     #[error("another process uses this folder")]
@@ -31,7 +34,8 @@ impl StoreError {
             std::io::ErrorKind::WouldBlock => Self::Locked,
             // Engines use these kinds for content that they cannot read. The system never returns them for a plain
             // file.
-            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => Self::Corrupt(error.to_string()),
+            std::io::ErrorKind::UnexpectedEof => Self::Corrupt("a part of a file is missing".to_owned()),
+            std::io::ErrorKind::InvalidData => Self::Corrupt(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
         }
     }

@@ -1,10 +1,33 @@
 //! A store whose engine may panic. Both engines panic over damaged pages, also while they serve and not only when they
 //! open. A damaged disk must lead to an error with a name, not to the end of a thread that holds locks.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{Batch, CommitSeq, Store, StoreError, Stored, Visit};
+
+thread_local! {
+    /// This thread works in an engine.
+    static IN_ENGINE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread is one that becomes a [`StoreError`]. A panic hook has nothing to report then.
+#[must_use]
+pub fn in_engine() -> bool {
+    IN_ENGINE.get()
+}
+
+/// Runs `work`, which may panic.
+///
+/// # Errors
+/// It has panicked.
+fn caught<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let outer = IN_ENGINE.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    IN_ENGINE.set(outer);
+    result
+}
 
 /// Passes everything on, and turns a panic of the engine into an error. Dropping it also drops the engine, if nobody
 /// else holds it: redb writes when it is dropped, also over damaged pages.
@@ -13,7 +36,7 @@ pub(super) struct Guarded(Option<Arc<dyn Store>>);
 impl Drop for Guarded {
     fn drop(&mut self) {
         let store = self.0.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(store))).is_err() {
+        if caught(|| drop(store)).is_err() {
             tracing::error!("the engine failed while it was closed; every acknowledged write was durable before that");
         }
     }
@@ -28,8 +51,8 @@ impl Guarded {
         engine: &'static str,
         open: impl FnOnce() -> Result<S, StoreError>,
     ) -> Result<Arc<dyn Store>, StoreError> {
-        let store = catch_unwind(AssertUnwindSafe(open))
-            .unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{engine} cannot read its files"))))?;
+        let store =
+            caught(open).unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{engine} cannot read its files"))))?;
         Ok(Arc::new(Self(Some(Arc::new(store)))))
     }
 
@@ -40,7 +63,7 @@ impl Guarded {
     // After a panic, the engine is only reached through this guard, and whatever it then returns is authenticated like
     // everything else.
     fn reading<T>(&self, read: impl FnOnce(&dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        catch_unwind(AssertUnwindSafe(|| read(self.store())))
+        caught(|| read(self.store()))
             .unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{} cannot read its pages", self.store().engine()))))
     }
 }
@@ -68,7 +91,7 @@ impl Store for Guarded {
 
     fn commit(&self, batch: &Batch) -> Result<CommitSeq, StoreError> {
         // It is unknown whether anything was applied before the panic. A failed sync means the same.
-        catch_unwind(AssertUnwindSafe(|| self.store().commit(batch)))
+        caught(|| self.store().commit(batch))
             .unwrap_or_else(|_| Err(StoreError::Sync(format!("{} failed in a commit", self.store().engine()))))
     }
 

@@ -32,6 +32,7 @@ pub use batch::{Batch, Expect, Op, Precondition};
 pub use engine::{Store, Visit};
 pub use error::StoreError;
 use guard::Guarded;
+pub use guard::in_engine;
 pub use memory::MemoryStore;
 pub use record::{CommitSeq, HEAD_BYTES, MAX_KEY_BYTES, Stored};
 pub use sled::WARNING as SLED_WARNING;

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use strongroom::store::{self, Batch};
 
 use crate::loss::{Case, copy_folder, reads};
-use crate::support::process::{DAEMON, PASSPHRASE, Running, client, daemon, text, with_input};
+use crate::support::process::{DAEMON, Init, PASSPHRASE, Running, client, daemon, text, with_input};
 
 fn storage(verb: &str, data: &Path, more: &[&str]) -> Output {
     let mut command = daemon(&["storage", verb, "--passphrase-fd", "0"]);
@@ -88,9 +88,20 @@ fn a_rotten_value_is_found_beside_normal_work_and_salvaged_and_the_rest_serves()
     let shown = command(home, &running, &case.operator, &["verify", "--status", "--json"]);
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!((&shown["state"], &shown["failed"]), (&"done".into(), &1.into()), "{shown}");
+    // It is to be seen without a look into the log, and after a restart.
+    let status = command(home, &running, &case.operator, &["status"]);
+    assert!(text(&status.stdout).contains("writes are stopped until a restart"), "{}", said(&status));
+    assert!(text(&status.stdout).contains("strongroom verify"), "{}", said(&status));
+    let local = daemon(&["admin", "status", "--data", case.data.to_str().unwrap()]).output().unwrap();
+    assert!(text(&local.stdout).contains("stored records are damaged; writes are stopped"), "{}", said(&local));
+    assert_eq!(running.stop(), Some(0));
+    let (running, _) = case.open().unwrap();
+    let status = command(home, &running, &case.operator, &["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["damage"]["writes_stopped"], false, "{status}");
     assert_eq!(running.stop(), Some(0));
     let log = std::fs::read_to_string(case.log()).unwrap();
-    assert_eq!(log.matches("record-damaged").count(), 1);
+    assert_eq!(log.matches("record-damaged").count(), 2, "one for each start that knew of it");
 
     // The same offline. A salvage that was not confirmed changes nothing.
     let verified = storage("verify", &case.data, &[]);
@@ -184,6 +195,74 @@ fn without_the_proof_the_values_are_kept_and_nobody_has_rights_but_one_operator(
     let verified = command(home, &running, &out, &["verify"]);
     assert!(verified.status.success(), "{}", said(&verified));
     assert_eq!(running.stop(), Some(0));
+}
+
+/// A damaged record in a store that is older than its anchor: salvage keeps the older state and says what that means.
+#[test]
+fn salvage_says_that_access_rights_go_back_with_an_older_store() {
+    let case = Case::new();
+    let says = "Policies, identities and tokens go back to that time too";
+    flip(&case.data, b'v', -1);
+    let asked = storage("salvage", &case.data, &[]);
+    assert!(!text(&asked.stdout).contains(says), "the state is the last one: {}", said(&asked));
+    std::fs::remove_dir_all(case.data.join("store")).unwrap();
+    copy_folder(&case.folder.path().join("old"), &case.data.join("store"));
+    flip(&case.data, b'v', -1);
+    let asked = storage("salvage", &case.data, &[]);
+    assert!(text(&asked.stdout).contains(says), "{}", said(&asked));
+}
+
+/// One bit anywhere in the file of the store, and most of all where the engine keeps its own pages in order: the check ends with
+/// a sound vault, a list of records, or an error that docs/operations.md explains. The engine's panics are not shown.
+#[test]
+fn a_bit_anywhere_in_the_file_of_the_store_leads_to_a_documented_end() {
+    const ENDS: [&str; 6] = [
+        "the store's files are damaged below the records",
+        "the store does not match its sealed state",
+        "the sealed state is damaged",
+        "the store has no state record",
+        "the store is not available",
+        "acknowledged writes are missing",
+    ];
+    let documents = include_str!("../../docs/operations.md");
+    assert!(ENDS.iter().all(|end| documents.contains(end)));
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("unseal.key");
+    let data = Init::in_folder(folder.path()).with(&["--key-file", key.to_str().unwrap()]).run();
+    let file = data.join("store/redb/strongroom.redb");
+    let sound = std::fs::read(&file).unwrap();
+    let verify = || {
+        let mut command = daemon(&["storage", "verify"]);
+        command.arg("--key-file").arg(&key).arg("--data").arg(&data).output().unwrap()
+    };
+    assert!(verify().status.success(), "{}", said(&verify()));
+    // The head of the file, then three places in each page that is in use.
+    let used: Vec<usize> =
+        (0..sound.len() / 4096).filter(|page| sound[page * 4096..][..4096].iter().any(|b| *b != 0)).collect();
+    let places = (0..320)
+        .step_by(8)
+        .chain(used.iter().step_by(used.len().div_ceil(24)).flat_map(|page| [0, 2, 9].map(|at| page * 4096 + at)));
+    let mut ends = std::collections::BTreeMap::new();
+    for place in places {
+        let mut bytes = sound.clone();
+        bytes[place] ^= 1 << (place % 8);
+        std::fs::write(&file, bytes).unwrap();
+        let output = verify();
+        let all = said(&output);
+        assert!(!all.contains("internal error") && !all.contains("panicked"), "{place}: {all}");
+        let end = match output.status.code() {
+            Some(0) => "sound",
+            Some(1) if text(&output.stdout).contains("damaged") => "records",
+            Some(1) => ENDS.into_iter().find(|end| all.contains(end)).unwrap_or_else(|| panic!("{place}: {all}")),
+            other => panic!("{place}: {other:?} {all}"),
+        };
+        if end.contains("below the records") {
+            assert!(all.contains("from a backup") && !all.contains("stop the daemon"), "{place}: {all}");
+        }
+        *ends.entry(end).or_insert(0) += 1;
+    }
+    println!("{ends:?}");
+    assert!(ends.contains_key("the store's files are damaged below the records"), "{ends:?}");
 }
 
 #[test]
