@@ -18,6 +18,7 @@ mod lifecycle;
 mod limits;
 mod listener_roots;
 mod listings;
+mod losses;
 mod many;
 mod outside_crls;
 mod outsiders;

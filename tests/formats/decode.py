@@ -705,6 +705,47 @@ def audit_dir(d):
     print(f"ok {d.name}: {len(rows['files'])} files")
 
 
+# ---- Notes of accepted losses (mount 9)
+NOTE_KEY = re.compile(r"(loss)/([0-9]{10})|(salvage)/([0-9]{10})/([0-9]{6})")
+
+
+def fields_of(o, required, optional):
+    """Required and optional fields with their types, in this order; unknown ones are ignored."""
+    need(isinstance(o, dict), "not an object")
+    for name, kind in required.items():
+        need(type(o.get(name)) is kind, f"field {name}")
+    for name, kind in optional.items():
+        need(name not in o or (type(o[name]) is kind and o[name] > 0), f"field {name}")
+    known = [name for name in o if name in required or name in optional]
+    order = ["what", "mount", "path", "version", "behind", "why", "record",
+             "time", "accepted", "slot", "epoch", "generation", "audit_seq", "salvaged"]
+    need(known == [name for name in order if name in known], "order of fields")
+
+
+def note(key, data):
+    """The number of records that an entry of mount 9 names, or says were removed."""
+    m, value = NOTE_KEY.fullmatch(key), json.loads(data)
+    need(m, "key")
+    if m[1]:
+        fields_of(value, dict(time=str, accepted=list, slot=str, epoch=int, generation=int, audit_seq=int), dict(salvaged=int))
+        need(value["epoch"] == int(m[2]) and all(type(line) is str for line in value["accepted"]), "epoch or lines")
+        return value.get("salvaged", 0)
+    need(isinstance(value, list) and value, "no list")
+    for record in value:
+        fields_of(record, dict(what=str, mount=str, path=str, why=str, record=str), dict(version=int, behind=int))
+        need(record["what"] in ("version", "name", "entry", "stray"), "what")
+        need(("version" in record) == (record["what"] == "version"), "version")
+        need(bytes.fromhex(record["record"]).hex() == record["record"] != "", "record")
+    return len(value)
+
+
+def notes_dir(d):
+    rows = json.loads((d / "manifest.json").read_text())
+    for row in rows:
+        need(note(row["key"], (d / row["file"]).read_bytes()) == row["records"], f"{row['file']}: records")
+    print(f"ok {d.name}: {len(rows)} files")
+
+
 def refused_dir(d):
     """Files that are sealed with the right keys and break one rule each."""
     rows, key_file = json.loads((d / "manifest.json").read_text()), None
@@ -740,7 +781,7 @@ def main():
             sys.exit(f"FAIL {d.name}: {e}")
     try:
         slots_dir(dirs[0].parent / "slots")
-        for name, read in (("refused", refused_dir), ("anchor", anchor_dir), ("audit", audit_dir)):
+        for name, read in (("refused", refused_dir), ("anchor", anchor_dir), ("audit", audit_dir), ("notes", notes_dir)):
             read(dirs[0].parent / name)
     except Bad as e:
         sys.exit(f"FAIL: {e}")

@@ -259,6 +259,31 @@ fn a_log_that_was_tampered_with_is_not_taken_up() {
     assert!(place.start(head).is_ok());
 }
 
+/// Such a line needs no key: anybody who can write the file can append one. Behind the entry that the state vouches for, it is
+/// a torn tail like any other; in place of that entry it is not.
+#[test]
+fn a_line_of_an_unknown_key_does_not_keep_the_log_from_opening() {
+    let place = Place::new();
+    let (broker, _) = place.start(AuditHead::default()).unwrap();
+    let head = work(&broker, 3);
+    drop(broker);
+    let whole = fs::read(place.log()).unwrap();
+    let zeros = "0".repeat(64);
+    let time = r#""type":"note","time":"2027-01-15T08:00:00.000Z","kind":"sealed""#;
+    let line = format!("{{\"seq\":1,\"prev\":\"{zeros}\",\"key\":99,{time},\"hash\":\"{zeros}\"}}\n");
+    fs::write(place.log(), [&whole[..], line.as_bytes()].concat()).unwrap();
+    let (broker, resume) = place.start(head).unwrap();
+    assert_eq!(resume.torn.iter().map(|torn| torn.bytes).collect::<Vec<_>>(), [line.len() as u64]);
+    assert_eq!(fs::read(&resume.torn[0].saved).unwrap(), line.as_bytes());
+    let end = broker.head();
+    drop(broker);
+    good(&[place.log()], end);
+    // Before that entry, the vault may lack a key, and nothing may be cut.
+    fs::write(place.log(), line.as_bytes()).unwrap();
+    assert_eq!(place.start(head).map(|_| ()), Err(AuditError::UnknownKey(99)));
+    assert_eq!(fs::read(place.log()).unwrap(), line.as_bytes());
+}
+
 #[test]
 fn rotation_carries_the_chain_over() {
     let place = Place::new();

@@ -121,6 +121,37 @@ fn rows_elsewhere_that_name_a_sound_node_are_strays() {
     assert_eq!(sound(&disk), ["two", "three", "four"]);
 }
 
+/// Somebody who was evicted may still know the term, and can seal records of their own under it. Only the sum over all heads
+/// tells these apart.
+#[test]
+fn records_of_a_compromised_term_are_kept_only_if_the_sum_proves_them() {
+    let evicted = || {
+        let disk = filled();
+        let (barrier, _) = disk.open().unwrap();
+        let mut group = barrier.begin();
+        let edit: KeyringEdit<'_> = Box::new(|keyring, random| {
+            keyring.add_term(random, 30, true)?;
+            Ok(())
+        });
+        group.change_header(HeaderChange { keyring: Some(edit), ..HeaderChange::default() }).unwrap();
+        finish(group);
+        drop(barrier);
+        disk
+    };
+    let victim = |disk: &Disk| victims(disk).into_iter().rfind(|(_, letter)| *letter == 'v').unwrap().0;
+    // One head is altered: nothing proves the others.
+    let disk = evicted();
+    let key = victim(&disk);
+    disk.store.tamper(|records| records.get_mut(&key).unwrap().value[70] ^= 1);
+    assert_eq!(inspect(disk.parts(7)).damage().unwrap().keeps, Keeps::Values);
+    refused(&disk);
+    // The same damage behind its head.
+    let disk = evicted();
+    disk.store.tamper(|records| *records.get_mut(&key).unwrap().value.last_mut().unwrap() ^= 1);
+    drop(salvage(disk.parts(8)).unwrap());
+    assert!(sound(&disk).contains(&"policy".to_owned()));
+}
+
 #[test]
 fn a_sound_store_has_no_damage() {
     let disk = filled();

@@ -116,3 +116,41 @@ fn family(mount: MountId) -> Option<&'static str> {
     ];
     names.into_iter().find(|(id, _)| *id == mount).map(|(_, name)| name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::sys::AcceptedLoss;
+
+    /// A record as a sweep finds it.
+    fn found(mount: Option<MountId>, path: &str, part: Part, (why, behind): (&'static str, u64), key: Vec<u8>) -> Bad {
+        Bad { mount, path: path.to_owned(), part, why, behind, key }
+    }
+
+    /// The permanent notes of a salvage, as `tests/formats/decode.py` reads them too. A difference is a new format, never a
+    /// fix.
+    #[test]
+    fn the_notes_of_a_salvage_are_written_as_they_are_frozen() {
+        let kv = MountId([9; 16]);
+        let version = [b"v".as_slice(), &[0x22; 16], &3_u64.to_be_bytes()].concat();
+        let node = [b"d".as_slice(), &[0x11; 16], &[0x22; 16]].concat();
+        let entry = [b"e".as_slice(), &[0x33; 16], &[0x44; 16]].concat();
+        let bad = [
+            found(Some(kv), "app/db", Part::Version(3), ("a record does not open", 0), version),
+            found(Some(kv), "app", Part::Name, ("a record cannot be decoded", 2), node),
+            found(Some(MountId::LIMITS), "", Part::Entry, ("a record is missing", 0), entry),
+            found(None, "", Part::Stray, ("it was restored from an earlier state", 0), b"xx".to_vec()),
+        ];
+        let bad = bad.map(|bad| shown(&bad, |mount| (mount == kv).then_some("secret/")));
+        let frozen = include_bytes!("../../../tests/formats/v1/notes/salvage.json");
+        let written = entries(&bad, 2).expect("JSON");
+        assert_eq!(written, [("salvage/0000000002/000000".to_owned(), frozen.to_vec())]);
+        let read: Vec<BadRecord> = serde_json::from_slice(frozen).expect("JSON");
+        assert_eq!(read, bad);
+
+        let frozen = include_bytes!("../../../tests/formats/v1/notes/loss.json");
+        let loss: AcceptedLoss = serde_json::from_slice(frozen).expect("JSON");
+        assert_eq!((loss.epoch, loss.salvaged, loss.slot.as_str()), (2, 4, "operator"));
+        assert_eq!(serde_json::to_vec(&loss).expect("JSON"), frozen);
+    }
+}

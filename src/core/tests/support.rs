@@ -323,7 +323,7 @@ fn kind_of(kind: &str) -> &'static str {
 
 /// What survives the end of a process.
 pub(super) struct Disk {
-    store: Arc<MemoryStore>,
+    pub store: Arc<MemoryStore>,
     header: Arc<MemHeader>,
     anchor: Arc<MemAnchor>,
     dir: tempfile::TempDir,
