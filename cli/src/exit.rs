@@ -1,7 +1,7 @@
 //! Exit codes, and the error that carries one. `docs/cli.md` has the table.
 
 use serde::Serialize;
-use strongroom::api::error::ErrorCode;
+use strongroom::api::error::{ErrorCode, Reason};
 use strongroom::client::ClientError;
 use strongroom::dotenv::{DotenvError, WriteError};
 use strongroom::exec::ExecError;
@@ -189,6 +189,15 @@ fn hint(error: &ClientError, code: Code) -> String {
         ClientError::Address(_) => ADDRESS,
         _ => match code {
             Code::Sealed => "open it: strongroom unseal",
+            Code::Denied
+                if matches!(
+                    error.reason(),
+                    Some(Reason::Frozen | Reason::Disabled | Reason::Revoked | Reason::AuthorityEnded)
+                ) =>
+            {
+                "ask an operator to look: strongroom identity show PATH; if you are the last one, on the vault's machine: \
+                 strongroomd admin operator (docs/identities.md)"
+            }
             Code::Denied => "ask an operator to check your policies and your certificate: strongroom identity show",
             Code::Approval => {
                 "when another operator has approved it, repeat the same command; see: strongroom approvals show ID"

@@ -126,8 +126,14 @@ words! {
         NotRegistered = "not-registered",
         /// As many are on record as may be; some must be deleted or expire first (400).
         LimitReached = "limit-reached",
-        /// The identity is disabled (400).
+        /// The identity is disabled (400 for the identity that a request is about, 403 for the caller's own).
         Disabled = "disabled",
+        /// The caller's identity is frozen: a copy of one of its certificates was used (403).
+        Frozen = "frozen",
+        /// The caller's certificate was revoked, or all certificates of its identity were (403).
+        Revoked = "revoked",
+        /// The authority of the caller's certificate is no longer accepted (403).
+        AuthorityEnded = "authority-ended",
         /// Enrolment strings that are open would become void; `force` does it (400).
         EnrolmentsOpen = "enrolments-open",
         /// Others would be cut off; `force` does it (400).

@@ -98,6 +98,8 @@ pub struct Response {
     pub etag: Option<String>,
     /// The line of `X-Strongroom-Error`, as it came.
     pub error: Option<String>,
+    /// Verb and path of the request, for the error of a failed one.
+    asked: String,
 }
 
 impl Client {
@@ -229,6 +231,7 @@ impl Client {
     ) -> Result<Response, ClientError> {
         // The mark at the time of sending: replies of parallel requests overtake each other.
         let held = self.mark();
+        let asked = asked(method.as_str(), path);
         let media = if *method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let builder = ::http::Request::builder()
             .method(method.clone())
@@ -268,7 +271,7 @@ impl Client {
             }),
         };
         outcome.inspect_err(|_| self.gate.note(false))?;
-        Ok(Response { status, body, mark, etag, error })
+        Ok(Response { status, body, mark, etag, error, asked })
     }
 
     /// Returns the content of a 200, or `None` for a 404 without content.
@@ -346,8 +349,22 @@ impl Response {
     #[must_use]
     pub fn refusal(&self) -> ClientError {
         let errors = serde_json::from_slice::<ErrorBody>(&self.body).map(|body| body.errors).unwrap_or_default();
-        ClientError::refusal(self.status, errors, self.error.as_deref())
+        ClientError::refusal(self.status, errors, self.error.as_deref()).of_request(&self.asked)
     }
+}
+
+/// A request in the words of a policy: what it needs, and where. The query is left out.
+fn asked(method: &str, path: &str) -> String {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let verb = match method {
+        "GET" | "HEAD" if query.split('&').any(|part| part == "list=true") => "list",
+        "GET" | "HEAD" => "read",
+        "LIST" => "list",
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        _ => "write",
+    };
+    format!("{verb} {path}")
 }
 
 /// Reads the whole body.
@@ -366,4 +383,23 @@ fn read_body(reply: &mut ::http::Response<ureq::Body>, base: &str) -> Result<Zer
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(::http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_named_as_a_policy_names_it() {
+        for (method, path, words) in [
+            ("GET", "secret/data/app?version=3", "read secret/data/app"),
+            ("LIST", "secret/metadata/app/", "list secret/metadata/app/"),
+            ("GET", "secret/metadata/?a=b&list=true", "list secret/metadata/"),
+            ("POST", "secret/data/app", "write secret/data/app"),
+            ("PATCH", "secret/data/app", "patch secret/data/app"),
+            ("DELETE", "sys/policies/acl/x", "delete sys/policies/acl/x"),
+        ] {
+            assert_eq!(asked(method, path), words);
+        }
+    }
 }

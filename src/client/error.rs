@@ -36,7 +36,7 @@ pub enum ClientError {
         problem: CertificateProblem,
     },
     /// The server rejected the request.
-    #[error("{}", refused(*.status, .errors, .info.as_deref()))]
+    #[error("{}", refused(*.status, .errors, .info.as_deref(), .asked))]
     Refused {
         /// HTTP status.
         status: u16,
@@ -44,6 +44,8 @@ pub enum ClientError {
         errors: Vec<String>,
         /// What the server says to programs; `None` from other servers.
         info: Option<Box<ErrorInfo>>,
+        /// Verb and path of the request in the words of a policy, such as `list secret/metadata/app`; may be empty.
+        asked: String,
     },
     /// The answer violates the protocol.
     #[error("{0}")]
@@ -131,7 +133,15 @@ fn tls_error(error: &ureq::Error) -> Option<&TlsError> {
 impl ClientError {
     /// A refusal with these texts and this line of [`HEADER`](crate::api::error::HEADER).
     pub(super) fn refusal(status: u16, errors: Vec<String>, line: Option<&str>) -> Self {
-        Self::Refused { status, errors, info: line.and_then(ErrorInfo::parse).map(Box::new) }
+        Self::Refused { status, errors, info: line.and_then(ErrorInfo::parse).map(Box::new), asked: String::new() }
+    }
+
+    /// The same, and what was asked for.
+    pub(super) fn of_request(mut self, request: &str) -> Self {
+        if let Self::Refused { asked, .. } = &mut self {
+            request.clone_into(asked);
+        }
+        self
     }
 
     /// What the server says to programs of a refusal.
@@ -187,13 +197,20 @@ impl ClientError {
     }
 }
 
-fn refused(status: u16, errors: &[String], info: Option<&ErrorInfo>) -> String {
-    let text = errors.iter().map(|text| text.trim()).collect::<Vec<_>>().join("; ");
+fn refused(status: u16, errors: &[String], info: Option<&ErrorInfo>, asked: &str) -> String {
+    let mut text = errors.iter().map(|text| text.trim()).collect::<Vec<_>>().join("; ");
+    // With a reason, it is not about this request alone.
+    let about_the_request = match info.map(ErrorInfo::code) {
+        Some(ErrorCode::Denied) => info.and_then(ErrorInfo::reason).is_none(),
+        code => code == Some(ErrorCode::Integrity),
+    };
+    if about_the_request && !text.is_empty() && !asked.is_empty() {
+        text = format!("{asked}: {text}");
+    }
     let hint = match (info.map(ErrorInfo::code), status) {
         (Some(ErrorCode::Sealed), _) => " (unseal it: strongroom unseal)",
         (Some(ErrorCode::ApprovalNeeded | ErrorCode::ApprovalRejected), _) => "",
-        _ if info.and_then(ErrorInfo::reason) == Some(Reason::CertificateExpired) => "",
-        (_, 403) => " (this certificate's policies do not allow it)",
+        (_, 403) if info.and_then(ErrorInfo::reason).is_none() => " (this certificate's policies do not allow it)",
         _ => "",
     };
     match (status, text.is_empty()) {
@@ -303,6 +320,18 @@ mod tests {
         let needs = "needs the approval of 1 more operator: strongroom approvals approve 0123456789abcdef";
         let waits = refusal(403, needs, "approval-needed; id=0123456789abcdef; missing=1");
         assert_eq!((waits.approval(), waits.to_string().as_str()), (Some("0123456789abcdef"), needs));
+        let frozen = "permission denied: this identity is frozen, because a copy of one of its certificates was used";
+        let refused = refusal(403, frozen, "denied; reason=frozen");
+        assert_eq!(
+            (refused.reason(), refused.to_string().as_str()),
+            (Some(Reason::Frozen), frozen),
+            "no word of policies"
+        );
+        let denied = refusal(403, "permission denied", "denied").of_request("list secret/metadata/app");
+        let words = "list secret/metadata/app: permission denied (this certificate's policies do not allow it)";
+        assert_eq!(denied.to_string(), words);
+        let damaged = refusal(500, "stored data failed", "integrity").of_request("read secret/data/app");
+        assert_eq!(damaged.to_string(), "read secret/data/app: stored data failed");
         assert_eq!(sealed.approval(), None);
         assert_eq!(sealed.to_string(), "Vault is sealed (unseal it: strongroom unseal)");
     }

@@ -35,6 +35,10 @@ pub enum VaultError {
     /// Denied (403). One text for every reason, so that unknown, forbidden and missing look the same.
     #[error("permission denied")]
     Forbidden,
+    /// The caller has proved the key of its certificate, but the certificate or its identity is not admitted (403). Only this
+    /// caller is told why.
+    #[error("permission denied: {}", not_admitted(.0))]
+    NotAdmitted(Reason),
     /// Other operators must approve first (403). Carries the id of the pending approval.
     #[error(
         "needs the approval of {missing} more operator{}: strongroom approvals approve {id}",
@@ -108,8 +112,19 @@ pub enum VaultError {
     #[error("audit log unavailable: no request can be answered until it accepts entries again")]
     AuditUnavailable,
     /// A record is missing, altered or older than allowed (500).
-    #[error("stored data failed its integrity check")]
+    #[error("stored data failed its integrity check; find the damaged records: strongroom verify")]
     Integrity,
+    /// The vault does not open, because its files do not match or are damaged. The status is that of `code`.
+    #[error(
+        "the vault did not open: {}",
+        .why.as_deref().unwrap_or("its files do not match or are damaged; the daemon's log says why, and what to do")
+    )]
+    DidNotOpen {
+        /// [`ErrorCode::Integrity`], [`ErrorCode::AuditUnavailable`] or [`ErrorCode::Unavailable`].
+        code: ErrorCode,
+        /// The whole reason, for those who may read the daemon's log anyway.
+        why: Option<String>,
+    },
     /// The disk is full. Writes are rejected, reads still work (507).
     #[error("storage is full: nothing was written; reads still work")]
     Full,
@@ -121,6 +136,22 @@ pub enum VaultError {
     Internal,
 }
 
+/// Why a caller is not admitted, in words.
+fn not_admitted(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Frozen => "this identity is frozen, because a copy of one of its certificates was used",
+        Reason::Disabled => "this identity is disabled",
+        Reason::Revoked => "this certificate was revoked",
+        Reason::AuthorityEnded => "the authority of this certificate is no longer accepted",
+        Reason::CertificateExpired => "the client certificate has expired",
+        _ => "this certificate is not accepted",
+    }
+}
+
+/// Error of a write after an integrity error.
+const WRITES_STOPPED: &str =
+    "writes are stopped after an integrity error, reads still work; find the damaged records: strongroom verify";
+
 impl VaultError {
     /// What kind of failure it is.
     #[must_use]
@@ -130,7 +161,7 @@ impl VaultError {
             Self::NotInitialised => ErrorCode::NotInitialised,
             Self::NotFound | Self::NotFoundWith(_) => ErrorCode::NotFound,
             Self::NoRoute(_) => ErrorCode::NoRoute,
-            Self::Forbidden | Self::Preflight(_) => ErrorCode::Denied,
+            Self::Forbidden | Self::NotAdmitted(_) | Self::Preflight(_) => ErrorCode::Denied,
             Self::NeedsApproval { .. } => ErrorCode::ApprovalNeeded,
             Self::ApprovalRejected { .. } => ErrorCode::ApprovalRejected,
             Self::BadRequest(_) | Self::Because(..) | Self::SharesMissing { .. } => ErrorCode::BadRequest,
@@ -141,6 +172,7 @@ impl VaultError {
             Self::Unsupported => ErrorCode::Unsupported,
             Self::AuditUnavailable => ErrorCode::AuditUnavailable,
             Self::Integrity => ErrorCode::Integrity,
+            Self::DidNotOpen { code, .. } => *code,
             Self::Full => ErrorCode::StorageFull,
             Self::Unavailable(_) => ErrorCode::Unavailable,
             Self::Internal => ErrorCode::Internal,
@@ -154,7 +186,7 @@ impl VaultError {
         match self {
             Self::NeedsApproval { id, missing } => info.with("id", id).with("missing", missing),
             Self::ApprovalRejected { id } => info.with("id", id),
-            Self::Because(reason, _) => info.because(*reason),
+            Self::Because(reason, _) | Self::NotAdmitted(reason) => info.because(*reason),
             Self::SharesMissing { have, need } => {
                 info.because(Reason::SharesMissing).with("have", have).with("need", need)
             }
@@ -188,10 +220,11 @@ impl VaultError {
             BarrierError::Full | BarrierError::Store(StoreError::Full) => Self::Full,
             BarrierError::Path(_) => Self::BadRequest("the path is not allowed".to_owned()),
             BarrierError::TooLarge => Self::BadRequest("the secret is larger than a record may be".to_owned()),
-            BarrierError::Degraded => {
-                Self::Unavailable("writes are stopped after an integrity error, reads still work")
-            }
+            BarrierError::Degraded => Self::Unavailable(WRITES_STOPPED),
             BarrierError::Fatal(_) => Self::Unavailable("the state on disk is unknown: the vault is restarting"),
+            BarrierError::Store(StoreError::Corrupt(_)) => {
+                Self::Unavailable("the store's files are damaged; the daemon's log says what to do")
+            }
             BarrierError::Store(_) | BarrierError::Sidecar(_) => Self::Unavailable("the storage is not available"),
             BarrierError::Abandoned => Self::Unavailable("the caller is gone"),
             BarrierError::TooManyChanges => Self::Unavailable("too many concurrent changes; try again"),

@@ -267,7 +267,9 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
     // Every request except the one that waits on purpose: these take only a moment, so they get their reply.
     let waits = request.path.as_str() == WAITING;
     let _deciding = parts.extensions.get::<Arc<Pace>>().filter(|_| !waits).map(Pace::decide);
-    Ok(match app.vault.handle(&caller, request).await {
+    // TLS has checked that the caller holds the key of the certificate.
+    let answer = app.vault.handle(&caller, request).await.map_err(|error| app.vault.explained(&caller, error));
+    Ok(match answer {
         Ok(reply) if metrics => reply::prometheus(&reply),
         Ok(reply) => reply::success(&reply, &caller.request_id, legacy),
         // Vault answers like this; every other verb gets `{"errors":[]}`.

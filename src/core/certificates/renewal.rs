@@ -96,6 +96,12 @@ pub(in crate::core) fn replace(
             };
         }
         // Two parties hold one certificate, and it is unknown which of them is legitimate.
+        tracing::warn!(
+            identity = identity.uri(),
+            remote = holder.remote,
+            "freezing an identity: a certificate that was renewed before was used to renew again, so a copy of it exists. All \
+             its requests are refused until an operator has looked (docs/identities.md)"
+        );
         standing.disabled = Some(identity::Disabled::frozen(now_ms));
         identity::put(tx, identity.path(), &standing)?;
         let mut refused =

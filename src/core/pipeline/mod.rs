@@ -2,6 +2,7 @@
 
 mod admit;
 pub(super) mod audited;
+pub(super) mod barred;
 mod change;
 mod guarded;
 pub(super) mod handle;

@@ -455,8 +455,8 @@ impl Snapshot {
             return Err("certificate-revoked");
         }
         if let Some(record) = self.facts.identities.get(caller.identity.path()) {
-            if record.disabled.is_some() {
-                return Err("identity-disabled");
+            if let Some(disabled) = &record.disabled {
+                return Err(if disabled.is_frozen() { "identity-frozen" } else { "identity-disabled" });
             }
             if record.outlives(mark_ms, caller.not_before_ms.saturating_add(BACKDATE_MS)) {
                 return Err("certificate-older-than-allowed");

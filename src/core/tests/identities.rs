@@ -198,9 +198,25 @@ fn a_renewal_ends_the_one_before_and_a_copy_freezes_the_identity() {
     assert_eq!(shown["certificates"].as_array().expect("a list").len(), 2);
 
     // Somebody kept the old certificate and its key.
-    assert!(matches!(rig.write(&old, "sys/strongroom/renew", &Key::new().body()), Err(VaultError::Forbidden)));
+    let told = |caller: &Caller, path: &str, body: &str| {
+        let refused = rig.write(caller, path, body).err().expect("refused");
+        assert!(matches!(refused, VaultError::Forbidden), "{path}: {refused}");
+        match rig.vault.explained(caller, refused) {
+            VaultError::NotAdmitted(reason) => reason,
+            other => panic!("{path}: {other}"),
+        }
+    };
+    assert_eq!(told(&old, "sys/strongroom/renew", &Key::new().body()), Reason::Frozen);
     assert_eq!(alarms(&rig), ["renewed-certificate-used-to-renew"]);
     assert!(!works(&rig, &new) && !works(&rig, &old));
+    // Both holders have proved a key, so they are told what happened, also when they ask what they may do.
+    for caller in [&new, &old] {
+        let asked = r#"{"paths":["secret/data/app/db"]}"#;
+        assert_eq!(told(caller, "sys/capabilities-self", asked), Reason::Frozen);
+        assert_eq!(told(caller, "secret/data/app/db", r#"{"data":{}}"#), Reason::Frozen);
+    }
+    let denied = rig.log().into_iter().rfind(|line| line["decision"] == "deny").expect("a line");
+    assert_eq!((&denied["rule"], &denied["error"]), (&"identity-frozen".into(), &"denied".into()));
     let shown = rig.read(&operator, "sys/strongroom/identities/app/web").expect("there");
     assert_eq!(shown["disabled"], true);
     assert!(shown["reason"].as_str().expect("text").starts_with("frozen"));
@@ -211,6 +227,7 @@ fn a_renewal_ends_the_one_before_and_a_copy_freezes_the_identity() {
     rig.write(&operator, "sys/strongroom/disable/app/other", &words).expect("disabled");
     let other = rig.read(&operator, "sys/strongroom/identities/app/other").expect("there");
     assert_eq!((&other["disabled"], &other["frozen"]), (&true.into(), &false.into()));
+    assert_eq!(told(&rig.caller("app/other"), "secret/data/app/db", r#"{"data":{}}"#), Reason::Disabled);
     // Also after a restart.
     rig.vault.seal();
     rig.unseal().expect("opens");
@@ -284,7 +301,12 @@ fn revoking_is_in_force_with_its_answer_and_after_a_restart() {
     rig.vault.seal();
     rig.unseal().expect("opens");
     assert!(!works(&rig, &one) && works(&rig, &other));
-    assert!(matches!(rig.write(&one, "sys/strongroom/renew", &Key::new().body()), Err(VaultError::Forbidden)));
+    let refused = rig.write(&one, "sys/strongroom/renew", &Key::new().body()).err().expect("refused");
+    let told = rig.vault.explained(&one, refused);
+    assert!(matches!(told, VaultError::NotAdmitted(Reason::Revoked)), "{told}");
+    // A policy that is missing is no such reason.
+    let denied = rig.vault.explained(&other, VaultError::Forbidden);
+    assert!(matches!(denied, VaultError::Forbidden), "{denied}");
     let crl = rig.read(&other, "sys/strongroom/crl").expect("public")["crl"].as_str().expect("PEM").to_owned();
     let list = x509_parser::pem::parse_x509_pem(crl.as_bytes()).expect("PEM").1;
     let (_, list) = x509_parser::parse_x509_crl(&list.contents).expect("a list");

@@ -191,6 +191,7 @@ impl Facts {
 fn outcome_of(error: &VaultError) -> Outcome {
     match error {
         VaultError::Forbidden
+        | VaultError::NotAdmitted(_)
         | VaultError::Preflight(_)
         | VaultError::RateLimited { .. }
         | VaultError::RenewedTooOften { .. }
