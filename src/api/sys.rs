@@ -138,6 +138,17 @@ pub struct Health {
     /// Losses that operators have accepted, oldest first; only when open. Without any, the key is absent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<AcceptedLoss>,
+    /// Stored records are damaged; only when open. Without any, the key is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Damage>,
+}
+
+/// Stored records were found to be damaged. `sys/strongroom/verify` finds out which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// Writes are rejected until a restart, because it was found since the start. Otherwise it was found before, and no
+    /// check has ended without a finding since.
+    pub writes_stopped: bool,
 }
 
 /// A loss that an operator has accepted: part of the vault for ever.
@@ -271,6 +282,7 @@ impl Default for Health {
             clock_skew_ms: 0,
             replication_primary_canary_age_ms: 0,
             losses: Vec::new(),
+            damage: None,
         }
     }
 }

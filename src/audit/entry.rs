@@ -144,7 +144,25 @@ pub enum Note<'a> {
         /// The code.
         code: &'a str,
     },
+    /// A check of all records has ended.
+    Checked {
+        /// It examined every record and found nothing. Then earlier alarms about damage are settled.
+        clean: bool,
+        /// Whether it came to its end.
+        complete: bool,
+        /// Number of records checked.
+        records: u64,
+        /// Number of damaged records.
+        failed: u64,
+    },
 }
+
+/// Code of the alarm for a record that is damaged.
+pub const DAMAGED: &str = "record-damaged";
+/// Code of the alarm for a checksum over all records that does not match the state.
+pub const SUM_DIFFERS: &str = "set-hash-differs";
+/// Code of the alarm for damaged records that a salvage has removed.
+pub const SALVAGED: &str = "records-salvaged";
 
 /// How a request without a reply entry ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +253,13 @@ impl EntryWriter<'_, '_> {
                 self.request_of(request);
                 self.text("code", code, MAX_TEXT);
             }
+            Note::Checked { clean, complete, records, failed } => {
+                self.raw("kind", "checked");
+                self.truth("clean", clean);
+                self.truth("complete", complete);
+                self.number("records", records);
+                self.number("failed", failed);
+            }
         }
     }
 
@@ -243,8 +268,7 @@ impl EntryWriter<'_, '_> {
         match *note {
             Inner::Reopened { new, pending } => {
                 self.raw("kind", "reopened");
-                self.name("new");
-                self.out.extend_from_slice(if new { b"true" } else { b"false" });
+                self.truth("new", new);
                 self.name("pending");
                 self.out.push(b'[');
                 for (at, request) in pending.iter().enumerate() {
@@ -362,6 +386,11 @@ impl EntryWriter<'_, '_> {
         json::number(self.out, value);
     }
 
+    fn truth(&mut self, name: &str, value: bool) {
+        self.name(name);
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
     /// Writes the request that a note is about. It is always the first field, for [`Role`].
     fn request_of(&mut self, request: Option<u64>) {
         if let Some(request) = request {
@@ -410,6 +439,8 @@ pub(super) enum Role<'a> {
     Reopened { new: bool, pending: &'a [u8] },
     /// Adds information about the request with this number.
     Remark(u64),
+    /// Says that stored records are damaged, or that they no longer are.
+    Damage(bool),
     /// Signs the lines before it.
     Checkpoint(Checkpoint),
     /// Names the next audit key.
@@ -459,6 +490,15 @@ impl<'a> Role<'a> {
         for prefix in [b"issued\",\"request\":".as_slice(), b"alarm\",\"request\":"] {
             if let Some(rest) = rest.strip_prefix(prefix) {
                 return json::take_number(rest).map(|(seq, _)| Self::Remark(seq));
+            }
+        }
+        if rest.starts_with(b"checked\",\"clean\":true") {
+            return Some(Self::Damage(false));
+        }
+        if let Some(code) = rest.strip_prefix(b"alarm\",\"code\":\"") {
+            let is = |known: &str| code.strip_prefix(known.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'"'));
+            if is(SALVAGED) || is(DAMAGED) || is(SUM_DIFFERS) {
+                return Some(Self::Damage(!is(SALVAGED)));
             }
         }
         Some(Self::Plain)

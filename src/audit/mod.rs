@@ -39,7 +39,7 @@ pub use broker::{Broker, DeviceHealth, SyncMode};
 #[cfg(feature = "server")]
 pub use chain::LogKey;
 pub use chain::{AuditHead, AuditKeys};
-pub use entry::{Ended, MAX_FIELDS, Note, Outcome, PathMode, ReplyFacts, RequestFacts};
+pub use entry::{DAMAGED, Ended, MAX_FIELDS, Note, Outcome, PathMode, ReplyFacts, RequestFacts, SALVAGED, SUM_DIFFERS};
 #[cfg(feature = "server")]
 pub use error::AuditError;
 #[cfg(feature = "server")]

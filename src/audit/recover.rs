@@ -49,6 +49,9 @@ pub struct Resume {
     pub new_file: bool,
     /// True if an operator gave up the log that the sealed state vouches for. What it said last is unknown.
     pub given_up: bool,
+    /// The log ends with records known to be damaged: an alarm said so, and since then no check ended without a finding
+    /// and no salvage removed them.
+    pub damage: bool,
     /// Time for the entries about the start, Unix milliseconds.
     pub time_ms: u64,
     /// Lines that no checkpoint covers yet.
@@ -89,6 +92,7 @@ impl FileDevice {
             head: survey.head,
             pending: survey.pending.iter().copied().collect(),
             remarked: survey.remarked.clone(),
+            damage: survey.damage,
             time_ms: now_ms,
             coverage: survey.coverage.clone(),
             last_key: survey.last_key,
@@ -178,6 +182,7 @@ struct Survey {
     stop: Option<u64>,
     pending: BTreeSet<u64>,
     remarked: BTreeMap<u64, usize>,
+    damage: bool,
     coverage: Coverage,
     last_key: Option<u32>,
 }
@@ -209,6 +214,7 @@ impl Survey {
             stop: None,
             pending: BTreeSet::new(),
             remarked: BTreeMap::new(),
+            damage: false,
             coverage: Coverage::default(),
             last_key: None,
         }))
@@ -231,7 +237,7 @@ impl Survey {
         let mut walker = Walker::new(keys, Some(expected));
         let mut lines = Lines::new(file);
         let (mut good, mut stop, mut first) = (0, None, None);
-        let (mut pending, mut remarked) = (BTreeSet::new(), BTreeMap::new());
+        let (mut pending, mut remarked, mut damage) = (BTreeSet::new(), BTreeMap::new(), false);
         while let Some(line) = lines.next() {
             let bytes = match line {
                 LineRead::Whole(bytes) => bytes,
@@ -255,6 +261,7 @@ impl Survey {
                             remarked.remove(&request);
                         }
                         Role::Reopened { pending: open, .. } => pending.extend(Role::pending(open)),
+                        Role::Damage(found) => damage = found,
                         _ => {}
                     }
                     good = lines.offset;
@@ -282,6 +289,7 @@ impl Survey {
             stop,
             pending,
             remarked,
+            damage,
             coverage: walker.coverage,
             last_key: walker.last_key,
         }))

@@ -13,7 +13,7 @@ pub enum BarrierError {
     #[error("a stored record failed its integrity check: {0}")]
     Integrity(&'static str),
     /// An earlier integrity error has stopped writes. Other reads continue.
-    #[error("writes are stopped after an integrity error: restart the daemon to check the whole store")]
+    #[error("writes are stopped after an integrity error; find the damaged records: strongroom verify")]
     Degraded,
     /// It is unknown what is on disk, or an earlier group was never published. The process must end and start again.
     #[error("the state on disk is unknown: {0}")]

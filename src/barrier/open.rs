@@ -144,9 +144,23 @@ impl Barrier {
         self.writer.lock().state.outcomes.clone()
     }
 
+    /// Whether a record was found to be damaged, so that writes are stopped.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.fault.read().is_some()
+    }
+
     /// Stops writes with a reason. The first reason stays.
     pub(super) fn degrade(&self, what: &'static str) -> BarrierError {
-        self.fault.write().get_or_insert_with(|| format!("a stored record failed its integrity check: {what}"));
+        let mut fault = self.fault.write();
+        if fault.is_none() {
+            *fault = Some(format!("a stored record failed its integrity check: {what}"));
+            tracing::error!(
+                "a stored record failed its integrity check ({what}). Writes are stopped until a restart; other records can \
+                 still be read. Find the damaged records: strongroom verify. Restore the store from a backup, or remove \
+                 them: strongroomd storage salvage"
+            );
+        }
         BarrierError::Integrity(what)
     }
 

@@ -58,6 +58,7 @@ pub use vault::Vault;
 use lifecycle::{status, unseal};
 use live::gate::Gate;
 use live::places::Places;
+use live::seldom::Seldom;
 use live::shares::Shares;
 
 impl Vault {
@@ -75,6 +76,7 @@ impl Vault {
             shares: Mutex::new(Shares::default()),
             gate: Mutex::new(Gate::default()),
             dead: AtomicBool::new(false),
+            refusals: Seldom::default(),
             places: Places::default(),
             me: Weak::clone(me),
         })
@@ -90,6 +92,13 @@ impl Vault {
     /// error nothing has changed.
     pub async fn handle(&self, caller: &Caller, request: Request) -> Result<Reply, VaultError> {
         pipeline::handle::handle(self, caller, request).await
+    }
+
+    /// What to tell `caller` about `error` of [`Vault::handle`]: for a denied request of somebody whose certificate is not
+    /// admitted, [`VaultError::NotAdmitted`] with the reason. Only for a caller who has proved the key of that certificate.
+    #[must_use]
+    pub fn explained(&self, caller: &Caller, error: VaultError) -> VaultError {
+        pipeline::barred::explain(self, caller, error)
     }
 
     /// Whether a vault header exists.
@@ -143,8 +152,8 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Forbidden`] when the caller matches none of [`Settings::unseal_identities`];
     /// [`VaultError::TooMany`] during the delay after failures; [`VaultError::WrongKey`];
-    /// [`VaultError::NotInitialised`]; [`VaultError::Integrity`] when stored data fails its checks;
-    /// [`VaultError::AuditUnavailable`] when the audit device does not open. The vault stays sealed after every error.
+    /// [`VaultError::NotInitialised`]; [`VaultError::DidNotOpen`] when stored data fails its checks or the audit device does
+    /// not open, with the reason for an [`Opener::Local`]. The vault stays sealed after every error.
     pub fn unseal(&self, opener: Opener<'_>, key: &UnsealKey<'_>) -> Result<SealStatus, VaultError> {
         unseal::unseal(self, opener, key)
     }
@@ -197,16 +206,22 @@ impl Vault {
     /// [`VaultError::Sealed`], [`VaultError::AuditUnavailable`].
     pub fn reopen_audit(&self) -> Result<(), VaultError> {
         let live = self.live().ok_or(VaultError::Sealed)?;
-        live.audit.reopen_at(self.ports.clock.now_ms()).map_err(|error| self.audit_failed(&error))
+        let now_ms = self.ports.clock.now_ms();
+        let reopened =
+            live.audit.reopen_at(now_ms).and_then(|()| live.damage.repeat(&live.barrier, &live.audit, now_ms));
+        reopened.map_err(|error| self.audit_failed(&error))
     }
 
-    /// Signs the audit entries since the last checkpoint and makes them durable. The daemon calls it every second.
+    /// Signs the audit entries since the last checkpoint and makes them durable, with the alarm for a damaged record that
+    /// was found. The daemon calls it every second.
     ///
     /// # Errors
     /// [`VaultError::Sealed`], [`VaultError::AuditUnavailable`].
     pub fn sync_audit(&self) -> Result<(), VaultError> {
         let live = self.live().ok_or(VaultError::Sealed)?;
-        live.audit.checkpoint(self.ports.clock.now_ms()).map_err(|error| self.audit_failed(&error))
+        let now_ms = self.ports.clock.now_ms();
+        let told = live.damage.tell(&live.barrier, &live.audit, now_ms);
+        told.and_then(|()| live.audit.checkpoint(now_ms)).map_err(|error| self.audit_failed(&error))
     }
 
     /// The certificates that clients must trust: the vault's own authorities and the roots of its listener, in PEM.

@@ -15,9 +15,11 @@ use crate::pki::Trust;
 use super::commit::committer::Committer;
 use super::error::VaultError;
 use super::live::crl_cache::Revocations;
+use super::live::damage::Damage;
 use super::live::feed::Feed;
 use super::live::gate::Gate;
 use super::live::places::Places;
+use super::live::seldom::Seldom;
 use super::live::sessions::Sessions;
 use super::live::shares::Shares;
 use super::live::sightings::Sightings;
@@ -50,6 +52,8 @@ pub struct Vault {
     pub(super) gate: Mutex<Gate>,
     /// A sync failed. This process must not write again and must end.
     pub(super) dead: AtomicBool,
+    /// Warnings about requests of callers who are not admitted.
+    pub(super) refusals: Seldom,
     /// Slots for work that grows with the stored data.
     pub(super) places: Places,
     /// For the committer thread, which seals the vault when the disk can no longer be trusted.
@@ -72,6 +76,7 @@ pub(super) struct Live {
     pub(super) verifier: Verifier,
     /// The operator's log says already that a client has seen a later state.
     pub(super) rollback_told: AtomicBool,
+    pub(super) damage: Arc<Damage>,
     /// All losses that were ever accepted, oldest first. They change only while the vault is sealed.
     pub(super) losses: Vec<crate::api::sys::AcceptedLoss>,
 }

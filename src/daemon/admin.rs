@@ -17,7 +17,7 @@ use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
 use super::{init, migrate};
 use crate::api::json::write_str;
-use crate::api::sys::{CertificateReply, SealStatus};
+use crate::api::sys::{CertificateReply, Health, SealStatus};
 use crate::pki::{self, Bundle, KeyType};
 use crate::wiped::Buffer;
 
@@ -127,6 +127,14 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
     }
     let status: SealStatus = serde_json::from_slice(&body).map_err(|_| AdminError::Reply)?;
     println!("{}", describe(&status));
+    if matches!(args.command, AdminCommand::Status(_)) && !status.sealed {
+        let health = ask(&path, "GET", "health", b"")?;
+        let health: Health = serde_json::from_slice(&health).map_err(|_| AdminError::Reply)?;
+        if let Some(damage) = health.damage {
+            let writes = if damage.writes_stopped { "; writes are stopped until a restart" } else { "" };
+            println!("stored records are damaged{writes}: strongroom verify, then strongroomd storage salvage");
+        }
+    }
     Ok(())
 }
 

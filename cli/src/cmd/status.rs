@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use strongroom::api::sys::AcceptedLoss;
+use strongroom::api::sys::{AcceptedLoss, Damage};
 
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
@@ -24,7 +24,13 @@ struct Status<'a> {
     storage: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     losses: Vec<AcceptedLoss>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<Damage>,
 }
+
+/// What to do about damage, in `status`.
+const DAMAGE_STEPS: &str = "find the damaged records: strongroom verify; then restore a backup, or remove them: \
+     strongroomd storage salvage";
 
 impl StatusArgs {
     /// # Errors
@@ -32,7 +38,12 @@ impl StatusArgs {
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let seal = session.client.sys().seal_status()?;
         let address = session.client.address();
-        let losses = if seal.sealed { Vec::new() } else { session.client.sys().health()?.losses };
+        let (losses, damage) = if seal.sealed {
+            (Vec::new(), None)
+        } else {
+            let health = session.client.sys().health()?;
+            (health.losses, health.damage)
+        };
         let status = Status {
             address,
             sealed: seal.sealed,
@@ -40,6 +51,7 @@ impl StatusArgs {
             version: &seal.version,
             storage: &seal.storage_type,
             losses,
+            damage,
         };
         if !seal.sealed
             && let Some(warning) = super::expiry::warning(session)
@@ -50,6 +62,14 @@ impl StatusArgs {
             let state = if seal.sealed { "sealed" } else { "unsealed" };
             let mut text =
                 format!("{address}: {}\nversion {}, storage {}", out.strong(state), seal.version, seal.storage_type);
+            if let Some(Damage { writes_stopped }) = status.damage {
+                let what = if writes_stopped {
+                    "stored records are damaged: writes are stopped until a restart, other records can be read"
+                } else {
+                    "stored records were found to be damaged before the last start, and no check has ended well since"
+                };
+                text.push_str(&format!("\n{}\n  {DAMAGE_STEPS}", out.strong(what)));
+            }
             for loss in &status.losses {
                 let AcceptedLoss { time, accepted, slot, epoch, .. } = loss;
                 text.push_str(&format!(

@@ -37,6 +37,8 @@ pub(in crate::core) fn all(inquiry: &Inquiry<'_>, certificates_due: u64) -> Resu
     let mut all = Vec::from(of_records(&inquiry.live.barrier, now_ms));
     all.extend(of_runs(&runs));
     all.extend(of_values(&rows, now_ms));
+    all.push(("strongroom_damage", u64::from(inquiry.live.damage.shown(&inquiry.live.barrier).is_some())));
+    all.push(("strongroom_writes_stopped", u64::from(inquiry.live.barrier.is_damaged())));
     all.extend(of_identities(inquiry.snapshot));
     all.push(("strongroom_certificates_due", certificates_due));
     all.push(("strongroom_connections", count(inquiry.sessions.total())));
@@ -85,9 +87,16 @@ fn ending_soon(rows: &[ValueRow], now_ms: u64) -> u64 {
     count(rows.iter().filter(soon).count())
 }
 
-fn of_identities(snapshot: &Snapshot) -> [(&'static str, u64); 2] {
-    let disabled = snapshot.identities().filter(|(_, record)| record.disabled.is_some()).count();
-    [("strongroom_identities", count(snapshot.identity_count())), ("strongroom_identities_disabled", count(disabled))]
+fn of_identities(snapshot: &Snapshot) -> [(&'static str, u64); 3] {
+    let disabled = snapshot.identities().filter_map(|(_, record)| record.disabled.as_ref());
+    let (disabled, frozen) = disabled.fold((0_u64, 0_u64), |(all, frozen), disabled| {
+        (all.saturating_add(1), frozen.saturating_add(u64::from(disabled.is_frozen())))
+    });
+    [
+        ("strongroom_identities", count(snapshot.identity_count())),
+        ("strongroom_identities_disabled", disabled),
+        ("strongroom_identities_frozen", frozen),
+    ]
 }
 
 fn of_limits(accounts: &Accounts) -> [(&'static str, u64); 10] {

@@ -6,7 +6,7 @@
 use crate::api::secret::SecretText;
 use crate::api::sys::AcceptedLoss;
 use crate::api::time::rfc3339_nano;
-use crate::audit::{AuditError, AuditHead, AuditKeys, Broker, Note};
+use crate::audit::{AuditError, AuditHead, AuditKeys, Broker, Note, SALVAGED};
 use crate::barrier::{Barrier, BarrierError, Loss, Misfit, MountId, Parts, Rules, Tx, View};
 use crate::crypto::recovery::{self, RecoveryCode};
 use crate::crypto::secret::SecretBytes;
@@ -22,9 +22,8 @@ use crate::core::rotation::orders::Secret;
 
 /// Key prefix of the records.
 const PREFIX: &str = "loss/";
-/// Codes of the alarm in the audit log.
+/// Code of the alarm in the audit log; [`SALVAGED`] if records were removed.
 const ACCEPTED: &str = "loss-accepted";
-const SALVAGED: &str = "records-salvaged";
 
 /// Why a loss was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +174,8 @@ impl Examined {
             more(tx)
         };
         let barrier = self.loss.accept(note, now_ms)?;
-        let broker = open_audit(audit, &Settings::new(""), &barrier, now_ms)?;
+        let opened = open_audit(audit, &Settings::new(""), &barrier, now_ms);
+        let (broker, _) = opened.map_err(|lost| LossError::Vault(lost.error))?;
         remind(std::slice::from_ref(&record), &barrier, &broker, now_ms)?;
         Ok(record)
     }
@@ -211,22 +211,24 @@ pub(super) fn load(view: &View<'_>) -> Result<Vec<AcceptedLoss>, VaultError> {
     Ok(losses)
 }
 
-/// Writes the alarm of the newest loss, unless the durable state already contains it.
+/// Writes the alarm of the newest loss, unless the durable state already contains it. Returns whether it was a salvage,
+/// which settles what was known about damage.
 pub(super) fn remind(
     losses: &[AcceptedLoss],
     barrier: &Barrier,
     audit: &Broker,
     now_ms: u64,
-) -> Result<(), VaultError> {
-    let Some(newest) = losses.last() else { return Ok(()) };
+) -> Result<bool, VaultError> {
+    let Some(newest) = losses.last() else { return Ok(false) };
     if newest.epoch != barrier.mark().0 || newest.audit_seq != barrier.audit_head().seq {
-        return Ok(());
+        return Ok(false);
     }
     let code = if newest.salvaged > 0 { SALVAGED } else { ACCEPTED };
     let written = audit.note(now_ms, &Note::Alarm { code, request: None }).and_then(|()| audit.checkpoint(now_ms));
     written.map_err(|_| VaultError::AuditUnavailable)?;
     let head = audit.head();
-    Ok(barrier.roll_to(crate::barrier::AuditHead { seq: head.seq, hash: head.hash }, now_ms)?)
+    barrier.roll_to(crate::barrier::AuditHead { seq: head.seq, hash: head.hash }, now_ms)?;
+    Ok(newest.salvaged > 0)
 }
 
 fn secret(text: Option<&SecretText>, file: Option<&[u8]>) -> Result<Secret, LossError> {

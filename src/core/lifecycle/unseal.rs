@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::api::spiffe::SpiffeId;
 use crate::api::sys::SealStatus;
-use crate::audit::{AuditHead, AuditKeys, Broker, Ended, LogKey, Note};
+use crate::audit::{AuditError, AuditHead, AuditKeys, Broker, Ended, LogKey, Note};
 use crate::barrier::{Barrier, BarrierError, MountId, Report};
 use crate::keys::HeaderError;
 use crate::limits::Accounts;
@@ -26,6 +26,7 @@ use crate::core::commit::committer::{Bench, Committer};
 use crate::core::commit::outcomes::{self, Outcome};
 use crate::core::error::VaultError;
 use crate::core::live::crl_cache::Revocations;
+use crate::core::live::damage::Damage;
 use crate::core::live::shares::Shares;
 use crate::core::live::sightings::Sightings;
 use crate::core::live::verifier::Verifier;
@@ -98,26 +99,74 @@ pub(in crate::core) fn unseal(
             vault.sessions.review(|caller| vault.admits(caller));
             Ok(status::seal_status(vault))
         }
-        Err(error) => {
+        Err(Unopened { error, why }) => {
             if matches!(error, VaultError::WrongKey) {
                 tracing::warn!(opener = opener.key(), "unseal attempt failed");
                 gate.refused = true;
                 // Counted from the end of the attempt, so that a slow derivation does not use up the delay.
                 gate.failed(opener.key(), vault.ports.clock.now_ms());
             }
-            Err(error)
+            Err(told(opener, error, why))
         }
     }
 }
 
+/// Why a vault does not open.
+struct Unopened {
+    error: VaultError,
+    /// The reason in the words of `docs/operations.md`. Without one, it is a record of the vault's own.
+    why: Option<String>,
+}
+
+impl From<VaultError> for Unopened {
+    fn from(error: VaultError) -> Self {
+        Self { error, why: None }
+    }
+}
+
+/// Reason when the records of all secrets may be intact, but one that every start reads is not.
+const OWN_RECORD: &str = "a record that every start reads is damaged (an identity, a policy, a certificate, an authority, a limit, \
+     a token or another one of the vault's own). Stop the daemon and find it: strongroomd storage verify. Then restore the data \
+     folder from a backup, or remove the record: strongroomd storage salvage";
+
+/// What the opener is told. Somebody at the machine may read the log, so gets the whole reason; over the network only
+/// that it is there.
+fn told(opener: Opener<'_>, error: VaultError, why: Option<String>) -> VaultError {
+    let code = error.error_code();
+    let of_files = match &error {
+        VaultError::Integrity | VaultError::AuditUnavailable => true,
+        VaultError::Unavailable(_) => why.is_some(),
+        _ => false,
+    };
+    if !of_files {
+        return error;
+    }
+    if why.is_none() && matches!(error, VaultError::Integrity) {
+        tracing::error!("unseal failed: {OWN_RECORD}");
+    }
+    let own = matches!(error, VaultError::Integrity).then(|| OWN_RECORD.to_owned());
+    let why = why.or(own).unwrap_or_else(|| error.to_string());
+    VaultError::DidNotOpen { code, why: matches!(opener, Opener::Local).then_some(why) }
+}
+
 /// Opens everything that a serving vault needs. After an error all of it is dropped, including every key.
-fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Result<Live, VaultError> {
+fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Result<Live, Unopened> {
     let now_ms = vault.ports.clock.now_ms();
     let (barrier, report) =
-        Barrier::unseal(vault.ports.parts(), &secret.unlock(), now_ms).map_err(|error| failed_open(&error))?;
-    tracing::info!(?report, "vault opened");
+        Barrier::unseal(vault.ports.parts(), &secret.unlock(), now_ms).map_err(|error| unopened(&error))?;
+    tracing::info!(
+        generation = report.generation,
+        records = report.records,
+        header_repaired = report.header_repaired,
+        header_rolled_forward = report.header_rolled_forward,
+        anchor_behind = report.anchor_behind,
+        anchor_torn = report.anchor_torn,
+        "vault opened"
+    );
     let barrier = Arc::new(barrier);
-    let audit = Arc::new(open_audit(&vault.ports.audit, &vault.settings, &barrier, now_ms)?);
+    let (audit, damaged) = open_audit(&vault.ports.audit, &vault.settings, &barrier, now_ms)
+        .map_err(|NoLog { error, why }| Unopened { error, why })?;
+    let audit = Arc::new(audit);
     let identity = match opener {
         Opener::Local => None,
         Opener::Remote(caller) => Some(&*caller.identity),
@@ -126,7 +175,8 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     alarm(&barrier, &audit, &report, refused, now_ms)?;
     audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
     let losses = losses::load(&barrier.view(MountId::MISC))?;
-    losses::remind(&losses, &barrier, &audit, now_ms)?;
+    let salvaged = losses::remind(&losses, &barrier, &audit, now_ms)?;
+    let damage = Damage::at_start(damaged && !salvaged, &audit, now_ms).map_err(|_| VaultError::AuditUnavailable)?;
     vault.listening.load(&barrier.view(MountId::CA))?;
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::load(&barrier, &vault.listening)?));
     let sightings = Arc::new(Sightings::load(&barrier.view(MountId::SIGHTINGS))?);
@@ -175,7 +225,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     // be opened helps nobody.
     let mut debt = Debt::default();
     if !debt.settle(&desk())? && vault.dead.load(Ordering::SeqCst) {
-        return Err(VaultError::Unavailable(RESTARTING));
+        return Err(VaultError::Unavailable(RESTARTING).into());
     }
     let keeper = Keeper::spawn(desk(), debt)?;
     let rotator = Rotator::spawn(desk())?;
@@ -184,7 +234,8 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     }
     let (accounts, revocations) = (Accounts::default(), Revocations::default());
     let closing = Arc::default();
-    let verifier = Verifier::new(&barrier, &audit, &vault.ports.clock, &closing);
+    let damage = Arc::new(damage);
+    let verifier = Verifier::new(&barrier, &audit, &vault.ports.clock, &closing, &damage);
     Ok(Live {
         closing,
         barrier,
@@ -198,6 +249,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         rotator,
         verifier,
         rollback_told: AtomicBool::new(false),
+        damage,
         losses,
     })
 }
@@ -243,6 +295,11 @@ fn warn_of_approvals(settings: &Settings, snapshot: &Snapshot) {
     );
 }
 
+/// As [`failed_open`], with the reason.
+fn unopened(error: &BarrierError) -> Unopened {
+    Unopened { error: failed_open(error), why: Some(error.to_string()) }
+}
+
 /// What the caller is told about a failed unseal. A wrong secret and a missing slot look the same.
 fn failed_open(error: &BarrierError) -> VaultError {
     if let BarrierError::Header(HeaderError::WrongSecret | HeaderError::NoSlotOfType) = error {
@@ -253,16 +310,17 @@ fn failed_open(error: &BarrierError) -> VaultError {
 }
 
 /// Matches the audit log with the state, and notes the outcome of requests that had no reply when the process ended.
-/// Those up to the audit head in the state record are part of a durable group. Later ones never happened.
+/// Those up to the audit head in the state record are part of a durable group. Later ones never happened. Also returns
+/// whether the log ends with records known to be damaged.
 pub(super) fn open_audit(
     opener: &AuditOpener,
     settings: &Settings,
     barrier: &Barrier,
     now_ms: u64,
-) -> Result<Broker, VaultError> {
-    let unavailable = |error| {
+) -> Result<(Broker, bool), NoLog> {
+    let unavailable = |error: AuditError| {
         tracing::error!(%error, "the audit log could not be opened");
-        VaultError::AuditUnavailable
+        NoLog { error: VaultError::AuditUnavailable, why: Some(error.to_string()) }
     };
     let head = barrier.audit_head();
     let expected = AuditHead { seq: head.seq, hash: head.hash };
@@ -282,8 +340,8 @@ pub(super) fn open_audit(
     }
     // The log continues with the key that it ended with. A newer key is named there before it is used.
     let last = resume.last_key().or(active);
-    let remarked = resume.remarked.clone();
-    let at = log_keys.iter().position(|key| Some(key.id) == last).ok_or(VaultError::AuditUnavailable)?;
+    let (remarked, damaged) = (resume.remarked.clone(), resume.damage);
+    let at = log_keys.iter().position(|key| Some(key.id) == last).ok_or(NoLog::from(VaultError::AuditUnavailable))?;
     let current = log_keys.swap_remove(at);
     let broker = Broker::open(device, current, resume)
         .map_err(unavailable)?
@@ -293,7 +351,19 @@ pub(super) fn open_audit(
         broker.switch_key(now_ms, newer).map_err(unavailable)?;
     }
     settle((barrier, &kept), &broker, &remarked, expected.seq, now_ms)?;
-    Ok(broker)
+    Ok((broker, damaged))
+}
+
+/// Why there is no audit log.
+pub(super) struct NoLog {
+    pub error: VaultError,
+    why: Option<String>,
+}
+
+impl From<VaultError> for NoLog {
+    fn from(error: VaultError) -> Self {
+        Self { error, why: None }
+    }
 }
 
 /// What the state record keeps for the audit log.
@@ -355,7 +425,8 @@ pub(in crate::core) fn close(vault: &Vault, by: Option<&SpiffeId>) {
 /// Writes the last entries before sealing: who sealed the vault, and a checkpoint over everything, because the file may
 /// be moved before the next start. The vault seals even if they cannot be written.
 fn note_seal(live: &Live, now_ms: u64, by: Option<&SpiffeId>) {
-    let noted = live.audit.note(now_ms, &Note::Sealed { identity: by });
+    let told = live.damage.tell(&live.barrier, &live.audit, now_ms);
+    let noted = told.and_then(|()| live.audit.note(now_ms, &Note::Sealed { identity: by }));
     if let Err(error) = noted.and_then(|()| live.audit.checkpoint(now_ms)) {
         tracing::error!(%error, "the seal note could not be written to the audit log");
     }

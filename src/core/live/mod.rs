@@ -1,10 +1,12 @@
 //! What exists only in memory: open connections, recent changes, and who was last seen when.
 
 pub(super) mod crl_cache;
+pub(super) mod damage;
 pub(super) mod feed;
 pub(super) mod gate;
 pub(super) mod places;
 pub(super) mod poll;
+pub(super) mod seldom;
 pub(super) mod sessions;
 pub(super) mod shares;
 pub(super) mod sightings;

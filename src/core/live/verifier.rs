@@ -15,6 +15,7 @@ use crate::audit::{Broker, Note};
 use crate::barrier::{Barrier, Sweep};
 use crate::core::Clock;
 use crate::core::error::VaultError;
+use crate::core::live::damage::Damage;
 use crate::core::state::bad_records::{self, mount_of};
 
 /// Default rate, records per second.
@@ -25,10 +26,10 @@ const DESCRIBED: usize = 1_000;
 const WEIGHT_BYTES: u64 = 16 * 1024;
 /// Number of records to check before the thread pauses. Small, so that readers never wait for long.
 const BURST: u64 = 16;
-/// Code of the alarm for the first damaged record.
-const DAMAGED: &str = "record-damaged";
-/// Code of the alarm for a checksum over all records that does not match the state.
-const SUM_DIFFERS: &str = "set-hash-differs";
+/// A check works for at most one part in this many of the time, whatever rate was asked for: a quarter of one processor.
+const SHARE: u64 = 4;
+/// Longest pause, milliseconds: also after a clock that was set forward.
+const LONGEST_PAUSE_MS: u64 = 1_000;
 
 /// Starts checks and shows their progress.
 pub(in crate::core) struct Verifier {
@@ -40,6 +41,7 @@ struct Work {
     barrier: Arc<Barrier>,
     audit: Arc<Broker>,
     clock: Arc<dyn Clock>,
+    damage: Arc<Damage>,
     /// The vault is closing.
     closing: Arc<AtomicBool>,
     shown: Mutex<Verification>,
@@ -51,11 +53,12 @@ impl Verifier {
         audit: &Arc<Broker>,
         clock: &Arc<dyn Clock>,
         closing: &Arc<AtomicBool>,
+        damage: &Arc<Damage>,
     ) -> Self {
-        let (barrier, audit) = (Arc::clone(barrier), Arc::clone(audit));
+        let (barrier, audit, damage) = (Arc::clone(barrier), Arc::clone(audit), Arc::clone(damage));
         let (clock, closing) = (Arc::clone(clock), Arc::clone(closing));
         let shown = Mutex::new(Verification { state: "none".to_owned(), ..Verification::default() });
-        Self { work: Arc::new(Work { barrier, audit, clock, closing, shown }), thread: Mutex::new(None) }
+        Self { work: Arc::new(Work { barrier, audit, clock, damage, closing, shown }), thread: Mutex::new(None) }
     }
 
     /// Starts a check of at most `rate` records per second, or joins a running one.
@@ -86,7 +89,7 @@ impl Verifier {
         match started {
             Ok(started) => *thread = Some(started),
             Err(_) => {
-                self.work.end("stopped", "no thread available");
+                self.work.end(false, "no thread available");
                 return Err(VaultError::Unavailable("the check could not start: no thread available"));
             }
         }
@@ -110,10 +113,10 @@ impl Verifier {
 impl Work {
     fn run(&self, rate: u64) {
         let mut sweep = Sweep::new(&self.barrier, mount_of, DESCRIBED);
-        let (mut spent, mut told) = (0, false);
+        let (mut spent, mut told, mut pace) = (0, false, Pace::begin(rate, self.clock.now_ms()));
         loop {
             if self.closing.load(Ordering::SeqCst) {
-                return self.end("stopped", "the vault was sealed");
+                return self.end(false, "the vault was sealed");
             }
             let before = sweep.bytes();
             match sweep.step(&self.barrier) {
@@ -121,17 +124,17 @@ impl Work {
                 Ok(false) => break,
                 Err(error) => {
                     tracing::error!(%error, "record check stopped");
-                    return self.end("stopped", "the store is not available; see the daemon's log");
+                    return self.end(false, "the store is not available; see the daemon's log");
                 }
             }
             if sweep.failed() > 0 && !std::mem::replace(&mut told, true) {
                 tracing::error!("a record is damaged; see which: strongroom verify --status");
-                self.alarm(DAMAGED);
+                let _ = self.damage.tell(&self.barrier, &self.audit, self.clock.now_ms());
             }
             spent += 1 + sweep.bytes().saturating_sub(before) / WEIGHT_BYTES;
             if spent >= BURST {
                 self.tell(&sweep);
-                std::thread::sleep(Duration::from_nanos(spent.saturating_mul(1_000_000_000) / rate.max(1)));
+                std::thread::sleep(pace.pause(spent, self.clock.now_ms()));
                 spent = 0;
             }
         }
@@ -141,10 +144,10 @@ impl Work {
             tracing::error!(
                 "the checksum over all records does not match the sealed state: check memory and disk (docs/operations.md)"
             );
-            self.alarm(SUM_DIFFERS);
+            let _ = self.damage.sum_differs(&self.audit, self.clock.now_ms());
         }
         self.shown.lock().set_hash = fits;
-        self.end("done", "");
+        self.end(true, "");
     }
 
     /// Updates the progress. Describes each bad record once.
@@ -156,17 +159,69 @@ impl Work {
         shown.bad.extend(sweep.bad().iter().skip(known).map(|bad| bad_records::shown(bad, name_of)));
     }
 
-    fn alarm(&self, code: &'static str) {
-        if let Err(error) = self.audit.note(self.clock.now_ms(), &Note::Alarm { request: None, code }) {
-            tracing::error!(%error, code, "the alarm could not be written to the audit log");
+    /// Shows the end, and writes it to the audit log.
+    fn end(&self, complete: bool, error: &str) {
+        let now_ms = self.clock.now_ms();
+        let (records, failed, clean) = {
+            let mut shown = self.shown.lock();
+            error.clone_into(&mut shown.error);
+            shown.finished = rfc3339_nano(now_ms);
+            (shown.records, shown.failed, complete && shown.failed == 0 && shown.set_hash != Some(false))
+        };
+        let state = if complete { "done" } else { "stopped" };
+        tracing::info!(state, records, failed, "record check finished");
+        let note = Note::Checked { clean, complete, records, failed };
+        if let Err(error) = self.damage.checked(&self.audit, now_ms, &note) {
+            tracing::error!(%error, "the end of the record check could not be written to the audit log");
         }
+        // Last: who sees the end can rely on the note.
+        state.clone_into(&mut self.shown.lock().state);
+    }
+}
+
+/// How fast a check goes: at most at the rate that was asked for, and at most for its share of the time.
+struct Pace {
+    rate: u64,
+    began_ms: u64,
+    paused: Duration,
+}
+
+impl Pace {
+    fn begin(rate: u64, now_ms: u64) -> Self {
+        Self { rate: rate.max(1), began_ms: now_ms, paused: Duration::ZERO }
     }
 
-    fn end(&self, state: &str, error: &str) {
-        let mut shown = self.shown.lock();
-        state.clone_into(&mut shown.state);
-        error.clone_into(&mut shown.error);
-        shown.finished = rfc3339_nano(self.clock.now_ms());
-        tracing::info!(state, records = shown.records, failed = shown.failed, "record check finished");
+    /// How long to pause after `spent` records, at `now_ms`.
+    fn pause(&mut self, spent: u64, now_ms: u64) -> Duration {
+        let of_rate = Duration::from_nanos(spent.saturating_mul(1_000_000_000) / self.rate);
+        let elapsed = Duration::from_millis(now_ms.saturating_sub(self.began_ms));
+        let worked = elapsed.saturating_sub(self.paused);
+        let owed = worked.saturating_mul(u32::try_from(SHARE - 1).unwrap_or(u32::MAX)).saturating_sub(self.paused);
+        let pause = of_rate.max(owed.min(Duration::from_millis(LONGEST_PAUSE_MS)));
+        self.paused = self.paused.saturating_add(pause);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_gets_a_quarter_of_one_processor_however_fast_it_may_go() {
+        // Each burst works for 3 ms; a pause takes as long as it was told.
+        let (mut pace, mut now, mut worked) = (Pace::begin(1_000_000, 0), Duration::ZERO, Duration::ZERO);
+        for _ in 0..200 {
+            (now, worked) = (now + Duration::from_millis(3), worked + Duration::from_millis(3));
+            now += pace.pause(BURST, u64::try_from(now.as_millis()).expect("small"));
+        }
+        let share = now.as_secs_f64() / worked.as_secs_f64();
+        assert!((3.9..4.1).contains(&share), "one part in {share}");
+        // A rate that is lower than that decides.
+        let mut pace = Pace::begin(100, 0);
+        assert_eq!((0..5).map(|_| pace.pause(BURST, 0)).sum::<Duration>(), Duration::from_millis(800));
+        // A clock that was set forward by a day, or back, does not stop the check.
+        assert!(Pace::begin(100, 0).pause(1, 86_400_000) <= Duration::from_secs(1));
+        assert!(Pace::begin(100, 86_400_000).pause(1, 0) <= Duration::from_millis(10));
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::support::{Disk, KEY_FILE, PASSPHRASE, Rig, START_MS};
+use crate::api::error::ErrorCode;
 use crate::api::request::Operation;
 use crate::api::secret::SecretText;
 use crate::core::{Clock, Opener, UnsealKey, VaultError};
@@ -112,6 +113,35 @@ fn only_named_openers_may_try_and_failures_cost_time() {
     let note = log.iter().find(|line| line["kind"] == "unsealed").expect("a note");
     assert_eq!(note["identity"], "spiffe://example.org/ops/olga");
     assert!(log.iter().any(|line| line["code"] == "unseal-attempts-refused"), "failed attempts leave a trace");
+}
+
+#[test]
+fn a_vault_that_does_not_open_says_where_the_reason_is_and_the_whole_reason_at_the_machine() {
+    let documents = include_str!("../../../docs/operations.md");
+    let anchor = |disk: &mut Disk| disk.set_anchor(None);
+    let log = |disk: &mut Disk| disk.put_log(&format!("{}\n", disk.log_text().lines().next().unwrap_or_default()));
+    let records = |disk: &mut Disk| disk.spoil(b'e', usize::MAX);
+    type Case = (fn(&mut Disk), ErrorCode, &'static str);
+    let cases: [Case; 3] = [
+        (anchor, ErrorCode::Integrity, "the anchor is missing"),
+        (log, ErrorCode::AuditUnavailable, "audit log was cut"),
+        (records, ErrorCode::Integrity, "a record that every start reads is damaged"),
+    ];
+    for (lose, code, reason) in cases {
+        assert!(documents.contains(&format!("`{reason}")), "{reason}");
+        let rig = Rig::new();
+        let operator = rig.operator();
+        let mut disk = rig.end();
+        lose(&mut disk);
+        let rig = Rig::sealed(disk);
+        let key = UnsealKey::KeyFile(KEY_FILE);
+        for (opener, full) in [(Opener::Local, true), (Opener::Remote(&operator), false)] {
+            let error = rig.vault.unseal(opener, &key).expect_err(reason);
+            let text = error.to_string();
+            assert_eq!((error.error_code(), text.contains(reason)), (code, full), "{text}");
+            assert!(full || text.contains("the daemon's log says why"), "{text}");
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::task::{Context, Waker};
 
 use super::identities::{Key, alarms};
 use super::support::{Disk, Fault, Rig, json, request, wait};
+use crate::api::error::ErrorCode;
 use crate::api::request::Operation;
 use crate::audit::{AuditError, Device, FileDevice, Syncer};
 use crate::core::lifecycle::losses::{self, LossError};
@@ -57,7 +58,7 @@ fn images(disk: &Disk, kept: usize) -> Vec<Disk> {
 fn opens_and_fits(rig: &Rig, what: &str) -> bool {
     match rig.unseal() {
         Ok(()) => {}
-        Err(VaultError::AuditUnavailable) => return false,
+        Err(VaultError::DidNotOpen { code: ErrorCode::AuditUnavailable, .. }) => return false,
         Err(other) => panic!("{what}: {other}"),
     }
     let value = rig.read(&rig.operator(), "secret/data/x").expect("there")["data"]["k"].clone();
@@ -219,7 +220,10 @@ fn a_lost_log_does_not_take_the_alarms_of_the_last_group_with_it() {
             // Not even the first line: the loss is refused as before, and accepted again.
             assert!(
                 accepted.is_err()
-                    && matches!(Rig::sealed(disk.watcher()()).unseal(), Err(VaultError::AuditUnavailable))
+                    && matches!(
+                        Rig::sealed(disk.watcher()()).unseal(),
+                        Err(VaultError::DidNotOpen { code: ErrorCode::AuditUnavailable, .. })
+                    )
             );
             accept_lost_log(&disk, usize::MAX).expect("accepted");
         }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::support::*;
 use crate::api::request::Operation;
+use crate::api::sys::Damage;
 use crate::barrier::BarrierError;
 use crate::core::{Caller, VaultError};
 use crate::store::StoreError;
@@ -81,9 +82,82 @@ fn a_record_that_rots_is_named_to_who_may_know_and_is_an_alarm() {
     assert!(bad["path"].as_str().is_some_and(|path| path.starts_with("app/")), "{bad}");
     let alarms = super::identities::alarms(&rig);
     assert_eq!(alarms.iter().filter(|code| *code == "record-damaged").count(), 1);
+    let noted = rig.log().into_iter().rfind(|entry| entry["kind"] == "checked").expect("the end is in the trail");
+    assert_eq!(
+        (&noted["clean"], &noted["complete"], &noted["records"], &noted["failed"]),
+        (&false.into(), &true.into(), &ended["records"], &1.into()),
+        "{noted}"
+    );
     // As after reading it: no more writes until somebody has looked.
     let refused = rig.write(&operator, "secret/data/app/new", r#"{"data":{"A":"1"}}"#).err();
     assert!(matches!(refused, Some(VaultError::Unavailable(_))), "{refused:?}");
+}
+
+fn gauge(rig: &Rig, name: &str) -> u64 {
+    let gauges = rig.read(&rig.operator(), "sys/metrics").expect("shown");
+    let found = gauges["gauges"].as_array().expect("a list").iter().find(|gauge| gauge["name"] == name);
+    found.unwrap_or_else(|| panic!("{name} is missing"))["value"].as_u64().expect("a number")
+}
+
+fn alarms_of_damage(rig: &Rig) -> usize {
+    super::identities::alarms(rig).iter().filter(|code| *code == "record-damaged").count()
+}
+
+#[test]
+fn damage_is_visible_everywhere_until_a_check_ends_without_a_finding() {
+    let rig = filled();
+    let operator = rig.operator();
+    assert_eq!((rig.vault.health().damage, gauge(&rig, "strongroom_damage")), (None, 0));
+    rig.disk.spoil(b'v', 1);
+    let path = |n: usize| format!("secret/data/app/{n}");
+    let read: Vec<_> = (0..20).map(|n| rig.read(&operator, &path(n)).err()).collect();
+    let damaged = read.iter().position(Option::is_some).expect("one of them");
+    let step = "strongroom verify";
+    assert!(matches!(&read[damaged], Some(error @ VaultError::Integrity) if error.to_string().contains(step)));
+    let write = |rig: &Rig| rig.write(&operator, "secret/data/app/new", r#"{"data":{"A":"1"}}"#);
+    let refused = write(&rig).err();
+    assert!(
+        matches!(&refused, Some(error @ VaultError::Unavailable(_)) if error.to_string().contains(step)),
+        "{refused:?}"
+    );
+    assert_eq!(rig.vault.health().damage, Some(Damage { writes_stopped: true }));
+    assert_eq!((gauge(&rig, "strongroom_damage"), gauge(&rig, "strongroom_writes_stopped")), (1, 1));
+    // The daemon does this every second.
+    for _ in 0..2 {
+        rig.vault.sync_audit().expect("written");
+    }
+    assert_eq!(alarms_of_damage(&rig), 1);
+
+    // A restart accepts writes again. It does not forget the damage, which is still there.
+    let mut rig = rig.restart();
+    for round in 0..2 {
+        rig.unseal().expect("opens");
+        write(&rig).expect("written");
+        assert_eq!(rig.vault.health().damage, Some(Damage { writes_stopped: false }), "round {round}");
+        assert_eq!((gauge(&rig, "strongroom_damage"), gauge(&rig, "strongroom_writes_stopped")), (1, 0));
+        // Nor when the log has a new file.
+        let log = rig.disk.log_path();
+        std::fs::rename(&log, log.with_extension(format!("log.{round}"))).expect("renamed");
+        rig.vault.reopen_audit().expect("reopened");
+        assert_eq!(alarms_of_damage(&rig), 1, "in the new file");
+        rig = rig.restart();
+    }
+    rig.unseal().expect("opens");
+    begin(&rig, &operator, "").expect("begun");
+    assert_eq!(ended(&rig)["failed"], 1);
+    assert_eq!(rig.vault.health().damage, Some(Damage { writes_stopped: true }));
+
+    // The damaged version goes, and a check ends well: that settles it, also for later starts.
+    let rig = rig.restart();
+    rig.unseal().expect("opens");
+    rig.ask(&operator, Operation::Delete, &format!("secret/metadata/app/{damaged}"), "").expect("removed");
+    begin(&rig, &operator, "").expect("begun");
+    assert_eq!(ended(&rig)["failed"], 0);
+    assert_eq!((rig.vault.health().damage, gauge(&rig, "strongroom_damage")), (None, 0));
+    let before = alarms_of_damage(&rig);
+    let rig = rig.restart();
+    rig.unseal().expect("opens");
+    assert_eq!((rig.vault.health().damage, alarms_of_damage(&rig)), (None, before));
 }
 
 #[test]
