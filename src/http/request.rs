@@ -357,7 +357,7 @@ mod tests {
         let mark = Mark { epoch: 2, incarnation: "0f".repeat(16), generation: 7 };
         assert_eq!(read(&[]), Ok(None));
         assert_eq!(read(&[&mark.to_string()]), Ok(Some(mark.clone())));
-        for bad in [&[""][..], &["2.7"], &[&mark.to_string(), &mark.to_string()], &["\u{e9}"]] {
+        for bad in [&[""][..], &["2.7"], &[&mark.to_string(), &mark.to_string()]] {
             assert_eq!(read(bad), Err(400), "{bad:?}");
         }
     }
