@@ -2,12 +2,20 @@
 
 mod anchors;
 mod attacks;
+mod belonging;
+mod census;
 mod drained;
 mod faults;
+mod groups;
+mod limits;
 mod loss;
+mod losses;
 mod rotation;
 mod salvage;
+mod sweeps;
 mod vectors;
+mod views;
+mod walks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -19,7 +19,7 @@ use crate::barrier::error::BarrierError;
 use crate::barrier::index::{Index, Stamp};
 use crate::barrier::lifecycle::heads::{counts_fit, stamp_of};
 use crate::barrier::lifecycle::matching::StoredState;
-use crate::barrier::names::{MountId, StoreKey, parent_of};
+use crate::barrier::names::{MountId, StoreKey};
 use crate::barrier::open::{Barrier, Parts};
 use crate::barrier::state::{StateRecord, leaf, sum};
 use crate::barrier::tx::Tx;
@@ -206,7 +206,7 @@ impl Damage {
             node.child_count = *good;
             tx.put_node(*mount, folder, &node)?;
         }
-        going.sort_by_key(|(_, folder)| std::cmp::Reverse(depth(folder)));
+        // None of them is inside another one, because a folder with an intact folder inside counts it.
         for (mount, folder) in going {
             let Some(mut node) = tx.view(mount).node(folder)? else { continue };
             node.child_count = 0;
@@ -214,10 +214,6 @@ impl Damage {
         }
         Ok(())
     }
-}
-
-fn depth(path: &str) -> usize {
-    if path.is_empty() { 0 } else { 1 + depth(parent_of(path)) }
 }
 
 /// Reads the head of every record. Records that do not belong to this vault are skipped.

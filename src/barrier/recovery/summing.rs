@@ -65,3 +65,51 @@ impl Sums {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::barrier::index::Index;
+    use crate::barrier::state::sum;
+    use crate::crypto::Key;
+
+    fn key(n: u64) -> StoreKey {
+        StoreKey::value(&[1; 16], n)
+    }
+
+    fn stamp(n: u8) -> Stamp {
+        Stamp { head: [n; 28], commitment: [n; 32] }
+    }
+
+    /// Changes any of five records while the sum has reached any of them.
+    #[test]
+    fn a_change_before_at_or_after_the_last_summed_key_gives_the_sum_of_what_there_is_now() {
+        let set = || MacKey::new(&Key::fill_with(|out| out.fill(3)));
+        for reached in 0..=5 {
+            for changed in 0..5 {
+                for after in [Some(stamp(9)), None] {
+                    let mut index: Index = (0..5).map(|n| (key(n), stamp(1))).collect();
+                    let running = Arc::new(Mutex::new(RunningSum::new(set(), 1)));
+                    let mut sums = Sums::default();
+                    sums.enter(Arc::downgrade(&running));
+                    index.range(..key(reached)).for_each(|(key, stamp)| running.lock().add(key, stamp));
+                    running.lock().whole = reached == 5;
+                    let before = match after {
+                        Some(after) => index.insert(key(changed), after),
+                        None => index.remove(&key(changed)),
+                    };
+                    sums.tell(&key(changed), before.as_ref(), after.as_ref());
+                    // A record that is new, behind all others.
+                    index.insert(key(7), stamp(7));
+                    sums.tell(&key(7), None, Some(&stamp(7)));
+                    let whole = reached == 5;
+                    let rest = index.range(key(reached)..).filter(|_| !whole);
+                    rest.for_each(|(key, stamp)| running.lock().add(key, stamp));
+                    assert!(running.lock().sum.ct_eq(&sum(&set(), &index)), "reached {reached}, changed {changed}");
+                }
+            }
+        }
+    }
+}

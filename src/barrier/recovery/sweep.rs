@@ -294,6 +294,10 @@ impl Sweep {
 
     /// Looks for records that existed when the sweep started and were not reached. Returns `false` at the end of the index.
     fn look_for_strays(&mut self, barrier: &Barrier) -> bool {
+        // A whole sum is kept up to date by each group. To start again would add every record twice.
+        if self.sum.lock().whole {
+            return false;
+        }
         let from = self.strays.unwrap_or(Bound::Unbounded);
         let (mut last, mut found) = (None, Vec::new());
         {

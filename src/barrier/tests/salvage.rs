@@ -5,14 +5,14 @@ use super::*;
 use crate::barrier::names::StoreKey;
 
 const NOTES: MountId = MountId::MISC;
-const RULES: Rules = Rules {
+pub(super) const RULES: Rules = Rules {
     mount_of: |_, value| value.try_into().ok().map(MountId),
     carries: |mount, _| mount == MountId::MOUNTS || mount == NOTES,
     gives_rights: |mount| mount == MountId::POLICIES,
 };
 
 /// Two secrets of one folder, one of them with two versions, a folder in a folder, and a policy.
-fn filled() -> Disk {
+pub(super) fn filled() -> Disk {
     let (disk, barrier) = Disk::new();
     let mut group = barrier.begin();
     group.run(|tx| tx.put_entry(MountId::MOUNTS, "secret/", &MOUNT.0, 0)).unwrap();
@@ -24,11 +24,11 @@ fn filled() -> Disk {
     disk
 }
 
-fn inspect(parts: Parts) -> Loss {
+pub(super) fn inspect(parts: Parts) -> Loss {
     Loss::inspect(parts, &Unlock::KeyFile(SECRET), RULES).unwrap()
 }
 
-fn salvage(parts: Parts) -> Result<Barrier, BarrierError> {
+pub(super) fn salvage(parts: Parts) -> Result<Barrier, BarrierError> {
     inspect(parts).accept(|tx| tx.put_entry(NOTES, "loss/2", b"salvaged", 0), 30)
 }
 
@@ -80,7 +80,7 @@ fn refused(disk: &Disk) {
 }
 
 /// The key of the node at `path`, and the id of its mount's root.
-fn node_key(disk: &Disk, path: &str) -> Vec<u8> {
+pub(super) fn node_key(disk: &Disk, path: &str) -> Vec<u8> {
     let (barrier, _) = disk.open().unwrap();
     barrier.view(MOUNT).locate(path).unwrap().0.as_bytes().to_vec()
 }
