@@ -129,23 +129,8 @@ impl Header {
         if seq == 1 && prev_mac != [0; 32] {
             return Err(HeaderError::Damaged("the first header has a predecessor"));
         }
-        let mut slots: Vec<Slot> = Vec::with_capacity(count);
-        for _ in 0..count {
-            let slot = Slot::parse(reader)?;
-            if slots.iter().any(|other| other.id() == slot.id()) {
-                return Err(HeaderError::Damaged("two slots with one number"));
-            }
-            if slot.suite() < min_suite {
-                return Err(HeaderError::Damaged("slot below the minimum suite"));
-            }
-            slots.push(slot);
-        }
-        let keyring = reader.lp().map_err(parsing)?.to_vec();
-        // The keyring is still encrypted. Its clear head must match this header, or it was copied from another one.
-        let head = envelope::head(&keyring).map_err(parsing)?;
-        if head.kind != Kind::Keyring || head.version != seq || head.suite < min_suite {
-            return Err(HeaderError::Damaged("keyring head"));
-        }
+        let slots = Self::parse_slots(reader, count, min_suite)?;
+        let keyring = Self::parse_keyring(reader, seq, min_suite)?;
         if reader.remaining() != 0 {
             return Err(HeaderError::Damaged("bytes after the keyring"));
         }
@@ -164,6 +149,31 @@ impl Header {
             keyring,
             covered: covered.to_vec(),
         })
+    }
+
+    fn parse_slots(reader: &mut Reader<'_>, count: usize, min_suite: Suite) -> Result<Vec<Slot>, HeaderError> {
+        let mut slots: Vec<Slot> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let slot = Slot::parse(reader)?;
+            if slots.iter().any(|other| other.id() == slot.id()) {
+                return Err(HeaderError::Damaged("two slots with one number"));
+            }
+            if slot.suite() < min_suite {
+                return Err(HeaderError::Damaged("slot below the minimum suite"));
+            }
+            slots.push(slot);
+        }
+        Ok(slots)
+    }
+
+    /// The keyring, still encrypted. Its clear head must match this header, or it was copied from another one.
+    fn parse_keyring(reader: &mut Reader<'_>, seq: u64, min_suite: Suite) -> Result<Vec<u8>, HeaderError> {
+        let keyring = reader.lp().map_err(parsing)?.to_vec();
+        let head = envelope::head(&keyring).map_err(parsing)?;
+        if head.kind != Kind::Keyring || head.version != seq || head.suite < min_suite {
+            return Err(HeaderError::Damaged("keyring head"));
+        }
+        Ok(keyring)
     }
 
     /// Opens the header: slot, MAC and keyring, in this order. See [`Header::open_within`].
