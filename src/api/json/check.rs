@@ -133,61 +133,73 @@ impl<'a> Checker<'a> {
             if let Some(place) = self.field() {
                 place.value = [start; 2];
             }
-            match first {
-                Some(b'{') => {
-                    self.enter(Frame::Object { keys: self.keys.len(), field: None })?;
-                    if self.skip_blank() != Some(b'}') {
-                        self.key()?;
-                        continue;
-                    }
-                }
-                Some(b'[') => {
-                    self.enter(Frame::Array)?;
-                    if self.skip_blank() != Some(b']') {
-                        continue;
-                    }
-                }
-                Some(b'"') => {
-                    self.string(false)?;
-                }
-                Some(b'-' | b'0'..=b'9') => self.number()?,
-                Some(b't') => self.word(b"true")?,
-                Some(b'f') => self.word(b"false")?,
-                Some(b'n') => self.word(b"null")?,
-                _ => return self.error(JsonCode::Syntax),
+            if self.value(first)? && !self.more()? {
+                return Ok(self.layout);
             }
-            // A value has ended: close what ends with it, or continue with the next one.
-            loop {
-                let (end, known) = (narrow(self.at), narrow(self.layout.places.len()));
-                if let Some(Frame::Object { field: Some(field), .. }) = self.open.last()
-                    && let Some(place) = self.layout.places.get_mut(*field)
-                {
-                    place.value[1] = end;
-                    place.inner = known.saturating_sub(narrow(*field)).saturating_sub(1);
+        }
+    }
+
+    /// Reads the value that begins with `first`. Returns whether it has ended: of an object or an array with content only
+    /// the beginning is read, up to the first value inside.
+    fn value(&mut self, first: Option<u8>) -> Result<bool, JsonError> {
+        match first {
+            Some(b'{') => {
+                self.enter(Frame::Object { keys: self.keys.len(), field: None })?;
+                if self.skip_blank() != Some(b'}') {
+                    self.key()?;
+                    return Ok(false);
                 }
-                let next = self.skip_blank();
-                match (self.open.last(), next) {
-                    (None, None) => return Ok(self.layout),
-                    (None, Some(_)) => return self.error(JsonCode::Trailing),
-                    (Some(Frame::Array), Some(b',')) => {
-                        self.at += 1;
-                        break;
-                    }
-                    (Some(Frame::Object { .. }), Some(b',')) => {
-                        self.at += 1;
-                        self.key()?;
-                        break;
-                    }
-                    (Some(Frame::Array), Some(b']')) => {
-                        self.at += 1;
-                        self.open.pop();
-                    }
-                    (Some(Frame::Object { keys, .. }), Some(b'}')) => {
-                        let keys = *keys;
-                        self.close_object(keys)?;
-                    }
-                    _ => return self.error(JsonCode::Syntax),
+            }
+            Some(b'[') => {
+                self.enter(Frame::Array)?;
+                if self.skip_blank() != Some(b']') {
+                    return Ok(false);
                 }
+            }
+            Some(b'"') => {
+                self.string(false)?;
+            }
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(b't') => self.word(b"true")?,
+            Some(b'f') => self.word(b"false")?,
+            Some(b'n') => self.word(b"null")?,
+            _ => return self.error(JsonCode::Syntax),
+        }
+        Ok(true)
+    }
+
+    /// After the end of a value: closes what ends with it. Returns whether another value follows.
+    fn more(&mut self) -> Result<bool, JsonError> {
+        loop {
+            let (end, known) = (narrow(self.at), narrow(self.layout.places.len()));
+            if let Some(Frame::Object { field: Some(field), .. }) = self.open.last()
+                && let Some(place) = self.layout.places.get_mut(*field)
+            {
+                place.value[1] = end;
+                place.inner = known.saturating_sub(narrow(*field)).saturating_sub(1);
+            }
+            let next = self.skip_blank();
+            match (self.open.last(), next) {
+                (None, None) => return Ok(false),
+                (None, Some(_)) => return self.error(JsonCode::Trailing),
+                (Some(Frame::Array), Some(b',')) => {
+                    self.at += 1;
+                    return Ok(true);
+                }
+                (Some(Frame::Object { .. }), Some(b',')) => {
+                    self.at += 1;
+                    self.key()?;
+                    return Ok(true);
+                }
+                (Some(Frame::Array), Some(b']')) => {
+                    self.at += 1;
+                    self.open.pop();
+                }
+                (Some(Frame::Object { keys, .. }), Some(b'}')) => {
+                    let keys = *keys;
+                    self.close_object(keys)?;
+                }
+                _ => return self.error(JsonCode::Syntax),
             }
         }
     }
