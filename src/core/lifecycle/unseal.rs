@@ -183,33 +183,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     vault.publish_trust(&snapshot.load());
     warn_of_approvals(&vault.settings, &snapshot.load());
     vault.feed.reset(barrier.mark().2);
-    let committer = Arc::new(Committer::spawn(Bench {
-        barrier: Arc::clone(&barrier),
-        audit: Arc::clone(&audit),
-        snapshot: Arc::clone(&snapshot),
-        clock: Arc::clone(&vault.ports.clock),
-        feed: Arc::clone(&vault.feed),
-        on_change: {
-            let (vault, settings) = (Weak::clone(&vault.me), Arc::clone(&vault.settings));
-            Box::new(move |snapshot, restricts| {
-                let Some(vault) = vault.upgrade() else { return };
-                vault.publish_trust(snapshot);
-                if restricts {
-                    let now_ms = vault.ports.clock.now_ms();
-                    let closed = vault.sessions.review(|caller| snapshot.keeps(&settings, caller, now_ms));
-                    tracing::info!(closed, "closed connections that are no longer admitted");
-                }
-            })
-        },
-        on_fatal: {
-            let vault = Weak::clone(&vault.me);
-            Box::new(move |why| {
-                if let Some(vault) = vault.upgrade() {
-                    vault.fatal(why);
-                }
-            })
-        },
-    })?);
+    let committer = committer(vault, &barrier, &audit, &snapshot)?;
     let desk = || Desk {
         barrier: Arc::clone(&barrier),
         audit: Arc::clone(&audit),
@@ -252,6 +226,43 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         damage,
         losses,
     })
+}
+
+/// Starts the one thread that writes. After each change it tells the listener what to accept, and closes the connections
+/// that are no longer admitted.
+fn committer(
+    vault: &Vault,
+    barrier: &Arc<Barrier>,
+    audit: &Arc<Broker>,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+) -> Result<Arc<Committer>, VaultError> {
+    Ok(Arc::new(Committer::spawn(Bench {
+        barrier: Arc::clone(barrier),
+        audit: Arc::clone(audit),
+        snapshot: Arc::clone(snapshot),
+        clock: Arc::clone(&vault.ports.clock),
+        feed: Arc::clone(&vault.feed),
+        on_change: {
+            let (vault, settings) = (Weak::clone(&vault.me), Arc::clone(&vault.settings));
+            Box::new(move |snapshot, restricts| {
+                let Some(vault) = vault.upgrade() else { return };
+                vault.publish_trust(snapshot);
+                if restricts {
+                    let now_ms = vault.ports.clock.now_ms();
+                    let closed = vault.sessions.review(|caller| snapshot.keeps(&settings, caller, now_ms));
+                    tracing::info!(closed, "closed connections that are no longer admitted");
+                }
+            })
+        },
+        on_fatal: {
+            let vault = Weak::clone(&vault.me);
+            Box::new(move |why| {
+                if let Some(vault) = vault.upgrade() {
+                    vault.fatal(why);
+                }
+            })
+        },
+    })?))
 }
 
 /// Writes what the start found, and what was tried while sealed, to the audit log and to the daemon's log.
