@@ -102,7 +102,7 @@ fn router(app: Arc<App>) -> Router {
 }
 
 async fn connection(
-    mut stream: UnixStream,
+    stream: UnixStream,
     owner: u32,
     router: Router,
     limits: Limits,
@@ -112,14 +112,7 @@ async fn connection(
     let peer = stream.peer_cred().map(|peer| peer.uid());
     if !peer.as_ref().is_ok_and(|user| *user == owner || *user == 0) {
         tracing::warn!(user = ?peer.ok(), "rejected another user on the local socket");
-        let told = async {
-            let mut request = [0_u8; 2048];
-            if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
-                let _ = stream.write_all(FOREIGN.as_bytes()).await;
-            }
-        };
-        let _ = timeout(TURN_AWAY, told).await;
-        return;
+        return turn_away(stream).await;
     }
     // Time limits that hyper does not have, as on the network listener.
     let pace = Arc::new(Pace::default());
@@ -144,6 +137,17 @@ async fn connection(
         () = stopped(&mut shutdown) => serving.as_mut().graceful_shutdown(),
     }
     let _ = serving.await;
+}
+
+/// Answers another user's first request with a refusal, whatever it asks for.
+async fn turn_away(mut stream: UnixStream) {
+    let told = async {
+        let mut request = [0_u8; 2048];
+        if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+            let _ = stream.write_all(FOREIGN.as_bytes()).await;
+        }
+    };
+    let _ = timeout(TURN_AWAY, told).await;
 }
 
 async fn seal_status(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
