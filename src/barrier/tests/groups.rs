@@ -164,14 +164,15 @@ fn what_the_audit_log_still_needs_stays_until_the_next_entry() {
 fn the_seals_of_a_term_are_counted_as_long_as_the_keyring_knows_it() {
     let (disk, barrier) = Disk::new();
     put(&barrier, "x", b"1");
+    put(&barrier, "x", b"2");
     turn(&barrier, new_term());
     let [old, new] = [0, 1].map(|at| barrier.terms()[at]);
-    assert_eq!((old.seals, new.seals), (1, 1));
+    assert_eq!((old.live, old.seals, new.seals), (1, 2, 1));
     assert_eq!(barrier.key_status(), KeyStatus { term: 2, created_ms: 30, seals: 1 });
     rewrap(&barrier, 50);
     turn(&barrier, destroy(1));
     let terms = barrier.terms();
-    assert_eq!((terms[0].live, terms[0].seals), (0, 1), "drained, and still counted");
+    assert_eq!((terms[0].live, terms[0].seals), (0, 2), "drained, and still counted");
     assert_eq!(terms[1].seals, 3);
     let forget: KeyringEdit<'_> = Box::new(|keyring, _| {
         keyring.terms.remove(0);
