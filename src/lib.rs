@@ -24,24 +24,12 @@ pub mod wiped;
 pub mod audit;
 #[cfg(feature = "server")]
 pub(crate) mod auth;
-#[cfg(feature = "server")]
-pub mod barrier;
-#[cfg(feature = "server")]
-pub mod connect;
-#[cfg(feature = "server")]
-pub mod core;
 #[cfg(feature = "verify")]
 pub mod crypto;
 #[cfg(feature = "server")]
 pub mod daemon;
-#[cfg(feature = "server")]
-pub mod engine;
 #[cfg(feature = "enroll")]
 pub mod enroll;
-#[cfg(feature = "server")]
-pub mod http;
-#[cfg(feature = "server")]
-pub mod keys;
 #[cfg(feature = "server")]
 pub(crate) mod limits;
 #[cfg(feature = "verify")]
@@ -49,10 +37,40 @@ pub mod os;
 #[cfg(feature = "enroll")]
 pub mod pki;
 #[cfg(feature = "server")]
-pub mod policy;
-#[cfg(feature = "server")]
 pub(crate) mod rotate;
-#[cfg(feature = "server")]
+// The daemon's inside. Nothing outside this library uses it but our own tests and benches, which turn `testing` on. Without
+// it the compiler sees what nobody uses.
+#[cfg(all(feature = "server", not(feature = "testing")))]
+pub(crate) mod barrier;
+#[cfg(feature = "testing")]
+pub mod barrier;
+#[cfg(all(feature = "server", not(feature = "testing")))]
+pub(crate) mod connect;
+#[cfg(feature = "testing")]
+pub mod connect;
+#[cfg(all(feature = "server", not(feature = "testing")))]
+pub(crate) mod core;
+#[cfg(feature = "testing")]
+pub mod core;
+#[cfg(all(feature = "server", not(feature = "testing")))]
+pub(crate) mod engine;
+#[cfg(feature = "testing")]
+pub mod engine;
+#[cfg(all(feature = "server", not(feature = "testing")))]
+pub(crate) mod http;
+#[cfg(feature = "testing")]
+pub mod http;
+#[cfg(all(feature = "server", not(feature = "testing")))]
+pub(crate) mod keys;
+#[cfg(feature = "testing")]
+pub mod keys;
+#[cfg(all(feature = "server", not(feature = "testing")))]
+pub(crate) mod policy;
+#[cfg(feature = "testing")]
+pub mod policy;
+#[cfg(all(feature = "server", not(feature = "testing")))]
+pub(crate) mod store;
+#[cfg(feature = "testing")]
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -31,17 +31,23 @@ mod view;
 pub use error::BarrierError;
 pub use group::{Durable, Group};
 pub use lifecycle::Report;
-pub use names::{MAX_PATH_BYTES, MAX_SEGMENTS, MountId};
-pub use node::{MAX_VERSIONS, Node, SecretMeta, VersionMeta};
+pub use names::MountId;
+pub use node::{Node, SecretMeta, VersionMeta};
 pub use open::{Barrier, Parts};
-pub use recovery::findings::{Bad, MountNames, Part};
+pub use recovery::findings::{Bad, Part};
 pub use recovery::loss::{Loss, Misfit};
 pub use recovery::salvage::{Damage, Keeps, Rules};
-pub use recovery::sweep::{MountOf, Sweep};
-pub use status::{AuditHead, Health, KeyStatus, TermStatus};
+pub use recovery::sweep::Sweep;
+pub use status::{AuditHead, TermStatus};
+#[cfg(any(test, feature = "testing"))]
+pub use status::{Health, KeyStatus};
 pub use tally::Tally;
 pub use terms::drained::{Census, Drained};
 pub use terms::rewrap::{Depth, Resealed, Stale, Walk};
-pub use terms::ring::{HeaderChange, HeaderCheck, KeyringEdit};
+pub use terms::ring::HeaderChange;
+#[cfg(test)]
+pub use terms::ring::KeyringEdit;
 pub use tx::{Point, Tx};
-pub use view::{Child, EntryValue, View};
+#[cfg(test)]
+pub use view::Child;
+pub use view::{EntryValue, View};

@@ -15,7 +15,9 @@ use super::error::BarrierError;
 use super::names::Names;
 use super::published::Published;
 use super::state::StateRecord;
-use super::status::{AuditHead, Health, KeyStatus, TermStatus};
+#[cfg(any(test, feature = "testing"))]
+use super::status::Health;
+use super::status::{AuditHead, KeyStatus, TermStatus};
 use super::terms::ring::Ring;
 
 /// Files and services that a barrier works with.
@@ -76,6 +78,7 @@ impl Barrier {
     }
 
     /// Whether writes are accepted.
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn health(&self) -> Health {
         if self.fatal.load(Ordering::SeqCst) {
@@ -91,6 +94,7 @@ impl Barrier {
     }
 
     /// The vault's identifier.
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn vault_id(&self) -> VaultId {
         self.vault

@@ -12,6 +12,7 @@ pub struct AuditHead {
 }
 
 /// Whether the barrier accepts writes.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     /// Reads and writes.

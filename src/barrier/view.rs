@@ -41,7 +41,8 @@ pub struct Child {
 pub struct EntryValue {
     /// Content.
     pub value: SecretBytes,
-    /// Expiry, Unix time in milliseconds; 0 means none.
+    /// Expiry, Unix time in milliseconds; 0 means none. The format has it, and nothing expires by it yet.
+    #[cfg_attr(not(any(test, feature = "testing")), expect(dead_code, reason = "part of the format"))]
     pub not_after_ms: u64,
 }
 

@@ -48,11 +48,10 @@ pub use certificates::enroll::Channel;
 pub use decide::canonical::canonical;
 pub use error::VaultError;
 pub use live::sessions::{Session, Sessions};
-pub use ports::{AuditOpener, Clock, FatalHook, Ports, Settings, SystemClock};
+pub use ports::{AuditOpener, Clock, Ports, Settings, SystemClock};
 pub use request::{Request, UnsealKey};
 pub use state::guarded::{ApprovalRules, Guarded};
 pub use state::listener_roots::{Listener, Pin};
-pub use state::roles::Outside;
 pub use vault::Vault;
 
 use lifecycle::{status, unseal};

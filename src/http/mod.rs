@@ -37,6 +37,7 @@ pub use limits::Limits;
 pub use tls::{Tls, check_pair, server_roots, trust_from_pem};
 
 /// Configuration of the server.
+#[cfg(any(test, feature = "testing"))]
 pub struct ServerConfig {
     /// Bound listener.
     pub listener: TcpListener,
@@ -71,6 +72,7 @@ pub fn check_tls(
 ///
 /// # Errors
 /// [`ServeError::Tls`] at the start; [`ServeError::Listener`] when the listener cannot be used.
+#[cfg(any(test, feature = "testing"))]
 pub async fn serve(config: ServerConfig, vault: Arc<Vault>, shutdown: watch::Receiver<bool>) -> Result<(), ServeError> {
     let trust = trust_from_pem(&config.client_ca_pem)?;
     let tls = Arc::new(Tls::new(&config.certificate_pem, &config.key_pem, &trust)?);

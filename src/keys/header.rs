@@ -180,6 +180,7 @@ impl Header {
     ///
     /// # Errors
     /// As [`Header::open_within`].
+    #[cfg(any(test, feature = "testing"))]
     pub fn open(&self, unlock: &Unlock<'_>, policy: WeakKdf) -> Result<Opened, HeaderError> {
         self.open_within(unlock, policy, None)
     }
@@ -194,6 +195,7 @@ impl Header {
     /// [`HeaderError::WeakKdf`] or [`HeaderError::KdfTooCostly`] when no slot opened and one was skipped.
     /// [`HeaderError::WrongSecret`], [`HeaderError::KeyFileSize`]. [`HeaderError::Damaged`] when the slot opened but
     /// the MAC or the keyring does not verify.
+    #[cfg(any(test, feature = "testing"))]
     pub fn open_within(
         &self,
         unlock: &Unlock<'_>,

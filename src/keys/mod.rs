@@ -13,9 +13,11 @@ pub(crate) mod slot;
 
 pub use error::HeaderError;
 pub use header::{Header, Opened};
-pub use keyring::{AuditKey, AuditState, IntegritySet, Keyring, Term, TermKey, TermState};
+pub use keyring::{AuditKey, Keyring, Term, TermState};
+#[cfg(any(test, feature = "testing"))]
+pub use keyring::{AuditState, IntegritySet, TermKey};
 pub use root::{HeaderKeys, RootKey, VaultId};
-pub use share::{Share, ShareError, ShareSet};
+pub use share::{Share, ShareError};
 pub use slot::{NewSlot, Slot, Unlock, WeakKdf};
 
 #[cfg(test)]

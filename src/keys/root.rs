@@ -9,16 +9,6 @@ use crate::crypto::{CryptoError, Key, Random};
 pub struct VaultId(pub [u8; 16]);
 
 impl VaultId {
-    /// Generates a random id.
-    ///
-    /// # Errors
-    /// [`CryptoError::Random`].
-    pub fn random(random: &dyn Random) -> Result<Self, CryptoError> {
-        let mut id = [0; 16];
-        random.fill(&mut id)?;
-        Ok(Self(id))
-    }
-
     /// The bytes of the id.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -21,6 +21,7 @@ mod tests;
 
 pub use acl::Acl;
 pub use capability::Capability;
-pub use decision::{Ask, Decision, DenyReason};
-pub use document::PolicyError;
-pub use rules::{Policy, RuleId};
+#[cfg(any(test, feature = "testing"))]
+pub use decision::DenyReason;
+pub use decision::{Ask, Decision};
+pub use rules::Policy;

@@ -26,6 +26,7 @@ pub struct Policy {
 
 impl Policy {
     /// The same policy under the name by which it is stored, which [`RuleId`]s contain.
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
@@ -40,6 +41,7 @@ impl Policy {
     /// let policy = Policy::parse(r#"path "secret/data/*" { capabilities = ["read"] }"#).unwrap();
     /// assert_eq!(policy.patterns().collect::<Vec<_>>(), ["secret/data/*"]);
     /// ```
+    #[cfg(any(test, feature = "testing"))]
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|rule| rule.pattern.text.as_ref())
     }
@@ -161,12 +163,14 @@ pub struct RuleId {
 
 impl RuleId {
     /// Names of the policies with this pattern, separated by commas; empty if they have no names.
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn policies(&self) -> &str {
         &self.policies
     }
 
     /// The pattern as written, without leading slash.
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn pattern(&self) -> &str {
         &self.pattern

@@ -22,6 +22,7 @@ pub enum Op {
 
 impl Op {
     /// The key that this changes.
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn key(&self) -> &[u8] {
         match self {
@@ -38,6 +39,7 @@ pub enum Expect {
     /// This commit wrote it last.
     Revision(CommitSeq),
     /// Anything.
+    #[cfg(any(test, feature = "testing"))]
     Any,
 }
 
@@ -48,6 +50,7 @@ impl Expect {
         match self {
             Self::Absent => found.is_none(),
             Self::Revision(revision) => found == Some(revision),
+            #[cfg(any(test, feature = "testing"))]
             Self::Any => true,
         }
     }

@@ -55,5 +55,6 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`Store::get`].
+    #[cfg(any(test, feature = "testing"))]
     fn sequence(&self) -> Result<CommitSeq, StoreError>;
 }

@@ -95,6 +95,7 @@ impl Store for Guarded {
             .unwrap_or_else(|_| Err(StoreError::Sync(format!("{} failed in a commit", self.store().engine()))))
     }
 
+    #[cfg(any(test, feature = "testing"))]
     fn sequence(&self) -> Result<CommitSeq, StoreError> {
         self.reading(Store::sequence)
     }

@@ -20,6 +20,7 @@ struct State {
 
 impl MemoryStore {
     /// A second store with the same content: an older copy to restore later, in tests of rollback detection.
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn copy(&self) -> Self {
         Self(RwLock::new(self.0.read().clone()))
@@ -79,6 +80,7 @@ impl Store for MemoryStore {
         Ok(revision)
     }
 
+    #[cfg(any(test, feature = "testing"))]
     fn sequence(&self) -> Result<CommitSeq, StoreError> {
         Ok(self.0.read().sequence)
     }

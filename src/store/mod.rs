@@ -28,13 +28,15 @@ mod space;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use batch::{Batch, Expect, Op, Precondition};
+pub use batch::{Batch, Expect, Op};
 pub use engine::{Store, Visit};
 pub use error::StoreError;
 use guard::Guarded;
 pub use guard::in_engine;
 pub use memory::MemoryStore;
-pub use record::{CommitSeq, HEAD_BYTES, MAX_KEY_BYTES, Stored};
+#[cfg(any(test, feature = "testing"))]
+pub use record::MAX_KEY_BYTES;
+pub use record::{CommitSeq, HEAD_BYTES, Stored};
 pub use sled::WARNING as SLED_WARNING;
 
 /// Opens the engine named `engine` in `dir`. With `create`, a missing store is created; without it, a missing store is

@@ -113,6 +113,7 @@ impl Store for RedbStore {
         self.apply(batch)
     }
 
+    #[cfg(any(test, feature = "testing"))]
     fn sequence(&self) -> Result<CommitSeq, StoreError> {
         self.last()
     }
@@ -171,6 +172,7 @@ impl RedbStore {
         Ok(CommitSeq(revision))
     }
 
+    #[cfg(any(test, feature = "testing"))]
     fn last(&self) -> Result<CommitSeq, StoreError> {
         let transaction = self.database.begin_read().map_err(reading)?;
         let table = transaction.open_table(META).map_err(reading)?;

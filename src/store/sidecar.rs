@@ -4,13 +4,19 @@
 //! are replaced one after the other, so at every moment one copy is whole. The anchor has two slots that are
 //! overwritten in place in turn. Its file is allocated once, so that a write never needs new blocks from a full disk.
 
+#[cfg(any(test, feature = "testing"))]
+mod in_memory;
+
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::StoreError;
 use super::fs::{DiskFs, RawFs};
+
+#[cfg(any(test, feature = "testing"))]
+pub use in_memory::{MemAnchor, MemHeader};
 
 /// Size of the anchor file.
 pub const ANCHOR_BYTES: usize = 8192;
@@ -107,6 +113,7 @@ impl DiskHeader {
     }
 
     /// Header copies on any file system, for tests that rebuild disk images.
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn on(fs: Arc<dyn RawFs>) -> Self {
         Self(fs)
@@ -171,6 +178,7 @@ impl DiskAnchor {
     }
 
     /// The anchor `name` on any file system, for tests that rebuild disk images.
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn on(fs: Arc<dyn RawFs>, name: &str) -> Self {
         Self { fs, name: name.to_owned() }
@@ -202,76 +210,6 @@ fn slot_offset(slot: usize, bytes: &[u8]) -> Result<u64, SidecarError> {
     match slot {
         0 | 1 if bytes.len() <= SLOT_BYTES => u64::try_from(slot * SLOT_BYTES).map_err(|_| SidecarError::OutOfRange),
         _ => Err(SidecarError::OutOfRange),
-    }
-}
-
-/// Header copies in memory.
-#[derive(Default)]
-pub struct MemHeader(Mutex<[Option<Vec<u8>>; 2]>);
-
-impl MemHeader {
-    /// No copies yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Copies as an attacker or a crash left them.
-    #[must_use]
-    pub fn with(copies: [Option<Vec<u8>>; 2]) -> Self {
-        Self(Mutex::new(copies))
-    }
-}
-
-const POISONED: SidecarError = SidecarError::Io { step: "locking", kind: io::ErrorKind::Other };
-
-impl HeaderFiles for MemHeader {
-    fn read(&self) -> Result<[Option<Vec<u8>>; 2], SidecarError> {
-        Ok(self.0.lock().map_err(|_| POISONED)?.clone())
-    }
-
-    fn write(&self, copy: usize, bytes: &[u8]) -> Result<(), SidecarError> {
-        let mut copies = self.0.lock().map_err(|_| POISONED)?;
-        *copies.get_mut(copy).ok_or(SidecarError::OutOfRange)? = Some(bytes.to_vec());
-        Ok(())
-    }
-}
-
-/// The anchor in memory.
-#[derive(Default)]
-pub struct MemAnchor(Mutex<Option<Vec<u8>>>);
-
-impl MemAnchor {
-    /// No file yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A file as an attacker or a crash left it.
-    #[must_use]
-    pub fn with(bytes: Option<Vec<u8>>) -> Self {
-        Self(Mutex::new(bytes))
-    }
-}
-
-impl AnchorFile for MemAnchor {
-    fn read(&self) -> Result<Option<Vec<u8>>, SidecarError> {
-        Ok(self.0.lock().map_err(|_| POISONED)?.clone())
-    }
-
-    fn create(&self) -> Result<(), SidecarError> {
-        *self.0.lock().map_err(|_| POISONED)? = Some(vec![0; ANCHOR_BYTES]);
-        Ok(())
-    }
-
-    fn write_slot(&self, slot: usize, bytes: &[u8]) -> Result<(), SidecarError> {
-        let offset = usize::try_from(slot_offset(slot, bytes)?).map_err(|_| SidecarError::OutOfRange)?;
-        let mut file = self.0.lock().map_err(|_| POISONED)?;
-        let missing = SidecarError::Io { step: "writing the anchor", kind: io::ErrorKind::NotFound };
-        let target = file.as_mut().ok_or(missing)?.get_mut(offset..offset + bytes.len());
-        target.ok_or(SidecarError::OutOfRange)?.copy_from_slice(bytes);
-        Ok(())
     }
 }
 

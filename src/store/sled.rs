@@ -236,6 +236,7 @@ impl Store for SledStore {
         self.apply(batch)
     }
 
+    #[cfg(any(test, feature = "testing"))]
     fn sequence(&self) -> Result<CommitSeq, StoreError> {
         let _open = self.gate.read_recursive();
         self.last().map(CommitSeq)

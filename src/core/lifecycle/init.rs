@@ -70,8 +70,6 @@ pub struct InitOutcome {
     pub server: Bundle,
     /// Certificate and key of the first operator.
     pub operator: Bundle,
-    /// Identifier of the vault.
-    pub vault_id: VaultId,
 }
 
 /// Creates a vault. On `Ok` it is complete and durable. Nobody serves it yet.
@@ -115,7 +113,7 @@ pub fn initialise(ports: InitPorts, plan: &InitPlan<'_>, now_ms: u64) -> Result<
     let parts = Parts { store, header, anchor, random };
     let barrier = Barrier::create(parts, &bytes, opened, now_ms)?;
     fill(&barrier, plan, &ca, (&server, &operator), &mount, now_ms)?;
-    Ok(InitOutcome { ca_pem: ca.cert_pem().to_owned(), server, operator, vault_id })
+    Ok(InitOutcome { ca_pem: ca.cert_pem().to_owned(), server, operator })
 }
 
 fn certificates(

@@ -79,6 +79,7 @@ impl Share {
     }
 
     /// The vault that the share belongs to.
+    #[cfg(any(test, feature = "testing"))]
     pub fn vault(&self) -> &VaultId {
         &self.vault
     }
@@ -89,11 +90,13 @@ impl Share {
     }
 
     /// Number of shares that open the slot.
+    #[cfg(any(test, feature = "testing"))]
     pub fn needed(&self) -> u8 {
         self.k
     }
 
     /// Number of shares that were created.
+    #[cfg(any(test, feature = "testing"))]
     pub fn total(&self) -> u8 {
         self.n
     }
