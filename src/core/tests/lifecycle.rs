@@ -131,6 +131,8 @@ fn a_vault_that_does_not_open_says_where_the_reason_is_and_the_whole_reason_at_t
         assert!(documents.contains(&format!("`{reason}")), "{reason}");
         let rig = Rig::new();
         let operator = rig.operator();
+        // A state vouches for the log from the first change on.
+        rig.write(&operator, "secret/data/a", r#"{"data":{"k":"v"}}"#).expect("written");
         let mut disk = rig.end();
         lose(&mut disk);
         let rig = Rig::sealed(disk);
