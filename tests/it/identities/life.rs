@@ -59,12 +59,15 @@ fn an_expired_certificate_is_renewed_within_its_grace_and_not_after() {
     let machine = town.enrolled("app/laptop", &short);
     machine.copy_profile("kept");
     let start = Instant::now();
-    while machine.is_served(&[]) {
-        assert!(start.elapsed() < Duration::from_secs(10), "a certificate of two seconds goes on");
+    // At the very end the vault may close a connection that it has just accepted, before it can say why.
+    loop {
+        let said = text(&machine.run(&["get", "app/prod", "KEY"]).stderr);
+        if said.contains("expired") {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "a certificate of two seconds goes on: {said}");
         std::thread::sleep(Duration::from_millis(200));
     }
-    let said = text(&machine.run(&["get", "app/prod", "KEY"]).stderr);
-    assert!(said.contains("expired"), "{said}");
     town.register("app/laptop", &json!({ "certificate_ttl": "1h" }));
     machine.ok(&["renew"]);
     assert!(machine.is_served(&[]));
