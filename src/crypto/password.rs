@@ -139,6 +139,16 @@ pub fn calibrate(
     Ok(params)
 }
 
+/// Milliseconds that one derivation takes by the clock `now_ms`: the timer of [`calibrate`].
+///
+/// # Errors
+/// [`CryptoError::Parameters`] as for [`argon2id`].
+pub fn timed(params: &Params, now_ms: &dyn Fn() -> u64) -> Result<u64, CryptoError> {
+    let start_ms = now_ms();
+    argon2id(params, &[0; 32], b"calibration")?;
+    Ok(now_ms().saturating_sub(start_ms))
+}
+
 /// Unicode NFKC of a passphrase, so that every keyboard and system gives the same bytes.
 ///
 /// # Errors

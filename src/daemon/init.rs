@@ -339,13 +339,10 @@ pub fn write_identity(folder: &Path, ca_pem: &str, bundle: &Bundle) -> Result<()
 fn calibrate(target_ms: u64) -> Result<Params, InitError> {
     let most = (memory_kib() / 4).clamp(u64::from(password::WRITE_FLOOR.m_kib), MOST_KDF_KIB);
     let most = u32::try_from(most).unwrap_or(u32::MAX);
-    let mut timer = |params: &Params| {
-        #[allow(clippy::disallowed_methods)] // calibration is the measurement of time
-        let start = std::time::Instant::now();
-        password::argon2id(params, &[0; 32], b"calibration")?;
-        Ok(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
-    };
-    Ok(password::calibrate(target_ms, most, &mut timer)?)
+    #[allow(clippy::disallowed_methods)] // calibration is the measurement of time
+    let start = std::time::Instant::now();
+    let now_ms = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(password::calibrate(target_ms, most, &mut |params| password::timed(params, &now_ms))?)
 }
 
 /// Physical memory in KiB; 1 GiB when the system does not say.
