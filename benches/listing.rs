@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Server, fill, issue, middle, number, order, paced, percentile};
+use common::{Server, fill, issue, middle, number, order, paced, percentile, unlimited};
 use rustls::ClientConfig;
 use serde_json::json;
 
@@ -81,7 +81,7 @@ fn measure() {
     let children = number("STRONGROOM_BENCH_CHILDREN", usual);
     let server = Server::start("vault");
     let mut operator = server.connect(&server.operator);
-    order(&mut operator, "sys/quotas/rate-limit/default", &json!({ "read": 0, "write": 0, "list": 0, "bytes": 0 }));
+    unlimited(&mut operator);
     let policy = r#"path "secret/*" { capabilities = ["read", "list"] }"#;
     order(&mut operator, "sys/policies/acl/app", &json!({ "policy": policy }));
     let identities = (0..=LISTERS).map(|n| {

@@ -11,7 +11,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Connection, Server, fill, get, issue, middle, number, order, paced, percentile};
+use common::{Connection, Server, fill, get, issue, middle, number, order, paced, percentile, unlimited};
 use serde_json::{Value, json};
 
 const READ: &str = "secret/data/app/settings";
@@ -58,7 +58,7 @@ fn measure() {
     let secrets = number("STRONGROOM_BENCH_SECRETS", usual);
     let server = Server::start("vault");
     let mut operator = server.connect(&server.operator);
-    order(&mut operator, "sys/quotas/rate-limit/default", &json!({ "read": 0, "write": 0, "list": 0, "bytes": 0 }));
+    unlimited(&mut operator);
     let policy = r#"path "secret/*" { capabilities = ["read"] }"#;
     order(&mut operator, "sys/policies/acl/app", &json!({ "policy": policy }));
     order(&mut operator, "sys/strongroom/identities/app/reader", &json!({ "policies": ["app"] }));

@@ -114,13 +114,8 @@ fn row(listed: &Listed<'_>, now_ms: u64) -> [String; 8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::moments::{NOW, at};
     use super::*;
-
-    const NOW: u64 = 1_800_000_000_000;
-
-    fn at(ms: u64) -> String {
-        time::rfc3339_nano(ms)
-    }
 
     #[test]
     fn folders_are_whole_names() {

@@ -205,3 +205,16 @@ impl SetArgs {
         Ok(())
     }
 }
+
+/// Points in time for the tests of this folder.
+#[cfg(test)]
+mod moments {
+    use strongroom::api::time;
+
+    /// Unix milliseconds.
+    pub const NOW: u64 = 1_800_000_000_000;
+
+    pub fn at(ms: u64) -> String {
+        time::rfc3339_nano(ms)
+    }
+}

@@ -59,13 +59,8 @@ fn certificate_state(facts: &CertificateInfo, mark: Option<&str>, now_ms: u64) -
 
 #[cfg(test)]
 mod tests {
+    use super::super::moments::{NOW, at};
     use super::*;
-
-    const NOW: u64 = 1_800_000_000_000;
-
-    fn at(ms: u64) -> String {
-        time::rfc3339_nano(ms)
-    }
 
     #[test]
     fn certificates_are_told_in_words() {
