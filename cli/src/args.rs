@@ -32,70 +32,70 @@ Settings come from flags, then STRONGROOM_* variables, then the profile. Exit co
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show whether the vault is sealed and what serves it.
-    Status(cmd::status::StatusArgs),
+    Status(cmd::vault::status::StatusArgs),
     /// Check every record while the vault keeps serving, and list damaged ones.
-    Verify(cmd::verify::VerifyArgs),
+    Verify(cmd::vault::verify::VerifyArgs),
     /// List accepted data losses and the records removed by salvage.
-    Losses(cmd::losses::LossesArgs),
+    Losses(cmd::vault::losses::LossesArgs),
     /// Open a sealed vault.
-    Unseal(cmd::unseal::UnsealArgs),
+    Unseal(cmd::vault::unseal::UnsealArgs),
     /// Seal the vault: it serves nothing until it is unsealed again.
-    Seal(cmd::seal::SealArgs),
+    Seal(cmd::vault::seal::SealArgs),
     /// Set one key of a secret, leaving the others as they are.
-    Set(cmd::set::SetArgs),
+    Set(cmd::secrets::set::SetArgs),
     /// Show a secret, or one key of it; hidden on a terminal unless --show.
-    Get(cmd::get::GetArgs),
+    Get(cmd::secrets::get::GetArgs),
     /// Remove keys from a secret, leaving the others as they are.
-    Unset(cmd::unset::UnsetArgs),
+    Unset(cmd::secrets::unset::UnsetArgs),
     /// List secrets below a folder.
-    List(cmd::list::ListArgs),
+    List(cmd::secrets::list::ListArgs),
     /// Delete the newest version of a secret, some versions, or all of it.
-    Delete(cmd::delete::DeleteArgs),
+    Delete(cmd::secrets::delete::DeleteArgs),
     /// Put the assignments of .env files into a secret.
-    Import(cmd::import::ImportArgs),
+    Import(cmd::secrets::import::ImportArgs),
     /// Write a secret out as a .env file, JSON, or shell lines.
-    Export(cmd::export::ExportArgs),
+    Export(cmd::secrets::export::ExportArgs),
     /// Run a program with secrets in its environment; it takes the place of this command.
-    Run(cmd::run::RunArgs),
+    Run(cmd::secrets::run::RunArgs),
     /// Add, change, test and remove key slots, the ways to unseal the vault.
     #[command(subcommand)]
-    Slot(cmd::slot::SlotCommand),
+    Slot(cmd::vault::slot::SlotCommand),
     /// Replace the root key, keeping the key slots whose secrets you give.
-    Rekey(cmd::rekey::RekeyArgs),
+    Rekey(cmd::vault::rekey::RekeyArgs),
     /// Rotate the data key, or values that have a rotation policy.
-    Rotate(cmd::rotate::RotateArgs),
+    Rotate(cmd::rotations::rotate::RotateArgs),
     /// Show, pause, resume or abort rotations, and set when the data key rotates automatically.
     #[command(subcommand)]
-    Rotation(cmd::rotation::RotationCommand),
+    Rotation(cmd::rotations::rotation::RotationCommand),
     /// Destroy a secret for good, with the key that sealed it.
-    Shred(cmd::shred::ShredArgs),
+    Shred(cmd::secrets::shred::ShredArgs),
     /// List values that have an expiry date, soonest first.
-    Expiry(cmd::expiry::ExpiryArgs),
+    Expiry(cmd::rotations::expiry::ExpiryArgs),
     /// Read and write policies.
     #[command(subcommand)]
-    Policy(cmd::policy::PolicyCommand),
+    Policy(cmd::access::policy::PolicyCommand),
     /// Register, list, disable and revoke identities, and set their policies.
     #[command(subcommand)]
-    Identity(cmd::identity::IdentityCommand),
+    Identity(cmd::access::identity::IdentityCommand),
     /// Show and rotate the certificate authorities (CAs).
     #[command(subcommand)]
-    Ca(cmd::ca::CaCommand),
+    Ca(cmd::access::ca::CaCommand),
     /// Check whether your certificate may do something, for example: strongroom can-i read app/prod.
-    CanI(cmd::can_i::CanIArgs),
+    CanI(cmd::access::can_i::CanIArgs),
     /// List, approve or reject requests that wait for a second operator.
     #[command(subcommand)]
-    Approvals(cmd::approvals::ApprovalsCommand),
+    Approvals(cmd::access::approvals::ApprovalsCommand),
     /// Verify the audit trail, and print the public key that signs it.
     #[command(subcommand)]
-    Audit(cmd::audit::AuditCommand),
+    Audit(cmd::vault::audit::AuditCommand),
     /// Get your first certificate with an enrolment string, or create such strings for other hosts.
-    Enroll(cmd::enroll::EnrollArgs),
+    Enroll(cmd::host::enroll::EnrollArgs),
     /// Renew the certificate of a profile.
-    Renew(cmd::renew::RenewArgs),
+    Renew(cmd::host::renew::RenewArgs),
     /// Create and sign certificate requests by file, for machines that cannot reach the vault.
     #[command(subcommand)]
-    Client(cmd::client::ClientCommand),
+    Client(cmd::host::client::ClientCommand),
     /// Manage profiles: saved addresses and certificates.
     #[command(subcommand)]
-    Profile(cmd::profile::ProfileCommand),
+    Profile(cmd::host::profile::ProfileCommand),
 }

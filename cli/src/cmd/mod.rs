@@ -1,38 +1,10 @@
 //! One file for each command: its arguments and what it does.
 
-pub mod approvals;
-pub mod audit;
-pub mod ca;
-pub mod can_i;
-pub mod client;
-pub mod compromise;
-pub mod delete;
-pub mod enroll;
-pub mod enrollments;
-pub mod expiry;
-pub mod export;
-pub mod get;
-pub mod identity;
-pub mod import;
-pub mod list;
-pub mod losses;
-pub mod policy;
-pub mod profile;
-pub mod rekey;
-pub mod renew;
-pub mod rotate;
-pub mod rotation;
-pub mod run;
-pub mod seal;
-pub mod set;
-pub mod shred;
-pub mod slot;
-pub mod status;
-pub mod unseal;
-pub mod unset;
-pub mod value;
-pub mod variable;
-pub mod verify;
+pub mod access;
+pub mod host;
+pub mod rotations;
+pub mod secrets;
+pub mod vault;
 
 use strongroom::api::duration::Ttl;
 use strongroom::api::path::Path;

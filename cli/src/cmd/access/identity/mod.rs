@@ -11,7 +11,7 @@ use strongroom::api::identities::IdentityChange;
 use strongroom::api::sys::Identity;
 use strongroom::api::time;
 
-use super::{span, warn};
+use crate::cmd::{span, warn};
 use crate::connection::Session;
 use crate::environment::now_ms;
 use crate::exit::{Code, Failure};

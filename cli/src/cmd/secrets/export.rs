@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use strongroom::dotenv;
 
-use super::fetch;
+use crate::cmd::fetch;
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;

@@ -54,7 +54,7 @@ impl StatusArgs {
             damage,
         };
         if !seal.sealed
-            && let Some(warning) = super::expiry::warning(session)
+            && let Some(warning) = crate::cmd::rotations::expiry::warning(session)
         {
             eprintln!("{warning}");
         }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::no_secret;
+use crate::cmd::no_secret;
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;

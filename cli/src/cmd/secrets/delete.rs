@@ -4,7 +4,7 @@ use clap::Args;
 use strongroom::api::kv::Metadata;
 use strongroom::api::path::Path;
 
-use super::no_secret;
+use crate::cmd::no_secret;
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;

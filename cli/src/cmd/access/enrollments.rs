@@ -8,7 +8,7 @@ use strongroom::api::error::Reason;
 use strongroom::api::identities::{EnrollmentInfo, EnrollmentMade, EnrollmentOrder, IdentityChange};
 use strongroom::wiped::Buffer;
 
-use super::{span, warn};
+use crate::cmd::{span, warn};
 use crate::connection::Session;
 use crate::environment::now_ms;
 use crate::exit::{Code, Failure};

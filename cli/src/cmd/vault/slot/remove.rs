@@ -6,8 +6,8 @@ use clap::Args;
 use strongroom::api::rotation::{RekeyBody, RotationInfo, SlotInfo};
 
 use super::secret::deriving;
-use crate::cmd::compromise::{Fresh, lost, what_now};
-use crate::cmd::rekey::{KeepArgs, SlotChanges};
+use crate::cmd::access::compromise::{Fresh, lost, what_now};
+use crate::cmd::vault::rekey::{KeepArgs, SlotChanges};
 use crate::connection::{Connection, Session};
 use crate::environment::environment;
 use crate::exit::{Code, Failure};

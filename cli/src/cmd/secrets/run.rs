@@ -10,7 +10,7 @@ use strongroom::api::duration::Ttl;
 use strongroom::api::secret::SecretText;
 use strongroom::exec::{ChildEnv, ExecPolicy};
 
-use super::fetch;
+use crate::cmd::fetch;
 use crate::connection::Connection;
 use crate::connection::Session;
 use crate::environment::environment;

@@ -7,7 +7,7 @@ use strongroom::client::pairs_of;
 use strongroom::wiped::Buffer;
 use zeroize::Zeroizing;
 
-use super::{fetch, no_secret};
+use crate::cmd::{fetch, no_secret};
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::output::Output;

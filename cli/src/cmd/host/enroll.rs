@@ -11,8 +11,8 @@ use strongroom::enroll::EnrollString;
 use strongroom::enroll::string::split_address;
 use strongroom::pki::KeyType;
 
-use super::enrollments::EnrollCommand;
 use crate::bundle::{Content, Folder, Pending};
+use crate::cmd::access::enrollments::EnrollCommand;
 use crate::connection::Connection;
 use crate::environment::environment;
 use crate::exit::Failure;

@@ -10,8 +10,8 @@ use clap::Subcommand;
 use strongroom::api::duration::Ttl;
 
 use super::compromise::CompromiseArgs;
-use super::span;
 use crate::bundle::write_new;
+use crate::cmd::span;
 use crate::connection::{Connection, Session};
 use crate::environment::now_ms;
 use crate::exit::Failure;
