@@ -39,7 +39,7 @@ pub mod pki;
 #[cfg(feature = "server")]
 pub(crate) mod rotate;
 // The daemon's inside. Nothing outside this library uses it but our own tests and benches, which turn `testing` on. Without
-// it the compiler sees what nobody uses.
+// it the compiler finds dead code.
 #[cfg(all(feature = "server", not(feature = "testing")))]
 pub(crate) mod barrier;
 #[cfg(feature = "testing")]

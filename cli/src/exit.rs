@@ -127,23 +127,23 @@ struct ErrorObject<'a> {
 /// Hint when a certificate cannot be renewed.
 pub const NEW_STRING: &str = "ask for a new enrolment string, then: strongroom enroll - --replace";
 
-/// For an operator, who has nobody to ask, and for the next time.
-pub const ANOTHER_WAY: &str = "an operator: strongroomd admin operator on the vault's machine (docs/identities.md)
-to allow renewals after expiry for a while: strongroom identity set PATH --grace 3d";
+/// Hints for operators, and how to avoid it next time.
+pub const ANOTHER_WAY: &str =
+    "operators can get a new one on the vault's machine: strongroomd admin operator (docs/identities.md)
+to allow late renewal next time: strongroom identity set PATH --grace 3d";
 
-/// For an application host and for the operator of the vault alike.
-const ROLLED_BACK: &str = "Nothing was changed, and the answer was not used.
-Tell an operator of the vault, and do not work with it until they answer.
-For the operator: put the newest data back. If it is gone, declare the restore on the vault's machine:
-stop the daemon, then
+/// Hint after a rollback, for the user of a host and for the operator of the vault.
+const ROLLED_BACK: &str = "Nothing was changed, and the reply was discarded.
+Tell an operator of the vault, and do not use the vault until they answer.
+Operators: restore the newest data. If it is lost, stop the daemon and declare the restore on the vault's machine:
   strongroomd storage accept-loss --restored --data DIR
 where DIR is the data folder of the vault.";
 
-/// What to do when the address leads to the enrolment listener.
-const API_PORT: &str = "the API of the vault has another port, 8200 unless configured otherwise
+/// Hint when the address is that of the enrolment listener.
+const API_PORT: &str = "this is the enrolment port; the vault's API is on another port, 8200 by default
 check --addr, STRONGROOM_ADDR, and the profile: strongroom profile show";
 
-/// What to do about an address that is none.
+/// Hint for an invalid address.
 const ADDRESS: &str = "write https://HOST:PORT in --addr, STRONGROOM_ADDR or the profile (strongroom profile show)";
 
 fn is_enrolment_listener(error: &ClientError) -> bool {
@@ -195,10 +195,10 @@ fn hint(error: &ClientError, code: Code) -> String {
                     Some(Reason::Frozen | Reason::Disabled | Reason::Revoked | Reason::AuthorityEnded)
                 ) =>
             {
-                "ask an operator to look: strongroom identity show PATH; if you are the last one, on the vault's machine: \
-                 strongroomd admin operator (docs/identities.md)"
+                "ask an operator to check it: strongroom identity show PATH; if you are the only operator, run on the vault's \
+                 machine: strongroomd admin operator (docs/identities.md)"
             }
-            Code::Denied => "ask an operator to check your policies and your certificate: strongroom identity show",
+            Code::Denied => "ask an operator to check your policies: strongroom identity show PATH",
             Code::Approval => {
                 "when another operator has approved it, repeat the same command; see: strongroom approvals show ID"
             }

@@ -151,7 +151,7 @@ impl Profiles {
             source.remove_on(disk).map_err(|error| {
                 Failure::new(
                     Code::Refused,
-                    format!("profile {name:?} is there, but its source is not removed: {error}"),
+                    format!("profile {name:?} was created, but the bundle could not be removed: {error}"),
                     format!("remove it: rm -r {}", bundle.display()),
                 )
             })?;
@@ -159,16 +159,16 @@ impl Profiles {
         target.files()
     }
 
-    /// The failure of a command that needs a profile when none is in use.
+    /// Error for a command that needs a profile when none is selected.
     pub fn none_in_use(&self) -> Failure {
         let names = self.names();
         match names.as_slice() {
             [] => Failure::usage(
                 "there is no profile",
-                "make one: strongroom profile add NAME --bundle DIR, or strongroom enroll",
+                "create one: strongroom profile add NAME --bundle DIR, or strongroom enroll",
             ),
             names => Failure::usage(
-                format!("none of your profiles is in use: {}", names.join(", ")),
+                format!("no profile is selected; there are: {}", names.join(", ")),
                 "choose one: strongroom profile use NAME, or for one command: --profile NAME",
             ),
         }

@@ -70,7 +70,7 @@ pub fn long_enough(passphrase: &SecretText) -> Result<(), Failure> {
     if passphrase.reveal().chars().count() < MIN_PASSPHRASE_CHARS {
         let message =
             format!("the new passphrase is shorter than {MIN_PASSPHRASE_CHARS} characters; nothing was changed");
-        return Err(Failure::new(Code::Refused, message, "take, for example, six random words"));
+        return Err(Failure::new(Code::Refused, message, "use, for example, six random words"));
     }
     Ok(())
 }
@@ -163,7 +163,7 @@ fn value(bytes: &[u8], strip: bool) -> Result<SecretText, Failure> {
 pub fn confirm(question: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         let hint = "nothing was changed; to do it without being asked, add -y";
-        return Err(Failure::usage(format!("there is no terminal to ask: {question}"), hint));
+        return Err(Failure::usage(format!("confirmation needed, but there is no terminal: {question}"), hint));
     }
     eprint!("{question} [y/N] ");
     let _ = io::stderr().flush();

@@ -231,12 +231,12 @@ fn certify(
     renewed.map_err(|error| if error.status() == Some(403) { late(leaf) } else { refused(error) })
 }
 
-/// The failure for a certificate that the vault does not renew any more.
+/// The failure for a certificate that expired too long ago to be renewed.
 fn late(leaf: &Leaf) -> Failure {
     let end = rfc3339_nano(leaf.not_after_ms);
     Failure::new(
         Code::Denied,
-        format!("your certificate expired {end}, and the vault does not renew it any more"),
+        format!("your certificate expired {end}; it is too late to renew it"),
         format!("{NEW_STRING}\n{ANOTHER_WAY}"),
     )
 }

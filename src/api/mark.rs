@@ -13,8 +13,8 @@ pub struct Mark {
     pub generation: u64,
 }
 
-/// Request header in which a client says which mark it has seen: `epoch.incarnation.generation`. A vault that does not continue
-/// that history does nothing.
+/// Request header with the mark that the client has seen: `epoch.incarnation.generation`. The request is rejected if the
+/// vault does not continue that history.
 pub const SEEN_HEADER: &str = "x-strongroom-seen";
 
 impl Mark {

@@ -147,7 +147,7 @@ pub struct Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
     /// Writes are rejected until a restart, because it was found since the start. Otherwise it was found before, and no
-    /// check has ended without a finding since.
+    /// check has passed since.
     pub writes_stopped: bool,
 }
 

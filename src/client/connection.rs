@@ -66,10 +66,10 @@ pub struct Client {
     gate: Arc<Gate>,
 }
 
-/// Where a vault says which point of its history it has reached. An older server has no such path, but says it with its 404.
+/// Path that returns the vault's mark. Older servers answer 404, with the same headers.
 const MARK: &str = "sys/strongroom/mark";
-/// What does not ask about the vault's history first. An operator who suspects a rollback must be able to seal the vault, and
-/// a sealed vault cannot say anything about its history.
+/// Paths that are sent without comparing the history first. An operator who suspects a rollback must be able to seal the
+/// vault, and a sealed vault cannot say anything about its history.
 const NOT_COMPARED: [&str; 2] = ["sys/seal", "sys/unseal"];
 
 /// A reply with any status.

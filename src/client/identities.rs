@@ -199,7 +199,7 @@ impl<'a> Identities<'a> {
         Ok(named.id)
     }
 
-    /// Does one step of an authority: `trust`, `activate`, `remove`, `taint` or `revoke`. With `force`, clients that
+    /// Performs one step of an authority: `trust`, `activate`, `remove`, `taint` or `revoke`. With `force`, clients that
     /// are not ready lose access.
     ///
     /// # Errors

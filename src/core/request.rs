@@ -25,7 +25,7 @@ pub struct Request {
     pub wrap_ttl: Option<u64>,
     /// The header `If-None-Match`, if present.
     pub if_none_match: Option<String>,
-    /// The mark that the sender has seen, if it says so. A vault that does not continue that history does nothing.
+    /// The mark that the client has seen, if sent. The request is rejected if the vault does not continue that history.
     pub seen: Option<Mark>,
 }
 

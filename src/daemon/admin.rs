@@ -132,7 +132,10 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
         let health: Health = serde_json::from_slice(&health).map_err(|_| AdminError::Reply)?;
         if let Some(damage) = health.damage {
             let writes = if damage.writes_stopped { "; writes are stopped until a restart" } else { "" };
-            println!("stored records are damaged{writes}: strongroom verify, then strongroomd storage salvage");
+            println!(
+                "stored records are damaged{writes}; find them: strongroom verify; then restore a backup, or remove them: \
+                 strongroomd storage salvage"
+            );
         }
     }
     Ok(())

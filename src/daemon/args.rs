@@ -53,8 +53,8 @@ impl Arguments {
 fn elsewhere(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return None };
     let (name, local) = OF_STRONGROOM.iter().find(|(name, _)| name == typed)?;
-    let here = if *local { format!("; on this machine also: strongroomd admin {name}") } else { String::new() };
-    Some(format!("{name} is a command of strongroom\n  strongroom {name}{here}"))
+    let here = if *local { format!("; or on this machine: strongroomd admin {name}") } else { String::new() };
+    Some(format!("{name} is a command of strongroom, not strongroomd\n  try: strongroom {name}{here}"))
 }
 
 /// The commands of the daemon.
@@ -90,8 +90,8 @@ pub struct InitArgs {
     /// Trust domain of the identities: the host part of spiffe://DOMAIN/app/web.
     #[arg(long, value_name = "DOMAIN", default_value = DEFAULT_TRUST_DOMAIN)]
     pub trust_domain: String,
-    /// Address the server will listen on; written to the configuration. The default is for this machine only; 0.0.0.0:8200
-    /// is for all.
+    /// Address the server will listen on; written to the configuration. The default accepts connections from this
+    /// machine only; 0.0.0.0:8200 accepts them from anywhere.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8200")]
     pub listen: SocketAddr,
     /// Address where machines without a certificate enrol, other than --listen; off unless given. Written to the
@@ -323,7 +323,10 @@ mod tests {
     fn a_command_of_strongroom_is_pointed_to() {
         let said = |name| elsewhere(&Arguments::try_parse_from(["strongroomd", name]).expect_err("no such command"));
         assert!(said("status").expect("known").ends_with("strongroomd admin status"));
-        assert_eq!(said("set").expect("known"), "set is a command of strongroom\n  strongroom set");
+        assert_eq!(
+            said("set").expect("known"),
+            "set is a command of strongroom, not strongroomd\n  try: strongroom set"
+        );
         assert_eq!(said("nothing-like-it"), None);
         for (name, _) in OF_STRONGROOM {
             assert!(said(name).is_some(), "{name}");

@@ -168,7 +168,7 @@ fn remarks(args: &InitArgs) -> Vec<String> {
         let (listen, port) = (args.listen, args.listen.port());
         let (config, bundle) = (args.data.join(layout::CONFIG_FILE), args.bundle.join("profile.toml"));
         remarks.push(format!(
-            "the vault listens on {listen} only, so other machines do not reach it as {name}. To change that, set\n  listen = \
+            "the vault listens on {listen} only, so other machines cannot reach it as {name}. To change that, set\n  listen = \
              \"0.0.0.0:{port}\" in {}\n  addr = \"https://{name}:{port}\" in {} (and in profiles made from it)",
             config.display(),
             bundle.display()
@@ -176,8 +176,8 @@ fn remarks(args: &InitArgs) -> Vec<String> {
     }
     if args.trust_domain == DEFAULT_TRUST_DOMAIN {
         remarks.push(format!(
-            "the trust domain is {DEFAULT_TRUST_DOMAIN}, and it is part of every certificate. To have your own, create the vault \
-             with --trust-domain example.org"
+            "the trust domain is {DEFAULT_TRUST_DOMAIN}, and it is part of every certificate. To use your own, delete this \
+             vault and create it again with --trust-domain example.org"
         ));
     }
     remarks

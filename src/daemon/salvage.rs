@@ -105,7 +105,7 @@ pub fn verify(args: &VerifyArgs) -> Result<bool, SalvageError> {
         return Ok(sound);
     }
     if sound {
-        println!("{} checked: all of them are intact, and so are header, anchor and audit log", counted(records));
+        println!("{} checked, all intact; header, anchor and audit log are intact too", counted(records));
         return Ok(true);
     }
     tell(&found, &bad);

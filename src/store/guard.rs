@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Batch, CommitSeq, Store, StoreError, Stored, Visit};
 
 thread_local! {
-    /// This thread works in an engine.
+    /// Whether this thread is inside an engine.
     static IN_ENGINE: Cell<bool> = const { Cell::new(false) };
 }
 

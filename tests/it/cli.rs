@@ -136,8 +136,11 @@ fn a_key_that_stops_programs_is_stored_with_a_warning() {
     ] {
         let output = desk.run(arguments);
         let said = text(&output.stderr);
-        assert!(output.status.success() && said.contains("run app/prod starts no program"), "{output:?}");
-        assert!(said.contains(consequence) && said.matches("starts no program").count() == 1, "{said}");
+        assert!(
+            output.status.success() && said.contains("run app/prod will now refuse to start programs"),
+            "{output:?}"
+        );
+        assert!(said.contains(consequence) && said.matches("refuse to start programs").count() == 1, "{said}");
         desk.fails(125, "nothing was started", &["run", "app/prod", "--", "true"]);
     }
     for key in ["BAD-NAME", "PATH", "LD_PRELOAD"] {
@@ -394,8 +397,8 @@ fn a_bundle_moves_into_a_profile_and_two_profiles_need_a_choice() {
     let bundle = bundle.to_str().unwrap();
     let copied = desk.run(&["profile", "add", "q", "--bundle", bundle, "--address", &address]);
     assert!(copied.status.success() && text(&copied.stderr).contains(&format!("rm -r {bundle}")), "{copied:?}");
-    desk.fails(2, "none of your profiles is in use: p, q\n  choose one: strongroom profile use", &["list"]);
-    desk.fails(2, "none of your profiles is in use: p, q", &["profile", "show"]);
+    desk.fails(2, "no profile is selected; there are: p, q\n  choose one: strongroom profile use", &["list"]);
+    desk.fails(2, "no profile is selected; there are: p, q", &["profile", "show"]);
     desk.fails(4, "nothing below", &["list", "--profile", "q"]);
     let moved = desk.run(&["profile", "add", "r", "--bundle", bundle, "--address", &address, "--move"]);
     assert!(moved.status.success() && moved.stderr.is_empty() && !desk.path("operator").exists(), "{moved:?}");

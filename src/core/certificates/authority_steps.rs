@@ -66,7 +66,7 @@ impl Step {
     }
 }
 
-/// Does one step of the authority `id`: `trust`, `activate`, `remove`, `taint` or `revoke`. `force` cuts off clients that
+/// Performs one step of the authority `id`: `trust`, `activate`, `remove`, `taint` or `revoke`. `force` cuts off clients that
 /// are not ready. The step and its alarm are in one commit, so neither exists without the other.
 ///
 /// # Errors
@@ -107,10 +107,10 @@ pub(in crate::core) fn take(
     Ok(Done { remarks, restricts: true, ..Done::touching(Reply::none(), vec![Touch::Authorities]) })
 }
 
-/// Rejects another new authority while one is on its way.
+/// Rejects a second new authority while one is being prepared.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`].
+/// [`VaultError::BadRequest`] when an authority is prepared or trusted, but not active yet.
 pub(in crate::core) fn none_is_prepared(known: &Authorities) -> Result<(), VaultError> {
     if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
         return Err(bad("another authority is prepared already: activate or remove it first"));

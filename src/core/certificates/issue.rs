@@ -40,7 +40,7 @@ impl Issued {
         rfc3339_nano(self.row.not_after_ms)
     }
 
-    /// What its holder gets, and what the change leaves behind. The reply in [`Done`] is empty.
+    /// Splits it into the reply for the holder and the effects of the change. The reply in [`Done`] is empty.
     pub(in crate::core) fn into_reply(self, identity: &SpiffeId) -> (CertificateReply, Done) {
         let reply = CertificateReply {
             identity: identity.uri().to_owned(),

@@ -99,8 +99,8 @@ pub(in crate::core) fn replace(
         tracing::warn!(
             identity = identity.uri(),
             remote = holder.remote,
-            "freezing an identity: a certificate that was renewed before was used to renew again, so a copy of it exists. All \
-             its requests are refused until an operator has looked (docs/identities.md)"
+            "identity frozen: a certificate that was already renewed was used to renew again, so someone has a copy. Its \
+             requests are rejected until an operator enables it (docs/identities.md)"
         );
         standing.disabled = Some(identity::Disabled::frozen(now_ms));
         identity::put(tx, identity.path(), &standing)?;

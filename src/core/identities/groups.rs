@@ -1,4 +1,4 @@
-//! Groups: policies that many identities have in addition to their own.
+//! Groups: policies shared by many identities, in addition to their own.
 
 use std::collections::BTreeSet;
 

@@ -79,9 +79,9 @@ pub(in crate::core) fn rolled_back(live: &Live, identity: &str, seen: &Mark) -> 
     if !live.rollback_told.swap(true, Ordering::Relaxed) {
         tracing::warn!(
             identity,
-            "a client says that it has seen epoch {}, generation {} of this vault, which is at epoch {}, generation {}: an older \
-             copy was put back, or two copies were written to. Its requests are rejected. Put the newest data back, or declare the \
-             restore: docs/operations.md, \"When the vault refuses to open\"",
+            "a client reports having seen epoch {}, generation {} of this vault, which is at epoch {}, generation {}: the vault \
+             was restored from an older copy, or two copies were written to. Its requests are rejected. Restore the newest data, \
+             or declare the restore: docs/operations.md, \"When the vault refuses to open\"",
             seen.epoch,
             seen.generation,
             now.epoch,

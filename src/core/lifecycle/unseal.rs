@@ -129,8 +129,8 @@ const OWN_RECORD: &str = "a record that every start reads is damaged (an identit
      a token or another one of the vault's own). Stop the daemon and find it: strongroomd storage verify. Then restore the data \
      folder from a backup, or remove the record: strongroomd storage salvage";
 
-/// What the opener is told. Somebody at the machine may read the log, so gets the whole reason; over the network only
-/// that it is there.
+/// What the opener is told. An opener at the machine may read the log and gets the whole reason; over the network, only a
+/// pointer to the log.
 fn told(opener: Opener<'_>, error: VaultError, why: Option<String>) -> VaultError {
     let code = error.error_code();
     let of_files = match &error {

@@ -1,8 +1,8 @@
 //! Whether records of the vault are known to be damaged, and whether the audit log says so.
 //!
-//! A damaged record stops writes until a restart (`barrier`). The audit log keeps that it was found, because it is written
-//! anyway and the store should not be: so the vault knows of the damage after a restart too, until a check of all records
-//! ends without a finding or a salvage removes the damaged ones.
+//! A damaged record stops writes until a restart (`barrier`). The audit log records the finding, because the log still
+//! accepts lines when the store should not be written to. So the vault knows of the damage after a restart too, until a check
+//! of all records passes or a salvage removes the damaged ones.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,24 +13,24 @@ use crate::barrier::Barrier;
 /// What is known about damage.
 #[derive(Default)]
 pub(in crate::core) struct Damage {
-    /// It was found before this start, or without stopping writes.
+    /// Damage was found before this start, or by a check of the sum.
     known: AtomicBool,
-    /// The alarm for a record that was found since this start is in the audit log.
+    /// Whether the alarm for damage found since this start has been logged.
     told: AtomicBool,
 }
 
 impl Damage {
-    /// At a start. If the log ends with damage that nobody has settled, the alarm is written again: so it is in every file
-    /// of the log, however files are moved.
+    /// The state at a start. If the log ends with damage that is not settled, the alarm is written again, so that every file
+    /// of the log has it, however files are moved.
     ///
     /// # Errors
-    /// Those of the audit log.
+    /// [`AuditError`] when the alarm cannot be written.
     pub(in crate::core) fn at_start(earlier: bool, audit: &Broker, now_ms: u64) -> Result<Self, AuditError> {
         let damage = Self::default();
         if earlier {
             tracing::error!(
-                "damaged records were found before this start, and no check has ended without a finding since. Find them: \
-                 strongroom verify. Restore the store from a backup, or remove them: strongroomd storage salvage"
+                "damaged records were found before this start, and no check has passed since. Find them: strongroom verify. \
+                 Restore the store from a backup, or remove them: strongroomd storage salvage"
             );
             alarm(audit, now_ms, DAMAGED)?;
             damage.known.store(true, Ordering::SeqCst);
@@ -41,7 +41,7 @@ impl Damage {
     /// Writes the alarm if a damaged record was found and the alarm is not in the log yet.
     ///
     /// # Errors
-    /// Those of the audit log. The next call tries again.
+    /// [`AuditError`] when the alarm cannot be written. The next call tries again.
     pub(in crate::core) fn tell(&self, barrier: &Barrier, audit: &Broker, now_ms: u64) -> Result<(), AuditError> {
         if !barrier.is_damaged() || self.told.swap(true, Ordering::SeqCst) {
             return Ok(());
@@ -52,7 +52,7 @@ impl Damage {
     /// Writes the alarm again into a new file of the log.
     ///
     /// # Errors
-    /// Those of the audit log.
+    /// [`AuditError`] when the alarm cannot be written.
     pub(in crate::core) fn repeat(&self, barrier: &Barrier, audit: &Broker, now_ms: u64) -> Result<(), AuditError> {
         match self.shown(barrier) {
             Some(_) => alarm(audit, now_ms, DAMAGED),
@@ -60,10 +60,10 @@ impl Damage {
         }
     }
 
-    /// The checksum over all records does not match the state.
+    /// Notes that the checksum over all records does not match the state, and writes the alarm.
     ///
     /// # Errors
-    /// Those of the audit log.
+    /// [`AuditError`] when the alarm cannot be written.
     pub(in crate::core) fn sum_differs(&self, audit: &Broker, now_ms: u64) -> Result<(), AuditError> {
         self.known.store(true, Ordering::SeqCst);
         alarm(audit, now_ms, SUM_DIFFERS)
@@ -72,7 +72,7 @@ impl Damage {
     /// Writes how a check has ended. A `clean` one settles what was found before this start.
     ///
     /// # Errors
-    /// Those of the audit log.
+    /// [`AuditError`] when the note cannot be written; nothing is settled then.
     pub(in crate::core) fn checked(&self, audit: &Broker, now_ms: u64, ended: &Note<'_>) -> Result<(), AuditError> {
         audit.note(now_ms, ended)?;
         if matches!(ended, Note::Checked { clean: true, .. }) {

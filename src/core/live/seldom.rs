@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Pause between two lines, milliseconds.
 const PAUSE_MS: u64 = 1_000;
 
-/// When a line was written last, and how often it was left out since.
+/// Time of the last line, and number of lines suppressed since.
 #[derive(Default)]
 pub(in crate::core) struct Seldom {
     last_ms: AtomicU64,
@@ -13,7 +13,7 @@ pub(in crate::core) struct Seldom {
 }
 
 impl Seldom {
-    /// Whether to write the line at `now_ms`, and if so, how often it was left out since the last time.
+    /// Whether to write the line at `now_ms`, and if so, how many lines were suppressed since the last one.
     pub(in crate::core) fn speak(&self, now_ms: u64) -> Option<u64> {
         let last_ms = self.last_ms.load(Ordering::Relaxed);
         let due = last_ms == 0 || now_ms < last_ms || now_ms - last_ms >= PAUSE_MS;

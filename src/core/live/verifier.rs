@@ -26,7 +26,7 @@ const DESCRIBED: usize = 1_000;
 const WEIGHT_BYTES: u64 = 16 * 1024;
 /// Number of records to check before the thread pauses. Small, so that readers never wait for long.
 const BURST: u64 = 16;
-/// A check works for at most one part in this many of the time, whatever rate was asked for: a quarter of one processor.
+/// A check uses at most one part in `SHARE` of a processor, whatever rate was requested.
 const SHARE: u64 = 4;
 /// Longest pause, milliseconds: also after a clock that was set forward.
 const LONGEST_PAUSE_MS: u64 = 1_000;
@@ -174,7 +174,7 @@ impl Work {
         if let Err(error) = self.damage.checked(&self.audit, now_ms, &note) {
             tracing::error!(%error, "the end of the record check could not be written to the audit log");
         }
-        // Last: who sees the end can rely on the note.
+        // Last, so that anyone who sees the end can rely on the note.
         state.clone_into(&mut self.shown.lock().state);
     }
 }
@@ -217,7 +217,7 @@ mod tests {
         }
         let share = now.as_secs_f64() / worked.as_secs_f64();
         assert!((3.9..4.1).contains(&share), "one part in {share}");
-        // A rate that is lower than that decides.
+        // A lower requested rate takes precedence.
         let mut pace = Pace::begin(100, 0);
         assert_eq!((0..5).map(|_| pace.pause(BURST, 0)).sum::<Duration>(), Duration::from_millis(800));
         // A clock that was set forward by a day, or back, does not stop the check.

@@ -1,7 +1,7 @@
-//! Tells a caller whose certificate is not admitted why.
+//! Tells a caller why its certificate is not accepted.
 //!
-//! Everybody who gets here has proved the key of a certificate in TLS, so the answer is about the caller itself. The
-//! decision and its line in the audit log are made before, and they do not depend on this.
+//! Every caller that gets here has proved the key of its certificate in TLS, so the reason concerns only itself. The
+//! decision and its line in the audit log come earlier and do not depend on this.
 
 use crate::api::error::Reason;
 use crate::core::Caller;
@@ -22,7 +22,7 @@ pub(in crate::core) fn explain(vault: &Vault, caller: &Caller, error: VaultError
             remote = caller.remote,
             why,
             left_out,
-            "a request was refused: its certificate is not admitted; see: strongroom identity show"
+            "request rejected: the caller's certificate is not accepted; see: strongroom identity show PATH"
         );
     }
     match why {

@@ -275,7 +275,7 @@ pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<Role>,
 }
 
 /// Creates or changes a role. Absent fields stay unchanged, and a record that cannot be parsed is overwritten as a whole.
-/// `own` are the certificates of the vault's own authorities, DER, which no role may name. Returns warnings for the caller.
+/// `authorities` are the vault's own certificates (DER); no role may name them. Returns warnings for the caller.
 ///
 /// # Errors
 /// [`VaultError::BadRequest`] for the fields, for an authority of this vault, and for too many roles or certificates; the
@@ -284,11 +284,11 @@ pub(in crate::core) fn write(
     tx: &mut Tx<'_>,
     name: &str,
     body: &Body,
-    own: &[&[u8]],
+    authorities: &[&[u8]],
 ) -> Result<Vec<String>, VaultError> {
     let existing = tx.view(MountId::CERT_ROLES).entry(name)?;
     let existing = existing.and_then(|entry| RoleRecord::decode(entry.value.reveal()).ok());
-    let role = Role::from_body(name, body, existing.as_ref(), own)?;
+    let role = Role::from_body(name, body, existing.as_ref(), authorities)?;
     let (others, certificates) = Roles::load(&tx.view(MountId::CERT_ROLES))?.size_without(name);
     if others >= MAX_ROLES || certificates + role.certificates().count() > MAX_CERTIFICATES {
         return Err(VaultError::BadRequest(format!(

@@ -209,7 +209,7 @@ impl Desk {
     /// one at most once.
     fn count(&self, channel: Channel) {
         self.sources.refused(Source::from(channel.remote.ip()), Instant::now());
-        tracing::warn!(remote = %channel.remote, "enrolment refused");
+        tracing::warn!(remote = %channel.remote, "enrolment rejected");
     }
 
     fn answer(&self, channel: Channel, decision: Result<Certified, VaultError>) -> Response {

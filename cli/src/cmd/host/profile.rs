@@ -11,9 +11,9 @@ use crate::profile::Profiles;
 /// `strongroom profile …`
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
-    /// Make a profile of a bundle (the folder that `strongroomd init` wrote), best with --move.
+    /// Create a profile from a bundle (the folder that `strongroomd init` wrote), preferably with --move.
     #[command(
-        after_help = "A certificate must be renewed in one place only. If two copies renew, the vault takes one of them for
+        after_help = "A certificate must be renewed in one place only. If two copies renew, the vault assumes that one was
 stolen and freezes the identity. So move the bundle, or delete the folder afterwards."
     )]
     Add {

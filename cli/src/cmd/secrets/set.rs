@@ -101,7 +101,7 @@ impl SetArgs {
         match self.standard_input.as_slice() {
             [] => {}
             [one] if one == "-" => return prompt::standard_input(self.strip_newline),
-            _ => return Err(typed("a value on the command line is refused")),
+            _ => return Err(typed("values are not accepted on the command line")),
         }
         if let Some(path) = &self.from_file {
             return prompt::file(path, self.strip_newline);
@@ -111,7 +111,7 @@ impl SetArgs {
         }
         match &self.value {
             Some(value) if self.insecure_value_on_command_line => Ok(SecretText::from(value.as_str())),
-            Some(_) => Err(typed("a value on the command line is refused")),
+            Some(_) => Err(typed("values are not accepted on the command line")),
             None => prompt::hidden_twice(&format!("Value of {}: ", self.key)),
         }
     }

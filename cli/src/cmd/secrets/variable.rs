@@ -1,4 +1,4 @@
-//! Keys that stop programs: `run` starts nothing with a secret that has one of them.
+//! Keys that make `run` refuse to start a program.
 
 use strongroom::dotenv::is_portable_name;
 use strongroom::exec::danger;
@@ -17,8 +17,8 @@ pub fn warning(path: &str, key: &str) -> Option<String> {
         return None;
     };
     Some(format!(
-        "{key} {why}: from now on strongroom run {path} starts no program, unless its users {way}\n  to remove it: strongroom \
-         unset {path} {key}"
+        "{key} {why}: strongroom run {path} will now refuse to start programs unless its users {way}\n  to remove it: \
+         strongroom unset {path} {key}"
     ))
 }
 
@@ -35,7 +35,7 @@ mod tests {
             [("BAD-NAME", "--map BAD-NAME=NAME"), ("9", "--only"), ("PATH", "--allow PATH"), ("LD_PRELOAD", "--allow")]
         {
             let text = warning("app/prod", key).unwrap();
-            assert!(text.contains("run app/prod starts no program") && text.contains(way), "{text}");
+            assert!(text.contains("run app/prod will now refuse to start programs") && text.contains(way), "{text}");
         }
     }
 }

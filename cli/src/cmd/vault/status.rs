@@ -64,9 +64,9 @@ impl StatusArgs {
                 format!("{address}: {}\nversion {}, storage {}", out.strong(state), seal.version, seal.storage_type);
             if let Some(Damage { writes_stopped }) = status.damage {
                 let what = if writes_stopped {
-                    "stored records are damaged: writes are stopped until a restart, other records can be read"
+                    "stored records are damaged: writes are stopped until a restart; intact records can still be read"
                 } else {
-                    "stored records were found to be damaged before the last start, and no check has ended well since"
+                    "stored records were found to be damaged before the last start, and no check has passed since"
                 };
                 text.push_str(&format!("\n{}\n  {DAMAGE_STEPS}", out.strong(what)));
             }

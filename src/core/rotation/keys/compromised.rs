@@ -87,7 +87,7 @@ fn complete(desk: &Desk) -> Result<(), VaultError> {
             note_ends(&mut run, &terms, Some(active));
             run.note(
                 "certificate authority",
-                "new; the order was interrupted, so every certificate is revoked: get yours with `strongroomd admin operator`, then enrol hosts and operators anew",
+                "replaced; the order was interrupted, so every certificate is revoked: get yours with `strongroomd admin operator`, then enrol hosts and operators again",
             );
             // Whether the order asked for new keys of values is lost. The more thorough way is right in both cases.
             run.values_before = Some(generation);

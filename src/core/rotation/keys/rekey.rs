@@ -78,10 +78,10 @@ fn prepare_rekey(desk: &Desk, keep: &[Key], drop_absent: bool, compromised: Opti
             // Opened with its secret, not only written: a slot that does not open must not replace one that does.
             again.opens(&key.secret.unlock(), vault, flags).map_err(refused)?;
             slots.push(again);
-            steps.push((named(slot), "sealed anew with its secret".to_owned()));
+            steps.push((named(slot), "resealed with its secret".to_owned()));
         } else if slot.reseals_absent() {
             slots.push(slot.reseal_absent(&root, vault, flags, &*desk.random).map_err(refused)?);
-            steps.push((named(slot), "sealed anew to its public half; its holder was not needed".to_owned()));
+            steps.push((named(slot), "resealed to its public half; its holder was not needed".to_owned()));
         } else {
             absent.push(named(slot));
             steps.push((named(slot), "dropped: its secret was not given".to_owned()));
@@ -141,7 +141,7 @@ fn commit_rekey(
                 note_ends(&mut run, &before, None);
                 run.note(
                     "certificate authority",
-                    "new; every certificate is revoked but the one that came with this answer: enrol hosts and operators anew",
+                    "replaced; every certificate except the one in this reply is revoked: enrol hosts and operators again",
                 );
                 if deep {
                     run.values_before = Some(generation);
@@ -179,7 +179,7 @@ pub(super) fn begin(tx: &mut Tx<'_>, random: &dyn Random, compromised: bool, now
 /// Sets all older terms as the target of the run, and records what a compromised slot ends.
 pub(super) fn note_ends(run: &mut Run, terms: &[TermStatus], active: Option<u32>) {
     terms::aim(run, terms, active);
-    run.note("data key", "new term; everything under the older ones is being sealed anew");
+    run.note("data key", "new term; everything under the older ones is being resealed");
     run.note("audit key", "new; the log names it, signed by the old one");
     run.note("tokens", "every token is revoked");
     run.full_speed = true;

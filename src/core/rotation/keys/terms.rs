@@ -205,7 +205,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
         false
     };
     if left {
-        let facts = desk.by_vault("sys/rotate", "data key: an interrupted rotation goes on".to_owned())?;
+        let facts = desk.by_vault("sys/rotate", "data key: resuming an interrupted rotation".to_owned())?;
         let random = Arc::clone(&desk.random);
         background.forget();
         desk.records(&facts, move |tx, now_ms| {
@@ -311,7 +311,7 @@ fn prove(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration,
     }
     let opened = walk.seen();
     background.walk = None;
-    let facts = desk.by_vault(&path(&run), format!("proving that nothing is under {}", run.target))?;
+    let facts = desk.by_vault(&path(&run), format!("proving that no record uses {}", run.target))?;
     let mut census = desk.barrier.census()?;
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     desk.alone(&facts, move |group, now_ms| {

@@ -101,7 +101,7 @@ fn prepared(id: AuthorityId) -> Result<Done, VaultError> {
     Ok(Done::touching(data(&Named { id: id.hex() })?, vec![Touch::Authorities]))
 }
 
-/// Does one step of one authority: `ca/<id>/<trust|activate|remove|taint|revoke>`, `{force?}`.
+/// Performs one step of an authority: `ca/<id>/<trust|activate|remove|taint|revoke>`, `{force?}`.
 pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let force = change.body.only(&["force"])?.flag("force")?.unwrap_or(false);
     let (id, verb) = change.tail.split_once('/').ok_or(VaultError::NotFound)?;

@@ -83,10 +83,10 @@ impl Stored {
     }
 }
 
-/// Writes one quota, in place of one with its name.
+/// Writes a quota, replacing one of the same name.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when another quota has the same key, and for too many; the errors of the barrier.
+/// [`VaultError::BadRequest`] when another quota has the same key, or there are too many; the errors of the barrier.
 pub(in crate::core) fn put(tx: &mut Tx<'_>, stored: &Stored) -> Result<(), VaultError> {
     let quota = &stored.quota;
     let others = all(&tx.view(MountId::LIMITS))?;

@@ -8,7 +8,7 @@ use crate::table;
 /// The only authority whose identifier starts with this.
 ///
 /// # Errors
-/// None does, or several.
+/// No authority matches (exit code 4), or several do (2).
 pub fn pick<'a>(authorities: &'a [AuthorityInfo], typed: &str) -> Result<&'a AuthorityInfo, Failure> {
     let wanted = typed.to_ascii_lowercase();
     let mut found = authorities.iter().filter(|facts| !wanted.is_empty() && facts.id.starts_with(&wanted));

@@ -13,7 +13,7 @@ use crate::prompt;
 use crate::renewal;
 
 /// What to do about clients that are not ready.
-pub const MISSING: &str = "each client gets it at its next renewal, or at once with: strongroom renew (you too); list the missing: \
+pub const MISSING: &str = "clients get it at their next renewal, or now with: strongroom renew (you too); list clients without it: \
                        strongroom ca stragglers; --force continues without them, and they lose access";
 
 /// A step that clients may delay.

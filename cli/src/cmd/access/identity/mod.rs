@@ -169,7 +169,7 @@ fn enable(session: &Session, out: &Output, identity: &str, yes: bool) -> Result<
     out.either(&serde_json::json!({"identity": identity, "disabled": false}), || format!("{identity} {text}"))
 }
 
-/// Below this life, in seconds, the user is warned: it is more likely a slip than a wish.
+/// Below this life, in seconds, the user is warned: a shorter life is probably a typo.
 const SHORTEST_USUAL_S: u64 = 60;
 
 impl SetArgs {
@@ -197,8 +197,8 @@ impl SetArgs {
         out.either(&found, || settings(identity, &found))?;
         if let Some(ttl) = self.certificate_ttl.filter(|ttl| ttl.0 < SHORTEST_USUAL_S) {
             eprintln!(
-                "strongroom: certificates of {} s expire before most hosts renew them; 24h is usual: strongroom identity set \
-                 {identity} --certificate-ttl 24h",
+                "strongroom: certificates that live {} s expire before most hosts can renew them; 24h is typical: strongroom \
+                 identity set {identity} --certificate-ttl 24h",
                 ttl.0
             );
         }

@@ -157,7 +157,7 @@ pub fn deriving() {
 /// Prints a slot and its new secret. This is the only time that the secret is shown.
 ///
 /// # Errors
-/// Standard output does not take it.
+/// Standard output cannot be written.
 pub fn made(out: &Output, reply: &SlotReply, word: &str) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Shown<'a> {
