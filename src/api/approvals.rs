@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 /// One request, without its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
-    /// Its id.
+    /// Identifier.
     pub id: String,
-    /// Its state: `open`, `approved`, `rejected`, `expired` or `used`.
+    /// State: `open`, `approved`, `rejected`, `expired` or `used`.
     pub state: String,
     /// Path of the identity that made the request.
     pub asked_by: String,
@@ -23,11 +23,11 @@ pub struct Approval {
     pub affects: Vec<String>,
     /// Time of the request, RFC 3339.
     pub asked: String,
-    /// Time until which it can be approved and used, RFC 3339.
+    /// Expiry, RFC 3339: it can be approved and used until then.
     pub expires: String,
-    /// Number of operators that must approve. The requester counts if allowed to approve.
+    /// Number of operators who must approve. The requester counts as one if allowed to approve.
     pub required: usize,
-    /// Number of operators that must still approve.
+    /// Number of operators who must still approve.
     pub missing: usize,
     /// The approvals.
     pub approvals: Vec<Voice>,
@@ -37,9 +37,9 @@ pub struct Approval {
     /// Time of execution, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<String>,
-    /// Identifier of the request, as in the audit log.
+    /// Id of the original request, as in the audit log.
     pub request: String,
-    /// Identifier of the executed request, as in the audit log.
+    /// Id of the request that was executed, as in the audit log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_request: Option<String>,
 }
@@ -56,8 +56,8 @@ pub struct Voice {
 /// All requests by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approvals {
-    /// Ids, newest first.
+    /// Identifiers, newest first.
     pub keys: Vec<String>,
-    /// The request of each id.
+    /// The request for each identifier.
     pub key_info: std::collections::BTreeMap<String, Approval>,
 }

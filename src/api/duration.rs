@@ -14,7 +14,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ttl(pub u64);
 
-/// The text is not a duration: digits with the units `d`, `h`, `m`, `s`, or plain seconds.
+/// The text is not a duration. A duration is digits with the units `d`, `h`, `m` and `s`, or plain seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a duration: write 60, \"60s\", \"5m\", \"768h\" or \"1h30m\"")]
 pub struct TtlError;
@@ -35,7 +35,7 @@ impl Ttl {
             let number: u64 = rest.get(..digits).and_then(|text| text.parse().ok()).ok_or(TtlError)?;
             rest = rest.get(digits..).unwrap_or_default();
             let unit = match rest.bytes().next() {
-                // A number without a unit is only allowed alone.
+                // A number without a unit must stand alone.
                 None if digits == text.len() => 1,
                 Some(b's') => 1,
                 Some(b'm') => 60,
@@ -52,7 +52,7 @@ impl Ttl {
     /// Parses a raw JSON value: a whole number of seconds, or a string as in [`Ttl::parse`].
     ///
     /// # Errors
-    /// [`TtlError`] when it is neither.
+    /// [`TtlError`] for any other value, and for a string that [`Ttl::parse`] rejects.
     pub fn parse_json(raw: &str) -> Result<Self, TtlError> {
         if raw.starts_with('"') {
             let text: String = serde_json::from_str(raw).map_err(|_| TtlError)?;

@@ -18,7 +18,7 @@ const MAX_SIGNATURE_BYTES: usize = 1024;
 /// Asks for a first certificate: body of `POST sys/strongroom/enroll`, on the enrolment listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EnrollRequest {
-    /// Id of the string; 32 hexadecimal digits on the wire.
+    /// Id of the enrolment string; 32 hexadecimal digits on the wire.
     #[serde(serialize_with = "hexadecimal")]
     pub id: [u8; 16],
     /// PEM request. Only its key is used.
@@ -29,10 +29,10 @@ pub struct EnrollRequest {
 }
 
 impl EnrollRequest {
-    /// Reads the body. Of the certificate request only the length is checked.
+    /// Reads the body. Checks only the length of the certificate request.
     ///
     /// # Errors
-    /// [`FieldError`], also for unknown fields.
+    /// [`FieldError`] when a field is missing, malformed, too long or unknown.
     pub fn read(body: &Body) -> Result<Self, FieldError> {
         let fields = body.only(&["id", "csr", "proof"])?;
         let id = fields
@@ -44,7 +44,7 @@ impl EnrollRequest {
     }
 }
 
-/// Asks for a certificate in place of one that has expired: body of `POST sys/strongroom/enroll/renew`, on the enrolment
+/// Asks for a certificate to replace one that has expired: body of `POST sys/strongroom/enroll/renew`, on the enrolment
 /// listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GraceRequest {
@@ -60,10 +60,10 @@ pub struct GraceRequest {
 }
 
 impl GraceRequest {
-    /// Reads the body. Of the certificate and the request only the length is checked.
+    /// Reads the body. Checks only the lengths of the certificate and the request.
     ///
     /// # Errors
-    /// [`FieldError`], also for unknown fields.
+    /// [`FieldError`] when a field is missing, malformed, too long or unknown.
     pub fn read(body: &Body) -> Result<Self, FieldError> {
         let fields = body.only(&["certificate", "csr", "proof", "scheme"])?;
         let certificate = fields.text_within("certificate", MAX_CERTIFICATE_BYTES)?;
@@ -103,7 +103,7 @@ pub struct RenewRequest {
     pub csr: String,
 }
 
-/// A new certificate with everything that belongs to it: the reply of all three requests. The enrolment listener sends
+/// A new certificate and everything needed to use it: the reply to all three requests. The enrolment listener sends
 /// it without an envelope.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certified {
@@ -111,18 +111,18 @@ pub struct Certified {
     pub certificate: String,
     /// PEM certificates of all authorities to trust.
     pub ca: String,
-    /// The part of `ca` that only vouches for the listener and never for a client, PEM: roots of an outside PKI.
+    /// The part of `ca` that vouches only for the listener, never for a client: roots of an outside PKI, PEM.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub server_ca: String,
     /// SPIFFE id of the holder.
     pub identity: String,
     /// Expiry of the certificate, RFC 3339.
     pub not_after: String,
-    /// Addresses of the vault, each `host:port`. Only from the enrolment listener.
+    /// Addresses of the vault, each `host:port`. Sent only by the enrolment listener.
     #[serde(default)]
     pub addresses: Vec<String>,
-    /// Current addresses of the enrolment listener, each `host:port`. Only after a renewal, and only if the vault knows
-    /// them.
+    /// Current addresses of the enrolment listener, each `host:port`. Sent only after a renewal, and only if the vault
+    /// knows them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enroll: Vec<String>,
 }
@@ -147,7 +147,7 @@ pub struct CaBundle {
 pub struct CaAuthority {
     /// Its id.
     pub id: String,
-    /// Its current stage.
+    /// Its stage.
     pub state: String,
     /// Its expiry, RFC 3339.
     pub not_after: String,

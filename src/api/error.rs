@@ -1,17 +1,17 @@
-//! What a reply of failure says to programs: the header `X-Strongroom-Error: code; key=value`.
+//! What a failed request tells programs: the header `X-Strongroom-Error: code; key=value`.
 //!
-//! The texts of a failure are for people and may change with any version. Programs look at the code, and at the facts behind
-//! it; this is the one table of both. A reader ignores facts that it does not know.
+//! The texts of an error are for people and may change with any version. Programs use the code and the facts that follow
+//! it; both are defined here only. A reader ignores facts that it does not know.
 
 use std::borrow::Cow;
 use std::fmt;
 
 /// Name of the header.
 pub const HEADER: &str = "x-strongroom-error";
-/// Longest line that is read, bytes.
+/// Longest line that is read, in bytes.
 const MAX_LINE: usize = 512;
 
-/// Defines an enum of words: the variants, all of them, and the way from and to the word on the wire.
+/// Defines an enum of words: its variants, the list of all, and the conversion from and to the word on the wire.
 macro_rules! words {
     ($(#[$head:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$head])*
@@ -22,7 +22,7 @@ macro_rules! words {
         }
 
         impl $name {
-            /// All of them.
+            /// All variants.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The word on the wire.
@@ -33,7 +33,7 @@ macro_rules! words {
                 }
             }
 
-            /// From the word on the wire; `None` for one that this version does not know.
+            /// Parses the word on the wire; `None` for one that this version does not know.
             #[must_use]
             pub fn parse(word: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|known| known.word() == word)
@@ -49,46 +49,47 @@ words! {
         Sealed = "sealed",
         /// There is no vault in the data directory yet.
         NotInitialised = "not-initialised",
-        /// Nothing there.
+        /// There is nothing at this path.
         NotFound = "not-found",
-        /// No mount and no route takes the path.
+        /// No mount and no route matches the path.
         NoRoute = "no-route",
         /// The request was sent to the enrolment listener, which serves nothing but enrolments and revocation lists.
         EnrolmentListener = "enrolment-listener",
-        /// Refused.
+        /// The caller is not allowed to do this.
         Denied = "denied",
-        /// Other operators must approve first. Facts: `id` of what they approve, `missing`, the number of them.
+        /// Other operators must approve first. Facts: `id` of the request that they approve, and `missing`, how many must still
+        /// approve.
         ApprovalNeeded = "approval-needed",
         /// Another operator has rejected the same request. Fact: `id`.
         ApprovalRejected = "approval-rejected",
-        /// The request is wrong, or cannot be done as things stand; often with a [`Reason`].
+        /// The request is malformed, or not possible in the current state; often with a [`Reason`].
         BadRequest = "bad-request",
         /// The secret does not open the vault.
         WrongKey = "wrong-key",
         /// Too many attempts. Fact: `retry-after`, seconds.
         TooMany = "too-many",
-        /// Over a limit of what one identity may ask for. Fact: `retry-after`, seconds.
+        /// The identity has exceeded a rate limit. Fact: `retry-after`, seconds.
         RateLimited = "rate-limited",
-        /// The path does not take this operation, or the listener does not take this method.
+        /// The path does not support this operation, or the listener does not support this method.
         Unsupported = "unsupported",
-        /// The body did not come in time.
+        /// The body did not arrive in time.
         TooSlow = "too-slow",
         /// The body is too large.
         TooLarge = "too-large",
-        /// The body is of another kind than the operation needs.
+        /// The body has a media type that the operation does not accept.
         MediaType = "media-type",
-        /// The audit log does not take entries, so nothing is answered.
+        /// The audit log cannot be written, so no request is answered.
         AuditUnavailable = "audit-unavailable",
         /// Stored data failed its integrity check.
         Integrity = "integrity",
         /// The caller has seen a later state of this vault: it was rolled back. Nothing was done. Facts: `epoch`, `incarnation`
-        /// and `generation`, where the vault stands.
+        /// and `generation` of the vault.
         RolledBack = "rolled-back",
-        /// The disk is full: writes wait, reads go on.
+        /// The disk is full: writes are rejected, reads still work.
         StorageFull = "storage-full",
-        /// Cannot be done at the moment.
+        /// Not possible at the moment; try again later.
         Unavailable = "unavailable",
-        /// A defect or a fault that the operator's log explains.
+        /// A bug or a fault; the operator's log has the details.
         Internal = "internal",
     }
 }
@@ -116,17 +117,17 @@ impl ErrorCode {
 }
 
 words! {
-    /// Why, where programs do something about it: the fact `reason`.
+    /// The fact `reason`: why a request failed, for the cases that programs can act on.
     Reason {
-        /// A check-and-set write came too late, or did not say which version it knows (400).
+        /// A check-and-set write lost a race, or did not say which version it replaces (400).
         CheckAndSet = "check-and-set",
         /// More shares are needed (400). Facts: `have`, `need`.
         SharesMissing = "shares-missing",
         /// The identity must be registered first (400).
         NotRegistered = "not-registered",
-        /// As many are on record as may be; some must be deleted or expire first (400).
+        /// The maximum number is on record; some must be deleted or expire first (400).
         LimitReached = "limit-reached",
-        /// The identity is disabled (400 for the identity that a request is about, 403 for the caller's own).
+        /// The identity is disabled (400 for an identity that the request names, 403 for the caller's own).
         Disabled = "disabled",
         /// The caller's identity is frozen: a copy of one of its certificates was used (403).
         Frozen = "frozen",
@@ -134,11 +135,11 @@ words! {
         Revoked = "revoked",
         /// The authority of the caller's certificate is no longer accepted (403).
         AuthorityEnded = "authority-ended",
-        /// Enrolment strings that are open would become void; `force` does it (400).
+        /// Open enrolment strings would become invalid; `force` does it anyway (400).
         EnrolmentsOpen = "enrolments-open",
-        /// Others would be cut off; `force` does it (400).
+        /// Other clients would lose access; `force` does it anyway (400).
         ForceNeeded = "force-needed",
-        /// The caller's own certificate would be cut off (400).
+        /// The caller's own certificate would lose access (400).
         OwnCertificate = "own-certificate",
         /// The certificate expired while the connection was open (403).
         CertificateExpired = "certificate-expired",
@@ -170,7 +171,7 @@ impl From<ErrorCode> for ErrorInfo {
 }
 
 impl ErrorInfo {
-    /// Adds a fact. One that would need quoting is left out: words, numbers and ids are all that a fact may be.
+    /// Adds a fact. A fact may be a word, a number or an id; anything that would need quoting is dropped.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
         let value = value.to_string();
@@ -186,8 +187,8 @@ impl ErrorInfo {
         self.with("reason", reason.word())
     }
 
-    /// Reads a line. Total: `None` for a code that this version does not know, for what is no such line, and for one of
-    /// more than 512 bytes.
+    /// Parses a line. `None` for a code that this version does not know, a malformed line, or one of more than 512
+    /// bytes. Never panics.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         if line.len() > MAX_LINE {
@@ -205,13 +206,13 @@ impl ErrorInfo {
         self.code
     }
 
-    /// A fact; the first of that name.
+    /// A fact by name; the first one if there are several.
     #[must_use]
     pub fn fact(&self, key: &str) -> Option<&str> {
         self.facts.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// A fact that is a number.
+    /// A fact by name, as a number.
     #[must_use]
     pub fn number(&self, key: &str) -> Option<u64> {
         self.fact(key)?.parse().ok()

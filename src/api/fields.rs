@@ -2,8 +2,8 @@
 //! error texts. Nothing else reads fields, with one exception: rotation policies are stored as they are sent, so
 //! `rotate::policy` reads both forms with one strict reader.
 //!
-//! A field that is `null` counts as absent. Numbers, truth values and durations may also be strings, because query
-//! parameters are. Nothing is repaired: a value of another type is rejected, and the error names the field but never
+//! A field that is `null` counts as absent. Numbers, booleans and durations may also be strings, because query parameters
+//! are. Nothing is repaired: a value of another type is rejected, and the error names the field but never
 //! repeats what was sent.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub const MAX_TEXT: usize = 1024;
 const FEW: &str = "at most 64 strings of 1024 bytes without control characters";
 const DURATION: &str = "a duration such as 60 or 1h";
 
-/// What is wrong with a field. Names the field, never repeats its content.
+/// What is wrong with a field. Names the field but never repeats its content.
 ///
 /// ```
 /// use strongroom::api::fields::FieldError;
@@ -34,37 +34,37 @@ const DURATION: &str = "a duration such as 60 or 1h";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FieldError {
-    /// A field that this request does not have. Carries the names of those that it has.
+    /// The request has no such field. Carries the names that it has.
     #[error("unknown field; known: {}", .0.join(", "))]
     Unknown(&'static [&'static str]),
-    /// A field in a request that has none.
+    /// The request has a field but takes none.
     #[error("unknown field: this request takes none")]
     TakesNone,
-    /// A field whose function is not supported, with the reason.
+    /// A field of Vault that is not supported, and why.
     #[error("field \"{0}\" is not supported: {1}")]
     Unsupported(&'static str, &'static str),
     /// A required field is missing.
     #[error("field \"{0}\" is required")]
     Missing(&'static str),
-    /// A field of another type, or with a value that is not allowed. Carries what it must be.
+    /// The field has the wrong type or a value that is not allowed. Carries what it must be.
     #[error("field \"{0}\" must be {1}")]
     Must(&'static str, &'static str),
-    /// A number outside its range, which is given.
+    /// The number is outside the given range.
     #[error("field \"{0}\" must be {1} to {2}")]
     Range(&'static str, u64, u64),
-    /// A duration outside its range, which is given in seconds.
+    /// The duration is outside the given range, in seconds.
     #[error("field \"{0}\" must be {1} to {2} seconds")]
     Seconds(&'static str, u64, u64),
-    /// A negative number or duration.
+    /// The number or duration is negative.
     #[error("field \"{0}\" must not be negative")]
     Negative(&'static str),
-    /// A string that is longer than the limit, which is given in bytes.
+    /// The string is longer than the given limit, in bytes.
     #[error("field \"{0}\" has more than {1} bytes")]
     Long(&'static str, usize),
 }
 
 impl FieldError {
-    /// The text as Vault's secrets engines write it: `NAME must be WHAT`.
+    /// The message as Vault's secrets engines write it: `NAME must be WHAT`.
     #[must_use]
     pub fn bare(&self) -> String {
         let text = self.to_string();
@@ -110,7 +110,7 @@ impl<'a> Fields<'a> {
     /// As [`Fields::only`], for requests with fields of Vault that are not supported (name and reason).
     ///
     /// # Errors
-    /// As [`Fields::only`]; [`FieldError::Unsupported`] when an unsupported field has any value but "off".
+    /// As [`Fields::only`]; [`FieldError::Unsupported`] when an unsupported field has any value other than "off".
     pub fn with_refused(
         object: Object<'a>,
         known: &'static [&'static str],
@@ -119,7 +119,7 @@ impl<'a> Fields<'a> {
         let unknown = if known.is_empty() { FieldError::TakesNone } else { FieldError::Unknown(known) };
         for (name, value) in object.entries().filter(|(name, _)| !known.contains(name)) {
             let (name, why) = refused.iter().find(|(refused, _)| *refused == name).ok_or(unknown)?;
-            // Tools that write back every field they have read send these too.
+            // Tools that write back every field they read send these too.
             if !["null", "false", "0", "\"\"", "[]", "{}"].contains(&value.raw()) {
                 return Err(FieldError::Unsupported(name, why));
             }
@@ -127,7 +127,7 @@ impl<'a> Fields<'a> {
         Ok(Self(object))
     }
 
-    /// Whether a field is present and `null`, for requests where that has a meaning.
+    /// Whether a field is present and `null`, for requests in which that has a meaning.
     #[must_use]
     pub fn is_null(self, name: &str) -> bool {
         self.0.get(name).is_some_and(Value::is_null)
@@ -142,7 +142,7 @@ impl<'a> Fields<'a> {
     /// A string.
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`] for any other type.
     pub fn text(self, name: &'static str) -> Result<Option<String>, FieldError> {
         self.read(name, "a string", |raw| serde_json::from_str(raw).ok())
     }
@@ -150,7 +150,7 @@ impl<'a> Fields<'a> {
     /// A string of at most `most` bytes.
     ///
     /// # Errors
-    /// [`FieldError::Must`], [`FieldError::Long`].
+    /// [`FieldError::Must`] for any other type; [`FieldError::Long`] for a longer string.
     pub fn text_within(self, name: &'static str, most: usize) -> Result<Option<String>, FieldError> {
         match self.text(name)? {
             Some(text) if text.len() > most => Err(FieldError::Long(name, most)),
@@ -161,7 +161,7 @@ impl<'a> Fields<'a> {
     /// A required string.
     ///
     /// # Errors
-    /// [`FieldError::Must`], [`FieldError::Missing`].
+    /// [`FieldError::Must`] for any other type; [`FieldError::Missing`] when the field is absent.
     pub fn required(self, name: &'static str) -> Result<String, FieldError> {
         self.text(name)?.ok_or(FieldError::Missing(name))
     }
@@ -169,15 +169,15 @@ impl<'a> Fields<'a> {
     /// A secret string.
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`] for any other type.
     pub fn secret(self, name: &'static str) -> Result<Option<SecretText>, FieldError> {
         self.read(name, "a string", |raw| serde_json::from_str(raw).ok())
     }
 
-    /// One of some words; `words` names them all.
+    /// One of a set of words, which `parse` knows and `words` lists for the error.
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`] for anything else.
     pub fn word<T>(
         self,
         name: &'static str,
@@ -187,10 +187,10 @@ impl<'a> Fields<'a> {
         self.read(name, words, |raw| parse(&serde_json::from_str::<String>(raw).ok()?))
     }
 
-    /// A truth value.
+    /// A boolean.
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`] for anything but `true` and `false`.
     pub fn flag(self, name: &'static str) -> Result<Option<bool>, FieldError> {
         self.read(name, "true or false", |raw| match &*plain(raw)? {
             "true" => Some(true),
@@ -202,7 +202,7 @@ impl<'a> Fields<'a> {
     /// A whole number, which may be negative.
     ///
     /// # Errors
-    /// [`FieldError::Must`], also for a number that does not fit into 64 bits.
+    /// [`FieldError::Must`] for anything else, including a number that does not fit into 64 bits.
     pub fn integer(self, name: &'static str) -> Result<Option<i64>, FieldError> {
         self.read(name, "a whole number", |raw| {
             let text = plain(raw)?;
@@ -214,7 +214,7 @@ impl<'a> Fields<'a> {
     /// A whole number.
     ///
     /// # Errors
-    /// [`FieldError::Must`], also for a negative number and one that does not fit into 64 bits.
+    /// [`FieldError::Must`] for anything else, including a negative number and one that does not fit into 64 bits.
     pub fn number(self, name: &'static str) -> Result<Option<u64>, FieldError> {
         self.read(name, "a whole number", |raw| {
             let text = plain(raw)?;
@@ -225,7 +225,7 @@ impl<'a> Fields<'a> {
     /// A whole number from `least` to `most`.
     ///
     /// # Errors
-    /// [`FieldError::Must`], [`FieldError::Range`].
+    /// [`FieldError::Must`] when it is not a whole number; [`FieldError::Range`] when it is outside the range.
     pub fn number_in(self, name: &'static str, least: u64, most: u64) -> Result<Option<u64>, FieldError> {
         match self.number(name)? {
             Some(number) if !(least..=most).contains(&number) => Err(FieldError::Range(name, least, most)),
@@ -245,7 +245,7 @@ impl<'a> Fields<'a> {
     /// A duration, in seconds.
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`] when it is not a duration as in [`Ttl::parse`].
     pub fn seconds(self, name: &'static str) -> Result<Option<u64>, FieldError> {
         self.read(name, DURATION, |raw| Ttl::parse_json(raw).ok().map(|ttl| ttl.0))
     }
@@ -253,7 +253,7 @@ impl<'a> Fields<'a> {
     /// A duration from `least` to `most` seconds.
     ///
     /// # Errors
-    /// [`FieldError::Must`], [`FieldError::Seconds`].
+    /// [`FieldError::Must`] when it is not a duration; [`FieldError::Seconds`] when it is outside the range.
     pub fn seconds_in(self, name: &'static str, least: u64, most: u64) -> Result<Option<u64>, FieldError> {
         match self.seconds(name)? {
             Some(seconds) if !(least..=most).contains(&seconds) => Err(FieldError::Seconds(name, least, most)),
@@ -261,10 +261,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A duration; `Some(None)` stands for a negative one.
+    /// A duration; `Some(None)` means a negative one.
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`] when it is not a duration.
     pub fn span(self, name: &'static str) -> Result<Option<Option<Ttl>>, FieldError> {
         self.read(name, DURATION, |raw| {
             let text = plain(raw)?;
@@ -274,11 +274,11 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A list of strings as they are, or one string with commas. Of the latter, blanks around parts and empty parts are
-    /// dropped.
+    /// A list of strings, unchanged, or one string that is split at commas. Of the latter, blanks around the parts and empty
+    /// parts are dropped.
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`] for anything else.
     pub fn texts(self, name: &'static str) -> Result<Option<Vec<String>>, FieldError> {
         self.read(name, "a list of strings", |raw| {
             if !raw.starts_with('"') {
@@ -292,7 +292,7 @@ impl<'a> Fields<'a> {
     /// A list of secret strings.
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`] for anything else.
     pub fn secrets(self, name: &'static str) -> Result<Option<Vec<SecretText>>, FieldError> {
         self.read(name, "a list of strings", |raw| serde_json::from_str(raw).ok())
     }
@@ -301,7 +301,7 @@ impl<'a> Fields<'a> {
     /// strings of [`MAX_TEXT`] bytes each, without control characters.
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`] for anything else.
     pub fn list(self, name: &'static str) -> Result<Option<Vec<String>>, FieldError> {
         let Some(texts) = self.texts(name)? else { return Ok(None) };
         let list: Vec<String> =
@@ -316,7 +316,7 @@ impl<'a> Fields<'a> {
     /// Strings by name, with the limits of [`Fields::list`].
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`] for anything else.
     pub fn map(self, name: &'static str) -> Result<Option<BTreeMap<String, String>>, FieldError> {
         let map: Option<BTreeMap<String, String>> =
             self.read(name, "an object of strings", |raw| serde_json::from_str(raw).ok())?;
@@ -328,7 +328,7 @@ impl<'a> Fields<'a> {
     /// An object.
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`] for any other type.
     pub fn object(self, name: &'static str) -> Result<Option<Object<'a>>, FieldError> {
         match self.value(name) {
             None => Ok(None),
@@ -336,10 +336,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list of objects, each of which `read` reads.
+    /// A list of objects, each read with `read`.
     ///
     /// # Errors
-    /// [`FieldError::Must`], and the errors of `read`.
+    /// [`FieldError::Must`] when it is not a list of objects; the first error of `read`.
     pub fn objects<T>(
         self,
         name: &'static str,
@@ -354,10 +354,10 @@ impl<'a> Fields<'a> {
         items.map(|items| items.into_iter().map(read).collect()).transpose()
     }
 
-    /// Reads a field with `read`, which gets its raw JSON. `what` completes the error "must be …" if that returns nothing.
+    /// Reads a field with `read`, which gets its raw JSON.
     ///
     /// # Errors
-    /// [`FieldError::Must`].
+    /// [`FieldError::Must`], "must be `what`", when `read` returns `None`.
     pub fn read<T>(
         self,
         name: &'static str,
@@ -375,7 +375,7 @@ fn is_word(text: &str) -> bool {
     text.len() <= MAX_TEXT && !text.chars().any(char::is_control)
 }
 
-/// The text of a JSON string, or the JSON of a number, a truth value or null. `None` for lists and objects.
+/// The text of a JSON string, or the JSON of a number, a boolean or null. `None` for lists and objects.
 fn plain(raw: &str) -> Option<std::borrow::Cow<'_, str>> {
     match raw.as_bytes().first() {
         Some(b'"') => serde_json::from_str(raw).ok().map(std::borrow::Cow::Owned),

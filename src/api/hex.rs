@@ -16,8 +16,8 @@ pub fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
 }
 
-/// Reads what [`hex`] writes for `N` bytes; `None` for any other text, also one with capital letters: each value has
-/// exactly one text form.
+/// Parses what [`hex`] writes for `N` bytes. Returns `None` for any other text, including capital letters, so that each
+/// value has exactly one text form.
 #[must_use]
 pub fn unhex<const N: usize>(text: impl AsRef<[u8]>) -> Option<[u8; N]> {
     let mut bytes = [0; N];
@@ -25,8 +25,8 @@ pub fn unhex<const N: usize>(text: impl AsRef<[u8]>) -> Option<[u8; N]> {
 }
 
 /// Fills `into` with the bytes of `text`, case-insensitive. `false` when the text is not exactly that long
-/// or holds anything but digits; what `into` holds then means nothing. Leaves no copy, so that `into` may be a secret's
-/// own memory.
+/// or contains anything but digits; the content of `into` is unspecified then. Leaves no copy, so `into` may be a
+/// secret's own memory.
 #[must_use]
 pub fn unhex_into(text: &str, into: &mut [u8]) -> bool {
     fill(&HEXLOWER_PERMISSIVE, text.as_bytes(), into)

@@ -13,7 +13,7 @@ use super::sys::IdentityLine;
 pub struct IdentityReport {
     /// Id of the bundle of authorities that clients should trust, hexadecimal.
     pub bundle: String,
-    /// All registered identities by path.
+    /// All registered identities, by path.
     pub identities: BTreeMap<String, IdentityLine>,
 }
 
@@ -23,7 +23,7 @@ pub struct IdentityChange {
     /// Names of policies. Required for a new identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policies: Option<Vec<String>>,
-    /// Life of its certificates in seconds; 0 means the vault's default.
+    /// Lifetime of its certificates in seconds; 0 means the vault's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_ttl: Option<u64>,
     /// How long after its expiry a certificate can still be renewed, in seconds.
@@ -52,7 +52,7 @@ pub struct GroupChange {
     pub members: Option<Vec<String>>,
 }
 
-/// Body of `POST enrollments/<identity path>`. The server has default values for absent fields.
+/// Body of `POST enrollments/<identity path>`. The server uses defaults for absent fields.
 ///
 /// ```
 /// use strongroom::api::identities::EnrollmentOrder;
@@ -62,16 +62,16 @@ pub struct GroupChange {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrollmentOrder {
-    /// Life of the string, in seconds.
+    /// Lifetime of the string, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u64>,
-    /// How often it can be used.
+    /// How many times it can be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u32>,
     /// Networks from which it can be used; absent means any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cidr: Option<Vec<String>>,
-    /// Life of the certificates that it issues, in seconds.
+    /// Lifetime of the certificates that it issues, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_ttl: Option<u64>,
     /// Addresses of the enrolment listener for hosts, each `host:port`.
@@ -84,13 +84,13 @@ pub struct EnrollmentOrder {
 pub struct EnrollmentMade {
     /// The enrolment string.
     pub string: SecretText,
-    /// Its public identifier, hexadecimal.
+    /// Its public id, hexadecimal.
     pub id: String,
     /// SPIFFE id that the certificate will have.
     pub identity: String,
     /// Expiry, RFC 3339.
     pub expires: String,
-    /// How often it can be used.
+    /// How many times it can be used.
     pub uses: u32,
 }
 
@@ -106,9 +106,9 @@ pub struct EnrollmentInfo {
     pub created_by: String,
     /// Expiry, RFC 3339.
     pub expires: String,
-    /// How often it can be used.
+    /// How many times it can be used.
     pub uses: u32,
-    /// How often it was used.
+    /// How many times it was used.
     pub used: usize,
     /// Networks from which it can be used; empty means any.
     pub cidr: Vec<String>,
@@ -122,7 +122,7 @@ pub struct EnrollmentInfo {
 pub struct EnrollmentList {
     /// Identifiers.
     pub keys: Vec<String>,
-    /// The string of each identifier.
+    /// The string for each identifier.
     pub key_info: BTreeMap<String, EnrollmentInfo>,
 }
 

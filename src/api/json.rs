@@ -32,7 +32,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A 1 MiB value with 64 KiB of frame, depth 32, 10,000 keys, strings of 1 MiB.
+    /// 1 MiB plus 64 KiB in all, depth 32, 10,000 keys, strings of 1 MiB.
     fn default() -> Self {
         Self { max_bytes: (1 << 20) + (64 << 10), max_depth: 32, max_keys: 10_000, max_string_bytes: 1 << 20 }
     }
@@ -111,7 +111,7 @@ pub fn merge_patch(target: &[u8], patch: &[u8]) -> Result<Zeroizing<Vec<u8>>, Js
     Ok(out.into_bytes())
 }
 
-/// Recursive, but at most [`Limits::max_depth`] deep, because both documents were checked.
+/// Recursive, but no deeper than [`Limits::max_depth`], because both documents were checked.
 fn merge(target: Option<Object<'_>>, patch: Object<'_>, out: &mut Buffer) {
     let mut changes: BTreeMap<&str, Value<'_>> = patch.entries().collect();
     let mut first = true;
@@ -126,8 +126,8 @@ fn merge(target: Option<Object<'_>>, patch: Object<'_>, out: &mut Buffer) {
             out.text(new.raw());
         }
     };
-    // Names of the target keep their order, and new ones follow in that of the patch. So the same patch a second time
-    // changes nothing, not even the order.
+    // Names of the target keep their order, and new ones follow in the order of the patch. So applying the same patch
+    // twice changes nothing, not even the order.
     for (key, old) in target.into_iter().flat_map(Object::entries) {
         match changes.remove(key) {
             None => {
@@ -153,7 +153,7 @@ fn merge(target: Option<Object<'_>>, patch: Object<'_>, out: &mut Buffer) {
     out.put(b"}");
 }
 
-/// Appends `text` as a JSON string, in the shortest escaping. `out` is memory: a failure to write would be lost.
+/// Appends `text` as a JSON string with the shortest escapes. `out` must be memory: write errors are ignored.
 ///
 /// ```
 /// use strongroom::api::json::write_str;
@@ -168,7 +168,7 @@ pub fn write_str(out: &mut impl Write, text: &str) {
     };
     put(b"\"");
     let mut rest = text.as_bytes();
-    // Runs that need no escaping are most of a text; they are copied as a whole.
+    // Most of a text needs no escaping; such runs are copied as a whole.
     while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
         let (plain, found) = rest.split_at(at);
         put(plain);

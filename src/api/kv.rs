@@ -27,7 +27,7 @@ impl Data {
     }
 }
 
-/// Information about one version in reads and writes.
+/// One version, in the replies of reads and writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
     /// Number, counted from 1.
@@ -78,7 +78,7 @@ pub struct Metadata {
     pub max_versions: u32,
     /// Whether writes must include `cas`.
     pub cas_required: bool,
-    /// Go duration text; `0s` means the mount's setting.
+    /// Lifetime of new versions, in Go's duration format; `0s` means the mount's setting.
     pub delete_version_after: String,
     /// Labels.
     #[serde(default)]
@@ -101,7 +101,7 @@ pub struct MetadataUpdate {
     /// See [`Metadata::cas_required`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cas_required: Option<bool>,
-    /// Duration text.
+    /// Lifetime of new versions; see [`crate::api::duration::Ttl::parse`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_version_after: Option<String>,
     /// Replaces all labels.
@@ -109,14 +109,14 @@ pub struct MetadataUpdate {
     pub custom_metadata: Option<BTreeMap<String, String>>,
 }
 
-/// Reply and body of `config`.
+/// Reply of a read of `config`, and body of a write.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Number of versions of each secret that are kept; 0 means 10.
     pub max_versions: u32,
     /// Whether writes must include `cas`.
     pub cas_required: bool,
-    /// Go duration text; `0s` means never.
+    /// Lifetime of new versions, in Go's duration format; `0s` means no limit.
     pub delete_version_after: String,
 }
 

@@ -1,15 +1,15 @@
-//! Which point of its history a vault has reached: what a client compares to notice one that was rolled back.
+//! The point that a vault has reached in its history. Clients compare it to detect a rollback.
 
 use serde::{Deserialize, Serialize};
 
-/// Where the vault's history stands; a client that has seen a later mark has met a rolled-back server.
+/// A point in the vault's history. A client that has seen a later one knows that the vault was rolled back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// Counts deliberate restores.
+    /// Number of deliberate restores.
     pub epoch: u32,
-    /// Hexadecimal id drawn at each restore.
+    /// Random id of the epoch, hexadecimal.
     pub incarnation: String,
-    /// Counts commits.
+    /// Number of commits.
     pub generation: u64,
 }
 
@@ -35,13 +35,13 @@ impl Mark {
             || (same_epoch && self.incarnation == seen.incarnation && self.generation >= seen.generation)
     }
 
-    /// Whether this mark is further on than `other`, in one history.
+    /// Whether this mark is later than `other` in the same history.
     #[must_use]
     pub fn is_later_than(&self, other: &Self) -> bool {
         (self.epoch, self.generation) > (other.epoch, other.generation)
     }
 
-    /// Reads the value of [`SEEN_HEADER`], which is also what `to_string` writes. Total.
+    /// Parses the value of [`SEEN_HEADER`], which is what `to_string` writes. Never panics.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
@@ -52,7 +52,7 @@ impl Mark {
         Self::of(epoch, incarnation, generation)
     }
 
-    /// From its three parts as text; the incarnation is 32 hexadecimal digits.
+    /// Parses its three parts; the incarnation is 32 hexadecimal digits.
     #[must_use]
     pub fn of(epoch: &str, incarnation: &str, generation: &str) -> Option<Self> {
         let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

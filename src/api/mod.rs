@@ -1,7 +1,7 @@
 //! Types of the protocol: serde only; no I/O, no clock.
 //!
-//! Everything in requests and replies, for the daemon and the client: the only path type, identities, bounded JSON,
-//! durations, times, and the bodies of Vault's v1 protocol.
+//! Everything that requests and replies contain, for the daemon and the client: the only path type, identities, bounded
+//! JSON, durations, times, and the bodies of Vault's v1 protocol.
 
 pub mod approvals;
 pub mod duration;

@@ -15,7 +15,7 @@ use super::request::Body;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Names up to and including this one are left out. It need not exist. Empty means to start at the beginning.
+    /// Names up to and including this one are skipped. It need not exist. Empty means from the beginning.
     pub after: String,
     /// Largest number of names; `None` means all.
     pub limit: Option<usize>,

@@ -36,7 +36,7 @@ pub const MAX_SEGMENT_BYTES: usize = 128;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(Arc<str>);
 
-/// Why a text is not a path. Positions are byte offsets into the input, which is not repeated.
+/// Why a text is not a path. Positions are byte offsets into the input, which the message does not repeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
@@ -52,7 +52,7 @@ pub enum PathError {
     /// A percent sign is not followed by two hexadecimal digits.
     #[error("path has a malformed percent escape at byte {0}")]
     Escape(usize),
-    /// An allowed character is escaped, although one path must have only one form.
+    /// An allowed character is escaped. Each path must have only one form.
     #[error("path escapes a character that must be written plainly at byte {0}")]
     NotCanonical(usize),
     /// A segment is longer than 128 bytes.
@@ -86,8 +86,8 @@ impl Path {
 
     /// Parses the part of a request target after `/v1/`, without the query, and decodes percent escapes exactly once.
     ///
-    /// Every allowed character is its own canonical form in a URI path (RFC 3986, section 3.3). So an escape is
-    /// either of a disallowed character or not canonical, and both are rejected. An accepted path re-encodes to `raw`.
+    /// Every allowed character is its own canonical form in a URI path (RFC 3986, section 3.3). So an escape either
+    /// stands for a disallowed character or is not canonical, and both are rejected. An accepted path re-encodes to `raw`.
     ///
     /// # Errors
     /// [`PathError`] for the first problem.

@@ -1,4 +1,4 @@
-//! What is answered, free of HTTP, and the frames that Vault's replies put around it.
+//! Replies, independent of HTTP, and the envelopes of Vault's protocol around them.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::json::{Layout, Object, Parsed};
 
-/// What is answered.
+/// A reply.
 ///
 /// ```
 /// use strongroom::api::reply::{Reply, ReplyStatus};
@@ -30,14 +30,14 @@ pub struct Reply {
     pub auth: Option<Zeroizing<Vec<u8>>>,
     /// Strong entity tag (RFC 9110, 8.8.3) of the content, without quotes.
     pub etag: Option<String>,
-    /// The version of a secret that the reply shows, or that the request has made.
+    /// The version of a secret that the reply shows or the request created.
     pub version: Option<u64>,
-    /// Which bytes of `data` are a secret, for the audit log.
+    /// Where `data` contains a secret, for the audit log.
     pub secret: Option<Shown>,
 }
 
-/// Where a secret is in a reply, and where its fields are. Set by the engine that renders the reply, so that nothing has
-/// to parse it again.
+/// Where a reply contains a secret, and where the secret's fields are. Set by the engine that renders the reply, so that
+/// nothing has to parse it again.
 pub struct Shown {
     at: Range<usize>,
     layout: Layout,
@@ -65,7 +65,7 @@ impl Reply {
         Self { data: Some(data), ..Self::none() }
     }
 
-    /// As [`Reply::data`], for data that contains the text of `secret` from the byte `start` on.
+    /// As [`Reply::data`], for data that contains the text of `secret` at the byte offset `start`.
     #[must_use]
     pub fn showing(data: Zeroizing<Vec<u8>>, start: usize, secret: Parsed<'_>) -> Self {
         let at = start..start + secret.len();
@@ -93,8 +93,8 @@ impl Reply {
     }
 }
 
-/// Whether one of the tags in an `If-None-Match` field is `etag` (RFC 9110, 13.1.2: weak comparison). The caller must
-/// handle `*`, because only it knows whether there is any content.
+/// Whether an `If-None-Match` field lists `etag` (RFC 9110, 13.1.2: weak comparison). The caller must handle `*`, because
+/// only the caller knows whether there is any content.
 ///
 /// ```
 /// use strongroom::api::reply::none_match;
@@ -115,7 +115,7 @@ pub fn none_match(field: &str, etag: &str) -> bool {
 pub enum ReplyStatus {
     /// 200, or 204 without data.
     Ok,
-    /// 202 with the full envelope: the request needs no answer.
+    /// 202 with the full envelope: accepted, with nothing to return.
     Accepted,
     /// 404 with the full envelope: a deleted or destroyed version (KV v2).
     NotFoundWithBody,
@@ -152,10 +152,10 @@ pub struct Envelope<T> {
     /// Always null, because wrapping is not supported.
     #[serde(default)]
     pub wrap_info: Option<Box<RawValue>>,
-    /// Hints for a person.
+    /// Warnings for people.
     #[serde(default)]
     pub warnings: Option<Vec<String>>,
-    /// `auth` of the reply; null here.
+    /// A token that was created or renewed; otherwise null.
     #[serde(default)]
     pub auth: Option<Box<RawValue>>,
 }
@@ -164,7 +164,7 @@ fn none<T>() -> Option<T> {
     None
 }
 
-/// The body of every failure.
+/// The body of every error reply.
 ///
 /// ```
 /// use strongroom::api::reply::ErrorBody;
@@ -174,7 +174,7 @@ fn none<T>() -> Option<T> {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// Texts for a person; may be empty.
+    /// Messages for people; may be empty.
     #[serde(default)]
     pub errors: Vec<String>,
 }

@@ -31,7 +31,7 @@ impl<'a> Approvals<'a> {
     /// Returns all requests on record, newest first.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn list(&self) -> Result<Vec<Approval>, ClientError> {
         let Listing { keys, mut key_info } = self.client.find::<Listing>("LIST", APPROVALS, None)?.unwrap_or_default();
         Ok(keys.iter().filter_map(|id| key_info.remove(id)).collect())
@@ -40,7 +40,8 @@ impl<'a> Approvals<'a> {
     /// Returns one request.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid id.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;
+    /// [`ClientError::Settings`] for an invalid id.
     pub fn show(&self, id: &str) -> Result<Option<Approval>, ClientError> {
         self.client.find("GET", &below(APPROVALS, id)?, None)
     }
@@ -52,7 +53,7 @@ impl<'a> Approvals<'a> {
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// // An order that needs a second operator is refused with the id of the request.
+    /// // A change that needs a second operator is rejected with the id of the request.
     /// if let Err(error) = client.identities().delete_group("builders") {
     ///     let Some(id) = error.approval() else { return Err(error.into()) };
     ///     println!("ask another operator: strongroom approvals approve {id}");
@@ -64,7 +65,7 @@ impl<'a> Approvals<'a> {
         self.client.tell("POST", &format!("{}/approve", below(APPROVALS, id)?), None)
     }
 
-    /// Rejects a request of another operator, or withdraws one's own.
+    /// Rejects a request of another operator, or withdraws the caller's own.
     ///
     /// # Errors
     /// As [`Approvals::show`].

@@ -24,7 +24,7 @@ pub const MAX_REPLY_BYTES: u64 = 32 * 1024 * 1024;
 /// Largest head of a reply, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// A connection to one server as one identity. Threads can share it, and take turns.
+/// A connection to one server as one identity. Threads can share it; they take turns.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -47,7 +47,7 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// }
 /// match client.sys().policies() {
 ///     Ok(names) => println!("{}", names.join(" ")),
-///     // Programs go by what the server says to programs, never by its texts.
+///     // Programs use the error code, never the server's texts.
 ///     Err(error) if error.is_sealed() => println!("unseal it first"),
 ///     Err(ClientError::Refused { status: 403, .. }) => println!("not for this certificate"),
 ///     Err(error) => return Err(error.into()),
@@ -78,7 +78,7 @@ const NOT_COMPARED: [&str; 2] = ["sys/seal", "sys/unseal"];
 /// use strongroom::api::kv::Keys;
 /// use strongroom::client::{Client, ClientError};
 ///
-/// /// Any path of the API, also one for which this client has no method.
+/// /// Works for any path of the API, including those for which this client has no method.
 /// fn rate_limits(client: &Client) -> Result<Vec<String>, ClientError> {
 ///     let reply = client.request("LIST", "sys/quotas/rate-limit", None)?;
 ///     if reply.status == 404 {
@@ -92,13 +92,13 @@ pub struct Response {
     pub status: u16,
     /// Body; wiped on drop.
     pub body: Zeroizing<Vec<u8>>,
-    /// Position in the server's history. `None` from a sealed server and from other servers.
+    /// Position in the server's history. `None` from a sealed vault and from other servers.
     pub mark: Option<Mark>,
     /// Entity tag of the content, with its quotes.
     pub etag: Option<String>,
-    /// The line of `X-Strongroom-Error`, as it came.
+    /// The line of `X-Strongroom-Error`, unparsed.
     pub error: Option<String>,
-    /// Verb and path of the request, for the error of a failed one.
+    /// Verb and path of the request, for error messages.
     asked: String,
 }
 
@@ -144,7 +144,7 @@ impl Client {
         &self.base
     }
 
-    /// The latest mark that was seen or set. Store it for [`set_mark`](Self::set_mark) in the next process.
+    /// The latest mark that was seen or set. Save it, and pass it to [`set_mark`](Self::set_mark) in the next process.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
         self.mark.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -169,19 +169,19 @@ impl Client {
         mark::raise(&mut self.mark.lock().unwrap_or_else(PoisonError::into_inner), mark);
     }
 
-    /// Asks the vault which point of its history it has reached, and compares that with the mark that this client holds. Leaves
-    /// no line in the audit log. A request that may change something does this by itself, once for each connection.
+    /// Requests the vault's mark and compares it with the one that this client holds. Leaves no line in the audit log. A
+    /// request that may change something does this by itself, once for each connection.
     ///
     /// # Errors
-    /// [`ClientError::RolledBack`]; [`ClientError::Refused`] while the vault is sealed; otherwise as
-    /// [`request`](Self::request).
+    /// [`ClientError::RolledBack`] when the vault does not continue the history that this client has seen;
+    /// [`ClientError::Refused`] while it is sealed; otherwise as [`request`](Self::request).
     pub fn compare_history(&self) -> Result<(), ClientError> {
         let reply = self.exchange(&Method::GET, MARK, None, None)?;
         if reply.mark.is_some() {
             return Ok(());
         }
         reply.success()?;
-        Err(ClientError::Malformed("the vault does not say which point of its history it has reached"))
+        Err(ClientError::Malformed("the reply does not contain the vault's mark"))
     }
 
     /// Sends one request. `path` is the part after `/v1/` with the query, if any. Characters that a request target
@@ -189,12 +189,13 @@ impl Client {
     /// is not an error here.
     ///
     /// If this client holds a mark, a request that may change something (all but `GET`, `HEAD` and `LIST`) is sent only over a
-    /// connection on which the vault has shown that it continues that history; the request carries the mark too, and a vault
-    /// that does not continue it does nothing. `sys/seal` and `sys/unseal` are sent without that.
+    /// connection on which the vault has shown that it continues that history. The request carries the mark too, and a
+    /// vault that does not continue it rejects the request. `sys/seal` and `sys/unseal` are exempt.
     ///
     /// # Errors
-    /// [`ClientError::Transport`] when there is no answer; [`ClientError::Malformed`] when it is not HTTP or larger
-    /// than [`MAX_REPLY_BYTES`]; [`ClientError::RolledBack`]; [`ClientError::Settings`] for an invalid path.
+    /// [`ClientError::Transport`] or [`ClientError::Certificate`] when there is no answer; [`ClientError::Malformed`] when
+    /// it is not HTTP or larger than [`MAX_REPLY_BYTES`]; [`ClientError::RolledBack`] when the vault does not continue the
+    /// history that this client has seen; [`ClientError::Settings`] for an invalid path.
     pub fn request(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<Response, ClientError> {
         self.request_unless(method, path, body, None)
     }
@@ -210,7 +211,7 @@ impl Client {
         body: Option<&[u8]>,
         etag: Option<&str>,
     ) -> Result<Response, ClientError> {
-        let method = Method::from_bytes(method.as_bytes()).map_err(|_| ClientError::Settings("not a method"))?;
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| ClientError::Settings("not an HTTP method"))?;
         let reads = matches!(method.as_str(), "GET" | "HEAD" | "LIST");
         if !reads && !NOT_COMPARED.contains(&path) && self.mark().is_some() {
             if let Some(outcome) = self.gate.over_known(|| self.exchange(&method, path, body, etag)) {
@@ -229,7 +230,7 @@ impl Client {
         body: Option<&[u8]>,
         etag: Option<&str>,
     ) -> Result<Response, ClientError> {
-        // The mark at the time of sending: replies of parallel requests overtake each other.
+        // The mark at the time of sending, because replies of parallel requests overtake each other.
         let held = self.mark();
         let asked = asked(method.as_str(), path);
         let media = if *method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
@@ -244,11 +245,11 @@ impl Client {
             None => builder,
         };
         let builder = match &held {
-            // The vault compares too: other threads may have taken the connection on which this one has compared.
+            // The vault compares too: other threads may have taken the connection on which this one compared.
             Some(held) if !NOT_COMPARED.contains(&path) => builder.header(SEEN_HEADER, held.to_string()),
             _ => builder,
         };
-        let illegal = |_| ClientError::Settings("the path contains characters that a request cannot contain");
+        let illegal = |_| ClientError::Settings("the path contains characters that are not allowed in a URL");
         let sent = match body {
             None => self.agent.run(builder.body(()).map_err(illegal)?),
             Some(bytes) => self.agent.run(builder.header("Content-Type", media).body(bytes).map_err(illegal)?),
@@ -259,8 +260,8 @@ impl Client {
         let text = |name| reply.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (etag, error) = (text("etag"), text(HEADER));
         let body = read_body(&mut reply, &self.base)?;
-        // All of this comes before the mark is kept, and before the caller gets the reply: an older history must not become the
-        // mark, not even if the generation has reached it by now.
+        // All of this comes before the mark is kept and before the caller gets the reply. A different history must not become
+        // the mark, even if its generation is higher by now.
         let refused = mark::refused_at(error.as_deref(), mark.as_ref());
         let outcome = match (&held, refused, &mark) {
             (Some(held), Some(seen), _) => Err(ClientError::RolledBack { held: held.clone(), seen }),
@@ -298,14 +299,14 @@ impl Client {
         self.request(method, path, body)?.content()
     }
 
-    /// Accepts any success.
+    /// Accepts any successful status.
     pub(super) fn tell(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<(), ClientError> {
         self.request(method, path, body)?.success().map(drop)
     }
 }
 
 impl Client {
-    /// Accepts any success and returns the server's warnings.
+    /// Accepts any successful status and returns the server's warnings.
     pub(super) fn warned(&self, method: &str, path: &str, body: &[u8]) -> Result<Vec<String>, ClientError> {
         let reply = self.request(method, path, Some(body))?.success()?;
         if reply.body.is_empty() {
@@ -320,7 +321,7 @@ impl Response {
     /// Returns the reply if it is a success.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with the server's messages.
+    /// [`ClientError::Refused`] with the server's messages for any other status.
     pub fn success(self) -> Result<Self, ClientError> {
         if (200..300).contains(&self.status) { Ok(self) } else { Err(self.refusal()) }
     }
@@ -353,7 +354,7 @@ impl Response {
     }
 }
 
-/// A request in the words of a policy: what it needs, and where. The query is left out.
+/// A request in the words of a policy: the capability and the path, without the query.
 fn asked(method: &str, path: &str) -> String {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let verb = match method {

@@ -42,15 +42,15 @@ pub enum ClientError {
         status: u16,
         /// The server's texts, for people; may be empty.
         errors: Vec<String>,
-        /// What the server says to programs; `None` from other servers.
+        /// The error code and its facts; `None` from other servers.
         info: Option<Box<ErrorInfo>>,
-        /// Verb and path of the request in the words of a policy, such as `list secret/metadata/app`; may be empty.
+        /// Capability and path of the request, as a policy would name them: `list secret/metadata/app`. May be empty.
         asked: String,
     },
     /// The answer violates the protocol.
     #[error("{0}")]
     Malformed(&'static str),
-    /// The server's history has gone back, or differs from the one that was seen before. The reply was not used.
+    /// The server's history has gone back, or differs from the one that was seen before. The reply was discarded.
     #[error("{}", history(.held, .seen))]
     RolledBack {
         /// Mark before the request.
@@ -60,7 +60,7 @@ pub enum ClientError {
     },
 }
 
-/// What happened to the vault. What to do about it depends on who reads it.
+/// What happened to the vault. What to do about it depends on the reader, so the caller adds that.
 fn history(held: &Mark, seen: &Mark) -> String {
     let what = if held.epoch == seen.epoch && held.incarnation != seen.incarnation {
         "two copies of this vault have been written to independently"
@@ -100,7 +100,7 @@ impl CertificateProblem {
                 "ask for a new enrolment string; strongroom renew works only if the vault renews expired ones"
             }
             Self::Revoked => "ask for a new enrolment string",
-            Self::Authority => "is this the right server? if so, ask for a new enrolment string",
+            Self::Authority => "check that this is the right server; if it is, ask for a new enrolment string",
             Self::Other => "it may have been revoked: ask an operator, or ask for a new enrolment string",
         }
     }
@@ -131,12 +131,12 @@ fn tls_error(error: &ureq::Error) -> Option<&TlsError> {
 }
 
 impl ClientError {
-    /// A refusal with these texts and this line of [`HEADER`](crate::api::error::HEADER).
+    /// A rejection with these texts and this line of [`HEADER`](crate::api::error::HEADER).
     pub(super) fn refusal(status: u16, errors: Vec<String>, line: Option<&str>) -> Self {
         Self::Refused { status, errors, info: line.and_then(ErrorInfo::parse).map(Box::new), asked: String::new() }
     }
 
-    /// The same, and what was asked for.
+    /// Adds what was requested.
     pub(super) fn of_request(mut self, request: &str) -> Self {
         if let Self::Refused { asked, .. } = &mut self {
             request.clone_into(asked);
@@ -144,7 +144,7 @@ impl ClientError {
         self
     }
 
-    /// What the server says to programs of a refusal.
+    /// The error code and facts of a rejection.
     #[must_use]
     pub fn info(&self) -> Option<&ErrorInfo> {
         match self {
@@ -153,7 +153,7 @@ impl ClientError {
         }
     }
 
-    /// The reason of a refusal, if it has one that this version knows.
+    /// The reason of a rejection, if it has one that this version knows.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         self.info().and_then(ErrorInfo::reason)
@@ -169,7 +169,7 @@ impl ClientError {
         }
     }
 
-    /// HTTP status of a refusal.
+    /// HTTP status of a rejection.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -199,7 +199,7 @@ impl ClientError {
 
 fn refused(status: u16, errors: &[String], info: Option<&ErrorInfo>, asked: &str) -> String {
     let mut text = errors.iter().map(|text| text.trim()).collect::<Vec<_>>().join("; ");
-    // With a reason, it is not about this request alone.
+    // A rejection with a reason is not about this request alone.
     let about_the_request = match info.map(ErrorInfo::code) {
         Some(ErrorCode::Denied) => info.and_then(ErrorInfo::reason).is_none(),
         code => code == Some(ErrorCode::Integrity),
@@ -228,7 +228,9 @@ pub(super) fn transport(error: ureq::Error, address: &str) -> ClientError {
     let (problem, hint) = match &error {
         _ if tls_error(&error).is_some() => tls_error(&error).map(tls).unwrap_or_default(),
         ureq::Error::Io(error) => socket(error),
-        ureq::Error::Timeout(_) => ("no answer in time".to_owned(), "the server may be busy or a firewall in between"),
+        ureq::Error::Timeout(_) => {
+            ("no answer in time".to_owned(), "the server may be busy, or a firewall may be in between")
+        }
         ureq::Error::HostNotFound => ("no such host".to_owned(), "check the name in the address"),
         ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..) => {
             return ClientError::Malformed("the server does not answer in HTTP/1.1");

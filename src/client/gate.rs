@@ -1,4 +1,4 @@
-//! Keeps changes off connections on which the vault has not said yet which point of its history it has reached.
+//! Keeps changes off connections on which the vault's mark has not been compared yet.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,26 +7,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Connecting {
     Allowed,
-    /// It must go over the connection that is open.
+    /// It must use the connection that is open.
     Forbidden,
-    /// It tried.
+    /// It would have needed a new one.
     Refused,
 }
 
 thread_local! {
-    // The connector runs on the thread of the request, and learns of the request nothing but the address.
+    // The connector runs on the thread of the request and is told only the address.
     static CONNECTING: Cell<Connecting> = const { Cell::new(Connecting::Allowed) };
 }
 
-/// Whether the history was compared on the newest connection of one client.
+/// Whether the mark was compared on the newest connection of one client.
 #[derive(Default)]
 pub(super) struct Gate {
     compared: AtomicBool,
 }
 
 impl Gate {
-    /// For the connector, before it opens a connection. Returns whether it may. On a new connection another server may
-    /// answer, or the same one since a restart.
+    /// Called by the connector before it opens a connection. Returns whether it may. On a new connection another server may
+    /// answer, or the same one after a restart.
     pub(super) fn opens(&self) -> bool {
         if CONNECTING.get() != Connecting::Allowed {
             CONNECTING.set(Connecting::Refused);
@@ -41,7 +41,7 @@ impl Gate {
         self.compared.store(fine, Ordering::SeqCst);
     }
 
-    /// Sends a request if it can go over a connection on which the history was compared; otherwise nothing is sent.
+    /// Sends a request if it can use a connection on which the mark was compared; otherwise sends nothing.
     pub(super) fn over_known<T>(&self, send: impl FnOnce() -> T) -> Option<T> {
         if !self.compared.load(Ordering::SeqCst) {
             return None;

@@ -12,7 +12,7 @@ use crate::api::identities::{
 use crate::api::kv::Keys;
 use crate::api::sys::CertificateReply;
 
-/// Identities for one client. Paths and names that the server would read as another path are rejected here with
+/// Identities for one client. Paths and names that the server would parse as a different path are rejected here with
 /// [`ClientError::Settings`].
 ///
 /// ```no_run
@@ -51,7 +51,7 @@ impl<'a> Identities<'a> {
     /// Returns a report with one line per identity.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn report(&self) -> Result<IdentityReport, ClientError> {
         self.client.ask("GET", "sys/strongroom/identity-report", None)
     }
@@ -59,7 +59,7 @@ impl<'a> Identities<'a> {
     /// Registers or changes an identity. Returns the server's warnings, for example about a policy that does not exist.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn change(&self, path: &str, change: &IdentityChange) -> Result<Vec<String>, ClientError> {
         self.client.warned("POST", &below("sys/strongroom/identities", path)?, &json(change)?)
     }
@@ -67,16 +67,16 @@ impl<'a> Identities<'a> {
     /// Rejects all requests of an identity from now on, and closes its connections.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn disable(&self, path: &str, reason: Option<&str>) -> Result<(), ClientError> {
         let body = json(&Order { certificate: None, reason })?;
         self.client.tell("POST", &below("sys/strongroom/disable", path)?, Some(&body))
     }
 
-    /// Admits an identity again.
+    /// Accepts requests of a disabled identity again.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn enable(&self, path: &str) -> Result<(), ClientError> {
         self.client.tell("POST", &below("sys/strongroom/enable", path)?, Some(b"{}"))
     }
@@ -85,7 +85,7 @@ impl<'a> Identities<'a> {
     /// far.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -99,18 +99,18 @@ impl<'a> Identities<'a> {
         self.client.tell("POST", &below("sys/strongroom/revoke", path)?, Some(&body))
     }
 
-    /// Names of the groups.
+    /// Returns the names of the groups.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn groups(&self) -> Result<Vec<String>, ClientError> {
         Ok(self.client.find::<Keys>("LIST", "sys/strongroom/groups", None)?.map(|found| found.keys).unwrap_or_default())
     }
 
-    /// A group.
+    /// Returns a group.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn group(&self, name: &str) -> Result<Option<Group>, ClientError> {
         self.client.find("GET", &below("sys/strongroom/groups", name)?, None)
     }
@@ -118,7 +118,7 @@ impl<'a> Identities<'a> {
     /// Creates or changes a group. Returns the server's warnings.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -136,7 +136,7 @@ impl<'a> Identities<'a> {
     /// Removes a group.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn delete_group(&self, name: &str) -> Result<(), ClientError> {
         self.client.tell("DELETE", &below("sys/strongroom/groups", name)?, None)
     }
@@ -144,15 +144,15 @@ impl<'a> Identities<'a> {
     /// Creates an enrolment string for a registered identity.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn enrollment(&self, path: &str, order: &EnrollmentOrder) -> Result<EnrollmentMade, ClientError> {
         self.client.ask("POST", &below("sys/strongroom/enrollments", path)?, Some(&json(order)?))
     }
 
-    /// The enrolment strings on record, without their secrets.
+    /// Returns the enrolment strings on record, without their secrets.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn enrollments(&self) -> Result<EnrollmentList, ClientError> {
         Ok(self.client.find("LIST", "sys/strongroom/enrollments", None)?.unwrap_or_default())
     }
@@ -160,15 +160,15 @@ impl<'a> Identities<'a> {
     /// Deletes an enrolment string by its identifier.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn delete_enrollment(&self, id: &str) -> Result<(), ClientError> {
         self.client.tell("DELETE", &below("sys/strongroom/enrollments", id)?, None)
     }
 
-    /// The authorities.
+    /// Returns the authorities.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn authorities(&self) -> Result<AuthorityList, ClientError> {
         self.client.ask("GET", "sys/strongroom/ca", None)
     }
@@ -176,15 +176,15 @@ impl<'a> Identities<'a> {
     /// Returns the identities that do not trust the current authorities yet.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn stragglers(&self) -> Result<Stragglers, ClientError> {
         self.client.ask("GET", "sys/strongroom/ca/stragglers", None)
     }
 
-    /// Creates the next authority, with a certificate of `life_s` seconds if given. Returns its identifier.
+    /// Creates the next authority; `life_s` is the lifetime of its certificate in seconds. Returns its identifier.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn prepare_authority(&self, life_s: Option<u64>) -> Result<String, ClientError> {
         #[derive(Serialize)]
         struct Body {
@@ -203,7 +203,8 @@ impl<'a> Identities<'a> {
     /// are not ready lose access.
     ///
     /// # Errors
-    /// Any [`ClientError`]. A refusal with status 400 names the clients that are not ready.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request. With status 400 it names the
+    /// clients that are not ready.
     pub fn authority_step(&self, id: &str, step: &str, force: bool) -> Result<(), ClientError> {
         let path = below("sys/strongroom/ca", &format!("{id}/{step}"))?;
         self.client.tell("POST", &path, Some(format!("{{\"force\":{force}}}").as_bytes()))
@@ -212,17 +213,17 @@ impl<'a> Identities<'a> {
     /// Revokes every authority, lets a new one sign at once, and has it certify the request `csr` (PEM).
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn compromise(&self, csr: &str) -> Result<CertificateReply, ClientError> {
         let body = json(&serde_json::json!({ "csr": csr }))?;
         self.client.ask("POST", "sys/strongroom/ca/compromise", Some(&body))
     }
 
-    /// Starts an authority under an outside root. Returns the request (PKCS#10, PEM) for the root's owner, which stays
-    /// the same until it is answered.
+    /// Starts an authority under an outside root. Returns the request (PKCS#10, PEM) for the root's owner. It stays the
+    /// same until the signed chain is imported.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn request_authority(&self) -> Result<String, ClientError> {
         #[derive(serde::Deserialize)]
         struct Made {
@@ -235,7 +236,7 @@ impl<'a> Identities<'a> {
     /// identifier.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn import_authority(&self, chain: &str) -> Result<String, ClientError> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -249,10 +250,10 @@ impl<'a> Identities<'a> {
         Ok(named.id)
     }
 
-    /// Revocation lists of the authorities, PEM.
+    /// Returns the revocation lists of the authorities, PEM.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn crl(&self) -> Result<String, ClientError> {
         #[derive(serde::Deserialize)]
         struct Lists {

@@ -52,7 +52,7 @@ pub struct Kv<'a> {
 pub struct Reading {
     /// Its newest version; `None` if there is no such secret.
     pub data: Option<Data>,
-    /// Tag for the next question.
+    /// Tag for the next [`Kv::read_unless`].
     pub etag: Option<String>,
 }
 
@@ -68,11 +68,11 @@ impl<'a> Kv<'a> {
         format!("{}/{part}/{path}", self.mount)
     }
 
-    /// Reads a secret, in its newest version or the given one. `None` means no such secret or version. For a deleted or
-    /// destroyed version, [`Data::data`] is `None`.
+    /// Reads the given version of a secret, or the newest one. `None` means that there is no such secret or version. For a
+    /// deleted or destroyed version, [`Data::data`] is `None`.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn read(&self, path: &Path, version: Option<u64>) -> Result<Option<Data>, ClientError> {
         let mut target = self.target("data", path);
         if let Some(version) = version {
@@ -85,11 +85,11 @@ impl<'a> Kv<'a> {
         }
     }
 
-    /// Reads a secret's newest version unless it is still the one of `etag`. Returns the content and its tag, or `None`
-    /// if it is unchanged. Without a tag, or if the secret expires by itself, it is always read.
+    /// Reads a secret's newest version unless it still has the tag `etag`. Returns the content and its tag, or `None` if it
+    /// is unchanged. Without a tag, or if the secret expires by itself, it is always read.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn read_unless(&self, path: &Path, etag: Option<&str>) -> Result<Option<Reading>, ClientError> {
         let reply = self.client.request_unless("GET", &self.target("data", path), None, etag)?;
         let etag = reply.etag.clone();
@@ -100,11 +100,12 @@ impl<'a> Kv<'a> {
         }
     }
 
-    /// Writes a new version with exactly these fields, a JSON object. With `cas`, only if the newest version is that
-    /// one (0: the secret does not exist).
+    /// Writes a new version with exactly these fields, a JSON object. With `cas`, only if that is the newest version (0: the
+    /// secret does not exist).
     ///
     /// # Errors
-    /// Any [`ClientError`]. [`is_cas_mismatch`](ClientError::is_cas_mismatch) detects a lost race.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
+    /// [`is_cas_mismatch`](ClientError::is_cas_mismatch) tells whether another writer was faster.
     pub fn write(&self, path: &Path, fields: &[u8], cas: Option<u64>) -> Result<Version, ClientError> {
         self.client.ask("POST", &self.target("data", path), Some(&body(fields, cas)))
     }
@@ -113,7 +114,7 @@ impl<'a> Kv<'a> {
     /// into.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -134,7 +135,7 @@ impl<'a> Kv<'a> {
     /// versions.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn put_pairs(&self, path: &Path, pairs: &[(&str, &SecretText)]) -> Result<Version, ClientError> {
         let fields = object(pairs);
         let mut attempt = 1;
@@ -150,11 +151,11 @@ impl<'a> Kv<'a> {
         }
     }
 
-    /// All fields of the newest version as texts, in the server's order: strings unchanged, other values as JSON.
-    /// `None` means no such secret, or its newest version is deleted.
+    /// Returns all fields of the newest version as texts, in the server's order: strings unchanged, other values as JSON.
+    /// `None` means that there is no such secret or that its newest version is deleted.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn pairs(&self, path: &Path) -> Result<Option<Vec<(String, SecretText)>>, ClientError> {
         self.read(path, None)?.map_or(Ok(None), |data| pairs_of(&data))
     }
@@ -162,7 +163,7 @@ impl<'a> Kv<'a> {
     /// Marks the newest version as deleted. Does nothing if there is none.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn delete(&self, path: &Path) -> Result<(), ClientError> {
         self.client.tell("DELETE", &self.target("data", path), None)
     }
@@ -170,7 +171,7 @@ impl<'a> Kv<'a> {
     /// Marks versions as deleted.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn delete_versions(&self, path: &Path, versions: &[u64]) -> Result<(), ClientError> {
         self.versions("delete", path, versions)
     }
@@ -178,7 +179,7 @@ impl<'a> Kv<'a> {
     /// Undeletes versions.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn undelete(&self, path: &Path, versions: &[u64]) -> Result<(), ClientError> {
         self.versions("undelete", path, versions)
     }
@@ -186,7 +187,7 @@ impl<'a> Kv<'a> {
     /// Permanently removes the content of versions.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -210,10 +211,10 @@ impl<'a> Kv<'a> {
         self.client.tell("POST", &self.target(verb, path), Some(&body))
     }
 
-    /// Names below a folder, sorted. Folders end in `/`. Empty if there is no such folder.
+    /// Returns the names in a folder, sorted. Folders end in `/`. Empty if there is no such folder.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -230,11 +231,12 @@ impl<'a> Kv<'a> {
         Ok(found.map(|found| found.keys).unwrap_or_default())
     }
 
-    /// A page of [`Kv::list`]: at most `limit` names (0: all) after `after`, which need not exist (empty: from the
+    /// Returns a page of [`Kv::list`]: at most `limit` names (0: all) after `after`, which need not exist (empty: from the
     /// start).
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an `after` that cannot be a name.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;
+    /// [`ClientError::Settings`] for an `after` that cannot be a name.
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -254,25 +256,26 @@ impl<'a> Kv<'a> {
     pub fn list_page(&self, folder: &Path, after: &str, limit: u64) -> Result<Vec<String>, ClientError> {
         let mut target = format!("{}?limit={limit}", self.target("metadata", &folder.to_folder()));
         if !after.is_empty() {
-            let after = Path::parse(after).map_err(|_| ClientError::Settings("no name can be before the page"))?;
+            let after = Path::parse(after)
+                .map_err(|_| ClientError::Settings("the page cannot start after this name: it is not valid"))?;
             target.push_str(&format!("&after={after}"));
         }
         let found: Option<Keys> = self.client.find("LIST", &target, None)?;
         Ok(found.map(|found| found.keys).unwrap_or_default())
     }
 
-    /// Metadata of a secret and its versions.
+    /// Returns the metadata of a secret and its versions.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn metadata(&self, path: &Path) -> Result<Option<Metadata>, ClientError> {
         self.client.find("GET", &self.target("metadata", path), None)
     }
 
-    /// Changes settings of a secret.
+    /// Changes the settings of a secret.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -293,21 +296,21 @@ impl<'a> Kv<'a> {
     /// Removes a secret with all its versions.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn delete_metadata(&self, path: &Path) -> Result<(), ClientError> {
         self.client.tell("DELETE", &self.target("metadata", path), None)
     }
 
-    /// The settings of the mount.
+    /// Returns the settings of the mount.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn config(&self) -> Result<Config, ClientError> {
         self.client.ask("GET", &format!("{}/config", self.mount), None)
     }
 }
 
-/// The fields of a version that was read, in the form of [`Kv::pairs`]. `None` means that it is deleted or destroyed.
+/// Returns the fields of a version that was read, as in [`Kv::pairs`]. `None` means that it is deleted or destroyed.
 ///
 /// # Errors
 /// [`ClientError::Malformed`] when the secret is not a valid JSON object.
@@ -367,7 +370,7 @@ fn object(pairs: &[(&str, &SecretText)]) -> Zeroizing<Vec<u8>> {
 
 fn text(raw: &str) -> Result<SecretText, ClientError> {
     if raw.starts_with('"') {
-        return serde_json::from_str(raw).map_err(|_| ClientError::Malformed("the secret is not legal JSON"));
+        return serde_json::from_str(raw).map_err(|_| ClientError::Malformed("the secret is not valid JSON"));
     }
     Ok(SecretText::from(raw))
 }

@@ -35,7 +35,7 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<Mark>, ClientEr
 /// Compares a reply's mark with the one at the time when the request was sent.
 ///
 /// # Errors
-/// [`ClientError::RolledBack`].
+/// [`ClientError::RolledBack`] when the reply's mark does not continue that history.
 pub(super) fn check(held: Option<&Mark>, seen: &Mark) -> Result<(), ClientError> {
     match held {
         Some(held) if !seen.continues(held) => Err(ClientError::RolledBack { held: held.clone(), seen: seen.clone() }),
@@ -43,11 +43,11 @@ pub(super) fn check(held: Option<&Mark>, seen: &Mark) -> Result<(), ClientError>
     }
 }
 
-/// Where a vault stands that has refused a request because this client has seen a later state. `None` for every other reply.
+/// The mark of a vault that rejected a request because this client has seen a later state. `None` for any other reply.
 pub(super) fn refused_at(line: Option<&str>, headers: Option<&Mark>) -> Option<Mark> {
     let info = ErrorInfo::parse(line?).filter(|info| info.code() == ErrorCode::RolledBack)?;
     let fact = |key| info.fact(key).unwrap_or_default();
-    // The vault may have changed between its decision and the headers, which could hide why it refused.
+    // The vault may have changed between its decision and the headers, which could hide the reason.
     Mark::of(fact("epoch"), fact("incarnation"), fact("generation")).or_else(|| headers.cloned())
 }
 

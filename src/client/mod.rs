@@ -41,7 +41,7 @@ impl Client {
         Kv::new(self, mount)
     }
 
-    /// The paths of the system itself.
+    /// The paths below `sys/`.
     #[must_use]
     pub fn sys(&self) -> Sys<'_> {
         Sys::new(self)

@@ -1,4 +1,4 @@
-//! Renewal over a connection that the certificate still opens, and the authorities to trust.
+//! Renewal with a certificate that is still valid, and the authorities to trust.
 
 use super::enroll::check;
 use super::kv::json;
@@ -12,10 +12,11 @@ use crate::pki;
 pub const BUNDLE_HEADER: &str = "X-Strongroom-Bundle";
 
 impl Client {
-    /// Gets a certificate for the key of `csr_pem`, with the identity of this client's certificate.
+    /// Requests a certificate for the key of `csr_pem`, with the identity of this client's certificate.
     ///
     /// # Errors
-    /// Any [`ClientError`]; also [`ClientError::Malformed`] when the reply is not a certificate for this key.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;
+    /// [`ClientError::Malformed`] when the reply is not a certificate for this key.
     ///
     /// ```no_run
     /// # fn renew(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -35,7 +36,8 @@ impl Client {
     /// Returns the authorities to trust from now on.
     ///
     /// # Errors
-    /// Any [`ClientError`]; also [`ClientError::Malformed`] when the bundle does not match its id.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;
+    /// [`ClientError::Malformed`] when the bundle does not match its id.
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {

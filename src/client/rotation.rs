@@ -18,7 +18,7 @@ use crate::api::secret::SecretText;
 use crate::api::sys::AuditPublicKey;
 use crate::wiped::Buffer;
 
-/// Key rotation for one client. Orders with a secret derive keys on the server, which takes a second or more per slot
+/// Key rotation for one client. For requests with a secret the server derives keys, which takes a second or more per slot
 /// by design. The client's timeout must allow for that.
 ///
 /// ```no_run
@@ -66,16 +66,16 @@ impl<'a> Rotation<'a> {
     /// secret.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn values(&self, path: Option<&str>) -> Result<Vec<ValueInfo>, ClientError> {
         let target = path.map_or_else(|| VALUES.to_owned(), |path| format!("{VALUES}/{path}"));
         Ok(self.client.find::<ValueList>("GET", &target, None)?.unwrap_or_default().values)
     }
 
-    /// Sends an order for one key of a secret: `rotate`, `abort`, `pause`, `resume` or `forget`.
+    /// Requests an action on one key of a secret: `rotate`, `abort`, `pause`, `resume` or `forget`.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn value_order(&self, path: &str, key: &str, action: &str) -> Result<ValueInfo, ClientError> {
         let mut body = Vec::with_capacity(64);
         body.extend_from_slice(b"{\"key\":");
@@ -89,7 +89,7 @@ impl<'a> Rotation<'a> {
     /// Stores the policy (JSON) for rotating one key of a secret. It contains no secret.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -109,10 +109,10 @@ impl<'a> Rotation<'a> {
         self.client.ask("POST", &format!("{VALUES}/{path}"), Some(&body))
     }
 
-    /// The key slots.
+    /// Returns the key slots.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn slots(&self) -> Result<SlotList, ClientError> {
         self.client.ask("GET", "sys/strongroom/slots", None)
     }
@@ -120,8 +120,8 @@ impl<'a> Rotation<'a> {
     /// Tests a secret without changing anything. Returns the slot that it opens.
     ///
     /// # Errors
-    /// Any [`ClientError`]. A wrong secret is a refusal with status 400. For too few correct shares, [`shares_so_far`]
-    /// returns `Some`.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request, with status 400 for a wrong
+    /// secret. For too few correct shares, [`shares_so_far`] returns `Some`.
     pub fn slot_test(&self, unlock: &UnlockBody) -> Result<SlotInfo, ClientError> {
         let mut body = Text::with_room(unlock_size(unlock));
         body.open("unlock").unlock(unlock);
@@ -132,7 +132,7 @@ impl<'a> Rotation<'a> {
     /// Adds a slot.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -150,19 +150,19 @@ impl<'a> Rotation<'a> {
         self.client.ask("POST", "sys/strongroom/slots/add", Some(&slot_write(order)))
     }
 
-    /// Changes the secret of the slot that `order.unlock` opens. Its type and label stay. For shares, a new set is
-    /// created beside the old one, which [`slot_confirm`](Self::slot_confirm) removes.
+    /// Changes the secret of the slot that `order.unlock` opens. Its type and label stay the same. For shares, a new set is
+    /// created beside the old one, which stays valid until [`slot_confirm`](Self::slot_confirm) removes it.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn slot_change(&self, order: &SlotWrite) -> Result<SlotReply, ClientError> {
         self.client.ask("POST", "sys/strongroom/slots/change", Some(&slot_write(order)))
     }
 
-    /// Presents shares of a new set, read from the prints. The set that it replaces is removed.
+    /// Confirms a new share set with shares typed from the printed copies. The set that it replaces is removed.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn slot_confirm(&self, unlock: &UnlockBody) -> Result<SlotReply, ClientError> {
         let mut body = Text::with_room(unlock_size(unlock));
         body.open("unlock").unlock(unlock).next("confirm").flag(true);
@@ -172,7 +172,7 @@ impl<'a> Rotation<'a> {
     /// Removes a slot by number or label. `unlock` must open one that stays.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn slot_remove(&self, slot: &str, unlock: &UnlockBody) -> Result<(), ClientError> {
         let mut body = Text::with_room(unlock_size(unlock) + 6 * slot.len());
         body.open("slot").text(slot).next("unlock").unlock(unlock);
@@ -182,7 +182,7 @@ impl<'a> Rotation<'a> {
     /// Replaces the root key.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn rekey(&self, order: &RekeyBody) -> Result<RotationInfo, ClientError> {
         let room: usize = order.keep.iter().map(unlock_size).sum();
         let mut body = Text::with_room(
@@ -205,7 +205,7 @@ impl<'a> Rotation<'a> {
     /// Starts a rotation of the data key.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     ///
     /// ```no_run
     /// # fn example(client: &strongroom::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -224,18 +224,19 @@ impl<'a> Rotation<'a> {
         self.client.ask("POST", "sys/rotate", Some(&json(&order)?))
     }
 
-    /// All rotations, oldest first.
+    /// Returns all rotations, oldest first.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn rotations(&self) -> Result<RotationList, ClientError> {
         self.client.ask("GET", "sys/strongroom/rotations", None)
     }
 
-    /// One rotation.
+    /// Returns one rotation.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid identifier.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;
+    /// [`ClientError::Settings`] for an invalid identifier.
     pub fn rotation(&self, id: &str) -> Result<Option<RotationInfo>, ClientError> {
         self.client.find("GET", &below("sys/strongroom/rotations", id)?, None)
     }
@@ -270,19 +271,19 @@ impl<'a> Rotation<'a> {
         self.client.ask("POST", &path, body)
     }
 
-    /// The terms of the data key.
+    /// Returns the terms of the data key.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn terms(&self) -> Result<Vec<TermInfo>, ClientError> {
         let found: TermList = self.client.ask("GET", "sys/strongroom/terms", None)?;
         Ok(found.terms)
     }
 
-    /// When the data key is rotated automatically.
+    /// Returns when the data key is rotated automatically.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn config(&self) -> Result<RotateConfig, ClientError> {
         self.client.ask("GET", "sys/rotate/config", None)
     }
@@ -290,21 +291,21 @@ impl<'a> Rotation<'a> {
     /// Changes when the data key is rotated automatically.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn set_config(&self, change: &RotateConfigChange) -> Result<(), ClientError> {
         self.client.tell("POST", "sys/rotate/config", Some(&json(change)?))
     }
 
-    /// The public key that verifies the signatures of the audit log.
+    /// Returns the public key that verifies the signatures of the audit log.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn audit_public_key(&self) -> Result<AuditPublicKey, ClientError> {
         self.client.ask("GET", "sys/strongroom/audit-public-key", None)
     }
 }
 
-/// For a refusal that only says that shares are missing: the number of correct ones so far, and the number needed.
+/// If the only problem is that shares are missing: the number of correct ones so far, and the number needed.
 #[must_use]
 pub fn shares_so_far(error: &ClientError) -> Option<(u8, u8)> {
     let info = error.info().filter(|info| info.reason() == Some(Reason::SharesMissing))?;
@@ -312,7 +313,7 @@ pub fn shares_so_far(error: &ClientError) -> Option<(u8, u8)> {
     Some((number("have")?, number("need")?))
 }
 
-/// A key file in the form for request bodies.
+/// Encodes a key file for request bodies.
 ///
 /// ```
 /// use strongroom::client::key_file_text;

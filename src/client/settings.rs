@@ -24,7 +24,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///     key_pem: String::new().into(),
 ///     timeout: Duration::from_secs(10),
 /// };
-/// // Found out before anything is sent: no plaintext, and nobody is trusted unless named.
+/// // Rejected before anything is sent: plaintext, and settings that name no authority to trust.
 /// assert!(matches!(Client::connect(settings("http://127.0.0.1:8200")), Err(ClientError::Address(_))));
 /// assert!(matches!(Client::connect(settings("https://127.0.0.1:8200")), Err(ClientError::Settings(_))));
 /// ```
@@ -33,9 +33,9 @@ pub struct Settings {
     pub addr: String,
     /// Certificates of the authorities to trust, PEM. Nothing else is trusted.
     pub ca_pem: Vec<u8>,
-    /// Own certificate chain, PEM.
+    /// The client's certificate chain, PEM.
     pub cert_pem: Vec<u8>,
-    /// Own private key, PEM: PKCS#8, SEC1 or PKCS#1.
+    /// The client's private key, PEM: PKCS#8, SEC1 or PKCS#1.
     pub key_pem: SecretText,
     /// Time limit of one request, from the name lookup to the last byte. Connecting may take at most 10 s of it.
     pub timeout: Duration,
@@ -51,7 +51,7 @@ impl Settings {
         if uri.scheme_str() != Some("https") {
             return Err(ClientError::Address("the address must begin with https://"));
         }
-        let authority = uri.authority().ok_or(ClientError::Address("the address names no host"))?;
+        let authority = uri.authority().ok_or(ClientError::Address("the address has no host"))?;
         if authority.as_str().contains('@') || authority.host().is_empty() {
             return Err(ClientError::Address("the address must be https://host:port"));
         }

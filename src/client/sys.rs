@@ -1,4 +1,4 @@
-//! The paths of the system itself.
+//! The vault itself: the paths below `sys/`.
 
 use std::collections::BTreeMap;
 
@@ -44,18 +44,18 @@ impl<'a> Sys<'a> {
         Self { client }
     }
 
-    /// Whether the vault is sealed.
+    /// Returns whether the vault is sealed.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn seal_status(&self) -> Result<SealStatus, ClientError> {
         self.client.request("GET", "sys/seal-status", None)?.success()?.raw()
     }
 
-    /// Health. A sealed or missing vault is an answer here, not an error.
+    /// Returns the vault's health. A sealed or missing vault is not an error here.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn health(&self) -> Result<Health, ClientError> {
         let reply = self.client.request("GET", "sys/health", None)?;
         match reply.status {
@@ -64,10 +64,10 @@ impl<'a> Sys<'a> {
         }
     }
 
-    /// The node that serves.
+    /// Returns the node that serves.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn leader(&self) -> Result<Leader, ClientError> {
         self.client.request("GET", "sys/leader", None)?.success()?.raw()
     }
@@ -75,16 +75,18 @@ impl<'a> Sys<'a> {
     /// Unseals the vault with a passphrase.
     ///
     /// # Errors
-    /// Any [`ClientError`]. A wrong passphrase is a refusal with status 400.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request, with status 400 for a wrong
+    /// passphrase.
     pub fn unseal(&self, passphrase: &SecretText) -> Result<SealStatus, ClientError> {
         self.unseal_with(Some(passphrase), None)
     }
 
     /// Unseals the vault with typed text (a passphrase, a recovery code, or one of several shares), with a key file in
-    /// base64, or with a passphrase and a key file. After a share the reply has the number of shares so far.
+    /// base64, or with a passphrase and a key file. After a share, the reply contains the number of shares so far.
     ///
     /// # Errors
-    /// Any [`ClientError`]. A wrong secret is a refusal with status 400.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request, with status 400 for a wrong
+    /// secret.
     pub fn unseal_with(
         &self,
         typed: Option<&SecretText>,
@@ -110,7 +112,7 @@ impl<'a> Sys<'a> {
     /// Forgets the shares that were entered so far.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn reset_unseal(&self) -> Result<SealStatus, ClientError> {
         self.client.request("PUT", "sys/unseal", Some(b"{\"reset\":true}"))?.success()?.raw()
     }
@@ -118,16 +120,16 @@ impl<'a> Sys<'a> {
     /// Seals the vault.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn seal(&self) -> Result<(), ClientError> {
         self.client.tell("PUT", "sys/seal", None)
     }
 
-    /// Waits up to `wait_s` seconds (at most 60, and less than the client's own limit) until one of `paths` (with their
-    /// mounts) changes after the cursor. Without a cursor, from now on.
+    /// Waits up to `wait_s` seconds (at most 60, and less than the client's timeout) for a change of one of `paths` (with
+    /// their mounts) after the cursor. Without a cursor, waits for changes from now on.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn events(&self, paths: &[String], after: Option<&str>, wait_s: u64) -> Result<Events, ClientError> {
         let after = after.map(|cursor| format!("&after={cursor}")).unwrap_or_default();
         let query = format!("sys/strongroom/events?path={}&wait={wait_s}{after}", paths.join(","));
@@ -137,7 +139,7 @@ impl<'a> Sys<'a> {
     /// Starts a check of every record, or joins a running one. Without `records_per_second` the server uses its default.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn verify(&self, records_per_second: Option<u64>) -> Result<Verification, ClientError> {
         let body =
             records_per_second.map_or_else(|| "{}".to_owned(), |rate| format!(r#"{{"records_per_second":{rate}}}"#));
@@ -147,7 +149,7 @@ impl<'a> Sys<'a> {
     /// Returns the progress of the current check, or the result of the last one.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn verification(&self) -> Result<Verification, ClientError> {
         self.client.ask("GET", "sys/strongroom/verify", None)
     }
@@ -155,39 +157,40 @@ impl<'a> Sys<'a> {
     /// Returns all accepted losses, with the records removed by a salvage.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn losses(&self) -> Result<Losses, ClientError> {
         self.client.ask("GET", "sys/strongroom/losses", None)
     }
 
-    /// State of the data keys.
+    /// Returns the state of the data keys.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn key_status(&self) -> Result<KeyStatus, ClientError> {
         self.client.ask("GET", "sys/key-status", None)
     }
 
-    /// Mounts by folder.
+    /// Returns the mounts by folder.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn mounts(&self) -> Result<BTreeMap<String, Mount>, ClientError> {
         self.client.ask("GET", "sys/mounts", None)
     }
 
-    /// Names of the policies.
+    /// Returns the names of the policies.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn policies(&self) -> Result<Vec<String>, ClientError> {
         self.keys("sys/policies/acl")
     }
 
-    /// A policy.
+    /// Returns a policy.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid name.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;
+    /// [`ClientError::Settings`] for an invalid name.
     pub fn policy(&self, name: &str) -> Result<Option<PolicyReply>, ClientError> {
         self.client.find("GET", &below("sys/policies/acl", name)?, None)
     }
@@ -195,7 +198,8 @@ impl<'a> Sys<'a> {
     /// Writes a policy.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid name.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;
+    /// [`ClientError::Settings`] for an invalid name.
     pub fn put_policy(&self, name: &str, text: &str) -> Result<(), ClientError> {
         let body = json(&PolicyWrite { policy: text.to_owned() })?;
         self.client.tell("PUT", &below("sys/policies/acl", name)?, Some(&body))
@@ -204,32 +208,34 @@ impl<'a> Sys<'a> {
     /// Removes a policy.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid name.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;
+    /// [`ClientError::Settings`] for an invalid name.
     pub fn delete_policy(&self, name: &str) -> Result<(), ClientError> {
         self.client.tell("DELETE", &below("sys/policies/acl", name)?, None)
     }
 
-    /// What this certificate may do on the given paths.
+    /// Returns what this certificate may do on the given paths.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn capabilities_self(&self, paths: &[&str]) -> Result<CapabilitiesReply, ClientError> {
         let body = json(&CapabilitiesRequest { paths: paths.iter().map(|path| (*path).to_owned()).collect() })?;
         self.client.ask("POST", "sys/capabilities-self", Some(&body))
     }
 
-    /// The registered identities by SPIFFE path.
+    /// Returns the registered identities by SPIFFE path.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn identities(&self) -> Result<Vec<String>, ClientError> {
         self.keys("sys/strongroom/identities")
     }
 
-    /// The policies of an identity.
+    /// Returns an identity with its policies and certificates.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid path.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;
+    /// [`ClientError::Settings`] for an invalid path.
     pub fn identity(&self, path: &str) -> Result<Option<Identity>, ClientError> {
         self.client.find("GET", &below("sys/strongroom/identities", path)?, None)
     }
@@ -237,7 +243,8 @@ impl<'a> Sys<'a> {
     /// Registers an identity, or replaces its policies.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid path.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;
+    /// [`ClientError::Settings`] for an invalid path.
     pub fn put_identity(&self, path: &str, policies: &[&str]) -> Result<(), ClientError> {
         let body = json(&serde_json::json!({ "policies": policies }))?;
         self.client.tell("POST", &below("sys/strongroom/identities", path)?, Some(&body))
@@ -246,15 +253,16 @@ impl<'a> Sys<'a> {
     /// Removes an identity. Its certificates are rejected from then on.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Settings`] for an invalid path.
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;
+    /// [`ClientError::Settings`] for an invalid path.
     pub fn delete_identity(&self, path: &str) -> Result<(), ClientError> {
         self.client.tell("DELETE", &below("sys/strongroom/identities", path)?, None)
     }
 
-    /// Gets a certificate signed.
+    /// Requests a certificate for an identity.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn issue_certificate(&self, request: &CertificateRequest) -> Result<CertificateReply, ClientError> {
         self.client.ask("POST", "sys/strongroom/certificates", Some(&json(request)?))
     }
@@ -265,10 +273,10 @@ impl<'a> Sys<'a> {
     }
 }
 
-/// The path of a name below a fixed path. Names that the server would read as another path are rejected.
+/// The path of a name below a fixed path. Names that the server would parse as a different path are rejected.
 pub(super) fn below(folder: &str, name: &str) -> Result<String, ClientError> {
     let legal = Path::parse(name).ok().filter(|path| !path.is_root() && !path.is_folder());
-    legal.map(|path| format!("{folder}/{path}")).ok_or(ClientError::Settings("not a legal name"))
+    legal.map(|path| format!("{folder}/{path}")).ok_or(ClientError::Settings("not a valid name"))
 }
 
 #[cfg(test)]

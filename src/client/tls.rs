@@ -36,7 +36,7 @@ pub(super) struct TlsConnector {
 }
 
 impl TlsConnector {
-    /// `gate` says which connections may be opened.
+    /// `gate` decides which connections may be opened.
     ///
     /// # Errors
     /// [`ClientError::Settings`] when a certificate or the key cannot be parsed, or they do not belong together.

@@ -1,4 +1,4 @@
-//! Buffers of a connection that hold plaintext no longer than they must: what was read or sent is wiped at once.
+//! Buffers of a connection that hold plaintext no longer than necessary: what was read or sent is wiped at once.
 
 use ureq::unversioned::transport::Buffers;
 use zeroize::{Zeroize, Zeroizing};
@@ -25,15 +25,15 @@ impl WipedBuffers {
         }
     }
 
-    /// Says that the first `amount` bytes of the output are on their way: they are wiped. So is what a body may have passed
-    /// through on its way there (see [`Buffers::tmp_and_output`]), which is never longer.
+    /// Wipes the first `amount` bytes of the output, which were sent. Also wipes the space through which a body may have
+    /// passed before (see [`Buffers::tmp_and_output`]), which is never longer.
     pub(super) fn sent(&mut self, amount: usize) {
         self.output.get_mut(..amount).unwrap_or_default().zeroize();
         let end = self.to.saturating_add(amount).min(self.input.len());
         self.input.get_mut(self.to..end).unwrap_or_default().zeroize();
     }
 
-    /// Moves what is left to the front, so that the free part is as large as can be.
+    /// Moves the rest to the front, so that the free part is as large as possible.
     fn pack(&mut self) {
         if self.from > 0 {
             self.input.copy_within(self.from..self.to, 0);

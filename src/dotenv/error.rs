@@ -17,13 +17,13 @@ pub struct DotenvError {
     pub line: u32,
     /// Column in bytes, counted from 1.
     pub column: u32,
-    /// The key being assigned, if it was read.
+    /// The key being assigned, if known.
     pub key: Option<String>,
     /// What is wrong.
     pub problem: Problem,
 }
 
-/// What is wrong. The text ends with the next thing to try.
+/// What is wrong. The message ends with the next thing to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
@@ -37,10 +37,10 @@ pub enum Problem {
     #[error("not UTF-8; convert the file first, for example with: iconv -f latin1 -t utf-8")]
     NotUtf8,
     /// There is a NUL byte.
-    #[error("a NUL byte, which an environment variable cannot hold; remove it")]
+    #[error("a NUL byte, which an environment variable cannot contain; remove it")]
     Nul,
     /// A name is not portable.
-    #[error("not a portable name; names are letters, digits and _, not starting with a digit")]
+    #[error("not a portable name; use letters, digits and _, not starting with a digit")]
     Name,
     /// A name is not followed by `=`.
     #[error("a name without '='; write NAME=value")]
@@ -52,9 +52,9 @@ pub enum Problem {
     #[error("the quote is never closed; add the closing quote")]
     Unterminated,
     /// Text follows directly after a closing quote.
-    #[error("text after the closing quote, which programs read differently; quote the whole value")]
+    #[error("text after the closing quote, which programs interpret differently; quote the whole value")]
     AfterQuote,
-    /// Programs read the escape differently.
+    /// Programs interpret the escape differently.
     #[error("an escape other than \\\\ \\\" \\n \\r \\t \\$ \\`; use single quotes for a literal backslash")]
     Escape,
     /// Some programs would expand or execute part of the value.

@@ -1,8 +1,8 @@
 //! The .env grammar: a strict parser, and a writer that only writes what reads back unchanged.
 //!
 //! A dozen programs read `.env` files and disagree on quotes, escapes, comments and `$`. This parser accepts the part
-//! on which they agree. It rejects the rest with line, column and a way out, because a secret that an import silently
-//! changes is only noticed in production. Nothing is ever expanded or executed. `docs/cli.md` shows the grammar.
+//! on which they agree. It rejects the rest with line, column and a way out, because a secret that an import changes
+//! silently is noticed only in production. Nothing is ever expanded or executed. `docs/cli.md` shows the grammar.
 
 mod error;
 #[cfg(feature = "testing")]

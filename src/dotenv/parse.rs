@@ -19,7 +19,7 @@ pub struct Assignment {
     pub line: u32,
 }
 
-/// Whose rules apply where programs disagree.
+/// Which program's rules apply where programs disagree.
 ///
 /// ```
 /// use strongroom::dotenv::{Dialect, Options, parse};
@@ -83,21 +83,21 @@ pub enum LineEnds {
 /// Options of the import.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Whose rules apply.
+    /// Which program's rules apply.
     pub dialect: Dialect,
     /// Take `$` and backticks literally.
     pub literal: bool,
-    /// Names assigned twice.
+    /// What to do with names assigned twice.
     pub duplicates: Duplicates,
-    /// CR LF inside quotes.
+    /// What to do with CR LF inside quotes.
     pub crlf: LineEnds,
 }
 
-/// Parses a whole file. Any bytes give assignments or an error with a position. Names keep the order in which they
-/// first appear.
+/// Parses a whole file. Accepts any bytes: the result is assignments or an error with a position. Names keep the order in
+/// which they first appear.
 ///
 /// # Errors
-/// [`DotenvError`] for the first problem. Then nothing of the file should be used.
+/// [`DotenvError`] for the first problem. Nothing of the file should be used then.
 ///
 /// ```
 /// use strongroom::dotenv::{Options, Problem, parse};
@@ -157,13 +157,13 @@ struct Scanner<'a> {
     text: &'a str,
     at: usize,
     options: &'a Options,
-    /// How far lines have been counted, so that a large file is counted once and not once an assignment.
+    /// How far lines have been counted, so that a large file is counted once, not once for each assignment.
     counted: usize,
     line: u32,
 }
 
 impl Scanner<'_> {
-    /// The number of the line at `at`, which is never before the place asked for last.
+    /// The number of the line at `at`, which is never before the last one asked for.
     fn line(&mut self, at: usize) -> u32 {
         let between = self.text.as_bytes().get(self.counted..at).unwrap_or_default();
         let breaks = between.iter().filter(|byte| **byte == b'\n').count();
@@ -285,7 +285,7 @@ impl Scanner<'_> {
             before_blank = byte == b' ' || byte == b'\t';
             starts
         });
-        // `NAME=#x` without a space is data to half of the programs and a comment to the others. `NAME= #x` is a
+        // `NAME=#x` without a space is data for half of the programs and a comment for the others. `NAME= #x` is a
         // comment.
         let directly_after_equals = self.text.as_bytes().get(start.wrapping_sub(1)) == Some(&b'=');
         let end = match comment {

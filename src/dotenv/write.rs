@@ -34,13 +34,15 @@ pub enum Format {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// The format cannot hold the name.
+    /// The format cannot represent the name.
     #[error("{0:?} is not a portable name; use --format json")]
     Name(String),
-    /// Programs would read the value differently.
-    #[error("the value of {0} has no spelling that all programs read the same; use --format json or --format sh")]
+    /// Programs would interpret the value differently.
+    #[error(
+        "the value of {0} cannot be written so that all programs read it the same; use --format json or --format sh"
+    )]
     NotPortable(String),
-    /// The value has a line end, which this format cannot hold.
+    /// The value has a line break, which this format cannot represent.
     #[error("the value of {0} has several lines, which docker cannot read; use --format dotenv or json")]
     Lines(String),
     /// The value has a NUL byte.
@@ -51,7 +53,7 @@ pub enum WriteError {
 /// Renders `pairs` in their order.
 ///
 /// # Errors
-/// [`WriteError`] with the key, when a pair cannot be written so that it reads back unchanged. Nothing is written then.
+/// [`WriteError`] with the key when a pair cannot be written so that it reads back unchanged. Nothing is written then.
 ///
 /// ```
 /// use strongroom::dotenv::{Format, Options, parse, write};

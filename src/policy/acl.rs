@@ -49,7 +49,7 @@ struct Merged<'a> {
 }
 
 impl Acl {
-    /// Compiles the union of `policies`. Rules with the same pattern become one. A deny among them leaves only deny.
+    /// Compiles the union of `policies`. Rules with the same pattern become one. If one of them denies, the result denies.
     #[must_use]
     pub fn merge<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
         let mut place: HashMap<&str, usize> = HashMap::new();
@@ -84,8 +84,8 @@ impl Acl {
 
     /// Returns the one rule that applies to `path`, most specific first.
     ///
-    /// A list also uses rules for the folder's name without its slash, but only if no rule at all exists for the form
-    /// with slash. Falling back past a deny would undo it.
+    /// A list also uses rules for the folder's name without its slash, but only if no rule matches the form with the slash.
+    /// Falling back past a deny would undo it.
     fn select(&self, path: &str, list: bool) -> Option<&(RuleId, Permissions)> {
         let bare = if list { path.strip_suffix('/') } else { None };
         let rule = self
@@ -119,7 +119,7 @@ impl Acl {
         Decision::Deny { reason: reason(rule.clone()) }
     }
 
-    /// The verbs granted on `path`, sorted, or only `deny` if there are none.
+    /// The capabilities granted on `path`, sorted, or only `deny` if there are none.
     #[must_use]
     pub fn capabilities(&self, path: &Path) -> Vec<&'static str> {
         let verbs: Vec<_> = match self.select(path.as_str(), true) {
@@ -131,8 +131,8 @@ impl Acl {
         if verbs.is_empty() { vec!["deny"] } else { verbs }
     }
 
-    /// Whether anything is granted on `prefix` or below. May return true although a narrower deny takes it all away. It
-    /// only gives access to a mount's description.
+    /// Whether anything is granted on `prefix` or below. May return true even if a narrower deny takes it all away. It
+    /// gives access only to a mount's description.
     ///
     /// ```
     /// use strongroom::api::path::Path;
@@ -161,6 +161,6 @@ fn wrapping_permits(permissions: &Permissions, ttl: Option<u64>) -> bool {
     if min == 0 && max == 0 {
         return true;
     }
-    // Merging two policies can leave a maximum below the minimum. Then no duration satisfies both.
+    // Merging two policies can leave a maximum below the minimum. Then no duration is allowed.
     ttl.is_some_and(|ttl| ttl >= min && (max == 0 || ttl <= max))
 }

@@ -10,13 +10,13 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capability {
-    /// Write where nothing exists.
+    /// Write a new item.
     Create,
     /// Read.
     Read,
-    /// Write where something exists, and every `POST` of an engine without an existence check.
+    /// Write an existing item, and every `POST` of an engine without an existence check.
     Update,
-    /// Merge into what exists.
+    /// Merge into an existing item.
     Patch,
     /// Delete.
     Delete,

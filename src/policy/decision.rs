@@ -7,7 +7,7 @@ use crate::api::path::Path;
 use super::capability::Capability;
 use super::rules::RuleId;
 
-/// One question.
+/// One request, as the policies see it.
 ///
 /// ```
 /// use strongroom::api::path::Path;
@@ -22,7 +22,7 @@ use super::rules::RuleId;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
-    /// Full path as in the API, `secret/data/x`. For [`Capability::List`] a folder.
+    /// Full path as in the API, such as `secret/data/x`. A folder for [`Capability::List`].
     pub path: &'a Path,
     /// The verb.
     pub capability: Capability,
@@ -30,7 +30,7 @@ pub struct Ask<'a> {
     pub sudo: bool,
     /// Top-level fields of the request with their raw JSON values.
     pub parameters: Option<&'a [(&'a str, &'a [u8])]>,
-    /// Seconds of response wrapping, if requested.
+    /// Requested duration of response wrapping, in seconds.
     pub wrap_ttl: Option<u64>,
 }
 
@@ -70,7 +70,7 @@ pub enum DenyReason {
     NotGranted(RuleId),
     /// The path is root-protected and the rule does not grant `sudo`.
     NotSudo(RuleId),
-    /// The rule requires response wrapping of another duration.
+    /// The rule requires response wrapping with a different duration.
     Wrapping(RuleId),
     /// A field of the request is missing or not allowed.
     Parameters(RuleId),
@@ -83,8 +83,8 @@ impl fmt::Display for DenyReason {
             Self::Denied(rule) => write!(f, "denied by {rule}"),
             Self::NotGranted(rule) => write!(f, "not granted by {rule}"),
             Self::NotSudo(rule) => write!(f, "sudo not granted by {rule}"),
-            Self::Wrapping(rule) => write!(f, "response wrapping not as wanted by {rule}"),
-            Self::Parameters(rule) => write!(f, "fields not as wanted by {rule}"),
+            Self::Wrapping(rule) => write!(f, "response wrapping not as required by {rule}"),
+            Self::Parameters(rule) => write!(f, "fields not as required by {rule}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The common form of both spellings of a policy, HCL and JSON.
+//! The common form of both policy syntaxes, HCL and JSON.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ pub(super) const MAX_TEXT: usize = 1 << 20;
 /// Maximum nesting of lists and objects.
 pub(super) const MAX_DEPTH: usize = 16;
 
-/// A rejected policy text. The message contains keys and words of the policy, which is not secret.
+/// Why a policy text was rejected. The message may quote the policy, which is not secret.
 ///
 /// ```
 /// use strongroom::policy::Policy;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::rules::{Kind, Pattern};
 
-/// Patterns by kind of lookup, each with the number of its rule.
+/// Patterns by type of lookup, each with the number of its rule.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     exact: HashMap<Arc<str>, usize>,
@@ -35,13 +35,13 @@ struct Wildcard {
 /// How specific a pattern is. Its parts are compared in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rank {
-    /// Bytes before the first `+` or `*`; more wins.
+    /// Bytes before the first `+` or `*`; more take precedence.
     fixed: usize,
-    /// Whether it ends in `*`; this loses.
+    /// Whether it ends in `*`; such a pattern yields.
     open: bool,
-    /// Number of segments that are `+`; fewer wins.
+    /// Number of segments that are `+`; fewer take precedence.
     wild: usize,
-    /// Length in bytes; longer wins.
+    /// Length in bytes; longer takes precedence.
     length: usize,
 }
 

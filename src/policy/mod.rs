@@ -1,7 +1,7 @@
 //! Vault's ACL language, and the decision as a pure function.
 //!
 //! A [`Policy`] is a parsed document, and an [`Acl`] is the union of a caller's policies in a form that decides fast.
-//! [`Acl::decide`] decides without clock, storage or allocation. The semantics are exactly Vault's, because an existing
+//! [`Acl::decide`] needs no clock and no storage. The semantics are exactly Vault's, because an existing
 //! policy must never grant more here than it did there: only the most specific pattern counts, deny wins only within a
 //! pattern, and no match means denied.
 

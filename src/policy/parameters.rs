@@ -8,13 +8,13 @@ use super::capability::Capability;
 use super::decision::Ask;
 use super::rules::{Permissions, Values};
 
-/// The spelling in which names of a policy are stored, and in which names of a request are looked up among the allowed
-/// and denied ones.
+/// The form in which a policy's names are stored, and in which a request's names are looked up among the allowed and
+/// denied ones.
 pub(super) fn fold(name: &str) -> String {
     name.chars().flat_map(lower).collect()
 }
 
-/// Maps each character to one, as OpenBao does: the one letter whose lower case has two characters becomes a plain i.
+/// Maps each character to one, as OpenBao does: the one letter whose lower case has two characters becomes a plain `i`.
 fn lower(character: char) -> impl Iterator<Item = char> {
     if character == '\u{130}' { 'I' } else { character }.to_lowercase()
 }
@@ -29,7 +29,8 @@ fn lookup<'a>(map: &'a BTreeMap<String, Values>, name: &str) -> Option<&'a Value
 }
 
 impl Values {
-    /// Whether the raw JSON value is in the list. `None` if that cannot be decided, which denies in both cases.
+    /// Whether the raw JSON value is in the list. `None` if that cannot be decided; the request is denied then, whether the
+    /// list allows or denies.
     fn contain(&self, raw: &[u8]) -> Option<bool> {
         if self.0.is_empty() {
             return Some(true);
@@ -60,14 +61,14 @@ fn glob_matches(glob: &str, text: &str) -> bool {
     }
 }
 
-/// Whether the fields of a request satisfy the rule. Deletes and lists have no fields that count.
+/// Whether the fields of a request satisfy the rule. The fields of deletes and lists are not checked.
 pub(super) fn permit(permissions: &Permissions, ask: &Ask<'_>) -> bool {
     use Capability::{Create, Patch, Read, Update};
     if !matches!(ask.capability, Create | Read | Update | Patch) {
         return true;
     }
     let fields = ask.parameters.unwrap_or_default();
-    // In exactly this spelling: a backend that knows `ttl` does not accept `TTL`, so `TTL` would not provide it.
+    // Compared exactly: a backend that knows `ttl` does not accept `TTL`, so `TTL` would not provide it.
     let present = |wanted: &String| fields.iter().any(|(name, _)| name == wanted);
     if !permissions.required.iter().all(present) {
         return false;

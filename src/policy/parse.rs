@@ -14,11 +14,11 @@ use super::parameters::fold;
 use super::rules::{Pattern, Permissions, Policy, Rule, Values};
 
 impl Policy {
-    /// Parses a policy in HCL or, if it starts with `{`, in JSON. At most 1 MiB, with a nesting of at most 16.
+    /// Parses a policy in HCL or, if it starts with `{`, in JSON. At most 1 MiB, nested at most 16 levels deep.
     ///
     /// # Errors
-    /// [`PolicyError`] with line and column: a syntax error, an unknown key or capability, `+*`, a template, or a
-    /// restriction that is not supported and would therefore be lost.
+    /// [`PolicyError`] with line and column for a syntax error, an unknown key or capability, `+*`, a template, or a
+    /// restriction that is not supported and would be lost.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         if text.len() > MAX_TEXT {
             return Place::default().error("policy is longer than 1 MiB");
@@ -30,7 +30,7 @@ impl Policy {
             match item.key.as_str() {
                 "path" => path_items(item.node, &mut rules)?,
                 "name" if name.is_none() => name = Some(string(&item.node, "name")?.to_owned()),
-                "name" => return item.place.error("'name' is given twice"),
+                "name" => return item.place.error("'name' appears twice"),
                 other => {
                     return item.place.error(format!("unknown key '{}': a policy has 'path' blocks", shown(other)));
                 }
@@ -51,15 +51,15 @@ fn json_items(text: &str) -> Result<Vec<Item>, PolicyError> {
     })?;
     let value: Value = match serde_json::from_str(text) {
         Ok(value) => value,
-        Err(error) => return Place(error.line(), error.column()).error("json cannot be read"),
+        Err(error) => return Place(error.line(), error.column()).error("malformed JSON"),
     };
     match Node::from_json(value).value {
         Tree::Object(items) => Ok(items),
-        _ => Place::default().error("a policy is an object"),
+        _ => Place::default().error("a policy must be an object"),
     }
 }
 
-/// The patterns in one `path`. JSON may contain a list of objects.
+/// Reads the patterns in one `path`. JSON may contain a list of objects.
 fn path_items(node: Node, rules: &mut Vec<Rule>) -> Result<(), PolicyError> {
     match node.value {
         Tree::Object(items) => {
@@ -100,7 +100,7 @@ fn rule(pattern: &str, place: Place, items: &[Item]) -> Result<Rule, PolicyError
     let mut old = None;
     for item in items {
         if seen.contains(&item.key.as_str()) {
-            return item.place.error(format!("'{}' is given twice", shown(&item.key)));
+            return item.place.error(format!("'{}' appears twice", shown(&item.key)));
         }
         seen.push(&item.key);
         let node = &item.node;
@@ -131,7 +131,7 @@ fn rule(pattern: &str, place: Place, items: &[Item]) -> Result<Rule, PolicyError
             other => return item.place.error(format!("unknown key '{}' in a path block", shown(other))),
         }
     }
-    // The old spelling adds to the capabilities of the new one, as in Vault.
+    // The old syntax adds to the capabilities of the new one, as in Vault.
     if let Some((grants, deny)) = old {
         permissions.deny |= deny;
         permissions.grants = permissions.grants.union(grants);
@@ -150,9 +150,9 @@ fn compile(pattern: &str, place: Place) -> Result<Pattern, PolicyError> {
         return place.error("templates ({{ }}) in paths are not supported");
     }
     if pattern.contains("+*") {
-        return place.error("'+*' in a path is not allowed: '+' stands for a whole segment, '*' for any rest");
+        return place.error("'+*' in a path is not allowed: '+' matches a whole segment, '*' matches any rest");
     }
-    // A longer pattern cannot match, because no request path is longer. And no pattern may cost more than a path.
+    // A longer pattern cannot match, because no request path is that long. And no pattern may cost more than a path.
     if pattern.len() > 2 * crate::api::path::MAX_BYTES {
         return place.error("path is too long");
     }
@@ -179,22 +179,22 @@ fn old_policy(node: &Node) -> Result<(Grants, bool), PolicyError> {
         "read" => (Grants::of(&[Read, List]), false),
         "write" => (Grants::of(&[Create, Read, Update, Delete, List]), false),
         "sudo" => (Grants::of(&[Create, Read, Update, Delete, List, Sudo]), false),
-        _ => return node.place.error("'policy' is one of deny, read, write, sudo"),
+        _ => return node.place.error("'policy' must be deny, read, write or sudo"),
     })
 }
 
 fn parameters(node: &Node) -> Result<BTreeMap<String, Values>, PolicyError> {
     let Tree::Object(items) = &node.value else {
-        return node.place.error("parameters are an object of lists");
+        return node.place.error("parameters must be an object of lists");
     };
     let mut parameters = BTreeMap::new();
     for item in items {
         let Tree::List(nodes) = &item.node.value else {
-            return item.node.place.error(format!("values of parameter '{}' are a list", shown(&item.key)));
+            return item.node.place.error(format!("the values of parameter '{}' must be a list", shown(&item.key)));
         };
         let values = Values(nodes.iter().map(Node::to_json).collect());
         if parameters.insert(fold(&item.key), values).is_some() {
-            return item.place.error(format!("parameter '{}' is given twice", shown(&item.key)));
+            return item.place.error(format!("parameter '{}' appears twice", shown(&item.key)));
         }
     }
     Ok(parameters)
@@ -212,13 +212,13 @@ fn ttl(node: &Node) -> Result<u64, PolicyError> {
 fn string<'a>(node: &'a Node, key: &str) -> Result<&'a str, PolicyError> {
     match &node.value {
         Tree::Scalar(Value::String(text)) => Ok(text),
-        _ => node.place.error(format!("'{key}' is a string")),
+        _ => node.place.error(format!("'{key}' must be a string")),
     }
 }
 
 fn strings<'a>(node: &'a Node, key: &str) -> Result<Vec<&'a str>, PolicyError> {
     match &node.value {
         Tree::List(nodes) => nodes.iter().map(|node| string(node, key)).collect(),
-        _ => node.place.error(format!("'{key}' is a list of strings")),
+        _ => node.place.error(format!("'{key}' must be a list of strings")),
     }
 }

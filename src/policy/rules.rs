@@ -25,7 +25,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The same policy under the name by which it is stored, which [`RuleId`]s contain.
+    /// Sets the name under which the policy is stored, which [`RuleId`]s contain.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
@@ -85,7 +85,7 @@ impl Pattern {
     }
 }
 
-/// Values that a parameter may or must not have; empty means any.
+/// Values that a parameter may have or must not have; empty means any.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Values(pub Vec<Value>);
 
@@ -129,7 +129,7 @@ fn smaller(a: u64, b: u64) -> u64 {
     if a == 0 || (b != 0 && b < a) { b } else { a }
 }
 
-/// Per key: the values of both, or any value if one of them allows any.
+/// For each key: the values of both, or any value if one of them allows any.
 fn merge_values(own: &mut BTreeMap<String, Values>, other: &BTreeMap<String, Values>) {
     for (key, values) in other {
         match own.get_mut(key) {
@@ -142,7 +142,7 @@ fn merge_values(own: &mut BTreeMap<String, Values>, other: &BTreeMap<String, Val
     }
 }
 
-/// Identifies the rule that decided: its policies, if known, and its pattern. Prints as `web,ops:secret/data/*`.
+/// The rule that decided: its policies, if known, and its pattern. Prints as `web,ops:secret/data/*`.
 ///
 /// ```
 /// use strongroom::api::path::Path;

@@ -78,7 +78,7 @@ fn nesting_is_limited_to_the_level() {
 
 #[test]
 fn what_is_given_twice() {
-    assert_eq!(refused("name = \"a\" name = \"b\""), "1:12: 'name' is given twice");
+    assert_eq!(refused("name = \"a\" name = \"b\""), "1:12: 'name' appears twice");
     assert!(reads(&["path \"a\" { capabilities = [\"read\", \"read\"] }"], "a"), "a verb may be");
     let deny = "path \"a\" { policy = \"deny\" capabilities = [\"read\"] }";
     let read = "path \"a\" { policy = \"read\" }";

@@ -19,7 +19,7 @@ pub fn check(bytes: &[u8], limits: &Limits) -> Result<(), JsonError> {
 }
 
 /// # Errors
-/// `Utf8`, with the place of the first byte that is no text.
+/// `Utf8` with the position of the first byte that is not UTF-8.
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, JsonError> {
     std::str::from_utf8(bytes).map_err(|error| JsonError { code: JsonCode::Utf8, at: error.valid_up_to() })
 }
@@ -50,7 +50,7 @@ pub(super) struct Place {
     value: [u32; 2],
     /// How many of the places after it are inside its value.
     inner: u32,
-    /// Index of the name among the decoded ones; [`PLAIN`] for a name without escapes.
+    /// Index of the name in [`Layout::decoded`]; [`PLAIN`] for a name without escapes.
     decoded: u32,
 }
 
@@ -104,7 +104,7 @@ enum Frame {
     Object {
         /// Where its keys start in [`Checker::keys`].
         keys: usize,
-        /// Its field that is being read, in [`Layout::places`].
+        /// The field that is being read: its index in [`Layout::places`].
         field: Option<usize>,
     },
 }
@@ -139,7 +139,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reads the value that begins with `first`. Returns whether it has ended: of an object or an array with content only
+    /// Reads the value that begins with `first`. Returns whether the value is complete: of a non-empty object or array only
     /// the beginning is read, up to the first value inside.
     fn value(&mut self, first: Option<u8>) -> Result<bool, JsonError> {
         match first {
@@ -204,7 +204,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The field whose value is being read, when the innermost thing that is open is an object.
+    /// The field whose value is being read, if the innermost open value is an object.
     fn field(&mut self) -> Option<&mut Place> {
         match self.open.last() {
             Some(Frame::Object { field: Some(field), .. }) => self.layout.places.get_mut(*field),
@@ -304,7 +304,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Checks a string and returns its bytes: those of a key decoded, borrowed when it has no escapes.
+    /// Checks a string and returns its bytes. A key is decoded, and borrowed if it has no escapes.
     fn string(&mut self, is_key: bool) -> Result<Key<'a>, JsonError> {
         self.at += 1;
         let start = self.at;

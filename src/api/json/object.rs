@@ -1,4 +1,4 @@
-//! Looks up the fields of an object at the places that the check of its text has found.
+//! Looks up the fields of an object at the places that the check of its text found.
 
 use super::check::{Layout, Place, scan, utf8};
 use super::{JsonCode, JsonError, Limits};
@@ -13,7 +13,7 @@ impl<'a> Parsed<'a> {
     /// Checks a text of any size, depth and number of keys, and records where its fields are.
     ///
     /// # Errors
-    /// [`JsonError`]; `NotAnObject` for another value.
+    /// [`JsonError`] when the text is malformed; `NotAnObject` for any other value.
     pub fn of(text: &'a [u8]) -> Result<Self, JsonError> {
         const ANY: Limits = Limits {
             max_bytes: u32::MAX as usize,
@@ -45,7 +45,7 @@ impl<'a> Parsed<'a> {
         self.raw().starts_with('{').then(|| self.object())
     }
 
-    /// Bytes of the text.
+    /// Length of the text in bytes.
     pub(in crate::api) fn len(&self) -> usize {
         self.text.len()
     }
@@ -65,7 +65,7 @@ impl<'a> Parsed<'a> {
 /// Checks a text as [`super::check`] does and returns the places of its fields. The text must be an object.
 ///
 /// # Errors
-/// As [`super::check`]; `NotAnObject` for another value.
+/// As [`super::check`]; `NotAnObject` for any other value.
 pub(in crate::api) fn scan_object(text: &str, limits: &Limits) -> Result<Layout, JsonError> {
     let layout = scan(text, limits)?;
     must_be_object(text)?;

@@ -13,14 +13,14 @@ use crate::wiped::Buffer;
 
 /// Largest head of a reply, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Largest body of a reply in bytes: a chain, a bundle of authorities and some addresses.
+/// Largest body of a reply, in bytes: a chain, a bundle of authorities and some addresses.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// A reply.
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) body: Zeroizing<Vec<u8>>,
-    /// The line of `X-Strongroom-Error`.
+    /// The line of `X-Strongroom-Error`, unparsed.
     pub(super) error: Option<String>,
 }
 

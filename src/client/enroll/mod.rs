@@ -32,8 +32,8 @@ use exchange::Line;
 const ENROLL_PATH: &str = "/v1/sys/strongroom/enroll";
 const GRACE_PATH: &str = "/v1/sys/strongroom/enroll/renew";
 
-/// Requests the first certificate, for the key of `csr_pem`. The addresses in the string are tried in order until one
-/// answers. `timeout` applies to each of them. If a reply is lost, the same request can be sent again.
+/// Requests the first certificate, for the key of `csr_pem`. Tries the addresses in the string in order until one answers;
+/// `timeout` applies to each. If a reply is lost, the same request can be sent again.
 ///
 /// # Errors
 /// [`ClientError::Settings`] when `csr_pem` is not a request. [`ClientError::Transport`] when no address answers, or
@@ -104,7 +104,7 @@ impl Expired<'_> {
     /// Requests a certificate for the key of `csr_pem`, which may be the old key. The old key signs the request.
     ///
     /// # Errors
-    /// As [`enroll`]. The server allows this only for a while after the expiry, and only if it is configured.
+    /// As [`enroll`]. The server allows this only for a limited time after the expiry, and only if that is configured.
     pub fn renew(&self, csr_pem: &str, timeout: Duration) -> Result<Certified, ClientError> {
         let csr = csr_der(csr_pem)?;
         let certificate = std::str::from_utf8(self.cert_pem)
@@ -113,7 +113,7 @@ impl Expired<'_> {
         let Ok(key) = PrivateKeyDer::from_pem_slice(self.key_pem.reveal().as_bytes()) else { return Err(unusable) };
         let Ok(key) = provider().key_provider.load_private_key(key) else { return Err(unusable) };
         let Some(signer) = key.choose_scheme(SCHEMES) else {
-            return Err(ClientError::Settings("the client key is of a kind that cannot sign this"));
+            return Err(ClientError::Settings("the client key is of a type that cannot sign this"));
         };
         let verifier =
             rustls::client::WebPkiServerVerifier::builder_with_provider(roots(self.ca_pem)?.into(), provider())
@@ -122,7 +122,7 @@ impl Expired<'_> {
         let listener = Listener::new(verifier, timeout)?;
         let ask = |exporter: &[u8; 32]| {
             let signature = signer.sign(&grace_message(exporter, &csr));
-            let signature = signature.map_err(|_| ClientError::Settings("the client key does not sign"))?;
+            let signature = signature.map_err(|_| ClientError::Settings("signing with the client key failed"))?;
             let request = GraceRequest {
                 certificate: certificate.to_owned(),
                 csr: csr_pem.to_owned(),
@@ -135,7 +135,7 @@ impl Expired<'_> {
     }
 }
 
-/// Signature schemes for an old key: those of TLS 1.3 for the kinds of key that are certified.
+/// Signature schemes for an old key: those of TLS 1.3 for the key types that are certified.
 const SCHEMES: &[SignatureScheme] = &[
     SignatureScheme::ED25519,
     SignatureScheme::ECDSA_NISTP256_SHA256,
@@ -182,7 +182,7 @@ impl Listener {
         for address in addresses {
             match self.answer(address, path, ask) {
                 Ok(body) => return accept(&body, csr_pem),
-                // Another address may work. A refusal, however, is the vault's own answer.
+                // Another address may work. A rejection, however, is the vault's answer.
                 Err(error @ (ClientError::Transport { .. } | ClientError::Malformed(_))) => {
                     failures.push((address, error));
                 }
@@ -190,7 +190,7 @@ impl Listener {
             }
         }
         match failures.len() {
-            0 => Err(ClientError::Settings("there is no address of the enrolment listener")),
+            0 => Err(ClientError::Settings("no address of the enrolment listener is known")),
             1 => Err(failures.remove(0).1),
             _ => {
                 let texts = failures.iter().map(|(address, error)| match error {
@@ -207,7 +207,7 @@ impl Listener {
         let failed = |error: std::io::Error| transport(error.into(), address);
         let (host, _) = split_address(address).ok_or(ClientError::Settings("an address is not host:port"))?;
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| ClientError::Settings("an address names no possible host"))?;
+            .map_err(|_| ClientError::Settings("an address has an invalid host name"))?;
         // The time of the real network.
         #[allow(clippy::disallowed_methods)]
         let deadline = Instant::now() + self.timeout;
@@ -218,7 +218,7 @@ impl Listener {
         line.handshake().map_err(failed)?;
         let mut exporter = Zeroizing::new([0; 32]);
         line.export(exporter.as_mut_slice(), EXPORTER_LABEL)
-            .map_err(|_| ClientError::Malformed("the connection gives no keying material"))?;
+            .map_err(|_| ClientError::Malformed("the TLS connection provides no keying material"))?;
         let body = Zeroizing::new(ask(&exporter)?);
         let reply = line.post(address, path, &body).map_err(|error| error.words(address))?;
         if reply.status == 200 {
@@ -258,16 +258,18 @@ fn accept(body: &[u8], csr_pem: &str) -> Result<Certified, ClientError> {
 /// Checks that the certificate in `reply` is for the key in `csr_pem`, and that a client can trust the bundle.
 ///
 /// # Errors
-/// [`ClientError::Malformed`] otherwise.
+/// [`ClientError::Malformed`] when one of these does not hold; [`ClientError::Settings`] when `csr_pem` is malformed.
 pub(super) fn check(reply: &Certified, csr_pem: &str) -> Result<(), ClientError> {
-    const UNUSABLE: ClientError = ClientError::Malformed("the server's reply holds no usable certificate");
+    const UNUSABLE: ClientError = ClientError::Malformed("the server's reply contains no usable certificate");
     let leaf = pki::leaf(reply.certificate.as_bytes()).map_err(|_| UNUSABLE)?;
     let asked = pki::read_csr(csr_pem).map_err(|_| ClientError::Settings("the signing request is malformed"))?;
     if leaf.key_fingerprint != asked.key_fingerprint {
-        return Err(ClientError::Malformed("the server's certificate is for another key"));
+        return Err(ClientError::Malformed("the certificate in the reply is for another key"));
     }
     if leaf.identity.as_deref() != Some(reply.identity.as_str()) {
-        return Err(ClientError::Malformed("the server's certificate names another identity than its reply"));
+        return Err(ClientError::Malformed(
+            "the certificate in the reply names another identity than the reply itself",
+        ));
     }
     let chain = certificates(reply.certificate.as_bytes(), "").map_err(|_| UNUSABLE)?;
     // Authorities that only vouch for the listener do not vouch for clients.
@@ -277,16 +279,16 @@ pub(super) fn check(reply: &Certified, csr_pem: &str) -> Result<(), ClientError>
     };
     let mut own = RootCertStore::empty();
     for root in certificates(reply.ca.as_bytes(), "").map_err(|_| UNUSABLE)? {
-        // Every later connection reads the whole bundle, so all of it must be usable.
+        // Every later connection loads the whole bundle, so all of it must be usable.
         let store = if of_server.contains(&root) { &mut RootCertStore::empty() } else { &mut own };
         store.add(root).map_err(|_| UNUSABLE)?;
     }
     verify::issued_by(&chain, own, leaf.not_before_ms)
         .then_some(())
-        .ok_or(ClientError::Malformed("the server's certificate is not from the authorities that it names"))?;
+        .ok_or(ClientError::Malformed("the certificate in the reply is not from the authorities in the reply"))?;
     match reply.addresses.iter().chain(&reply.enroll).all(|address| split_address(address).is_some()) {
         true => Ok(()),
-        false => Err(ClientError::Malformed("the server names an address that is not host:port")),
+        false => Err(ClientError::Malformed("an address in the reply is not host:port")),
     }
 }
 
