@@ -88,7 +88,7 @@ impl SlotWrite {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`FieldError`], also for unknown fields.
+    /// [`FieldError`] when a field is missing, malformed or unknown.
     pub fn read(body: &Body) -> Result<Self, FieldError> {
         let fields = body.only(&["unlock", "new"])?;
         let new = fields.object("new")?.ok_or(FieldError::Missing("new"))?;
@@ -110,7 +110,7 @@ impl SlotChange {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`FieldError`], also for unknown fields.
+    /// [`FieldError`] when a field is missing, malformed or unknown.
     pub fn read(body: &Body) -> Result<Self, FieldError> {
         let fields = body.only(&["unlock", "new", "confirm"])?;
         Ok(Self {
@@ -133,7 +133,7 @@ impl SlotRemove {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`FieldError`], also for unknown fields.
+    /// [`FieldError`] when a field is missing, malformed or unknown.
     pub fn read(body: &Body) -> Result<Self, FieldError> {
         let fields = body.only(&["slot", "unlock"])?;
         Ok(Self { slot: fields.required("slot")?, unlock: UnlockBody::of(fields)? })
@@ -150,7 +150,7 @@ impl SlotTest {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`FieldError`], also for unknown fields.
+    /// [`FieldError`] when a field is missing, malformed or unknown.
     pub fn read(body: &Body) -> Result<Self, FieldError> {
         Ok(Self { unlock: UnlockBody::of(body.only(&["unlock"])?)? })
     }
@@ -175,7 +175,7 @@ impl RekeyBody {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`FieldError`], also for unknown fields.
+    /// [`FieldError`] when a field is missing, malformed or unknown.
     pub fn read(body: &Body) -> Result<Self, FieldError> {
         let fields = body.only(&["keep", "drop_absent", "compromised", "deep", "csr"])?;
         Ok(Self {
@@ -350,7 +350,7 @@ impl RotateBody {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`FieldError`], also for unknown fields.
+    /// [`FieldError`] when a field is missing, malformed or unknown.
     pub fn read(body: &Body) -> Result<Self, FieldError> {
         let fields = body.only(&["deep", "full_speed"])?;
         Ok(Self {

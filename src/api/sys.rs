@@ -89,7 +89,7 @@ impl RescueRequest {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`FieldError`], also for unknown fields.
+    /// [`FieldError`] when a field is missing, malformed or unknown.
     pub fn read(body: &Body) -> Result<Self, FieldError> {
         let fields = body.only(&["identity", "csr", "key", "key_file"])?;
         Ok(Self {

@@ -64,7 +64,7 @@ impl MountId {
     /// Makes the id of a new mount.
     ///
     /// # Errors
-    /// [`CryptoError::Random`].
+    /// [`CryptoError::Random`] when the random source fails.
     pub fn random(random: &dyn Random) -> Result<Self, CryptoError> {
         let mut id = [0; 16];
         random.fill(&mut id)?;

@@ -91,7 +91,7 @@ impl Barrier {
     /// Fetches and opens a record under a term.
     ///
     /// # Errors
-    /// Those of [`Barrier::fetch`]. A record that cannot be opened is an integrity error.
+    /// The errors of [`Barrier::fetch`]. A record that cannot be opened is an integrity error.
     pub(super) fn body(&self, key: &StoreKey, path: &[u8]) -> Result<Option<SecretBytes>, BarrierError> {
         loop {
             let Some(record) = self.fetch(key)? else { return Ok(None) };

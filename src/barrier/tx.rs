@@ -61,7 +61,7 @@ impl Tx<'_> {
     /// The keys of the entries that this closure wrote or removed since `point`.
     ///
     /// # Errors
-    /// Those of [`View::node`].
+    /// The errors of [`View::node`].
     pub fn entries_changed(&mut self, mount: MountId, point: &Point) -> Result<BTreeSet<String>, BarrierError> {
         let keys: BTreeSet<StoreKey> = self.keys_changed(mount, point).copied().collect();
         // A removed entry has its name in the state before, a new one in the state now.
@@ -73,7 +73,7 @@ impl Tx<'_> {
     /// Returns the node at `path` if it has a secret.
     ///
     /// # Errors
-    /// Those of [`View::node`].
+    /// The errors of [`View::node`].
     pub fn secret(&mut self, mount: MountId, path: &str) -> Result<Option<Node>, BarrierError> {
         Ok(self.view(mount).node(path)?.filter(|node| node.meta.is_some()))
     }

@@ -102,7 +102,7 @@ impl<'a> View<'a> {
     /// version, its content is destroyed, or both have been removed meanwhile.
     ///
     /// # Errors
-    /// Those of [`View::node`].
+    /// The errors of [`View::node`].
     pub fn value(&self, path: &str, node: &Node, version: u64) -> Result<Option<SecretBytes>, BarrierError> {
         let Some((place, _)) = self.locate(path) else { return Ok(None) };
         let key = StoreKey::value(&place.last_id(), version);
@@ -136,7 +136,7 @@ impl<'a> View<'a> {
     /// Returns what is directly in `folder`, sorted by name. Empty when there is no such folder.
     ///
     /// # Errors
-    /// Those of [`View::node`].
+    /// The errors of [`View::node`].
     pub fn children(&self, folder: &str) -> Result<Vec<Child>, BarrierError> {
         let Some(id) = self.folder_id(folder) else { return Ok(Vec::new()) };
         let (first, last) = StoreKey::nodes_of(&id);
@@ -173,7 +173,7 @@ impl<'a> View<'a> {
     /// Returns the entry `key`.
     ///
     /// # Errors
-    /// Those of [`View::node`].
+    /// The errors of [`View::node`].
     pub fn entry(&self, key: &str) -> Result<Option<EntryValue>, BarrierError> {
         if key.is_empty() || key.len() > MAX_PATH_BYTES {
             return Ok(None);
@@ -188,7 +188,7 @@ impl<'a> View<'a> {
     /// Returns the keys of all entries, sorted.
     ///
     /// # Errors
-    /// Those of [`View::node`].
+    /// The errors of [`View::node`].
     pub fn entries(&self) -> Result<Vec<String>, BarrierError> {
         let mut names = Vec::new();
         self.each_entry(|name, _| {
@@ -202,7 +202,7 @@ impl<'a> View<'a> {
     /// Calls `look` for every entry with its key, in no order. Each entry is opened once.
     ///
     /// # Errors
-    /// Those of [`View::node`]; the first error that `look` returns.
+    /// The errors of [`View::node`]; the first error that `look` returns.
     pub fn each_entry<E: From<BarrierError>>(
         &self,
         mut look: impl FnMut(&str, EntryValue) -> Result<(), E>,
@@ -221,7 +221,7 @@ impl<'a> View<'a> {
     /// yet. Entries that it removed again are left out.
     ///
     /// # Errors
-    /// Those of [`View::node`].
+    /// The errors of [`View::node`].
     pub fn written(&self) -> Result<Vec<String>, BarrierError> {
         let (first, last) = StoreKey::entries_of(&self.root);
         let mut names = Vec::new();
@@ -250,7 +250,7 @@ impl<'a> View<'a> {
     /// The keys of those entries of `stored` that there are.
     ///
     /// # Errors
-    /// Those of [`View::node`].
+    /// The errors of [`View::node`].
     pub(super) fn names_of(&self, stored: &BTreeSet<StoreKey>) -> Result<BTreeSet<String>, BarrierError> {
         let names = stored.iter().map(|key| Ok(self.named_entry(key)?.map(|(name, _)| name)));
         names.filter_map(Result::transpose).collect()

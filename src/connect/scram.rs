@@ -19,7 +19,7 @@ const SALT_LEN: usize = 16;
 /// quotes.
 ///
 /// # Errors
-/// [`CryptoError::Random`].
+/// [`CryptoError::Random`] when the random source fails.
 pub(super) fn verifier(password: &str, random: &dyn Random) -> Result<String, CryptoError> {
     let mut salt = [0; SALT_LEN];
     random.fill(&mut salt)?;

@@ -1,4 +1,4 @@
-//! The caller: facts about the peer. The TLS layer takes them from its certificate, never from the request.
+//! The caller: facts about the peer, which the TLS layer takes from its certificate, never from the request.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::core::state::roles::Outside;
 pub struct Caller {
     /// The single SPIFFE identity in the peer's certificate.
     pub identity: Arc<SpiffeId>,
-    /// The kind of authority that vouches for it.
+    /// Who vouches for its certificate.
     pub origin: Origin,
     /// SHA-256 of the certificate's DER.
     pub fingerprint: [u8; 32],
@@ -32,7 +32,7 @@ pub struct Caller {
     pub request_id: String,
     /// The bundle of authorities that the client says it trusts: see `sys/strongroom/ca`.
     pub bundle: Option<[u8; 16]>,
-    /// The token of `X-Vault-Token`, if present. It works only for the identity that it was made for.
+    /// The token of `X-Vault-Token`, if present. It works only for the identity that it was created for.
     pub token: Option<Arc<SecretText>>,
 }
 
@@ -56,7 +56,7 @@ impl Caller {
         })
     }
 
-    /// Whether its certificate belongs to an outside PKI. One person can have any number of those.
+    /// Whether its certificate belongs to an outside PKI. One person can have any number of such certificates.
     #[must_use]
     pub fn is_outsider(&self) -> bool {
         matches!(self.origin, Origin::Outside(_))
@@ -77,11 +77,11 @@ impl std::fmt::Debug for Caller {
 /// Who vouches for a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// One of the vault's own authorities. Proved under those alone.
+    /// One of the vault's own authorities. The chain was verified against those alone.
     Vault(AuthorityId),
-    /// A PKI that a role of `auth/cert` names. Here the certificate has no name except its own fingerprint.
+    /// A PKI that a role of `auth/cert` names. The certificate's only name here is its fingerprint.
     Outside(Arc<Outside>),
-    /// The vault itself acts. There is no certificate.
+    /// The vault itself. There is no certificate.
     Internal,
 }
 
@@ -118,7 +118,7 @@ impl IdentityPattern {
     /// `opsx`.
     ///
     /// # Errors
-    /// A text that says what is wrong, when the pattern has another form or names another trust domain.
+    /// A text that says what is wrong when the pattern has another form or names another trust domain.
     pub fn parse(text: &str, trust_domain: &str) -> Result<Self, &'static str> {
         let path = match text.strip_prefix("spiffe://") {
             Some(rest) => rest

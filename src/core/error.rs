@@ -1,4 +1,4 @@
-//! What a caller may learn about a failure. Details go to the operator's log, never through this type.
+//! What a caller may learn about a failure. Details go only to the operator's log.
 
 use crate::api::error::{ErrorCode, ErrorInfo, Reason};
 use crate::api::fields::FieldError;
@@ -10,7 +10,7 @@ use crate::engine::EngineError;
 use crate::limits::QuotaError;
 use crate::store::StoreError;
 
-/// Why a request failed. [`VaultError::info`] is the one way from here to codes and statuses.
+/// Why a request failed. Only [`VaultError::info`] converts it to codes and statuses.
 ///
 /// The texts are sent to the caller unchanged. They are static words and field names, never content of a request or a
 /// secret.
@@ -20,7 +20,7 @@ pub enum VaultError {
     /// The vault is sealed (503).
     #[error("Vault is sealed")]
     Sealed,
-    /// There is no vault in the data directory yet (400 on unseal).
+    /// There is no vault in the data folder yet (400 on unseal).
     #[error("Vault is not initialized")]
     NotInitialised,
     /// Nothing exists at the path (404 with an empty `errors` array).
@@ -32,11 +32,11 @@ pub enum VaultError {
     /// No mount and no route serves the path (404). The payload is the path.
     #[error("no handler for route \"{0}\". route entry not found.")]
     NoRoute(String),
-    /// Denied (403). One text for every reason, so that unknown, forbidden and missing look the same.
+    /// Denied (403). The text is the same for every reason, so that unknown, forbidden and missing look alike.
     #[error("permission denied")]
     Forbidden,
-    /// The caller has proved the key of its certificate, but the certificate or its identity is not admitted (403). Only this
-    /// caller is told why.
+    /// The certificate or its identity is not accepted (403). The caller has proved the key of that certificate, so it is
+    /// told why.
     #[error("permission denied: {}", not_admitted(.0))]
     NotAdmitted(Reason),
     /// Other operators must approve first (403). Carries the id of the pending approval.
@@ -50,7 +50,7 @@ pub enum VaultError {
         /// Number of approvals that are still missing.
         missing: usize,
     },
-    /// Somebody rejected the same request (403). It can be requested again when that rejection has expired.
+    /// Another operator rejected the same request (403). It can be made again once that rejection has expired.
     #[error("approval {id} was rejected: strongroom approvals show {id}")]
     ApprovalRejected {
         /// Id of the approval.
@@ -59,13 +59,13 @@ pub enum VaultError {
     /// The preflight check of a client failed (403). The payload is the mount as the client named it.
     #[error("preflight capability check returned 403, please ensure client's policies grant access to path \"{0}/\"")]
     Preflight(String),
-    /// The request is wrong (400).
+    /// The request is malformed or not possible (400).
     #[error("{0}")]
     BadRequest(String),
     /// As [`BadRequest`](Self::BadRequest), with a reason that programs act on (400).
     #[error("{1}")]
     Because(Reason, String),
-    /// The shares are good, but too few (400).
+    /// The shares are correct, but too few (400).
     #[error("{have} of {need} shares entered")]
     SharesMissing {
         /// Number of shares given.
@@ -73,16 +73,16 @@ pub enum VaultError {
         /// Number of shares needed.
         need: u8,
     },
-    /// The secret does not open the vault (400). A wrong passphrase and a missing slot give the same text.
+    /// The secret does not open the vault (400). The text is the same for a wrong passphrase and a missing slot.
     #[error("unseal failed: no key slot opens with this secret")]
     WrongKey,
     /// Too many failed attempts (429).
-    #[error("too many failed attempts, try again in {retry_after_s} s")]
+    #[error("too many failed attempts; try again in {retry_after_s} s")]
     TooMany {
         /// Seconds until the next attempt is accepted.
         retry_after_s: u64,
     },
-    /// The identity is over one of its limits (429).
+    /// The identity has exceeded one of its limits (429).
     #[error("request path \"{path}\": rate limit quota exceeded")]
     RateLimited {
         /// The requested path.
@@ -96,13 +96,13 @@ pub enum VaultError {
         /// Seconds until it can be renewed.
         retry_after_s: u64,
     },
-    /// The caller has seen a later state of this vault than the one it is in (412). Nothing was done.
+    /// The caller has seen a later state of this vault than the current one (412). Nothing was done.
     #[error(
         "this vault was rolled back: it is at epoch {}, generation {}, and the caller has seen a later state; nothing was done",
         .now.epoch, .now.generation
     )]
     RolledBack {
-        /// Where the vault stands.
+        /// The vault's mark.
         now: Mark,
     },
     /// The path does not support this operation (405).
@@ -122,7 +122,7 @@ pub enum VaultError {
     DidNotOpen {
         /// [`ErrorCode::Integrity`], [`ErrorCode::AuditUnavailable`] or [`ErrorCode::Unavailable`].
         code: ErrorCode,
-        /// The whole reason, for those who may read the daemon's log anyway.
+        /// The whole reason, for callers that may read the daemon's log anyway.
         why: Option<String>,
     },
     /// The disk is full. Writes are rejected, reads still work (507).
@@ -136,7 +136,7 @@ pub enum VaultError {
     Internal,
 }
 
-/// Why a caller is not admitted, in words.
+/// Why a caller is not admitted, as a text.
 fn not_admitted(reason: &Reason) -> &'static str {
     match reason {
         Reason::Frozen => "this identity is frozen, because a copy of one of its certificates was used",
@@ -153,7 +153,7 @@ const WRITES_STOPPED: &str =
     "writes are stopped after an integrity error, reads still work; find the damaged records: strongroom verify";
 
 impl VaultError {
-    /// What kind of failure it is.
+    /// The code of the error.
     #[must_use]
     pub fn error_code(&self) -> ErrorCode {
         match self {
@@ -200,7 +200,7 @@ impl VaultError {
         }
     }
 
-    /// The word of the code, for the audit log.
+    /// The code as a word, for the audit log.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.error_code().word()
@@ -219,19 +219,21 @@ impl VaultError {
         match error {
             BarrierError::Full | BarrierError::Store(StoreError::Full) => Self::Full,
             BarrierError::Path(_) => Self::BadRequest("the path is not allowed".to_owned()),
-            BarrierError::TooLarge => Self::BadRequest("the secret is larger than a record may be".to_owned()),
+            BarrierError::TooLarge => Self::BadRequest("the secret is too large for a record".to_owned()),
             BarrierError::Degraded => Self::Unavailable(WRITES_STOPPED),
             BarrierError::Fatal(_) => Self::Unavailable("the state on disk is unknown: the vault is restarting"),
             BarrierError::Store(StoreError::Corrupt(_)) => {
                 Self::Unavailable("the store's files are damaged; the daemon's log says what to do")
             }
-            BarrierError::Store(_) | BarrierError::Sidecar(_) => Self::Unavailable("the storage is not available"),
-            BarrierError::Abandoned => Self::Unavailable("the caller is gone"),
+            BarrierError::Store(_) | BarrierError::Sidecar(_) => {
+                Self::Unavailable("the store is not available; the daemon's log says why")
+            }
+            BarrierError::Abandoned => Self::Unavailable("the caller closed the connection"),
             BarrierError::TooManyChanges => Self::Unavailable("too many concurrent changes; try again"),
             BarrierError::NotEmpty => Self::BadRequest("the store is not empty".to_owned()),
             BarrierError::Versions(_) | BarrierError::Crypto(_) => Self::Internal,
-            // Every other error says that stored bytes differ from what was written. The operator's log and
-            // `docs/operations.md` say which.
+            // Every other error means that stored bytes differ from what was written. The operator's log and
+            // `docs/operations.md` name the error.
             _ => Self::Integrity,
         }
     }
@@ -240,7 +242,7 @@ impl VaultError {
 impl From<BarrierError> for VaultError {
     fn from(error: BarrierError) -> Self {
         if !matches!(error, BarrierError::Abandoned) {
-            tracing::error!(%error, "the storage barrier reports a fault");
+            tracing::error!(%error, "a stored record or the store itself is faulty");
         }
         Self::from_barrier(&error)
     }

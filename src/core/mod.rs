@@ -1,6 +1,6 @@
 //! Vault operations: the pipeline that every request passes.
 //!
-//! [`Vault`] is the daemon without its surroundings: no socket, no file, no clock of its own. It is sealed until
+//! [`Vault`] is the daemon without the outside world: no socket, no file, no clock of its own. It is sealed until
 //! [`Vault::unseal`], and [`Vault::handle`] is the only way to data. `pipeline` shows the order of its steps on one
 //! screen. One committer thread (`commit`) runs all mutations. It gives concurrent writers a shared commit, and readers
 //! a state that is never rolled back.
@@ -202,7 +202,7 @@ impl Vault {
     /// Opens the audit file again after it was renamed.
     ///
     /// # Errors
-    /// [`VaultError::Sealed`], [`VaultError::AuditUnavailable`].
+    /// [`VaultError::Sealed`] while sealed; [`VaultError::AuditUnavailable`] when the log cannot be written.
     pub fn reopen_audit(&self) -> Result<(), VaultError> {
         let live = self.live().ok_or(VaultError::Sealed)?;
         let now_ms = self.ports.clock.now_ms();
@@ -215,7 +215,7 @@ impl Vault {
     /// was found. The daemon calls it every second.
     ///
     /// # Errors
-    /// [`VaultError::Sealed`], [`VaultError::AuditUnavailable`].
+    /// [`VaultError::Sealed`] while sealed; [`VaultError::AuditUnavailable`] when the log cannot be written.
     pub fn sync_audit(&self) -> Result<(), VaultError> {
         let live = self.live().ok_or(VaultError::Sealed)?;
         let now_ms = self.ports.clock.now_ms();

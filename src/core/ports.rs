@@ -1,4 +1,4 @@
-//! What the vault needs from outside, as traits and values, with fixed versions for tests.
+//! What the vault needs from outside, as traits and values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,15 +34,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// Opens the audit device after an unseal. Gets the keys of the log, the last entry that the durable state refers to,
-/// and the time. Returns the device, positioned at its end, and where its chain continues
+/// Opens the audit device after an unseal. Gets the keys of the log, the last entry that the durable state refers to, and
+/// the time. Returns the device, positioned at its end, and the point from which its chain continues
 /// ([`crate::audit::FileDevice::opener`] for a file). Called once per unseal.
 pub type AuditOpener =
     Box<dyn Fn(&AuditKeys, AuditHead, u64) -> Result<(Box<dyn Device>, Resume), AuditError> + Send + Sync>;
 
 /// Called once when the state on disk is no longer known (a failed sync). The vault has sealed itself. The process must
-/// end and start again, which rolls forward or back to the durable state. The hook must not block and must not call the
-/// vault.
+/// end and start again, which brings it to the durable state. The hook must not block and must not call the vault.
 pub type FatalHook = Box<dyn Fn(&'static str) + Send + Sync>;
 
 /// Everything outside memory that the vault uses.
@@ -88,13 +87,13 @@ pub struct Settings {
     pub cluster_name: String,
     /// Address in the reply of `sys/leader`, `https://host:port`.
     pub address: String,
-    /// Longest life of a certificate issued through the API, in seconds.
+    /// Longest lifetime of a certificate issued through the API, in seconds.
     pub max_certificate_life_s: u64,
     /// Authorities of clients that the configuration file names, in addition to the vault's own.
     pub named_authorities: Vec<AuthorityId>,
     /// Addresses for enrolment, `host:port`, which go into the strings. Empty without such a listener.
     pub enroll_addresses: Vec<String>,
-    /// Enrolment strings on record that one identity may have created.
+    /// Largest number of enrolment strings on record that one identity may have created.
     pub max_strings_each: usize,
     /// How the audit log writes paths.
     pub audit_paths: PathMode,

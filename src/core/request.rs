@@ -29,7 +29,7 @@ pub struct Request {
     pub seen: Option<Mark>,
 }
 
-/// The secret that unseals a vault. The text is as typed. It is normalised here, so that every entry point agrees.
+/// The secret that unseals a vault, as typed. It is normalised here, so that all entry points agree.
 pub enum UnsealKey<'a> {
     /// For a passphrase slot.
     Passphrase(&'a SecretText),
@@ -47,10 +47,10 @@ pub enum UnsealKey<'a> {
     Typed(&'a SecretText),
 }
 
-/// The normal form of a passphrase: the only one that is used.
+/// Returns the normal form of a passphrase, the only form that is used.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] for characters that have none.
+/// [`VaultError::BadRequest`] for characters without a stable normal form.
 pub(super) fn normalised(passphrase: &SecretText) -> Result<SecretBytes, VaultError> {
     crate::crypto::password::normalise(passphrase.reveal()).map_err(|_| {
         VaultError::BadRequest("the passphrase has characters without a stable Unicode form; use others".to_owned())

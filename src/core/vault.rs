@@ -46,11 +46,11 @@ pub struct Vault {
     pub(super) trust: watch::Sender<Arc<Trust>>,
     /// What clients need to verify the listener. Kept while sealed.
     pub(super) listening: Arc<ListenerRoots>,
-    /// Shares that were typed so far.
+    /// Shares entered so far.
     pub(super) shares: Mutex<Shares>,
     /// Allows one unseal or seal at a time. Also counts failed attempts.
     pub(super) gate: Mutex<Gate>,
-    /// A sync failed. This process must not write again and must end.
+    /// Set when a sync failed. This process must not write again and must end.
     pub(super) dead: AtomicBool,
     /// Warnings about requests of callers who are not admitted.
     pub(super) refusals: Seldom,
@@ -62,7 +62,7 @@ pub struct Vault {
 
 /// What exists only while unsealed.
 pub(super) struct Live {
-    /// Set when the vault closes. Nobody may then start or continue work that takes long.
+    /// Set when the vault closes. No long work may be started or continued then.
     pub(super) closing: Arc<AtomicBool>,
     pub(super) barrier: Arc<Barrier>,
     pub(super) audit: Arc<Broker>,
@@ -74,7 +74,7 @@ pub(super) struct Live {
     pub(super) keeper: Keeper,
     pub(super) rotator: Rotator,
     pub(super) verifier: Verifier,
-    /// The operator's log says already that a client has seen a later state.
+    /// Whether the operator's log already says that a client has seen a later state.
     pub(super) rollback_told: AtomicBool,
     pub(super) damage: Arc<Damage>,
     /// All losses that were ever accepted, oldest first. They change only while the vault is sealed.
@@ -98,8 +98,8 @@ impl Vault {
         self.live.load_full()
     }
 
-    /// What a caller is told when the audit log fails. An unknown state of the log ends the process, like an unknown
-    /// state of the store.
+    /// The error for a caller when the audit log fails. An unknown state of the log ends the process, like an unknown state
+    /// of the store.
     pub(super) fn audit_failed(&self, error: &AuditError) -> VaultError {
         if *error == AuditError::Sync {
             self.fatal("the audit device could not make entries durable");

@@ -190,7 +190,7 @@ pub(super) async fn asked<T>(
 /// Opens the vault with the secret in the body, for a caller over the network or, without one, for the machine itself.
 ///
 /// # Errors
-/// Those of [`asked`]; 400 for what this vault does not do.
+/// The errors of [`asked`]; 400 for what this vault does not do.
 pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<Caller>) -> Result<Response, Response> {
     let request_id = caller.as_ref().map(|caller| caller.request_id.clone()).unwrap_or_default();
     let asked = asked(app, http, &request_id, UnsealRequest::read).await?;

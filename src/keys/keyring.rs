@@ -32,7 +32,7 @@ impl IntegritySet {
     /// Generates a random set.
     ///
     /// # Errors
-    /// [`CryptoError::Random`].
+    /// [`CryptoError::Random`] when the random source fails.
     pub fn random(id: u32, random: &dyn Random) -> Result<Self, CryptoError> {
         let key = || Key::random(random);
         Ok(Self { id, set: key()?, state: key()?, anchor: key()?, hedge: key()? })
@@ -172,7 +172,7 @@ impl Keyring {
     /// Creates the keyring of a new vault: one integrity set, one audit key and one active term, all with id 1.
     ///
     /// # Errors
-    /// [`CryptoError::Random`].
+    /// [`CryptoError::Random`] when the random source fails.
     pub fn create(random: &dyn Random, suite: Suite, now_ms: u64) -> Result<Self, CryptoError> {
         let key = || Key::random(random);
         let name = key()?;

@@ -57,7 +57,7 @@ impl RootKey {
     /// Generates a random root key.
     ///
     /// # Errors
-    /// [`CryptoError::Random`].
+    /// [`CryptoError::Random`] when the random source fails.
     pub fn random(vault: &VaultId, random: &dyn Random) -> Result<Self, CryptoError> {
         Ok(Self::new(Key::random(random)?, vault))
     }

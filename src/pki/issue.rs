@@ -68,7 +68,7 @@ impl Authority {
     /// Its signature proves that the requester holds the key.
     ///
     /// # Errors
-    /// Those of [`read_csr`] and of [`issue_client`](Self::issue_client).
+    /// The errors of [`read_csr`] and of [`issue_client`](Self::issue_client).
     pub fn sign_csr(&self, csr_pem: &str, identity: &SpiffeId, now_ms: u64, life_s: u64) -> Result<String, PkiError> {
         let sans = self.client_names(identity)?;
         let request = read_csr(csr_pem)?;

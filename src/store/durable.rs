@@ -44,7 +44,7 @@ impl Durable {
     /// Makes everything below the folder durable.
     ///
     /// # Errors
-    /// Any error of the system. It is then unknown what is on disk.
+    /// The error of the system call. It is then unknown what is on disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let log = match self.log.take() {
             Some(log) => log,

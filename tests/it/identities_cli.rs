@@ -246,7 +246,7 @@ fn a_change_of_authority_goes_step_by_step_and_names_who_is_missing() {
     assert_eq!(desk.states(), ["active"]);
     let next = desk.json(&["ca", "rotate", "-y"])["id"].as_str().unwrap().to_owned();
     assert_eq!(desk.states(), ["active", "prepared"]);
-    desk.fails(1, &["prepared already"], &["ca", "prepare"]);
+    desk.fails(1, &["already prepared"], &["ca", "prepare"]);
     assert!(desk.ok(&["ca", "stragglers"]).contains("app/web"));
     assert!(desk.ok(&["identity", "list", "app", "--stragglers"]).contains("app/web"));
     desk.fails(1, &["trust", "waits for", "app/web", "--force"], &["ca", "rotate", "-y"]);

@@ -50,7 +50,7 @@ impl TokenId {
 /// Generates a token: `hvs.` and 43 characters of base64url.
 ///
 /// # Errors
-/// [`CryptoError::Random`].
+/// [`CryptoError::Random`] when the random source fails.
 pub fn generate(random: &dyn Random) -> Result<SecretText, CryptoError> {
     let mut bytes = Zeroizing::new([0; BYTES]);
     random.fill(&mut *bytes)?;
@@ -65,7 +65,7 @@ pub fn generate(random: &dyn Random) -> Result<SecretText, CryptoError> {
 /// be used as one.
 ///
 /// # Errors
-/// [`CryptoError::Random`].
+/// [`CryptoError::Random`] when the random source fails.
 pub fn accessor(random: &dyn Random) -> Result<String, CryptoError> {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut text = String::with_capacity(ACCESSOR_LEN);

@@ -169,7 +169,7 @@ impl Barrier {
     /// anything is written that cannot be undone.
     ///
     /// # Errors
-    /// Those of [`super::Group::store`] and [`super::Durable::anchor`].
+    /// The errors of [`super::Group::store`] and [`super::Durable::anchor`].
     pub fn roll(&self, now_ms: u64) -> Result<(), BarrierError> {
         self.roll_to(self.audit_head(), now_ms)
     }
@@ -177,7 +177,7 @@ impl Barrier {
     /// Like [`Barrier::roll`]. From then on, the state vouches for `audit`.
     ///
     /// # Errors
-    /// Those of [`Barrier::roll`].
+    /// The errors of [`Barrier::roll`].
     pub fn roll_to(&self, audit: AuditHead, now_ms: u64) -> Result<(), BarrierError> {
         let durable = self.begin().store(audit, now_ms)?;
         durable.anchor()?;
@@ -189,7 +189,7 @@ impl Barrier {
     /// may be dropped (amendment M6).
     ///
     /// # Errors
-    /// Those of [`Barrier::roll`].
+    /// The errors of [`Barrier::roll`].
     pub fn settle_anchor(&self, now_ms: u64) -> Result<(), BarrierError> {
         for _ in 0..2 {
             let newest = self.ring.load().keyring.newest_integrity().id;

@@ -69,7 +69,7 @@ impl Loss {
     /// Reads header, state, anchor and the head of every record, and writes nothing.
     ///
     /// # Errors
-    /// Those of [`Barrier::unseal`], except for what a [`Misfit`] describes. [`BarrierError::SetHash`],
+    /// The errors of [`Barrier::unseal`], except for what a [`Misfit`] describes. [`BarrierError::SetHash`],
     /// [`BarrierError::StateDamaged`], [`BarrierError::StateMissing`] and [`BarrierError::TermDestroyed`] mean that the
     /// store is not complete.
     pub fn examine(parts: Parts, unlock: &Unlock<'_>) -> Result<Self, BarrierError> {

@@ -113,7 +113,7 @@ impl Walk {
     /// Continues by a few hundred records; `false` at the end. For walks that only open.
     ///
     /// # Errors
-    /// Those of [`Walk::next`].
+    /// The errors of [`Walk::next`].
     pub fn advance(&mut self, barrier: &Barrier) -> Result<bool, BarrierError> {
         self.chunk(barrier, &mut Vec::new())
     }

@@ -1,4 +1,4 @@
-//! The guard in front of a change: it runs the change in memory, and keeps it only if enough others approve.
+//! The guard in front of a change: runs it in memory, and keeps it only if enough operators approve.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ use super::voices::agreeing;
 const KEEP_MS: u64 = 7 * 86_400_000;
 /// Largest number of open requests of one identity.
 const MAX_OPEN: usize = 32;
-/// Largest number of records, and of open ones of identities that are not approvers, who must not keep others from
-/// asking.
+/// Largest number of records, and of open records of identities that are not approvers. The latter must not keep others
+/// from making requests.
 const MAX_RECORDS: usize = 2_000;
 const MAX_OPEN_OF_OTHERS: usize = 500;
 
@@ -85,7 +85,7 @@ impl Gate<'_> {
             Looked::Nothing => return Ok(done),
             Looked::Class(class) => Bound { class, affects: Vec::new(), effect: String::new() },
             Looked::Power(named) => {
-                // The earlier state is read last: only now is it known how few records can differ.
+                // The earlier state is read last, because only now is it known how few records can differ.
                 let reach = Reach::since(tx, &point, named.as_ref())?;
                 let before = tx.before(&point, |tx| Power::of(tx, rules, domain, &reach))?;
                 let (affects, effect) = before.changes(&Power::of(tx, rules, domain, &reach)?);
@@ -192,14 +192,14 @@ impl Gate<'_> {
         let own = records.iter().filter(|(_, record)| open(record) && record.asker == asker).count();
         let others =
             records.iter().filter(|(_, record)| open(record) && !rules.names_path(domain, &record.asker)).count();
-        // Callers who may not approve share a limit of their own, so that they cannot fill the places of those who may.
+        // Callers who may not approve share a separate limit, so that they cannot use up the places of those who may.
         if own >= MAX_OPEN || (others >= MAX_OPEN_OF_OTHERS && !rules.names(&self.facts.caller.identity)) {
             return Err(VaultError::BadRequest(
                 "too many requests are waiting for approval: approve or reject some, or wait until they expire"
                     .to_owned(),
             ));
         }
-        // Only requests that have ended go, the oldest first. An open one is never dropped to make room.
+        // Only requests that have ended are removed, the oldest first. An open one is never dropped to make room.
         let mut surplus = (records.len() + 1).saturating_sub(MAX_RECORDS);
         for (id, record) in records {
             let Some(ended_ms) = record.ended_ms(self.now_ms) else { continue };
@@ -218,7 +218,7 @@ impl Gate<'_> {
     }
 }
 
-/// Compares two hashes in hexadecimal.
+/// Compares two hexadecimal hashes.
 fn same(a: &str, b: &str) -> bool {
     match (ledger::parse_fingerprint(a), ledger::parse_fingerprint(b)) {
         (Some(a), Some(b)) => equal(&a, &b),

@@ -1,4 +1,4 @@
-//! What others say of a request that waits: they approve or reject it.
+//! Approving or rejecting a request that waits.
 
 use crate::api::hex::hex;
 use crate::barrier::{MountId, Tx};
@@ -9,7 +9,7 @@ use crate::core::pipeline::route::Change;
 use crate::core::state::guarded::ApprovalRules;
 use crate::core::state::identity;
 
-/// Adds the caller's voice to the request `id`. `verb` is `approve` or `reject`.
+/// Records the caller's approval or rejection of the request `id`. `verb` is `approve` or `reject`.
 ///
 /// # Errors
 /// [`VaultError::NotFound`] for a request or a verb that is unknown; [`VaultError::Forbidden`] for a caller who may not
@@ -20,7 +20,7 @@ pub(in crate::core) fn give(tx: &mut Tx<'_>, change: &Change<'_>, id: &str, verb
     let mut record = record::read(&tx.view(MountId::APPROVALS), id)?.ok_or(VaultError::NotFound)?;
     may_decide(tx, change, rules, &record, verb)?;
     if !record.is_open(change.now_ms) {
-        return Err(bad("the request was rejected, used, or has expired"));
+        return Err(bad("the request was already rejected or used, or has expired"));
     }
     let caller = change.caller.identity.path();
     let voice =
@@ -40,7 +40,7 @@ pub(in crate::core) fn give(tx: &mut Tx<'_>, change: &Change<'_>, id: &str, verb
     record::put(tx, id, &record)
 }
 
-/// Approvers decide, and whoever made the request may withdraw it.
+/// Approvers decide, and the requester may withdraw the request.
 fn may_decide(
     tx: &Tx<'_>,
     change: &Change<'_>,
@@ -49,8 +49,7 @@ fn may_decide(
     verb: &str,
 ) -> Result<(), VaultError> {
     let caller = change.caller.identity.path();
-    // A caller without a record has a certificate of an outside PKI, whose policies come from a role and not from its
-    // own record.
+    // A caller without a record has a certificate of an outside PKI, whose policies come from a role.
     let registered = identity::read(&tx.view(identity::IDENTITIES), caller)?.is_some_and(|it| it.disabled.is_none());
     let withdraws = record.asker == caller && verb == "reject";
     if registered && (rules.names(&change.caller.identity) || withdraws) { Ok(()) } else { Err(VaultError::Forbidden) }

@@ -1,4 +1,4 @@
-//! Who has power over the vault, and which: the state that no single operator may change.
+//! Who has power over the vault, and what power: the state that no single operator may change.
 //!
 //! The guard does not check which route is called, but what the call would change: it compares the records before and
 //! after. This covers a policy that an administrator has, a group that makes one, and `default`, as well as routes that
@@ -19,18 +19,18 @@ use crate::core::state::outside_crls;
 /// The state and rights of one identity.
 #[derive(Clone, PartialEq, Eq)]
 struct Standing {
-    /// Hash over everything.
+    /// Hash over all of it.
     exact: [u8; 32],
-    /// Hash over what does not depend on the time of the change.
+    /// Hash over the parts that do not depend on the time of the change.
     lasting: [u8; 32],
 }
 
-/// All administrators and everybody who could approve, by path. Disabled ones are included, because enabling them is
-/// power. A role of `auth/cert` that makes administrators is among them as `cert/<role>`.
+/// All administrators and everybody who could approve, by path. Includes disabled ones, because enabling them gives them
+/// power. A role of `auth/cert` that makes administrators is listed as `cert/<role>`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Power(BTreeMap<String, Standing>);
 
-/// Whose power is looked at.
+/// Whose power to compare.
 pub(super) enum Reach {
     /// Everybody's, because a policy, a group or a role was changed.
     Everybody,
@@ -42,7 +42,7 @@ impl Reach {
     /// Those whose power the changes of `tx` since `point` may have altered, and `named`.
     ///
     /// # Errors
-    /// Errors of reading records.
+    /// The errors of the barrier when a record cannot be read.
     pub(super) fn since(tx: &mut Tx<'_>, point: &Point, named: Option<&String>) -> Result<Self, VaultError> {
         if [MountId::GROUPS, POLICIES, MountId::CERT_ROLES].iter().any(|mount| tx.has_changed(*mount, point)) {
             return Ok(Self::Everybody);
@@ -80,7 +80,7 @@ impl Power {
             Reach::Only(paths) => paths.iter().cloned().collect(),
         };
         for path in paths {
-            // Not there: the one that is made or removed, or a name that nobody has.
+            // Missing: it is being created or removed, or nobody has this name.
             let Some(record) = identity::read(&view, &path)? else { continue };
             let names = names_of(&record, &groups, &path);
             if !known.contains_key(&names) {

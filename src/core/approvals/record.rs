@@ -1,8 +1,8 @@
 //! A request that waits for approvals.
 //!
 //! Built-in mount 14 has one record per request under its id, and under `key` the random key with which bodies are
-//! hashed. The only traces of a body are the names of its fields and that hash. Without opening the vault, a passphrase
-//! in it cannot be guessed from either.
+//! hashed. Of a body only the names of its fields and that hash are kept. Without opening the vault, a passphrase in it
+//! cannot be guessed from either.
 
 use std::sync::Arc;
 
@@ -19,10 +19,11 @@ use crate::core::error::VaultError;
 
 /// Name of the hash key. Ids have 16 characters, so none is equal to it.
 const HASH_KEY: &str = "key";
-/// Largest number of field names on record, and their largest length.
+/// Largest number of field names on record, and largest length of one.
 const MAX_FIELDS: usize = 64;
 const MAX_FIELD_NAME: usize = 64;
-/// A certificate request has a new key each time. It is for the requester or for what the request creates anyway.
+/// Not part of the hash, because a certificate request has a new key each time. The certificate is for the requester, or
+/// for what the request creates anyway.
 const NOT_HASHED: &str = "csr";
 
 /// On-disk form, in JSON.
@@ -125,7 +126,7 @@ pub(in crate::core) fn all(view: &View<'_>) -> Result<Vec<(String, Pending)>, Va
 /// Writes a record.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn put(tx: &mut Tx<'_>, id: &str, record: &Pending) -> Result<(), VaultError> {
     let bytes = serde_json::to_vec(record).map_err(|_| VaultError::Internal)?;
     tx.put_entry(MountId::APPROVALS, id, &bytes, 0)?;
@@ -149,7 +150,7 @@ fn is_id(text: &str) -> bool {
 /// The key with which bodies are hashed; `None` before the first request.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(super) fn hash_key(view: &View<'_>) -> Result<Option<MacKey>, VaultError> {
     Ok(view.entry(HASH_KEY)?.map(|entry| MacKey::from_bytes(entry.value.reveal())))
 }
@@ -168,7 +169,7 @@ pub(super) fn make_hash_key(tx: &mut Tx<'_>, random: &Arc<dyn Random>) -> Result
     Ok(MacKey::from_bytes(&*key))
 }
 
-/// The keyed hash of a body: its fields by name, in any order.
+/// The keyed hash of a body: of its fields by name, whatever their order.
 pub(super) fn hash(key: &MacKey, body: &Body) -> [u8; 32] {
     let mut fields: Vec<(&str, &str)> = body.object().entries().map(|(name, value)| (name, value.raw())).collect();
     fields.retain(|(name, _)| *name != NOT_HASHED);

@@ -1,4 +1,4 @@
-//! How a request that waits is shown. Never its content.
+//! How a request that waits is shown, without its content.
 
 use crate::api::approvals::{Approval, Voice};
 use crate::api::time::rfc3339_nano;
@@ -11,7 +11,7 @@ use crate::core::pipeline::route::Inquiry;
 /// One request, with the approvals that count now.
 ///
 /// # Errors
-/// Those of [`agreeing`].
+/// The errors of [`agreeing`].
 pub(in crate::core) fn shown(inquiry: &Inquiry<'_>, id: &str, record: &Pending) -> Result<Approval, VaultError> {
     let snapshot = inquiry.snapshot;
     let standing = |path: &str| Ok(snapshot.identity(path).map(|record| (**record).clone()));

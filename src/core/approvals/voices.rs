@@ -1,4 +1,4 @@
-//! Who approves a request now, and whether enough identities could.
+//! Who approves a request now, and whether enough identities could approve one.
 
 use crate::api::path::Path;
 use crate::api::spiffe::SpiffeId;
@@ -12,7 +12,7 @@ use crate::policy::{Ask, Capability, Decision};
 
 use super::record::{Pending, Voice};
 
-/// An id for the question whether somebody may approve at all.
+/// An id to ask whether somebody may approve at all.
 const ANY_ID: &str = "0000000000000000";
 
 /// Counts who approves a request now: the requester, if allowed to approve, and every approver who still is.

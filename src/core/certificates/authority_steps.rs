@@ -1,6 +1,6 @@
 //! Moving from one authority to the next without a rejected request.
 //!
-//! Each step first checks facts. Clients send the id of their bundle with every request, so it is known what they
+//! Each step first checks what is known. Clients send the id of their bundle with every request, so it is known what they
 //! trust. The ledger tells which certificates an authority still vouches for. Clients that are not ready are named.
 
 use crate::api::error::Reason;
@@ -17,7 +17,7 @@ use crate::core::pipeline::route::Change;
 use crate::core::state::authorities::{self, Authorities, AuthorityFacts, Stage};
 use crate::core::state::snapshot::{Snapshot, Touch};
 
-/// Largest number of names shown of clients that are not ready.
+/// Largest number of clients that are named as not ready.
 const MAX_NAMED: usize = 20;
 /// An identity that was not seen for this long does not delay a rotation, in milliseconds: its certificates have
 /// expired or will, and it gets the current bundle with its next one.
@@ -28,9 +28,9 @@ const FORGOTTEN_MS: u64 = 7 * 86_400_000;
 enum Step {
     /// The listener accepts its certificates.
     Trust,
-    /// It signs, and the one that signed until now retires.
+    /// It signs from now on, and the previous one retires.
     Activate,
-    /// It ends in the normal way.
+    /// It ends normally.
     Remove,
     /// Its holders must move to another authority.
     Taint,
@@ -50,7 +50,7 @@ impl Step {
         })
     }
 
-    /// The stage after the step. Says nothing of whether others are ready for it.
+    /// The stage after the step. Does not check whether clients are ready for it.
     fn leads_to(self, stage: Stage) -> Result<Stage, VaultError> {
         match (self, stage) {
             (Self::Trust, Stage::Prepared) => Ok(Stage::Trusted),
@@ -66,13 +66,13 @@ impl Step {
     }
 }
 
-/// Performs one step of the authority `id`: `trust`, `activate`, `remove`, `taint` or `revoke`. `force` cuts off clients that
-/// are not ready. The step and its alarm are in one commit, so neither exists without the other.
+/// Performs one step of the authority `id`: `trust`, `activate`, `remove`, `taint` or `revoke`. With `force`, clients that
+/// are not ready lose access. The step and its alarm are in one commit, so neither exists without the other.
 ///
 /// # Errors
-/// [`VaultError::NotFound`] for an authority or a verb that is unknown; [`VaultError::BadRequest`] for a step that its
-/// stage does not allow; [`VaultError::Because`] when clients are not ready, with their names;
-/// [`VaultError::Unavailable`] when the authorities have changed in this group; those of [`authorities::current`].
+/// [`VaultError::NotFound`] for an unknown authority or verb; [`VaultError::BadRequest`] for a step that its stage does
+/// not allow; [`VaultError::Because`], with their names, when clients are not ready;
+/// [`VaultError::Unavailable`] when the authorities have changed in this group; the errors of [`authorities::current`].
 pub(in crate::core) fn take(
     tx: &mut Tx<'_>,
     change: &Change<'_>,
@@ -83,7 +83,9 @@ pub(in crate::core) fn take(
     let known = authorities::current(tx, &change.caller.origin)?;
     // The bundles and certificates of clients are counted on the published state.
     if known != change.snapshot.authorities {
-        return Err(VaultError::Unavailable("the authorities have just changed: check them and try again"));
+        return Err(VaultError::Unavailable(
+            "the authorities have just changed: check them (strongroom ca list) and try again",
+        ));
     }
     let facts = known.get(id).ok_or(VaultError::NotFound)?;
     let step = Step::parse(verb).ok_or(VaultError::NotFound)?;
@@ -113,7 +115,7 @@ pub(in crate::core) fn take(
 /// [`VaultError::BadRequest`] when an authority is prepared or trusted, but not active yet.
 pub(in crate::core) fn none_is_prepared(known: &Authorities) -> Result<(), VaultError> {
     if known.0.iter().any(|facts| matches!(facts.record.stage, Stage::Prepared | Stage::Trusted)) {
-        return Err(bad("another authority is prepared already: activate or remove it first"));
+        return Err(bad("another authority is already prepared: activate or remove it first"));
     }
     Ok(())
 }
@@ -138,7 +140,7 @@ fn everybody_has_the_bundle(change: &Change<'_>, force: bool) -> Result<(), Vaul
     Err(held_up(Reason::ForceNeeded, "not everybody has fetched the new authorities", &names))
 }
 
-/// Strings contain the key of the active authority. Hosts that have not used theirs by then need another one.
+/// Strings name the key of the active authority. Hosts that have not used theirs by then need a new one.
 fn nobody_waits_with_a_string(
     tx: &Tx<'_>,
     change: &Change<'_>,
@@ -152,10 +154,10 @@ fn nobody_waits_with_a_string(
     if names.is_empty() {
         return Ok(());
     }
-    Err(held_up(Reason::EnrolmentsOpen, "enrolment strings that are open would be void", &names))
+    Err(held_up(Reason::EnrolmentsOpen, "open enrolment strings would become invalid", &names))
 }
 
-/// Only an authority that has signed has certificates in use.
+/// Rejects the end of an authority whose certificates are still in use.
 fn nobody_needs(facts: &AuthorityFacts, change: &Change<'_>, force: bool) -> Result<(), VaultError> {
     if facts.record.stage != Stage::Retiring || force {
         return Ok(());
@@ -171,7 +173,7 @@ fn nobody_needs(facts: &AuthorityFacts, change: &Change<'_>, force: bool) -> Res
 /// An operator must not lock itself out.
 fn the_caller_does_not_need(id: AuthorityId, change: &Change<'_>) -> Result<(), VaultError> {
     if change.caller.origin == Origin::Vault(id) {
-        let text = "your own certificate is of this authority: renew it first";
+        let text = "your own certificate comes from this authority: renew it first";
         return Err(VaultError::Because(Reason::OwnCertificate, text.to_owned()));
     }
     Ok(())
@@ -181,7 +183,7 @@ fn held_up(reason: Reason, what: &str, names: &[String]) -> VaultError {
     let more = names.len().saturating_sub(MAX_NAMED);
     let shown = names.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let text = format!("{what}: {shown}{more}; wait for them, or send \"force\" to cut them off");
+    let text = format!("{what}: {shown}{more}; wait for them, or send \"force\": they lose access");
     VaultError::Because(reason, text)
 }
 

@@ -37,7 +37,7 @@ pub(in crate::core) fn perform<T: Send + 'static>(
     };
     let (sender, answer) = oneshot::channel();
     {
-        // Does not hold the open vault while waiting, because sealing waits for everybody who does.
+        // Does not hold the open vault while waiting, because sealing waits for all its holders.
         let live: Arc<Live> = vault.live().ok_or(VaultError::Sealed)?;
         let now_ms = vault.ports.clock.now_ms();
         let facts = Facts::by_vault(&vault.settings.trust_domain, path, rule.to_owned(), now_ms, &*vault.ports.random)?;

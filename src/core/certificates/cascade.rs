@@ -1,4 +1,4 @@
-//! Ends what belongs to an identity, or everything that it has so far: certificates, tokens, enrolment strings.
+//! Ends what an identity has: certificates, tokens, enrolment strings.
 //!
 //! The snapshot is the state before the running group of changes. Effects of earlier changes in the same group are read
 //! from the group itself.
@@ -20,11 +20,12 @@ use crate::core::state::tokens::{self, Tokens};
 /// Longest time after its expiry in which a certificate may be renewed, in milliseconds.
 const GRACE_MS: u64 = MAX_GRACE_S * 1_000;
 
-/// Revokes by name every certificate of the identity with this path. This includes expired ones that could still be
-/// renewed: how long that is allowed is in a record that may change.
+/// Revokes each certificate of the identity with this path. This includes expired ones that could still be renewed,
+/// because the record that limits late renewal may change.
 ///
 /// # Errors
-/// The errors of the barrier; [`VaultError::Integrity`].
+/// The errors of the barrier when a record cannot be read or written; [`VaultError::Integrity`] when one cannot be
+/// parsed.
 pub(in crate::core) fn certificates(
     tx: &mut Tx<'_>,
     ledger: &Ledger,
@@ -51,7 +52,8 @@ pub(in crate::core) fn certificates(
 /// Removes all tokens of an identity, so that none of them works again with a later certificate.
 ///
 /// # Errors
-/// The errors of the barrier; [`VaultError::Integrity`].
+/// The errors of the barrier when a record cannot be read or written; [`VaultError::Integrity`] when one cannot be
+/// parsed.
 pub(in crate::core) fn tokens(tx: &mut Tx<'_>, tokens: &Tokens, identity: &SpiffeId) -> Result<Vec<Touch>, VaultError> {
     let mut all = tokens.of(identity.uri());
     for name in tx.view(MountId::TOKENS).written()? {
@@ -68,7 +70,8 @@ pub(in crate::core) fn tokens(tx: &mut Tx<'_>, tokens: &Tokens, identity: &Spiff
 /// kept, so that a later attempt with it is noticed.
 ///
 /// # Errors
-/// The errors of the barrier; [`VaultError::Integrity`].
+/// The errors of the barrier when a record cannot be read or written; [`VaultError::Integrity`] when one cannot be
+/// parsed.
 pub(in crate::core) fn strings(tx: &mut Tx<'_>, strings: &Strings, path: &str) -> Result<Vec<Touch>, VaultError> {
     let mut all: BTreeSet<String> = strings.of(path).into_iter().collect();
     all.extend(tx.view(MountId::ENROLMENTS).written()?);

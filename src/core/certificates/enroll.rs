@@ -45,7 +45,7 @@ pub struct Channel {
     pub remote: SocketAddr,
 }
 
-/// Addresses of the vault in a reply.
+/// Addresses of the vault, for a reply.
 #[derive(Default)]
 pub(in crate::core) struct Places {
     /// Addresses of the API.
@@ -57,15 +57,15 @@ pub(in crate::core) struct Places {
 /// Handles an enrolment.
 ///
 /// # Errors
-/// [`VaultError::Forbidden`] for every problem with the string; [`VaultError::BadRequest`] for the certificate request;
-/// [`VaultError::Sealed`] and the errors of a commit.
+/// [`VaultError::Forbidden`] for every problem with the string; [`VaultError::BadRequest`] when the certificate request is
+/// malformed; [`VaultError::Sealed`] while sealed; the errors of a commit.
 pub(in crate::core) async fn enroll(
     vault: &Vault,
     asked: EnrollRequest,
     channel: Channel,
 ) -> Result<Certified, VaultError> {
     let settings = Arc::clone(&vault.settings);
-    // Checked before anything is written. An unknown string costs neither a commit nor a line in the audit log, so that
+    // Checked before anything is written. An unknown string causes neither a commit nor a line in the audit log, so that
     // strangers cannot fill either, however many addresses they use.
     let request = pki::read_csr(&asked.csr).map_err(issue::refusal)?;
     {
@@ -85,7 +85,7 @@ pub(in crate::core) struct Outcome {
 }
 
 impl Outcome {
-    /// A change that gives the caller nothing.
+    /// The outcome for a caller that gets no certificate.
     pub(in crate::core) fn refused(touched: Vec<Touch>, alarm: &'static str) -> Self {
         let done = Done {
             remarks: vec![Remark::alarm(alarm)],
@@ -148,7 +148,7 @@ pub(in crate::core) async fn run(
         facts.caller = Caller { remote: remote.to_string(), origin: Origin::Internal, ..facts.caller };
         let work = move |tx: &mut Tx<'_>, snapshot: &Snapshot, now_ms: u64| {
             let Outcome { enrolled, done } = work(tx, snapshot, now_ms)?;
-            // Sent only once the commit is durable. A caller who is gone is not an error.
+            // Sent only once the commit is durable. A caller that is gone is not an error.
             let _ = send.send(enrolled);
             Ok(done)
         };
@@ -179,7 +179,7 @@ fn use_string(
     if !ProofKey::from_key(key).verify(&channel.exporter, &request.der, &asked.proof) {
         return Ok(Outcome::refused(Vec::new(), "enrolment-proof-wrong"));
     }
-    // From here on the caller has proved that it knows the secret.
+    // From here on, the caller has proved that it knows the secret.
     if !record.admits(channel.remote.ip()) {
         return Ok(Outcome::refused(Vec::new(), "enrolment-from-foreign-network"));
     }

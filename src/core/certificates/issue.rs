@@ -1,7 +1,7 @@
 //! Issuing: every certificate of the vault's own authorities is made here.
 //!
 //! This runs inside a commit. The certificate, its row in the ledger and the mark on the certificate that it replaces
-//! become durable together or not at all. Every issued certificate is in the audit log before the answer is sent.
+//! become durable together or not at all. Every issued certificate is in the audit log before the reply is sent.
 
 use crate::api::hex::hex;
 use crate::api::reply::Reply;
@@ -19,7 +19,7 @@ use crate::core::state::ledger::{self, Fingerprint, How, Row};
 use crate::core::state::listener_roots::Told;
 use crate::core::state::snapshot::{Snapshot, Touch};
 
-/// Life of a certificate, in seconds, when neither the request nor the identity sets one.
+/// Lifetime of a certificate, in seconds, when neither the request nor the identity sets one.
 pub(in crate::core) const WORKLOAD_LIFE_S: u64 = 24 * 3600;
 /// The same for identities below `operator/`.
 pub(in crate::core) const OPERATOR_LIFE_S: u64 = 8 * 3600;
@@ -35,7 +35,7 @@ pub(in crate::core) struct Issued {
 }
 
 impl Issued {
-    /// Its expiry, in the form that clients get.
+    /// Its expiry, in the format for clients.
     pub(in crate::core) fn not_after(&self) -> String {
         rfc3339_nano(self.row.not_after_ms)
     }
@@ -56,9 +56,9 @@ impl Issued {
 pub(in crate::core) struct Order<'a> {
     pub identity: &'a SpiffeId,
     pub how: How,
-    /// Life in seconds; `None` means that of the identity's record, or the default.
+    /// Lifetime in seconds; `None` means that of the identity's record, or the default.
     pub life_s: Option<u64>,
-    /// Longest life that may be requested, in seconds.
+    /// Longest lifetime that may be requested, in seconds.
     pub longest_s: u64,
     /// The certificate that this one replaces.
     pub supersedes: Option<Fingerprint>,
@@ -66,7 +66,7 @@ pub(in crate::core) struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    /// A first certificate with the default life of the identity.
+    /// A first certificate with the default lifetime of the identity.
     pub(in crate::core) fn first(identity: &'a SpiffeId, longest_s: u64, now_ms: u64) -> Self {
         Self { identity, how: How::Issued, life_s: None, longest_s, supersedes: None, now_ms }
     }
@@ -145,19 +145,19 @@ pub(in crate::core) fn server(
     Ok((issued, bundle))
 }
 
-/// Default life of an identity's certificates, in seconds.
+/// Default lifetime of an identity's certificates, in seconds.
 pub(in crate::core) fn own_life_s(identity: &SpiffeId, record: Option<&IdentityRecord>) -> u64 {
     let usual_s = if identity.path().starts_with(OPERATORS) { OPERATOR_LIFE_S } else { WORKLOAD_LIFE_S };
     record.and_then(|record| record.certificate_life_s).unwrap_or(usual_s)
 }
 
-/// Returns `snapshot` with the authorities as earlier changes in the same commit left them. One that signs in the
-/// snapshot may have been retired since, or lost its key.
+/// Returns `snapshot` with the authorities as earlier changes in the same commit left them. The one that signs in the
+/// snapshot may have retired since, or lost its key.
 fn as_of_now(tx: &Tx<'_>, snapshot: &Snapshot) -> Result<Snapshot, VaultError> {
     Ok(snapshot.with_authorities(Authorities::load(&tx.view(MountId::CA))?))
 }
 
-/// Life in seconds.
+/// Lifetime in seconds.
 fn life(order: &Order<'_>, record: Option<&IdentityRecord>) -> Result<u64, VaultError> {
     let life_s = order.life_s.unwrap_or_else(|| own_life_s(order.identity, record));
     if life_s == 0 || life_s > order.longest_s {

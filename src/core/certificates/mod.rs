@@ -1,4 +1,4 @@
-//! The life of a certificate: issued, enrolled, renewed, rescued, revoked.
+//! The life cycle of a certificate: issued, enrolled, renewed, rescued, revoked.
 
 pub(super) mod authority_steps;
 pub(super) mod automatic;

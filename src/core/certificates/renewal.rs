@@ -41,12 +41,12 @@ pub(in crate::core) async fn renew_expired(
 }
 
 /// Renews the certificate of an admitted `holder`: issues a new one for the same identity and marks the old one as
-/// replaced. The holder was admitted before this commit, so everything that decides is read again. `how` says whether
+/// replaced. The holder was admitted before this commit, so everything that decides is read again. `how` tells whether
 /// the certificate had expired.
 ///
 /// # Errors
 /// [`VaultError::Forbidden`] for an identity that is not registered or is disabled, and for a certificate that was
-/// revoked; [`VaultError::RenewedTooOften`]; the errors of [`issue::certify`].
+/// revoked; [`VaultError::RenewedTooOften`] for one that is too young; the errors of [`issue::certify`].
 pub(in crate::core) fn replace(
     tx: &mut Tx<'_>,
     snapshot: &Snapshot,
@@ -56,7 +56,7 @@ pub(in crate::core) fn replace(
     settings: &Settings,
     now_ms: u64,
 ) -> Result<Outcome, VaultError> {
-    // While it still has a valid certificate, this tells a host that its listener has moved.
+    // Tells a host, while its certificate is still valid, that the enrolment listener has moved.
     let places = Places { enroll: settings.enroll_addresses.clone(), ..Places::default() };
     let (identity, old) = (&*holder.identity, holder.fingerprint);
     let mut standing = identity::read(&tx.view(identity::IDENTITIES), identity.path())?
@@ -76,11 +76,11 @@ pub(in crate::core) fn replace(
             Some(row) if is_over(row) => return Err(VaultError::Forbidden),
             Some(_) => {}
             // The rows of renewed certificates are not kept for long, so this is one of those, or the vault never issued it.
-            // In both cases somebody should look, but it is not proved that a copy exists.
+            // Both are worth an alarm, but neither proves that a copy exists.
             None => return Ok(Outcome::refused(Vec::new(), "unknown-certificate-used-to-renew")),
         }
     }
-    // Limited by the life that was requested for the first certificate of the chain, and by the identity's own.
+    // Limited by the lifetime that was requested for the first certificate of the chain, and by the identity's own.
     let bound_s = row.as_ref().and_then(|row| row.life_s);
     let life_s = bound_s.map(|bound_s| bound_s.min(issue::own_life_s(identity, Some(&standing))));
     let request = pki::read_csr(csr).map_err(issue::refusal)?;
@@ -125,7 +125,7 @@ pub(in crate::core) fn replace(
 /// An expired certificate whose key signed the request, and its authority.
 type Shown = (pki::peer::Peer, AuthorityId);
 
-/// Checks what an expired certificate and its key prove by themselves. This costs neither a commit nor a line in the
+/// Checks what an expired certificate and its key prove by themselves. This causes neither a commit nor a line in the
 /// audit log, so that strangers cannot fill either.
 fn shown(
     snapshot: &Snapshot,
@@ -160,7 +160,7 @@ fn expired(
         origin: Origin::Vault(authority),
         fingerprint: peer.fingerprint,
         not_before_ms: peer.not_before_ms,
-        // Expiry is the only defect that is allowed.
+        // Being expired is the only defect that is allowed.
         not_after_ms: u64::MAX,
         remote: remote.to_string(),
         request_id: String::new(),

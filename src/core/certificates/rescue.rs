@@ -1,5 +1,5 @@
 //! The way back in when an operator's certificate has expired or is lost: on the machine itself, with a secret that
-//! opens the vault. Somebody with both could read the vault from its disk anyway, so this gives away nothing.
+//! opens the vault. Somebody with both could read the vault from its disk anyway, so this reveals nothing.
 //!
 //! The same is true for a disabled identity: a frozen identity may be the last administrator, and nobody else could
 //! enable it.
@@ -32,8 +32,9 @@ const OPENER: &str = "rescue";
 /// it had before is revoked. Blocking: key derivation takes a second by design.
 ///
 /// # Errors
-/// [`VaultError::Sealed`]; [`VaultError::TooMany`] during the delay after failures; [`VaultError::WrongKey`];
-/// [`VaultError::BadRequest`] for an identity that is not registered, and for the request; the errors of a commit.
+/// [`VaultError::Sealed`] while sealed; [`VaultError::TooMany`] during the delay after failures; [`VaultError::WrongKey`]
+/// when the secret opens no slot; [`VaultError::BadRequest`] when the identity is not registered or the request is
+/// malformed; the errors of a commit.
 pub(in crate::core) fn certificate(
     vault: &Vault,
     key: &UnsealKey<'_>,
@@ -71,7 +72,7 @@ pub(in crate::core) fn certificate(
         let mut touched = Vec::new();
         let was_disabled = standing.disabled.take().is_some();
         if was_disabled {
-            // Whatever it was disabled for, such as a copied key, must not work again.
+            // Whatever it was disabled for, such as a copied key, must stay invalid.
             standing.end_all(now_ms);
             identity::put(tx, identity.path(), &standing)?;
             touched = cascade::tokens(tx, &snapshot.tokens, &identity)?;

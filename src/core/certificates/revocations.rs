@@ -1,7 +1,7 @@
 //! Revocation lists for peers without a certificate.
 //!
-//! Making a list opens the authority's key, walks through every living certificate and signs. A stranger may ask as
-//! often as his handshakes allow, so he gets a list that is up to a minute old.
+//! Making a list opens the authority's key, goes through every valid certificate and signs. Strangers may ask as often as
+//! their handshakes allow, so they get a list that is up to a minute old.
 
 use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -20,10 +20,10 @@ const CRL_LIFE_MS: u64 = 3_600_000;
 /// How long a list is reused, in milliseconds.
 const FRESH_MS: u64 = 60_000;
 
-/// Returns the list of an accepted authority, or by default of the one that signs, in DER (RFC 5280 section 5).
+/// Returns the list of an accepted authority (by default, of the one that signs) in DER (RFC 5280 section 5).
 ///
 /// # Errors
-/// [`VaultError::Sealed`]; [`VaultError::NotFound`] for an authority that is unknown or not accepted; those of [`list_of`].
+/// [`VaultError::Sealed`] while sealed; [`VaultError::NotFound`] for an authority that is unknown or not accepted; the errors of [`list_of`].
 pub(in crate::core) fn list(vault: &Vault, authority: Option<AuthorityId>) -> Result<Vec<u8>, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?;
     let snapshot = live.snapshot.load_full();
@@ -50,7 +50,7 @@ pub(in crate::core) fn list(vault: &Vault, authority: Option<AuthorityId>) -> Re
 /// Makes the list of one authority, in PEM.
 ///
 /// # Errors
-/// [`VaultError::Integrity`], [`VaultError::Internal`].
+/// [`VaultError::Integrity`] when the authority's record cannot be read; [`VaultError::Internal`] when signing fails.
 pub(in crate::core) fn list_of(
     live: &Live,
     snapshot: &Snapshot,

@@ -14,7 +14,7 @@ use crate::core::state::snapshot::Snapshot;
 /// Largest number of identities with a late renewal that are listed individually.
 const MAX_SHOWN: usize = 100;
 
-/// When a certificate should be replaced: at two thirds of its life.
+/// When a certificate should be replaced: at two thirds of its lifetime.
 fn due_ms(issued_ms: u64, not_after_ms: u64) -> u64 {
     issued_ms.saturating_add(not_after_ms.saturating_sub(issued_ms) / 3 * 2)
 }
@@ -22,7 +22,7 @@ fn due_ms(issued_ms: u64, not_after_ms: u64) -> u64 {
 /// One row for each authority, one for the listener, one for all clients, and one for each client that is late.
 ///
 /// # Errors
-/// Those of [`Inquiry::looks_at`].
+/// The errors of [`Inquiry::looks_at`].
 pub(in crate::core) fn rows(inquiry: &Inquiry<'_>) -> Result<Vec<RotationInfo>, VaultError> {
     let mut rows = Vec::new();
     for facts in inquiry.snapshot.authorities.0.iter().filter(|facts| !facts.record.stage.ended()) {
@@ -59,9 +59,9 @@ fn authority(inquiry: &Inquiry<'_>, facts: &AuthorityFacts) -> RotationInfo {
     let error = if facts.record.tainted && signs {
         Some("tainted: strongroom ca rotate".to_owned())
     } else if facts.record.tainted {
-        Some("tainted: wait until everybody has renewed, then remove it".to_owned())
+        Some("tainted: wait until all clients have renewed, then remove it".to_owned())
     } else if signs && half_ms < inquiry.now_ms && all > 0 {
-        Some("half of its life is over: strongroom ca rotate".to_owned())
+        Some("half of its lifetime is over: strongroom ca rotate".to_owned())
     } else {
         None
     };
@@ -121,7 +121,7 @@ pub(in crate::core) struct Clients {
 }
 
 impl Clients {
-    /// Looks at the newest valid certificate of each client. One pass over the ledger.
+    /// Examines the newest valid certificate of each client, in one pass over the ledger.
     pub(in crate::core) fn count(snapshot: &Snapshot, now_ms: u64) -> Self {
         let mut clients = Self::default();
         for path in snapshot.clients(now_ms) {
@@ -140,7 +140,7 @@ impl Clients {
             return;
         }
         self.due += 1;
-        // A fifth of the rest is allowed for jitter and retries before a client is named.
+        // A fifth of the remaining time is allowed for jitter and retries before a client is named.
         let late_ms = due_ms.saturating_add(newest.not_after_ms.saturating_sub(due_ms) / 5);
         if late_ms < now_ms && self.late.len() < MAX_SHOWN {
             let row = certificate(&format!("client-{}", newest.serial), path, newest, now_ms);

@@ -1,4 +1,4 @@
-//! Enrolment strings: creating and listing them, and those that another authority would make void.
+//! Enrolment strings: creating and listing them, and finding those that a change of authority would make invalid.
 //!
 //! A string is created for a registered identity and read only once, in the reply. [`super::enroll`] turns it into a
 //! certificate.
@@ -31,9 +31,9 @@ use crate::core::state::listener_roots::Pin;
 use crate::core::state::snapshot::{Snapshot, Touch};
 use crate::core::state::strings::Strings;
 
-/// Default life of a string, in seconds.
+/// Default lifetime of a string, in seconds.
 const DEFAULT_TTL_S: u64 = 600;
-/// Longest life of a string, in seconds.
+/// Longest lifetime of a string, in seconds.
 const MAX_TTL_S: u64 = 7 * 86_400;
 /// Largest number of uses of one string. Each adds about 180 bytes to its record, which must stay below 1 MiB.
 const MAX_USES: u64 = 5_000;
@@ -42,11 +42,11 @@ const SWEEP: usize = 8;
 /// Largest number of networks of one string.
 const MAX_NETWORKS: usize = 32;
 
-/// What a new string is good for, and for how long.
+/// What a new string allows, and for how long.
 pub(in crate::core) struct Terms {
     life_s: u64,
     uses: u32,
-    /// Life of its certificates in seconds; 0 means the identity's default.
+    /// Lifetime of its certificates in seconds; 0 means the identity's default.
     certificate_life_s: u64,
     /// Networks that may use it; empty means any.
     cidrs: Vec<String>,
@@ -55,11 +55,11 @@ pub(in crate::core) struct Terms {
 }
 
 impl Terms {
-    /// Reads `ttl`, `uses`, `cidr`, `certificate_ttl` and `addresses`. All of them have default values, as long as the
-    /// vault has an enrolment listener.
+    /// Reads `ttl`, `uses`, `cidr`, `certificate_ttl` and `addresses`. All of them have defaults if the vault has an enrolment
+    /// listener.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`] for a field that is out of its range, and without any address.
+    /// [`VaultError::BadRequest`] for a field out of its range, and when no address is known.
     pub(in crate::core) fn read(fields: Fields<'_>, settings: &Settings) -> Result<Self, VaultError> {
         let life_s = fields.seconds_in("ttl", 1, MAX_TTL_S)?.unwrap_or(DEFAULT_TTL_S);
         let uses = fields.number_in("uses", 1, MAX_USES)?.unwrap_or(1);
@@ -91,15 +91,15 @@ pub(in crate::core) struct Made {
     string: EnrollString,
     id: String,
     record: EnrollRecord,
-    /// What the index of strings must read again.
+    /// The entries that the index of strings must read again.
     touched: Vec<Touch>,
 }
 
 impl Made {
-    /// The only reply that contains the string itself.
+    /// Builds the only reply that contains the string itself.
     ///
     /// # Errors
-    /// [`VaultError::Internal`].
+    /// [`VaultError::Internal`] when the reply cannot be serialised.
     pub(in crate::core) fn done(self, identity: &SpiffeId) -> Result<Done, VaultError> {
         #[derive(Serialize)]
         struct Shown<'a> {
@@ -143,7 +143,7 @@ pub(in crate::core) fn create(
     terms: Terms,
 ) -> Result<Made, VaultError> {
     let Terms { life_s, uses, certificate_life_s, cidrs, addresses } = terms;
-    // Old strings are removed here, so that the record does not need a job of its own.
+    // Old strings are removed here, so that no background job is needed for them.
     let mut touched = sweep(tx, &change.snapshot.strings, change.now_ms)?;
     make_room_for(change)?;
     let (pin, authority) = pinned(change.snapshot)?;
@@ -176,7 +176,7 @@ fn sweep(tx: &mut Tx<'_>, strings: &Strings, now_ms: u64) -> Result<Vec<Touch>, 
         tx.remove_entry(MountId::ENROLMENTS, &id)?;
         touched.push(Touch::Enrolment(id));
     }
-    // Others may have been created in this commit: the limit is exact to a group of commits.
+    // Others may have been created in this commit, so the limit can be exceeded by one group.
     if strings.len().saturating_sub(touched.len()) >= MAX_STRINGS {
         let text = format!("there are {MAX_STRINGS} enrolment strings: delete some");
         return Err(VaultError::Because(Reason::LimitReached, text));
@@ -184,8 +184,8 @@ fn sweep(tx: &mut Tx<'_>, strings: &Strings, now_ms: u64) -> Result<Vec<Touch>, 
     Ok(touched)
 }
 
-/// Rejects a caller who has created too many strings. As exact as the limit of all of them. One identity must not keep
-/// the others from making strings.
+/// Rejects a caller that has created too many strings, so that one identity cannot keep the others from creating some. As
+/// exact as the limit for all of them.
 fn make_room_for(change: &Change<'_>) -> Result<(), VaultError> {
     let most = change.settings.max_strings_each;
     if change.snapshot.strings.made_by(change.caller.identity.path()) < most {
@@ -211,7 +211,7 @@ fn pinned(snapshot: &Snapshot) -> Result<([u8; 32], Option<AuthorityId>), VaultE
 /// The strings with these ids, without their secrets. One that was removed in the meantime is left out.
 ///
 /// # Errors
-/// [`VaultError::Integrity`]; those of [`Inquiry::looks_at`].
+/// [`VaultError::Integrity`] when a record cannot be parsed; the errors of [`Inquiry::looks_at`].
 pub(in crate::core) fn list(inquiry: &Inquiry<'_>, ids: &[String]) -> Result<EnrollmentList, VaultError> {
     let view = inquiry.view(MountId::ENROLMENTS);
     let active = inquiry.snapshot.authorities.active().map(|facts| facts.id);
@@ -225,11 +225,10 @@ pub(in crate::core) fn list(inquiry: &Inquiry<'_>, ids: &[String]) -> Result<Enr
     Ok(EnrollmentList { keys: key_info.keys().cloned().collect(), key_info })
 }
 
-/// The identities, each once and none of them disabled, whose strings would become void if another authority than
-/// `active` signed.
+/// The enabled identities, each once, whose strings would become invalid if another authority than `active` signed.
 ///
 /// # Errors
-/// [`VaultError::Integrity`]; the errors of the barrier.
+/// [`VaultError::Integrity`] when a record cannot be parsed; the errors of the barrier.
 pub(in crate::core) fn open_under(tx: &Tx<'_>, active: AuthorityId, now_ms: u64) -> Result<Vec<String>, VaultError> {
     let (strings, identities) = (tx.view(MountId::ENROLMENTS), tx.view(identity::IDENTITIES));
     let enabled = |path: &str| -> Result<bool, VaultError> {

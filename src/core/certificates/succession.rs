@@ -27,8 +27,8 @@ pub(in crate::core) struct World<'a> {
     pub random: &'a Arc<dyn Random>,
 }
 
-/// Creates an authority, ends all others, and issues a certificate of the new one for `caller`. The reply in [`Done`]
-/// is empty.
+/// Creates an authority, ends all others, and issues a certificate from the new one to `caller`. The reply in [`Done`] is
+/// empty.
 ///
 /// # Errors
 /// The errors of [`authorities::current`] and of [`issue::certify`].
@@ -42,7 +42,7 @@ pub(in crate::core) fn replace_all(
     let identity: &SpiffeId = &caller.identity;
     if identity.path().starts_with(OUTSIDE) {
         return Err(VaultError::BadRequest(
-            "your certificate is of an outside PKI: call as an identity of this vault".to_owned(),
+            "your certificate comes from an outside PKI: call as an identity of this vault".to_owned(),
         ));
     }
     let known = authorities::current(tx, &caller.origin)?;
@@ -84,7 +84,7 @@ pub(in crate::core) fn end_all(
     Ok(Done { remarks, restricts: true, ..Done::touching(Reply::none(), touched) })
 }
 
-/// Creates an authority in this stage.
+/// Creates an authority in this stage and returns its id.
 pub(in crate::core) fn create(
     tx: &mut Tx<'_>,
     known: &Authorities,

@@ -1,4 +1,4 @@
-//! Results of a change: for its caller, for the state in memory, for the audit log.
+//! The results of a change: for its caller, for the state in memory, and for the audit log.
 
 use std::borrow::Cow;
 
@@ -13,13 +13,13 @@ use crate::core::state::snapshot::Touch;
 /// Result of a mutation.
 pub(in crate::core) struct Done {
     pub reply: Reply,
-    /// What the snapshot must read again.
+    /// The records that the snapshot must read again.
     pub touched: Vec<Touch>,
     /// Additional notes for the audit log.
     pub remarks: Vec<Remark>,
-    /// The change is made, but the caller is rejected nevertheless.
+    /// The error for the caller, when the change was made but the caller is rejected all the same.
     pub refusal: Option<VaultError>,
-    /// Somebody may have lost access, so connections are reviewed before the answer.
+    /// Whether somebody may have lost access, so that connections must be reviewed before the reply.
     pub restricts: bool,
 }
 
@@ -29,7 +29,7 @@ impl Done {
         Self::touching(reply, Vec::new())
     }
 
-    /// A reply, and what the snapshot must read again.
+    /// A reply, and the records that the snapshot must read again.
     pub(in crate::core) fn touching(reply: Reply, touched: Vec<Touch>) -> Self {
         Self { reply, touched, remarks: Vec::new(), refusal: None, restricts: false }
     }
@@ -43,7 +43,7 @@ pub(in crate::core) enum Remark {
 }
 
 impl Remark {
-    /// Makes an alarm with this code.
+    /// Creates an alarm with this code.
     pub(in crate::core) fn alarm(code: &'static str) -> Self {
         Self::Alarm(code.into())
     }

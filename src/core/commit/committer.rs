@@ -1,4 +1,4 @@
-//! The one thread that changes anything.
+//! The only thread that changes anything.
 //!
 //! It takes the waiting mutations as one group and gives them one pass of syncs (amendment M7):
 //!
@@ -10,15 +10,15 @@
 //! 4. The remarks and the reply entries go to the audit log in one write, durably.
 //! 5. Readers see the group, then every caller is answered.
 //!
-//! Only running the mutations shows how large the changes are, so step 0 comes before step 1. A mutation that found no
-//! room is neither in the log nor in the group, and runs again in the next one. Steps 3 and 4 could run in parallel.
+//! Only running the mutations shows how large the changes are, so step 0 comes before step 1. A mutation for which there
+//! was no room is neither in the log nor in the group, and runs again in the next one. Steps 3 and 4 could run in parallel.
 //! Measured with two files on one disk and two cores, 600 rounds each: one after the other 218 to 269 us, with a scoped
 //! thread 235 to 244 us, with a standing thread 239 to 265 us. So they run one after the other, and a reply entry never
 //! names a generation that is not anchored.
 //!
 //! If killed before step 2, nothing happened, and the next unseal notes the requests as absent. If killed between 2 and
 //! 5, the changes happened although nobody was told, and the next unseal notes them as committed. Everything else that
-//! the log must say about the group, refusals and remarks, is in the state record of the transaction (`outcomes`) and
+//! the log must say about the group, rejections and remarks, is in the state record of the transaction (`outcomes`) and
 //! is written then. A reader never sees a write that a crash could still undo. After a failed sync the content of the
 //! disk is unknown: the vault seals itself and the process ends.
 
@@ -43,13 +43,13 @@ use crate::core::live::feed::Feed;
 use crate::core::pipeline::audited::{Facts, Fields};
 use crate::core::state::snapshot::{Snapshot, Touch};
 
-/// Largest number of waiting mutations. More are rejected at once, because an endless queue answers nobody.
+/// Largest number of waiting mutations. More are rejected at once, because nobody is served by an endless queue.
 const MAX_WAITING: usize = 1024;
 /// Largest number of mutations in one group.
 const MAX_GROUP: usize = 256;
-/// Bytes that a group may hold before it closes ([`Group::bytes`]). This limits the memory of one engine transaction:
-/// 256 mutations may be 256 MiB of bodies, and as much again of what they replace. The mutation that reaches the limit
-/// still belongs to the group. Later ones go into the next.
+/// Size in bytes at which a group closes ([`Group::bytes`]). This limits the memory of one engine transaction: 256
+/// mutations may be 256 MiB of bodies, and as much again of what they replace. The mutation that reaches the limit still
+/// belongs to the group. Later ones go into the next.
 pub(in crate::core) const GROUP_BYTES: usize = 16 << 20;
 
 /// Changes records through `Tx`. Decides on the snapshot, at a time in milliseconds.
@@ -61,7 +61,7 @@ type OnGroup = dyn FnOnce(&mut Group<'_>, u64) -> Result<Done, VaultError> + Sen
 pub(in crate::core) enum Work {
     /// Changes records. Shares its commit with others.
     Records(Box<OnRecords>),
-    /// Has a commit of its own, because it writes the header or needs the store as a whole.
+    /// Runs in a commit of its own, because it writes the header or needs the store as a whole.
     Alone(Box<OnGroup>),
 }
 
@@ -72,7 +72,7 @@ pub(in crate::core) struct Job {
     pub answer: oneshot::Sender<Result<Reply, VaultError>>,
 }
 
-/// Called after the published state has changed, with the new snapshot and whether somebody may have lost access.
+/// Called after the published state has changed. Gets the new snapshot, and whether somebody may have lost access.
 pub(in crate::core) type OnChange = Box<dyn Fn(&Snapshot, bool) + Send + Sync>;
 
 /// Tells the vault that the content of the disk is unknown. Called once, from the committer thread.
@@ -84,7 +84,7 @@ pub(in crate::core) struct Bench {
     pub audit: Arc<Broker>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub clock: Arc<dyn Clock>,
-    /// Told which secrets changed, once readers see the change.
+    /// Is told which secrets changed, once readers see the change.
     pub feed: Arc<Feed>,
     pub on_change: OnChange,
     pub on_fatal: OnFatal,
@@ -115,13 +115,13 @@ impl Committer {
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues a mutation. It is answered when the group is durable, or never if the committer stops first.
+    /// Queues a mutation. It is answered when its group is durable, or never if the committer stops first.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when too many wait; [`VaultError::Sealed`] when the committer has stopped.
+    /// [`VaultError::Unavailable`] when too many are waiting; [`VaultError::Sealed`] when the committer has stopped.
     pub(in crate::core) fn submit(&self, job: Job) -> Result<(), VaultError> {
         self.queue.try_send(Message::Run(Box::new(job))).map_err(|error| match error {
-            TrySendError::Full(_) => VaultError::Unavailable("too many writes are waiting, try again"),
+            TrySendError::Full(_) => VaultError::Unavailable("too many writes are waiting; try again"),
             TrySendError::Disconnected(_) => VaultError::Sealed,
         })
     }
@@ -130,7 +130,7 @@ impl Committer {
     pub(in crate::core) fn stop(&self) {
         let Some(thread) = self.thread.lock().take() else { return };
         if thread.thread().id() == std::thread::current().id() {
-            // After a fatal fault the thread itself drops the vault's live part, and ends right afterwards.
+            // After a fatal fault, the thread itself drops the open part of the vault and ends right afterwards.
             return;
         }
         // Blocks while the queue is full, which the thread empties. An error means that the thread has ended already.
@@ -154,7 +154,7 @@ struct Worker {
     unfinished: Vec<Unfinished>,
 }
 
-/// What the log must say about a request as soon as it accepts entries again.
+/// What the log must record about a request as soon as it accepts entries again.
 struct Unfinished {
     request: u64,
     ended: Ended,
@@ -164,7 +164,7 @@ struct Unfinished {
 }
 
 impl Drop for Worker {
-    /// After a panic in the middle of a group the content of the disk is unknown, as after a failed sync.
+    /// After a panic in the middle of a group, the content of the disk is unknown, as after a failed sync.
     fn drop(&mut self) {
         if std::thread::panicking() {
             (self.bench.on_fatal)("the committer failed");
@@ -253,7 +253,7 @@ impl Worker {
             match group.store(head, bench.clock.now_ms()) {
                 Ok(stored) => durable = Some(stored),
                 Err(BarrierError::Full) => {
-                    // None of it was done, so nothing may be said about it: neither a remark nor a refusal that names a
+                    // None of it was done, so nothing may be reported about it: neither a remark nor a rejection that names a
                     // record.
                     for end in ends.iter_mut().filter(|end| end.made) {
                         (end.result, end.made) = (Err(VaultError::Full), false);
@@ -282,7 +282,7 @@ struct Tried<'b> {
 }
 
 impl Tried<'_> {
-    /// Nothing ran, and every caller gets the same error.
+    /// The result when nothing ran: every caller gets the same error.
     fn refused(jobs: Vec<Job>, error: impl Fn() -> VaultError) -> Self {
         let ends = jobs.into_iter().map(|Job { facts, answer, .. }| End::failed(facts, answer, error()));
         Self { group: None, ends: ends.collect(), touched: Vec::new(), restricts: false, left: Vec::new() }
@@ -345,18 +345,18 @@ struct End {
     facts: Arc<Facts>,
     answer: oneshot::Sender<Result<Reply, VaultError>>,
     result: Result<Reply, VaultError>,
-    /// It changed something, whatever the caller is told.
+    /// Whether it changed something, whatever the caller is told.
     made: bool,
     remarks: Vec<Remark>,
 }
 
 impl End {
-    /// A mutation that changed nothing.
+    /// The end of a mutation that changed nothing.
     fn failed(facts: Arc<Facts>, answer: oneshot::Sender<Result<Reply, VaultError>>, error: VaultError) -> Self {
         Self { facts, answer, result: Err(error), made: false, remarks: Vec::new() }
     }
 
-    /// How the log names the end if the reply entry is missing.
+    /// How the log records the end if the reply entry is missing.
     fn ended(&self, stored: bool) -> Ended {
         match (&self.result, stored) {
             (Ok(_), true) => Ended::Committed,
@@ -416,7 +416,7 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
         bench.feed.publish(generation, secrets);
     }
     let mut fate = Fate::Serve;
-    // The change is durable even though the log rejected its reply entries. They are noted later, and until then nobody
+    // The change is durable although the log rejected its reply entries. They are written later, and until then nobody
     // may be told.
     if let Err(error) = logged {
         fate = fate_of(&error);
@@ -427,7 +427,7 @@ fn finish(bench: &Bench, unfinished: &mut Vec<Unfinished>, first: u64, ran: Ran<
         }
     }
     for End { answer, result, .. } in ends {
-        // A caller who is gone is not an error.
+        // A caller that is gone is not an error.
         let _ = answer.send(result);
     }
     fate
@@ -461,8 +461,7 @@ fn fate_of(error: &AuditError) -> Fate {
     }
 }
 
-/// Takes the vault out of service before anyone is answered, because a caller with an answer must not be served from an
-/// unknown state.
+/// Takes the vault out of service before anyone is answered: no caller may get a reply from an unknown state.
 fn give_up(bench: &Bench, ends: Vec<End>, why: &'static str, error: impl Fn() -> VaultError) -> Fate {
     (bench.on_fatal)(why);
     answer_all(ends, error);

@@ -1,4 +1,4 @@
-//! The only code that writes: a thread that takes all waiting changes as one group.
+//! The only code that writes: a thread that commits all waiting changes as one group.
 
 pub(super) mod change;
 pub(super) mod committer;

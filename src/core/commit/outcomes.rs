@@ -1,4 +1,4 @@
-//! What the audit log must still learn about a group if the process ends between the commit and the reply entries.
+//! What the audit log must still record about a group if the process ends between the commit and the reply entries.
 //!
 //! It is sealed in the state record of the same transaction (`docs/format.md`, body 02). So a remark is kept exactly
 //! when its change is, and the next unseal knows which requests of the group were rejected. A group without failures
@@ -22,7 +22,7 @@ const ALARM: u8 = 2;
 const MAX_URI: usize = 2048;
 const MAX_CODE: usize = 256;
 
-/// What the log must say about one request, in addition to that it was committed.
+/// What the log must record about one request, besides that it was committed.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::core) struct Outcome {
     /// Number of its request entry.
@@ -62,7 +62,7 @@ pub(super) fn encode<'a>(outcomes: impl Iterator<Item = (u64, bool, &'a [Remark]
 /// Decodes what [`encode`] wrote.
 ///
 /// # Errors
-/// [`CryptoError`] for anything else.
+/// [`CryptoError::Malformed`] for any other bytes.
 pub(in crate::core) fn decode(bytes: &[u8]) -> Result<Vec<Outcome>, CryptoError> {
     let mut outcomes: Vec<Outcome> = Vec::new();
     if bytes.is_empty() {
@@ -78,9 +78,9 @@ pub(in crate::core) fn decode(bytes: &[u8]) -> Result<Vec<Outcome>, CryptoError>
             return Err(CryptoError::Malformed("outcomes"));
         }
         let remarks: Vec<Remark> = (0..reader.u8()?).map(|_| remark(&mut reader)).collect::<Result<_, _>>()?;
-        // Only what `encode` writes: one content has one form.
+        // Accepts only what `encode` writes: each content has one form.
         if refused == 0 && remarks.is_empty() {
-            return Err(CryptoError::Malformed("an outcome that says nothing"));
+            return Err(CryptoError::Malformed("an outcome without content"));
         }
         outcomes.push(Outcome { request, refused: refused == 1, remarks });
     }

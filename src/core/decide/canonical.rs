@@ -8,8 +8,8 @@ use crate::api::request::Operation;
 use crate::core::pipeline::route::Tables;
 
 /// The form in which a path is decided, audited and routed. A list names a folder. Every other operation on the vault's
-/// own routes names no folder, with or without a slash at the end. Below a mount a folder stays a folder: there it is
-/// something else than the secret without the slash.
+/// own routes names no folder, with or without a trailing slash. Below a mount a folder stays a folder, because there it
+/// differs from the secret without the slash.
 #[must_use]
 pub fn canonical(operation: Operation, path: Path) -> Path {
     if operation == Operation::List {
@@ -21,7 +21,7 @@ pub fn canonical(operation: Operation, path: Path) -> Path {
     }
 }
 
-/// Converts a canonical path that contains capitals to the form under which it is stored.
+/// Converts a canonical path with capitals to the form under which it is stored. `None` if it has that form already.
 pub(in crate::core) fn in_lower_case(tables: &Tables, path: &Path) -> Option<Path> {
     if !path.as_str().bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;

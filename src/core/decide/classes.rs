@@ -14,7 +14,7 @@ pub(in crate::core) enum Looked {
     Nothing,
     /// The request has this class.
     Class(Guarded),
-    /// Check whether it changes anybody's power, or gives somebody the name of this identity.
+    /// Check whether it changes anybody's power, or gives somebody a certificate of this identity.
     Power(Option<String>),
 }
 
@@ -32,10 +32,10 @@ pub(in crate::core) fn comes_before(settings: &Settings, route: &Route, body: &B
 fn fixed<'r>(route: &'r Route, body: &Body) -> &'r [Guarded] {
     match &route.concern {
         Concern::Class(class) => std::slice::from_ref(class),
-        // With a compromised slot all authorities end too. A body that cannot be parsed is not an order.
+        // With a compromised slot, all authorities end too. A body that cannot be parsed orders nothing.
         Concern::Rekey if body.object().get("compromised").is_some() => &[Guarded::CaCompromise, Guarded::SlotRemove],
         Concern::Rekey => &[Guarded::SlotRemove],
-        // Whatever the field says, unless it says no: a body that is no order fails before it asks for anything.
+        // Any value except `false` counts: a malformed body fails before it is stored as a request.
         Concern::SlotChange if body.object().get("confirm").is_some_and(|value| value.raw() != "false") => {
             &[Guarded::SlotRemove]
         }
@@ -47,7 +47,7 @@ fn fixed<'r>(route: &'r Route, body: &Body) -> &'r [Guarded] {
 /// What must be checked in a request on one of the vault's own routes.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] for a field of another type.
+/// [`VaultError::BadRequest`] for a field of the wrong type.
 pub(in crate::core) fn of_route(
     rules: &ApprovalRules,
     route: &Route,
@@ -59,7 +59,7 @@ pub(in crate::core) fn of_route(
         let guarded = classes.iter().find(|class| rules.guards(**class));
         return Ok(Looked::Class(*guarded.unwrap_or(gravest)));
     }
-    // Everybody may renew what they have, which is not power.
+    // Everybody may renew what they have; this changes nobody's power.
     if route.guard != Guard::Policy {
         return Ok(Looked::Nothing);
     }

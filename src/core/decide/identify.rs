@@ -1,4 +1,4 @@
-//! Who asks: the rights of a caller.
+//! Who makes a request: the rights of a caller.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use crate::core::state::snapshot::Snapshot;
 use crate::core::state::subject::Subject;
 use crate::core::{Caller, Settings};
 
-/// A caller who is not admitted has no rights. A token reduces the rights of an admitted caller, and an invalid one
-/// removes them all.
+/// Returns the rights of a caller. One that is not admitted has none. A token reduces the rights of an admitted caller, and
+/// an invalid token removes them all.
 pub(in crate::core) fn identify(
     snapshot: &Snapshot,
     settings: &Settings,

@@ -1,4 +1,4 @@
-//! The decision: who asks, for what, and whether that is allowed. Pure over the state.
+//! The decision: who requests what, and whether that is allowed. Pure functions of the state.
 
 pub(super) mod canonical;
 pub(super) mod classes;

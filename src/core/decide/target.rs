@@ -1,7 +1,7 @@
 //! The decision: one question to the caller's compiled policies, asked before anything in the store is read.
 //!
-//! A path that leads nowhere is decided like any other, with the capability that its verb requires. Only callers who
-//! would be allowed learn that there is nothing. To everybody else unknown, forbidden and missing look the same.
+//! A path that leads nowhere is decided like any other, with the capability that its verb requires. Only callers that
+//! would be allowed learn that there is nothing. To all others, unknown, forbidden and missing look the same.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(in crate::core) enum Target {
         relative: Path,
         plan: Requirements,
     },
-    /// Nothing. The error is for callers who may know that.
+    /// Nothing. The error is for callers that may know this.
     Nowhere(VaultError),
 }
 
@@ -60,7 +60,7 @@ impl Target {
         }
     }
 
-    /// Whether only the certificate counts and a token is ignored.
+    /// Whether only the certificate counts, so that a token is ignored.
     pub(in crate::core) fn logs_in(&self) -> bool {
         matches!(self, Self::Sys(route) if route.guard == Guard::Login)
     }
@@ -75,7 +75,7 @@ impl Target {
     }
 }
 
-/// The decision in words for the audit log, and the error if the request ends here.
+/// The decision in the words of the audit log, and the error if the request ends here.
 pub(in crate::core) struct Verdict {
     /// `allow`, `deny`, or `open` for a route that checks by itself.
     pub decision: &'static str,
@@ -95,8 +95,8 @@ pub(in crate::core) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Decides before the request is audited. A `POST` that may create or update passes when either is allowed.
-    /// [`Question::settle`] decides which one it is, on the state that the write applies to.
+    /// Decides before the request is audited. A `POST` that may create or update passes if either is allowed.
+    /// [`Question::settle`] decides which of them it is, on the state that the write applies to.
     pub(in crate::core) fn decide(&self, target: &mut Target) -> Verdict {
         if let Some(why) = self.subject.refused {
             return Verdict { decision: "deny", rule: Some(why.to_owned()), outcome: Err(VaultError::Forbidden) };
@@ -106,7 +106,7 @@ impl Question<'_> {
             Target::Mount { plan, .. } => (plan.sudo, false, plan.checks_existence),
             Target::Nowhere(_) => (false, false, false),
         };
-        // What concerns the caller alone needs no policy, but a registered identity.
+        // Routes about the caller itself need no policy, only a registered identity.
         if matches!(&*target, Target::Sys(route) if route.guard.is_about_self()) {
             return match self.subject.known {
                 true => Verdict { decision: "own", rule: None, outcome: self.offered(target) },
@@ -134,7 +134,7 @@ impl Question<'_> {
     /// known whether a `POST` creates or updates, because no other writer can interfere.
     ///
     /// # Errors
-    /// [`VaultError::Forbidden`]; the errors of [`crate::engine::Engine::exists`].
+    /// [`VaultError::Forbidden`] when it is not allowed, or not any more; the errors of [`crate::engine::Engine::exists`].
     pub(in crate::core) fn settle(&self, target: &Target, view: Option<&View<'_>>) -> Result<(), VaultError> {
         let (capability, sudo) = match (target, view) {
             (Target::Mount { mount, relative, plan }, Some(view)) => {
@@ -144,7 +144,7 @@ impl Question<'_> {
                             self.ask(Capability::Update, plan.sudo).is_some(),
                             self.ask(Capability::Create, plan.sudo).is_some(),
                         );
-                        // A caller who may do neither must not learn from the index whether the secret exists.
+                        // A caller that may do neither must not learn from the index whether the secret exists.
                         let allowed = match (update, create) {
                             (false, false) => false,
                             (true, true) => true,
@@ -179,7 +179,7 @@ impl Question<'_> {
         self.ask(capability, sudo).map(|_| ()).ok_or(VaultError::Forbidden)
     }
 
-    /// Returns the rule when it is allowed.
+    /// Returns the rule that allows it, if any.
     fn ask(&self, capability: Capability, sudo: bool) -> Option<String> {
         let entries = self.body.object().entries();
         let parameters: Vec<(&str, &[u8])> = entries.map(|(name, value)| (name, value.raw().as_bytes())).collect();
@@ -190,7 +190,7 @@ impl Question<'_> {
         }
     }
 
-    /// What only an allowed caller learns.
+    /// Checks that the request is supported. Only an allowed caller learns the result.
     fn offered(&self, target: &mut Target) -> Result<(), VaultError> {
         if let Target::Nowhere(error) = target {
             return Err(std::mem::replace(error, VaultError::NotFound));

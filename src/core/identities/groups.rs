@@ -18,8 +18,8 @@ const MAX_MEMBERS: usize = 1_000;
 /// stay unchanged. Returns warnings for the caller.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] for the fields, for a new group without policies, and for too many groups; the errors of
-/// the barrier.
+/// [`VaultError::BadRequest`] for a malformed field, for a new group without policies, and for too many groups; the errors
+/// of the barrier.
 pub(in crate::core) fn write(
     tx: &mut Tx<'_>,
     name: &str,
@@ -28,7 +28,9 @@ pub(in crate::core) fn write(
 ) -> Result<Vec<String>, VaultError> {
     let known = identity::groups(&tx.view(MountId::GROUPS))?;
     if known.len() >= MAX_GROUPS && !known.contains_key(name) {
-        return Err(VaultError::BadRequest(format!("there are {MAX_GROUPS} groups")));
+        return Err(VaultError::BadRequest(format!(
+            "there are already {MAX_GROUPS} groups, the maximum: delete one first"
+        )));
     }
     let old = known.get(name);
     let (policies, warnings) = match (fields.texts("policies")?, old) {
@@ -50,7 +52,7 @@ fn check_members(members: &[String], trust_domain: &str) -> Result<(), VaultErro
     let legal = |member: &String| SpiffeId::new(trust_domain, member.strip_suffix("/*").unwrap_or(member)).is_ok();
     if members.len() > MAX_MEMBERS || !members.iter().all(legal) {
         return Err(VaultError::BadRequest(format!(
-            "field \"members\" takes up to {MAX_MEMBERS} identity paths, or folders such as app/*"
+            "field \"members\" must be up to {MAX_MEMBERS} identity paths, or folders such as app/*"
         )));
     }
     Ok(())

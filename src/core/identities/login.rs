@@ -9,12 +9,12 @@ use crate::core::error::VaultError;
 use crate::core::pipeline::route::Change;
 use crate::core::state::roles::Outside;
 
-/// A token for the caller. With a certificate of an outside PKI, from the role that admits it, or from the one that
-/// `wanted` names. With one of the vault's own, from the policies of its identity.
+/// Issues a token to the caller. For a certificate of an outside PKI, the token comes from the role that admits it, or
+/// from the one that `wanted` names. For a certificate of the vault's own, it has the policies of the identity.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when no role admits the certificate, and for a role that is named with a certificate of
-/// the vault's own; [`VaultError::Internal`].
+/// [`VaultError::BadRequest`] when no role admits the certificate, or when a role is named with a certificate of the
+/// vault's own; [`VaultError::Internal`] when the random source fails.
 pub(in crate::core) fn token(change: &Change<'_>, wanted: Option<&str>) -> Result<Issued, VaultError> {
     let accessor = token::accessor(&**change.random).map_err(|_| VaultError::Internal)?;
     match &change.caller.origin {
@@ -35,7 +35,7 @@ fn by_role(
     Ok(token::login(role, outside.facts(), &change.caller.identity, accessor, &Limits::default(), change.now_ms))
 }
 
-/// The token of one of our own identities. It has the identity's policies, and survives the renewal of its certificate.
+/// Issues a token to an identity of the vault. It has the identity's policies and survives the renewal of the certificate.
 fn by_identity(change: &Change<'_>, accessor: String) -> Result<Issued, VaultError> {
     let identity = &change.caller.identity;
     let creator = Creator { identity, policies: &change.subject.policies, sudo: false, parent: None };

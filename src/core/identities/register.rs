@@ -14,10 +14,10 @@ use crate::core::state::identity::{
 };
 use crate::core::state::snapshot::Touch;
 
-/// Rejects a path below which no identity can be registered.
+/// Rejects a path that no registered identity can have.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`].
+/// [`VaultError::BadRequest`] with the reason.
 pub(in crate::core) fn check_path(path: &str, trust_domain: &str) -> Result<(), VaultError> {
     match identity::named(path, trust_domain) {
         Ok(_) => Ok(()),
@@ -32,7 +32,7 @@ pub(in crate::core) fn check_path(path: &str, trust_domain: &str) -> Result<(), 
 /// `certificate_ttl` and `grace`. Absent fields stay unchanged. Returns warnings for the caller.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] for the fields, and for a new identity without policies; the errors of the barrier.
+/// [`VaultError::BadRequest`] for a malformed field, and for a new identity without policies; the errors of the barrier.
 pub(in crate::core) fn write(
     tx: &mut Tx<'_>,
     change: &Change<'_>,
@@ -65,13 +65,15 @@ pub(in crate::core) fn write(
 /// changed, and about policies that do not exist.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] for a name that no policy can have, and for too many.
+/// [`VaultError::BadRequest`] for an invalid policy name, and for too many policies.
 pub(super) fn policies(tx: &Tx<'_>, named: &[String]) -> Result<(Vec<String>, Vec<String>), VaultError> {
     let (mut policies, mut warnings) = (BTreeSet::new(), Vec::new());
     for name in named {
         let lower = policy_name(name)?;
         if lower == ROOT_POLICY {
-            return Err(VaultError::BadRequest("there is no policy \"root\"".to_owned()));
+            return Err(VaultError::BadRequest(
+                "there is no policy \"root\"; name the policies that the identity needs".to_owned(),
+            ));
         }
         if lower != *name {
             warnings.push("policy names were converted to lower case".to_owned());
@@ -79,7 +81,7 @@ pub(super) fn policies(tx: &Tx<'_>, named: &[String]) -> Result<(Vec<String>, Ve
         policies.insert(lower);
     }
     if policies.len() > MAX_POLICIES {
-        return Err(VaultError::BadRequest(format!("at most {MAX_POLICIES} policies")));
+        return Err(VaultError::BadRequest(format!("field \"policies\": at most {MAX_POLICIES} policies are allowed")));
     }
     policies.remove(DEFAULT_POLICY);
     warnings.extend(identity::warn_of_missing(&tx.view(POLICIES), &policies)?);
@@ -106,13 +108,14 @@ pub(in crate::core) fn edit(
 /// that does not exist is not an error. Returns what the snapshot must read again.
 ///
 /// # Errors
-/// The errors of the barrier; [`VaultError::Integrity`].
+/// The errors of the barrier when a record cannot be read or written; [`VaultError::Integrity`] when one cannot be
+/// parsed.
 pub(in crate::core) fn remove(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Vec<Touch>, VaultError> {
     let (path, snapshot) = (&change.tail, change.snapshot);
     tx.remove_entry(IDENTITIES, path)?;
     tx.remove_entry(MountId::SIGHTINGS, path)?;
-    // The mark of a revocation is removed with the record, so old certificates are revoked by name: they must not work
-    // for an identity that is registered under this name later.
+    // The mark of a revocation is removed with the record, so each old certificate is revoked: none may work for an
+    // identity that is registered under this name later.
     let ended = cascade::certificates(tx, &snapshot.ledger, path, change.now_ms, "its identity was removed")?;
     let mut touched = vec![Touch::Identity(path.clone())];
     touched.extend(end_tokens(tx, change)?);

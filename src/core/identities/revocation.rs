@@ -27,7 +27,7 @@ pub(in crate::core) fn all(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Vec<T
 }
 
 /// Revokes the certificate of that identity with this serial number or fingerprint, hexadecimal with or without colons.
-/// One that is revoked already keeps its time and reason.
+/// One that is already revoked keeps its time and reason.
 ///
 /// # Errors
 /// [`VaultError::BadRequest`] when the identity has no such certificate; the errors of the barrier.

@@ -1,4 +1,4 @@
-//! Tokens of an identity: a new one, a longer life, and the end.
+//! Tokens of an identity: creating, renewing and revoking them.
 //!
 //! The snapshot is the state before the running group of changes, so the record that decides is read again.
 
@@ -23,7 +23,7 @@ pub(in crate::core) const LOGIN: &str = "auth/cert/login";
 /// The token that the caller presents.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when there is none.
+/// [`VaultError::BadRequest`] when the caller presents none.
 pub(in crate::core) fn presented_token(subject: &Subject) -> Result<&Held, VaultError> {
     let missing = || VaultError::BadRequest("missing client token: only the certificate was presented".to_owned());
     subject.token.as_ref().ok_or_else(missing)
@@ -32,7 +32,7 @@ pub(in crate::core) fn presented_token(subject: &Subject) -> Result<&Held, Vault
 /// Generates the text of a new token, writes its record, and returns both in the only reply that contains the text.
 ///
 /// # Errors
-/// Those of [`tokens::Tokens::make_room`]; the errors of the barrier; [`VaultError::Internal`].
+/// The errors of [`tokens::Tokens::make_room`]; the errors of the barrier; [`VaultError::Internal`] when the random source fails.
 pub(in crate::core) fn give(tx: &mut Tx<'_>, change: &Change<'_>, issued: Issued) -> Result<Done, VaultError> {
     let Issued { record, warnings } = issued;
     change.snapshot.tokens.make_room(&record.identity, parent(change), change.now_ms)?;
@@ -47,11 +47,11 @@ fn parent<'a>(change: &Change<'a>) -> Option<&'a TokenRecord> {
     change.subject.token.as_ref().map(|token| &*token.record)
 }
 
-/// Creates a token with rights of the caller, below the token that it presents. `path` is where it was asked for.
+/// Creates a token with rights of the caller, as a child of the token that it presents. `path` is the requested path.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] for the body; [`VaultError::Forbidden`] when the presented token has ended in this group of
-/// changes; those of [`give`].
+/// [`VaultError::BadRequest`] for a malformed body; [`VaultError::Forbidden`] when the presented token has ended in this
+/// group of changes; the errors of [`give`].
 pub(in crate::core) fn child(
     tx: &mut Tx<'_>,
     change: &Change<'_>,
@@ -59,7 +59,7 @@ pub(in crate::core) fn child(
     path: &str,
 ) -> Result<Done, VaultError> {
     let own = &change.subject.policies;
-    // A token grants nothing that its identity does not have, so not even `sudo` could create one with more.
+    // A token grants nothing that its identity does not have, so even `sudo` cannot create one with more.
     if body.policies.iter().flatten().any(|name| !own.contains(name)) {
         return Err(TokenError::NotSubset.into());
     }
@@ -83,7 +83,7 @@ fn has_sudo(change: &Change<'_>) -> bool {
     matches!(change.subject.decide(&ask), Decision::Allow { .. })
 }
 
-/// Gives a token a longer life. `text` is its text, if the caller has sent it.
+/// Renews a token. `text` is its text, if the caller has sent it.
 ///
 /// # Errors
 /// [`VaultError::Forbidden`] for a token that has ended; [`VaultError::BadRequest`] for one that cannot be renewed, whose
@@ -121,16 +121,16 @@ pub(in crate::core) fn prolong(
 /// is gone.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn end(tx: &mut Tx<'_>, change: &Change<'_>, token: &Held) -> Result<Done, VaultError> {
     let touched = tokens::remove(tx, &change.snapshot.tokens.family(token))?;
     Ok(Done::touching(Reply::none(), touched))
 }
 
-/// Revokes a token and no other. Its children have no parent from now on.
+/// Revokes a token but not its children, which have no parent from then on.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn end_alone(tx: &mut Tx<'_>, change: &Change<'_>, token: &Held) -> Result<Done, VaultError> {
     let known = &change.snapshot.tokens;
     let mut touched = tokens::remove(tx, &[token.id])?;

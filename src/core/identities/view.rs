@@ -25,10 +25,10 @@ pub(in crate::core) fn names_in(snapshot: &Snapshot, folder: &str) -> Vec<String
     names.into_iter().collect()
 }
 
-/// All identities with one line each.
+/// All identities, one line each.
 ///
 /// # Errors
-/// Those of [`Inquiry::looks_at`].
+/// The errors of [`Inquiry::looks_at`].
 pub(in crate::core) fn report(inquiry: &Inquiry<'_>) -> Result<IdentityReport, VaultError> {
     let bundle = hex(&inquiry.snapshot.bundle().id);
     let mut identities = BTreeMap::new();
@@ -61,7 +61,7 @@ fn line(inquiry: &Inquiry<'_>, path: &str, record: &IdentityRecord, bundle: &str
 /// One identity with all its certificates on record.
 ///
 /// # Errors
-/// [`VaultError::NotFound`] when it is not registered; those of [`Inquiry::looks_at`].
+/// [`VaultError::NotFound`] when it is not registered; the errors of [`Inquiry::looks_at`].
 pub(in crate::core) fn identity(inquiry: &Inquiry<'_>, path: &str) -> Result<Identity, VaultError> {
     let snapshot = inquiry.snapshot;
     let record = snapshot.identity(path).ok_or(VaultError::NotFound)?;

@@ -30,8 +30,8 @@ fn carries(mount: MountId, key: &str) -> bool {
     }
 }
 
-/// Whether the entries of a mount control access. Without one of them, such as a policy that denies or the revocation of a
-/// certificate, a caller may gain rights. The loss of any other entry only takes rights away.
+/// Whether the entries of a mount control access. If one of them is lost, such as a policy that denies or the revocation
+/// of a certificate, a caller may gain rights. The loss of any other entry only takes rights away.
 fn gives_rights(mount: MountId) -> bool {
     [MountId::POLICIES, MountId::IDENTITIES, MountId::CA, MountId::CERTIFICATES, MountId::CERT_ROLES, MountId::GROUPS]
         .contains(&mount)
@@ -50,7 +50,7 @@ pub struct FirstOperator {
 /// Like [`super::losses::examine`], for a store with damaged records: opens every record.
 ///
 /// # Errors
-/// Those of [`super::losses::examine`], except errors about damaged records.
+/// The errors of [`super::losses::examine`], except errors about damaged records.
 pub fn inspect(
     ports: InitPorts,
     text: Option<&SecretText>,
@@ -102,7 +102,7 @@ impl Examined {
     /// `None` when the store cannot read them.
     ///
     /// # Errors
-    /// The first one from `look`.
+    /// The first error of `look`.
     pub fn leaving<E>(&self, look: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
         self.loss.leaving(look)
     }
@@ -112,7 +112,7 @@ impl Examined {
     /// vault is damaged as before, or it refuses to open until this is repeated, or the salvage is complete.
     ///
     /// # Errors
-    /// [`LossError::NoOperator`] without `first` when only secrets can be kept; any from writing.
+    /// [`LossError::NoOperator`] without `first` when only secrets can be kept; any [`LossError`] when writing fails.
     pub fn salvage(
         self,
         kept_in: &str,
@@ -151,7 +151,7 @@ fn authority(first: &FirstOperator, now_ms: u64) -> Result<Authority, LossError>
     })
 }
 
-/// Describes the damage by numbers, without names: everybody may read `status` and the note.
+/// Describes the damage by numbers, without names, because everybody may read `status` and the note.
 pub(super) fn describe(damage: &Damage, later_epoch: bool) -> Vec<String> {
     let count = |wanted: fn(Part) -> bool| damage.bad.iter().filter(|bad| wanted(bad.part)).count();
     let kinds = [

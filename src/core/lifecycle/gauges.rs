@@ -25,11 +25,11 @@ pub(in crate::core) struct Gauge {
     value: u64,
 }
 
-/// Everything that can be counted without reading a secret. `certificates_due` is the number of clients that should have
-/// renewed by now.
+/// Returns everything that can be counted without reading a secret. `certificates_due` is the number of clients that
+/// should have renewed by now.
 ///
 /// # Errors
-/// [`VaultError::Integrity`] for a record of a rotation that cannot be parsed; those of [`Inquiry::looks_at`].
+/// [`VaultError::Integrity`] for a record of a rotation that cannot be parsed; the errors of [`Inquiry::looks_at`].
 pub(in crate::core) fn all(inquiry: &Inquiry<'_>, certificates_due: u64) -> Result<Vec<Gauge>, VaultError> {
     inquiry.looks_at(inquiry.snapshot.identity_count())?;
     let view = inquiry.view(MountId::ROTATION);

@@ -56,13 +56,13 @@ pub struct InitPlan<'a> {
     pub server_names: Vec<String>,
     /// Cipher suite of new records.
     pub suite: Suite,
-    /// Life of the server certificate, in seconds.
+    /// Lifetime of the server certificate, in seconds.
     pub server_life_s: u64,
-    /// Life of the operator's certificates, including renewals, in seconds.
+    /// Lifetime of the operator's certificates, including renewals, in seconds.
     pub operator_life_s: u64,
 }
 
-/// Results of initialising for the operator. The authority's key exists only inside the vault.
+/// What initialisation returns for the operator. The authority's key exists only inside the vault.
 pub struct InitOutcome {
     /// Certificate of the authority, which clients must trust.
     pub ca_pem: String,
@@ -75,17 +75,17 @@ pub struct InitOutcome {
 /// Creates a vault. On `Ok` it is complete and durable. Nobody serves it yet.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when a header exists, or when names, lives or the passphrase are not allowed;
-/// [`VaultError::Full`], [`VaultError::Internal`] and [`VaultError::Integrity`] from writing. After an error the folder
-/// contains no usable vault.
+/// [`VaultError::BadRequest`] when a header exists, or when names, lifetimes or the passphrase are not allowed;
+/// [`VaultError::Full`], [`VaultError::Internal`] and [`VaultError::Integrity`] when writing fails. After an error the
+/// folder contains no usable vault.
 pub fn initialise(ports: InitPorts, plan: &InitPlan<'_>, now_ms: u64) -> Result<InitOutcome, VaultError> {
     let InitPorts { store, header, anchor, random } = ports;
     let existing = header.read().map_err(|_| VaultError::Unavailable("the header files cannot be read"))?;
     if existing.iter().any(Option::is_some) {
         return Err(VaultError::BadRequest("Vault is already initialized".to_owned()));
     }
-    // Everything that can be rejected is made first. Nothing is written until the barrier is created below, so a name
-    // or a life that is not allowed leaves nothing behind.
+    // Everything that can be rejected is created first. Nothing is written until the barrier is created below, so a name
+    // or a lifetime that is not allowed leaves nothing behind.
     let (ca, server, operator) = certificates(plan, &random, now_ms).map_err(|error| match error {
         PkiError::Random | PkiError::Make | PkiError::Damaged(_) => VaultError::Internal,
         error => VaultError::BadRequest(error.to_string()),

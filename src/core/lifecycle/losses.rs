@@ -61,7 +61,7 @@ pub struct Examined {
 /// spaces.
 ///
 /// # Errors
-/// [`LossError::Secret`]; [`LossError::Barrier`] for a wrong secret and for a store with damaged or missing records;
+/// [`LossError::Secret`] when the text is not a secret; [`LossError::Barrier`] for a wrong secret and for a store with damaged or missing records;
 /// [`LossError::Audit`] for a log that cannot be read because permissions or a mount are missing.
 pub fn examine(
     ports: InitPorts,
@@ -143,7 +143,7 @@ impl Examined {
     /// its record.
     ///
     /// # Errors
-    /// Any [`LossError`] from writing.
+    /// Any [`LossError`] when writing fails.
     pub fn accept(self, audit: &AuditOpener, now_ms: u64) -> Result<AcceptedLoss, LossError> {
         let lines = self.lines();
         self.carry_out((lines, 0), |_| Ok(()), audit, now_ms)

@@ -10,7 +10,7 @@ use crate::api::sys::{Health, Leader, SealStatus};
 use crate::core::vault::Live;
 use crate::core::vault::Vault;
 
-/// Whether a vault header exists. An unreadable folder counts as "yes", because nobody may initialise over it.
+/// Whether a vault header exists. An unreadable folder counts as "yes", so that nobody initialises over it.
 pub(in crate::core) fn initialised(vault: &Vault) -> bool {
     if vault.live.load().is_some() {
         return true;
@@ -21,8 +21,8 @@ pub(in crate::core) fn initialised(vault: &Vault) -> bool {
     }
 }
 
-/// One passphrase or key file opens the vault, which in Vault's terms is one share with a threshold of one. If a slot
-/// has a set of shares, its numbers are shown, and how many were typed.
+/// A passphrase or key file that opens the vault is, in Vault's terms, one share with a threshold of one. If a slot has a
+/// set of shares, shows its numbers, and how many shares were entered.
 pub(in crate::core) fn seal_status(vault: &Vault) -> SealStatus {
     let cluster_id = cluster_id(vault);
     let shares = vault.shares.lock().progress(&vault.ports);

@@ -40,7 +40,7 @@ use crate::core::{AuditOpener, Settings};
 /// Error after a fatal fault.
 const RESTARTING: &str = "the state on disk is unknown: the vault is restarting";
 
-/// Whether `opener` may try a secret at all. Attempts without that right are noted after the next unseal.
+/// Checks whether `opener` may try a secret at all. Attempts without that right are noted after the next unseal.
 fn may_try(vault: &Vault, opener: Opener<'_>) -> Result<(), VaultError> {
     let Opener::Remote(caller) = opener else { return Ok(()) };
     let named = vault.settings.unseal_identities.iter().any(|pattern| pattern.matches(&caller.identity));
@@ -54,7 +54,7 @@ fn may_try(vault: &Vault, opener: Opener<'_>) -> Result<(), VaultError> {
     Err(VaultError::Forbidden)
 }
 
-/// Forgets typed shares, for callers who may type some.
+/// Forgets the shares entered so far, for callers that may enter some.
 pub(in crate::core) fn reset(vault: &Vault, opener: Opener<'_>) -> Result<(), VaultError> {
     may_try(vault, opener)?;
     if let Opener::Remote(caller) = opener
@@ -72,7 +72,7 @@ pub(in crate::core) fn unseal(
     key: &UnsealKey<'_>,
 ) -> Result<SealStatus, VaultError> {
     may_try(vault, opener)?;
-    // A second attempt is turned away instead of queued, so that waiting ones cannot hold a thread each.
+    // A second attempt is rejected, not queued, so that waiting attempts cannot occupy a thread each.
     let Some(mut gate) = vault.gate.try_lock() else { return Err(VaultError::TooMany { retry_after_s: 1 }) };
     if !vault.is_sealed() {
         return Ok(status::seal_status(vault));
@@ -95,7 +95,7 @@ pub(in crate::core) fn unseal(
             gate.refused = false;
             gate.succeeded(opener.key());
             vault.live.store(Some(Arc::new(live)));
-            // While sealed, nothing was known about revocations.
+            // Connections opened while sealed were not checked for revocations.
             vault.sessions.review(|caller| vault.admits(caller));
             Ok(status::seal_status(vault))
         }
@@ -114,7 +114,7 @@ pub(in crate::core) fn unseal(
 /// Why a vault does not open.
 struct Unopened {
     error: VaultError,
-    /// The reason in the words of `docs/operations.md`. Without one, it is a record of the vault's own.
+    /// The reason in the words of `docs/operations.md`. `None` means that one of the vault's own records is damaged.
     why: Option<String>,
 }
 
@@ -171,7 +171,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         Opener::Local => None,
         Opener::Remote(caller) => Some(&*caller.identity),
     };
-    // The log must take these entries before anything is served: they say what happened while nobody could write to it.
+    // The log must accept these entries before anything is served: they record what happened while it could not be written.
     alarm(&barrier, &audit, &report, refused, now_ms)?;
     audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
     let losses = losses::load(&barrier.view(MountId::MISC))?;
@@ -194,7 +194,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         settings: Arc::clone(&vault.settings),
         stopping: Arc::default(),
     };
-    // Settled before anybody is served: nothing that a compromised slot could open may work for one more request. If
+    // Completed before anybody is served: nothing that a compromised slot could open may work for one more request. If
     // this fails, for example on a full disk, an alarm says so and the keeper keeps trying, because a vault that cannot
     // be opened helps nobody.
     let mut debt = Debt::default();
@@ -292,8 +292,8 @@ fn alarm(barrier: &Barrier, audit: &Broker, report: &Report, refused: bool, now_
     if behind { barrier.roll(now_ms).map_err(|error| failed_open(&error)) } else { Ok(()) }
 }
 
-/// Warns when the configuration requires more operators than there are. Then nothing that is guarded can be done, and
-/// only somebody who can edit the file can change that.
+/// Warns when the configuration requires more operators than there are. Then no guarded operation is possible, and only
+/// somebody who can edit the file can change that.
 fn warn_of_approvals(settings: &Settings, snapshot: &Snapshot) {
     let Some(rules) = settings.approvals.as_deref() else { return };
     let Some(agree) = voices::too_few(rules, settings, snapshot) else { return };
@@ -345,8 +345,8 @@ pub(super) fn open_audit(
     let (device, mut resume) = opener(&keys, expected, now_ms).map_err(unavailable)?;
     let kept = kept_outcomes(barrier)?;
     if resume.given_up {
-        // The lost log was the only one that could say whether these have an end. The first line of the new one names them,
-        // so that a kill before their ends are written changes nothing.
+        // Only the lost log could say how these requests ended. The first line of the new log names them, so that a kill
+        // before their ends are written changes nothing.
         resume.pending = kept.iter().map(|outcome| outcome.request).collect();
     }
     // The log continues with the key that it ended with. A newer key is named there before it is used.
@@ -365,7 +365,7 @@ pub(super) fn open_audit(
     Ok((broker, damaged))
 }
 
-/// Why there is no audit log.
+/// Why the audit log could not be opened.
 pub(super) struct NoLog {
     pub error: VaultError,
     why: Option<String>,

@@ -1,7 +1,7 @@
 //! Recent changes, for clients that wait for them. Only names, and only in memory.
 //!
 //! A cursor is the history and the generation that a client has seen. If it is older than the oldest remembered change,
-//! the answer is "check everything again", never silence.
+//! the client is told to check everything again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -39,8 +39,8 @@ struct Places {
 struct Recent {
     /// Ordered by generation. The oldest is forgotten first.
     changes: VecDeque<(u64, Arc<str>)>,
-    /// Generation of the last remembered change of each path. With it a question costs the same however far back it
-    /// goes, which the caller decides.
+    /// Generation of the last remembered change of each path. So a query costs the same however far back it goes, which the
+    /// caller decides.
     newest: HashMap<Arc<str>, u64>,
     /// Changes up to this generation are not remembered.
     forgotten: u64,
@@ -67,7 +67,7 @@ impl Recent {
 pub(in crate::core) enum Missed {
     /// Nothing that it asked about.
     Nothing,
-    /// These names, in the order of its question.
+    /// These names, in the order of its request.
     Names(Vec<String>),
     /// Unknown, because it was away for too long.
     TooMuch,
@@ -87,18 +87,18 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// A vault was unsealed at `generation`. Earlier changes are unknown.
+    /// Called when the vault was unsealed at `generation`. Earlier changes are unknown.
     pub(in crate::core) fn reset(&self, generation: u64) {
         *self.recent.lock() = Recent { forgotten: generation, ..Recent::default() };
         self.changed.send_replace(generation);
     }
 
-    /// Wakes everybody, because the vault has closed.
+    /// Called when the vault has closed. Wakes all clients.
     pub(in crate::core) fn close(&self) {
         self.changed.send_modify(|_| ());
     }
 
-    /// A group was published. Must be called in the order of generations.
+    /// Called when a group was published, in the order of generations.
     pub(in crate::core) fn publish(&self, generation: u64, secrets: impl Iterator<Item = String>) {
         {
             let mut recent = self.recent.lock();
@@ -133,11 +133,13 @@ impl Feed {
     pub(in crate::core) fn enter(&self, identity: &str, outsider: bool) -> Result<Waiting<'_>, VaultError> {
         let mut waiting = self.waiting.lock();
         if waiting.all >= MAX_WAITING || (outsider && waiting.outsiders >= MAX_WAITING_OUTSIDERS) {
-            return Err(VaultError::Unavailable("too many clients are waiting for changes, ask without wait"));
+            return Err(VaultError::Unavailable("too many clients are waiting for changes; ask without wait"));
         }
         let own = waiting.each.entry(identity.to_owned()).or_default();
         if *own >= MAX_WAITING_EACH {
-            return Err(VaultError::Unavailable("this identity waits for changes too many times, ask without wait"));
+            return Err(VaultError::Unavailable(
+                "this identity has too many requests waiting for changes; ask without wait",
+            ));
         }
         *own += 1;
         waiting.all += 1;

@@ -1,4 +1,4 @@
-//! What exists only in memory: open connections, recent changes, and who was last seen when.
+//! State that exists only in memory: open connections, recent changes, and when each identity was last seen.
 
 pub(super) mod crl_cache;
 pub(super) mod damage;

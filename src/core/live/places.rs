@@ -8,20 +8,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Largest number of slots on any machine.
 const MAX_PLACES: usize = 8;
-/// How much work one identity may have waiting or running.
+/// Number of jobs that one identity may have waiting or running.
 const MAX_EACH: usize = 8;
 
-/// How much work all certificates of outside PKIs together may have waiting or running: one person can have many of them,
-/// each an identity of its own, and must not make the identities of the vault wait for all of them.
+/// Number of jobs that all certificates of outside PKIs together may have waiting or running. One person can have many of
+/// them, each an identity of its own, and must not make the identities of the vault wait for all of them.
 const MAX_OUTSIDERS: usize = 2 * MAX_EACH;
 
-/// The slots: half as many as processors, so that short work always finds a free processor.
+/// The slots: half as many as processors, so that short jobs always find a free processor.
 pub(in crate::core) struct Places {
     free: Arc<Semaphore>,
     taken: Mutex<Taken>,
 }
 
-/// Who is in line.
+/// The queue.
 #[derive(Default)]
 struct Taken {
     outsiders: usize,
@@ -35,7 +35,7 @@ impl Default for Places {
     }
 }
 
-/// One piece of work of an identity, waiting or running. Dropping it ends it.
+/// One job of an identity, waiting or running. Dropping this ends it.
 pub(in crate::core) struct Turn<'a> {
     places: &'a Places,
     identity: String,
@@ -43,8 +43,8 @@ pub(in crate::core) struct Turn<'a> {
 }
 
 impl Places {
-    /// Joins the queue. `None` when this identity has too much work in it. An `outsider` has a certificate of an outside
-    /// PKI: `None` also when all of those together have too much.
+    /// Joins the queue. `None` when this identity has too many jobs in it. An `outsider` has a certificate of an outside PKI:
+    /// `None` also when all of those together have too many.
     pub(in crate::core) fn enter(&self, identity: &str, outsider: bool) -> Option<Turn<'_>> {
         let mut taken = self.taken.lock();
         let own = taken.each.get(identity).copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A question about changes of some secrets, and its answer at a given moment.
+//! A query for changes of some secrets, and its answer at a given moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::core::state::subject::Subject;
 
 /// Longest wait, in seconds.
 const MAX_WAIT_S: u64 = 60;
-/// Largest number of secrets in one question.
+/// Largest number of secrets in one query.
 const MAX_NAMES: usize = 64;
 
 /// What the client waits for.
@@ -29,12 +29,12 @@ pub(in crate::core) struct Poll {
     /// `None` means from now on.
     after: Option<Cursor>,
     pub wait: Duration,
-    /// Who was found to be allowed to read all of them. Each commit wakes everybody who waits, so that asking the policies
-    /// for each name again would let one identity that waits many times use up the processors.
+    /// The caller that was found to be allowed to read all of them. Each commit wakes all waiting clients. If each of them
+    /// had to be checked again for each name, one identity that waits many times could use up the processors.
     allowed: Option<Arc<Subject>>,
 }
 
-/// The state against which a question is checked.
+/// The state against which a query is checked.
 pub(in crate::core) struct Moment<'a> {
     pub feed: &'a Feed,
     pub mounts: &'a MountTable,
@@ -51,7 +51,7 @@ struct Cursor {
     generation: u64,
 }
 
-/// Result of checking a question.
+/// Result of checking a query.
 pub(in crate::core) enum Look {
     Answer(Reply),
     Wait,
@@ -71,10 +71,10 @@ impl Cursor {
 }
 
 impl Poll {
-    /// Parses `path` (with commas), `after` and `wait`.
+    /// Parses `path` (paths separated by commas), `after` and `wait`.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`].
+    /// [`VaultError::BadRequest`] when one of them is missing or malformed.
     pub(in crate::core) fn parse(body: &Body) -> Result<Self, VaultError> {
         let bad = |text: &str| VaultError::BadRequest(text.to_owned());
         let fields = body.only(&["path", "after", "wait"])?;
@@ -96,7 +96,7 @@ impl Poll {
     /// Answers when there is something to report, or when this is the `last` check.
     ///
     /// # Errors
-    /// [`VaultError::Forbidden`] when the caller may not read one of the secrets, or not any more.
+    /// [`VaultError::Forbidden`] when the caller may not, or no longer, read one of the secrets.
     pub(in crate::core) fn look(&mut self, moment: &Moment<'_>, last: bool) -> Result<Look, VaultError> {
         // The same rights allow the same names: what is mounted does not change while a vault is open.
         if !self.allowed.as_ref().is_some_and(|allowed| allowed.has_rights_of(moment.subject)) {

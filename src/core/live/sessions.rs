@@ -22,7 +22,7 @@ pub struct Sessions {
 
 #[derive(Default)]
 struct Open {
-    /// By a number of its own.
+    /// By session number.
     sessions: HashMap<u64, Entry>,
     /// Number of connections of each identity, by its path.
     counts: HashMap<String, usize>,
@@ -44,9 +44,9 @@ pub struct Session {
 }
 
 impl Sessions {
-    /// Registers a connection. Returns `None` when its identity has `limit` connections already. Also when its
-    /// certificate belongs to an outside PKI and `outsiders` of those are open: one person can have many such
-    /// certificates, each an identity of its own. `caller` represents all requests of the connection; its request id is
+    /// Registers a connection. Returns `None` when its identity already has `limit` connections. Also when its certificate
+    /// belongs to an outside PKI and `outsiders` such connections are open, because one person can have many such
+    /// certificates, each an identity of its own. `caller` stands for all requests of the connection; its request id is
     /// not used.
     pub fn enter(self: &Arc<Self>, caller: Arc<Caller>, limit: usize, outsiders: usize) -> Option<Session> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -63,7 +63,7 @@ impl Sessions {
         Some(Session { sessions: Arc::clone(self), number, caller, closing })
     }
 
-    /// Tells every connection that is not `admitted` any more to close. Returns their number.
+    /// Tells every connection that is no longer `admitted` to close. Returns their number.
     pub fn review(&self, admitted: impl Fn(&Caller) -> bool) -> usize {
         let open = self.open.lock();
         let refused = open.sessions.values().filter(|entry| !admitted(&entry.caller));
@@ -102,7 +102,7 @@ impl Session {
         &self.caller
     }
 
-    /// Resolves when the connection must close. Can be dropped and called again.
+    /// Resolves when the connection must close. Safe to drop and to call again.
     pub async fn closed(&mut self) {
         // The sender lives as long as the entry, which this session owns. The guard must not live across an await.
         let _ = self.closing.wait_for(|close| *close).await.map(|guard| *guard);

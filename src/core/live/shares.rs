@@ -1,4 +1,4 @@
-//! Shares of a set, typed one after the other until there are enough. As in Vault, they are lost when the process ends.
+//! Shares of a set, entered one after the other until there are enough. As in Vault, they are lost when the process ends.
 
 use crate::api::hex::hex;
 use crate::api::secret::SecretText;
@@ -8,7 +8,7 @@ use crate::keys::{Header, Share, ShareError, Slot};
 use crate::core::error::VaultError;
 use crate::core::ports::Ports;
 
-/// The shares that were typed so far. They are wiped on drop.
+/// The shares entered so far. They are wiped on drop.
 #[derive(Default)]
 pub(in crate::core) struct Shares {
     given: Vec<Share>,
@@ -16,7 +16,7 @@ pub(in crate::core) struct Shares {
     nonce: String,
 }
 
-/// What seal-status shows about a set of shares.
+/// What `seal-status` shows about a set of shares.
 pub(in crate::core) struct Progress {
     pub threshold: u8,
     pub total: u8,
@@ -29,14 +29,14 @@ impl Shares {
     ///
     /// # Errors
     /// [`VaultError::BadRequest`] says what is wrong with the share: it is damaged, belongs to another vault or an
-    /// older set, differs from the one that was created, or was given twice. The earlier shares stay.
+    /// older set, differs from the one that was created, or was entered twice. The earlier shares are kept.
     pub(in crate::core) fn take(&mut self, ports: &Ports, text: &SecretText) -> Result<Option<Vec<Share>>, VaultError> {
         let named = |error: ShareError| VaultError::BadRequest(error.to_string());
         let share = Share::parse(text.reveal()).map_err(named)?;
         let header = header(ports).ok_or(VaultError::NotInitialised)?;
         let sets: Vec<ShareSet> = header.slots.iter().filter_map(Slot::share_set).collect();
-        // While a set is being replaced, several sets open the vault. If a share belongs to none of them, any of them
-        // can say so.
+        // While a set is being replaced, several sets open the vault. If a share belongs to none of them, any of them can
+        // report that.
         let own = sets.iter().find(|set| set.set_id == *share.set_id());
         let set = own.or(sets.first()).ok_or(VaultError::WrongKey)?;
         set.check(&share, &header.vault_id).map_err(named)?;

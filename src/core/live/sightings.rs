@@ -1,8 +1,8 @@
 //! When, from where and with which bundle each identity was last seen.
 //!
-//! Kept in memory and saved from time to time ([`Sightings::due`]) in built-in mount 15. Lists, and the question who
-//! has not fetched the new authorities yet, must survive a restart. A crash loses at most the last half hour of an
-//! identity that was known already.
+//! Kept in memory and saved from time to time ([`Sightings::due`]) in built-in mount 15, because lists, and which
+//! identities have not fetched the new authorities yet, must survive a restart. A crash loses at most the last half hour
+//! of an identity that was already known.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::barrier::View;
 use crate::core::Caller;
 use crate::core::error::VaultError;
 
-/// A saved sighting that is this much older than the one in memory is saved again, in milliseconds.
+/// A sighting is saved again when the saved one is this much older than the one in memory, in milliseconds.
 const STALE_MS: u64 = 30 * 60_000;
 /// Largest number of records saved at once.
 const MAX_WRITTEN: usize = 1_000;
@@ -31,7 +31,7 @@ pub(in crate::core) struct Sighting {
     pub at_ms: u64,
     /// Address without its port.
     pub source: String,
-    /// The bundle that it trusts, in hexadecimal; empty when it did not say.
+    /// The bundle that it trusts, in hexadecimal; empty if it did not say.
     #[serde(default)]
     pub bundle: String,
 }
@@ -67,7 +67,7 @@ impl Sightings {
             now_ms.abs_diff(seen.now.at_ms) < FRESH_MS
                 && caller.bundle.is_none_or(|bundle| seen.now.bundle == hex(&bundle))
         };
-        // By far the usual case: the identity was seen a moment ago, and a shared lock is enough to find that out.
+        // The most common case: the identity was seen a moment ago, and a shared lock is enough to find that out.
         if self.0.read().get(path).is_some_and(fresh) {
             return;
         }
@@ -75,7 +75,7 @@ impl Sightings {
         let seen = all
             .entry(path.to_owned())
             .or_insert_with(|| Seen { now: Sighting { v: 1, ..Sighting::default() }, written: Sighting::default() });
-        // Requests may arrive in another order than they began. A time further in the future comes from a clock that
+        // Requests may arrive in a different order than they began. A time further in the future comes from a clock that
         // was wrong.
         let is_near = now_ms.abs_diff(seen.now.at_ms) < FRESH_MS;
         seen.now.at_ms = if is_near { seen.now.at_ms.max(now_ms) } else { now_ms };

@@ -22,13 +22,13 @@ use crate::core::state::bad_records::{self, mount_of};
 pub(in crate::core) const DEFAULT_RATE: u64 = 5_000;
 /// Maximum number of bad records to describe.
 const DESCRIBED: usize = 1_000;
-/// A larger record counts once for each multiple of this size, bytes.
+/// A larger record counts once for each multiple of this size, in bytes.
 const WEIGHT_BYTES: u64 = 16 * 1024;
 /// Number of records to check before the thread pauses. Small, so that readers never wait for long.
 const BURST: u64 = 16;
 /// A check uses at most one part in `SHARE` of a processor, whatever rate was requested.
 const SHARE: u64 = 4;
-/// Longest pause, milliseconds: also after a clock that was set forward.
+/// Longest pause, in milliseconds, even after the clock was set forward.
 const LONGEST_PAUSE_MS: u64 = 1_000;
 
 /// Starts checks and shows their progress.
@@ -74,7 +74,7 @@ impl Verifier {
             return Ok(self.shown());
         }
         if let Some(ended) = thread.take() {
-            // It has reported its end, so this does not block.
+            // It has reported that it ended, so this does not block.
             let _ = ended.join();
         }
         *self.work.shown.lock() = Verification {
@@ -90,7 +90,7 @@ impl Verifier {
             Ok(started) => *thread = Some(started),
             Err(_) => {
                 self.work.end(false, "no thread available");
-                return Err(VaultError::Unavailable("the check could not start: no thread available"));
+                return Err(VaultError::Unavailable("the check could not be started: no thread is available"));
             }
         }
         Ok(self.shown())
@@ -179,7 +179,7 @@ impl Work {
     }
 }
 
-/// How fast a check goes: at most at the rate that was asked for, and at most for its share of the time.
+/// Limits the speed of a check to the requested rate and to its share of the time.
 struct Pace {
     rate: u64,
     began_ms: u64,

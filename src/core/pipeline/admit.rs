@@ -1,4 +1,4 @@
-//! From an incoming request to a decision: sealed? canonical path, identify, within limits, decide.
+//! From an incoming request to a decision: sealed? canonical path, identify, within limits? decide.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub(super) struct Visit {
     /// In canonical form.
     pub request: Request,
     pub now_ms: u64,
-    /// Settled when the answer is known.
+    /// Settled when the reply is known.
     pub bill: Option<Bill>,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Decided {
 /// Checks that the vault is unsealed, and finds the canonical path, the target and the identity.
 ///
 /// # Errors
-/// [`VaultError::Sealed`].
+/// [`VaultError::Sealed`] while sealed.
 pub(super) fn admit(vault: &Vault, caller: &Caller, request: Request) -> Result<Visit, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?;
     let request = canonical(request);
@@ -66,7 +66,7 @@ pub(super) fn admit(vault: &Vault, caller: &Caller, request: Request) -> Result<
     }
     let stranger = snapshot.admits(&vault.settings, &caller, now_ms).err();
     let subject = identify(&snapshot, &vault.settings, &caller, now_ms);
-    // Certificates of outside PKIs come and go without end. Who they are is in the audit log.
+    // There is no end of certificates from outside PKIs. The audit log says who they are.
     if subject.known && !matches!(caller.origin, Origin::Outside(_)) {
         live.sightings.saw(&caller, now_ms);
     }
@@ -76,7 +76,7 @@ pub(super) fn admit(vault: &Vault, caller: &Caller, request: Request) -> Result<
 /// Charges the identity. Returns `Some` for a request over a limit that gets a line in the audit log.
 ///
 /// # Errors
-/// [`VaultError::RateLimited`] for a request without such a line. `state/limits.rs` says why.
+/// [`VaultError::RateLimited`] for a request over a limit without such a line (`state/limits` says why).
 pub(super) fn charge(visit: &mut Visit) -> Result<Option<Verdict>, VaultError> {
     let Visit { caller, request, now_ms, .. } = &*visit;
     let (operation, path) = (request.operation, &request.path);
@@ -91,9 +91,9 @@ pub(super) fn charge(visit: &mut Visit) -> Result<Option<Verdict>, VaultError> {
     }
 }
 
-/// Compares the mark that the sender has seen with the vault's own. Returns `Some` if the vault was rolled back since. It comes
-/// before anything that the request may change, a token's uses included: each write after a rollback raises the generation, until
-/// it no longer shows that there was one.
+/// Compares the mark that the client has seen with the vault's own. Returns `Some` if the vault was rolled back since. This
+/// comes before anything that the request may change, including a token's uses: each write after a rollback raises the
+/// generation, until it no longer shows that there was one.
 ///
 /// Generations only rise while a vault is open, so what is found here holds until the request has run.
 pub(super) fn history(visit: &Visit) -> Option<Verdict> {
@@ -103,7 +103,7 @@ pub(super) fn history(visit: &Visit) -> Option<Verdict> {
     Some(Verdict { decision: "history", rule: Some(rule), outcome: Err(VaultError::RolledBack { now }) })
 }
 
-/// Decides, unless `ended` says that a limit or the vault's history has decided already, and collects what the audit log may learn.
+/// Decides, unless `ended` has the verdict of a limit or of the vault's history, and collects what the audit log may learn.
 pub(super) fn decide(visit: Visit, ended: Option<Verdict>) -> Decided {
     let Visit { live, snapshot, subject, caller, stranger, mut target, request, now_ms, bill } = visit;
     let Request { operation, path, body, wrap_ttl, if_none_match, seen: _ } = request;
@@ -140,7 +140,7 @@ fn canonical(request: Request) -> Request {
     Request { path, ..request }
 }
 
-/// The warning for somebody who changes a policy by a name with capitals, as in Vault.
+/// The warning for a caller that changes a policy by a name with capitals, as in Vault.
 pub(super) fn remark(request: &Request) -> Option<&'static str> {
     if !matches!(request.operation, Operation::Write | Operation::Delete) || !request.path.starts_with_segment("sys") {
         return None;

@@ -8,7 +8,7 @@ use crate::core::Caller;
 use crate::core::error::VaultError;
 use crate::core::vault::Vault;
 
-/// Replaces the general error of a denied request by one with the reason, if the caller is not admitted.
+/// Replaces the general error of a denied request with one that gives the reason, if the caller is not admitted.
 pub(in crate::core) fn explain(vault: &Vault, caller: &Caller, error: VaultError) -> VaultError {
     if !matches!(error, VaultError::Forbidden | VaultError::Preflight(_)) {
         return error;

@@ -30,7 +30,7 @@ use crate::core::vault::{Live, Vault};
 /// Receives the outcome. A dropped sender means that nothing was done.
 pub(super) type Answer = oneshot::Receiver<Result<Reply, VaultError>>;
 
-/// Takes a use away from a token before the request is processed, as a change of its own, so a rejected request counts
+/// Takes one use from a token before the request is processed, as a separate change, so that a rejected request counts
 /// too. `None` if the caller presents no token with limited uses.
 pub(super) fn spend(vault: &Vault, visit: &Visit) -> Result<Option<Answer>, VaultError> {
     let Visit { live, subject, caller, now_ms, .. } = visit;
@@ -100,7 +100,7 @@ pub(super) fn submit(vault: &Vault, live: &Live, facts: Arc<Facts>, target: Targ
     taken(vault, live, &facts, live.committer.submit(job), answer)
 }
 
-/// What a change sees in addition to the records.
+/// What a change uses in addition to the records.
 struct Around<'a> {
     settings: &'a Settings,
     snapshot: &'a Snapshot,

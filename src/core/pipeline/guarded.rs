@@ -1,5 +1,5 @@
 //! Orders and reads that others had to approve. They do not run inside a commit, so their approval is used up first, in a
-//! commit of its own; then they are decided once more and run.
+//! separate commit; then they are decided once more and run.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) fn comes_before(vault: &Vault, target: &Target, facts: &Facts) -> Opt
     classes::comes_before(&vault.settings, route, &facts.inner.body).map(|_| *route)
 }
 
-/// What became of an approved request.
+/// The result of an approved request.
 enum Permitted {
     Answered(Reply),
     Waiting(Answer),

@@ -1,4 +1,4 @@
-//! The order of every request. [`first`] is the promise:
+//! The order of every request. [`first`] keeps it:
 //!
 //! sealed? -> canonical path -> identify -> within limits? -> not rolled back? -> decide -> audit the request -> run -> audit the
 //! reply -> answer
@@ -46,7 +46,7 @@ pub(in crate::core) async fn handle(vault: &Vault, caller: &Caller, request: Req
         Step::Polling(facts, poll) => waiting::wait(vault, facts, poll).await?,
         Step::Long(facts, target) => long::run(vault, facts, target, bill.take()).await?,
         Step::Guarded(permit, facts, route) => {
-            // On its own: a caller who goes away between the use of the approval and the order must not lose the approval.
+            // As a task of its own: a caller that goes away between the use of the approval and the order must not lose the approval.
             let me = vault.me.upgrade().ok_or(VaultError::Sealed)?;
             let done = tokio::spawn(async move { guarded::run(&me, permit, facts, route).await });
             done.await.unwrap_or(Err(VaultError::Internal))?
@@ -61,11 +61,11 @@ pub(in crate::core) async fn handle(vault: &Vault, caller: &Caller, request: Req
 enum Step {
     Answered(Reply),
     Waiting(Answer),
-    /// Waits until something changes. Decided already, and decided again when it wakes.
+    /// Waits until something changes. Already decided, and decided again when it wakes.
     Polling(Arc<Facts>, Poll),
-    /// Waits for its turn. Decided already, and decided again then.
+    /// Waits for its turn. Already decided, and decided again then.
     Long(Arc<Facts>, Target),
-    /// Waits until a use of the token is taken away durably. Then the request is processed again.
+    /// Waits until the use of the token is durable. Then the request is processed again.
     Spending(Answer, Box<Request>),
     /// Waits until the approval of the request is used up. Then it is executed.
     Guarded(Answer, Arc<Facts>, &'static Route),
@@ -95,7 +95,7 @@ fn again(
     dispatch(vault, decide(visit, None))
 }
 
-/// Rejects the request, passes it to those who carry it out and audit it, or answers it.
+/// Rejects the request, passes it to the thread that executes and audits it, or answers it.
 fn dispatch(vault: &Vault, decided: Decided) -> Result<(Step, Option<Bill>), VaultError> {
     if let Err(error) = decided.outcome {
         return refuse(vault, &decided.live, &decided.facts, error);
@@ -114,7 +114,7 @@ fn dispatch(vault: &Vault, decided: Decided) -> Result<(Step, Option<Bill>), Vau
     };
     let facts = Arc::new(facts);
     let step = match (guarded, order) {
-        // An order that cannot be read uses up no approval.
+        // An order that cannot be parsed uses up no approval.
         (None, Some(order)) | (_, Some(order @ Err(_))) => Step::Waiting(change::keep(vault, &live, facts, order)?),
         (Some(route), _) => {
             let permit = change::submit(vault, &live, Arc::clone(&facts), target)?;

@@ -1,10 +1,10 @@
 //! Work that grows with the stored data: lists of large folders, and reports.
 //!
 //! The threads that serve connections only do short work. Requests that may read more than a few records ([`FEW`]) run
-//! here, on threads of their own and on at most half of the processors, so that other reads continue. A caller waits
-//! for a slot without holding any part of the open vault, and the request is decided again at its turn, and once more when
-//! the work is done, before anything is answered. If the caller
-//! goes away or the vault closes, the work stops at the next record. Everything that was read is charged in any case.
+//! here, on separate threads and on at most half of the processors, so that other reads continue. A caller waits for a
+//! slot without holding any part of the open vault. The request is decided again at its turn, and once more when the work
+//! is done, before anything is answered. If the caller goes away or the vault closes, the work stops at the next record.
+//! Everything that was read is charged in any case.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,7 +34,7 @@ impl Drop for Asker {
     }
 }
 
-/// Whether a request that changes nothing belongs here. Answered from the index, without opening a record.
+/// Whether a request that changes nothing belongs here. Decided from the index, without opening a record.
 pub(super) fn is_long(live: &Live, facts: &Facts, target: &Target) -> bool {
     match target {
         Target::Mount { mount, .. } => mount.engine.is_long(&live.barrier.view(mount.id), &facts.inner),
@@ -43,8 +43,8 @@ pub(super) fn is_long(live: &Live, facts: &Facts, target: &Target) -> bool {
     }
 }
 
-/// Whether the identity still owes for what was looked at for it before. A list has paid for itself on the way; a report that
-/// is asked for with `GET`, short or long, takes of the reads, and must not be the way around.
+/// Returns the error when the identity still owes for records that earlier requests read. A `LIST` was checked for this
+/// when it was charged. A report with `GET`, short or long, is charged as a read, and must not be a way around that.
 pub(super) fn owes(facts: &Facts, target: &Target, bill: Option<&Bill>) -> Option<VaultError> {
     let reports = matches!(target, Target::Sys(route) if !route.grows_with.is_empty());
     let bill = bill.filter(|_| reports && facts.inner.operation != Operation::List)?;
@@ -93,7 +93,7 @@ fn work(
     let live = vault.live().ok_or(VaultError::Sealed)?;
     let (snapshot, subject, settled) = settle(vault, &live, facts, target);
     let result = settled.and_then(|()| run_now(vault, &live, &snapshot, &subject, facts, target, tally).0);
-    // The work may have taken seconds. An identity or a token that was revoked meanwhile gets nothing of it.
+    // The work may have taken seconds. An identity or a token that was revoked meanwhile gets no result.
     let result = result.and_then(|reply| settle(vault, &live, facts, target).2.map(|()| reply));
     let closing = live.closing.load(Ordering::SeqCst);
     let result = if result.is_err() && closing { Err(VaultError::Sealed) } else { result };
@@ -105,7 +105,7 @@ fn work(
     result
 }
 
-/// Decides on the state as it is now, which it returns together with the caller's rights.
+/// Decides on the current state, which it returns together with the caller's rights.
 fn settle(
     vault: &Vault,
     live: &Live,

@@ -22,7 +22,7 @@ pub(super) fn audit(
     facts.exchange(&live.audit, live.barrier.mark().2, result).map_err(|error| vault.audit_failed(&error))
 }
 
-/// As [`audit`], for an answer that took long: the vault may have closed in the meantime.
+/// As [`audit`], for a reply that took long: the vault may have closed in the meantime.
 pub(super) fn answered(vault: &Vault, facts: &Facts, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?;
     audit(vault, &live, facts, &result)?;
@@ -52,8 +52,8 @@ pub(super) fn run(
     }
 }
 
-/// The line that is owed for a request which was decided and waits for its answer. If its caller goes away, and with it the
-/// future that waits, the line is written all the same.
+/// The audit line of a request that was decided and waits for its reply. If the caller goes away, and the waiting future
+/// is dropped, the line is written all the same.
 pub(super) struct OwedLine<'a> {
     vault: &'a Vault,
     facts: &'a Facts,
@@ -65,13 +65,13 @@ impl<'a> OwedLine<'a> {
         Self { vault, facts, owed: true }
     }
 
-    /// Writes it, as [`answered`].
+    /// Writes the line, as [`answered`].
     pub(super) fn write(mut self, result: Result<Reply, VaultError>) -> Result<Reply, VaultError> {
         self.owed = false;
         answered(self.vault, self.facts, result)
     }
 
-    /// Somebody else writes it from now on.
+    /// Leaves the line to other code.
     pub(super) fn hand_over(mut self) {
         self.owed = false;
     }
@@ -80,7 +80,7 @@ impl<'a> OwedLine<'a> {
 impl Drop for OwedLine<'_> {
     fn drop(&mut self) {
         if self.owed {
-            // Nobody is there to be told that the log does not accept it; the operator's log says so.
+            // There is no caller to tell if the log rejects it; the operator's log says so.
             let _ = answered(self.vault, self.facts, Err(VaultError::from(BarrierError::Abandoned)));
         }
     }

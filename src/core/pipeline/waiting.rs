@@ -1,4 +1,4 @@
-//! `GET sys/strongroom/events`: waits until one of some secrets changes.
+//! `GET sys/strongroom/events`: waits until one of the given secrets changes.
 //!
 //! This is the only request that takes long on purpose. While it waits it holds no part of the open vault, so sealing
 //! does not wait for it. When it wakes, everything is decided again on the current state.
@@ -17,7 +17,7 @@ use crate::core::vault::Vault;
 /// Waits and answers. `facts` are those of the request.
 ///
 /// # Errors
-/// [`VaultError::Sealed`] when the vault closes in the meantime; the errors of [`Poll::look`].
+/// [`VaultError::Sealed`] when the vault closes while it waits; the errors of [`Poll::look`].
 pub(in crate::core) async fn wait(vault: &Vault, facts: Arc<Facts>, mut poll: Poll) -> Result<Reply, VaultError> {
     let mut changes = vault.feed.subscribe();
     let deadline = tokio::time::Instant::now() + poll.wait;
@@ -39,7 +39,7 @@ pub(in crate::core) async fn wait(vault: &Vault, facts: Arc<Facts>, mut poll: Po
     }
 }
 
-/// Checks once, without awaiting. The open vault is held only here.
+/// Checks once, without awaiting. Only this holds the open vault.
 fn attempt(vault: &Vault, facts: &Facts, poll: &mut Poll, last: bool) -> Option<Result<Reply, VaultError>> {
     let Some(live) = vault.live() else { return Some(Err(VaultError::Sealed)) };
     let snapshot = live.snapshot.load_full();

@@ -1,4 +1,4 @@
-//! What both rotation threads share: they prepare changes, and the committer makes them.
+//! What both rotation threads share. They prepare changes, and the committer makes them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -38,7 +38,7 @@ pub(in crate::core) struct Outcome {
 }
 
 impl Outcome {
-    /// Rejected before anything was submitted.
+    /// The result of an order that was rejected before anything was submitted.
     pub(in crate::core) fn refused(error: VaultError) -> Self {
         Self { result: Err(error), audited: false }
     }
@@ -69,7 +69,7 @@ impl Desk {
         self.submit(facts, Work::Records(Box::new(work)))
     }
 
-    /// As [`Desk::records`], in a commit of its own.
+    /// As [`Desk::records`], in a separate commit.
     ///
     /// # Errors
     /// As [`Desk::records`].
@@ -81,7 +81,7 @@ impl Desk {
         self.alone_touching(facts, move |group, now_ms| Ok(Done::of(work(group, now_ms)?)))
     }
 
-    /// As [`Desk::alone`], for work that changes what decisions depend on.
+    /// As [`Desk::alone`], for work that changes records on which decisions depend.
     ///
     /// # Errors
     /// As [`Desk::records`].

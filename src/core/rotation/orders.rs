@@ -118,14 +118,14 @@ pub(in crate::core) enum TermOrder {
     Rotate {
         /// Also give all versions new keys.
         deep: bool,
-        /// Do not throttle.
+        /// Run at full speed.
         full_speed: bool,
     },
-    /// Stop for now.
+    /// Pause a rotation.
     Pause(String),
     /// Continue, optionally at full speed.
     Resume { id: String, full_speed: Option<bool> },
-    /// Leave it as it is. Both terms stay.
+    /// End the rotation. Both terms stay.
     Abort(String),
 }
 
@@ -137,7 +137,7 @@ pub(in crate::core) enum ValueOrder {
     Forget { path: String, key: String },
     /// Rotate now.
     Rotate { path: String, key: String },
-    /// Go back.
+    /// Roll back.
     Abort { path: String, key: String },
     /// Stop between two steps.
     Pause { path: String, key: String },

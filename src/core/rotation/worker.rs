@@ -24,7 +24,7 @@ pub(in crate::core::rotation) struct Post {
     pub name: &'static str,
     /// Largest number of waiting messages.
     pub room: usize,
-    /// The rejection when too many wait.
+    /// The error when too many orders are waiting.
     pub busy: &'static str,
     /// Set when the thread must end.
     pub stopping: Arc<AtomicBool>,
@@ -60,7 +60,7 @@ impl<O: Send + 'static, N: Send + 'static> Worker<O, N> {
     /// Queues an order.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when too many wait; [`VaultError::Sealed`] when the thread has ended.
+    /// [`VaultError::Unavailable`] when too many are waiting; [`VaultError::Sealed`] when the thread has ended.
     pub(in crate::core) fn submit(&self, errand: Errand<O>) -> Result<(), VaultError> {
         self.queue.try_send(Message::Do(Box::new(errand))).map_err(|error| match error {
             TrySendError::Full(_) => VaultError::Unavailable(self.busy),

@@ -1,4 +1,4 @@
-//! The vault's own routes. Each decodes a request, calls the code behind it, and encodes the answer.
+//! The vault's own routes. Each decodes a request, calls the code behind it, and encodes the reply.
 
 pub(super) mod auth;
 mod rows;

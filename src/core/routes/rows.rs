@@ -1,4 +1,4 @@
-//! How a row of a table is written: `read("sys/mounts", mounts::table).sudo()`.
+//! Builders for the rows of a table: `read("sys/mounts", mounts::table).sudo()`.
 
 use crate::api::reply::Reply;
 use crate::api::request::Operation::{self, Delete, List, Read, Write};
@@ -33,7 +33,7 @@ pub(super) const fn poll(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<
     Route::new(Read, pattern, Run::Poll(run))
 }
 
-/// A `POST` that the keeper or the rotator carries out; it needs `sudo`.
+/// A `POST` that the keeper or the rotator executes; it needs `sudo`.
 pub(super) const fn order(pattern: &'static str, run: fn(&Inquiry<'_>) -> Result<Order, VaultError>) -> Route {
     Route::new(Write, pattern, Run::Order(run)).sudo()
 }

@@ -8,9 +8,9 @@ use crate::barrier::{MountId, Tx};
 use crate::core::error::VaultError;
 use crate::policy::{Acl, Policy};
 
-/// Rejects a change after which nobody could grant rights any more, because there is no root token to repair it with.
-/// `first` is checked first, so the usual change (somebody administers others) costs one lookup. Then comes one that
-/// was found before, so the usual change by somebody who may only register others costs two.
+/// Rejects a change after which nobody could grant rights any more, because there is no root token to repair that.
+/// `first` is checked first, so the usual change by an administrator costs one lookup. Then comes an administrator that
+/// was found before, so the usual change by a caller that may only register identities costs two.
 ///
 /// # Errors
 /// [`VaultError::BadRequest`] when no administrator would be left.
@@ -35,11 +35,11 @@ pub(in crate::core) fn require_administrator(tx: &Tx<'_>, snapshot: &Snapshot, f
             return Ok(());
         }
     }
-    Err(VaultError::BadRequest("refused: no identity would be left that can change policies and identities".to_owned()))
+    Err(VaultError::BadRequest("rejected: no identity would be left that can change policies and identities; give another one those rights first".to_owned()))
 }
 
-/// The policies that `identity` would have by the records that `tx` sees. Policies that are named but do not exist
-/// grant nothing. A disabled identity does not count.
+/// The policies of `identity` in the records that `tx` sees. A named policy that does not exist grants nothing. `None` for
+/// a disabled identity.
 fn acl_in(tx: &Tx<'_>, groups: &BTreeMap<String, GroupRecord>, identity: &str) -> Result<Option<Acl>, VaultError> {
     let Some(record) = read(&tx.view(IDENTITIES), identity)?.filter(|record| record.disabled.is_none()) else {
         return Ok(None);

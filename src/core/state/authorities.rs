@@ -29,7 +29,7 @@ use crate::pki::{Anchor, Authority, AuthorityId, Trust};
 use crate::core::Origin;
 use crate::core::error::VaultError;
 
-/// Largest number of authorities on record. Beyond it, old ones that can do no harm are forgotten.
+/// Largest number of authorities on record. Old ones that can do no harm are forgotten to stay below it.
 pub(in crate::core) const MAX_AUTHORITIES: usize = 64;
 
 /// State of an authority.
@@ -44,7 +44,7 @@ pub(in crate::core) enum Stage {
     Active,
     /// It no longer signs.
     Retiring,
-    /// It was ended in the normal way.
+    /// It was ended normally.
     Removed,
     /// It was ended because others may know its key.
     Revoked,
@@ -119,7 +119,7 @@ impl AuthorityFacts {
         Ok(Self { id: AuthorityId::of(&der), record, der, not_after_ms })
     }
 
-    /// What clients are told of it.
+    /// What clients are told about it.
     pub(in crate::core) fn info(&self) -> AuthorityInfo {
         AuthorityInfo {
             id: self.id.hex(),
@@ -141,7 +141,7 @@ impl AuthorityFacts {
 pub(in crate::core) struct Authorities(pub Arc<[AuthorityFacts]>);
 
 impl Authorities {
-    /// Reads all lists.
+    /// Reads all authorities.
     ///
     /// # Errors
     /// [`VaultError::Integrity`] for a record that cannot be parsed.
@@ -172,7 +172,7 @@ impl Authorities {
 
     /// Whether a caller with a certificate from `origin` must renew it now, because its authority is tainted.
     pub(in crate::core) fn is_left_by(&self, origin: &Origin) -> bool {
-        // If it signs itself, a renewal would give another certificate of the same authority, again and again.
+        // If it still signs, each renewal would return another certificate of the same authority.
         let moves_on = |own: &AuthorityFacts| own.record.tainted && own.record.stage != Stage::Active;
         matches!(origin, Origin::Vault(id) if self.get(*id).is_some_and(moves_on))
     }
@@ -243,7 +243,7 @@ pub(in crate::core) fn with_key(view: &View<'_>, facts: &AuthorityFacts) -> Resu
 /// Writes a new authority and its key.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn put(
     tx: &mut Tx<'_>,
     authority: &Authority,
@@ -255,11 +255,11 @@ pub(in crate::core) fn put(
     Ok(facts.id)
 }
 
-/// Makes the key of an authority that an outside root will sign, and the request for it. A pending request is returned
+/// Creates the key of an authority that an outside root will sign, and the request for it. A pending request is returned
 /// again.
 ///
 /// # Errors
-/// The errors of the barrier; [`VaultError::Internal`].
+/// The errors of the barrier; [`VaultError::Internal`] when no key can be generated.
 pub(in crate::core) fn request(tx: &mut Tx<'_>, trust_domain: &str, random: &dyn Random) -> Result<String, VaultError> {
     if let Some(entry) = tx.view(MountId::CA).entry(REQUEST)? {
         return std::str::from_utf8(entry.value.reveal()).map(str::to_owned).map_err(|_| VaultError::Integrity);
@@ -319,7 +319,7 @@ pub(in crate::core) fn import(
 /// Moves an authority to another stage. If it ends, its key is destroyed.
 ///
 /// # Errors
-/// The errors of the barrier; [`VaultError::NotFound`].
+/// [`VaultError::NotFound`] when there is no such authority; the errors of the barrier.
 pub(in crate::core) fn advance(
     tx: &mut Tx<'_>,
     id: AuthorityId,
@@ -340,7 +340,7 @@ pub(in crate::core) fn advance(
 /// Forgets authorities that have ended and whose certificates have all expired.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn forget_old(tx: &mut Tx<'_>, known: &Authorities, now_ms: u64) -> Result<(), VaultError> {
     let mut left = known.0.len();
     for facts in known.0.iter().filter(|facts| facts.record.stage.ended()) {
@@ -350,7 +350,9 @@ pub(in crate::core) fn forget_old(tx: &mut Tx<'_>, known: &Authorities, now_ms: 
         }
     }
     if left >= MAX_AUTHORITIES {
-        return Err(VaultError::BadRequest(format!("there are {MAX_AUTHORITIES} authorities: remove some first")));
+        return Err(VaultError::BadRequest(format!(
+            "there are already {MAX_AUTHORITIES} authorities, the maximum: remove some first"
+        )));
     }
     Ok(())
 }

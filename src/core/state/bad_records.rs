@@ -8,7 +8,7 @@ use crate::core::error::VaultError;
 
 /// Key prefix of entries that list records lost in a salvage.
 const PREFIX: &str = "salvage/";
-/// Approximate size of one such entry, bytes.
+/// Approximate size of one such entry, in bytes.
 const ENTRY_BYTES: usize = 256 * 1024;
 
 /// Returns the mount of an entry of the mount table; `None` if the entry cannot be decoded.
@@ -29,7 +29,7 @@ fn key(epoch: u32, n: u32) -> String {
 /// larger than a record may be.
 ///
 /// # Errors
-/// [`VaultError::Internal`]; never for records from [`shown`].
+/// [`VaultError::Internal`] when a record cannot be serialised, which does not happen for records from [`shown`].
 pub(in crate::core) fn entries(bad: &[BadRecord], epoch: u32) -> Result<Vec<(String, Vec<u8>)>, VaultError> {
     let mut parts = Vec::new();
     let (mut part, mut bytes): (Vec<&BadRecord>, usize) = (Vec::new(), 0);
@@ -51,7 +51,7 @@ pub(in crate::core) fn entries(bad: &[BadRecord], epoch: u32) -> Result<Vec<(Str
 /// Returns the records that were lost in the salvage that began `epoch`.
 ///
 /// # Errors
-/// [`VaultError::Integrity`]; those of the barrier.
+/// [`VaultError::Integrity`] when an entry cannot be parsed; the errors of the barrier.
 pub(in crate::core) fn lost_in(view: &View<'_>, epoch: u32) -> Result<Vec<BadRecord>, VaultError> {
     let prefix = prefix(epoch);
     let mut parts: Vec<(u32, Vec<BadRecord>)> = Vec::new();

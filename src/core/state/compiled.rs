@@ -1,8 +1,8 @@
 //! Compiled policies, kept from one snapshot to the next.
 //!
-//! All snapshots share one cache. An entry knows what it was compiled from, and a snapshot uses it only if it holds
-//! these very objects. So a change of one policy, group or identity recompiles what depends on it and nothing else. A
-//! request that still uses an earlier snapshot can neither use nor leave behind stale entries.
+//! All snapshots share one cache. An entry knows what it was compiled from, and a snapshot uses it only if it has those
+//! very objects. So a change of one policy, group or identity recompiles only what depends on it. A request that still
+//! uses an earlier snapshot can neither use nor leave behind stale entries.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(super) type Parsed = Option<Arc<Policy>>;
 pub(super) struct Grants {
     policies: Arc<BTreeMap<String, Parsed>>,
     groups: Arc<BTreeMap<String, GroupRecord>>,
-    /// A different number after each change.
+    /// Changes with each change.
     version: u64,
 }
 
@@ -69,7 +69,7 @@ impl Set {
     fn compile(grants: &Grants, names: &BTreeSet<String>) -> Self {
         let sources: Vec<Option<Parsed>> = names.iter().map(|name| grants.policies.get(name).cloned()).collect();
         let known: Vec<&Parsed> = sources.iter().flatten().collect();
-        // A text that cannot be parsed may contain a deny. Leaving it out would grant more, so its holders get nothing.
+        // A text that cannot be parsed may contain a deny. Omitting it would grant more, so its holders get nothing.
         let acl = if known.iter().any(|policy| policy.is_none()) {
             Acl::merge([])
         } else {

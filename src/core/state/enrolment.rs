@@ -15,7 +15,7 @@ use crate::barrier::{MountId, Tx, View};
 use crate::core::error::VaultError;
 use crate::pki::AuthorityId;
 
-/// Used or expired strings are kept for this long, in milliseconds, so that their reuse is noticed.
+/// How long used or expired strings are kept, in milliseconds, so that an attempt to use them again is noticed.
 pub(in crate::core) const KEEP_MS: u64 = 7 * 86_400_000;
 /// Largest number of strings on record.
 pub(in crate::core) const MAX_STRINGS: usize = 100_000;
@@ -36,7 +36,7 @@ pub(in crate::core) struct EnrollRecord {
     pub uses: u32,
     /// Networks that may use it; empty means any.
     pub cidrs: Vec<String>,
-    /// Life of its certificates in seconds; 0 means the identity's default.
+    /// Lifetime of its certificates in seconds; 0 means the identity's default.
     pub certificate_life_s: u64,
     pub used: Vec<Use>,
     /// Addresses of the vault that the string names.
@@ -56,7 +56,7 @@ pub(in crate::core) enum StringStatus {
     Used,
     /// It has expired.
     Expired,
-    /// A host with this string would not trust the listener, because another authority signs now.
+    /// A host with this string would not trust the listener, because a different authority signs now.
     Void,
 }
 
@@ -86,7 +86,7 @@ impl EnrollRecord {
         }
     }
 
-    /// What lists show of it while `active` signs.
+    /// What lists show about it while `active` signs.
     pub(in crate::core) fn info(&self, active: Option<AuthorityId>, now_ms: u64) -> EnrollmentInfo {
         EnrollmentInfo {
             identity: self.identity.clone(),
@@ -100,8 +100,8 @@ impl EnrollRecord {
         }
     }
 
-    /// Whether a host at `address` may use it. An older version may have stored a text that is no longer a valid
-    /// network, or an IPv4 network written as IPv6. Neither admits anybody, so a string never admits more than it did.
+    /// Whether a host at `address` may use it. An older version may have stored a text that is not a valid network today, or
+    /// an IPv4 network written as IPv6. Neither admits anybody, so a string never admits more than before.
     pub(in crate::core) fn admits(&self, address: IpAddr) -> bool {
         let covers = |text: &String| {
             Cidr::parse(text).is_ok_and(|network| network.is_ipv4() != text.contains(':') && network.contains(address))
@@ -139,7 +139,7 @@ pub(in crate::core) fn read(view: &View<'_>, id: &str) -> Result<Option<EnrollRe
 /// Writes the record of a string.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn put(tx: &mut Tx<'_>, id: &str, record: &EnrollRecord) -> Result<(), VaultError> {
     let bytes = Zeroizing::new(serde_json::to_vec(record).map_err(|_| VaultError::Internal)?);
     tx.put_entry(MountId::ENROLMENTS, id, &bytes, 0)?;

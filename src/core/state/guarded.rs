@@ -15,9 +15,9 @@ pub enum Guarded {
     /// Invalidates certificates of an authority at once: `ca/compromise`, `ca/<id>/revoke`, every forced step, and
     /// `rekey` with a compromised slot.
     CaCompromise,
-    /// Removes a way to open the vault: `slots/remove`, `slots/change` that confirms a new share set, and `rekey`.
+    /// Removes a way to open the vault: `slots/remove`, `slots/change` when it confirms a new share set, and `rekey`.
     SlotRemove,
-    /// Changes who administrators and approvers are or what they may do, or gives somebody a certificate in their name.
+    /// Changes who is an administrator or approver or what they may do, or issues a certificate in their name.
     AdminPolicy,
     /// Exports the keys with which all values in the audit log are hashed.
     Export,
@@ -46,7 +46,7 @@ impl Guarded {
     }
 }
 
-/// Which operations need how many operators, and who these are.
+/// Which operations need approval, by how many operators, and who they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApprovalRules {
     required: usize,
@@ -87,7 +87,7 @@ impl ApprovalRules {
         Ok(Self { required, approvers, operations, ttl_ms: ttl_s.saturating_mul(1_000) })
     }
 
-    /// Number of operators that must approve.
+    /// Number of operators who must approve.
     #[must_use]
     pub fn required(&self) -> usize {
         self.required
@@ -103,8 +103,8 @@ impl ApprovalRules {
         self.operations.contains(&class)
     }
 
-    /// Whether an identity of this name may approve, if its policies allow it. Certificates of outside PKIs may not,
-    /// because one person can have many.
+    /// Whether an identity of this name may approve, if its policies allow it. Certificates of outside PKIs may not, because
+    /// one person can have many.
     pub(in crate::core) fn names(&self, identity: &SpiffeId) -> bool {
         !identity.path().starts_with(OUTSIDE) && self.approvers.iter().any(|pattern| pattern.matches(identity))
     }

@@ -1,8 +1,7 @@
-//! Identities: which policies the holder of a certificate has.
+//! Identities: the policies of the holder of a certificate.
 //!
 //! The record is in built-in mount 3 under the SPIFFE path (`app/web`), with a value such as `{"policies":["web"]}`. An
-//! identity without a record is unknown: it has no policy, not even `default`, and is denied like everybody without
-//! rights.
+//! identity without a record is unknown: it has no policy, not even `default`, and everything is denied to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +21,7 @@ pub(in crate::core) const ADMIN_POLICY: &str = "admin";
 /// Clients expect a policy of this name to be all-powerful. There is none here, so the name must not exist.
 pub(in crate::core) const ROOT_POLICY: &str = "root";
 
-/// Text of `default`: the part of Vault's that covers paths which exist here.
+/// Text of `default`: the part of Vault's policy that covers paths which exist here.
 pub(in crate::core) const DEFAULT_TEXT: &str = "\
 # What every registered identity may do.
 path \"sys/capabilities-self\" {
@@ -63,12 +62,11 @@ pub(in crate::core) struct IdentityRecord {
     /// Present while requests of the identity are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<Disabled>,
-    /// The mark: certificates issued under a lower mark are invalid. It is the time of the last change that revoked
-    /// everything, rounded up to a second, and it only ever rises. The ledger, not a date, tells what was issued before
-    /// it.
+    /// The mark: certificates issued under a lower mark are invalid. It is the time of the last change that revoked all of
+    /// them, rounded up to a second, and it only ever rises. The ledger, not a date, tells what was issued before it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub not_before_ms: u64,
-    /// Life of its certificates, in seconds.
+    /// Lifetime of its certificates, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_life_s: Option<u64>,
     /// How long after its expiry a certificate may still be renewed, in seconds.
@@ -85,8 +83,8 @@ impl IdentityRecord {
         self.not_before_ms = next_second_ms.max(self.not_before_ms.saturating_add(1));
     }
 
-    /// Whether an earlier [`IdentityRecord::end_all`] has revoked a certificate. Compares the mark under which it was
-    /// issued, or for one that is not in the ledger the time of its issue.
+    /// Whether an earlier [`IdentityRecord::end_all`] has revoked a certificate. Compares the mark under which it was issued
+    /// or, if it is not in the ledger, its time of issue.
     pub(in crate::core) fn outlives(&self, mark_ms: Option<u64>, issued_ms: u64) -> bool {
         mark_ms.unwrap_or(issued_ms) < self.not_before_ms
     }
@@ -97,7 +95,7 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// The reason of an identity that the vault disabled itself.
+/// The reason for an identity that the vault itself disabled.
 const FROZEN: &str = "frozen: a certificate that was renewed before was used to renew again, so a copy of it exists";
 
 /// Why and since when an identity is disabled.
@@ -106,7 +104,7 @@ const FROZEN: &str = "frozen: a certificate that was renewed before was used to 
 pub(in crate::core) struct Disabled {
     pub at_ms: u64,
     pub reason: String,
-    /// Whether the vault did it, because a certificate was copied. Absent in older records, where the reason says it.
+    /// Whether the vault did it, because a certificate was copied. Absent in older records, where the reason tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     frozen: Option<bool>,
 }
@@ -168,7 +166,7 @@ pub(super) fn decode(entry: &EntryValue) -> Result<IdentityRecord, VaultError> {
 /// Writes the record of an identity.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn put(tx: &mut Tx<'_>, path: &str, record: &IdentityRecord) -> Result<(), VaultError> {
     let bytes = serde_json::to_vec(record).map_err(|_| VaultError::Internal)?;
     tx.put_entry(IDENTITIES, path, &bytes, 0)?;
@@ -193,7 +191,7 @@ pub(in crate::core) fn groups(view: &View<'_>) -> Result<BTreeMap<String, GroupR
 /// Checks the name of a policy: one path segment, lower case.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] with the rule, never with the name.
+/// [`VaultError::BadRequest`] with the rule, without the name.
 pub(in crate::core) fn policy_name(raw: &str) -> Result<String, VaultError> {
     let name = raw.to_lowercase();
     let path = Path::parse(&name).ok().filter(|path| !path.is_folder() && path.segments().count() == 1);
@@ -206,8 +204,8 @@ pub(in crate::core) fn policy_name(raw: &str) -> Result<String, VaultError> {
 /// Parses an identity path, or a full identity of this trust domain. Checks only whether it can be registered.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] for the field `identity`: the form, another trust domain, or a path that stands for
-/// certificates of an outside PKI.
+/// [`VaultError::BadRequest`] when the field `identity` is malformed, names another trust domain, or has a path that stands
+/// for certificates of an outside PKI.
 pub(in crate::core) fn named(text: &str, trust_domain: &str) -> Result<SpiffeId, VaultError> {
     let bad = |text: &str| VaultError::BadRequest(text.to_owned());
     let parsed = if text.contains("://") { SpiffeId::parse(text) } else { SpiffeId::new(trust_domain, text) };
@@ -224,7 +222,7 @@ pub(in crate::core) fn named(text: &str, trust_domain: &str) -> Result<SpiffeId,
 /// One warning for each named policy that does not exist.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn warn_of_missing<'a>(
     policies: &View<'_>,
     named: impl IntoIterator<Item = &'a String>,

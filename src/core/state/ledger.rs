@@ -1,10 +1,9 @@
 //! Every certificate that the vault's own authorities issued, until some time after its expiry.
 //!
 //! The record is in built-in mount 10 under the SHA-256 of the certificate in hexadecimal, with a [`Row`] in JSON as
-//! value. The rows know what no certificate can say: which ones were renewed and must not be used to renew again, which
-//! were revoked, and which certificates an authority still vouches for. A copy of the facts is in memory, for lists and
+//! value. The rows record what no certificate can say: which ones were renewed and must not be used to renew again,
+//! which were revoked, and which ones an authority still vouches for. A copy of the facts is in memory, for lists and
 //! for the check of each request.
-//! vouches for. A copy of the facts is kept in memory for listings and for the check of each request.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -24,25 +23,24 @@ use crate::core::error::VaultError;
 
 /// Rows are kept for this long after their certificate has expired, because a grace renewal uses them. In milliseconds.
 const KEEP_MS: u64 = 31 * 86_400_000;
-/// A row is first marked and is removed only this much later, in milliseconds. So a clock that jumps ahead for a while
-/// does not make a revocation forgotten.
+/// A row is first marked, and removed only this much later, in milliseconds. So no revocation is forgotten when the clock
+/// jumps ahead for a while.
 const SECOND_LOOK_MS: u64 = 7 * 86_400_000;
-/// The same two for a certificate that was renewed and not revoked. After its expiry it is useless with or without a
-/// row, so the row only helps to notice a copy. If these rows were kept as long as the others, a fleet with daily
-/// certificates would have 60 times as many of them as hosts.
+/// Both times for a certificate that was renewed and not revoked. After its expiry it is useless with or without a row,
+/// so the row only helps to notice a copy. If these rows were kept as long as the others, a fleet with daily certificates
+/// would have 60 times as many rows as hosts.
 const KEEP_RENEWED_MS: u64 = 86_400_000;
 const SECOND_LOOK_RENEWED_MS: u64 = 86_400_000;
 /// Number of rows that are marked or removed whenever one is written.
 const SWEEP: usize = 4;
 
-/// Number of renewals per day that one identity may always make, and how many more for each valid certificate. An
-/// honest host makes one or two.
+/// Number of renewals per day that are always allowed for one identity, and how many more for each valid certificate. An
+/// honest host needs one or two.
 const FREE_RENEWALS: usize = 64;
 const RENEWALS_EACH: usize = 4;
 /// Length of that day, in milliseconds.
 const RENEWALS_IN_MS: u64 = 86_400_000;
-/// Beyond that number, a certificate can be renewed only after this fraction of its life. Hosts renew at two thirds of
-/// it.
+/// Beyond that number, a certificate can be renewed only after this fraction of its lifetime. Hosts renew at two thirds.
 const PAUSE_PART: u64 = 6;
 
 /// Number of identities whose rows are read under one lock.
@@ -57,7 +55,7 @@ pub(in crate::core) type Fingerprint = [u8; 32];
 pub(in crate::core) enum How {
     /// When the vault was created.
     Init,
-    /// By an operator, for a request that was handed to him.
+    /// By an operator, for a certificate request.
     Issued,
     /// With an enrolment string.
     Enrolled,
@@ -90,7 +88,7 @@ pub(in crate::core) struct Row {
     /// whatever any clock says. Absent in a row that was created later than its certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark_ms: Option<u64>,
-    /// Life that was requested with it, in seconds. Certificates that follow it by renewal get no more.
+    /// Lifetime that was requested with it, in seconds. Its renewals get no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub life_s: Option<u64>,
     /// Fingerprint of the certificate that replaced it, hexadecimal.
@@ -105,7 +103,7 @@ pub(in crate::core) struct Row {
     pub pem: String,
 }
 
-/// Why and when a certificate was revoked.
+/// When and why a certificate was revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct Revoked {
@@ -114,7 +112,7 @@ pub(in crate::core) struct Revoked {
 }
 
 impl Row {
-    /// Makes the row of a new certificate.
+    /// Creates the row of a new certificate.
     ///
     /// # Errors
     /// [`VaultError::Internal`] when the certificate cannot be parsed.
@@ -163,7 +161,7 @@ fn decode(entry: &EntryValue) -> Result<Row, VaultError> {
 /// Writes a row.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn put(tx: &mut Tx<'_>, fingerprint: &Fingerprint, row: &Row) -> Result<(), VaultError> {
     let bytes = serde_json::to_vec(row).map_err(|_| VaultError::Internal)?;
     tx.put_entry(MountId::CERTIFICATES, &hex(fingerprint), &bytes, 0)?;
@@ -210,12 +208,12 @@ impl Facts {
         }
     }
 
-    /// Whether it has not expired and was neither renewed nor revoked.
+    /// Whether it is valid: not expired, renewed or revoked.
     pub(in crate::core) fn is_living(&self, now_ms: u64) -> bool {
         self.not_after_ms > now_ms && !self.superseded && self.revoked.is_none()
     }
 
-    /// Whether everything of its identity was revoked after this was issued.
+    /// Whether all certificates of its identity were revoked after this one was issued.
     pub(in crate::core) fn is_outlived(&self, standing: &IdentityRecord) -> bool {
         standing.outlives(self.mark_ms, self.issued_ms)
     }
@@ -293,7 +291,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub(in crate::core) fn len(&self) -> usize {
         self.0.read().rows.len()
     }
@@ -352,11 +350,11 @@ impl Ledger {
     }
 
     /// Checks whether a certificate may be renewed now. A young certificate may not if its identity has had many
-    /// renewals recently. Each renewal leaves a row that is kept for weeks, so somebody who renews in a loop would fill
-    /// the store. Others with the same identity are not delayed, because their certificates are older.
+    /// renewals recently. Each renewal leaves a row that is kept for weeks, so a host that renews in a loop would fill the
+    /// store. Others with the same identity are not delayed, because their certificates are older.
     ///
     /// # Errors
-    /// [`VaultError::RenewedTooOften`].
+    /// [`VaultError::RenewedTooOften`] when it may not, with the time to wait.
     pub(in crate::core) fn may_be_renewed(&self, row: &Row, now_ms: u64) -> Result<(), VaultError> {
         let life_ms = row.not_after_ms.saturating_sub(row.issued_ms);
         let from_ms = row.issued_ms.saturating_add(life_ms / PAUSE_PART);
@@ -374,7 +372,7 @@ impl Ledger {
         if renewals < FREE_RENEWALS.saturating_add(in_force.saturating_mul(RENEWALS_EACH)) {
             return Ok(());
         }
-        // Never longer than the pause itself, whatever the clock did.
+        // Never longer than the pause itself, even if the clock was changed.
         let wait_ms = (from_ms - now_ms).min(life_ms / PAUSE_PART);
         Err(VaultError::RenewedTooOften { retry_after_s: wait_ms.div_ceil(1_000).max(1) })
     }
@@ -388,11 +386,12 @@ impl Ledger {
     }
 }
 
-/// Marks a few rows that are no longer needed, or removes them if they were marked long ago. Takes back marks that were
-/// set by a clock that was ahead. Returns the rows that must be read again into memory.
+/// Marks a few rows that are no longer needed, or removes them if they were marked long ago. Removes marks that were set
+/// while the clock was ahead. Returns the rows that must be read again into memory.
 ///
 /// # Errors
-/// The errors of the barrier; [`VaultError::Integrity`].
+/// The errors of the barrier when a record cannot be read or written; [`VaultError::Integrity`] when one cannot be
+/// parsed.
 pub(in crate::core) fn sweep(tx: &mut Tx<'_>, ledger: &Ledger, now_ms: u64) -> Result<Vec<Fingerprint>, VaultError> {
     let stale = ledger.stale(now_ms);
     for fingerprint in &stale {

@@ -1,10 +1,10 @@
 //! What clients need to verify a listener with a certificate of an outside PKI: roots for their bundle, and the pin for
 //! enrolment strings.
 //!
-//! The daemon provides it ([`crate::core::Vault::set_listener`]) at start and whenever its files change. None of it
-//! decides who a client is. The bundle's id covers these roots, so changing them makes every host fetch the bundle
-//! again. Meanwhile it must not look as if nobody had the vault's own authorities. So earlier sets of roots are
-//! remembered: for a rotation, a bundle of the own authorities with any of these sets counts like the current one.
+//! The daemon provides them ([`crate::core::Vault::set_listener`]) at start and whenever its files change. They do not
+//! decide who a client is. The bundle's id covers these roots, so changing them makes every host fetch the bundle again.
+//! Meanwhile it must not look as if nobody had the vault's own authorities. So earlier sets of roots are remembered: for a
+//! rotation, a bundle of the vault's authorities with any of these sets counts as current.
 //!
 //! The record is in built-in mount 6: `listener-roots`, in JSON.
 
@@ -28,7 +28,7 @@ const RECORD: &str = "listener-roots";
 /// What clients need to verify the listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
-    /// Roots of an outside PKI, DER. They vouch for the listener and for nobody else.
+    /// Roots of an outside PKI, DER. They vouch only for the listener.
     pub roots: Vec<Vec<u8>>,
     /// What enrolment strings pin.
     pub pin: Pin,
@@ -46,7 +46,7 @@ pub enum Pin {
     Unknown,
 }
 
-/// Sorted digests of the roots at one time.
+/// Sorted digests of the roots at one point in time.
 type Set = Vec<[u8; 32]>;
 
 /// The current listener, and its earlier roots. Kept while the vault is sealed.
@@ -58,7 +58,7 @@ struct KnownRoots {
     now: Listener,
     /// The sets so far, oldest first, including the current one. None is empty.
     sets: Vec<Set>,
-    /// How many of them, in this order, are stored.
+    /// The sets that are stored.
     saved: Vec<Set>,
 }
 
@@ -83,7 +83,7 @@ struct Record {
 }
 
 impl ListenerRoots {
-    /// The daemon has read its files.
+    /// Called when the daemon has read its files.
     pub(in crate::core) fn set(&self, listener: Listener) {
         let mut state = self.0.write();
         state.add(set_of(&listener.roots));
@@ -116,7 +116,7 @@ impl ListenerRoots {
         (state.saved != state.sets).then(|| Unsaved(state.sets.clone()))
     }
 
-    /// They have been stored.
+    /// Called when they have been stored.
     pub(in crate::core) fn saved(&self, written: Unsaved) {
         self.0.write().saved = written.0;
     }
@@ -137,11 +137,11 @@ impl ListenerRoots {
         Told { pem, server_pem, id: pki::bundle_id(own.into_iter().chain(roots)) }
     }
 
-    /// Ids, in hexadecimal, of the bundles that hold all current authorities, with any of the sets of roots.
+    /// Ids, in hexadecimal, of the bundles that contain all current authorities, with any of the sets of roots.
     pub(in crate::core) fn complete(&self, authorities: &Authorities) -> HashSet<String> {
         let own: Set = authorities.bundle().map(|facts| sha256(&[&facts.der])).collect();
         let state = self.0.read();
-        // A host that fetched it before there were such roots has only the authorities.
+        // A host that fetched the bundle before there were such roots has only the authorities.
         let sets = state.sets.iter().map(Vec::as_slice).chain([&[][..]]);
         sets.map(|roots| hex(&pki::bundle_id_of([&own, roots].concat()))).collect()
     }
@@ -167,7 +167,7 @@ impl Unsaved {
     /// Stores them.
     ///
     /// # Errors
-    /// The errors of the barrier.
+    /// The errors of the barrier when a record cannot be read or written.
     pub(in crate::core) fn write(&self, tx: &mut Tx<'_>) -> Result<(), VaultError> {
         let sets = self.0.iter().map(|set| set.iter().map(|digest| hex(digest)).collect()).collect();
         let bytes = serde_json::to_vec(&Record { v: 1, sets }).map_err(|_| VaultError::Internal)?;

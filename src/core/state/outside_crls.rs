@@ -1,8 +1,8 @@
 //! Revocation lists of outside PKIs: which of their certificates are rejected.
 //!
 //! The record is in built-in mount 12, beside the roles, under `crl/` and the name of the list. Names of roles have no
-//! slash. When the list was uploaded, it was proved that an authority of a role had signed it. From then on it applies
-//! on its own, even if that role is removed, and even if a newer list is long overdue.
+//! slash. The upload proves that an authority of a role has signed the list. From then on it applies by itself, even if
+//! that role is removed, and even if a newer list is long overdue.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(in crate::core) fn is_role(key: &str) -> bool {
 /// The names of all lists, sorted.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 fn names(view: &View<'_>) -> Result<Vec<String>, VaultError> {
     let keys = view.entries()?;
     Ok(keys.iter().filter_map(|key| key.strip_prefix(PREFIX)).map(str::to_owned).collect())
@@ -57,15 +57,17 @@ pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<(Revoc
 /// Stores a list, DER, under a name, or replaces an older list of the same issuer.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when no authority of a role signed it, when it is not a successor of the list under that
-/// name, and for too many lists; the errors of the barrier; [`VaultError::Integrity`].
+/// [`VaultError::BadRequest`] when no authority of a role signed it, when it does not succeed the list under that name, and
+/// for too many lists; the errors of the barrier; [`VaultError::Integrity`] when a stored list cannot be parsed.
 pub(in crate::core) fn put(tx: &mut Tx<'_>, name: &str, list: &RevocationList, der: &[u8]) -> Result<(), VaultError> {
     let view = tx.view(MountId::CERT_ROLES);
     let roles = Roles::load(&view)?;
     let authority = signer(&roles, list, der)?;
     let names = names(&view)?;
     if names.iter().filter(|other| *other != name).count() >= MAX_LISTS {
-        return Err(VaultError::BadRequest(format!("at most {MAX_LISTS} revocation lists: delete one")));
+        return Err(VaultError::BadRequest(format!(
+            "there are already {MAX_LISTS} revocation lists, the maximum: delete one first"
+        )));
     }
     if names.iter().any(|other| other == name) {
         let old = match read(&view, name) {
@@ -79,8 +81,8 @@ pub(in crate::core) fn put(tx: &mut Tx<'_>, name: &str, list: &RevocationList, d
     Ok(())
 }
 
-/// Rejects a list that is not a successor of the one that it would replace. Somebody who may upload must not be able to
-/// take a certificate off a list, neither with an older list nor with one of an authority made for that purpose.
+/// Rejects a list that does not succeed the one that it would replace. A caller that may upload lists must not be able to
+/// take a certificate off a list, neither with an older list nor with one from an authority made for that purpose.
 fn replaces(old: &(RevocationList, Vec<u8>), new: &RevocationList, authority: &[u8]) -> Result<(), VaultError> {
     let (old, old_der) = old;
     if old.issuer != new.issuer || signed_by(old_der, authority).is_err() {
@@ -101,7 +103,7 @@ fn signer<'r>(roles: &'r Roles, list: &RevocationList, der: &[u8]) -> Result<&'r
         }
         match signed_by(der, authority) {
             Ok(()) => return Ok(authority),
-            // With two authorities of one name, the error of the one that has the key says more.
+            // With two authorities of the same name, the error for the one that has the key is more useful.
             Err(error) if reason != Some(ListError::Usage) => reason = Some(error),
             Err(_) => {}
         }
@@ -112,7 +114,7 @@ fn signer<'r>(roles: &'r Roles, list: &RevocationList, der: &[u8]) -> Result<&'r
 /// Removes a list. As for all routes, deleting something that does not exist is not an error.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn remove(tx: &mut Tx<'_>, name: &str) -> Result<(), VaultError> {
     tx.remove_entry(MountId::CERT_ROLES, &key_of(name))?;
     Ok(())
@@ -126,7 +128,7 @@ impl OutsideCrls {
     /// Reads all lists.
     ///
     /// # Errors
-    /// The errors of the barrier.
+    /// The errors of the barrier when a record cannot be read or written.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let mut all = Self::default();
         for name in names(view)? {
@@ -135,11 +137,11 @@ impl OutsideCrls {
         Ok(all)
     }
 
-    /// Updates one list from the store. Nobody knows whom an unreadable list names, so all outside certificates are
+    /// Updates one list from the store. It is unknown whom an unreadable list names, so all outside certificates are
     /// rejected until it is deleted.
     ///
     /// # Errors
-    /// The errors of the barrier.
+    /// The errors of the barrier when a record cannot be read or written.
     pub(in crate::core) fn reread(&mut self, view: &View<'_>, name: &str) -> Result<(), VaultError> {
         match read(view, name) {
             Ok(Some((list, _))) => {
@@ -170,8 +172,7 @@ impl OutsideCrls {
         self.0.is_empty()
     }
 
-    /// Whether a certificate is on a list of its issuer. A certificate without a name that a list could use counts as
-    /// listed.
+    /// Whether a certificate is on a list of its issuer. A certificate that no list could name counts as listed.
     pub(in crate::core) fn has(&self, certificate: Option<&CertificateName>) -> bool {
         let Some(CertificateName { issuer, serial }) = certificate else { return !self.is_empty() };
         self.0.values().any(|list| list.as_ref().is_none_or(|list| list.issuer == *issuer && list.names(serial)))

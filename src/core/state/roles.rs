@@ -1,9 +1,8 @@
 //! Roles of `auth/cert`: which certificates of outside PKIs are admitted.
 //!
 //! The record is in built-in mount 12 under the name of the role. A peer with an outside certificate has the policies
-//! of the role that admits it, on every request and without a login. Finding that role takes signature checks, so each
-//! connection remembers the result. It is forgotten when any role or revocation list changes, and after a minute at the
-//! latest.
+//! of the role that admits it, on every request and without a login. Finding that role requires signature checks, so each
+//! connection remembers the result until any role or revocation list changes, for at most a minute.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,10 +25,9 @@ use crate::core::error::VaultError;
 
 /// Largest number of roles.
 pub(in crate::core) const MAX_ROLES: usize = 1_024;
-/// Largest number of certificates in all roles together, because the listener tells each client the names of all
-/// authorities.
+/// Largest number of certificates in all roles together. The listener sends each client the names of all authorities.
 pub(in crate::core) const MAX_CERTIFICATES: usize = 256;
-/// How long a proof is reused, in milliseconds: the authorities and intermediates may expire too.
+/// How long a proof is reused, in milliseconds, because the authorities and intermediates may expire too.
 const PROOF_MS: u64 = 60_000;
 
 /// A peer with a certificate of an outside PKI, for the time of its connection.
@@ -56,7 +54,7 @@ struct Known {
 }
 
 impl Outside {
-    /// Makes a peer about which nothing is proved yet.
+    /// Creates a peer about which nothing is proved yet.
     #[must_use]
     pub(in crate::core) fn new(facts: OutsideFacts) -> Self {
         let ders = std::iter::once(&facts.der).chain(&facts.chain);
@@ -98,7 +96,7 @@ impl Roles {
     /// Reads all roles. A role that this program cannot parse admits nobody, and can be overwritten or deleted.
     ///
     /// # Errors
-    /// The errors of the barrier.
+    /// The errors of the barrier when a record cannot be read or written.
     pub(in crate::core) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let (mut all, mut names) = (BTreeMap::new(), BTreeSet::new());
         for name in view.entries()?.into_iter().filter(|key| outside_crls::is_role(key)) {
@@ -163,7 +161,7 @@ impl Roles {
         wanted: Option<&str>,
         now_ms: u64,
     ) -> Option<&Role> {
-        // Stores names of existing roles only, so that nobody fills the memory of a connection with others.
+        // Stores only names of existing roles, so that nobody can fill the memory of a connection with others.
         if wanted.is_some_and(|name| self.get(name).is_none()) {
             return None;
         }
@@ -187,7 +185,7 @@ impl Roles {
     ) -> bool {
         let same = {
             let known = outside.known.lock();
-            // Without a result there was no lookup. Another question alone may have updated the facts.
+            // Without a result there was no lookup. Another query alone may have updated the facts.
             known.is_of(self, lists) && !known.answers.is_empty()
         };
         same || self.admitting(lists, outside, caller, None, now_ms).is_some()
@@ -278,8 +276,8 @@ pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<Role>,
 /// `authorities` are the vault's own certificates (DER); no role may name them. Returns warnings for the caller.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] for the fields, for an authority of this vault, and for too many roles or certificates; the
-/// errors of the barrier.
+/// [`VaultError::BadRequest`] for a malformed field, for an authority of this vault, and for too many roles or
+/// certificates; the errors of the barrier.
 pub(in crate::core) fn write(
     tx: &mut Tx<'_>,
     name: &str,
@@ -292,7 +290,7 @@ pub(in crate::core) fn write(
     let (others, certificates) = Roles::load(&tx.view(MountId::CERT_ROLES))?.size_without(name);
     if others >= MAX_ROLES || certificates + role.certificates().count() > MAX_CERTIFICATES {
         return Err(VaultError::BadRequest(format!(
-            "at most {MAX_ROLES} roles with {MAX_CERTIFICATES} certificates in all"
+            "at most {MAX_ROLES} roles with {MAX_CERTIFICATES} certificates in all are allowed: delete some first"
         )));
     }
     let warnings = warn_of_missing(&tx.view(POLICIES), &role.record.token.policies)?;
@@ -303,7 +301,7 @@ pub(in crate::core) fn write(
 /// Rejects an authority of this vault, DER, that looks like one that a role names.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`]; the errors of the barrier.
+/// [`VaultError::BadRequest`] when a role names an authority with this name or key; the errors of the barrier.
 pub(in crate::core) fn refuse_authority(tx: &Tx<'_>, der: &[u8]) -> Result<(), VaultError> {
     let roles = Roles::load(&tx.view(MountId::CERT_ROLES))?;
     if roles.iter().any(|role| role.refuse_vault_authorities(&[der]).is_err()) {

@@ -8,7 +8,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// About the square root of the largest size that must be comfortable, so that both copied parts stay small.
+/// About the square root of the largest size that must perform well, so that both copied parts stay small.
 const SHARDS: usize = 512;
 
 type Shard<V> = HashMap<Arc<str>, V>;

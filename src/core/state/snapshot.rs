@@ -1,7 +1,7 @@
 //! The state on which decisions are made: mounts, policies and identities, parsed, immutable, and replaced as a whole.
 //!
-//! A reader loads one `Arc` and sees one state. After a group is published that changed any of these records, the
-//! committer makes the next snapshot, before it answers the callers of that group. So a change is in force for every
+//! A reader loads one `Arc` and sees one state. When a group that changed any of these records is published, the
+//! committer makes the next snapshot before it answers the callers of that group. So a change is in force for every
 //! request that starts after its reply. A snapshot shares everything unchanged with the one before, including the
 //! compiled policies of identities (`compiled.rs`). So one change costs the same at ten identities and at 100,000.
 
@@ -78,9 +78,9 @@ struct Facts {
     lists: Arc<OutsideCrls>,
     /// Shared by all snapshots, like the ledger: a revoked token is gone for all of them.
     tokens: Arc<Tokens>,
-    /// Shared by all snapshots: it says where to look, and the records decide.
+    /// Shared by all snapshots: it only tells where to look, and the records decide.
     strings: Arc<Strings>,
-    /// Shared by all snapshots: it decides nothing and is only passed on to clients.
+    /// Shared by all snapshots: nothing is decided by it; it is only passed on to clients.
     listening: Arc<ListenerRoots>,
 }
 
@@ -111,8 +111,8 @@ impl Snapshot {
     /// Reads everything. Called once per unseal.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when the initialisation of the vault was never completed; [`VaultError::Integrity`]
-    /// when a record cannot be parsed.
+    /// [`VaultError::Unavailable`] when the initialisation of the vault was never completed; [`VaultError::Integrity`] when
+    /// a record cannot be parsed.
     pub(in crate::core) fn load(barrier: &Barrier, listening: &Arc<ListenerRoots>) -> Result<Self, VaultError> {
         let mut mounts = Vec::new();
         let view = barrier.view(MountId::MOUNTS);
@@ -164,7 +164,7 @@ impl Snapshot {
     /// [`VaultError::Integrity`] when a record cannot be read back.
     pub(in crate::core) fn after(&self, barrier: &Barrier, touched: &[Touch]) -> Result<Self, VaultError> {
         let mut facts = self.facts.clone();
-        // A group may hold 256 changes of one record or one folder, and each is read once, as it is now.
+        // A group may contain 256 changes of one record or folder. Each record is read once, in its current state.
         for touch in touched.iter().collect::<BTreeSet<_>>() {
             match touch {
                 Touch::Policy(name) => facts.grants.set_policy(name, read_policy(&barrier.view(POLICIES), name)?),
@@ -210,8 +210,8 @@ impl Snapshot {
         }
     }
 
-    /// Returns this state with other authorities, for a change that creates some and issues certificates with them at
-    /// once.
+    /// Returns this state with other authorities, for a change that creates authorities and issues certificates with them
+    /// at once.
     pub(in crate::core) fn with_authorities(&self, authorities: Authorities) -> Self {
         Self::build(Facts { authorities, ..self.facts.clone() }, self.shared.clone())
     }
@@ -242,7 +242,7 @@ impl Snapshot {
     /// accepted authority, and of an identity that is registered and not disabled. The listener is `server`.
     pub(in crate::core) fn holders(&self, authority: Option<AuthorityId>, now_ms: u64) -> BTreeSet<String> {
         let pin = self.pin();
-        // A certificate that the listener had before it got one of an outside PKI does not delay anything.
+        // A certificate that the listener had before it got one from an outside PKI does not delay anything.
         let shown = |authority: AuthorityId| match pin {
             Pin::Signing => true,
             Pin::Key(key) => self.authorities.get(authority).is_some_and(|own| key_fingerprint(&own.der) == Some(key)),
@@ -300,7 +300,7 @@ impl Snapshot {
         self.facts.listening.bundle(&self.authorities)
     }
 
-    /// Ids, in hexadecimal, of the bundles that hold every authority that clients must trust.
+    /// Ids, in hexadecimal, of the bundles that contain every authority that clients must trust.
     pub(in crate::core) fn complete_bundles(&self) -> HashSet<String> {
         self.facts.listening.complete(&self.authorities)
     }
@@ -323,7 +323,7 @@ impl Snapshot {
         self.standing(caller, None, now_ms).unwrap_or_else(|| self.stranger())
     }
 
-    /// As [`Snapshot::subject`]. For a certificate of an outside PKI, by the role of that name.
+    /// As [`Snapshot::subject`]. For a certificate of an outside PKI, uses the role of that name.
     fn standing(&self, caller: &Caller, role: Option<&str>, now_ms: u64) -> Option<Arc<Subject>> {
         match &caller.origin {
             Origin::Outside(outside) => {
@@ -344,8 +344,8 @@ impl Snapshot {
         }
     }
 
-    /// The identities that may be administrators: first one that was found to be one before, then all that were when
-    /// this snapshot was made. The caller must prove it with the records.
+    /// The identities that may be administrators: first one that was found to be one earlier, then all that were when this
+    /// snapshot was made. The caller must verify this with the records.
     pub(in crate::core) fn administrators(&self) -> impl Iterator<Item = String> {
         let hint = self.shared.administrator.lock().clone();
         let all = self.facts.identities.iter().filter(|(path, record)| {
@@ -363,8 +363,8 @@ impl Snapshot {
         }
     }
 
-    /// As [`Snapshot::subject`], with the caller's token: it keeps only those policies that the token has too. A token
-    /// that came from a role grants what that role grants today.
+    /// As [`Snapshot::subject`], with the caller's token: keeps only those policies that the token has too. A token that
+    /// came from a role grants what that role grants today.
     pub(in crate::core) fn narrowed(&self, caller: &Caller, text: &SecretText, now_ms: u64) -> Subject {
         let token = match self.tokens.shown(text, caller, now_ms) {
             Ok(token) => token,
@@ -384,7 +384,7 @@ impl Snapshot {
     /// Checks whether the certificate of `caller` is admitted at all.
     ///
     /// # Errors
-    /// The reason for the audit log.
+    /// The reason, for the audit log, when it is not.
     pub(in crate::core) fn admits(
         &self,
         settings: &Settings,
@@ -424,7 +424,7 @@ impl Snapshot {
         caller: &Caller,
         now_ms: u64,
     ) -> Result<(), &'static str> {
-        // TLS checked the dates when the connection started, and it may have outlived them.
+        // TLS checked the dates when the connection started, and the certificate may have expired since.
         if caller.not_after_ms <= now_ms {
             return Err("certificate-expired");
         }
@@ -435,7 +435,7 @@ impl Snapshot {
             return Err("foreign-trust-domain");
         }
         if let Origin::Vault(authority) = caller.origin {
-            // For an authority on record the record decides, whatever a file says.
+            // For an authority on record, the record decides, whatever a file says.
             let accepted = match self.authorities.get(authority) {
                 Some(facts) => facts.record.stage.verifies(),
                 None => named.contains(&authority),

@@ -26,7 +26,7 @@ impl Named {
     }
 }
 
-/// The index in memory. Shared by all snapshots: it says where to look, and the records decide.
+/// The index in memory. Shared by all snapshots: it only tells where to look, and the records decide.
 #[derive(Default)]
 pub(in crate::core) struct Strings(RwLock<Index>);
 
@@ -35,12 +35,12 @@ struct Index {
     known: HashMap<String, Named>,
     by_identity: HashMap<String, BTreeSet<String>>,
     by_end: BTreeSet<(u64, String)>,
-    /// Number of strings by who created them ([`maker`]).
+    /// Number of strings by their creator ([`maker`]).
     made: HashMap<String, usize>,
 }
 
-/// Under which name the strings of this creator count. One person can have many certificates of outside PKIs, so all of
-/// these count as one.
+/// The name under which the strings of this creator are counted. One person can have many certificates of outside PKIs,
+/// so all of these count as one creator.
 fn maker(created_by: &str) -> &str {
     if created_by.starts_with(OUTSIDE) { OUTSIDE } else { created_by }
 }

@@ -1,4 +1,4 @@
-//! A caller from the policy's point of view: by its certificate, and by the token that it presents.
+//! A caller and its rights: by its certificate, and by the token that it presents.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(in crate::core) struct Subject {
     pub known: bool,
     /// The token that it presents.
     pub token: Option<Held>,
-    /// Why its token is rejected. Then every request is rejected, whatever the certificate allows.
+    /// Why its token is rejected. Every request is rejected then, whatever the certificate allows.
     pub refused: Option<&'static str>,
 }
 
@@ -54,7 +54,7 @@ impl Subject {
         }
     }
 
-    /// Whether both are decided by the very same compiled policies. `false` says nothing: they may decide alike.
+    /// Whether both have the very same compiled policies. `false` does not mean that their rights differ.
     pub(in crate::core) fn has_rights_of(&self, other: &Self) -> bool {
         let ceiling = match (&self.ceiling, &other.ceiling) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -64,7 +64,7 @@ impl Subject {
         ceiling && Arc::ptr_eq(&self.acl, &other.acl)
     }
 
-    /// Decides one question.
+    /// Decides one request.
     pub(in crate::core) fn decide(&self, ask: &Ask<'_>) -> Decision {
         match self.ceiling.as_ref().map(|ceiling| ceiling.decide(ask)) {
             Some(Decision::Deny { reason }) => Decision::Deny { reason },
@@ -72,12 +72,11 @@ impl Subject {
         }
     }
 
-    /// Whether `capability` is granted on the data of the secret with this full path. Using a secret in any other way
-    /// than reading or writing it requires this too. Otherwise that would be a way around the policy.
+    /// Whether `capability` is granted on the data of the secret with this full path. Any other use of a secret than reading
+    /// or writing it requires this too; otherwise it would be a way around the policy.
     pub(in crate::core) fn may(&self, mounts: &MountTable, full: &str, capability: Capability) -> bool {
         let Ok(path) = Path::parse(full) else { return false };
-        // Where nothing is mounted, the path itself is checked: only callers who may see it learn that there is
-        // nothing.
+        // Where nothing is mounted, the path itself is checked: only callers that may see it learn that there is nothing.
         let data = match mounts.route(&path) {
             Some((mount, relative)) => format!("{}data/{}", mount.path, relative.as_str()),
             None => full.to_owned(),
@@ -87,7 +86,7 @@ impl Subject {
         matches!(self.decide(&ask), Decision::Allow { .. })
     }
 
-    /// The verbs granted on `path`, or only `deny` if there are none.
+    /// The capabilities granted on `path`, or only `deny` if there are none.
     pub(in crate::core) fn capabilities(&self, path: &Path) -> Vec<&'static str> {
         let mut verbs = self.acl.capabilities(path);
         if let Some(ceiling) = &self.ceiling {

@@ -1,4 +1,4 @@
-//! Tokens: what clients present in addition to their certificate.
+//! Tokens, which clients present in addition to their certificate.
 //!
 //! The record is in built-in mount 4 under the [`TokenId`] in hexadecimal, with a [`TokenRecord`] as value. Every
 //! record is in memory as well, so a request costs one lookup there and none in the store. A token never grants more
@@ -31,8 +31,7 @@ const MAX_OF_OUTSIDERS: usize = MAX_TOKENS / 2;
 pub(in crate::core) const MAX_DEPTH: usize = 32;
 /// Number of expired tokens that are removed whenever one is written.
 const SWEEP: usize = 8;
-/// A token stays on record this long after its last use has started, in milliseconds, because that request is decided
-/// by it.
+/// How long a token stays on record after its last use has started, in milliseconds, because it decides that request.
 pub(in crate::core) const LAST_USE_MS: u64 = 300_000;
 
 /// A token as presented or found.
@@ -145,16 +144,16 @@ impl Tokens {
         self.0.read().by_accessor(accessor)
     }
 
-    /// Returns the token that `caller` presents, if it can be used now. Remaining uses are not checked: the code
-    /// that admits the request takes one away first.
+    /// Returns the token that `caller` presents, if it can be used now. Remaining uses are not checked, because the code
+    /// that admits the request takes one first.
     ///
     /// # Errors
-    /// The reason for the audit log.
+    /// The reason, for the audit log, when it cannot be used.
     pub(in crate::core) fn shown(&self, text: &SecretText, caller: &Caller, now_ms: u64) -> Result<Held, &'static str> {
         let held = self.by_text(text).ok_or("token-unknown")?;
         let peer = Peer { identity: &caller.identity, fingerprint: &caller.fingerprint, remote: caller.address() };
         match usable(&held.record, &peer, now_ms) {
-            // Uses are checked last, so nothing else is wrong.
+            // Uses are checked last, so this is the only problem.
             Ok(()) | Err(Unusable::Spent) => {}
             Err(Unusable::Expired) => return Err("token-expired"),
             Err(Unusable::OtherIdentity) => return Err("token-of-another-identity"),
@@ -190,7 +189,8 @@ impl Tokens {
     /// Rejects another token of this identity below `parent` when there are too many.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`], [`VaultError::Unavailable`].
+    /// [`VaultError::BadRequest`] when the identity has too many tokens or the token too many ancestors;
+    /// [`VaultError::Unavailable`] when there are too many tokens in total.
     pub(in crate::core) fn make_room(
         &self,
         identity: &str,
@@ -200,7 +200,7 @@ impl Tokens {
         let index = self.0.read();
         if index.by_identity.get(identity).map_or(0, BTreeSet::len) >= MAX_OF_IDENTITY {
             return Err(VaultError::BadRequest(format!(
-                "the identity has {MAX_OF_IDENTITY} tokens: revoke some, or give them a shorter life"
+                "the identity has {MAX_OF_IDENTITY} tokens: revoke some, or give them a shorter lifetime"
             )));
         }
         if index.records.len() >= MAX_TOKENS || (is_outsider(identity) && index.outsiders >= MAX_OF_OUTSIDERS) {
@@ -268,7 +268,7 @@ pub(in crate::core) fn read(view: &View<'_>, id: TokenId) -> Result<Option<Token
 /// Writes a record and removes a few expired ones. Returns what the index must read again.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn put(
     tx: &mut Tx<'_>,
     tokens: &Tokens,
@@ -286,7 +286,7 @@ pub(in crate::core) fn put(
 /// Removes records. Returns what the index must read again.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn remove(tx: &mut Tx<'_>, ids: &[TokenId]) -> Result<Vec<Touch>, VaultError> {
     for id in ids {
         tx.remove_entry(MountId::TOKENS, &id.hex())?;
@@ -297,7 +297,7 @@ pub(in crate::core) fn remove(tx: &mut Tx<'_>, ids: &[TokenId]) -> Result<Vec<To
 /// Removes all tokens. Returns what the index must read again.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn remove_all(tx: &mut Tx<'_>) -> Result<Touch, VaultError> {
     for name in tx.view(MountId::TOKENS).entries()? {
         tx.remove_entry(MountId::TOKENS, &name)?;
@@ -305,10 +305,10 @@ pub(in crate::core) fn remove_all(tx: &mut Tx<'_>) -> Result<Touch, VaultError> 
     Ok(Touch::Tokens)
 }
 
-/// Takes one use away from the token that `caller` presents. If it was the last one, the token expires soon.
+/// Takes one use from the token that `caller` presents. If it was the last one, the token expires soon.
 ///
 /// # Errors
-/// [`VaultError::Forbidden`] when none is left, or the token no longer exists; the errors of the barrier.
+/// [`VaultError::Forbidden`] when no use is left or the token no longer exists; the errors of the barrier.
 pub(in crate::core) fn spend(
     tx: &mut Tx<'_>,
     tokens: &Tokens,

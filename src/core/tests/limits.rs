@@ -169,7 +169,7 @@ fn the_audit_log_is_no_amplifier() {
     assert!(rig.read(&web, "secret/data/x").is_err());
     let both = lines(&rig);
     assert_eq!(both.len(), 2);
-    assert!(both[1].contains("501 more refused since the last line"), "{}", both[1]);
+    assert!(both[1].contains("501 more rejected since the last line"), "{}", both[1]);
     let metrics = rig.read(&rig.operator(), "sys/metrics").expect("there");
     let gauge = |name: &str| {
         let gauges = metrics["gauges"].as_array().expect("a list");
@@ -200,7 +200,7 @@ fn bad_bodies_change_nothing() {
     check("q", r#"{"rate":1,"path":"nowhere/x"}"#, "invalid mount path \"nowhere/x\"");
     check("q", r#"{"rate":1,"path":"secret/a*b"}"#, "'path' is invalid");
     check("q", r#"{"rate":1,"path":"secret/","inheritable":true}"#, "inheritable");
-    check("q", r#"{"rate":1,"role":"web"}"#, "'role' is not offered");
+    check("q", r#"{"rate":1,"role":"web"}"#, "'role' is not supported");
     check("q", r#"{"rate":1,"identity":"app*"}"#, "'identity' is invalid");
     check("q", r#"{"rate":1,"class":"reads"}"#, "\"class\" must be");
     check("q", r#"{"rate":1,"per":"host"}"#, "\"per\" must be");

@@ -261,7 +261,7 @@ fn only_proved_and_newer_lists_are_taken() {
     for n in 2..crate::core::state::outside_crls::MAX_LISTS {
         upload(&rig, &format!("l{n}"), &list(&ca, 6, &[])).expect("room");
     }
-    assert_bad(upload(&rig, "more", &list(&ca, 6, &[])), "at most 64");
+    assert_bad(upload(&rig, "more", &list(&ca, 6, &[])), "already 64");
     upload(&rig, "root", &list(&ca, 6, &[5])).expect("one that is there is replaced");
 }
 

@@ -241,7 +241,7 @@ fn a_value_without_a_target_is_rotated_in_one_commit() {
     // The log names the value's key and path, and never a value.
     let token = secret(&rig)["data"]["TOKEN"].as_str().expect("a text").to_owned();
     assert!(!rig.log_text().contains(&token));
-    assert!(rig.log_text().contains("value TOKEN: goes on from promoted"));
+    assert!(rig.log_text().contains("value TOKEN: continues from promoted"));
 }
 
 #[test]

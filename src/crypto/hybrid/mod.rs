@@ -95,7 +95,7 @@ impl Private {
     /// Generates a private key.
     ///
     /// # Errors
-    /// [`CryptoError::Random`].
+    /// [`CryptoError::Random`] when the random source fails.
     pub fn generate(random: &dyn Random) -> Result<Self, CryptoError> {
         Key::random(random).map(Self)
     }

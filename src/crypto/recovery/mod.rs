@@ -50,7 +50,7 @@ impl RecoveryCode {
     /// Generates a random code.
     ///
     /// # Errors
-    /// [`CryptoError::Random`].
+    /// [`CryptoError::Random`] when the random source fails.
     pub fn generate(random: &dyn Random) -> Result<Self, CryptoError> {
         let mut code = Zeroizing::new([0; LEN]);
         random.fill(&mut *code)?;

@@ -78,7 +78,7 @@ impl Generator {
     /// this on a thread that serves requests.
     ///
     /// # Errors
-    /// Those of [`check`](Self::check); [`GenerateError::Elsewhere`] for `certificate` and `command`;
+    /// The errors of [`check`](Self::check); [`GenerateError::Elsewhere`] for `certificate` and `command`;
     /// [`GenerateError::Random`] and [`GenerateError::KeyPair`] when the sources fail.
     pub fn generate(&self, random: &dyn Random) -> Result<Generated, GenerateError> {
         self.check()?;

@@ -47,9 +47,9 @@ impl<'a> Fields<'a> {
         self.0.push((name, value));
     }
 
-    /// Adds the keys of a secret, each by itself.
+    /// Adds the keys of a secret one by one.
     pub(super) fn secret(&mut self, secret: Object<'a>) {
-        // The audit module counts fields over its limit. One more than the limit shows it that there were more.
+        // The audit module reports when there are more fields than its limit, so it gets one more than that.
         for (name, value) in secret.entries().take(MAX_FIELDS + 1) {
             self.push(format!("data.{name}").into(), value.raw());
         }

@@ -21,7 +21,7 @@ pub(in crate::core) use fields::Fields;
 /// A request in progress: its caller, its content, and the decision.
 pub(in crate::core) struct Facts {
     pub caller: Caller,
-    /// The full path that was decided.
+    /// The full path for which the decision was made.
     pub full: Path,
     /// The request for the engine. For `sys` the path is the full one.
     pub inner: engine::Request,
@@ -35,7 +35,7 @@ pub(in crate::core) struct Facts {
     pub rule: Option<String>,
     /// When it was decided.
     pub time_ms: u64,
-    /// Whether no field of the body goes into the log.
+    /// Whether the fields of the body are kept out of the log.
     pub secret_body: bool,
 }
 
@@ -69,7 +69,7 @@ impl Facts {
         Ok(Self::for_caller(caller, full, "system", rule, time_ms))
     }
 
-    /// A change that the vault makes by itself because `caller` came; `rule` says what it is.
+    /// A change that the vault makes by itself on behalf of `caller`; `rule` says what it is.
     pub(in crate::core) fn for_caller(
         caller: Caller,
         full: Path,
@@ -99,7 +99,7 @@ impl Facts {
     /// Writes one line with request and outcome.
     ///
     /// # Errors
-    /// The errors of the broker. The outcome must not be sent then.
+    /// [`AuditError`] when the line cannot be written. The outcome must not be sent then.
     pub(in crate::core) fn exchange(
         &self,
         audit: &Broker,

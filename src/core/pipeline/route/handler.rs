@@ -70,11 +70,11 @@ impl<'a> Inquiry<'a> {
         Ok(self.tally.look_at(u64::try_from(things).unwrap_or(u64::MAX))?)
     }
 
-    /// As [`Inquiry::looks_at`] for one pass over every certificate on record: ten of those in memory cost about what one record
-    /// does that is opened.
+    /// As [`Inquiry::looks_at`], for one pass over every certificate on record: ten of those in memory cost about as much as
+    /// opening one record.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Inquiry::looks_at`].
     pub(in crate::core) fn looks_at_certificates(&self) -> Result<(), VaultError> {
         self.looks_at(self.snapshot.ledger.len() / 10)
     }

@@ -42,8 +42,8 @@ pub(in crate::core) struct Route {
     pub secret_body: bool,
     /// Whether its last segment is a name that is stored in lower case, so that it is decided in lower case too.
     pub lower: bool,
-    /// All records of these built-in mounts are read, or their forms in memory. If there are many, the request does not
-    /// run on the threads that serve connections.
+    /// The built-in mounts of which all records, or their copies in memory, are read. If there are many, the request does
+    /// not run on the threads that serve connections.
     pub grows_with: &'static [MountId],
     /// Whether several operators may have to approve it.
     pub concern: Concern,
@@ -54,9 +54,9 @@ pub(in crate::core) struct Route {
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Guard {
-    /// Everybody to whom the policies grant the capability of the verb on the full path.
+    /// Every caller to whom the policies grant the capability of the verb on the full path.
     Policy,
-    /// Every peer with a certificate. The handler shows only what the caller's policies reach.
+    /// Every peer with a certificate. The handler shows only what the caller's policies allow.
     Open,
     /// Every registered and admitted identity, about itself.
     AboutSelf,
@@ -76,7 +76,7 @@ impl Guard {
 pub(in crate::core) enum Concern {
     /// It changes nobody's power over the vault.
     Nothing,
-    /// It always has this class, in every state.
+    /// It always has this class.
     Class(Guarded),
     /// A change of a slot: it removes a share set when it confirms the new one.
     SlotChange,
@@ -88,7 +88,7 @@ pub(in crate::core) enum Concern {
     Power(Named),
 }
 
-/// An identity that a request is also about. Its power counts even though it stays the same.
+/// An identity that a request also concerns. Its power counts even if it stays the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Named {
     /// Nobody.
@@ -132,7 +132,7 @@ impl Route {
 /// Finds the row of a table for a request.
 ///
 /// # Errors
-/// [`VaultError::Unsupported`] when the path exists with another verb, otherwise [`VaultError::NoRoute`].
+/// [`VaultError::Unsupported`] when the path exists only with another verb; otherwise [`VaultError::NoRoute`].
 pub(in crate::core) fn find_in(
     routes: &'static [Route],
     operation: Operation,

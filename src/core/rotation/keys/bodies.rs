@@ -1,4 +1,4 @@
-//! Orders about key slots, from the bodies that ask for them. Secrets move from the body into the order.
+//! Converts request bodies to orders about key slots. Secrets move from the body into the order.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,7 +23,7 @@ impl TryFrom<UnlockBody> for Key {
     /// The secret in `unlock` and `keep`.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`] unless exactly one kind of secret was sent, in its form.
+    /// [`VaultError::BadRequest`] unless exactly one kind of secret was sent, well-formed.
     fn try_from(body: UnlockBody) -> Result<Self, VaultError> {
         let UnlockBody { slot, passphrase, key_file, recovery_code, shares } = body;
         let secret = match (passphrase, key_file, recovery_code, shares) {
@@ -42,7 +42,7 @@ impl TryFrom<UnlockBody> for Key {
             }
             _ => {
                 return bad(
-                    "give one of passphrase, key_file, passphrase with key_file, recovery_code, shares to open a slot",
+                    "to open a slot, give one of: passphrase, key_file, passphrase with key_file, recovery_code, shares",
                 );
             }
         };
@@ -54,8 +54,7 @@ impl Making {
     /// What a new slot is made from, and its label.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`] for an unknown type, for one without the fields that it needs, and for a passphrase that
-    /// is too short.
+    /// [`VaultError::BadRequest`] for an unknown type, a missing field, or a passphrase that is too short.
     pub(in crate::core) fn read(new: NewSlotBody) -> Result<(String, Self), VaultError> {
         let NewSlotBody { kind, label, passphrase, key_file, threshold, total } = new;
         let making = match kind.as_str() {
@@ -108,7 +107,7 @@ impl TryFrom<SlotChange> for SlotOrder {
     /// A new secret for a slot, or the proof that the shares of a new set were printed.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`] for both or neither; the errors of the two secrets.
+    /// [`VaultError::BadRequest`] when both or neither are given, or when a secret is malformed.
     fn try_from(body: SlotChange) -> Result<Self, VaultError> {
         let SlotChange { unlock, new, confirm } = body;
         let unlock = Key::try_from(unlock)?;
@@ -126,12 +125,13 @@ impl TryFrom<RekeyBody> for SlotOrder {
     /// A new root key.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`] for a certificate request that is missing, superfluous or malformed, and for a secret.
+    /// [`VaultError::BadRequest`] when the certificate request is missing, superfluous or malformed, or a secret is
+    /// malformed.
     fn try_from(body: RekeyBody) -> Result<Self, VaultError> {
         let RekeyBody { keep, drop_absent, compromised, deep, csr } = body;
         let compromised = match (compromised, csr) {
             (Some(slot), Some(csr)) => {
-                // Checked before a key is derived, because the order must not fail half-way because of it.
+                // Checked before a key is derived, so that the order cannot fail half-way because of it.
                 crate::pki::read_csr(&csr).map_err(refusal)?;
                 Some(Compromised { slot, csr })
             }

@@ -19,14 +19,14 @@ pub(in crate::core) const ALARM_EVERY_MS: u64 = 60_000;
 /// Completes an interrupted removal, retrying until it succeeds.
 #[derive(Default)]
 pub(in crate::core) struct Debt {
-    /// When the last alarm was written, Unix milliseconds.
+    /// When the last alarm was written, in Unix milliseconds.
     told_ms: Option<u64>,
 }
 
 impl Debt {
-    /// Completes the removal if one is pending. Returns whether nothing is pending any more. `false` means that it
-    /// failed and nothing changed. The audit log then has the alarm `compromised-slot-unfinished`, repeated every
-    /// minute. Can be repeated.
+    /// Completes the removal if one is pending. Returns `true` if nothing is pending any more. `false` means that it failed
+    /// and nothing changed. The audit log then has the alarm `compromised-slot-unfinished`, repeated every minute. Can be
+    /// called again.
     ///
     /// # Errors
     /// [`VaultError::Sealed`] when the vault closes; [`VaultError::AuditUnavailable`] when the alarm could not be
@@ -55,12 +55,12 @@ impl Debt {
     }
 }
 
-/// Completes the removal of a compromised slot that was killed between its header and its transaction: a term is marked
-/// as compromised, and no run of that kind covers it. The authority, all tokens and all enrolment strings are ended in
-/// the commit that writes the run. Otherwise does nothing. Can be repeated.
+/// Completes the removal of a compromised slot that was interrupted between its header and its transaction: a term is
+/// marked as compromised, and no run of that kind covers it. The authority, all tokens and all enrolment strings are ended in
+/// the commit that writes the run. Does nothing if there is no such removal. Can be repeated.
 ///
 /// # Errors
-/// The errors of the commit. Nothing has changed then.
+/// The error of the commit. Nothing has changed then.
 fn complete(desk: &Desk) -> Result<(), VaultError> {
     let terms = desk.barrier.terms();
     let marked = |term: &&TermStatus| term.state == TermState::Compromised;
@@ -89,7 +89,7 @@ fn complete(desk: &Desk) -> Result<(), VaultError> {
                 "certificate authority",
                 "replaced; the order was interrupted, so every certificate is revoked: get yours with `strongroomd admin operator`, then enrol hosts and operators again",
             );
-            // Whether the order asked for new keys of values is lost. The more thorough way is right in both cases.
+            // It is lost whether the order asked for new keys of values. The more thorough way is right in both cases.
             run.values_before = Some(generation);
             run.put(tx)?;
             let snapshot = snapshot.load();

@@ -8,7 +8,7 @@ use crate::core::error::VaultError;
 
 /// Name of the record.
 const RECORD: &str = "config/data-key";
-/// Lowest `max_operations` that is accepted. Below it the vault would do nothing but rotate.
+/// Lowest `max_operations` that is accepted. With less, the vault would do nothing but rotate.
 const MIN_OPERATIONS: u64 = 1_000;
 /// Shortest interval of automatic rotation, in seconds.
 const MIN_INTERVAL_S: u64 = 3_600;
@@ -24,10 +24,10 @@ pub(in crate::core) fn read(view: &View<'_>) -> Result<RotateConfig, VaultError>
     }
 }
 
-/// Changes it by the fields `enabled`, `max_operations` and `interval`. Absent fields stay unchanged.
+/// Changes the configuration by the fields `enabled`, `max_operations` and `interval`. Absent fields stay unchanged.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] for a number out of its range; the errors of the barrier.
+/// [`VaultError::BadRequest`] for a number outside its range; the errors of the barrier.
 pub(in crate::core) fn change(tx: &mut Tx<'_>, fields: Fields<'_>) -> Result<(), VaultError> {
     let mut config = read(&tx.view(MountId::ROTATION))?;
     if let Some(enabled) = fields.flag("enabled")? {

@@ -32,12 +32,12 @@ impl Keeper {
     /// # Errors
     /// [`VaultError::Unavailable`] when the system cannot start a thread.
     pub(in crate::core) fn spawn(desk: Desk, debt: Debt) -> Result<Self, VaultError> {
-        let busy = "too many key changes are waiting, try again";
+        let busy = "too many key changes are waiting; try again";
         let post = Post { name: "keeper", room: MAX_WAITING, busy, stopping: Arc::clone(&desk.stopping) };
         Self::start(post, move |waiting, _| serve(&desk, debt, waiting))
     }
 
-    /// Recreates the slot that `secret` opens with the configured cost, if its cost is lower. Nobody waits for this.
+    /// Recreates the slot that `secret` opens at the configured cost, if its cost is lower. Does not wait for the result.
     ///
     /// # Errors
     /// [`VaultError::Internal`] when the random source fails.
@@ -116,6 +116,6 @@ fn answer(desk: &Desk, facts: &Facts, outcome: Outcome, answer: oneshot::Sender<
         return;
     }
     let result = if audited { result } else { desk.log(facts, result) };
-    // A caller who is gone is not an error.
+    // A caller that is gone is not an error.
     let _ = answer.send(result);
 }

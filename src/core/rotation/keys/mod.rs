@@ -1,4 +1,4 @@
-//! The keeper: changes slots, root key and data keys while the vault serves.
+//! The keeper: changes slots, the root key and data keys while the vault serves.
 
 mod bodies;
 mod compromised;

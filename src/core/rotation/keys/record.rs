@@ -24,7 +24,7 @@ pub(in crate::core) enum Kind {
     Slot,
     /// The root key and the integrity set.
     Rekey,
-    /// Everything that somebody with an old slot may have got.
+    /// Everything that the holder of a compromised slot may have obtained.
     Compromised,
 }
 
@@ -85,7 +85,7 @@ pub(in crate::core) struct StepNote {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct Run {
-    /// Layout; 1.
+    /// Format, 1.
     pub format: u8,
     /// Identifier, which is also the idempotency key of effects outside the vault.
     pub id: String,
@@ -95,7 +95,7 @@ pub(in crate::core) struct Run {
     pub state: Progress,
     /// Whether it waits for `resume`.
     pub paused: bool,
-    /// Runs as fast as possible instead of throttled.
+    /// Whether it runs as fast as possible instead of throttled.
     pub full_speed: bool,
     /// Terms to destroy.
     pub terms: Vec<u32>,
@@ -162,7 +162,7 @@ impl Run {
     /// Writes the entry. The first entry of a run also removes the oldest ended run.
     ///
     /// # Errors
-    /// The errors of the barrier.
+    /// The errors of the barrier when a record cannot be read or written.
     pub(in crate::core) fn put(&self, tx: &mut Tx<'_>) -> Result<(), VaultError> {
         let bytes = serde_json::to_vec(self).map_err(|_| VaultError::Internal)?;
         let key = format!("{RUNS}{}", self.id);
@@ -207,7 +207,7 @@ pub(in crate::core) fn all(view: &View<'_>) -> Result<Vec<Run>, VaultError> {
 /// One run.
 ///
 /// # Errors
-/// [`VaultError::NotFound`]; [`VaultError::Integrity`].
+/// [`VaultError::NotFound`] when there is none; [`VaultError::Integrity`] when it cannot be parsed.
 pub(in crate::core) fn one(view: &View<'_>, id: &str) -> Result<Run, VaultError> {
     let entry = view.entry(&format!("{RUNS}{id}"))?.ok_or(VaultError::NotFound)?;
     serde_json::from_slice(entry.value.reveal()).map_err(|_| VaultError::Integrity)

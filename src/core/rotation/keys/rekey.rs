@@ -2,7 +2,6 @@
 //!
 //! One header holds all of it. The older integrity set is removed later, once the state and both slots of the anchor
 //! use the newer one.
-//! the newer one.
 
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ use crate::core::pipeline::audited::Facts;
 use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::{Compromised, Key};
 
-/// Makes a new root key and a new integrity set, and after a compromised slot also a new term and a new audit key.
+/// Creates a new root key and a new integrity set, and after a compromised slot also a new term and a new audit key.
 pub(in crate::core::rotation) fn rekey(
     desk: &Desk,
     facts: &Arc<Facts>,
@@ -58,17 +57,17 @@ fn prepare_rekey(desk: &Desk, keep: &[Key], drop_absent: bool, compromised: Opti
     let gone = compromised.map(|slot| find(&header, slot)).transpose()?;
     let gone_id = gone.map(Slot::id);
     let root = RootKey::random(&header.vault_id, &*desk.random).map_err(|_| VaultError::Internal)?;
-    // Every secret is tried before anything is written, so that a typing error changes nothing.
+    // Every secret is tried before anything is written, so that a typo changes nothing.
     let (mut slots, mut steps, mut presented) = (Vec::new(), Vec::new(), Vec::new());
     for key in keep {
         let (slot, _) = open(&header, key)?;
         if Some(slot.id()) == gone_id {
-            return bad("a secret was given for the compromised slot: give secrets of slots that stay");
+            return bad("a secret of the compromised slot was given: give secrets of slots that stay");
         }
         presented.push((slot.id(), key));
     }
     if presented.is_empty() {
-        return bad("field \"keep\" must hold a secret of at least one slot that stays");
+        return bad("field \"keep\" must have a secret of at least one slot that stays");
     }
     let mut absent = Vec::new();
     for slot in header.slots.iter().filter(|slot| Some(slot.id()) != gone_id) {
@@ -168,7 +167,7 @@ pub(super) fn begin(tx: &mut Tx<'_>, random: &dyn Random, compromised: bool, now
     let mut run = Run::new(random, kind, "root key".to_owned(), Progress::Settling, now_ms)?;
     if let Some(mut open) = open {
         (run.values_before, run.full_speed, run.terms) = (open.values_before, open.full_speed, open.terms.clone());
-        open.note("end", format!("goes on as {}", run.id));
+        open.note("end", format!("continues as {}", run.id));
         open.advance(Progress::Done, now_ms);
         open.put(tx)?;
     }

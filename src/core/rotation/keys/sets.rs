@@ -1,5 +1,5 @@
 //! Share sets are replaced in two steps: the new set is created and printed beside the old one, and the old one is
-//! removed when enough of the new shares were typed in. Until then both open the vault.
+//! removed once enough of the new shares were entered. Until then both open the vault.
 //!
 //! The new set's label names the slot that it replaces, so the header alone records the progress and a kill needs no
 //! repair. A header has such a set only together with the slot that it replaces.
@@ -30,7 +30,7 @@ pub(in crate::core::rotation) fn waiting_for<'h>(header: &'h Header, old: &Slot)
 /// Label of a new set for `old`.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] while `old` has a new set, or is one.
+/// [`VaultError::BadRequest`] while `old` has an unconfirmed new set, or is one.
 pub(in crate::core::rotation) fn label(header: &Header, old: &Slot) -> Result<String, VaultError> {
     let waiting = if is_reserved(old.label()) { Some(old) } else { waiting_for(header, old) };
     match waiting {
@@ -42,7 +42,7 @@ pub(in crate::core::rotation) fn label(header: &Header, old: &Slot) -> Result<St
     }
 }
 
-/// Returns the slots after the shares of `new` were typed in, and the slot that is replaced. `new` is among the slots
+/// Returns the slots after the shares of `new` were entered, and the slot that is replaced. `new` is among the slots
 /// with the label of the slot that it replaces.
 ///
 /// # Errors
@@ -59,8 +59,8 @@ pub(in crate::core::rotation) fn confirmed<'h>(
     Ok((slots, fresh, old))
 }
 
-/// A new set whose old slot is not in `slots` any more gets that slot's label. Its shares were presented, which proves
-/// that they work.
+/// Gives a new set the label of its old slot, once that slot is no longer in `slots`. The shares were presented, which
+/// proves that they work.
 pub(in crate::core::rotation) fn settle_names(header: &Header, slots: &mut [Slot]) {
     let stays: Vec<u8> = slots.iter().map(Slot::id).collect();
     for slot in slots {

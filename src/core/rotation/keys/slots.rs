@@ -27,11 +27,11 @@ use crate::core::pipeline::audited::Facts;
 use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::{Key, Making, Secret, SlotOrder};
 
-/// How long a guess at the first passphrase of a vault takes here, milliseconds.
+/// How long one guess at the first passphrase of a vault should take on this machine, in milliseconds.
 const TARGET_MS: u64 = 1_000;
-/// Most memory for it, KiB.
+/// Largest memory for it, in KiB.
 const MOST_KIB: u32 = 256 * 1024;
-/// Least number of different bytes in a key file. Hexadecimal text has sixteen.
+/// Smallest number of different bytes in a key file. Hexadecimal text has sixteen.
 const LEAST_DIFFERENT: usize = 8;
 
 /// What was generated here and is shown only once.
@@ -132,10 +132,10 @@ fn change(desk: &Desk, unlock: &Key, making: Making) -> Result<Prepared, VaultEr
         return bad("a slot cannot change its type: add a slot of the other type, test it, then remove this one");
     }
     if matches!(making, Making::Shares { .. }) {
-        // Printed shares may be lost or misprinted, so the old set stays until the new one was typed in.
+        // Printed shares may be lost or misprinted, so the old set stays until the new shares were entered.
         let label = sets::label(&header, old)?;
         let (slot, made) = make(desk, &header, &root, (free_id(&header)?, &label), making)?;
-        return Ok(further(&header, slot, "make a new set of", made));
+        return Ok(further(&header, slot, "create a new set of", made));
     }
     let (slot, made) = make(desk, &header, &root, (old.id(), old.label()), making)?;
     let slots = replaced(&header, &slot);
@@ -143,13 +143,13 @@ fn change(desk: &Desk, unlock: &Key, making: Making) -> Result<Prepared, VaultEr
     Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: Some(slot), made })
 }
 
-/// The given shares open the vault by the new set alone, so the old set can be removed.
+/// Removes the old set, because the given shares open the vault with the new set alone.
 fn confirm(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
     let header = desk.barrier.header();
     let (new, _) = open(&header, key)?;
     let (slots, slot, gone) = sets::confirmed(&header, new)?;
     guard(&slots)?;
-    let (target, step) = (named(&slot), format!("shares typed in; remove {}", named(gone)));
+    let (target, step) = (named(&slot), format!("shares entered; remove {}", named(gone)));
     Ok(Prepared { base: header.seq, slots, target, step, fresh: Some(slot), made: Made::default() })
 }
 
@@ -172,6 +172,8 @@ fn remove(desk: &Desk, unlock: &Key, slot: &str) -> Result<Prepared, VaultError>
     Ok(Prepared { base: header.seq, slots, fresh: None, target, step, made: Made::default() })
 }
 
+/// Raises the cost of the slot that `key` opens.
+///
 /// # Errors
 /// [`VaultError::NotFound`] when no slot has to be raised.
 fn upgrade(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
@@ -266,8 +268,8 @@ fn seal(desk: &Desk, header: &Header, root: &RootKey, new: &NewSlot<'_>, id: u8)
     Slot::seal(new, id, bound, root, &*desk.random, WeakKdf::Refuse).map_err(refused)
 }
 
-/// What the new secret must cost to guess: at least as much as every other passphrase, because an attacker tries the cheapest
-/// slot, and at least what is configured. The first passphrase of a vault is measured as by `init`.
+/// How much the new secret must cost to guess: at least as much as every other passphrase, because an attacker tries the
+/// cheapest slot, and at least as much as configured. The cost of a vault's first passphrase is measured as by `init`.
 fn cost_of_new(desk: &Desk, header: &Header, secret: &Secret) -> Result<Params, VaultError> {
     let stretched = matches!(secret, Secret::Passphrase(_) | Secret::Both { .. } | Secret::Hybrid(_));
     let known: Vec<Params> = header.slots.iter().filter_map(Slot::cost).chain(desk.settings.kdf).collect();
@@ -291,7 +293,7 @@ fn raised(costs: impl IntoIterator<Item = Params>) -> Params {
     cost
 }
 
-/// A key file costs nothing to guess, so one that is not random is as good as none.
+/// Rejects a key file that is not random: its content is not stretched, so it could be guessed.
 fn refuse_weak(secret: &Secret) -> Result<(), VaultError> {
     let (Secret::KeyFile(file) | Secret::Both { file, .. }) = secret else { return Ok(()) };
     let mut seen = Zeroizing::new([false; 256]);
@@ -300,7 +302,7 @@ fn refuse_weak(secret: &Secret) -> Result<(), VaultError> {
     }
     if seen.iter().filter(|seen| **seen).count() < LEAST_DIFFERENT {
         return bad(
-            "the key file has fewer than eight different bytes, so it can be guessed; make one: head -c 32 /dev/urandom > FILE",
+            "the key file has fewer than eight different bytes, so it can be guessed; create one: head -c 32 /dev/urandom > FILE",
         );
     }
     Ok(())

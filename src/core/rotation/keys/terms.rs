@@ -2,7 +2,7 @@
 //! key is destroyed.
 //!
 //! States: draining -> (deepening ->) proving -> drained -> done. Every transition is one commit together with the
-//! run's entry. The remaining work is read from the records; the entry only says that it is wanted. So a run that was
+//! run's entry. The remaining work is read from the records; the entry only says that it must be done. So a run that was
 //! killed, even between header and entry, is found again at the next unseal.
 
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ use crate::core::rotation::orders::TermOrder;
 const FULL_BATCH: usize = 2_048;
 /// Records per commit when throttled. A write waits for at most one such commit.
 const SMALL_BATCH: usize = 64;
-/// Number of walks that may leave records behind before an operator has to act.
+/// Number of walks that may miss records before an operator has to act.
 const MAX_PASSES: u32 = 3;
 /// What the thread remembers between steps. Losing it does no harm.
 #[derive(Default)]
@@ -72,11 +72,11 @@ pub(in crate::core) fn perform(
         TermOrder::Abort(id) => change(desk, facts, id, |run, now_ms| {
             if run.kind == Kind::Compromised || run.state == Progress::Settling {
                 return Err(VaultError::BadRequest(
-                    "this rotation cannot be aborted half-way: pause it, or let it finish".to_owned(),
+                    "this rotation cannot be aborted: pause it, or let it finish".to_owned(),
                 ));
             }
             run.advance(Progress::Aborted, now_ms);
-            run.note("abort", "both terms stay in the keyring; the next rotation takes the older one along");
+            run.note("abort", "both terms stay in the keyring; the next rotation covers the older one too");
             Ok(())
         }),
     };
@@ -101,7 +101,7 @@ fn change(
     })
 }
 
-/// Makes a new term, and a run that covers all older terms. A running rotation continues with the new target.
+/// Creates a new term, and a run that covers all older terms. A running rotation continues with the new target.
 fn rotate(desk: &Desk, facts: &Arc<Facts>, deep: bool, full_speed: bool) -> Result<Reply, VaultError> {
     let random = Arc::clone(&desk.random);
     let barrier = Arc::clone(&desk.barrier);
@@ -151,11 +151,11 @@ pub(in crate::core) fn open_run(runs: &[Run]) -> Option<Run> {
     runs.iter().rev().find(mine).cloned()
 }
 
-/// Does one step in the background. Returns how long to wait before the next step, or `None` when there is nothing to
-/// do.
+/// Performs one step in the background. Returns how long to wait before the next step, or `None` when there is nothing
+/// to do.
 ///
 /// # Errors
-/// The errors of the commits. The next step tries again.
+/// The error of the commit. The next step tries again.
 pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, VaultError> {
     if desk.barrier.integrity_sets() > 1 {
         background.forget();
@@ -192,7 +192,7 @@ pub(in crate::core) fn step(desk: &Desk, background: &mut Background) -> Result<
     next.map(Some).inspect_err(|_| background.forget())
 }
 
-/// Continues what nobody has started: a term whose header was written but not its entry, or a rotation that is due.
+/// Starts a run without an order: for a term whose header was written but not its entry, or when a rotation is due.
 fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, VaultError> {
     let (terms, active) = (desk.barrier.terms(), desk.barrier.key_status());
     let older = |term: &&TermStatus| matches!(term.state, TermState::DecryptOnly | TermState::Compromised);
@@ -201,7 +201,7 @@ fn adopt(desk: &Desk, background: &mut Background) -> Result<Option<Duration>, V
         let given_up = |term: u32| runs.iter().any(|run| run.state == Progress::Aborted && run.terms.contains(&term));
         terms.iter().filter(older).any(|term| !given_up(term.term))
     } else {
-        // The usual case, once a second. It opens no entry.
+        // The usual case, checked once a second. Opens no entry.
         false
     };
     if left {
@@ -276,7 +276,7 @@ fn reseal(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) 
     Ok(if full_speed { Duration::ZERO } else { Duration::from_micros(pause_us) })
 }
 
-/// The walk has ended. Checks whether anything is left.
+/// Called when the walk has ended. Checks whether any record is left.
 fn walked(desk: &Desk, background: &mut Background, mut run: Run, depth: Depth) -> Result<Duration, VaultError> {
     background.walk = None;
     let left: u64 = live(desk, &run);
@@ -302,8 +302,8 @@ fn live(desk: &Desk, run: &Run) -> u64 {
     desk.barrier.terms().iter().filter(|term| run.terms.contains(&term.term)).map(|term| term.live).sum()
 }
 
-/// Opens every record in pieces, then scans the whole store once. Both run beside the writers. The commit only has to
-/// compare the few records that have changed since.
+/// Opens every record in several steps, then scans the whole store once. Writers continue meanwhile. The commit only has
+/// to compare the few records that have changed since.
 fn prove(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration, VaultError> {
     let walk = background.walk.get_or_insert_with(|| Walk::new(Depth::Check, desk.mounts()));
     if walk.advance(&desk.barrier)? {
@@ -341,7 +341,7 @@ fn destroy(desk: &Desk, background: &mut Background, run: Run) -> Result<Duratio
     }
     desk.checkpoint()?;
     let facts = desk.by_vault(&path(&run), format!("destroying {}", run.target))?;
-    // The proof must come from this process. Nothing may depend on what an earlier one saw.
+    // The proof must come from this process. Nothing may depend on what an earlier process saw.
     let mut census = match background.census.take() {
         Some(census) => census,
         None => desk.barrier.census()?,
@@ -379,7 +379,7 @@ fn write(desk: &Desk, background: &mut Background, run: Run) -> Result<Duration,
     Ok(Duration::ZERO)
 }
 
-/// Path where a run is shown.
+/// API path that shows a run.
 pub(in crate::core) fn path(run: &Run) -> String {
     format!("sys/strongroom/rotations/{}", run.id)
 }

@@ -1,4 +1,4 @@
-//! Orders about values, from the bodies that ask for them, for callers who may give them.
+//! Converts request bodies to orders about values, if the caller may give them.
 
 use crate::api::fields::Fields;
 use crate::api::json::Value;
@@ -16,11 +16,11 @@ use crate::core::state::subject::Subject;
 const MAX_KEY: usize = 256;
 
 impl ValueOrder {
-    /// The order that `subject` gives for the secret at `path`: `{key, policy}` stores a policy, `{key, action}` does one
-    /// thing.
+    /// The order that `subject` gives for the secret at `path`: `{key, policy}` stores a policy, `{key, action}` requests one
+    /// action.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`] for the fields; [`VaultError::Forbidden`] when the subject may not write the secret, or
+    /// [`VaultError::BadRequest`] for malformed fields; [`VaultError::Forbidden`] when the subject may not write the secret, or
     /// may not use a target in the policy.
     pub(in crate::core) fn read(
         fields: Fields<'_>,
@@ -44,14 +44,16 @@ impl ValueOrder {
             (None, Some("resume")) => Self::Resume { path, key },
             (None, Some("forget")) => Self::Forget { path, key },
             _ => {
-                return Err(bad("give either a policy, or an action: rotate, abort, pause, resume, forget".to_owned()));
+                return Err(
+                    bad("give either a policy or an action: rotate, abort, pause, resume or forget".to_owned()),
+                );
             }
         })
     }
 }
 
-/// A policy whose targets the subject may use. A target acts with its own rights, not the caller's. A caller who could
-/// name any target could set the password of somebody else's database to a value that the caller can read.
+/// Parses a policy and checks that the subject may use its targets. A target acts with its own rights, not the caller's.
+/// A caller that could name any target could set the password of somebody else's database to a value that it can read.
 fn usable(policy: Value<'_>, subject: &Subject) -> Result<Policy, VaultError> {
     let policy = Policy::parse(policy.raw().as_bytes()).map_err(|error| bad(error.to_string()))?;
     let maker = match &policy.generator {

@@ -1,4 +1,4 @@
-//! One step at a target, on a thread of its own: a target that hangs must not delay other rotations or sealing.
+//! One step at a target, on a separate thread, so that a target that hangs does not delay other rotations or sealing.
 
 use std::sync::mpsc::SyncSender;
 
@@ -7,7 +7,7 @@ use crate::connect::{ConnectError, Connector, Credential, Live, Step};
 
 use crate::core::error::VaultError;
 
-/// The kind of step.
+/// The type of step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Kind {
     Generate,

@@ -1,4 +1,4 @@
-//! What a rotation reads and writes in the secret itself: keys of one version.
+//! Reads and writes the keys of one version of a secret, for rotations.
 
 use std::sync::Arc;
 

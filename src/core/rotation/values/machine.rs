@@ -1,4 +1,4 @@
-//! Decides the next step of one value, and what the end of a step means. It decides and commits, but never talks to a
+//! Decides the next step of one value, and what the result of a step means. Decides and commits, but never contacts a
 //! target itself.
 
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(super) enum Next {
 pub(super) fn next(desk: &Desk, row: ValueRow, now_ms: u64) -> Result<Next, VaultError> {
     if row.paused {
         return Ok(Next::Wait(u64::MAX));
-        // A pause that is longer than any was set by a clock that has been set back since.
+        // A pause longer than any allowed one was set before the clock was set back.
     }
     if row.not_before_ms > now_ms && row.not_before_ms - now_ms <= MAX_PAUSE_MS.max(AFTER_FAILURE_MS) {
         return Ok(Next::Wait(row.not_before_ms));
@@ -58,7 +58,7 @@ pub(super) fn next(desk: &Desk, row: ValueRow, now_ms: u64) -> Result<Next, Vaul
                     None => retire(desk, row, None).map(again),
                 };
             }
-            // The previous value is still valid on purpose, and a new rotation would end that early.
+            // The previous value is deliberately still valid, and a new rotation would end that early.
             let in_grace = row.phase == Phase::Promoted && row.policy.target.is_some();
             let window = row.policy.schedule.as_ref().and_then(|schedule| schedule.window);
             match row.next_ms {
@@ -106,7 +106,7 @@ pub(super) fn ended(desk: &Desk, row: ValueRow, ended: Ended) -> Result<Next, Va
         // Aborted in the meantime, so its output or error no longer matters.
         (phase, Kind::Generate, _) if phase != Phase::Generating => Ok(again(row)),
         (Phase::Applying, Kind::Apply, Ok(_)) => advance(desk, row, |row, _| row.phase = Phase::Applied).map(again),
-        // Whatever the target said, only a probe shows what is true there.
+        // Whatever the target answered, only a probe shows which value works.
         (Phase::Applying, Kind::Apply, Err(error)) => {
             let refused = matches!(error, ConnectError::Permanent(_));
             let row = advance(desk, row, move |row, now_ms| {
@@ -132,12 +132,12 @@ pub(super) fn ended(desk: &Desk, row: ValueRow, ended: Ended) -> Result<Next, Va
             stuck(desk, row, text)
         }
         (_, _, Err(error)) => advance(desk, row, move |row, now_ms| failed(row, now_ms, &error)).map(again),
-        // The step does not belong to the phase any more, because it was aborted in the meantime.
+        // The step no longer belongs to the phase, because the rotation was aborted in the meantime.
         (_, _, Ok(_)) => Ok(again(row)),
     }
 }
 
-/// Handles the answer of the target to which value works.
+/// Handles the result of a probe: which value works at the target.
 fn probed(desk: &Desk, row: ValueRow, live: Live) -> Result<Next, VaultError> {
     match live {
         Live::Staged => advance(desk, row, |row, _| row.phase = Phase::Applied).map(again),
@@ -195,7 +195,7 @@ fn idle(row: &mut ValueRow) {
 /// Starts a rotation. Without a target it also completes it in the same commit.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] while a rotation is running; the errors of the commit. Nothing has changed then.
+/// [`VaultError::BadRequest`] while a rotation is running; the error of the commit. Nothing has changed then.
 pub(super) fn start(desk: &Desk, facts: &Arc<Facts>, row: ValueRow, now_ms: u64) -> Result<ValueRow, VaultError> {
     if !matches!(row.phase, Phase::Idle | Phase::Promoted) {
         return Err(VaultError::BadRequest(format!(
@@ -251,7 +251,7 @@ fn stage(desk: &Desk, row: ValueRow, value: SecretText) -> Result<Next, VaultErr
 fn promote(desk: &Desk, row: ValueRow) -> Result<Next, VaultError> {
     let facts = facts(desk, &row, "verified -> promoted")?;
     match commit(desk, &facts, &row, |_, _| (), make_current) {
-        // The secret was deleted or is not an object any more. Only an operator can decide what to do.
+        // The secret was deleted or is no longer an object. Only an operator can decide what to do.
         Err(VaultError::BadRequest(text)) => {
             stuck(desk, row, format!("the new value works at the target, but it cannot be written: {text}"))
         }
@@ -363,7 +363,7 @@ fn advance(
     row: ValueRow,
     change: impl FnOnce(&mut ValueRow, u64) + Send + 'static,
 ) -> Result<ValueRow, VaultError> {
-    let facts = facts(desk, &row, &format!("goes on from {}", row.phase.as_str()))?;
+    let facts = facts(desk, &row, &format!("continues from {}", row.phase.as_str()))?;
     commit(desk, &facts, &row, change, |_, _, _, _| Ok(()))
 }
 
@@ -382,7 +382,7 @@ pub(super) fn commit(
         let stored = record::find(&tx.view(MountId::ROTATION), &path, &key)?;
         let mut row = match stored {
             Some(stored) if stored.revision == revision => stored,
-            Some(_) => return Err(VaultError::Unavailable("the rotation has changed in the meantime, try again")),
+            Some(_) => return Err(VaultError::Unavailable("the rotation has changed in the meantime; try again")),
             None => return Err(VaultError::NotFound),
         };
         change(&mut row, now_ms);

@@ -73,9 +73,9 @@ pub(in crate::core) struct Candidate {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct ValueRow {
-    /// Layout; 1.
+    /// Format, 1.
     pub format: u8,
-    /// Incremented by every commit. Somebody who works on an older one has lost a race.
+    /// Incremented by every commit. Work on an older revision has lost a race.
     pub revision: u64,
     /// Full path of the secret with its mount.
     pub path: String,
@@ -89,13 +89,13 @@ pub(in crate::core) struct ValueRow {
     /// Identifier of the running rotation, or of the last one. Also the idempotency key of effects outside.
     pub run: String,
     pub candidate: Option<Candidate>,
-    /// The target rejected the candidate.
+    /// Whether the target rejected the candidate.
     pub refused: bool,
     /// Number of attempts of the current step.
     pub attempts: u32,
     /// Number of candidates in this rotation, including the one being made; 0 without a running rotation.
     pub candidates: u32,
-    /// Time before which nothing is tried, Unix milliseconds.
+    /// Time before which nothing is tried, in Unix milliseconds.
     pub not_before_ms: u64,
     /// When the current value became current; 0 before the first rotation.
     pub rotated_ms: u64,
@@ -155,7 +155,7 @@ impl ValueRow {
     /// Writes the entry.
     ///
     /// # Errors
-    /// The errors of the barrier.
+    /// The errors of the barrier when a record cannot be read or written.
     pub(in crate::core) fn put(&self, tx: &mut Tx<'_>) -> Result<(), VaultError> {
         let bytes = zeroize::Zeroizing::new(serde_json::to_vec(self).map_err(|_| VaultError::Internal)?);
         Ok(tx.put_entry(MountId::ROTATION, &self.own_key(), &bytes, 0)?)

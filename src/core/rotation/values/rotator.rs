@@ -37,13 +37,13 @@ pub(in crate::core) type Rotator = Worker<ValueOrder, Box<Ended>>;
 type Message = worker::Message<ValueOrder, Box<Ended>>;
 
 impl Rotator {
-    /// Starts the thread. When it is stopped, its programs are killed. Other steps at targets end by themselves. The
-    /// next unseal asks the targets about the result.
+    /// Starts the thread. When it is stopped, its programs are killed. Other steps at targets end by themselves, and the
+    /// next unseal asks the targets about their results.
     ///
     /// # Errors
     /// [`VaultError::Unavailable`] when the system cannot start a thread.
     pub(in crate::core) fn spawn(desk: Desk) -> Result<Self, VaultError> {
-        let busy = "too many rotations are waiting, try again";
+        let busy = "too many rotations are waiting; try again";
         let post = Post { name: "rotator", room: MAX_WAITING, busy, stopping: Arc::clone(&desk.stopping) };
         Self::start(post, move |waiting, own| {
             Thread { desk, own, rows: BTreeMap::new(), busy: BTreeMap::new(), reminded_ms: 0 }.serve(waiting);
@@ -71,7 +71,7 @@ struct Watched {
 impl Thread {
     fn serve(mut self, waiting: &Receiver<Message>) {
         self.work(waiting);
-        // Programs are being killed. After a stop of the vault none of them must be left.
+        // Programs are being killed. None of them may be left when the vault has stopped.
         while self.busy.values().any(|stops| *stops) {
             match waiting.recv_timeout(LAST_WAIT) {
                 Ok(Message::Note(ended)) => drop(self.busy.remove(&ended.row)),
@@ -287,7 +287,7 @@ impl Thread {
             error: None,
             reminded: Vec::new(),
         };
-        // Returns the row as committed. The thread keeps its own list of rows in step with it.
+        // Returns the row as committed. The thread updates its list of rows with it.
         let (sender, written) = sync_channel(1);
         self.desk.records(facts, move |tx, _| {
             row.put(tx)?;
@@ -388,7 +388,7 @@ impl Refused {
     }
 }
 
-/// Errors of commits were audited by the committer.
+/// For errors of commits, which the committer has audited.
 impl From<VaultError> for Refused {
     fn from(error: VaultError) -> Self {
         Self { error, audited: true }

@@ -1,4 +1,4 @@
-//! `auth/cert/crls`: revocation lists of outside PKIs. An operator uploads them; the vault contacts no other server.
+//! `auth/cert/crls`: revocation lists of outside PKIs. An operator uploads them; the vault contacts no server.
 
 use crate::api::reply::Reply;
 use crate::auth::cert::{ListView, RoleError, list_body};
@@ -31,7 +31,7 @@ pub(super) fn read(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&ListView::new(&list, inquiry.now_ms))
 }
 
-/// Stores a list, or replaces one by a newer list. Certificates on the list are rejected from the answer on.
+/// Stores a list, or replaces it with a newer one. Certificates on the list are rejected from the reply on.
 pub(super) fn write(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let name = named(&change.tail)?;
     let der = list_body(change.body)?;

@@ -1,4 +1,4 @@
-//! `auth`: roles for certificates of outside PKIs, and tokens. The table has the form of that of `sys`.
+//! `auth`: roles for certificates of outside PKIs, and tokens. The table has the same form as that of `sys`.
 
 mod certs;
 mod crls;
@@ -43,7 +43,7 @@ pub(in crate::core) static ROUTES: &[Route] = &[
     read("auth/token/accessors", tokens::accessors).sudo().over(&[MountId::TOKENS]),
 ];
 
-/// A change of tokens. It is no power, because a token grants less than its identity has.
+/// A change of tokens. It gives nobody power, because a token never grants more than its identity has.
 const fn less_power(pattern: &'static str, run: fn(&mut Tx<'_>, &Change<'_>) -> Result<Done, VaultError>) -> Route {
     write(pattern, run).concerns(Concern::Nothing)
 }

@@ -93,11 +93,11 @@ pub(super) fn revoke_accessor(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Do
     end(tx, change, &token)
 }
 
-/// Revokes a token and no other. Its children have no parent from now on.
+/// Revokes a token but not its children, which have no parent from then on.
 pub(super) fn revoke_orphan(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let TokenBody { token } = TokenBody::parse(change.body)?;
     let known = &change.snapshot.tokens;
-    // Unlike `revoke`, and as in Vault, this is an error: the caller cares about the children of this very token.
+    // Unlike for `revoke`, and as in Vault, this is an error: the caller cares about the children of this very token.
     let token = known.by_text(&token).filter(|token| known.is_alive(&token.record, change.now_ms));
     let token = token.ok_or_else(|| VaultError::BadRequest("token to revoke not found".to_owned()))?;
     end_alone(tx, change, &token)
@@ -109,7 +109,7 @@ pub(super) fn tidy(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
     let touched = tokens::remove(tx, &ended)?;
     let mut reply = Reply { status: ReplyStatus::Accepted, ..Reply::none() };
     if all > ended.len() {
-        reply.warnings.push(format!("{} tokens that are no longer valid are left: tidy again", all - ended.len()));
+        reply.warnings.push(format!("{} expired tokens are left: run tidy again", all - ended.len()));
     }
     Ok(Done::touching(reply, touched))
 }

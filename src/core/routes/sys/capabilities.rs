@@ -1,4 +1,4 @@
-//! `sys/capabilities-self`: what the caller may do on some paths.
+//! `sys/capabilities-self`: what the caller may do on the given paths.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::{Inquiry, data};
 use crate::core::decide::canonical;
 use crate::core::error::VaultError;
 
-/// Largest number of paths in one question.
+/// Largest number of paths in one request.
 const MAX_PATHS: usize = 256;
 
 pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
@@ -22,7 +22,7 @@ pub(super) fn of_caller(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&CapabilitiesReply { capabilities, paths })
 }
 
-/// The paths in question.
+/// The requested paths.
 fn asked(fields: Fields<'_>) -> Result<Vec<String>, VaultError> {
     let paths = fields.texts("paths")?.map_or_else(|| fields.texts("path"), |paths| Ok(Some(paths)))?;
     let paths = paths.unwrap_or_default();
@@ -35,10 +35,10 @@ fn asked(fields: Fields<'_>) -> Result<Vec<String>, VaultError> {
     Ok(paths)
 }
 
-/// The verbs that the caller may use on a path.
+/// The capabilities that the caller has on a path.
 fn verbs(inquiry: &Inquiry<'_>, raw: &str) -> Vec<String> {
     let verbs = match Path::parse(raw.trim_start_matches('/')) {
-        // Decided as a request for it would be. With a slash it may be a list.
+        // Decided like a request for it. With a slash it may be a list.
         Ok(path) => inquiry.subject.capabilities(&canonical::in_lower_case(inquiry.tables, &path).unwrap_or(path)),
         // No request for such a path reaches the policies.
         Err(_) => vec!["deny"],

@@ -1,7 +1,7 @@
 //! `sys/strongroom/certificates` and `sys/strongroom/renew`: client certificates from the vault's own authority.
 //!
-//! An identity that may issue can become anybody in the trust domain, so that route needs `sudo`. Every registered
-//! identity may renew: it gets what it has, for longer.
+//! An identity that may issue certificates can become anybody in the trust domain, so that route needs `sudo`. Every
+//! registered identity may renew: it gets what it already has, for longer.
 
 use crate::barrier::Tx;
 

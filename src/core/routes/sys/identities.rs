@@ -52,7 +52,7 @@ pub(super) fn disable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vaul
     restrict(tx, change, vec![touch])
 }
 
-/// Admits a disabled or frozen identity again. Its certificates are valid as before, and so would be a copy. Revoke the
+/// Enables a disabled or frozen identity. Its certificates are valid as before, and so is any copy of them. Revoke the
 /// certificates of a frozen identity before you enable it.
 pub(super) fn enable(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     change.body.only(&[])?;
@@ -98,7 +98,7 @@ pub(super) fn delete_group(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done,
     finish(tx, change, Vec::new(), vec![Touch::Groups])
 }
 
-/// Ends a change after which less may be admitted, or more.
+/// Ends a change of who is admitted.
 fn restrict(tx: &mut Tx<'_>, change: &Change<'_>, touched: Vec<Touch>) -> Result<Done, VaultError> {
     Ok(Done { restricts: true, ..finish(tx, change, Vec::new(), touched)? })
 }

@@ -1,5 +1,5 @@
 //! `sys`: the core's own routes as one table (those of `auth` are in `core/routes/auth`). A route that is not in the
-//! table does not exist, and every row must say who may use it.
+//! table does not exist, and every row must state who may use it.
 
 mod approvals;
 pub(in crate::core) mod ca;

@@ -1,4 +1,4 @@
-//! `sys/mounts`, `sys/auth`, `sys/audit` and the preflight that clients make before they touch a secret.
+//! `sys/mounts`, `sys/auth`, `sys/audit` and the preflight request that clients make before they use a secret.
 
 use std::collections::BTreeMap;
 
@@ -56,8 +56,8 @@ pub(super) fn visible(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     data(&Visible { secret, auth: BTreeMap::new() })
 }
 
-/// Tells a client which mount a path belongs to. Never 404: old clients take that for "KV version 1". An unknown mount
-/// and one without access answer alike.
+/// Tells a client which mount a path belongs to. Never 404, which old clients take for "KV version 1". The reply is the
+/// same for an unknown mount and for one without access.
 pub(super) fn preflight(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
     let path = Path::parse(&inquiry.tail).map_err(|_| VaultError::Preflight(inquiry.tail.clone()))?;
     let mount = find(inquiry, &path).filter(|mount| inquiry.subject.any_under(&mount.path));

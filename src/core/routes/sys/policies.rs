@@ -62,7 +62,7 @@ pub(super) fn write_acl(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Va
     finish(tx, change, name, Reply::none())
 }
 
-/// The text of a policy that can be parsed, sent as it is or in base64.
+/// The text of a policy, sent plainly or in base64, if it can be parsed.
 fn text_in(fields: Fields<'_>) -> Result<String, VaultError> {
     let text = fields.text("policy")?.map_or_else(|| fields.text("rules"), |text| Ok(Some(text)))?;
     let text = text

@@ -16,7 +16,7 @@ fn may_read(inquiry: &Inquiry<'_>, full: &str) -> bool {
     inquiry.subject.may(&inquiry.snapshot.mounts, full, Capability::Read)
 }
 
-/// `POST values/<path>`: `{key, policy}` stores a policy, `{key, action}` gives an order.
+/// `POST values/<path>`: `{key, policy}` stores a policy, `{key, action}` requests an action.
 pub(super) fn order(inquiry: &Inquiry<'_>) -> Result<Order, VaultError> {
     let fields = inquiry.body.only(&["key", "policy", "action"])?;
     ValueOrder::read(fields, &inquiry.tail, inquiry.subject, &inquiry.snapshot.mounts).map(Order::Value)

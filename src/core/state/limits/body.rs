@@ -1,4 +1,4 @@
-//! Quotas from the fields of a request. The fields are Vault's, and some of our own.
+//! Reads quotas from the fields of a request: Vault's fields, and some of our own.
 
 use crate::api::fields::Fields;
 use crate::api::json::Value;
@@ -40,7 +40,7 @@ pub(in crate::core) const FIELDS: [&str; 12] = [
     "burst",
 ];
 
-/// Rejects a quota that is named differently from its path, or of another type.
+/// Rejects a quota whose name or type differs from its path.
 fn check_name(fields: Fields<'_>, name: &str) -> Result<(), VaultError> {
     let (named, kind) = (fields.text("name")?, fields.text("type")?);
     if named.is_some_and(|named| named != name) || kind.is_some_and(|kind| kind != TYPE) {
@@ -49,10 +49,10 @@ fn check_name(fields: Fields<'_>, name: &str) -> Result<(), VaultError> {
     Ok(())
 }
 
-/// The quota `default` from [`FIELDS_OF_DEFAULT`]. Absent fields get their default values.
+/// The quota `default` from [`FIELDS_OF_DEFAULT`]. Absent fields get their defaults.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`].
+/// [`VaultError::BadRequest`] for a malformed field or a value outside its range.
 pub(in crate::core) fn defaults(fields: Fields<'_>) -> Result<Defaults, VaultError> {
     check_name(fields, super::DEFAULT)?;
     let mut defaults = Defaults::default();
@@ -62,14 +62,14 @@ pub(in crate::core) fn defaults(fields: Fields<'_>) -> Result<Defaults, VaultErr
     Ok(defaults)
 }
 
-/// The quota `name` from [`FIELDS`]. Absent fields get their default values, as in Vault.
+/// The quota `name` from [`FIELDS`]. Absent fields get their defaults, as in Vault.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`].
+/// [`VaultError::BadRequest`] for a malformed field or a value outside its range.
 pub(in crate::core) fn quota(fields: Fields<'_>, name: &str, mounts: &MountTable) -> Result<Stored, VaultError> {
     check_name(fields, name)?;
     if fields.text("role")?.is_some_and(|role| !role.is_empty()) {
-        return Err(VaultError::BadRequest("'role' is not offered: name the identities instead".to_owned()));
+        return Err(VaultError::BadRequest("'role' is not supported: name the identities instead".to_owned()));
     }
     let paths = paths(&fields.text("path")?.unwrap_or_default(), mounts)?;
     let inheritable = fields.flag("inheritable")?.unwrap_or(paths == Paths::Any);
@@ -90,7 +90,7 @@ pub(in crate::core) fn quota(fields: Fields<'_>, name: &str, mounts: &MountTable
     Ok(Stored { quota: Quota { name: name.to_owned(), identities, paths, class, per, rate }, inheritable })
 }
 
-/// A mount without its slash means everything below it, as in Vault. A path below no mount is an error.
+/// A mount without its slash means everything below it, as in Vault. A path outside all mounts is an error.
 fn paths(text: &str, mounts: &MountTable) -> Result<Paths, VaultError> {
     let paths = Paths::parse(text)?;
     let (Paths::Prefix(stem) | Paths::One(stem)) = &paths else { return Ok(paths) };

@@ -1,9 +1,9 @@
 //! Limits on requests: the stored quotas, and the step of the pipeline that charges an identity's account.
 //!
-//! Refusals are audited at most once per second, identity and class. So a flood costs one line per second instead of
-//! one per request. The audit log is durable and hashed: somebody who could make it grow at will could fill the disk
-//! and stop the vault. Such a request has not touched the store. The number of requests without a line is in the next
-//! line and in `sys/metrics`.
+//! Rejections are audited at most once per second, identity and class. So a flood costs one line per second, not one per
+//! request. The audit log is durable and hashed: a caller that could make it grow at will could fill the disk and stop the
+//! vault. A rejected request has not touched the store. The number of requests without a line is in the next line and in
+//! `sys/metrics`.
 
 pub(in crate::core) mod body;
 pub(in crate::core) mod view;
@@ -64,7 +64,7 @@ impl Stored {
     /// The stored form.
     ///
     /// # Errors
-    /// [`VaultError::Internal`].
+    /// [`VaultError::Internal`] when it cannot be serialised.
     fn bytes(&self) -> Result<Vec<u8>, VaultError> {
         let Quota { identities, paths, class, per, rate, .. } = &self.quota;
         let record = Record {
@@ -97,7 +97,9 @@ pub(in crate::core) fn put(tx: &mut Tx<'_>, stored: &Stored) -> Result<(), Vault
         return Err(VaultError::BadRequest(text));
     }
     if others.nth(MAX_QUOTAS - 1).is_some() {
-        return Err(VaultError::BadRequest(format!("there are {MAX_QUOTAS} quotas already")));
+        return Err(VaultError::BadRequest(format!(
+            "there are already {MAX_QUOTAS} quotas, the maximum: delete one first"
+        )));
     }
     tx.put_entry(MountId::LIMITS, &quota.name, &stored.bytes()?, 0)?;
     Ok(())
@@ -106,7 +108,7 @@ pub(in crate::core) fn put(tx: &mut Tx<'_>, stored: &Stored) -> Result<(), Vault
 /// Writes the quota `default`.
 ///
 /// # Errors
-/// The errors of the barrier.
+/// The errors of the barrier when a record cannot be read or written.
 pub(in crate::core) fn put_default(tx: &mut Tx<'_>, defaults: Defaults) -> Result<(), VaultError> {
     let bytes = serde_json::to_vec(&DefaultRecord { format: 1, defaults }).map_err(|_| VaultError::Internal)?;
     tx.put_entry(MountId::LIMITS, DEFAULT, &bytes, 0)?;
@@ -168,7 +170,7 @@ pub(in crate::core) fn table(view: &View<'_>, previous: &Table) -> Result<Table,
     Ok(Table::compile(all(view)?, &defaults, previous))
 }
 
-/// A request before anything was decided about it.
+/// A request before it is decided.
 pub(in crate::core) struct Asked<'a> {
     pub caller: &'a Caller,
     /// Whether the certificate is admitted.
@@ -186,10 +188,10 @@ pub(in crate::core) struct Refused {
     pub outcome: VaultError,
 }
 
-/// Charges a request. The returned bill charges the size of the answer.
+/// Charges a request. The returned bill charges the size of the reply.
 ///
 /// # Errors
-/// [`Refused`].
+/// [`Refused`] when the request is over a limit.
 pub(in crate::core) fn admit(accounts: &Accounts, table: &Table, asked: &Asked<'_>) -> Result<Option<Bill>, Refused> {
     let identity = &asked.caller.identity;
     let who = match asked.admitted {
@@ -210,18 +212,18 @@ pub(in crate::core) fn admit(accounts: &Accounts, table: &Table, asked: &Asked<'
     outcome.map_err(|Over { class, wait_ms, line }| Refused {
         rule: line.map(|(quota, unwritten)| match unwritten {
             0 => format!("quota {quota} ({})", class.as_str()),
-            more => format!("quota {quota} ({}); {more} more refused since the last line", class.as_str()),
+            more => format!("quota {quota} ({}); {more} more rejected since the last line", class.as_str()),
         }),
         outcome: VaultError::RateLimited { path: path.to_owned(), retry_after_s: wait_ms.div_ceil(1_000) },
     })
 }
 
-/// Paths that no quota limits. With them an operator can correct a wrong limit, or stop the vault.
+/// Whether no quota limits this path. Through these paths an operator can correct a wrong limit, or stop the vault.
 fn leads_out(path: &str) -> bool {
     path == "sys/seal" || path.starts_with("sys/quotas/")
 }
 
-/// Charges the size of an answer, if there is one, and the records that were read for it.
+/// Charges the size of a reply, if there is one, and the records that were read for it.
 pub(in crate::core) fn settle(bill: Option<Bill>, reply: Option<&Reply>) {
     if let Some(bill) = bill {
         let bytes = reply.and_then(|reply| reply.data.as_ref()).map_or(0, |data| data.len());

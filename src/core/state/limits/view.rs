@@ -1,4 +1,4 @@
-//! How quotas are shown. The fields are Vault's, and some of our own.
+//! How quotas are shown: Vault's fields, and some of our own.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -30,10 +30,10 @@ impl<'a> QuotaShown<'a> {
     /// Shows a quota.
     ///
     /// # Errors
-    /// [`VaultError::Internal`].
+    /// [`VaultError::Internal`] when the rate cannot be written as a number.
     pub(in crate::core) fn of(stored: &'a Stored) -> Result<Self, VaultError> {
         let Stored { quota, inheritable } = stored;
-        // As a number with the digits that were sent.
+        // A number with the digits that were sent.
         let rate = RawValue::from_string(milli_text(quota.rate.milli)).map_err(|_| VaultError::Internal)?;
         Ok(Self {
             name: &quota.name,
