@@ -28,8 +28,8 @@ impl MarkFile {
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Replaces the saved state with a later one. A long-running command must not restore the older state that it started
-    /// with. Writes a temporary file and renames it, so that two concurrent runs leave a complete file.
+    /// Replaces the saved state with a later one. A long-running command must not restore the older state that it
+    /// started with. Writes a temporary file and renames it, so that two concurrent runs leave a complete file.
     pub fn write(&self, mark: &Mark) {
         let Some(path) = &self.0 else { return };
         if self.read().is_some_and(|kept| !mark.is_later_than(&kept)) {

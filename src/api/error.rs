@@ -57,8 +57,8 @@ words! {
         EnrolmentListener = "enrolment-listener",
         /// The caller is not allowed to do this.
         Denied = "denied",
-        /// Other operators must approve first. Facts: `id` of the request that they approve, and `missing`, how many must still
-        /// approve.
+        /// Other operators must approve first. Facts: `id` of the request that they approve, and `missing`, how many
+        /// must still approve.
         ApprovalNeeded = "approval-needed",
         /// Another operator has rejected the same request. Fact: `id`.
         ApprovalRejected = "approval-rejected",

@@ -2,8 +2,8 @@
 //! error texts. Nothing else reads fields, with one exception: rotation policies are stored as they are sent, so
 //! `rotate::policy` reads both forms with one strict reader.
 //!
-//! A field that is `null` counts as absent. Numbers, booleans and durations may also be strings, because query parameters
-//! are. Nothing is repaired: a value of another type is rejected, and the error names the field but never
+//! A field that is `null` counts as absent. Numbers, booleans and durations may also be strings, because query
+//! parameters are. Nothing is repaired: a value of another type is rejected, and the error names the field but never
 //! repeats what was sent.
 
 use std::collections::BTreeMap;
@@ -274,8 +274,8 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A list of strings, unchanged, or one string that is split at commas. Of the latter, blanks around the parts and empty
-    /// parts are dropped.
+    /// A list of strings, unchanged, or one string that is split at commas. Of the latter, blanks around the parts and
+    /// empty parts are dropped.
     ///
     /// # Errors
     /// [`FieldError::Must`] for anything else.

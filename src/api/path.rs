@@ -87,7 +87,8 @@ impl Path {
     /// Parses the part of a request target after `/v1/`, without the query, and decodes percent escapes exactly once.
     ///
     /// Every allowed character is its own canonical form in a URI path (RFC 3986, section 3.3). So an escape either
-    /// stands for a disallowed character or is not canonical, and both are rejected. An accepted path re-encodes to `raw`.
+    /// stands for a disallowed character or is not canonical, and both are rejected. An accepted path re-encodes to
+    /// `raw`.
     ///
     /// # Errors
     /// [`PathError`] for the first problem.

@@ -93,8 +93,8 @@ impl Reply {
     }
 }
 
-/// Whether an `If-None-Match` field lists `etag` (RFC 9110, 13.1.2: weak comparison). The caller must handle `*`, because
-/// only the caller knows whether there is any content.
+/// Whether an `If-None-Match` field lists `etag` (RFC 9110, 13.1.2: weak comparison). The caller must handle `*`,
+/// because only the caller knows whether there is any content.
 ///
 /// ```
 /// use strongroom::api::reply::none_match;

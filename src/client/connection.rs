@@ -193,9 +193,9 @@ impl Client {
     /// vault that does not continue it rejects the request. `sys/seal` and `sys/unseal` are exempt.
     ///
     /// # Errors
-    /// [`ClientError::Transport`] or [`ClientError::Certificate`] when there is no answer; [`ClientError::Malformed`] when
-    /// it is not HTTP or larger than [`MAX_REPLY_BYTES`]; [`ClientError::RolledBack`] when the vault does not continue the
-    /// history that this client has seen; [`ClientError::Settings`] for an invalid path.
+    /// [`ClientError::Transport`] or [`ClientError::Certificate`] when there is no answer; [`ClientError::Malformed`]
+    /// when it is not HTTP or larger than [`MAX_REPLY_BYTES`]; [`ClientError::RolledBack`] when the vault does not
+    /// continue the history that this client has seen; [`ClientError::Settings`] for an invalid path.
     pub fn request(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<Response, ClientError> {
         self.request_unless(method, path, body, None)
     }
@@ -260,8 +260,8 @@ impl Client {
         let text = |name| reply.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (etag, error) = (text("etag"), text(HEADER));
         let body = read_body(&mut reply, &self.base)?;
-        // All of this comes before the mark is kept and before the caller gets the reply. A different history must not become
-        // the mark, even if its generation is higher by now.
+        // All of this comes before the mark is kept and before the caller gets the reply. A different history must not
+        // become the mark, even if its generation is higher by now.
         let refused = mark::refused_at(error.as_deref(), mark.as_ref());
         let outcome = match (&held, refused, &mark) {
             (Some(held), Some(seen), _) => Err(ClientError::RolledBack { held: held.clone(), seen }),

@@ -25,8 +25,8 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Called by the connector before it opens a connection. Returns whether it may. On a new connection another server may
-    /// answer, or the same one after a restart.
+    /// Called by the connector before it opens a connection. Returns whether it may. On a new connection another server
+    /// may answer, or the same one after a restart.
     pub(super) fn opens(&self) -> bool {
         if CONNECTING.get() != Connecting::Allowed {
             CONNECTING.set(Connecting::Refused);

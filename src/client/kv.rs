@@ -68,8 +68,8 @@ impl<'a> Kv<'a> {
         format!("{}/{part}/{path}", self.mount)
     }
 
-    /// Reads the given version of a secret, or the newest one. `None` means that there is no such secret or version. For a
-    /// deleted or destroyed version, [`Data::data`] is `None`.
+    /// Reads the given version of a secret, or the newest one. `None` means that there is no such secret or version.
+    /// For a deleted or destroyed version, [`Data::data`] is `None`.
     ///
     /// # Errors
     /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
@@ -85,8 +85,8 @@ impl<'a> Kv<'a> {
         }
     }
 
-    /// Reads a secret's newest version unless it still has the tag `etag`. Returns the content and its tag, or `None` if it
-    /// is unchanged. Without a tag, or if the secret expires by itself, it is always read.
+    /// Reads a secret's newest version unless it still has the tag `etag`. Returns the content and its tag, or `None`
+    /// if it is unchanged. Without a tag, or if the secret expires by itself, it is always read.
     ///
     /// # Errors
     /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
@@ -100,8 +100,8 @@ impl<'a> Kv<'a> {
         }
     }
 
-    /// Writes a new version with exactly these fields, a JSON object. With `cas`, only if that is the newest version (0: the
-    /// secret does not exist).
+    /// Writes a new version with exactly these fields, a JSON object. With `cas`, only if that is the newest version
+    /// (0: the secret does not exist).
     ///
     /// # Errors
     /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
@@ -151,8 +151,8 @@ impl<'a> Kv<'a> {
         }
     }
 
-    /// Returns all fields of the newest version as texts, in the server's order: strings unchanged, other values as JSON.
-    /// `None` means that there is no such secret or that its newest version is deleted.
+    /// Returns all fields of the newest version as texts, in the server's order: strings unchanged, other values as
+    /// JSON. `None` means that there is no such secret or that its newest version is deleted.
     ///
     /// # Errors
     /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
@@ -231,8 +231,8 @@ impl<'a> Kv<'a> {
         Ok(found.map(|found| found.keys).unwrap_or_default())
     }
 
-    /// Returns a page of [`Kv::list`]: at most `limit` names (0: all) after `after`, which need not exist (empty: from the
-    /// start).
+    /// Returns a page of [`Kv::list`]: at most `limit` names (0: all) after `after`, which need not exist (empty: from
+    /// the start).
     ///
     /// # Errors
     /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request;

@@ -18,8 +18,8 @@ use crate::api::secret::SecretText;
 use crate::api::sys::AuditPublicKey;
 use crate::wiped::Buffer;
 
-/// Key rotation for one client. For requests with a secret the server derives keys, which takes a second or more per slot
-/// by design. The client's timeout must allow for that.
+/// Key rotation for one client. For requests with a secret the server derives keys, which takes a second or more per
+/// slot by design. The client's timeout must allow for that.
 ///
 /// ```no_run
 /// use strongroom::client::{Client, ClientError};
@@ -150,8 +150,8 @@ impl<'a> Rotation<'a> {
         self.client.ask("POST", "sys/strongroom/slots/add", Some(&slot_write(order)))
     }
 
-    /// Changes the secret of the slot that `order.unlock` opens. Its type and label stay the same. For shares, a new set is
-    /// created beside the old one, which stays valid until [`slot_confirm`](Self::slot_confirm) removes it.
+    /// Changes the secret of the slot that `order.unlock` opens. Its type and label stay the same. For shares, a new
+    /// set is created beside the old one, which stays valid until [`slot_confirm`](Self::slot_confirm) removes it.
     ///
     /// # Errors
     /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.

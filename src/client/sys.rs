@@ -125,8 +125,8 @@ impl<'a> Sys<'a> {
         self.client.tell("PUT", "sys/seal", None)
     }
 
-    /// Waits up to `wait_s` seconds (at most 60, and less than the client's timeout) for a change of one of `paths` (with
-    /// their mounts) after the cursor. Without a cursor, waits for changes from now on.
+    /// Waits up to `wait_s` seconds (at most 60, and less than the client's timeout) for a change of one of `paths`
+    /// (with their mounts) after the cursor. Without a cursor, waits for changes from now on.
     ///
     /// # Errors
     /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.

@@ -35,8 +35,8 @@ pub enum VaultError {
     /// Denied (403). The text is the same for every reason, so that unknown, forbidden and missing look alike.
     #[error("permission denied")]
     Forbidden,
-    /// The certificate or its identity is not accepted (403). The caller has proved the key of that certificate, so it is
-    /// told why.
+    /// The certificate or its identity is not accepted (403). The caller has proved the key of that certificate, so it
+    /// is told why.
     #[error("permission denied: {}", not_admitted(.0))]
     NotAdmitted(Reason),
     /// Other operators must approve first (403). Carries the id of the pending approval.

@@ -34,8 +34,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// Opens the audit device after an unseal. Gets the keys of the log, the last entry that the durable state refers to, and
-/// the time. Returns the device, positioned at its end, and the point from which its chain continues
+/// Opens the audit device after an unseal. Gets the keys of the log, the last entry that the durable state refers to,
+/// and the time. Returns the device, positioned at its end, and the point from which its chain continues
 /// ([`crate::audit::FileDevice::opener`] for a file). Called once per unseal.
 pub type AuditOpener =
     Box<dyn Fn(&AuditKeys, AuditHead, u64) -> Result<(Box<dyn Device>, Resume), AuditError> + Send + Sync>;

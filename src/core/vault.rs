@@ -98,8 +98,8 @@ impl Vault {
         self.live.load_full()
     }
 
-    /// The error for a caller when the audit log fails. An unknown state of the log ends the process, like an unknown state
-    /// of the store.
+    /// The error for a caller when the audit log fails. An unknown state of the log ends the process, like an unknown
+    /// state of the store.
     pub(super) fn audit_failed(&self, error: &AuditError) -> VaultError {
         if *error == AuditError::Sync {
             self.fatal("the audit device could not make entries durable");

@@ -93,8 +93,8 @@ pub struct Options {
     pub crlf: LineEnds,
 }
 
-/// Parses a whole file. Accepts any bytes: the result is assignments or an error with a position. Names keep the order in
-/// which they first appear.
+/// Parses a whole file. Accepts any bytes: the result is assignments or an error with a position. Names keep the order
+/// in which they first appear.
 ///
 /// # Errors
 /// [`DotenvError`] for the first problem. Nothing of the file should be used then.

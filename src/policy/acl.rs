@@ -49,7 +49,8 @@ struct Merged<'a> {
 }
 
 impl Acl {
-    /// Compiles the union of `policies`. Rules with the same pattern become one. If one of them denies, the result denies.
+    /// Compiles the union of `policies`. Rules with the same pattern become one. If one of them denies, the result
+    /// denies.
     #[must_use]
     pub fn merge<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
         let mut place: HashMap<&str, usize> = HashMap::new();
@@ -84,8 +85,8 @@ impl Acl {
 
     /// Returns the one rule that applies to `path`, most specific first.
     ///
-    /// A list also uses rules for the folder's name without its slash, but only if no rule matches the form with the slash.
-    /// Falling back past a deny would undo it.
+    /// A list also uses rules for the folder's name without its slash, but only if no rule matches the form with the
+    /// slash. Falling back past a deny would undo it.
     fn select(&self, path: &str, list: bool) -> Option<&(RuleId, Permissions)> {
         let bare = if list { path.strip_suffix('/') } else { None };
         let rule = self

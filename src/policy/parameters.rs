@@ -29,8 +29,8 @@ fn lookup<'a>(map: &'a BTreeMap<String, Values>, name: &str) -> Option<&'a Value
 }
 
 impl Values {
-    /// Whether the raw JSON value is in the list. `None` if that cannot be decided; the request is denied then, whether the
-    /// list allows or denies.
+    /// Whether the raw JSON value is in the list. `None` if that cannot be decided; the request is denied then, whether
+    /// the list allows or denies.
     fn contain(&self, raw: &[u8]) -> Option<bool> {
         if self.0.is_empty() {
             return Some(true);

@@ -139,8 +139,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reads the value that begins with `first`. Returns whether the value is complete: of a non-empty object or array only
-    /// the beginning is read, up to the first value inside.
+    /// Reads the value that begins with `first`. Returns whether the value is complete: of a non-empty object or array
+    /// only the beginning is read, up to the first value inside.
     fn value(&mut self, first: Option<u8>) -> Result<bool, JsonError> {
         match first {
             Some(b'{') => {

@@ -32,8 +32,8 @@ use exchange::Line;
 const ENROLL_PATH: &str = "/v1/sys/strongroom/enroll";
 const GRACE_PATH: &str = "/v1/sys/strongroom/enroll/renew";
 
-/// Requests the first certificate, for the key of `csr_pem`. Tries the addresses in the string in order until one answers;
-/// `timeout` applies to each. If a reply is lost, the same request can be sent again.
+/// Requests the first certificate, for the key of `csr_pem`. Tries the addresses in the string in order until one
+/// answers; `timeout` applies to each. If a reply is lost, the same request can be sent again.
 ///
 /// # Errors
 /// [`ClientError::Settings`] when `csr_pem` is not a request. [`ClientError::Transport`] when no address answers, or

@@ -1,7 +1,8 @@
 //! Moving from one authority to the next without a rejected request.
 //!
-//! Each step first checks what is known. Clients send the id of their bundle with every request, so it is known what they
-//! trust. The ledger tells which certificates an authority still vouches for. Clients that are not ready are named.
+//! Each step first checks what is known. Clients send the id of their bundle with every request, so it is known what
+//! they trust. The ledger tells which certificates an authority still vouches for. Clients that are not ready are
+//! named.
 
 use crate::api::error::Reason;
 use crate::api::reply::Reply;
@@ -66,8 +67,8 @@ impl Step {
     }
 }
 
-/// Performs one step of the authority `id`: `trust`, `activate`, `remove`, `taint` or `revoke`. With `force`, clients that
-/// are not ready lose access. The step and its alarm are in one commit, so neither exists without the other.
+/// Performs one step of the authority `id`: `trust`, `activate`, `remove`, `taint` or `revoke`. With `force`, clients
+/// that are not ready lose access. The step and its alarm are in one commit, so neither exists without the other.
 ///
 /// # Errors
 /// [`VaultError::NotFound`] for an unknown authority or verb; [`VaultError::BadRequest`] for a step that its stage does

@@ -57,8 +57,8 @@ pub(in crate::core) struct Places {
 /// Handles an enrolment.
 ///
 /// # Errors
-/// [`VaultError::Forbidden`] for every problem with the string; [`VaultError::BadRequest`] when the certificate request is
-/// malformed; [`VaultError::Sealed`] while sealed; the errors of a commit.
+/// [`VaultError::Forbidden`] for every problem with the string; [`VaultError::BadRequest`] when the certificate request
+/// is malformed; [`VaultError::Sealed`] while sealed; the errors of a commit.
 pub(in crate::core) async fn enroll(
     vault: &Vault,
     asked: EnrollRequest,

@@ -32,9 +32,9 @@ const OPENER: &str = "rescue";
 /// it had before is revoked. Blocking: key derivation takes a second by design.
 ///
 /// # Errors
-/// [`VaultError::Sealed`] while sealed; [`VaultError::TooMany`] during the delay after failures; [`VaultError::WrongKey`]
-/// when the secret opens no slot; [`VaultError::BadRequest`] when the identity is not registered or the request is
-/// malformed; the errors of a commit.
+/// [`VaultError::Sealed`] while sealed; [`VaultError::TooMany`] during the delay after failures;
+/// [`VaultError::WrongKey`] when the secret opens no slot; [`VaultError::BadRequest`] when the identity is not
+/// registered or the request is malformed; the errors of a commit.
 pub(in crate::core) fn certificate(
     vault: &Vault,
     key: &UnsealKey<'_>,

@@ -1,7 +1,7 @@
 //! Revocation lists for peers without a certificate.
 //!
-//! Making a list opens the authority's key, goes through every valid certificate and signs. Strangers may ask as often as
-//! their handshakes allow, so they get a list that is up to a minute old.
+//! Making a list opens the authority's key, goes through every valid certificate and signs. Strangers may ask as often
+//! as their handshakes allow, so they get a list that is up to a minute old.
 
 use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -23,7 +23,8 @@ const FRESH_MS: u64 = 60_000;
 /// Returns the list of an accepted authority (by default, of the one that signs) in DER (RFC 5280 section 5).
 ///
 /// # Errors
-/// [`VaultError::Sealed`] while sealed; [`VaultError::NotFound`] for an authority that is unknown or not accepted; the errors of [`list_of`].
+/// [`VaultError::Sealed`] while sealed; [`VaultError::NotFound`] for an authority that is unknown or not accepted; the
+/// errors of [`list_of`].
 pub(in crate::core) fn list(vault: &Vault, authority: Option<AuthorityId>) -> Result<Vec<u8>, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?;
     let snapshot = live.snapshot.load_full();

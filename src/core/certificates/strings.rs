@@ -55,8 +55,8 @@ pub(in crate::core) struct Terms {
 }
 
 impl Terms {
-    /// Reads `ttl`, `uses`, `cidr`, `certificate_ttl` and `addresses`. All of them have defaults if the vault has an enrolment
-    /// listener.
+    /// Reads `ttl`, `uses`, `cidr`, `certificate_ttl` and `addresses`. All of them have defaults if the vault has an
+    /// enrolment listener.
     ///
     /// # Errors
     /// [`VaultError::BadRequest`] for a field out of its range, and when no address is known.
@@ -184,8 +184,8 @@ fn sweep(tx: &mut Tx<'_>, strings: &Strings, now_ms: u64) -> Result<Vec<Touch>, 
     Ok(touched)
 }
 
-/// Rejects a caller that has created too many strings, so that one identity cannot keep the others from creating some. As
-/// exact as the limit for all of them.
+/// Rejects a caller that has created too many strings, so that one identity cannot keep the others from creating some.
+/// As exact as the limit for all of them.
 fn make_room_for(change: &Change<'_>) -> Result<(), VaultError> {
     let most = change.settings.max_strings_each;
     if change.snapshot.strings.made_by(change.caller.identity.path()) < most {

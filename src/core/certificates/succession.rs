@@ -27,8 +27,8 @@ pub(in crate::core) struct World<'a> {
     pub random: &'a Arc<dyn Random>,
 }
 
-/// Creates an authority, ends all others, and issues a certificate from the new one to `caller`. The reply in [`Done`] is
-/// empty.
+/// Creates an authority, ends all others, and issues a certificate from the new one to `caller`. The reply in [`Done`]
+/// is empty.
 ///
 /// # Errors
 /// The errors of [`authorities::current`] and of [`issue::certify`].

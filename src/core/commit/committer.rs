@@ -11,10 +11,10 @@
 //! 5. Readers see the group, then every caller is answered.
 //!
 //! Only running the mutations shows how large the changes are, so step 0 comes before step 1. A mutation for which there
-//! was no room is neither in the log nor in the group, and runs again in the next one. Steps 3 and 4 could run in parallel.
-//! Measured with two files on one disk and two cores, 600 rounds each: one after the other 218 to 269 us, with a scoped
-//! thread 235 to 244 us, with a standing thread 239 to 265 us. So they run one after the other, and a reply entry never
-//! names a generation that is not anchored.
+//! was no room is neither in the log nor in the group, and runs again in the next one. Steps 3 and 4 could run in
+//! parallel. Measured with two files on one disk and two cores, 600 rounds each: one after the other 218 to 269 us,
+//! with a scoped thread 235 to 244 us, with a standing thread 239 to 265 us. So they run one after the other, and a
+//! reply entry never names a generation that is not anchored.
 //!
 //! If killed before step 2, nothing happened, and the next unseal notes the requests as absent. If killed between 2 and
 //! 5, the changes happened although nobody was told, and the next unseal notes them as committed. Everything else that
@@ -253,8 +253,8 @@ impl Worker {
             match group.store(head, bench.clock.now_ms()) {
                 Ok(stored) => durable = Some(stored),
                 Err(BarrierError::Full) => {
-                    // None of it was done, so nothing may be reported about it: neither a remark nor a rejection that names a
-                    // record.
+                    // None of it was done, so nothing may be reported about it: neither a remark nor a rejection that
+                    // names a record.
                     for end in ends.iter_mut().filter(|end| end.made) {
                         (end.result, end.made) = (Err(VaultError::Full), false);
                         end.remarks.clear();

@@ -6,8 +6,8 @@ use crate::core::state::snapshot::Snapshot;
 use crate::core::state::subject::Subject;
 use crate::core::{Caller, Settings};
 
-/// Returns the rights of a caller. One that is not admitted has none. A token reduces the rights of an admitted caller, and
-/// an invalid token removes them all.
+/// Returns the rights of a caller. One that is not admitted has none. A token reduces the rights of an admitted caller,
+/// and an invalid token removes them all.
 pub(in crate::core) fn identify(
     snapshot: &Snapshot,
     settings: &Settings,

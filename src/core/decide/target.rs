@@ -134,7 +134,8 @@ impl Question<'_> {
     /// known whether a `POST` creates or updates, because no other writer can interfere.
     ///
     /// # Errors
-    /// [`VaultError::Forbidden`] when it is not allowed, or not any more; the errors of [`crate::engine::Engine::exists`].
+    /// [`VaultError::Forbidden`] when it is not allowed, or not any more; the errors of
+    /// [`crate::engine::Engine::exists`].
     pub(in crate::core) fn settle(&self, target: &Target, view: Option<&View<'_>>) -> Result<(), VaultError> {
         let (capability, sudo) = match (target, view) {
             (Target::Mount { mount, relative, plan }, Some(view)) => {

@@ -18,8 +18,8 @@ const MAX_MEMBERS: usize = 1_000;
 /// stay unchanged. Returns warnings for the caller.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] for a malformed field, for a new group without policies, and for too many groups; the errors
-/// of the barrier.
+/// [`VaultError::BadRequest`] for a malformed field, for a new group without policies, and for too many groups; the
+/// errors of the barrier.
 pub(in crate::core) fn write(
     tx: &mut Tx<'_>,
     name: &str,

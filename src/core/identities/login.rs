@@ -35,7 +35,8 @@ fn by_role(
     Ok(token::login(role, outside.facts(), &change.caller.identity, accessor, &Limits::default(), change.now_ms))
 }
 
-/// Issues a token to an identity of the vault. It has the identity's policies and survives the renewal of the certificate.
+/// Issues a token to an identity of the vault. It has the identity's policies and survives the renewal of the
+/// certificate.
 fn by_identity(change: &Change<'_>, accessor: String) -> Result<Issued, VaultError> {
     let identity = &change.caller.identity;
     let creator = Creator { identity, policies: &change.subject.policies, sudo: false, parent: None };

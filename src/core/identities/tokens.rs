@@ -32,7 +32,8 @@ pub(in crate::core) fn presented_token(subject: &Subject) -> Result<&Held, Vault
 /// Generates the text of a new token, writes its record, and returns both in the only reply that contains the text.
 ///
 /// # Errors
-/// The errors of [`tokens::Tokens::make_room`]; the errors of the barrier; [`VaultError::Internal`] when the random source fails.
+/// The errors of [`tokens::Tokens::make_room`]; the errors of the barrier; [`VaultError::Internal`] when the random
+/// source fails.
 pub(in crate::core) fn give(tx: &mut Tx<'_>, change: &Change<'_>, issued: Issued) -> Result<Done, VaultError> {
     let Issued { record, warnings } = issued;
     change.snapshot.tokens.make_room(&record.identity, parent(change), change.now_ms)?;

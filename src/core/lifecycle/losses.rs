@@ -61,8 +61,9 @@ pub struct Examined {
 /// spaces.
 ///
 /// # Errors
-/// [`LossError::Secret`] when the text is not a secret; [`LossError::Barrier`] for a wrong secret and for a store with damaged or missing records;
-/// [`LossError::Audit`] for a log that cannot be read because permissions or a mount are missing.
+/// [`LossError::Secret`] when the text is not a secret; [`LossError::Barrier`] for a wrong secret and for a store with
+/// damaged or missing records; [`LossError::Audit`] for a log that cannot be read because permissions or a mount are
+/// missing.
 pub fn examine(
     ports: InitPorts,
     text: Option<&SecretText>,

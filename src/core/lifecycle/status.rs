@@ -21,8 +21,8 @@ pub(in crate::core) fn initialised(vault: &Vault) -> bool {
     }
 }
 
-/// A passphrase or key file that opens the vault is, in Vault's terms, one share with a threshold of one. If a slot has a
-/// set of shares, shows its numbers, and how many shares were entered.
+/// A passphrase or key file that opens the vault is, in Vault's terms, one share with a threshold of one. If a slot has
+/// a set of shares, shows its numbers, and how many shares were entered.
 pub(in crate::core) fn seal_status(vault: &Vault) -> SealStatus {
     let cluster_id = cluster_id(vault);
     let shares = vault.shares.lock().progress(&vault.ports);

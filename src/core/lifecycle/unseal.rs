@@ -129,8 +129,8 @@ const OWN_RECORD: &str = "a record that every start reads is damaged (an identit
      a token or another one of the vault's own). Stop the daemon and find it: strongroomd storage verify. Then restore the data \
      folder from a backup, or remove the record: strongroomd storage salvage";
 
-/// What the opener is told. An opener at the machine may read the log and gets the whole reason; over the network, only a
-/// pointer to the log.
+/// What the opener is told. An opener at the machine may read the log and gets the whole reason; over the network, only
+/// a pointer to the log.
 fn told(opener: Opener<'_>, error: VaultError, why: Option<String>) -> VaultError {
     let code = error.error_code();
     let of_files = match &error {
@@ -171,7 +171,8 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         Opener::Local => None,
         Opener::Remote(caller) => Some(&*caller.identity),
     };
-    // The log must accept these entries before anything is served: they record what happened while it could not be written.
+    // The log must accept these entries before anything is served: they record what happened while it could not be
+    // written.
     alarm(&barrier, &audit, &report, refused, now_ms)?;
     audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
     let losses = losses::load(&barrier.view(MountId::MISC))?;

@@ -17,8 +17,8 @@ pub(in crate::core) struct Revocations {
 }
 
 impl Revocations {
-    /// Returns the number of the next list. It is the time, so it also grows across restarts. It is always greater than the
-    /// last one (RFC 5280 section 5.2.3), even if two lists are made in one millisecond or the clock is set back.
+    /// Returns the number of the next list. It is the time, so it also grows across restarts. It is always greater than
+    /// the last one (RFC 5280 section 5.2.3), even if two lists are made in one millisecond or the clock is set back.
     pub(in crate::core) fn number(&self, now_ms: u64) -> u64 {
         let next = |last: u64| now_ms.max(last.saturating_add(1));
         let last = self.number.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(next(last)));

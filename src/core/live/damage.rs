@@ -1,8 +1,8 @@
 //! Whether records of the vault are known to be damaged, and whether the audit log says so.
 //!
 //! A damaged record stops writes until a restart (`barrier`). The audit log records the finding, because the log still
-//! accepts lines when the store should not be written to. So the vault knows of the damage after a restart too, until a check
-//! of all records passes or a salvage removes the damaged ones.
+//! accepts lines when the store should not be written to. So the vault knows of the damage after a restart too, until a
+//! check of all records passes or a salvage removes the damaged ones.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,8 +20,8 @@ pub(in crate::core) struct Damage {
 }
 
 impl Damage {
-    /// The state at a start. If the log ends with damage that is not settled, the alarm is written again, so that every file
-    /// of the log has it, however files are moved.
+    /// The state at a start. If the log ends with damage that is not settled, the alarm is written again, so that every
+    /// file of the log has it, however files are moved.
     ///
     /// # Errors
     /// [`AuditError`] when the alarm cannot be written.

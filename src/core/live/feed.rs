@@ -39,8 +39,8 @@ struct Places {
 struct Recent {
     /// Ordered by generation. The oldest is forgotten first.
     changes: VecDeque<(u64, Arc<str>)>,
-    /// Generation of the last remembered change of each path. So a query costs the same however far back it goes, which the
-    /// caller decides.
+    /// Generation of the last remembered change of each path. So a query costs the same however far back it goes, which
+    /// the caller decides.
     newest: HashMap<Arc<str>, u64>,
     /// Changes up to this generation are not remembered.
     forgotten: u64,

@@ -33,8 +33,8 @@ impl Gate {
     /// [`VaultError::TooMany`] while it has to wait.
     pub(in crate::core) fn check(&self, key: &str, now_ms: u64) -> Result<(), VaultError> {
         match self.by_opener.get(key) {
-            // Nobody waits longer than the longest delay. More can be left only after the clock was set back, and then it
-            // could be years.
+            // Nobody waits longer than the longest delay. More can be left only after the clock was set back, and then
+            // it could be years.
             Some(failures) => match failures.not_before_ms.saturating_sub(now_ms) {
                 wait_ms @ 1..=MAX_DELAY_MS => Err(VaultError::TooMany { retry_after_s: wait_ms.div_ceil(1_000) }),
                 _ => Ok(()),

@@ -11,8 +11,8 @@ const MAX_PLACES: usize = 8;
 /// Number of jobs that one identity may have waiting or running.
 const MAX_EACH: usize = 8;
 
-/// Number of jobs that all certificates of outside PKIs together may have waiting or running. One person can have many of
-/// them, each an identity of its own, and must not make the identities of the vault wait for all of them.
+/// Number of jobs that all certificates of outside PKIs together may have waiting or running. One person can have many
+/// of them, each an identity of its own, and must not make the identities of the vault wait for all of them.
 const MAX_OUTSIDERS: usize = 2 * MAX_EACH;
 
 /// The slots: half as many as processors, so that short jobs always find a free processor.
@@ -43,8 +43,8 @@ pub(in crate::core) struct Turn<'a> {
 }
 
 impl Places {
-    /// Joins the queue. `None` when this identity has too many jobs in it. An `outsider` has a certificate of an outside PKI:
-    /// `None` also when all of those together have too many.
+    /// Joins the queue. `None` when this identity has too many jobs in it. An `outsider` has a certificate of an
+    /// outside PKI: `None` also when all of those together have too many.
     pub(in crate::core) fn enter(&self, identity: &str, outsider: bool) -> Option<Turn<'_>> {
         let mut taken = self.taken.lock();
         let own = taken.each.get(identity).copied().unwrap_or_default();

@@ -29,8 +29,8 @@ pub(in crate::core) struct Poll {
     /// `None` means from now on.
     after: Option<Cursor>,
     pub wait: Duration,
-    /// The caller that was found to be allowed to read all of them. Each commit wakes all waiting clients. If each of them
-    /// had to be checked again for each name, one identity that waits many times could use up the processors.
+    /// The caller that was found to be allowed to read all of them. Each commit wakes all waiting clients. If each of
+    /// them had to be checked again for each name, one identity that waits many times could use up the processors.
     allowed: Option<Arc<Subject>>,
 }
 

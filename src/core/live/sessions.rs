@@ -44,10 +44,10 @@ pub struct Session {
 }
 
 impl Sessions {
-    /// Registers a connection. Returns `None` when its identity already has `limit` connections. Also when its certificate
-    /// belongs to an outside PKI and `outsiders` such connections are open, because one person can have many such
-    /// certificates, each an identity of its own. `caller` stands for all requests of the connection; its request id is
-    /// not used.
+    /// Registers a connection. Returns `None` when its identity already has `limit` connections. Also when its
+    /// certificate belongs to an outside PKI and `outsiders` such connections are open, because one person can have
+    /// many such certificates, each an identity of its own. `caller` stands for all requests of the connection; its
+    /// request id is not used.
     pub fn enter(self: &Arc<Self>, caller: Arc<Caller>, limit: usize, outsiders: usize) -> Option<Session> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (close, closing) = watch::channel(false);

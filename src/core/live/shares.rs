@@ -1,4 +1,5 @@
-//! Shares of a set, entered one after the other until there are enough. As in Vault, they are lost when the process ends.
+//! Shares of a set, entered one after the other until there are enough. As in Vault, they are lost when the process
+//! ends.
 
 use crate::api::hex::hex;
 use crate::api::secret::SecretText;
@@ -35,8 +36,8 @@ impl Shares {
         let share = Share::parse(text.reveal()).map_err(named)?;
         let header = header(ports).ok_or(VaultError::NotInitialised)?;
         let sets: Vec<ShareSet> = header.slots.iter().filter_map(Slot::share_set).collect();
-        // While a set is being replaced, several sets open the vault. If a share belongs to none of them, any of them can
-        // report that.
+        // While a set is being replaced, several sets open the vault. If a share belongs to none of them, any of them
+        // can report that.
         let own = sets.iter().find(|set| set.set_id == *share.set_id());
         let set = own.or(sets.first()).ok_or(VaultError::WrongKey)?;
         set.check(&share, &header.vault_id).map_err(named)?;

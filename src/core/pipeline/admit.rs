@@ -91,9 +91,9 @@ pub(super) fn charge(visit: &mut Visit) -> Result<Option<Verdict>, VaultError> {
     }
 }
 
-/// Compares the mark that the client has seen with the vault's own. Returns `Some` if the vault was rolled back since. This
-/// comes before anything that the request may change, including a token's uses: each write after a rollback raises the
-/// generation, until it no longer shows that there was one.
+/// Compares the mark that the client has seen with the vault's own. Returns `Some` if the vault was rolled back since.
+/// This comes before anything that the request may change, including a token's uses: each write after a rollback raises
+/// the generation, until it no longer shows that there was one.
 ///
 /// Generations only rise while a vault is open, so what is found here holds until the request has run.
 pub(super) fn history(visit: &Visit) -> Option<Verdict> {
@@ -103,7 +103,8 @@ pub(super) fn history(visit: &Visit) -> Option<Verdict> {
     Some(Verdict { decision: "history", rule: Some(rule), outcome: Err(VaultError::RolledBack { now }) })
 }
 
-/// Decides, unless `ended` has the verdict of a limit or of the vault's history, and collects what the audit log may learn.
+/// Decides, unless `ended` has the verdict of a limit or of the vault's history, and collects what the audit log may
+/// learn.
 pub(super) fn decide(visit: Visit, ended: Option<Verdict>) -> Decided {
     let Visit { live, snapshot, subject, caller, stranger, mut target, request, now_ms, bill } = visit;
     let Request { operation, path, body, wrap_ttl, if_none_match, seen: _ } = request;

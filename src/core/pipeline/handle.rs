@@ -46,7 +46,8 @@ pub(in crate::core) async fn handle(vault: &Vault, caller: &Caller, request: Req
         Step::Polling(facts, poll) => waiting::wait(vault, facts, poll).await?,
         Step::Long(facts, target) => long::run(vault, facts, target, bill.take()).await?,
         Step::Guarded(permit, facts, route) => {
-            // As a task of its own: a caller that goes away between the use of the approval and the order must not lose the approval.
+            // As a task of its own: a caller that goes away between the use of the approval and the order must not lose
+            // the approval.
             let me = vault.me.upgrade().ok_or(VaultError::Sealed)?;
             let done = tokio::spawn(async move { guarded::run(&me, permit, facts, route).await });
             done.await.unwrap_or(Err(VaultError::Internal))?

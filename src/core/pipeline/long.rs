@@ -2,9 +2,9 @@
 //!
 //! The threads that serve connections only do short work. Requests that may read more than a few records ([`FEW`]) run
 //! here, on separate threads and on at most half of the processors, so that other reads continue. A caller waits for a
-//! slot without holding any part of the open vault. The request is decided again at its turn, and once more when the work
-//! is done, before anything is answered. If the caller goes away or the vault closes, the work stops at the next record.
-//! Everything that was read is charged in any case.
+//! slot without holding any part of the open vault. The request is decided again at its turn, and once more when the
+//! work is done, before anything is answered. If the caller goes away or the vault closes, the work stops at the next
+//! record. Everything that was read is charged in any case.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -38,8 +38,8 @@ pub(in crate::core) fn require_administrator(tx: &Tx<'_>, snapshot: &Snapshot, f
     Err(VaultError::BadRequest("rejected: no identity would be left that can change policies and identities; give another one those rights first".to_owned()))
 }
 
-/// The policies of `identity` in the records that `tx` sees. A named policy that does not exist grants nothing. `None` for
-/// a disabled identity.
+/// The policies of `identity` in the records that `tx` sees. A named policy that does not exist grants nothing. `None`
+/// for a disabled identity.
 fn acl_in(tx: &Tx<'_>, groups: &BTreeMap<String, GroupRecord>, identity: &str) -> Result<Option<Acl>, VaultError> {
     let Some(record) = read(&tx.view(IDENTITIES), identity)?.filter(|record| record.disabled.is_none()) else {
         return Ok(None);

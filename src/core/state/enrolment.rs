@@ -100,8 +100,8 @@ impl EnrollRecord {
         }
     }
 
-    /// Whether a host at `address` may use it. An older version may have stored a text that is not a valid network today, or
-    /// an IPv4 network written as IPv6. Neither admits anybody, so a string never admits more than before.
+    /// Whether a host at `address` may use it. An older version may have stored a text that is not a valid network
+    /// today, or an IPv4 network written as IPv6. Neither admits anybody, so a string never admits more than before.
     pub(in crate::core) fn admits(&self, address: IpAddr) -> bool {
         let covers = |text: &String| {
             Cidr::parse(text).is_ok_and(|network| network.is_ipv4() != text.contains(':') && network.contains(address))

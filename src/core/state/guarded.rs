@@ -103,8 +103,8 @@ impl ApprovalRules {
         self.operations.contains(&class)
     }
 
-    /// Whether an identity of this name may approve, if its policies allow it. Certificates of outside PKIs may not, because
-    /// one person can have many.
+    /// Whether an identity of this name may approve, if its policies allow it. Certificates of outside PKIs may not,
+    /// because one person can have many.
     pub(in crate::core) fn names(&self, identity: &SpiffeId) -> bool {
         !identity.path().starts_with(OUTSIDE) && self.approvers.iter().any(|pattern| pattern.matches(identity))
     }

@@ -62,8 +62,9 @@ pub(in crate::core) struct IdentityRecord {
     /// Present while requests of the identity are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<Disabled>,
-    /// The mark: certificates issued under a lower mark are invalid. It is the time of the last change that revoked all of
-    /// them, rounded up to a second, and it only ever rises. The ledger, not a date, tells what was issued before it.
+    /// The mark: certificates issued under a lower mark are invalid. It is the time of the last change that revoked all
+    /// of them, rounded up to a second, and it only ever rises. The ledger, not a date, tells what was issued before
+    /// it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub not_before_ms: u64,
     /// Lifetime of its certificates, in seconds.
@@ -83,8 +84,8 @@ impl IdentityRecord {
         self.not_before_ms = next_second_ms.max(self.not_before_ms.saturating_add(1));
     }
 
-    /// Whether an earlier [`IdentityRecord::end_all`] has revoked a certificate. Compares the mark under which it was issued
-    /// or, if it is not in the ledger, its time of issue.
+    /// Whether an earlier [`IdentityRecord::end_all`] has revoked a certificate. Compares the mark under which it was
+    /// issued or, if it is not in the ledger, its time of issue.
     pub(in crate::core) fn outlives(&self, mark_ms: Option<u64>, issued_ms: u64) -> bool {
         mark_ms.unwrap_or(issued_ms) < self.not_before_ms
     }
@@ -204,8 +205,8 @@ pub(in crate::core) fn policy_name(raw: &str) -> Result<String, VaultError> {
 /// Parses an identity path, or a full identity of this trust domain. Checks only whether it can be registered.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when the field `identity` is malformed, names another trust domain, or has a path that stands
-/// for certificates of an outside PKI.
+/// [`VaultError::BadRequest`] when the field `identity` is malformed, names another trust domain, or has a path that
+/// stands for certificates of an outside PKI.
 pub(in crate::core) fn named(text: &str, trust_domain: &str) -> Result<SpiffeId, VaultError> {
     let bad = |text: &str| VaultError::BadRequest(text.to_owned());
     let parsed = if text.contains("://") { SpiffeId::parse(text) } else { SpiffeId::new(trust_domain, text) };

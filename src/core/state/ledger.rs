@@ -23,12 +23,12 @@ use crate::core::error::VaultError;
 
 /// Rows are kept for this long after their certificate has expired, because a grace renewal uses them. In milliseconds.
 const KEEP_MS: u64 = 31 * 86_400_000;
-/// A row is first marked, and removed only this much later, in milliseconds. So no revocation is forgotten when the clock
-/// jumps ahead for a while.
+/// A row is first marked, and removed only this much later, in milliseconds. So no revocation is forgotten when the
+/// clock jumps ahead for a while.
 const SECOND_LOOK_MS: u64 = 7 * 86_400_000;
 /// Both times for a certificate that was renewed and not revoked. After its expiry it is useless with or without a row,
-/// so the row only helps to notice a copy. If these rows were kept as long as the others, a fleet with daily certificates
-/// would have 60 times as many rows as hosts.
+/// so the row only helps to notice a copy. If these rows were kept as long as the others, a fleet with daily
+/// certificates would have 60 times as many rows as hosts.
 const KEEP_RENEWED_MS: u64 = 86_400_000;
 const SECOND_LOOK_RENEWED_MS: u64 = 86_400_000;
 /// Number of rows that are marked or removed whenever one is written.
@@ -350,8 +350,8 @@ impl Ledger {
     }
 
     /// Checks whether a certificate may be renewed now. A young certificate may not if its identity has had many
-    /// renewals recently. Each renewal leaves a row that is kept for weeks, so a host that renews in a loop would fill the
-    /// store. Others with the same identity are not delayed, because their certificates are older.
+    /// renewals recently. Each renewal leaves a row that is kept for weeks, so a host that renews in a loop would fill
+    /// the store. Others with the same identity are not delayed, because their certificates are older.
     ///
     /// # Errors
     /// [`VaultError::RenewedTooOften`] when it may not, with the time to wait.

@@ -3,8 +3,8 @@
 //!
 //! The daemon provides them ([`crate::core::Vault::set_listener`]) at start and whenever its files change. They do not
 //! decide who a client is. The bundle's id covers these roots, so changing them makes every host fetch the bundle again.
-//! Meanwhile it must not look as if nobody had the vault's own authorities. So earlier sets of roots are remembered: for a
-//! rotation, a bundle of the vault's authorities with any of these sets counts as current.
+//! Meanwhile it must not look as if nobody had the vault's own authorities. So earlier sets of roots are remembered:
+//! for a rotation, a bundle of the vault's authorities with any of these sets counts as current.
 //!
 //! The record is in built-in mount 6: `listener-roots`, in JSON.
 

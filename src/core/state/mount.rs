@@ -19,8 +19,8 @@ use crate::core::error::VaultError;
 /// 32 days in seconds: what Vault shows for mounts without lease settings.
 const DEFAULT_LEASE_S: u64 = 2_764_800;
 
-/// On-disk form of one mount, in JSON. Unknown fields are an error, because an older program must not drop what it cannot
-/// read.
+/// On-disk form of one mount, in JSON. Unknown fields are an error, because an older program must not drop what it
+/// cannot read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::core) struct MountRecord {
@@ -108,8 +108,8 @@ impl Mount {
     /// Parses a record.
     ///
     /// # Errors
-    /// [`VaultError::Integrity`] when it cannot be parsed. The bytes were authentic, so this is a bug or a record of a newer
-    /// program. Guessing would route secrets to the wrong place.
+    /// [`VaultError::Integrity`] when it cannot be parsed. The bytes were authentic, so this is a bug or a record of a
+    /// newer program. Guessing would route secrets to the wrong place.
     pub(in crate::core) fn from_record(key: &str, value: &[u8]) -> Result<Self, VaultError> {
         let record: MountRecord = serde_json::from_slice(value).map_err(|_| VaultError::Integrity)?;
         let path = Path::parse(key).map_err(|_| VaultError::Integrity)?;

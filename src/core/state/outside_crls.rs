@@ -57,8 +57,8 @@ pub(in crate::core) fn read(view: &View<'_>, name: &str) -> Result<Option<(Revoc
 /// Stores a list, DER, under a name, or replaces an older list of the same issuer.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when no authority of a role signed it, when it does not succeed the list under that name, and
-/// for too many lists; the errors of the barrier; [`VaultError::Integrity`] when a stored list cannot be parsed.
+/// [`VaultError::BadRequest`] when no authority of a role signed it, when it does not succeed the list under that name,
+/// and for too many lists; the errors of the barrier; [`VaultError::Integrity`] when a stored list cannot be parsed.
 pub(in crate::core) fn put(tx: &mut Tx<'_>, name: &str, list: &RevocationList, der: &[u8]) -> Result<(), VaultError> {
     let view = tx.view(MountId::CERT_ROLES);
     let roles = Roles::load(&view)?;
@@ -81,8 +81,8 @@ pub(in crate::core) fn put(tx: &mut Tx<'_>, name: &str, list: &RevocationList, d
     Ok(())
 }
 
-/// Rejects a list that does not succeed the one that it would replace. A caller that may upload lists must not be able to
-/// take a certificate off a list, neither with an older list nor with one from an authority made for that purpose.
+/// Rejects a list that does not succeed the one that it would replace. A caller that may upload lists must not be able
+/// to take a certificate off a list, neither with an older list nor with one from an authority made for that purpose.
 fn replaces(old: &(RevocationList, Vec<u8>), new: &RevocationList, authority: &[u8]) -> Result<(), VaultError> {
     let (old, old_der) = old;
     if old.issuer != new.issuer || signed_by(old_der, authority).is_err() {

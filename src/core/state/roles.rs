@@ -1,8 +1,8 @@
 //! Roles of `auth/cert`: which certificates of outside PKIs are admitted.
 //!
 //! The record is in built-in mount 12 under the name of the role. A peer with an outside certificate has the policies
-//! of the role that admits it, on every request and without a login. Finding that role requires signature checks, so each
-//! connection remembers the result until any role or revocation list changes, for at most a minute.
+//! of the role that admits it, on every request and without a login. Finding that role requires signature checks, so
+//! each connection remembers the result until any role or revocation list changes, for at most a minute.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

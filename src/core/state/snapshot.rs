@@ -111,8 +111,8 @@ impl Snapshot {
     /// Reads everything. Called once per unseal.
     ///
     /// # Errors
-    /// [`VaultError::Unavailable`] when the initialisation of the vault was never completed; [`VaultError::Integrity`] when
-    /// a record cannot be parsed.
+    /// [`VaultError::Unavailable`] when the initialisation of the vault was never completed; [`VaultError::Integrity`]
+    /// when a record cannot be parsed.
     pub(in crate::core) fn load(barrier: &Barrier, listening: &Arc<ListenerRoots>) -> Result<Self, VaultError> {
         let mut mounts = Vec::new();
         let view = barrier.view(MountId::MOUNTS);
@@ -210,8 +210,8 @@ impl Snapshot {
         }
     }
 
-    /// Returns this state with other authorities, for a change that creates authorities and issues certificates with them
-    /// at once.
+    /// Returns this state with other authorities, for a change that creates authorities and issues certificates with
+    /// them at once.
     pub(in crate::core) fn with_authorities(&self, authorities: Authorities) -> Self {
         Self::build(Facts { authorities, ..self.facts.clone() }, self.shared.clone())
     }
@@ -344,8 +344,8 @@ impl Snapshot {
         }
     }
 
-    /// The identities that may be administrators: first one that was found to be one earlier, then all that were when this
-    /// snapshot was made. The caller must verify this with the records.
+    /// The identities that may be administrators: first one that was found to be one earlier, then all that were when
+    /// this snapshot was made. The caller must verify this with the records.
     pub(in crate::core) fn administrators(&self) -> impl Iterator<Item = String> {
         let hint = self.shared.administrator.lock().clone();
         let all = self.facts.identities.iter().filter(|(path, record)| {

@@ -72,11 +72,12 @@ impl Subject {
         }
     }
 
-    /// Whether `capability` is granted on the data of the secret with this full path. Any other use of a secret than reading
-    /// or writing it requires this too; otherwise it would be a way around the policy.
+    /// Whether `capability` is granted on the data of the secret with this full path. Any other use of a secret than
+    /// reading or writing it requires this too; otherwise it would be a way around the policy.
     pub(in crate::core) fn may(&self, mounts: &MountTable, full: &str, capability: Capability) -> bool {
         let Ok(path) = Path::parse(full) else { return false };
-        // Where nothing is mounted, the path itself is checked: only callers that may see it learn that there is nothing.
+        // Where nothing is mounted, the path itself is checked: only callers that may see it learn that there is
+        // nothing.
         let data = match mounts.route(&path) {
             Some((mount, relative)) => format!("{}data/{}", mount.path, relative.as_str()),
             None => full.to_owned(),

@@ -70,8 +70,8 @@ impl<'a> Inquiry<'a> {
         Ok(self.tally.look_at(u64::try_from(things).unwrap_or(u64::MAX))?)
     }
 
-    /// As [`Inquiry::looks_at`], for one pass over every certificate on record: ten of those in memory cost about as much as
-    /// opening one record.
+    /// As [`Inquiry::looks_at`], for one pass over every certificate on record: ten of those in memory cost about as
+    /// much as opening one record.
     ///
     /// # Errors
     /// As [`Inquiry::looks_at`].

@@ -42,8 +42,8 @@ pub(in crate::core) struct Route {
     pub secret_body: bool,
     /// Whether its last segment is a name that is stored in lower case, so that it is decided in lower case too.
     pub lower: bool,
-    /// The built-in mounts of which all records, or their copies in memory, are read. If there are many, the request does
-    /// not run on the threads that serve connections.
+    /// The built-in mounts of which all records, or their copies in memory, are read. If there are many, the request
+    /// does not run on the threads that serve connections.
     pub grows_with: &'static [MountId],
     /// Whether several operators may have to approve it.
     pub concern: Concern,

@@ -24,9 +24,9 @@ pub(in crate::core) struct Debt {
 }
 
 impl Debt {
-    /// Completes the removal if one is pending. Returns `true` if nothing is pending any more. `false` means that it failed
-    /// and nothing changed. The audit log then has the alarm `compromised-slot-unfinished`, repeated every minute. Can be
-    /// called again.
+    /// Completes the removal if one is pending. Returns `true` if nothing is pending any more. `false` means that it
+    /// failed and nothing changed. The audit log then has the alarm `compromised-slot-unfinished`, repeated every
+    /// minute. Can be called again.
     ///
     /// # Errors
     /// [`VaultError::Sealed`] when the vault closes; [`VaultError::AuditUnavailable`] when the alarm could not be
@@ -56,8 +56,8 @@ impl Debt {
 }
 
 /// Completes the removal of a compromised slot that was interrupted between its header and its transaction: a term is
-/// marked as compromised, and no run of that kind covers it. The authority, all tokens and all enrolment strings are ended in
-/// the commit that writes the run. Does nothing if there is no such removal. Can be repeated.
+/// marked as compromised, and no run of that kind covers it. The authority, all tokens and all enrolment strings are
+/// ended in the commit that writes the run. Does nothing if there is no such removal. Can be repeated.
 ///
 /// # Errors
 /// The error of the commit. Nothing has changed then.

@@ -16,12 +16,12 @@ use crate::core::state::subject::Subject;
 const MAX_KEY: usize = 256;
 
 impl ValueOrder {
-    /// The order that `subject` gives for the secret at `path`: `{key, policy}` stores a policy, `{key, action}` requests one
-    /// action.
+    /// The order that `subject` gives for the secret at `path`: `{key, policy}` stores a policy, `{key, action}`
+    /// requests one action.
     ///
     /// # Errors
-    /// [`VaultError::BadRequest`] for malformed fields; [`VaultError::Forbidden`] when the subject may not write the secret, or
-    /// may not use a target in the policy.
+    /// [`VaultError::BadRequest`] for malformed fields; [`VaultError::Forbidden`] when the subject may not write the
+    /// secret, or may not use a target in the policy.
     pub(in crate::core) fn read(
         fields: Fields<'_>,
         path: &str,

@@ -108,9 +108,9 @@ pub(super) fn step(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultEr
     take(tx, change, AuthorityId::parse(id).ok_or(VaultError::NotFound)?, verb, force)
 }
 
-/// For an authority whose key others may know: `{csr}`. A new authority signs at once, and every other one is revoked, with
-/// all certificates except the one in the reply. So the caller is not locked out, but everybody else must enrol again.
-/// Enrolment strings become invalid because they name the old authority, and so do all tokens.
+/// For an authority whose key others may know: `{csr}`. A new authority signs at once, and every other one is revoked,
+/// with all certificates except the one in the reply. So the caller is not locked out, but everybody else must enrol
+/// again. Enrolment strings become invalid because they name the old authority, and so do all tokens.
 pub(super) fn compromise(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, VaultError> {
     let csr = change.body.only(&["csr"])?.required("csr")?;
     let world = World { snapshot: change.snapshot, settings: change.settings, random: change.random };

@@ -1,9 +1,9 @@
 //! Limits on requests: the stored quotas, and the step of the pipeline that charges an identity's account.
 //!
 //! Rejections are audited at most once per second, identity and class. So a flood costs one line per second, not one per
-//! request. The audit log is durable and hashed: a caller that could make it grow at will could fill the disk and stop the
-//! vault. A rejected request has not touched the store. The number of requests without a line is in the next line and in
-//! `sys/metrics`.
+//! request. The audit log is durable and hashed: a caller that could make it grow at will could fill the disk and stop
+//! the vault. A rejected request has not touched the store. The number of requests without a line is in the next line
+//! and in `sys/metrics`.
 
 pub(in crate::core) mod body;
 pub(in crate::core) mod view;
