@@ -34,22 +34,22 @@ pub(super) struct Slot {
 pub(super) struct Found {
     /// The slot with the highest epoch and generation.
     pub best: Option<Slot>,
-    /// A slot is neither blank nor good: a torn write, if the other one is good.
+    /// Whether a slot is neither blank nor good. If the other one is good, this is a torn write.
     pub torn: bool,
-    /// A good slot stands in the other one's place.
+    /// Whether a good slot is in the other one's place.
     pub misplaced: bool,
-    /// Which slots are blank. If both are, the file was created and never written.
+    /// Which slots are blank. If both are, the file was created but never written.
     pub blank: [bool; 2],
-    /// There are two good slots of one epoch counter with different incarnations.
+    /// Whether two good slots have the same epoch but different incarnations.
     pub forked: bool,
-    /// Generations between two good slots of one epoch. The committer leaves neighbours. A larger gap shows that the
+    /// Generations between two good slots of one epoch. The committer always leaves 1. A larger gap shows that the
     /// anchor was far behind and that nothing has been committed since.
     pub gap: u64,
 }
 
 impl Found {
-    /// Whether a slot was emptied. Generation 1 is the first one that is anchored, and 2 fills the other slot before 3
-    /// can begin. So a blank slot is only valid beside generation 1.
+    /// Whether a slot was emptied. Generation 1 is the first that is anchored, and generation 2 fills the other slot
+    /// before 3 can begin. So a blank slot is valid only beside generation 1.
     pub(super) fn emptied(&self) -> bool {
         self.blank.contains(&true) && self.best.as_ref().is_some_and(|best| best.mark.generation >= 2)
     }
@@ -61,8 +61,8 @@ impl Mark {
         usize::from(self.generation % 2 == 1)
     }
 
-    /// Returns the slots to write at a start, in order, when the file has these blank ones. A blank neighbour is filled
-    /// first, because the state's own slot alone would look like a file that was emptied ([`Found::emptied`]).
+    /// Returns the slots to write at a start, in order, if the file has these blank slots. A blank neighbour is filled
+    /// first, because the state's own slot alone would look like an emptied file ([`Found::emptied`]).
     pub(super) fn slots_at_start(&self, blank: [bool; 2]) -> impl Iterator<Item = usize> {
         let (own, [first, second]) = (self.slot(), blank);
         let neighbour = 1 - own;
@@ -92,7 +92,7 @@ impl Slot {
     }
 }
 
-/// Reads a file and never fails: anything except a slot of this vault with a good tag counts as no slot.
+/// Reads a file. Never fails: anything but a slot of this vault with a valid tag counts as no slot.
 pub(super) fn read(file: &[u8], vault: &VaultId, keyring: &Keyring) -> Found {
     let mut found = Found { best: None, torn: false, misplaced: false, blank: [false; 2], forked: false, gap: 0 };
     if file.len() != FILE_BYTES {

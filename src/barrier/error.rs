@@ -5,7 +5,7 @@ use crate::keys::HeaderError;
 use crate::store::StoreError;
 use crate::store::sidecar::SidecarError;
 
-/// Error of the barrier. The texts match what an operator looks up in `docs/operations.md`. None contains a secret.
+/// An error of the barrier. Operators look up the texts in `docs/operations.md`. None contains a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BarrierError {
@@ -21,10 +21,10 @@ pub enum BarrierError {
     /// The disk is full. Nothing has changed.
     #[error("the disk is full: nothing was changed")]
     Full,
-    /// A path or key that the format does not allow: empty, too long, too deep, or with an empty segment.
+    /// The format does not allow the path or key: it is empty, too long, too deep, or has an empty segment.
     #[error("the path is not acceptable: {0}")]
     Path(&'static str),
-    /// A record would be larger than the format allows.
+    /// The record would be larger than the format allows.
     #[error("the record is larger than 1 MiB and 64 KiB")]
     TooLarge,
     /// The caller's version table contradicts the stored one. Nothing has changed.
@@ -49,7 +49,7 @@ pub enum BarrierError {
     /// may be missing.
     #[error("a slot of the anchor was emptied: the newest acknowledged writes may be missing; {}", WAY_OUT)]
     AnchorEmptied,
-    /// The anchor belongs to another state of the same generation, or to another incarnation of the same epoch.
+    /// The anchor belongs to a different state of the same generation, or to a different incarnation of the same epoch.
     #[error("the anchor belongs to a different history of this vault; {}", WAY_OUT)]
     AnchorOther,
     /// The store has no state record: it is empty, or it is not the store of this vault.
@@ -58,7 +58,7 @@ pub enum BarrierError {
     /// The state record cannot be opened, or its fields contradict each other.
     #[error("the sealed state is damaged: {0}")]
     StateDamaged(&'static str),
-    /// The records are not those that the state was sealed over.
+    /// The records are not those over which the state was sealed.
     #[error("the store does not match its sealed state: {0}; if there is no backup: strongroomd storage salvage")]
     SetHash(&'static str),
     /// A stored record uses a term whose key was destroyed: somebody restored an older store.
@@ -72,7 +72,7 @@ pub enum BarrierError {
         /// Number of records that use it.
         live: u64,
     },
-    /// More records changed since a census than it can note, so a new one must begin. It changed nothing.
+    /// More records changed since a census than it can note, so a new one must begin. Nothing has changed.
     #[error("too much was changed since the store was scanned: scan it again")]
     TooManyChanges,
     /// The header is neither the one that the state names nor its direct successor.
@@ -91,7 +91,7 @@ pub enum BarrierError {
     /// The state is older than the oldest one that the header accepts.
     #[error("the store is older than the header allows; {}", WAY_OUT)]
     BelowFloor,
-    /// Neither copy of the header can be found.
+    /// Neither copy of the header exists.
     #[error("the header is missing")]
     HeaderMissing,
     /// The header cannot be parsed, opened or verified. A wrong secret looks the same.
@@ -114,18 +114,18 @@ pub enum BarrierError {
     Crypto(CryptoError),
 }
 
-/// End of an error text when the right files are gone for good.
+/// End of an error text, for when the right files are gone for good.
 const WAY_OUT: &str = "to continue without the lost data: strongroomd storage accept-loss";
 
-/// An older store can be accepted. An older header cannot, because a removed passphrase would work again with it.
+/// An older store can be accepted. An older header cannot, because it would make a removed passphrase work again.
 fn header_other(what: &str) -> String {
     if what == STATE_OLDER { format!("{what}; {WAY_OUT}") } else { what.to_owned() }
 }
 
-/// Somebody restored a store, but not the header beside it.
+/// Somebody restored a store, but not its header.
 pub(super) const STATE_OLDER: &str = "the state is older than the header";
 
-/// `docs/operations.md` has one text for both kinds of damage.
+/// `docs/operations.md` has one text for both types of damage.
 fn header_text(error: &HeaderError) -> String {
     match error {
         HeaderError::Damaged(what) => format!("the header is damaged: {what}"),

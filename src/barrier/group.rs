@@ -20,8 +20,8 @@ use super::status::AuditHead;
 use super::terms::ring::{NextHeader, Ring};
 use super::tx::Tx;
 
-/// A group of changes. It holds the writer's lock, so there is one at a time. If it is dropped before [`Group::store`],
-/// it has no effect.
+/// A group of changes. It holds the writer's lock, so there is only one at a time. If it is dropped before
+/// [`Group::store`], it has no effect.
 pub struct Group<'b> {
     pub(super) barrier: &'b Barrier,
     pub(super) writer: MutexGuard<'b, Writer>,
@@ -30,7 +30,7 @@ pub struct Group<'b> {
     pub(super) outcomes: Vec<u8>,
     /// Keys that leave the store although no index holds them.
     pub(super) drops: Vec<Vec<u8>>,
-    /// Commitment of the stored state, if the anchor file is blank and must vouch for that state before the commit.
+    /// Commitment of the stored state, if the anchor file is blank and must be written for that state before the commit.
     pub(super) unanchored: Option<[u8; 32]>,
 }
 
@@ -50,7 +50,7 @@ impl<'b> Group<'b> {
     /// Runs `f` on top of the changes so far.
     ///
     /// # Errors
-    /// Those of `f`. Only its own changes are undone then.
+    /// The error of `f`. Only its own changes are undone then.
     pub fn run<T, E>(&mut self, f: impl FnOnce(&mut Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         self.overlay.savepoint();
         let result = f(&mut Tx { barrier: self.barrier, overlay: &mut self.overlay });
@@ -65,8 +65,8 @@ impl<'b> Group<'b> {
         (self.overlay, self.next) = (Overlay::default(), None);
     }
 
-    /// Keeps `outcomes` in the state record, together with the audit head that is passed to [`Group::store`]: what the
-    /// audit log must still record about this group if the process ends before that. At most 600 KiB.
+    /// Keeps `outcomes` in the state record, together with the audit head that is passed to [`Group::store`]. They say
+    /// what the audit log must still record about this group if the process ends first. At most 600 KiB.
     /// [`Barrier::audit_outcomes`] returns it until a group with another audit head is stored.
     pub fn remember(&mut self, outcomes: Vec<u8>) {
         self.outcomes = outcomes;
@@ -96,9 +96,9 @@ impl<'b> Group<'b> {
     /// written before the transaction. If the process is killed in between, the next start has the old header or the
     /// new one, and no other change of the group.
     ///
-    /// [`BarrierError::Full`]: nothing has changed, and the next group may continue. With a new header this is found out
-    /// before the header is written; if the disk fills up after that, it is fatal. [`BarrierError::Crypto`]: nothing has changed. [`BarrierError::Fatal`]: it is unknown what is on disk,
-    /// and no further group is accepted.
+    /// [`BarrierError::Full`]: nothing has changed, and the next group may continue. With a new header, this is detected
+    /// before the header is written; if the disk fills up after that, the error is fatal. [`BarrierError::Crypto`]:
+    /// nothing has changed. [`BarrierError::Fatal`]: it is unknown what is on disk, and no further group is accepted.
     pub fn store(mut self, audit: AuditHead, now_ms: u64) -> Result<Durable<'b>, BarrierError> {
         let barrier = self.barrier;
         if barrier.fatal.load(Ordering::SeqCst) {
@@ -162,7 +162,7 @@ impl<'b> Group<'b> {
                 barrier.published.write().shadow = Shadow::new();
                 return Err(BarrierError::Full);
             }
-            // The shadow stays, so that readers continue with what was published.
+            // The shadow stays, so that readers still see what was published.
             Err(_) => return Err(barrier.fail("the store could not make a commit durable")),
         }
         let anchored = OnceLock::new();
@@ -232,17 +232,17 @@ impl Durable<'_> {
         self.anchor_filling([false; 2])
     }
 
-    /// Like [`Durable::anchor`], for an anchor file with these blank slots: a blank neighbour is filled, too.
+    /// Like [`Durable::anchor`], for an anchor file with these blank slots: fills a blank neighbour too.
     ///
     /// # Errors
-    /// The same errors.
+    /// As [`Durable::anchor`].
     pub(super) fn anchor_filling(&self, blank: [bool; 2]) -> Result<(), BarrierError> {
         let written = self.barrier.write_anchor(&self.writer.state, &self.state_commitment, blank)?;
         self.anchored.get_or_init(|| written);
         Ok(())
     }
 
-    /// Shows the group to readers, all at once. Without a durable anchor, nothing is shown and writes stop.
+    /// Shows the whole group to readers at once. Without a durable anchor, shows nothing and stops writes.
     pub fn publish(mut self) {
         if let Some((slot, set)) = self.anchored.get().copied() {
             if let Some(under) = self.writer.anchored_under.get_mut(slot) {

@@ -1,4 +1,5 @@
-//! What the store must contain, kept in memory. It decides about existence, listing and content (amendment M8).
+//! What the store must contain, kept in memory. It decides what exists, what is listed and which content is accepted
+//! (amendment M8).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

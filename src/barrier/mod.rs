@@ -1,6 +1,6 @@
 //! The only module that uses both the record format and the store: it reads, writes and opens an authenticated tree.
 //!
-//! The store is not trusted. An index in memory, checked at the start against a sealed sum over all records, says what
+//! The store is not trusted. An index in memory, checked at the start against a sealed sum over all records, tells what
 //! exists. Every record that is read must be the one that the index names. Writes come in groups: one engine
 //! transaction with one state record, then the anchor, then the new state is shown to readers (`docs/format.md`,
 //! "Commit order").

@@ -1,7 +1,7 @@
 //! Names of records: the store sees these instead of paths (`docs/format.md`, "Names").
 //!
-//! Every name is an HMAC under K_name, chained from folder to child. So the store learns the shape of the tree, but
-//! none of its words.
+//! Every name is an HMAC under K_name, chained from folder to child. So the store learns the shape of the tree, but none
+//! of the names.
 
 use crate::crypto::derive::label;
 use crate::crypto::hash::MacKey;
@@ -10,7 +10,7 @@ use crate::keys::VaultId;
 
 use super::error::BarrierError;
 
-/// Longest path or view key, bytes.
+/// Longest path or view key, in bytes.
 pub const MAX_PATH_BYTES: usize = 1024;
 /// Deepest path, in segments.
 pub const MAX_SEGMENTS: usize = 16;
@@ -20,7 +20,7 @@ pub const MAX_SEGMENTS: usize = 16;
 pub struct MountId(pub [u8; 16]);
 
 impl MountId {
-    // 5 (leases) and 7 (audit) are reserved and hold nothing.
+    // 5 (leases) and 7 (audit) are reserved and unused.
     /// Mount table.
     pub const MOUNTS: Self = Self::builtin(1);
     /// Policies.
@@ -61,7 +61,7 @@ impl MountId {
         Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n])
     }
 
-    /// Makes the id of a new mount.
+    /// Generates the id of a new mount.
     ///
     /// # Errors
     /// [`CryptoError::Random`] when the random source fails.
@@ -161,7 +161,7 @@ impl StoreKey {
     }
 }
 
-/// Makes names.
+/// Computes names.
 pub(super) struct Names {
     key: MacKey,
     vault: VaultId,
@@ -176,7 +176,7 @@ impl Names {
         self.key.mac(parts).first_chunk().copied().unwrap_or_default()
     }
 
-    /// Name of the root of a mount. It has no record.
+    /// Name of the root of a mount, which has no record.
     pub(super) fn root(&self, mount: &MountId) -> Id {
         self.id(&[label::ROOT_ID, self.vault.as_bytes(), &mount.0])
     }
@@ -193,7 +193,7 @@ impl Names {
 }
 
 fn length(text: &str) -> [u8; 4] {
-    // Paths are limited to far less than 4 GiB before this. A longer one would only name nothing.
+    // Paths were limited to far less than 4 GiB before this. A longer one would merely name nothing.
     u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 

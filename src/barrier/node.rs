@@ -22,7 +22,7 @@ pub struct VersionMeta {
     pub created_ms: u64,
     /// Time from which it counts as deleted, Unix time in milliseconds; 0 means never.
     pub deleted_ms: u64,
-    /// The content is gone for good.
+    /// Whether the content is gone for good.
     pub destroyed: bool,
 }
 
@@ -35,7 +35,7 @@ pub struct SecretMeta {
     pub oldest: u64,
     /// Number of versions to keep; 0 means the mount's setting.
     pub max_versions: u32,
-    /// Writes must name the version that they replace.
+    /// Whether writes must name the version that they replace.
     pub cas_required: bool,
     /// Milliseconds after which a new version counts as deleted; 0 means never.
     pub delete_after_ms: u64,
@@ -45,7 +45,7 @@ pub struct SecretMeta {
     pub versions: Vec<VersionMeta>,
 }
 
-/// A name in the tree: a secret, a folder, or both. It contains the keys of its versions, so it is neither `Clone` nor
+/// A name in the tree: a secret, a folder, or both. Contains the keys of its versions, so it is neither `Clone` nor
 /// `Debug`.
 pub struct Node {
     /// Unix time in milliseconds at which the secret (for a pure folder: the folder) was created.
@@ -61,7 +61,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Makes an empty folder.
+    /// Creates an empty folder.
     pub(super) fn folder(now_ms: u64) -> Self {
         Self { created_ms: now_ms, updated_ms: now_ms, meta: None, keys: BTreeMap::new(), child_count: 0 }
     }

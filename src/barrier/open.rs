@@ -1,4 +1,4 @@
-//! The open vault itself, and what it reports about itself.
+//! The open vault, and what it reports about itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,14 +33,14 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// The same parts, held once more.
+    /// A second handle to the same parts.
     pub(super) fn again(&self) -> Self {
         let Self { store, header, anchor, random } = self;
         Self { store: store.clone(), header: header.clone(), anchor: anchor.clone(), random: random.clone() }
     }
 }
 
-/// What only the writer changes: the durable state, and the commit that wrote it.
+/// What only the writer changes: the durable state and the commit that wrote it.
 pub(super) struct Writer {
     pub state: StateRecord,
     pub revision: Option<CommitSeq>,
@@ -54,7 +54,7 @@ impl Writer {
     }
 }
 
-/// An open vault. A read holds a lock only for one look at the index. One group writes at a time.
+/// An open vault. A read holds a lock only for one lookup in the index. One group writes at a time.
 pub struct Barrier {
     pub(super) store: Arc<dyn Store>,
     pub(super) anchor: Arc<dyn AnchorFile>,
@@ -154,7 +154,7 @@ impl Barrier {
         self.fault.read().is_some()
     }
 
-    /// Stops writes with a reason. The first reason stays.
+    /// Stops writes and notes the reason, unless there is one already.
     pub(super) fn degrade(&self, what: &'static str) -> BarrierError {
         let mut fault = self.fault.write();
         if fault.is_none() {
@@ -168,6 +168,8 @@ impl Barrier {
         BarrierError::Integrity(what)
     }
 
+    /// Checks whether the vault accepts writes.
+    ///
     /// # Errors
     /// [`BarrierError::Fatal`] or [`BarrierError::Degraded`] when nothing may be written any more.
     pub(super) fn check_writable(&self) -> Result<(), BarrierError> {

@@ -9,7 +9,7 @@ use crate::crypto::{Key, SecretBytes};
 use super::index::Shadow;
 use super::names::StoreKey;
 
-/// A record that is sealed when the group closes, because its generation is not known before.
+/// A record that is sealed when the group closes, because its generation is not known earlier.
 pub(super) struct Pending {
     pub kind: Kind,
     /// Bound path: mount id, then path.
@@ -46,13 +46,13 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    /// Number of bytes that the group holds in memory: new bodies, and what readers may still need of the old ones. The
-    /// sealed records are made when the group closes and take about as much as the bodies again.
+    /// Number of bytes that the group holds in memory: new bodies, and old ones that readers may still need. The sealed
+    /// records are made when the group closes and take about as much as the bodies again.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Replaces the change of `key` by `change` (or by nothing) and returns the old one.
+    /// Replaces the change of `key` with `change` (or with nothing) and returns the old one.
     fn exchange(&mut self, key: StoreKey, change: Option<Change>) -> Option<Change> {
         self.bytes = self.bytes.saturating_add(change.as_ref().map_or(0, Change::bytes));
         let before = match change {
@@ -111,12 +111,12 @@ impl Overlay {
         drop(self.set_aside(steps));
     }
 
-    /// Keys of what was changed after the first `steps` changes since the last savepoint; some may come twice.
+    /// Keys of what was changed after the first `steps` changes since the last savepoint. Some may occur twice.
     pub(super) fn changed_after(&self, steps: usize) -> impl Iterator<Item = &StoreKey> {
         self.undo.iter().skip(steps).map(|(key, _)| key)
     }
 
-    /// As [`Overlay::rollback_to`], but gives what was taken back, for [`Overlay::put_back`].
+    /// As [`Overlay::rollback_to`], but returns the changes for [`Overlay::put_back`].
     pub(super) fn set_aside(&mut self, steps: usize) -> Vec<(StoreKey, Option<Change>)> {
         let mut aside = Vec::new();
         while self.undo.len() > steps
@@ -127,7 +127,7 @@ impl Overlay {
         aside
     }
 
-    /// Makes the changes again that [`Overlay::set_aside`] took back last.
+    /// Makes again the changes that the last [`Overlay::set_aside`] returned.
     pub(super) fn put_back(&mut self, aside: Vec<(StoreKey, Option<Change>)>) {
         for (key, change) in aside.into_iter().rev() {
             let before = self.exchange(key, change);
@@ -147,7 +147,7 @@ impl Overlay {
         self.old.contains_key(key)
     }
 
-    /// Hands the stored bytes over to the readers.
+    /// Takes the stored bytes, for the readers.
     pub(super) fn take_old(&mut self) -> Shadow {
         self.bytes = self.changes.values().map(Change::bytes).sum();
         std::mem::take(&mut self.old)

@@ -1,4 +1,4 @@
-//! What readers see. It changes by a whole group at a time.
+//! What readers see. It changes by one whole group at a time.
 
 use super::index::{Index, Shadow, Stamp};
 use super::names::StoreKey;
@@ -17,12 +17,12 @@ pub(super) struct Published {
     pub terms: Vec<TermUse>,
     /// Notified of what each group changes.
     pub watches: Watches,
-    /// Sums over the index that are under way.
+    /// Sums over the index that are in progress.
     pub sums: Sums,
 }
 
 impl Published {
-    /// Makes the view that readers have of a state and its records.
+    /// Creates what readers see of a state and its records.
     pub(super) fn new(index: Index, state: &StateRecord) -> Self {
         let (generation, audit, terms) = (state.generation, state.audit, state.terms.clone());
         let (watches, sums) = (Watches::default(), Sums::default());

@@ -1,4 +1,4 @@
-//! From an index entry to an opened body. Every byte that a caller gets passes through here.
+//! From an index entry to an opened body. Every byte that a caller reads passes through here.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::index::Stamp;
 use super::names::StoreKey;
 use super::open::Barrier;
 
-/// Bytes of a published record, with the stamp that they were checked against.
+/// Bytes of a published record, with the stamp against which they were checked.
 pub(super) struct Fetched {
     pub stamp: Stamp,
     pub bytes: Arc<Vec<u8>>,
@@ -98,7 +98,7 @@ impl Barrier {
             if let Ok(body) = self.open(key, path, None, &record) {
                 return Ok(Some(body));
             }
-            // Since it was fetched, the record may have been sealed again and its old term destroyed.
+            // Since it was fetched, the record may have been resealed and its old term destroyed.
             if self.published.read().index.get(key) == Some(&record.stamp) {
                 return Err(self.degrade("a record does not open"));
             }

@@ -11,10 +11,9 @@ use super::names::StoreKey;
 use super::status::AuditHead;
 
 const BODY: u8 = 1;
-/// The anchor file was written for this vault, so its absence is a loss. Set from the first state on.
+/// Flag: the anchor file was written for this vault, so its absence is a loss. Set from the first state on.
 pub(super) const ANCHORED: u32 = 1;
-/// Bytes for the audit log follow the terms. This flag is only written and read here, and is never in
-/// [`StateRecord::flags`].
+/// Flag: bytes for the audit log follow the terms. Only written and read here, and never in [`StateRecord::flags`].
 const OUTCOMES: u32 = 2;
 const MAX_TERMS: u32 = 1024;
 
@@ -43,8 +42,8 @@ pub(super) struct StateRecord {
     pub flags: u32,
     /// In ascending order.
     pub terms: Vec<TermUse>,
-    /// What the audit log must still record about the group up to `audit`; empty for nothing. The barrier does not
-    /// parse it.
+    /// What the audit log must still record about the group up to `audit`; empty if nothing. The barrier does not parse
+    /// it.
     pub outcomes: Vec<u8>,
 }
 
@@ -80,7 +79,7 @@ impl StateRecord {
         let (record_count, header_seq, header_mac) = (reader.u64()?, reader.u64()?, *reader.array()?);
         let audit = AuditHead { seq: reader.u64()?, hash: *reader.array()? };
         let (last_ms, flags) = (reader.u64()?, reader.u32()?);
-        // A state of this kind is never written, so the record is damaged.
+        // No such state is ever written, so the record is damaged.
         if epoch == 0 || header_seq == 0 {
             return Err(CryptoError::Malformed("epoch or header sequence 0"));
         }

@@ -26,9 +26,9 @@ pub enum Health {
 pub struct TermStatus {
     /// Number of the term.
     pub term: u32,
-    /// What the term may do.
+    /// What the term may be used for.
     pub state: TermState,
-    /// Unix time in milliseconds at which the term was made.
+    /// Time at which the term was created, in Unix milliseconds.
     pub created_ms: u64,
     /// Number of stored records under it.
     pub live: u64,
@@ -41,7 +41,7 @@ pub struct TermStatus {
 pub struct KeyStatus {
     /// Number of the term.
     pub term: u32,
-    /// Unix time in milliseconds at which the term was made.
+    /// Time at which the term was created, in Unix milliseconds.
     pub created_ms: u64,
     /// Number of records ever sealed under it.
     pub seals: u64,

@@ -1,13 +1,13 @@
-//! Counts what a request costs that reads many records, and can stop it.
+//! Counts the cost of a request that reads many records, and can stop it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::error::BarrierError;
 
-/// Counts the records that are read for one request, and stops the work when nobody waits for its answer any more.
+/// Counts the records that are read for one request, and stops the work when nobody waits for the reply any more.
 ///
-/// A [`View`](super::View) counts by itself what it opens for a listing ([`View::counted`](super::View::counted)).
+/// A [`View`](super::View) itself counts what it opens for a listing ([`View::counted`](super::View::counted)).
 #[derive(Default)]
 pub struct Tally {
     looked_at: AtomicU64,
@@ -17,13 +17,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Makes a tally that also stops when `closing` is set.
+    /// Creates a tally that also stops when `closing` is set.
     #[must_use]
     pub fn new(closing: &Arc<AtomicBool>) -> Self {
         Self { closing: Arc::clone(closing), ..Self::default() }
     }
 
-    /// Nobody waits any more: the work stops at the next record.
+    /// Called when nobody waits any more. The work stops at the next record.
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
     }

@@ -12,7 +12,7 @@ use super::open::Barrier;
 use super::overlay::{Change, Overlay, Pending};
 use super::view::View;
 
-/// The changes of one closure. When the closure fails, all of them are undone, and nothing else.
+/// The changes of one closure. When the closure fails, exactly these are undone.
 pub struct Tx<'a> {
     pub(super) barrier: &'a Barrier,
     pub(super) overlay: &'a mut Overlay,
@@ -34,12 +34,12 @@ impl Tx<'_> {
         Point(self.overlay.steps())
     }
 
-    /// Undoes what this closure changed since `point`, which must be one of its own.
+    /// Undoes what this closure changed since `point`, which must be from this closure.
     pub fn back_to(&mut self, point: &Point) {
         self.overlay.rollback_to(point.0);
     }
 
-    /// Shows `look` the state as it was at `point`. The changes made since then are back in place afterwards.
+    /// Shows `look` the state as it was at `point`. Afterwards the later changes are in place again.
     pub fn before<T>(&mut self, point: &Point, look: impl FnOnce(&Tx<'_>) -> T) -> T {
         let aside = self.overlay.set_aside(point.0);
         let seen = look(self);
@@ -82,9 +82,10 @@ impl Tx<'_> {
     /// marks as destroyed or no longer lists lose their content and key.
     ///
     /// # Errors
-    /// [`BarrierError::Path`], [`BarrierError::TooLarge`]; [`BarrierError::Versions`] when `meta` lists a live version
-    /// that has no content and is not the new one, or the new version is not listed or was used before; those of
-    /// reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
+    /// [`BarrierError::Path`] for an invalid path; [`BarrierError::TooLarge`] for a record beyond the limit;
+    /// [`BarrierError::Versions`] when `meta` lists a live version
+    /// that has no content and is not the new one, or the new version is not listed or was used before; the errors
+    /// of reading a record; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
     pub fn put_secret(
         &mut self,
         mount: MountId,
@@ -122,7 +123,7 @@ impl Tx<'_> {
             let key = had.remove(&version.version).ok_or(BarrierError::Versions("a live version has no content"))?;
             keys.insert(version.version, key);
         }
-        // What is left in `had` is no longer listed, or destroyed.
+        // The rest of `had` is no longer listed, or destroyed.
         for dropped in had.keys() {
             self.delete(StoreKey::value(&id, *dropped))?;
         }
@@ -132,11 +133,10 @@ impl Tx<'_> {
         if is_new { self.child_added(mount, parent_of(path), now_ms) } else { Ok(()) }
     }
 
-    /// Removes a secret with all its versions, and the folders that are empty then. `false` when there is no such
-    /// secret.
+    /// Removes a secret with all its versions, and the folders that become empty. `false` when there is no such secret.
     ///
     /// # Errors
-    /// Those of reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
+    /// The errors of reading a record; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
     pub fn remove_secret(&mut self, mount: MountId, path: &str) -> Result<bool, BarrierError> {
         self.barrier.check_writable()?;
         let Some(mut node) = self.secret(mount, path)? else { return Ok(false) };
@@ -152,8 +152,8 @@ impl Tx<'_> {
     /// Writes an entry.
     ///
     /// # Errors
-    /// [`BarrierError::Path`] for an empty key or one above 1,024 bytes, [`BarrierError::TooLarge`]; those of reading;
-    /// [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
+    /// [`BarrierError::Path`] for an empty key or one above 1,024 bytes, [`BarrierError::TooLarge`]; the errors of
+    /// reading a record; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
     pub fn put_entry(
         &mut self,
         mount: MountId,
@@ -175,7 +175,7 @@ impl Tx<'_> {
     /// Removes an entry. `false` when there is no such entry.
     ///
     /// # Errors
-    /// Those of reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
+    /// The errors of reading a record; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
     pub fn remove_entry(&mut self, mount: MountId, key: &str) -> Result<bool, BarrierError> {
         self.barrier.check_writable()?;
         if self.view(mount).entry(key)?.is_none() {

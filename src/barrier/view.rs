@@ -31,9 +31,9 @@ pub struct View<'a> {
 pub struct Child {
     /// Name inside the folder.
     pub name: String,
-    /// There is a secret of this name.
+    /// Whether there is a secret of this name.
     pub has_secret: bool,
-    /// There is a folder of this name.
+    /// Whether there is a folder of this name.
     pub is_folder: bool,
 }
 
@@ -41,7 +41,7 @@ pub struct Child {
 pub struct EntryValue {
     /// Content.
     pub value: SecretBytes,
-    /// Expiry, Unix time in milliseconds; 0 means none. The format has it, and nothing expires by it yet.
+    /// Expiry in Unix milliseconds; 0 means none. The format has it, but nothing uses it yet.
     #[cfg_attr(not(any(test, feature = "testing")), expect(dead_code, reason = "part of the format"))]
     pub not_after_ms: u64,
 }
@@ -59,7 +59,7 @@ impl<'a> View<'a> {
         Self { barrier, overlay, mount, root: barrier.names.root(&mount), tally: None }
     }
 
-    /// Returns the same view, but counts what is opened for listings, and stops when nobody waits for it any more.
+    /// Returns the same view, which counts what is opened for listings and stops when nobody waits for it any more.
     #[must_use]
     pub fn counted(self, tally: &'a Tally) -> Self {
         Self { tally: Some(tally), ..self }
@@ -68,7 +68,8 @@ impl<'a> View<'a> {
     /// Returns the node at `path`, if there is one. A path outside the format names nothing.
     ///
     /// # Errors
-    /// [`BarrierError::Integrity`] when the record is not the right one; [`BarrierError::Store`].
+    /// [`BarrierError::Integrity`] when the record is not the one that the index names; [`BarrierError::Store`] when it
+    /// cannot be read.
     pub fn node(&self, path: &str) -> Result<Option<Node>, BarrierError> {
         let Some((key, segment)) = self.locate(path) else { return Ok(None) };
         match self.named_node(&key, parent_of(path))? {
@@ -80,7 +81,7 @@ impl<'a> View<'a> {
 
     /// Returns a short tag for the secret at `path` as its `version` (0 is the newest) would be shown. The tag changes
     /// with every change of the secret and reveals nothing about its content. It is computed from the index, and
-    /// nothing is opened. `None` when there is no secret. Sealing the record again changes the tag, too.
+    /// nothing is opened. `None` when there is no secret. Resealing the record also changes the tag.
     #[must_use]
     pub fn tag(&self, path: &str, version: u64) -> Option<String> {
         let (key, _) = self.locate(path)?;
@@ -92,7 +93,7 @@ impl<'a> View<'a> {
 
     /// Whether there is a secret at `path`. A node that is only a folder does not count.
     ///
-    /// A record that cannot be read counts as existing: the request then goes on to read it, and fails with the reason.
+    /// A record that cannot be read counts as existing, so that the request tries to read it and fails with the reason.
     #[must_use]
     pub fn exists(&self, path: &str) -> bool {
         self.node(path).map_or(true, |node| node.is_some_and(|node| node.meta.is_some()))
@@ -142,7 +143,7 @@ impl<'a> View<'a> {
         let (first, last) = StoreKey::nodes_of(&id);
         let mut children = Vec::new();
         self.each_key(first, last, |key| {
-            // A node can disappear between the look at the index and now.
+            // A node can disappear after its key was read from the index.
             let Some((name, node)) = self.named_node(&key, folder)? else { return Ok(()) };
             if self.barrier.names.child(&id, &name) != key.last_id() {
                 return Err(self.barrier.degrade("a node has another name than its place says"));
@@ -337,7 +338,7 @@ impl<'a> View<'a> {
         Ok(Some((name, EntryValue { value, not_after_ms })))
     }
 
-    /// A body that was authentic but cannot be parsed comes from a defect or a newer program.
+    /// An authentic body that cannot be parsed comes from a bug or a newer program.
     fn sound<T>(&self, decoded: Result<T, CryptoError>) -> Result<T, BarrierError> {
         decoded.map_err(|_| self.barrier.degrade("a record cannot be decoded"))
     }

@@ -40,7 +40,7 @@ pub(in crate::barrier) fn scan(
         return Err(BarrierError::SetHash(what));
     }
     let set = keyring.integrity(stored.iks_id).ok_or(BarrierError::StateDamaged("the header has no key for it"))?;
-    // Report this first, because it explains the differences below.
+    // Reported first, because it explains the differences below.
     if let Some(term) = destroyed {
         return Err(BarrierError::TermDestroyed(term));
     }

@@ -23,7 +23,7 @@ pub(in crate::barrier) struct Accepted {
     pub bytes: Vec<u8>,
     pub opened: Opened,
     pub stored: StoredState,
-    /// The header is one ahead of the state.
+    /// Whether the header is one ahead of the state.
     pub successor: bool,
     /// The error that [`Fit::Exact`] would return.
     pub misfit: Option<BarrierError>,
@@ -36,7 +36,7 @@ pub(in crate::barrier) struct Accepted {
 pub(in crate::barrier) enum Fit {
     /// The state names this header, or the one directly before it.
     Exact,
-    /// The state may be any older one: an operator is asked to accept that.
+    /// The state may be any older one; an operator is asked to accept that.
     OlderState,
 }
 
@@ -112,7 +112,7 @@ fn try_header(parts: &Parts, bytes: &[u8], header: &Header, unlock: &Unlock<'_>)
     Ok(Accepted { bytes: bytes.to_vec(), opened, stored, successor, misfit, slot })
 }
 
-/// Why header and state do not belong together, if they do not (amendments M5 and M13).
+/// Why header and state do not belong together; `None` if they do (amendments M5 and M13).
 fn misfit(header: &Header, keyring: &Keyring, state: &StateRecord, successor: bool) -> Option<BarrierError> {
     let same = header.seq == state.header_seq && header.mac == state.header_mac;
     // Accepting a loss makes the accepted state the floor of the header, and raises the epoch above it.

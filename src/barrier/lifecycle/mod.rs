@@ -1,5 +1,5 @@
 //! Creates the first state of a vault, and opens vaults. `matching` decides which header, state and anchor belong
-//! together; `heads` reads what the store holds.
+//! together; `heads` reads what the store contains.
 
 pub(super) mod heads;
 pub(super) mod matching;
@@ -30,19 +30,19 @@ pub struct Report {
     pub generation: u64,
     /// Number of stored records, without the state.
     pub records: u64,
-    /// The start completed a header write that a crash had interrupted.
+    /// Whether the start completed a header write that a crash had interrupted.
     pub header_rolled_forward: bool,
-    /// One copy of the header was missing, damaged or older, and was written again.
+    /// Whether one copy of the header was missing, damaged or older, and was rewritten.
     pub header_repaired: bool,
-    /// Generations between the anchor and the store. After a crash it is 1; more is an alarm. It is also more than 1
-    /// when an earlier start found this and nothing has been committed since, because that start may have ended before
-    /// it told anybody.
+    /// Generations between the anchor and the store. After a crash it is 1; more is an alarm. It is also more than 1 if
+    /// an earlier start found this and nothing has been committed since, because that start may have ended before it
+    /// reported it.
     pub anchor_behind: u64,
-    /// One anchor slot was neither blank nor good: torn by a crash, or damaged.
+    /// Whether one anchor slot was neither blank nor good: torn by a crash, or damaged.
     pub anchor_torn: bool,
-    /// One slot was neither blank nor good, or holds what belongs in the other, and no crash explains it: after a torn
-    /// write, the store is one generation ahead of the other slot, and only the first state of an epoch stands in both. The
-    /// damaged slot may have named a newer generation, so this is an alarm.
+    /// Whether one slot was neither blank nor good, or holds what belongs in the other, and no crash explains it: after
+    /// a torn write, the store is one generation ahead of the other slot, and only the first state of an epoch stands
+    /// in both. The damaged slot may have named a newer generation, so this is an alarm.
     pub anchor_damaged: bool,
 }
 
@@ -52,7 +52,7 @@ impl Barrier {
     ///
     /// # Errors
     /// [`BarrierError::NotEmpty`] when the store has content; [`BarrierError::Store`], [`BarrierError::Sidecar`],
-    /// [`BarrierError::Fatal`], [`BarrierError::Full`] from writing. After an error there is no usable vault.
+    /// [`BarrierError::Fatal`] or [`BarrierError::Full`] when writing fails. After an error there is no usable vault.
     pub fn create(parts: Parts, header_bytes: &[u8], opened: Opened, now_ms: u64) -> Result<Self, BarrierError> {
         let mut empty = true;
         parts.store.scan_heads(&[], &mut |_, _| {
@@ -90,7 +90,7 @@ impl Barrier {
     ///
     /// # Errors
     /// [`BarrierError::Header`] for a wrong secret or a damaged header; otherwise the variant that names what is
-    /// missing, older or altered. Then nothing has been written, except by a failed roll-forward, which the next start
+    /// missing, older or altered. Nothing has been written then, except by a failed roll-forward, which the next start
     /// repeats.
     pub fn unseal(parts: Parts, unlock: &Unlock<'_>, now_ms: u64) -> Result<(Self, Report), BarrierError> {
         let copies = parts.header.read()?;
@@ -105,7 +105,7 @@ impl Barrier {
         // At a start without a fault, the slots are neighbours. See `Found::gap`.
         let behind = if anchor.gap > 1 { behind.max(anchor.gap) } else { behind };
 
-        // Write both copies again, also when only one of them was missing or older.
+        // Rewrite both copies, even if only one of them was missing or older.
         let differ = copies.iter().any(|copy| copy.as_deref() != Some(bytes.as_slice()));
         if successor || differ {
             parts.header.write(0, &bytes)?;
@@ -116,11 +116,11 @@ impl Barrier {
             && header.floor_generation.checked_add(1) == Some(stored.state.generation);
         let spoilt = anchor.torn || (anchor.misplaced && !first_of_epoch);
         let newest = keyring.newest_integrity().id;
-        // This comes before any new commit: the next generation must not begin while this one is not anchored.
+        // Before any new commit, because the next generation must not begin while this one is not anchored.
         anchor_now(&parts, &header, &keyring, &stored, anchor.blank)?;
         let mut state = stored.state;
         (state.epoch, state.incarnation) = (header.epoch, header.incarnation);
-        // The header names a newer integrity set than the state, so the sum must be made again with that set.
+        // The header names a newer integrity set than the state, so the sum must be computed again with that set.
         if stored.iks_id != newest {
             let set = MacKey::new(&keyring.newest_integrity().set);
             state.set_hash = sum(&set, &index);
@@ -165,8 +165,8 @@ impl Barrier {
         }
     }
 
-    /// Commits a state without changes and anchors it. Afterwards, both files agree, and a full disk was noticed before
-    /// anything is written that cannot be undone.
+    /// Commits a state without changes and anchors it. Afterwards both files agree, and a full disk has been detected
+    /// before anything is written that cannot be undone.
     ///
     /// # Errors
     /// The errors of [`super::Group::store`] and [`super::Durable::anchor`].

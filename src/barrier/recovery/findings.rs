@@ -6,7 +6,7 @@ use crate::barrier::error::BarrierError;
 use crate::barrier::names::{MountId, StoreKey};
 use crate::store::StoreError;
 
-/// Kind of a bad record.
+/// Type of a bad record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// A name in a folder: a secret, a folder, or both. The name itself is unknown.
@@ -26,7 +26,7 @@ pub struct Bad {
     pub mount: Option<MountId>,
     /// Path of the secret for a version, or of the folder for a name; otherwise empty.
     pub path: String,
-    /// Kind of the record.
+    /// Type of the record.
     pub part: Part,
     /// What is wrong with it.
     pub why: &'static str,
@@ -49,7 +49,7 @@ pub(super) struct Ledger {
     pub carries: fn(MountId, &str) -> bool,
     /// Records that cannot be kept.
     pub lost: Vec<StoreKey>,
-    /// Folders whose number of children is wrong, with the right number.
+    /// Folders whose number of children is wrong, with the correct number.
     pub counts: Vec<(MountId, String, u32)>,
     /// Intact entries that are not kept when only values can be kept.
     pub left_out: Vec<StoreKey>,
@@ -90,7 +90,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// Nothing is found yet; at most `described` bad records will be described.
+    /// Creates an empty list. At most `described` bad records will be described.
     pub(super) fn new(described: usize) -> Self {
         Self { failed: 0, bad: Vec::new(), described, unopened: VecDeque::new(), ledger: None }
     }
@@ -98,7 +98,7 @@ impl Findings {
     /// Notes a bad record. What can only be reached through it is counted later.
     ///
     /// # Errors
-    /// `error` itself, if it does not concern the record.
+    /// `error` itself, if it does not concern the record but the store as a whole.
     pub(super) fn spoilt(
         &mut self,
         (mount, path, key): (MountId, String, StoreKey),
@@ -148,7 +148,7 @@ impl Findings {
         }
     }
 
-    /// Looks at an intact entry: a salvage that keeps values leaves out most entries of the vault itself.
+    /// Notes an intact entry: a salvage that keeps only values drops most entries of the vault itself.
     pub(super) fn intact_entry(&mut self, mount: MountId, name: &str, key: StoreKey) {
         if let Some(ledger) = &mut self.ledger
             && MountId::builtins().any(|builtin| builtin == mount)

@@ -27,7 +27,7 @@ pub enum Misfit {
     AnchorMissing,
     /// The anchor has nothing that can be verified.
     AnchorDamaged,
-    /// The system cannot read the anchor file, for a reason other than missing permissions.
+    /// The system cannot read the anchor file, for another reason than missing permissions.
     AnchorUnreadable,
     /// A slot of the anchor was emptied. It may have named a later state.
     AnchorEmptied,
@@ -59,7 +59,7 @@ pub struct Loss {
     misfits: Vec<Misfit>,
     /// The highest epoch in header, state or anchor.
     newest_epoch: u32,
-    /// The anchor file must be created again.
+    /// Whether the anchor file must be created again.
     make_anchor: bool,
     /// Slots of the anchor that are blank.
     blank: [bool; 2],
@@ -161,7 +161,7 @@ impl Loss {
     /// `None` when the store cannot read them.
     ///
     /// # Errors
-    /// The first one from `look`.
+    /// The first error of `look`.
     pub fn leaving<E>(&self, mut look: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
         for key in self.damage.iter().flat_map(Damage::leaving) {
             let stored = self.parts.store.get(&key).ok().flatten();
@@ -188,7 +188,7 @@ impl Loss {
         self.newest_epoch.saturating_add(1)
     }
 
-    /// Time of the last commit, Unix milliseconds.
+    /// Time of the last commit, in Unix milliseconds.
     #[must_use]
     pub fn last_ms(&self) -> u64 {
         self.stored.state.last_ms
@@ -224,7 +224,7 @@ impl Loss {
     /// note. Between header and commit the error is [`BarrierError::Unfinished`], or the one from before.
     ///
     /// # Errors
-    /// Those of `note`, when nothing except a blank anchor file was written; those of writing.
+    /// The error of `note`, when nothing except a blank anchor file was written; the errors of writing.
     pub fn accept<E: From<BarrierError>>(
         self,
         note: impl FnOnce(&mut Tx<'_>) -> Result<(), E>,

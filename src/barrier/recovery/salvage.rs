@@ -24,7 +24,7 @@ use crate::barrier::open::{Barrier, Parts};
 use crate::barrier::state::{StateRecord, leaf, sum};
 use crate::barrier::tx::Tx;
 
-/// What the caller of a salvage knows about entries.
+/// What the caller of a salvage must know about entries.
 #[derive(Clone, Copy)]
 pub struct Rules {
     /// Reads the mount table.
@@ -44,7 +44,7 @@ pub enum Keeps {
     Values,
 }
 
-/// Damage that was found in the records. Contains paths of the vault, so it must not be logged.
+/// Damage found in the records. Contains paths of the vault, so it must not be logged.
 pub struct Damage {
     /// The bad records, in the order in which they were found.
     pub bad: Vec<Bad>,
@@ -148,7 +148,7 @@ impl Damage {
     /// their keys.
     ///
     /// # Errors
-    /// [`BarrierError::Crypto`]; cannot happen for stamps that were read before.
+    /// [`BarrierError::Crypto`] for a malformed stamp, which does not happen for stamps that were read before.
     pub(super) fn cut(
         &self,
         index: &mut Index,
@@ -179,7 +179,7 @@ impl Damage {
     /// number of children of folders, and removes empty folders.
     ///
     /// # Errors
-    /// Errors of reading. None is expected, because the records were opened just before.
+    /// The errors of reading a record. None is expected, because the records were opened just before.
     pub(super) fn repair(&self, tx: &mut Tx<'_>) -> Result<(), BarrierError> {
         let mut versions: BTreeMap<(MountId, &str), Vec<u64>> = BTreeMap::new();
         for bad in &self.bad {

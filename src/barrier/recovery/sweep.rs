@@ -140,7 +140,7 @@ impl Sweep {
         self.records
     }
 
-    /// Size of their contents, bytes.
+    /// Size of their contents, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes

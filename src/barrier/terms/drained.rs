@@ -1,4 +1,4 @@
-//! The proof that no record uses a term any more, so that its key may be destroyed (amendment M4).
+//! The proof that no record uses a term any more, so that its key can be destroyed (amendment M4).
 //!
 //! A [`Census`] reads the head of every stored record once, beside readers and writers, and counts the records of each
 //! term. A short check under the writer's lock ([`Group::prove_drained`]) then extends the result to the generation of
@@ -69,7 +69,7 @@ impl Barrier {
     ///
     /// # Errors
     /// [`BarrierError::Integrity`] when the store contains something that no vault writes; writes stop then.
-    /// [`BarrierError::Store`]; [`BarrierError::TooManyChanges`].
+    /// [`BarrierError::Store`] when it cannot be read; [`BarrierError::TooManyChanges`] when too much changes meanwhile.
     pub fn census(&self) -> Result<Census, BarrierError> {
         let changed = Arc::default();
         self.published.write().watches.add(&changed);
@@ -99,7 +99,7 @@ impl Census {
         let (mut page, mut from, mut foreign) = (Vec::with_capacity(PAGE), Bound::Unbounded, false);
         let mut last = None;
         barrier.store.scan_heads(&[], &mut |key, head| {
-            // Keys in another order would be taken for missing ones below. An engine that returns them so is broken.
+            // Keys out of order would count as missing below. An engine that returns them like that is broken.
             let Some(key) = StoreKey::parse(key).filter(|key| last.is_none_or(|last| last < *key)) else {
                 foreign = true;
                 return ControlFlow::Break(());
@@ -160,7 +160,8 @@ impl Census {
     /// lock. Call it again when some time has passed.
     ///
     /// # Errors
-    /// [`BarrierError::Store`]; [`BarrierError::TooManyChanges`].
+    /// [`BarrierError::Store`] when the store cannot be read; [`BarrierError::TooManyChanges`] when too much has
+    /// changed.
     pub fn catch_up(&mut self, barrier: &Barrier) -> Result<(), BarrierError> {
         for _ in 0..ROUNDS {
             self.remember()?;
@@ -169,7 +170,7 @@ impl Census {
             }
             let mut left = BTreeSet::new();
             for key in &self.suspects {
-                // If it changes after this look, it is noted again when its group is published.
+                // If it changes after this, it is noted again when its group is published.
                 let stored = barrier.stored_stamp(key)?;
                 if barrier.published.read().index.get(key) != stored.as_ref() {
                     left.insert(*key);

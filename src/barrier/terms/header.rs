@@ -14,7 +14,7 @@ impl<'a> Group<'a> {
     /// records are sealed under the new keys. Only one header per group.
     ///
     /// # Errors
-    /// [`BarrierError::HeaderOther`] when the header is no longer `change.base`; those of the edit;
+    /// [`BarrierError::HeaderOther`] when the header is no longer `change.base`; the error of the edit;
     /// [`BarrierError::Header`] beyond a limit of the format. Nothing has changed then.
     pub fn change_header(&mut self, change: HeaderChange<'a>) -> Result<(), BarrierError> {
         self.change_header_in(change, None)
@@ -23,7 +23,7 @@ impl<'a> Group<'a> {
     /// Like [`Group::change_header`]. With `epoch`, the group is the first one of a new history.
     ///
     /// # Errors
-    /// The same errors.
+    /// As [`Group::change_header`].
     pub(in crate::barrier) fn change_header_in(
         &mut self,
         change: HeaderChange<'a>,
@@ -59,13 +59,13 @@ impl<'a> Group<'a> {
 }
 
 impl Barrier {
-    /// The current header. Its slots hold no clear secret.
+    /// The current header. Its slots contain no secret in clear text.
     #[must_use]
     pub fn header(&self) -> Header {
         self.ring.load().header.clone()
     }
 
-    /// Writes both copies and takes the new keys into use. Until the first copy has been read back, opened and checked,
+    /// Writes both copies and starts to use the new keys. Until the first copy has been read back, opened and checked,
     /// the other one is still the old header.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
-//! Seals records again, so that an old term can be destroyed. `drained` proves that no record uses it any more.
+//! Reseals records, so that an old term can be destroyed. `drained` proves that no record uses it any more.
 //!
-//! The index shows which records remain (a term number is in the clear head of each), not a note about progress. So a
-//! run that was killed is continued by starting it again. The walk goes down the tree from the mounts, because a record
+//! The index, not a note about progress, shows which records remain: the clear head of each has a term number. So a run
+//! that was killed is continued by starting it again. The walk goes down the tree from the mounts, because a record
 //! can only be opened together with the path that it is bound to.
 
 use std::collections::VecDeque;
@@ -27,14 +27,14 @@ pub enum Depth {
     Records,
     /// Secrets with a version whose content was sealed before this generation.
     Values {
-        /// The first generation that does not need to be sealed again.
+        /// The first generation that does not need resealing.
         before: u64,
     },
     /// Nothing. Every node and entry is opened on the way.
     Check,
 }
 
-/// Something to seal again.
+/// Something to reseal.
 pub enum Stale {
     /// A node or an entry.
     Record(Place),
@@ -42,12 +42,12 @@ pub enum Stale {
     Values(Secret),
 }
 
-/// Result of sealing something again.
+/// Result of resealing something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resealed {
-    /// Number of records that were sealed again.
+    /// Number of records that were resealed.
     pub records: u64,
-    /// Nothing is left to do here. Otherwise the group had no more room, and the rest belongs to the next group.
+    /// Whether nothing is left to do here. Otherwise the group was full, and the rest belongs to the next group.
     pub complete: bool,
 }
 
@@ -103,7 +103,7 @@ impl Walk {
     /// Returns the next results, at least `limit` unless the walk ends. An empty list means that it has ended.
     ///
     /// # Errors
-    /// Those of reading. A record that cannot be opened stops writes.
+    /// The errors of reading a record. A record that cannot be opened stops writes.
     pub fn next(&mut self, barrier: &Barrier, limit: usize) -> Result<Vec<Stale>, BarrierError> {
         let mut found = Vec::new();
         while found.len() < limit && self.chunk(barrier, &mut found)? {}
@@ -153,7 +153,7 @@ impl Walk {
         let path = if is_node { bound(&mount, folder) } else { bound(&mount, "") };
         let open = has_children || self.depth == Depth::Check || (is_node && self.depth != Depth::Records);
         if open {
-            // A record can disappear between the look at the index and now.
+            // A record can disappear after its key was read from the index.
             let Some(body) = barrier.body(&key, &path)? else { return Ok(()) };
             if is_node {
                 let decoded = Node::decode(body.reveal());
@@ -204,13 +204,13 @@ impl Level {
 }
 
 impl Tx<'_> {
-    /// Seals a record or a secret's versions again, unless that was already done or it is gone. It stops before the
+    /// Reseals a record or a secret's versions, unless that was already done or it is gone. It stops before the
     /// next record when the group has reached `room` bytes ([`crate::barrier::Group::bytes`]). In an empty group, at least one
     /// record is sealed, and a group exceeds `room` by one record at most. A secret whose versions do not fit keeps
     /// some versions under old keys. That is safe, because the node names the key of each version.
     ///
     /// # Errors
-    /// Those of reading; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
+    /// The errors of reading a record; [`BarrierError::Degraded`] or [`BarrierError::Fatal`] when writes are stopped.
     pub fn reseal(&mut self, stale: &Stale, room: usize) -> Result<Resealed, BarrierError> {
         self.barrier.check_writable()?;
         match stale {
@@ -288,7 +288,7 @@ impl Barrier {
     /// many records were opened.
     ///
     /// # Errors
-    /// Those of reading. A record that cannot be opened stops writes.
+    /// The errors of reading a record. A record that cannot be opened stops writes.
     #[cfg(test)]
     pub(in crate::barrier) fn open_all(&self, mounts: impl IntoIterator<Item = MountId>) -> Result<u64, BarrierError> {
         let mut walk = Walk::new(Depth::Check, mounts);

@@ -1,8 +1,8 @@
 //! The keys of an open vault, and what the next header changes about them (amendment M5).
 //!
-//! Keys are replaced as a whole. A caller that holds the old ones finishes with them, and they are wiped after the
-//! last. The root key itself is not among them: writing a header needs only keys derived from it, and making a slot
-//! needs the root key again.
+//! Keys are replaced as a whole. A caller that holds the old ones finishes with them, and they are wiped after the last
+//! use. The root key itself is not among them: writing a header needs only keys derived from it. To create a slot, the
+//! root key must be unlocked again.
 
 use crate::crypto::Random;
 use crate::crypto::hash::MacKey;
@@ -60,7 +60,7 @@ pub struct HeaderChange<'a> {
 pub(in crate::barrier) struct NextHeader<'a> {
     pub bytes: Vec<u8>,
     pub ring: Ring,
-    /// The state is sealed under a new integrity set, so the set hash is computed again.
+    /// Whether the state is sealed under a new integrity set, so that the set hash is computed again.
     pub new_set: bool,
     pub check: Option<HeaderCheck<'a>>,
 }

@@ -15,7 +15,7 @@ pub(super) const MAX_CHANGED: usize = 1 << 18;
 #[derive(Default)]
 pub(super) struct Changed {
     pub keys: BTreeSet<StoreKey>,
-    /// There were more changes than can be noted.
+    /// Whether there were more changes than can be noted.
     pub overflown: bool,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Changed {
 pub(in crate::barrier) struct Watches(Vec<Weak<Mutex<Changed>>>);
 
 impl Watches {
-    /// Also reports changes to `changed`, while somebody else holds it.
+    /// Also reports changes to `changed`, as long as something else holds it.
     pub(super) fn add(&mut self, changed: &Arc<Mutex<Changed>>) {
         self.0.push(Arc::downgrade(changed));
     }
