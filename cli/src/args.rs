@@ -1,4 +1,4 @@
-//! The command line. The clap tree doubles as its table of contents, and clap rejects a flag without help.
+//! The command line. The clap tree is also its table of contents, and clap rejects a flag without help.
 
 use clap::{Parser, Subcommand};
 
@@ -33,7 +33,7 @@ Settings come from flags, then STRONGROOM_* variables, then the profile. Exit co
 pub enum Command {
     /// Show whether the vault is sealed and what serves it.
     Status(cmd::vault::status::StatusArgs),
-    /// Check every record while the vault keeps serving, and list damaged ones.
+    /// Check every record while the vault keeps serving, and list the damaged ones.
     Verify(cmd::vault::verify::VerifyArgs),
     /// List accepted data losses and the records removed by salvage.
     Losses(cmd::vault::losses::LossesArgs),
@@ -41,17 +41,17 @@ pub enum Command {
     Unseal(cmd::vault::unseal::UnsealArgs),
     /// Seal the vault: it serves nothing until it is unsealed again.
     Seal(cmd::vault::seal::SealArgs),
-    /// Set one key of a secret, leaving the others as they are.
+    /// Set one key of a secret; the others stay as they are.
     Set(cmd::secrets::set::SetArgs),
     /// Show a secret, or one key of it; hidden on a terminal unless --show.
     Get(cmd::secrets::get::GetArgs),
-    /// Remove keys from a secret, leaving the others as they are.
+    /// Remove keys from a secret; the others stay as they are.
     Unset(cmd::secrets::unset::UnsetArgs),
     /// List secrets below a folder.
     List(cmd::secrets::list::ListArgs),
     /// Delete the newest version of a secret, some versions, or all of it.
     Delete(cmd::secrets::delete::DeleteArgs),
-    /// Put the assignments of .env files into a secret.
+    /// Import the assignments of .env files into a secret.
     Import(cmd::secrets::import::ImportArgs),
     /// Write a secret out as a .env file, JSON, or shell lines.
     Export(cmd::secrets::export::ExportArgs),

@@ -33,7 +33,7 @@ pub struct Connection {
     /// Your private key, PEM file with mode 0600 [env: STRONGROOM_CLIENT_KEY, VAULT_CLIENT_KEY].
     #[arg(long, global = true, help_heading = "Connection and output", value_name = "FILE")]
     pub client_key: Option<PathBuf>,
-    /// Mount of the KV engine that paths are in.
+    /// Mount of the KV engine to which paths belong.
     #[arg(long, global = true, help_heading = "Connection and output", value_name = "MOUNT", default_value = "secret")]
     pub mount: String,
     /// Longest time for one request, in seconds.
@@ -49,11 +49,11 @@ pub struct Target {
     pub addr: String,
     /// CA certificate.
     pub ca: PathBuf,
-    /// Own certificate.
+    /// The client's certificate.
     pub cert: PathBuf,
-    /// Own key.
+    /// The client's key.
     pub key: PathBuf,
-    /// The profile that all of this comes from, where it can be renewed.
+    /// The profile from which all of this comes and in which it can be renewed.
     pub folder: Option<Folder>,
 }
 
@@ -144,7 +144,7 @@ impl Session {
     pub fn open_quietly(typed: &Connection, env: Lookup<'_>) -> Result<Self, Failure> {
         let profiles = Profiles::locate(env)?;
         let open = || Self::of(Target::resolve(typed, env, &profiles)?, typed, env);
-        // A renewal at this moment removes the files that were just found. Their replacements exist already.
+        // A renewal at this moment removes the files that were just found. Their replacements already exist.
         open().or_else(|_| open())
     }
 
@@ -180,8 +180,8 @@ impl Session {
         self.client.kv(&self.mount)
     }
 
-    /// For a command that waits for long: renews the certificate of a profile when it is due, and returns the session
-    /// to use from then on. `None` means that there is nothing to renew yet.
+    /// For long-running commands: renews the certificate of a profile when it is due, and returns the session to use
+    /// from then on. `None` means that there is nothing to renew yet.
     ///
     /// # Errors
     /// The vault rejects the renewal or does not answer. This session still works then.
@@ -195,8 +195,8 @@ impl Session {
         Self::open_quietly(&self.typed, &environment).map(Some)
     }
 
-    /// Saves the newest state seen for the next run, and reports a new epoch once. If saving fails, only this memory is
-    /// lost, so that is not an error.
+    /// Saves the newest state seen for the next run, and reports a new epoch once. A failure to save is not an error,
+    /// because only this record is lost.
     pub fn remember(&self) {
         if let Some(mark) = self.client.mark() {
             if let Some(old) = self.mark.read().filter(|old| old.epoch < mark.epoch) {

@@ -163,7 +163,7 @@ impl From<ClientError> for Failure {
             ClientError::Refused { .. } => Code::Refused,
             _ => Code::Unreachable,
         };
-        // The texts of the first two end with a hint, which has a line of its own here.
+        // The texts of the first two end with a hint, which is on a separate line here.
         let message = match &error {
             ClientError::Transport { address, problem, .. } => format!("{address}: {problem}"),
             ClientError::Certificate { address, problem } => format!("{address}: {problem}"),

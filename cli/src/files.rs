@@ -23,7 +23,7 @@ pub fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
         return Err(Failure::usage(format!("{} is larger than 1 MiB", path.display()), ""));
     }
     let mut bytes = Buffer::new();
-    // The file may have grown since, or may be something without a length.
+    // The file may have grown since, or may have no length at all.
     if !bytes.read_from(file, usize::try_from(MAX_FILE_BYTES).unwrap_or(usize::MAX)).map_err(failed)? {
         return Err(Failure::usage(format!("{} is larger than 1 MiB", path.display()), ""));
     }
@@ -39,7 +39,7 @@ pub fn read_key(path: &Path) -> Result<SecretText, Failure> {
     if let Ok(mode) = mode
         && mode & 0o077 != 0
     {
-        let message = format!("{} can be read by others", path.display());
+        let message = format!("{} can be read by other users", path.display());
         return Err(Failure::new(Code::Usage, message, format!("run: chmod 600 {}", path.display())));
     }
     Ok(SecretText::from_utf8_lossy(read_file(path)?.as_slice()))

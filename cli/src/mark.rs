@@ -49,7 +49,7 @@ impl MarkFile {
     }
 }
 
-/// FNV-1a. It only has to distinguish a user's own vaults.
+/// FNV-1a, which only has to distinguish one user's vaults.
 fn name_of(ca_pem: &[u8]) -> u64 {
     ca_pem.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

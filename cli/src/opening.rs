@@ -18,7 +18,7 @@ const NO_TERMINAL: &str = "give it with --passphrase-fd N, for example: --passph
 /// Attempts to enter one secret before giving up.
 const TRIES: usize = 3;
 
-/// Kind of secret.
+/// Type of secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum With {
     /// A passphrase. With `--key-file`, both together.
@@ -50,7 +50,7 @@ impl std::str::FromStr for With {
 /// The flags.
 #[derive(Debug, Args)]
 pub struct OpeningArgs {
-    /// Kind of secret that opens the vault: passphrase (asked for without echo), recovery-code, shares, or
+    /// Type of secret that opens the vault: passphrase (asked for without echo), recovery-code, shares, or
     /// key-file=FILE.
     #[arg(long, value_name = "WHAT", default_value = "passphrase")]
     with: With,
@@ -97,18 +97,18 @@ impl OpeningArgs {
         Ok(body)
     }
 
-    /// The same from flags of another form.
+    /// Creates the flags from separate values.
     pub fn of(with: With, passphrase_fd: Option<u32>, key_file: Option<PathBuf>, slot: Option<String>) -> Self {
         Self { with, passphrase_fd, key_file, slot }
     }
 
-    /// The same for `slot` alone. Asks for shares if the slot consists of shares.
+    /// The same flags, for `slot` alone. Asks for shares if the slot consists of shares.
     pub fn meant_for(&self, slot: &SlotInfo) -> Self {
         let with = if slot.kind == "shares" { With::Shares } else { self.with.clone() };
         Self::of(with, self.passphrase_fd, self.key_file.clone(), Some(slot.id.to_string()))
     }
 
-    /// Asks for shares of the new set in `slot`. Returns `None` if nobody is there to ask: a descriptor was written
+    /// Asks for shares of the new set in `slot`. Returns `None` if there is nobody to ask: a descriptor was written
     /// before the new shares existed.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ fn shares(
 pub fn wrong(error: ClientError, what: &str) -> Failure {
     if error.status() != Some(400) {
         let failure = Failure::from(error);
-        // A missing answer does not mean no: the vault may have done it.
+        // A missing reply does not mean that nothing was done.
         let hint = match failure.code {
             Code::Unreachable => {
                 "it may have been done: check strongroom slot list; to wait longer, use --timeout SECONDS".to_owned()
@@ -228,7 +228,7 @@ impl Keepers<'_> {
                         keep.push(body);
                         break;
                     }
-                    // Only a person can type again. A descriptor and a file give the same wrong secret the next time.
+                    // Only a person can try again. A descriptor or file would give the same wrong secret.
                     Err(error) if typed && fd.is_none() && error.status() == Some(400) && tries + 1 < TRIES => {
                         tries += 1;
                         eprintln!("that does not open {}: {error}", title(slot));
@@ -245,7 +245,7 @@ impl Keepers<'_> {
     }
 }
 
-/// Fills in the secret of one slot. Returns false if its holder is absent. With `scripted`, nobody is asked.
+/// Fills in the secret of one slot. Returns `false` if its holder is absent. With `scripted`, asks nobody.
 fn one(
     rotation: &Rotation<'_>,
     slot: &SlotInfo,
@@ -325,7 +325,7 @@ pub fn title(slot: &SlotInfo) -> String {
 /// `LABEL=FILE`.
 ///
 /// # Errors
-/// The text has another form.
+/// The text does not have this form.
 pub fn named_file(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),

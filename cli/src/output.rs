@@ -41,7 +41,7 @@ impl Output {
     /// Prints one line.
     ///
     /// # Errors
-    /// Standard output is full or closed.
+    /// Standard output cannot be written, for example because the disk is full.
     pub fn line(&self, text: &str) -> Result<(), Failure> {
         self.text(&Zeroizing::new(format!("{text}\n")))
     }
@@ -65,10 +65,10 @@ impl Output {
     /// # Errors
     /// As [`Output::line`].
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
-        // Bypasses the buffer of `io::stdout`, which keeps the end of what was written until the process ends.
+        // Bypasses the buffer of `io::stdout`, which keeps the last output until the process ends.
         let out = io::stdout().as_fd().try_clone_to_owned().map(File::from);
         match out.and_then(|mut out| out.write_all(bytes)) {
-            // The reader has closed the pipe (`| head`). This is not an error, but there is nothing more to do.
+            // The reader has closed the pipe (`| head`), which is not an error.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
             other => other.map_err(|error| Failure::new(Code::Refused, format!("writing the output: {error}"), "")),
         }

@@ -4,11 +4,11 @@ use strongroom::api::path::Path as SecretPath;
 
 use crate::exit::Failure;
 
-/// Parses a secret's path. `secret/app/prod` and `secret/data/app/prod`, which people write out of habit, mean
-/// `app/prod`.
+/// Parses a secret's path. Also accepts `secret/app/prod` and `secret/data/app/prod`, which people type out of habit,
+/// for `app/prod`.
 ///
 /// # Errors
-/// The text is not a path.
+/// The text is not a valid path (exit code 2).
 pub fn secret_path(typed: &str, mount: &str) -> Result<SecretPath, Failure> {
     let path = folder_path(typed, mount)?;
     if path.is_root() {
@@ -20,7 +20,7 @@ pub fn secret_path(typed: &str, mount: &str) -> Result<SecretPath, Failure> {
 /// As [`secret_path`], but for a folder, which may be the root.
 ///
 /// # Errors
-/// The text is not a path.
+/// The text is not a valid path (exit code 2).
 pub fn folder_path(typed: &str, mount: &str) -> Result<SecretPath, Failure> {
     let inside = typed.trim_start_matches('/');
     let inside = match inside.strip_prefix(mount) {

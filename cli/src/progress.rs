@@ -8,7 +8,7 @@ use crate::connection::Session;
 use crate::exit::{Code, Failure};
 use crate::waiting::{Lasting, Line, now};
 
-/// Pause between two questions to the vault.
+/// Pause between two requests to the vault.
 const POLL: Duration = Duration::from_millis(200);
 /// Number of cells in the bar.
 const WIDTH: u64 = 24;
@@ -52,6 +52,8 @@ pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Fa
     }
 }
 
+/// Turns the state of a rotation into an exit code.
+///
 /// # Errors
 /// The rotation did not complete: it is paused, was aborted, or needs an operator.
 pub fn verdict(run: &RotationInfo) -> Result<(), Failure> {
@@ -69,13 +71,13 @@ pub fn verdict(run: &RotationInfo) -> Result<(), Failure> {
     Err(Failure::new(Code::Refused, format!("the rotation {id} {what}{why}"), hint))
 }
 
-/// Steps and proofs of a rotation in words.
+/// Steps and proofs of a rotation as text.
 pub fn summary(run: &RotationInfo) -> String {
     let steps = run.steps.iter().map(|step| format!("{}: {}\n", step.step, step.result));
     steps.collect::<String>() + &outcome(run)
 }
 
-/// Proofs and state of a rotation in words. Its steps were shown while waiting.
+/// Proofs and state of a rotation as text. Its steps were shown while waiting.
 pub fn outcome(run: &RotationInfo) -> String {
     let mut lines = Vec::new();
     for proof in &run.proofs {
@@ -126,7 +128,7 @@ fn progress(run: &RotationInfo, done: u64, elapsed: Duration) -> String {
     let bar: String = (0..usize::try_from(WIDTH).unwrap_or(0)).map(|at| if at < cells { '#' } else { '-' }).collect();
     let mut text = format!("{} [{bar}] {:>3}% {} of {}", run.state, of(100), run.done, run.total);
     let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    // Less than a second is too short for a rate.
+    // Less than a second is too short to compute a rate.
     if elapsed_ms >= 1_000 && done > 0 {
         let rate = (done.saturating_mul(1_000) / elapsed_ms).max(1);
         let left = run.total.saturating_sub(run.done) / rate;

@@ -21,7 +21,7 @@ const MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// Asks once without echo. `hint` says what to do without a terminal.
 ///
 /// # Errors
-/// There is no terminal.
+/// There is no terminal (exit code 2), or reading fails.
 pub fn asked(question: &str, hint: &str) -> Result<SecretText, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::usage("no terminal to ask on", hint));
@@ -62,7 +62,7 @@ fn twice(
     }
 }
 
-/// Rejects a new passphrase that the vault would reject, before a key is derived from anything.
+/// Rejects a new passphrase that the vault would reject, before any key is derived.
 ///
 /// # Errors
 /// It has fewer than 12 characters.
@@ -75,12 +75,12 @@ pub fn long_enough(passphrase: &SecretText) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads all of standard input unchanged. `strip` removes one line end at the end.
+/// Reads all of standard input unchanged. `strip` removes one line break at the end.
 ///
 /// # Errors
 /// Not UTF-8, or larger than 1 MiB.
 pub fn standard_input(strip: bool) -> Result<SecretText, Failure> {
-    // Bypasses the buffer of `io::stdin`, which keeps what was read until the process ends.
+    // Bypasses the buffer of `io::stdin`, which keeps the input until the process ends.
     let input = io::stdin().as_fd().try_clone_to_owned().map_err(reading)?;
     value(&bounded(File::from(input))?, strip)
 }
@@ -93,7 +93,7 @@ pub fn file(path: &Path, strip: bool) -> Result<SecretText, Failure> {
     value(&read_file(path)?, strip)
 }
 
-/// Lines of descriptors. Each is read once to its end, and naming it again returns its next line.
+/// Lines from descriptors. Each descriptor is read once to its end; naming it again returns its next line.
 #[derive(Default)]
 pub struct Descriptors {
     lines: HashMap<u32, VecDeque<SecretText>>,

@@ -1,4 +1,4 @@
-//! Renews the certificate of a bundle: over the connection that it still opens, or after its expiry with its key.
+//! Renews the certificate of a bundle: with the certificate while it is valid, or with its key after it has expired.
 
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ use crate::mark::MarkFile;
 pub struct Terms<'a> {
     /// Renew only if it is due.
     pub if_due: bool,
-    /// Renew with the existing key instead of a new one. A key that waits since a lost reply comes first.
+    /// Renew with the existing key instead of a new one. A key that is waiting after a lost reply takes precedence.
     pub reuse_key: bool,
-    /// Kind of a new key; by default the kind of the old one.
+    /// Type of a new key; by default the type of the old one.
     pub key_type: Option<KeyType>,
     /// Timeout and mount.
     pub connection: &'a Connection,
@@ -44,14 +44,14 @@ pub struct Outcome {
 /// Reads the certificate of a bundle.
 ///
 /// # Errors
-/// It cannot be read.
+/// It cannot be read or parsed.
 pub fn leaf_of(files: &Files) -> Result<Leaf, Failure> {
     pki::leaf(&read_file(&files.cert)?)
         .map_err(|_| Failure::usage(format!("{} is not a certificate", files.cert.display()), ""))
 }
 
-/// When a certificate should be renewed, Unix milliseconds. Every process computes the same time, because the
-/// certificate's own bytes replace randomness.
+/// When a certificate should be renewed, in Unix milliseconds. Every process computes the same time, because the
+/// certificate's own bytes are used instead of randomness.
 #[must_use]
 pub fn due_ms(leaf: &Leaf) -> u64 {
     let [first, second, ..] = leaf.fingerprint;
@@ -73,7 +73,7 @@ pub fn warning(cert_pem: &[u8], now_ms: u64) -> Option<String> {
     }
     let end = rfc3339_nano(leaf.not_after_ms);
     let left = leaf.not_after_ms.saturating_sub(now_ms) / 1000;
-    // One that has expired is rejected by the vault, whose clock decides. Saying it twice helps nobody.
+    // An expired one is rejected by the vault, whose clock decides, so it is not reported twice.
     (left > 0).then(|| format!("your certificate expires in {} ({end}): strongroom renew", span(left)))
 }
 
@@ -87,8 +87,8 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// Renews the certificate in `folder`. If it is not due, only updates the trusted authorities. Processes take turns,
-/// and one that had to wait finds the work done.
+/// Renews the certificate in `folder`. If it is not due, only updates the trusted authorities. Processes take turns, and
+/// one that had to wait finds the work done.
 ///
 /// # Errors
 /// The vault does not answer or rejects the renewal, or the bundle cannot be replaced. The old one is still in effect
@@ -125,7 +125,7 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
     Ok(Outcome { renewed: true, trust, leaf: leaf_of(&folder.files()?)? })
 }
 
-/// Updates the trusted authorities and nothing else. Returns whether they have changed.
+/// Updates only the trusted authorities. Returns whether they have changed.
 ///
 /// # Errors
 /// The vault does not answer, or the bundle cannot be replaced. The old authorities are still trusted then.
@@ -152,8 +152,8 @@ fn take(
     Ok(true)
 }
 
-/// Addresses of the enrolment listener: those that the vault names now, then those known before. A host with an address
-/// of its own, for a network from which the others do not reach the vault, keeps it.
+/// Addresses of the enrolment listener: those that the vault names now, then those known before. So a host keeps an
+/// address of its own, for a network from which the others do not reach the vault.
 fn merged(said: &[String], known: &[String]) -> Vec<String> {
     let mut all: Vec<String> = said.to_vec();
     all.extend(known.iter().filter(|address| !said.contains(address)).cloned());
@@ -181,11 +181,11 @@ fn put(
 struct News {
     /// The authorities to trust, if they have changed.
     trust: Option<String>,
-    /// The certificate must be renewed early, because its authority is tainted.
+    /// Whether the certificate must be renewed early, because its authority is tainted.
     renew: bool,
 }
 
-/// Asks for news. If the vault has no such list or does not show it, there are none.
+/// Fetches the news. If the vault has no such list or does not show it, there are none.
 fn news(
     folder: &Folder,
     files: &Files,
@@ -215,7 +215,8 @@ fn certify(
     terms: &Terms<'_>,
     env: Lookup<'_>,
 ) -> Result<Certified, Failure> {
-    // The server's clock decides. Asking costs nothing, but a long expired certificate is not worth a connection.
+    // The server's clock decides. A try costs nothing, but a certificate that expired long ago is not worth a
+    // connection.
     if now_ms() < leaf.not_after_ms {
         match session(folder, files, terms.connection, env)?.client.renew(csr_pem) {
             Err(error) if error.is_certificate_expired() => {}
@@ -241,7 +242,7 @@ fn late(leaf: &Leaf) -> Failure {
     )
 }
 
-/// Words for an answer of the enrolment listener.
+/// The failure for a rejection by the enrolment listener.
 pub fn refused(error: ClientError) -> Failure {
     match error.status() {
         Some(403) => Failure::new(

@@ -1,4 +1,4 @@
-//! Tables for people: columns as wide as their widest cell, a header line, and durations in words.
+//! Tables for people: columns as wide as their widest cell, a header line, and readable durations.
 
 use strongroom::api::time;
 

@@ -2,7 +2,7 @@
 //!
 //! An entry exists once the device has accepted it. If the device rejects it, the entry does not exist and the request
 //! must fail. The next entry tries the device again and gets the same number. So a log has no gaps, and a sync covers
-//! every entry that exists (`docs/decisions/0007-audit-devices.md`).
+//! every existing entry (`docs/decisions/0007-audit-devices.md`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,20 +36,20 @@ pub enum SyncMode {
 pub struct DeviceHealth {
     /// Name from the configuration.
     pub name: String,
-    /// False while the device takes no entries.
+    /// Whether the device accepts entries.
     pub working: bool,
-    /// What an operator should check, even if the device works. For example: the file was removed.
+    /// What an operator should check even if the device works, for example that the file was removed.
     pub complaint: Option<&'static str>,
 }
 
 struct State {
     head: AuditHead,
     device: Box<dyn Device>,
-    /// The device rejected the last entry.
+    /// Whether the device rejected the last entry.
     refused: bool,
-    /// Entries that were written are no longer on the device. Stays set until the device has a new file.
+    /// Whether entries that were written are no longer on the device. Stays set until the device has a new file.
     cut: bool,
-    /// The alarm about this has no entry yet.
+    /// Whether the alarm about this must still be written.
     alarm_due: bool,
     /// Result of the last check of the device.
     complaint: Option<&'static str>,
@@ -62,7 +62,7 @@ struct State {
     checked_ms: u64,
     /// Number of the last durable entry.
     synced: u64,
-    /// A sync failed. Nothing may be written any more.
+    /// Whether a sync failed. Nothing may be written any more then.
     dead: bool,
     /// The lines that the next checkpoint covers.
     coverage: Coverage,
@@ -117,7 +117,8 @@ impl Broker {
     /// answers each of them with [`Note::Unfinished`].
     ///
     /// # Errors
-    /// [`AuditError::Refused`], [`AuditError::Sync`].
+    /// [`AuditError::Refused`] when the device does not accept the entries; [`AuditError::Sync`] when they cannot be
+    /// made durable: stop the process.
     pub fn open(device: Box<dyn Device>, key: LogKey, resume: Resume) -> Result<Self, AuditError> {
         let state = State {
             head: resume.head,
@@ -169,26 +170,27 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Returns the broker with paths written as `paths` says.
+    /// Sets how paths are written.
     #[must_use]
     pub fn with_path_mode(mut self, paths: PathMode) -> Self {
         self.paths = paths;
         self
     }
 
-    /// Returns the broker with exchanges made durable as `mode` says.
+    /// Sets when exchanges become durable.
     #[must_use]
     pub fn with_sync_mode(mut self, mode: SyncMode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// Records a request together with its reply, in one line and one write. After `Ok` the answer may be sent. The
-    /// entry survives the end of the process. It survives a power cut after the next sync, or at once with
+    /// Records a request together with its reply, in one line and one write. After `Ok` the reply may be sent. The entry
+    /// survives the end of the process. It survives a power cut after the next sync, or at once with
     /// [`SyncMode::Always`].
     ///
     /// # Errors
-    /// [`AuditError::Refused`]: not recorded, the answer must not be sent. [`AuditError::Sync`]: stop the process.
+    /// [`AuditError::Refused`]: nothing was recorded, the reply must not be sent. [`AuditError::Sync`]: stop the
+    /// process.
     pub fn exchange(&self, request: &RequestFacts<'_>, reply: &ReplyFacts<'_>) -> Result<(), AuditError> {
         let (mut state, keys, bodies) = self.written(1024, |writer| writer.exchange(request, reply));
         self.append(&mut state, &keys, request.time_ms, &bodies)?;
@@ -251,7 +253,7 @@ impl Broker {
                 bodies.end();
             }
             self.append(&mut state, &keys, time_ms, &bodies)?;
-            // Only now: after a refused write, these requests are still without a reply.
+            // Only now, because after a rejected write these requests are still without a reply.
             let noted = notes.iter().filter_map(|note| match note {
                 Note::Unfinished { request, .. } => Some(request),
                 _ => None,
@@ -306,7 +308,8 @@ impl Broker {
         };
         let result = syncer.sync();
         let mut state = self.state.lock();
-        // Or a sync of [`Broker::reopen`], which does not wait for its turn, has learned of the failure in place of this one.
+        // Or a sync of [`Broker::reopen`], which does not wait for its turn, was told of the failure instead of this
+        // one.
         if result.is_err() || state.dead {
             state.dead = true;
             return Err(AuditError::Sync);
@@ -319,8 +322,8 @@ impl Broker {
     /// it to the old one. That entry carries the latest time seen.
     ///
     /// # Errors
-    /// [`AuditError::File`] if the device could not be reopened (it continues with the old file),
-    /// [`AuditError::Refused`], [`AuditError::Sync`].
+    /// [`AuditError::File`] if the device could not be reopened (it continues with the old file);
+    /// [`AuditError::Refused`] if it does not accept the first entry; [`AuditError::Sync`]: stop the process.
     pub fn reopen(&self) -> Result<(), AuditError> {
         self.reopen_at(0)
     }
@@ -372,7 +375,7 @@ impl Broker {
     /// each second. A checkpoint also follows every thousandth entry.
     ///
     /// # Errors
-    /// [`AuditError::Refused`], [`AuditError::Sync`].
+    /// [`AuditError::Refused`]: nothing was recorded. [`AuditError::Sync`]: stop the process.
     pub fn checkpoint(&self, time_ms: u64) -> Result<(), AuditError> {
         {
             let mut state = self.state.lock();
@@ -381,7 +384,7 @@ impl Broker {
         self.sync()
     }
 
-    /// Switches to another audit key. The note about it is signed by both keys and made with the old one.
+    /// Switches to another audit key. The note about this is signed by both keys and chained with the old one.
     ///
     /// # Errors
     /// [`AuditError::Refused`]: nothing changed. [`AuditError::Sync`]: stop the process.
@@ -469,8 +472,8 @@ impl Broker {
         self.written_into(Bodies::default, items, write)
     }
 
-    /// Writes the bodies outside the lock. If the key changes meanwhile, they are written again: no entry with the old
-    /// key may follow the note that names the next key.
+    /// Writes the bodies outside the lock. If the key changes meanwhile, writes them again, because no entry with the
+    /// old key may follow the note that names the next one.
     fn written_into<T>(
         &self,
         bodies: impl Fn() -> Bodies,

@@ -108,12 +108,12 @@ pub struct AuditKeys {
 }
 
 impl AuditKeys {
-    /// No key. Only the structure of a log can be checked.
+    /// Creates an empty set. Only the structure of a log can be checked with it.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Holds one key.
+    /// Creates a set with one key.
     pub fn one(id: u32, key: &Key) -> Self {
         let mut keys = Self::default();
         keys.add(id, key);
@@ -126,8 +126,8 @@ impl AuditKeys {
         self.keys.push((id, ChainKeys::new(key)));
     }
 
-    /// Adds the public half of a signing key. One is enough: later keys are taken from the log if a trusted key signed
-    /// them.
+    /// Adds the public half of a signing key. One is enough, because later keys are taken from the log if a trusted key
+    /// signed them.
     pub fn add_public(&mut self, id: u32, public: [u8; 32]) {
         self.publics.retain(|(known, _)| *known != id);
         self.publics.push((id, public));
@@ -138,7 +138,7 @@ impl AuditKeys {
         &self.publics
     }
 
-    /// True without any secret key. Then links are checked, but not who made them.
+    /// Whether there is no secret key. Then links are checked, but not who wrote them.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -195,7 +195,7 @@ impl<'a> Line<'a> {
         Some(Self { seq, prev, key: u32::try_from(key).ok()?, hash, body, covered })
     }
 
-    /// True if `keys` give the line's hash.
+    /// Whether the line's hash was made with `keys`.
     pub(super) fn genuine(&self, keys: &ChainKeys) -> bool {
         keys.entry(&self.prev, self.covered).ct_eq(&self.hash).into()
     }

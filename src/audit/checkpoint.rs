@@ -1,4 +1,4 @@
-//! Signed checkpoints, which prove a log to somebody who has no secret.
+//! Signed checkpoints, which prove a log to a verifier without any secret.
 //!
 //! A checkpoint is a note in the chain. It covers the lines since the last one:
 //!
@@ -38,7 +38,7 @@ pub(super) struct Coverage {
     to: u64,
     /// Lines that no checkpoint covers yet.
     pub(super) open: u64,
-    /// Some lines in this range are known to be missing.
+    /// Whether lines in this range are known to be missing.
     holed: bool,
 }
 
@@ -108,7 +108,7 @@ pub(super) enum Judgement {
     Good,
     /// The signature was not made by the key.
     BadSignature,
-    /// The signature is valid but covers other lines.
+    /// The signature is valid, but for other lines.
     OtherLines,
     /// Lines are known to be missing here, so nothing can be proved.
     Holed,

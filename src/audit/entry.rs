@@ -1,4 +1,4 @@
-//! The content of an entry: typed facts from an allow-list. Nothing else can get into the log.
+//! The content of an entry: typed facts from an allow-list. Nothing else can reach the log.
 //!
 //! Values are written as keyed hashes only. Field names and, depending on the setting, paths are written in clear. A
 //! text longer than its limit is replaced by its keyed hash. So the size of an entry is bounded, and the entry still
@@ -31,7 +31,7 @@ pub enum PathMode {
 /// What is known about a request once it is decided.
 #[derive(Clone, Copy)]
 pub struct RequestFacts<'a> {
-    /// When it was decided, Unix milliseconds.
+    /// When it was decided, in Unix milliseconds.
     pub time_ms: u64,
     /// Id that the server generated.
     pub request_id: &'a str,
@@ -39,7 +39,7 @@ pub struct RequestFacts<'a> {
     pub operation: &'a str,
     /// Canonical path.
     pub path: &'a str,
-    /// Kind of the mount that serves the path, if any.
+    /// Type of the mount that serves the path, if any.
     pub mount_kind: Option<&'a str>,
     /// The caller; `None` before the client is identified.
     pub identity: Option<&'a SpiffeId>,
@@ -86,14 +86,14 @@ impl Outcome {
     }
 }
 
-/// What is known about an answer before it is sent.
+/// What is known about a reply before it is sent.
 #[derive(Clone, Copy)]
 pub struct ReplyFacts<'a> {
     /// How it ended.
     pub outcome: Outcome,
-    /// HTTP status of the answer.
+    /// HTTP status of the reply.
     pub status: u16,
-    /// Write generation that made the change durable.
+    /// Generation that made the change durable.
     pub generation: Option<u64>,
     /// Field names with values, as in [`RequestFacts::fields`].
     pub fields: &'a [(&'a str, &'a [u8])],
@@ -128,13 +128,13 @@ pub enum Note<'a> {
     },
     /// The signing authority issued a certificate.
     Issued {
-        /// Sequence number of the request entry that asked for it.
+        /// Sequence number of the entry of the request for it.
         request: Option<u64>,
         /// The identity in the certificate.
         identity: &'a SpiffeId,
         /// SHA-256 of the certificate.
         fingerprint: &'a [u8; 32],
-        /// Unix milliseconds at which it expires.
+        /// Expiry, in Unix milliseconds.
         not_after_ms: u64,
     },
     /// An event that needs an operator's attention, by a fixed code.
@@ -146,9 +146,9 @@ pub enum Note<'a> {
     },
     /// A check of all records has ended.
     Checked {
-        /// It examined every record and found nothing. Then earlier alarms about damage are settled.
+        /// Whether it examined every record and found nothing. This settles earlier alarms about damage.
         clean: bool,
-        /// Whether it came to its end.
+        /// Whether it ran to the end.
         complete: bool,
         /// Number of records checked.
         records: u64,
@@ -171,7 +171,7 @@ pub enum Ended {
     Committed,
     /// It was rejected.
     Refused,
-    /// The store holds nothing of it.
+    /// The store contains nothing of it.
     Absent,
 }
 
@@ -185,8 +185,7 @@ impl Ended {
     }
 }
 
-/// Entries of recovery and the broker about the log itself. The order of the fields is part of the format, because the
-/// verifier reads them.
+/// Entries about the log itself. The order of the fields is part of the format, because the verifier reads them.
 #[derive(Clone, Copy)]
 pub(super) enum Inner<'a> {
     /// First entry of a file (`new`), or of a file that was only reopened. Lists the requests without a reply.
@@ -428,7 +427,7 @@ impl EntryWriter<'_, '_> {
     }
 }
 
-/// What the chain itself must know about an entry's body.
+/// What the chain must know about an entry's body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Role<'a> {
     /// Opens a request.
@@ -510,7 +509,7 @@ impl<'a> Role<'a> {
     }
 }
 
-/// Whether this is of the shape that [`json::time`] writes, quotes included.
+/// Whether the text has the form that [`json::time`] writes, quotes included.
 fn is_time(text: &[u8]) -> bool {
     let fits = |(byte, model): (&u8, &u8)| if *model == b'0' { byte.is_ascii_digit() } else { byte == model };
     text.iter().zip(b"\"0000-00-00T00:00:00.000Z\"").all(fits)

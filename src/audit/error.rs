@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Failure of the audit log. Never carries a value, the path of a secret or text from a device.
+/// Failure of the audit log. Never contains a value, the path of a secret or text from a device.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuditError {
@@ -56,13 +56,13 @@ pub enum AuditError {
     },
 }
 
-/// The steps of reading a log that is there.
+/// The steps of reading an existing log.
 const READING: [&str; 3] = ["opening", "examining", "reading"];
 
 impl AuditError {
-    /// Whether an operator can accept this as the loss of the log: it is incomplete, not genuine, not of this vault's keys,
-    /// or the system cannot read it. Missing rights are no loss: they can be given. A folder that cannot be listed may be a
-    /// disk that is not mounted.
+    /// Whether an operator can accept this as the loss of the log: it is incomplete, not genuine, from other keys, or
+    /// the system cannot read it. Missing permissions are not a loss, because they can be granted. A folder that cannot
+    /// be listed may be a disk that is not mounted.
     #[must_use]
     pub fn is_loss(&self) -> bool {
         match self {

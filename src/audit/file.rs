@@ -15,7 +15,7 @@ pub struct FileDevice {
     file: Arc<Handle>,
     /// Length of everything that was appended successfully and still exists.
     len: u64,
-    /// A failed append may have left a partial line after `len`.
+    /// Whether a failed append may have left a partial line after `len`.
     dirty: bool,
 }
 
@@ -32,7 +32,7 @@ impl FileDevice {
     /// [`recover`](Self::recover) to continue an existing chain.
     ///
     /// # Errors
-    /// Those of the operating system. [`io::ErrorKind::InvalidInput`] if the path is not a regular file or somebody
+    /// The errors of the operating system. [`io::ErrorKind::InvalidInput`] if the path is not a regular file or somebody
     /// other than its owner may write to it. [`io::ErrorKind::WouldBlock`] if another process has it open for writing.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = open_log(path)?;
@@ -49,7 +49,7 @@ impl FileDevice {
     /// Cuts the file back to what was appended successfully.
     fn clean(&mut self) -> io::Result<()> {
         if self.dirty {
-            // Never extends the file: somebody else may have cut it meanwhile.
+            // Never extends the file, because something else may have cut it meanwhile.
             let len = self.file.0.metadata()?.len().min(self.len);
             self.file.0.set_len(len)?;
             self.dirty = false;
@@ -109,7 +109,7 @@ impl Device for FileDevice {
     }
 }
 
-/// True if `path` still names the open `file`.
+/// Whether `path` still names the open `file`.
 fn points_to(path: &Path, file: &File) -> io::Result<bool> {
     let (named, open) = (std::fs::symlink_metadata(path)?, file.metadata()?);
     Ok(named.dev() == open.dev() && named.ino() == open.ino())
@@ -138,8 +138,8 @@ fn open_log(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Locks the file for this process. A process that has just ended, or that is just starting another program, releases
-/// its lock within a moment. Only a lock that stays is an error.
+/// Locks the file for this process. A process that has just ended, or is just starting another program, releases its
+/// lock within a moment. Only a lock that lasts is an error.
 fn lock(file: &File) -> io::Result<()> {
     for attempt in 1.. {
         match file.try_lock() {

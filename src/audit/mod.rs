@@ -1,14 +1,14 @@
 //! The audit log: typed entries, hash chain, device, fail-closed broker.
 //!
 //! Nothing leaves the vault unaudited. [`Broker::requests`] makes the intent of a change durable before it happens.
-//! [`Broker::replies`] records how it ended. [`Broker::exchange`] writes a read with its answer in one line, before the
-//! answer is sent. If the device does not accept an entry, the request fails.
+//! [`Broker::replies`] records how it ended. [`Broker::exchange`] writes a read with its reply in one line, before the
+//! reply is sent. If the device does not accept an entry, the request fails.
 //!
 //! Entries are built only from [`RequestFacts`] and [`ReplyFacts`], which cannot carry a body, a header or a value as
 //! text. Values appear as keyed hashes. `chain` defines the exact bytes, [`verify`] checks a log, and
 //! [`FileDevice::recover`] matches it with the sealed state at start.
 //!
-//! The device comes from the configuration file only. An API that can name a file is a way to run code (CVE-2025-6000).
+//! The device is set only in the configuration file. An API that can name a file is a way to run code (CVE-2025-6000).
 
 #[cfg(feature = "server")]
 mod broker;

@@ -2,9 +2,9 @@
 //! with the sealed state.
 //!
 //! Entries become durable in order, so everything that a power cut may lose or tear follows the last synced entry. The
-//! longest run of genuine entries is kept and the rest is cut. The sealed state says how long that run must be at
-//! least. The cut bytes are first saved beside the log (`<file>.torn-<last entry>`), because only a person can tell a
-//! torn write from an altered one.
+//! longest run of genuine entries is kept and the rest is cut. The sealed state gives the minimum length of that run.
+//! The cut bytes are first saved beside the log (`<file>.torn-<last entry>`), because only a person can tell a torn
+//! write from an altered one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -45,14 +45,14 @@ pub struct Resume {
     pub remarked: BTreeMap<u64, usize>,
     /// What was cut.
     pub torn: Vec<Torn>,
-    /// True if the file is empty although the chain has started. Then the first entry links it to the old file.
+    /// Whether the file is empty although the chain has started. Then the first entry links it to the old file.
     pub new_file: bool,
-    /// True if an operator gave up the log that the sealed state vouches for. What it said last is unknown.
+    /// Whether an operator gave up the log that the sealed state vouches for. Its last entries are unknown.
     pub given_up: bool,
     /// The log ends with records known to be damaged: an alarm said so, and since then no check ended without a finding
     /// and no salvage removed them.
     pub damage: bool,
-    /// Time for the entries about the start, Unix milliseconds.
+    /// Time for the entries about the start, in Unix milliseconds.
     pub time_ms: u64,
     /// Lines that no checkpoint covers yet.
     pub(super) coverage: Coverage,
@@ -111,7 +111,7 @@ impl FileDevice {
         }
     }
 
-    /// Checks whether [`FileDevice::recover`] would find the log complete. Only reads.
+    /// Checks, read-only, whether [`FileDevice::recover`] would find the log complete.
     ///
     /// # Errors
     /// As [`FileDevice::recover`].
@@ -121,7 +121,8 @@ impl FileDevice {
 
     /// As [`FileDevice::opener`], for a log whose loss an operator has accepted. A file that does not contain the
     /// expected entry, or that cannot be read ([`AuditError::is_loss`]), is kept under another name (`<file>.lost-<n>`).
-    /// A new file continues the chain after that entry, so the gap shows when both are verified. After a crash the log is still rejected, and the call can be repeated.
+    /// A new file continues the chain after that entry, so verifying both shows the gap. After a crash the log is still
+    /// rejected, and the call can be repeated.
     pub fn opener_after_loss(
         path: PathBuf,
     ) -> impl Fn(&AuditKeys, AuditHead, u64) -> Result<Opened, AuditError> + Send + Sync {
@@ -171,7 +172,7 @@ const MAX_LOST: u32 = 1_000;
 struct Survey {
     /// File that holds the last entry.
     file: Option<PathBuf>,
-    /// True if that file is a rotated one and not the log itself.
+    /// Whether that file is a rotated one and not the log itself.
     rotated: bool,
     head: AuditHead,
     check: HeadCheck,
@@ -223,7 +224,7 @@ impl Survey {
     /// Reads one file. Returns `None` if it does not exist.
     fn scan(path: &Path, keys: &AuditKeys, expected: AuditHead) -> Result<Option<Self>, AuditError> {
         let mut options = OpenOptions::new();
-        // Never follow a link and never block on a pipe: the path may have been replaced by something else.
+        // Never follows a link or blocks on a pipe, because the path may have been replaced by something else.
         options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let file = match options.open(path) {
             Ok(file) => file,
@@ -266,12 +267,12 @@ impl Survey {
                     }
                     good = lines.offset;
                 }
-                // Anybody can append such a line. After the expected entry it is a torn tail like any other.
+                // Anybody can append such a line. After the expected entry, it is a torn tail like any other.
                 Err(Fault::UnknownKey(_)) if first.is_some() && walker.check_head(first) != HeadCheck::Failed => {
                     stop = Some(lines.number);
                     break;
                 }
-                // With an unknown key the vault lacks something; the log is not torn. So nothing may be cut.
+                // The vault lacks a key; the log is not torn. So nothing may be cut.
                 Err(Fault::UnknownKey(id)) => return Err(AuditError::UnknownKey(id)),
                 Err(_) => {
                     stop = Some(lines.number);
@@ -306,7 +307,7 @@ impl Survey {
         }
     }
 
-    /// True if the log itself has no entry yet.
+    /// Whether the log itself has no entry yet.
     fn starts_file(&self) -> bool {
         self.rotated || self.head.seq == 0
     }

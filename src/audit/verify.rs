@@ -1,8 +1,8 @@
 //! Verifies a log: finds entries that were edited, deleted, inserted, moved or cut off.
 //!
-//! Without a key only the links between entries are checked, and anyone who can write the file can forge those. With
-//! the key every entry is proved to be the vault's own. Entries cut from the end leave no trace in the log. Only the
-//! expected head, which the sealed state records, reveals them.
+//! Without a key, only the links between entries are checked, and anyone who can write the file can forge those. With
+//! the key, every entry is proved to be the vault's own. Entries cut from the end leave no trace in the log. Only the
+//! expected head, which the sealed state records, reveals that they are missing.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -71,7 +71,7 @@ pub enum Fault {
         /// Last one.
         to: u64,
     },
-    /// Entries that end a file without a checkpoint that covers them, or that surround missing ones.
+    /// Entries at the end of a file, or around missing ones, that no checkpoint covers.
     #[error("no checkpoint covers entries {from} to {to}, although the log continues")]
     Unproven {
         /// First such entry.
@@ -113,7 +113,7 @@ impl std::fmt::Display for Finding {
 /// Result of the check for the expected head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadCheck {
-    /// None was given.
+    /// No head was given.
     NotAsked,
     /// The log has that entry. With head 0 nothing was expected.
     Found,
@@ -132,9 +132,9 @@ pub struct Report {
     pub first: Option<u64>,
     /// Last valid entry.
     pub last: AuditHead,
-    /// True if keys were given, so that valid means genuine.
+    /// Whether keys were given, so that valid means genuine.
     pub authenticated: bool,
-    /// True if public keys were given, so that checkpoints were checked.
+    /// Whether public keys were given, so that checkpoints were checked.
     pub signed: bool,
     /// Number of valid checkpoints.
     pub checkpoints: u64,
@@ -153,7 +153,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// True if there is no fault, the expected head exists (if one was given), and the log has at least one checkpoint
+    /// Whether there is no fault, the expected head exists (if one was given), and the log has at least one checkpoint
     /// (if only public keys were given).
     pub fn is_good(&self) -> bool {
         let proven = self.authenticated || !self.signed || self.checkpoints > 0;
@@ -170,8 +170,8 @@ impl Report {
     }
 }
 
-/// Verifies the files of one log, oldest first, each with the name to report. Memory is bounded by the longest line (1
-/// MiB) and the list of findings. Any bytes give a report.
+/// Verifies the files of one log, oldest first, each with the name to report. Accepts any bytes. Memory is bounded by
+/// the longest line (1 MiB) and the list of findings.
 pub fn verify<'n, R: Read>(
     files: impl IntoIterator<Item = (&'n str, R)>,
     keys: &AuditKeys,
@@ -387,7 +387,7 @@ impl<'k> Walker<'k> {
         }
     }
 
-    /// Continues after a faulty line, so that one fault gives one finding where possible.
+    /// Continues after a faulty line, so that one fault causes only one finding where possible.
     fn skip(&mut self, bytes: &[u8], fault: &Fault) {
         let Some(line) = Line::parse(bytes) else { return };
         // A rejected line is still in the file, so a signature over it must not verify.

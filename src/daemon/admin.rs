@@ -1,4 +1,4 @@
-//! `strongroomd admin` and the local socket behind it. The daemon's own user and root can read the state, unseal and
+//! `strongroomd admin` and the local socket that it uses. The daemon's own user and root can read the state, unseal and
 //! seal without a certificate.
 
 use std::io::{ErrorKind, Write};
@@ -62,9 +62,7 @@ pub enum AdminError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// The bytes that came back are not a reply of the daemon.
-    #[error(
-        "the daemon's reply is not understood; check that this command and the running daemon are the same version"
-    )]
+    #[error("the daemon's reply cannot be parsed; check that this command and the running daemon are the same version")]
     Reply,
 }
 
@@ -85,8 +83,8 @@ impl Drop for SocketFile {
 /// Creates the socket in the data folder with mode 0600. A socket that an earlier daemon left behind is replaced.
 ///
 /// # Errors
-/// [`AdminError::InUse`] when another process listens there. [`AdminError::Socket`] when a system call fails, also when
-/// the path is too long for a socket (108 bytes).
+/// [`AdminError::InUse`] when another process listens there. [`AdminError::Socket`] when a system call fails, for
+/// example because the path is too long for a socket (108 bytes).
 pub fn listen(data: &Path) -> Result<(UnixListener, SocketFile), AdminError> {
     let path = data.join(SOCKET);
     if let Ok(found) = std::fs::symlink_metadata(&path) {
@@ -106,7 +104,7 @@ pub fn listen(data: &Path) -> Result<(UnixListener, SocketFile), AdminError> {
 /// Runs the command and prints its result.
 ///
 /// # Errors
-/// Any [`AdminError`].
+/// [`AdminError`] when no daemon answers, the daemon rejects the request, or the bundle cannot be written.
 pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
     let (target, json) = match &args.command {
         AdminCommand::Status(target) | AdminCommand::Seal(target) => (target, target.json),
@@ -182,7 +180,7 @@ fn describe(status: &SealStatus) -> String {
         (false, ..) => "not initialised".to_owned(),
         (_, false, _) => "unsealed".to_owned(),
         (_, true, 0) => "sealed".to_owned(),
-        (_, true, given) => format!("sealed; {given} of {} shares given", status.t),
+        (_, true, given) => format!("sealed; {given} of {} shares entered", status.t),
     }
 }
 

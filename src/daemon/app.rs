@@ -74,7 +74,7 @@ pub enum AppError {
 
 /// Runs the command: exit code 0 after SIGTERM or SIGINT, [`EXIT_NOT_DURABLE`] after a failed sync.
 ///
-/// Any [`AppError`] that occurs before the daemon serves.
+/// Any [`AppError`] that occurs before the daemon starts to serve.
 pub fn run(args: &ServerArgs, key_memory: KeyMemory) -> Result<ExitCode, AppError> {
     let path = migrate::config_path(args.config.as_deref(), args.data.as_deref());
     let config = Config::load(&path)?;
@@ -89,7 +89,7 @@ pub fn run(args: &ServerArgs, key_memory: KeyMemory) -> Result<ExitCode, AppErro
         return Ok(ExitCode::SUCCESS);
     }
     if os::is_root() {
-        tracing::warn!("running as root: the daemon needs no privileges; run it as a user of its own");
+        tracing::warn!("running as root: the daemon needs no privileges; run it as a separate user");
     }
     tracing::info!("{}", key_memory.describe());
     let app = App::open(config)?;
@@ -102,12 +102,12 @@ pub fn run(args: &ServerArgs, key_memory: KeyMemory) -> Result<ExitCode, AppErro
 
 /// A runtime for the listener and its connections.
 ///
-/// The system refuses to create threads or file descriptors.
+/// The system cannot create threads or file descriptors.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("strongroomd").build()
 }
 
-/// When [`App::serve`] ends.
+/// When [`App::serve`] stops.
 pub enum Stop {
     /// At SIGTERM or SIGINT. SIGHUP reopens the audit file and reads the server's certificate again.
     Signals,
@@ -221,7 +221,7 @@ impl App {
     /// # Errors
     /// The certificates are unusable or the listener failed. The vault is sealed in these cases too.
     pub async fn serve(mut self, listener: TcpListener, stop: Stop) -> Result<ExitCode, AppError> {
-        // Port 0 asks for any free port. From here on the configuration holds the real one.
+        // Port 0 asks for any free port. From here on, the configuration has the actual one.
         self.config.listen = listener.local_addr()?;
         let (end, ended) = watch::channel(false);
         let certificates = Certificates::open(&self.config, &self.vault)?;
@@ -298,7 +298,7 @@ impl App {
         }
     }
 
-    /// Runs on a thread of its own, because it waits for a commit.
+    /// Runs on a separate thread, because it waits for a commit.
     fn note_sightings(&self) {
         let vault = Arc::clone(&self.vault);
         tokio::task::spawn_blocking(move || match vault.note_sightings() {

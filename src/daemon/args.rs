@@ -1,4 +1,4 @@
-//! The command line of `strongroomd`. The clap tree doubles as its table of contents.
+//! The command line of `strongroomd`. The clap tree is also its table of contents.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// Commands of `strongroom` that people look for here, and which of them the local socket has too.
+/// Commands of `strongroom` that people may look for here, and whether the local socket has them too.
 const OF_STRONGROOM: [(&str, bool); 16] = [
     ("status", true),
     ("unseal", true),
@@ -36,7 +36,7 @@ const OF_STRONGROOM: [(&str, bool); 16] = [
 ];
 
 impl Arguments {
-    /// Parses the command line of this process. Prints what is wrong with it, or the help, and ends the process otherwise.
+    /// Parses the command line of this process. If it is wrong or asks for help, prints a message and ends the process.
     #[must_use]
     pub fn of_process() -> Self {
         Self::try_parse().unwrap_or_else(|error| {
@@ -122,7 +122,7 @@ pub struct InitArgs {
     /// Also write a random key file here (mode 0600) that unseals without a passphrase; keep it on another disk.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Time that one passphrase guess costs on this machine, in milliseconds.
+    /// Time that one passphrase guess should take on this machine, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     pub kdf_time: u64,
     /// Print the result as JSON.
@@ -178,7 +178,7 @@ pub enum StorageCommand {
     Migrate(MigrateArgs),
     /// Continue with a vault that refuses to open because its anchor, audit log or newest writes are permanently lost.
     AcceptLoss(AcceptLossArgs),
-    /// Check every record and list damaged ones; changes nothing.
+    /// Check every record and list the damaged ones; changes nothing.
     Verify(VerifyArgs),
     /// Remove damaged records from a vault, so that it opens and serves the others.
     Salvage(SalvageArgs),
@@ -272,9 +272,11 @@ pub enum AdminCommand {
 
 /// Arguments of `strongroomd admin operator`.
 #[derive(Debug, Args)]
-#[command(after_help = "The vault must be unsealed. The identity must be registered and not disabled.\n\nExample:\n  \
+#[command(
+    after_help = "The vault must be unsealed. The identity must be registered. A disabled or frozen one is enabled, and\neverything that it had before is revoked.\n\nExample:\n  \
 strongroomd admin operator --data /var/lib/strongroom --identity operator/alice --out ./alice\n  strongroom profile add \
-rescue --bundle ./alice")]
+rescue --bundle ./alice"
+)]
 pub struct OperatorArgs {
     /// The daemon, and the secret that unseals the vault.
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! `strongroomd dev`: runs a program with secrets from a real vault on a development machine.
 //!
-//! Nothing is simulated. The vault is created as `init` does it, and its listener requires client certificates. The
+//! Nothing is simulated. The vault is created as by `init`, and its listener requires client certificates. The
 //! file is imported and read back over TLS, through the client, by two identities with their own policies. The folder
 //! is deleted at the end, unless `--data` keeps it.
 
@@ -72,7 +72,7 @@ pub enum DevError {
     /// A request to the vault failed.
     #[error("{doing}: {source}")]
     Client {
-        /// What was being done.
+        /// What failed, as in "fetching the secrets".
         doing: &'static str,
         /// The error of the vault or the network.
         #[source]
@@ -253,7 +253,7 @@ impl Desk<'_> {
         self.client(&layout::read(&folder.join("ca.pem"))?, &cert, SecretText::from_utf8_lossy(key))
     }
 
-    /// Makes a client for the application. Its certificate exists in this process only.
+    /// Creates a client for the application. Its certificate exists only in this process.
     fn application_client(&self) -> Result<Client, DevError> {
         let bundle = self.vault.issue_client(&self.application_identity(), APPLICATION_LIFE_S)?;
         let ca = self.vault.ca_pem()?;
@@ -299,8 +299,8 @@ impl Desk<'_> {
     }
 }
 
-/// Waits for the program and passes signals on. The program shares our terminal, so it receives an interrupt typed
-/// there directly. This process must only outlive it.
+/// Waits for the program and passes signals on. The program shares the terminal, so it receives an interrupt typed there
+/// directly. This process only has to outlive it.
 fn supervise(mut child: std::process::Child) -> Result<ExitCode, DevError> {
     let pid = child.id();
     let (done, finished) = std::sync::mpsc::channel::<()>();
@@ -354,7 +354,7 @@ fn exit_code(status: std::process::ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-/// True when the folder holds only what an interrupted creation leaves: names that end in `.init`.
+/// Whether the folder contains only what an interrupted creation leaves behind: names that end in `.init`.
 fn is_empty_but_leftovers(folder: &Path) -> bool {
     std::fs::read_dir(folder)
         .is_ok_and(|entries| entries.flatten().all(|entry| entry.file_name().to_string_lossy().ends_with(".init")))

@@ -1,8 +1,7 @@
 //! `strongroomd init`: creates a vault in a folder beside the target and renames that folder as the last step.
 //!
 //! After a crash at any step the target does not exist. What remains is a `.NAME.init` folder, which the next attempt
-//! removes and which nobody relies on. The operator's bundle is published before the data folder, so there is never a
-//! vault without an operator.
+//! removes. The operator's bundle is published before the data folder, so there is never a vault without an operator.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,7 +31,7 @@ use crate::store::sidecar::{DirLock, DiskAnchor, DiskHeader};
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// A file or folder with this name exists.
-    #[error("{path} exists already; nothing was changed. Choose another folder, or move this one away")]
+    #[error("{path} already exists; nothing was changed. Choose another folder, or move this one away")]
     Exists {
         /// The folder.
         path: PathBuf,
@@ -87,7 +86,7 @@ pub struct Setup<'a> {
     pub suite: Suite,
     /// The passphrase slot, if any.
     pub passphrase: Option<(Zeroizing<String>, Params)>,
-    /// The key file slot: where to write the new key file, and how the configuration names it (`None`: it does not).
+    /// The key file slot: where to write the new key file, and its name in the configuration (`None`: not named there).
     pub key_file: Option<(PathBuf, Option<String>)>,
 }
 
@@ -159,7 +158,7 @@ pub fn run(args: &InitArgs) -> Result<(), InitError> {
     Ok(())
 }
 
-/// What an operator may not expect of these arguments.
+/// Consequences of these arguments that an operator may not expect.
 fn remarks(args: &InitArgs) -> Vec<String> {
     let mut remarks = Vec::new();
     if let Some(name) = args.server_name.first()
@@ -183,13 +182,13 @@ fn remarks(args: &InitArgs) -> Vec<String> {
     remarks
 }
 
-/// What [`create`] made, for the caller in this process.
+/// What [`create`] created, for the caller in this process.
 pub struct Created {
     /// Identity of the operator.
     pub operator_identity: SpiffeId,
 }
 
-/// Creates the vault of `plan`. When this returns, both folders are complete and synced.
+/// Creates the vault of `plan`. After success, both folders are complete and synced.
 ///
 /// # Errors
 /// Any [`InitError`]. The data folder does not exist after an error.
@@ -226,7 +225,7 @@ pub fn create(plan: &Setup<'_>) -> Result<Created, InitError> {
 fn configuration(plan: &Setup<'_>) -> String {
     let named = plan.key_file.as_ref().and_then(|(_, name)| name.as_deref());
     let enroll = plan.enroll_listen.map(|listen| {
-        // A certificate may hold names that an address cannot.
+        // A certificate may contain names that an address cannot.
         let named = |name: &String| at(name, listen.port());
         let addresses = plan.server_names.iter().map(named).filter(|address| is_address(address));
         StarterEnroll { listen, addresses: addresses.take(MAX_ADDRESSES).collect() }
@@ -234,7 +233,7 @@ fn configuration(plan: &Setup<'_>) -> String {
     Config::starter(plan.trust_domain, plan.listen, plan.engine, named, enroll.as_ref())
 }
 
-/// The address of a server with this name or IP address.
+/// The address of the server with this name or IP address.
 fn at(name: &str, port: u16) -> String {
     match name.parse::<std::net::Ipv6Addr>() {
         Ok(address) => format!("[{address}]:{port}"),
@@ -291,7 +290,7 @@ fn fill(plan: &Setup<'_>, data: &Path, config: &str, operator: SpiffeId) -> Resu
         },
         SystemClock.now_ms(),
     )?;
-    // The vault is sealed when the daemon starts, so the daemon needs its certificates as files.
+    // The vault is sealed when the daemon starts, so the daemon needs these certificates as files.
     let tls = data.join("tls");
     layout::create_private_dir(&tls)?;
     layout::write_new(&tls.join("ca.pem"), outcome.ca_pem.as_bytes(), false)?;
@@ -326,7 +325,7 @@ fn write_bundle(folder: &Path, outcome: &InitOutcome, config: &Config, name: Opt
 /// Writes `ca.pem`, `cert.pem` and `key.pem` (mode 0600) of one identity to `folder`.
 ///
 /// # Errors
-/// A file exists already, or cannot be written.
+/// A file already exists, or cannot be written.
 pub fn write_identity(folder: &Path, ca_pem: &str, bundle: &Bundle) -> Result<(), LayoutError> {
     layout::write_new(&folder.join("ca.pem"), ca_pem.as_bytes(), false)?;
     layout::write_new(&folder.join("cert.pem"), bundle.cert_pem.as_bytes(), false)?;
@@ -365,7 +364,7 @@ fn refuse_existing(path: &Path) -> Result<(), InitError> {
     Ok(())
 }
 
-/// Life of the first operator's certificates, in seconds. Nothing renews a person's certificate overnight, and the
+/// Lifetime of the first operator's certificates, in seconds. Nothing renews a person's certificate overnight, and the
 /// first operator has nobody to ask for a new one. Shorten it with `strongroom identity set` once there are other
 /// operators.
 const OPERATOR_LIFE_S: u64 = 30 * 86_400;

@@ -42,7 +42,7 @@ pub enum InputError {
         source: std::io::Error,
     },
     /// Other users can read a file with a secret.
-    #[error("{path} can be read by others; run: chmod 600 {path}")]
+    #[error("{path} can be read by other users; run: chmod 600 {path}")]
     Permissions {
         /// The file.
         path: PathBuf,
@@ -83,7 +83,7 @@ pub fn new_passphrase() -> Result<Zeroizing<String>, InputError> {
 /// Rejects a new passphrase that is too short.
 ///
 /// # Errors
-/// [`InputError::TooShort`].
+/// [`InputError::TooShort`] when it has fewer than 12 characters.
 pub fn long_enough(passphrase: &str) -> Result<(), InputError> {
     if passphrase.chars().count() < MIN_PASSPHRASE_CHARS { Err(InputError::TooShort) } else { Ok(()) }
 }
@@ -106,7 +106,7 @@ pub fn passphrase() -> Result<Zeroizing<String>, InputError> {
 /// The descriptor is not open, or its content is empty, too long, or not UTF-8.
 pub fn passphrase_from_fd(fd: u32) -> Result<Zeroizing<String>, InputError> {
     let from = format!("descriptor {fd}");
-    // Opened through /proc, so that a wrong number is an error and never closes a file that something else uses.
+    // Opened through /proc, so that a wrong number is an error and never closes a file that is in use elsewhere.
     let file = File::open(format!("/proc/self/fd/{fd}"));
     let bytes = read_bounded(file, &from, MAX_PASSPHRASE_BYTES + 2)?;
     first_line(&bytes, &from)
@@ -124,7 +124,7 @@ pub fn passphrase_from_credential(folder: Option<&Path>, name: &str) -> Result<Z
 /// Reads the bytes of the systemd credential `name`.
 ///
 /// # Errors
-/// As [`passphrase_from_credential`]. Also when the credential is longer than `most` bytes.
+/// As [`passphrase_from_credential`]; also when the credential is longer than `most` bytes.
 pub fn credential(folder: Option<&Path>, name: &str, most: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let folder = folder.ok_or_else(|| InputError::NoCredentials { name: name.to_owned() })?;
     let from = format!("credential {name:?}");

@@ -21,7 +21,7 @@ pub enum LayoutError {
         path: PathBuf,
     },
     /// Other users can read a private file.
-    #[error("{path} can be read by others; run: chmod 600 {path}")]
+    #[error("{path} can be read by other users; run: chmod 600 {path}")]
     FilePermissions {
         /// The file.
         path: PathBuf,
@@ -74,7 +74,7 @@ pub fn write_new(path: &Path, bytes: &[u8], secret: bool) -> Result<(), LayoutEr
     file.sync_all().map_err(io("syncing", path))
 }
 
-/// Replaces the public file `path` (mode 0644) with `bytes`. After a crash it holds the old content or the new.
+/// Replaces the public file `path` (mode 0644) with `bytes`. After a crash it has the old or the new content.
 ///
 /// # Errors
 /// The new file cannot be written, synced or renamed. The old one is unchanged then.
@@ -136,7 +136,7 @@ pub fn publish_dir(from: &Path, to: &Path) -> Result<(), LayoutError> {
     sync_dir(&parent(to))
 }
 
-/// The folder that holds `path`.
+/// The folder that contains `path`.
 #[must_use]
 pub fn parent(path: &Path) -> PathBuf {
     match path.parent() {
@@ -155,7 +155,7 @@ pub fn staging(path: &Path) -> PathBuf {
 /// Checks that the data folder exists and that only its owner can enter it.
 ///
 /// # Errors
-/// [`LayoutError::Missing`] or [`LayoutError::Permissions`].
+/// [`LayoutError::Missing`] when it does not exist; [`LayoutError::Permissions`] when other users can enter it.
 pub fn check_data_dir(path: &Path) -> Result<(), LayoutError> {
     let Ok(metadata) = std::fs::metadata(path) else { return Err(LayoutError::Missing { path: path.to_owned() }) };
     if !metadata.is_dir() {

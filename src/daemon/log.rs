@@ -1,5 +1,5 @@
-//! The operator's log, on standard error. It holds no secrets, and lines may be lost. Events that must not be lost are
-//! in the audit log.
+//! The operator's log, on standard error. It contains no secrets, and lines may be lost. Events that must not be lost
+//! are in the audit log.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -17,8 +17,8 @@ pub fn start(level: &str, json: bool) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Replaces the panic message by its location, because the message can contain request data and a source line cannot. A
-/// panic of an engine over damaged files is no defect of ours: it becomes an error that says what to do.
+/// Replaces the panic message with its location, because the message can contain request data and a source line cannot.
+/// A panic of an engine over damaged files is not a bug of ours: it becomes an error that says what to do.
 pub fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
         if crate::store::in_engine() {

@@ -111,7 +111,7 @@ fn tell(lost: &[String], kept: &Kept, data: &Path) {
     println!("Policies, identities and tokens go back to that time too. Revocations after it are lost.");
 }
 
-/// Asks on the terminal; without one the answer is no.
+/// Asks on the terminal. Without one, the answer is no.
 pub(super) fn confirmed(question: &str) -> bool {
     if !std::io::stdin().is_terminal() {
         return false;

@@ -19,11 +19,11 @@ pub enum MigrateError {
     /// A folder is unusable.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The engine is in use already.
-    #[error("the vault uses {0} already; nothing to do")]
+    /// The vault already uses this engine.
+    #[error("the vault already uses {0}; nothing to do")]
     Same(String),
     /// A store of that engine exists, perhaps from an earlier migration.
-    #[error("{0} exists already; if it is an outdated copy, remove it first")]
+    #[error("{0} already exists; if it is an outdated copy, remove it first")]
     Present(PathBuf),
     /// Reading the old store or writing the new one failed.
     #[error("copying records: {0}; the vault is unchanged")]

@@ -1,4 +1,4 @@
-//! Wiring: the only code that sees every module. It holds no rules of its own.
+//! Wiring: the only code that uses every module. It has no rules of its own.
 //!
 //! `args` defines the command line and `config` the configuration file. `layout` knows the data folder, `init` creates
 //! it, `app` opens and serves it. `dev` does all of this and runs a program.

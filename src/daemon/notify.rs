@@ -27,9 +27,9 @@ const EXTENSION: &str = "EXTEND_TIMEOUT_USEC=60000000";
 /// Every fifth of these messages is also logged.
 const LOGGED: u32 = 5;
 
-/// Runs `work`, the part of a start that may take minutes: an engine that was not closed may have to read its whole
-/// file. Meanwhile a second thread tells the service manager to wait and logs the progress. That thread ends with
-/// `work`, also when `work` panics. If the thread cannot be started, `work` runs without messages.
+/// Runs `work`, the part of a start that may take minutes, because an engine that was not closed may have to read its
+/// whole file. Meanwhile a second thread tells the service manager to wait and logs the progress. That thread ends with
+/// `work`, even if `work` panics. If the thread cannot be started, `work` runs without messages.
 pub fn during<T>(socket: Option<&str>, what: &str, work: impl FnOnce() -> T) -> T {
     told(EVERY, work, |times| {
         let seconds = EVERY.as_secs().saturating_mul(times.into());

@@ -51,7 +51,8 @@ impl Offline {
     /// Loads the configuration of the target and locks its data folder.
     ///
     /// # Errors
-    /// [`OfflineError::Config`], [`OfflineError::Layout`]; [`OfflineError::Store`] when a daemon is running.
+    /// [`OfflineError::Config`] when the configuration cannot be used; [`OfflineError::Layout`] when the folder cannot;
+    /// [`OfflineError::Store`] when a daemon is running.
     pub fn open(unseal: &UnsealArgs) -> Result<Self, OfflineError> {
         let target = &unseal.target;
         let config = Config::load(&migrate::config_path(target.config.as_deref(), target.data.as_deref()))?;
@@ -64,7 +65,8 @@ impl Offline {
     /// log. Asks for the secret on the terminal if it is not given otherwise.
     ///
     /// # Errors
-    /// [`OfflineError::Store`], [`OfflineError::Input`]; those of `how`.
+    /// [`OfflineError::Store`] when the store cannot be opened; [`OfflineError::Input`] when the secret cannot be read;
+    /// the errors of `how`.
     pub fn examine<E>(&self, unseal: &UnsealArgs, how: Examine) -> Result<Examined, E>
     where
         E: From<OfflineError> + From<LossError>,
@@ -87,7 +89,7 @@ impl Offline {
     }
 }
 
-/// What is typed to unseal the vault, or read in its place; nothing beside a key file alone.
+/// The text that unseals the vault, typed or read; `None` with a key file alone.
 fn typed(unseal: &UnsealArgs) -> Result<Option<SecretText>, InputError> {
     let text = match (unseal.passphrase_fd, &unseal.key_file) {
         (Some(fd), _) => input::passphrase_from_fd(fd)?,

@@ -24,7 +24,7 @@ use crate::core::lifecycle::losses::{Examined, Kept, LossError};
 use crate::core::{AuditOpener, Clock, SystemClock};
 use crate::crypto::random::SystemRandom;
 
-/// Validity of the first operator's certificates, seconds; the same as after `init`.
+/// Lifetime of the first operator's certificates, in seconds; the same as after `init`.
 const OPERATOR_LIFE_S: u64 = 30 * 86_400;
 /// Maximum number of bad records to list. `--json` lists all of them.
 const LISTED: usize = 100;
@@ -93,7 +93,8 @@ impl Report<'_> {
 /// intact.
 ///
 /// # Errors
-/// [`SalvageError::Offline`], [`SalvageError::State`], [`SalvageError::Loss`].
+/// [`SalvageError::Offline`] when the files cannot be opened; [`SalvageError::State`] when the state record is damaged;
+/// [`SalvageError::Loss`] when the vault cannot be read.
 pub fn verify(args: &VerifyArgs) -> Result<bool, SalvageError> {
     let offline = Offline::open(&args.unseal)?;
     let examined = offline.examine::<SalvageError>(&args.unseal, damage::inspect)?;
@@ -190,7 +191,7 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
     Ok(())
 }
 
-/// A number of records in words.
+/// A number of records as text.
 pub(super) fn counted(records: u64) -> String {
     if records == 1 { "1 record".to_owned() } else { format!("{records} records") }
 }

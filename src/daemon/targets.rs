@@ -20,7 +20,7 @@ const DEFAULT_TIMEOUT_S: u64 = 30;
 pub enum RawTarget {
     /// A PostgreSQL database.
     Postgres {
-        /// DNS name or address. The server's certificate must carry it.
+        /// DNS name or address. The server's certificate must contain it.
         host: String,
         /// TCP port.
         port: Option<u16>,
@@ -73,23 +73,23 @@ pub enum RawTarget {
 /// Checks the names. Opens nothing.
 ///
 /// # Errors
-/// A name that is not allowed.
+/// [`ConfigError::Value`] when a name is not allowed.
 pub fn check(raw: Option<BTreeMap<String, RawTarget>>) -> Result<BTreeMap<String, RawTarget>, ConfigError> {
     let raw = raw.unwrap_or_default();
     match raw.keys().find(|name| !is_target_name(name)) {
         None => Ok(raw),
         Some(name) => Err(ConfigError::Value {
             key: "targets",
-            problem: format!("{name:?}: a name has 1 to 64 of a-z, 0-9, - and _"),
+            problem: format!("{name:?}: a name must be 1 to 64 characters of a-z, 0-9, - and _"),
         }),
     }
 }
 
-/// Opens the targets of the file. Certificates are read and programs are checked now, so that a mistake shows at the
-/// start and not at the first rotation.
+/// Opens the targets of the file. Reads certificates and checks programs now, so that a mistake shows at the start and
+/// not at the first rotation.
 ///
 /// # Errors
-/// [`ConfigError::Value`] names the target and what is wrong with it.
+/// [`ConfigError::Value`] with the target and what is wrong with it.
 pub fn open(
     raw: &BTreeMap<String, RawTarget>,
     base: &Path,
@@ -101,7 +101,7 @@ pub fn open(
             RawTarget::Postgres { roles, role, ca, port, timeout, .. } => {
                 let roles = match (roles, role) {
                     (Some(pair), None) => Roles::Pair(pair.try_into().map_err(|_| {
-                        wrong("roles names exactly two roles, for example [\"app_a\", \"app_b\"]".into())
+                        wrong("roles must name exactly two roles, for example [\"app_a\", \"app_b\"]".into())
                     })?),
                     (None, Some(role)) => Roles::Single(role),
                     _ => return Err(wrong("name either roles = [two] or role = \"one\"".into())),

@@ -1,8 +1,8 @@
 //! The local socket of the daemon's own machine: state, unseal and seal, and a certificate for an operator who can open
-//! the vault. It never gives out a secret value.
+//! the vault. It never returns a secret value.
 //!
-//! Only the daemon's user and root may connect. They could read the data folder anyway, so the kernel's word about the
-//! peer is enough.
+//! Only the daemon's user and root may connect. They could read the data folder anyway, so what the kernel says about
+//! the peer is enough.
 
 use std::convert::Infallible;
 use std::os::unix::net::UnixListener;
@@ -36,7 +36,7 @@ use crate::core::{Vault, VaultError};
 
 /// Largest number of connections at the same time.
 const CONNECTIONS: usize = 16;
-/// Time in which a rejected peer can read why.
+/// How long a rejected peer has to read the reason.
 const TURN_AWAY: Duration = Duration::from_secs(2);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ pub async fn serve(
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
-        // A free place first: what is not accepted waits in the kernel's queue and costs nothing here.
+        // Waits for a free place first: connections that are not accepted wait in the kernel's queue and cost nothing.
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
         let accepted = tokio::select! {
             biased;
@@ -139,7 +139,7 @@ async fn connection(
     let _ = serving.await;
 }
 
-/// Answers another user's first request with a refusal, whatever it asks for.
+/// Rejects the first request of any other user, whatever it is.
 async fn turn_away(mut stream: UnixStream) {
     let told = async {
         let mut request = [0_u8; 2048];

@@ -2,8 +2,8 @@
 //!
 //! A browser with a client certificate presents it to any address that a page names. Nothing here is meant for pages.
 //! So every request that a page could have caused is rejected, whatever its origin, and every reply forbids caching,
-//! sniffing, framing and scripts. No reply has a CORS header, so there is no way around this. hyper itself answers what
-//! it cannot parse as a request, with 400, 414 or 431, and without these headers or a body.
+//! sniffing, framing and scripts. No reply has a CORS header, so there is no way around this. hyper itself rejects what
+//! it cannot parse as a request with 400, 414 or 431, without these headers and without a body.
 
 use axum::Router;
 use axum::body::Body;
@@ -49,9 +49,11 @@ pub(super) async fn answer(router: Router, request: Request<Body>) -> Response {
     reply
 }
 
+/// Checks that no page caused the request.
+///
 /// # Errors
-/// 403 for a request that comes from a page: it has an origin, a cookie, another site (Fetch Metadata), or it is the
-/// question that a browser asks before a request across origins (CORS preflight).
+/// 403 for a request from a page: it has an origin, a cookie or another site (Fetch Metadata), or it is the request that
+/// a browser sends before a cross-origin request (CORS preflight).
 fn check(headers: &HeaderMap) -> Result<(), Refusal> {
     let sites = headers.get_all(FETCH_SITE);
     let foreign = sites.iter().any(|site| !matches!(site.as_bytes(), b"none" | b"same-origin"));

@@ -12,7 +12,7 @@ const fn bad(problem: &'static str) -> ServeError {
 /// Checks that the next certificate signed each certificate of `chain` (leaf first), and that the leaf is for a server.
 ///
 /// # Errors
-/// [`ServeError::Tls`] with the reason.
+/// [`ServeError::Tls`] with the reason when the chain cannot be used.
 pub(super) fn check(chain: &[CertificateDer<'_>]) -> Result<(), ServeError> {
     let parsed = chain.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>()?;
     let leaf = parsed.first().ok_or(bad("the server certificate is not PEM"))?;
@@ -49,8 +49,8 @@ pub(super) fn check_dates(chain: &[CertificateDer<'_>], now_ms: u64) -> Result<(
     Ok(())
 }
 
-/// Finds where `chain` (leaf first) reaches the first of `anchors` (DER) that it leads to: the index of the certificate
-/// that the anchor signed, and the anchor itself. The shortest way counts, as it does for clients.
+/// Finds the first of `anchors` (DER) to which `chain` (leaf first) leads. Returns the index of the certificate that the
+/// anchor signed, and the anchor itself. The shortest path counts, as it does for clients.
 pub(super) fn meets<'a>(
     chain: &[CertificateDer<'_>],
     anchors: impl Iterator<Item = &'a [u8]> + Clone,

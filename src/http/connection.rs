@@ -35,16 +35,16 @@ const CROWDED: &str = concat!(
 
 /// How often a connection checks whether its holder is still admitted. The clock may jump, so no timer runs for longer.
 const REVIEW: Duration = Duration::from_secs(10);
-/// Time in which an idle connection can close properly.
+/// How long an idle connection has to close properly.
 const FAREWELL: Duration = Duration::from_millis(50);
-/// Time in which a caller who is not admitted can send a request and read the rejection.
+/// How long a caller that is not admitted has to send a request and read the rejection.
 const LAST_WORD: Duration = Duration::from_secs(2);
 /// How long a waiting request may continue on a connection that must close.
 const CUT: Duration = Duration::from_millis(500);
 
-/// Why the server ends a connection that the peer would have kept.
+/// Why the server ends a connection that the peer would have kept open.
 enum End {
-    /// The server stops, or the connection is old. It ends between two requests.
+    /// The server stops, or the connection has reached its maximum age. It ends between two requests.
     Gently,
     /// Its holder is no longer admitted.
     Dismissed,
@@ -95,17 +95,17 @@ pub(super) async fn serve(
         .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace), limits)), service);
     tokio::pin!(serving);
     let vault = &shared.app.vault;
-    // A caller who is not admitted from the start gets one reply that says so, because a bare close would look like a
-    // broken network. The same is true of a peer whose certificate names no identity: no limit of an identity applies
-    // to it, and nothing would ever close its connection. An expired certificate is different: the connection itself
-    // ends then.
+    // A caller that is not admitted from the start gets one reply that says so, because a bare close would look like a
+    // broken network. The same applies to a peer whose certificate names no identity: no limit of an identity applies to
+    // it, and nothing would ever close its connection. An expired certificate is different: it ends the connection.
     let barred = session
         .as_ref()
         .is_none_or(|session| SystemClock.now_ms() < session.caller().not_after_ms && !vault.admits(session.caller()));
     // No limit of an identity applies to an unknown caller, so the limit of its address applies, as during the
     // handshake.
     let _held = if barred {
-        // It is not a connection of the identity: waiting until the last one closes must not include it.
+        // It does not count as a connection of the identity: waiting until its last one closes must not include this
+        // one.
         session = None;
         Some(admission)
     } else {
@@ -113,7 +113,7 @@ pub(super) async fn serve(
         None
     };
     let end = tokio::select! {
-        // In this order, so that no request is answered over an expired certificate.
+        // In this order, so that no request is answered after the certificate has expired.
         biased;
         () = dismissed(vault, &mut session) => End::Dismissed,
         () = stopped(&mut shutdown) => End::Gently,
@@ -139,8 +139,8 @@ fn note(remote: SocketAddr, ended: hyper::Result<()>) {
     }
 }
 
-/// The age at which a connection ends: up to a twelfth less than `most`, so that connections that began together do not
-/// come back together.
+/// The age at which a connection ends: up to a twelfth less than `most`, so that clients that connected together do not
+/// reconnect together.
 fn age(most: Duration) -> Duration {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     // An odd step reaches all 256 values and keeps neighbours far apart.
@@ -190,8 +190,8 @@ async fn cut<F: Future>(mut serving: Pin<&mut F>, pace: &Pace, limits: &Limits) 
     let _ = timeout(CUT, serving.as_mut()).await;
 }
 
-/// Answers one request without looking at it. It reads first, because closing with unread bytes would reset the
-/// connection, and the peer would lose the answer.
+/// Answers one request without parsing it. Reads it first, because closing with unread bytes would reset the connection,
+/// and the peer would lose the reply.
 async fn turn_away(mut stream: TlsStream<TcpStream>) {
     let mut request = [0_u8; 2048];
     if stream.read(&mut request).await.is_ok_and(|read| read > 0) {

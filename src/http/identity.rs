@@ -16,7 +16,7 @@ use crate::pki::{AuthorityId, peer};
 /// Facts about the peer that hold for the whole connection.
 pub(super) struct Peer(Arc<Caller>);
 
-/// What a request says about its sender, in addition to the certificate.
+/// What a request says about its sender besides the certificate.
 #[derive(Default)]
 pub(super) struct Claims {
     /// Id of the authorities that the client trusts.
@@ -26,8 +26,8 @@ pub(super) struct Claims {
 }
 
 impl Peer {
-    /// Reads the certificate that TLS has accepted and `proof` has classified. `None` when it names no identity here.
-    /// `chain` is not empty on a connection that TLS has accepted.
+    /// Reads the certificate that TLS has accepted and `proof` has classified. `None` when it names no identity of this
+    /// vault. `chain` is not empty on a connection that TLS has accepted.
     pub(super) fn inspect(
         chain: &[CertificateDer<'_>],
         proof: Proof,
@@ -66,8 +66,8 @@ impl Peer {
         })))
     }
 
-    /// An outside certificate has no identity of its own, whatever names are in it. Its fingerprint is its name, and a
-    /// role decides what it may do.
+    /// An outside certificate has no identity of its own, whatever names it contains. Its fingerprint is its name, and
+    /// a role decides what it may do.
     fn outside(chain: &[CertificateDer<'_>], trust_domain: &str, remote: SocketAddr) -> Option<Self> {
         let (leaf, above) = chain.split_first()?;
         let above: Vec<&[u8]> = above.iter().map(AsRef::as_ref).collect();

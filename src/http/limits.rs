@@ -13,13 +13,13 @@ pub struct Limits {
     pub connections_per_identity: usize,
     /// Handshakes of one source (an IPv4 address, or a /64 of IPv6) at the same time, plus its connections that only
     /// wait for a rejection. Further ones are closed unread. The default is at most an eighth of all connections, so
-    /// eight sources must work together before others have to wait.
+    /// others have to wait only if eight sources act together.
     pub handshakes_per_source: usize,
     /// Handshakes of one source per second, sustained; a burst may have five times as many.
     pub handshake_rate_per_source: u32,
-    /// Request body, bytes (413).
+    /// Largest request body, in bytes (413).
     pub body_bytes: usize,
-    /// Request head, bytes (431).
+    /// Largest request head, in bytes (431).
     pub head_bytes: usize,
     /// Time for a TLS handshake.
     pub handshake: Duration,
@@ -33,7 +33,7 @@ pub struct Limits {
     pub body: Duration,
     /// Time for requests in work at shutdown.
     pub drain: Duration,
-    /// Longest life of a connection. It ends between two requests, up to a twelfth earlier.
+    /// Maximum age of a connection. It ends between two requests, up to a twelfth earlier.
     pub age: Duration,
 }
 

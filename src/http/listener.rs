@@ -19,7 +19,7 @@ use super::source::{Admission, Sources};
 use super::tls::Tls;
 use super::{ServeError, browser, connection};
 
-/// Pause after a failed accept, most likely because no file descriptors are left.
+/// Pause after a failed accept, which most likely means that no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Shorter than every time limit of a connection.
 const PULSE: Duration = Duration::from_millis(500);
@@ -101,7 +101,7 @@ async fn accept_until<F: Future<Output = ()> + Send + 'static>(
     let room = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
-        // A stop comes first: clients that keep arriving must not put it off.
+        // The stop is checked first, so that clients that keep arriving cannot delay it.
         let accepted = tokio::select! {
             biased;
             () = stopped(&mut shutdown) => break,
@@ -117,14 +117,14 @@ async fn accept_until<F: Future<Output = ()> + Send + 'static>(
             continue;
         };
         let serving = serve(stream, remote, admission, shutdown.clone());
-        // The place is taken until the connection has ended, not only until it is accepted.
+        // The place is occupied until the connection has ended, not only until it is accepted.
         connections.spawn(async move {
             serving.await;
             drop(permit);
         });
     }
-    // Closed before the old connections are waited for, so that new clients are rejected at once instead of waiting
-    // for a server that is going.
+    // Closed before the wait for the old connections, so that new clients are rejected at once instead of waiting for a
+    // server that is stopping.
     drop(listener);
     let drained = timeout(limits.drain, async { while connections.join_next().await.is_some() {} }).await;
     if drained.is_err() {
@@ -169,7 +169,7 @@ async fn connection(
     connection::serve(shared, stream, remote, admission, shutdown).await;
 }
 
-/// Does the TLS handshake; `None` when the peer does not speak TLS, or no version or cipher suite that is accepted
+/// Performs the TLS handshake. `None` when the peer does not speak TLS, or no version or cipher suite that is accepted
 /// here.
 pub(super) async fn handshake(
     config: Arc<ServerConfig>,

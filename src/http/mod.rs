@@ -57,7 +57,7 @@ pub struct ServerConfig {
 /// [`server_roots`].
 ///
 /// # Errors
-/// [`ServeError::Tls`].
+/// [`ServeError::Tls`] with the first thing that does not hold.
 pub fn check_tls(
     certificate_pem: &[u8],
     key_pem: &Zeroizing<Vec<u8>>,
@@ -71,7 +71,7 @@ pub fn check_tls(
 /// [`Limits::drain`].
 ///
 /// # Errors
-/// [`ServeError::Tls`] at the start; [`ServeError::Listener`] when the listener cannot be used.
+/// [`ServeError::Tls`] when the certificates cannot be used; [`ServeError::Listener`] when the listener cannot be used.
 #[cfg(any(test, feature = "testing"))]
 pub async fn serve(config: ServerConfig, vault: Arc<Vault>, shutdown: watch::Receiver<bool>) -> Result<(), ServeError> {
     let trust = trust_from_pem(&config.client_ca_pem)?;

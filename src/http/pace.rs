@@ -26,20 +26,20 @@ pub(super) struct Pace {
     deciding: AtomicBool,
 }
 
-/// The vault is working on the request and will be done soon.
+/// A request on which the vault is working. It will be done soon.
 pub(super) struct Deciding(Arc<Pace>);
 
 /// A request whose head has been read. The connection is idle again when this is dropped.
 pub(super) struct InWork(Arc<Pace>);
 
 impl Pace {
-    /// A head is complete.
+    /// Called when a head is complete.
     pub(super) fn request(self: &Arc<Self>) -> InWork {
         self.state.store(IN_WORK, Ordering::Relaxed);
         InWork(Arc::clone(self))
     }
 
-    /// The vault has the request now.
+    /// Called when the vault has the request.
     pub(super) fn decide(self: &Arc<Self>) -> Deciding {
         self.deciding.store(true, Ordering::Relaxed);
         Deciding(Arc::clone(self))
@@ -77,7 +77,7 @@ pub(super) struct Paced<S> {
     reading: Pin<Box<Sleep>>,
     writing: Pin<Box<Sleep>>,
     stalled: bool,
-    /// The peer has closed without a TLS close alert.
+    /// Whether the peer has closed without a TLS close alert.
     gone: bool,
 }
 
@@ -123,7 +123,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
                 self.reading.as_mut().reset(end);
                 result
             }
-            // This also applies when bytes arrive: a peer that sends one byte at a time must not last forever.
+            // This also applies when bytes arrive, so that a peer cannot send one byte at a time forever.
             (Poll::Pending, HEAD) => {
                 ready!(self.reading.as_mut().poll(cx));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

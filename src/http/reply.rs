@@ -121,17 +121,17 @@ pub(super) fn errors(info: &ErrorInfo, text: Option<&str>) -> Response {
     failed(info, Some(out.into_bytes()))
 }
 
-/// A failure without a body.
+/// An error without a body.
 pub(super) fn empty(info: &ErrorInfo) -> Response {
     failed(info, None)
 }
 
-/// A failure that has an envelope.
+/// An error with an envelope.
 pub(super) fn failed_envelope(info: &ErrorInfo, request_id: &str, parts: Parts<'_>, warnings: &[String]) -> Response {
     failed(info, Some(enveloped(request_id, parts, warnings, false)))
 }
 
-/// Every reply of failure is made here: none goes out without its code.
+/// All error replies are built here, so that none is sent without its code.
 fn failed(info: &ErrorInfo, body: Option<Zeroizing<Vec<u8>>>) -> Response {
     let status = StatusCode::from_u16(info.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut reply = finish(status, body);

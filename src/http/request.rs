@@ -60,7 +60,7 @@ impl Query {
     /// Whether `list` is set.
     ///
     /// # Errors
-    /// 400 unless its value is a truth value as Go reads them.
+    /// 400 when its value is not a boolean as Go parses them.
     fn lists(&self) -> Result<bool, Refusal> {
         match self.get("list") {
             None => Ok(false),
@@ -108,7 +108,7 @@ fn decode(text: &str) -> Result<String, Refusal> {
 /// Returns the verb.
 ///
 /// # Errors
-/// 405, or 400 for a malformed `list`.
+/// 405 for any other method; 400 for a malformed `list`.
 pub(super) fn operation(method: &Method, query: &Query) -> Result<Operation, Refusal> {
     match method.as_str() {
         "GET" if query.lists()? => Ok(Operation::List),
@@ -124,7 +124,7 @@ pub(super) fn operation(method: &Method, query: &Query) -> Result<Operation, Ref
 /// The header with the id of the authorities that the client trusts.
 const BUNDLE: &str = "x-strongroom-bundle";
 
-/// Longest accepted token, bytes.
+/// Longest accepted token, in bytes.
 const MAX_TOKEN: usize = 1024;
 
 /// What the sender says about itself. None of it is trusted. A malformed bundle is ignored.
@@ -176,7 +176,7 @@ pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
 /// Returns the mark of `X-Strongroom-Seen`.
 ///
 /// # Errors
-/// 400 when it is not one mark: a condition that cannot be read must not be taken for none.
+/// 400 when it is not exactly one mark: a condition that cannot be parsed must not count as absent.
 pub(super) fn seen(headers: &HeaderMap) -> Result<Option<Mark>, Refusal> {
     let mut found = headers.get_all(SEEN_HEADER).iter();
     let Some(value) = found.next() else { return Ok(None) };
@@ -184,7 +184,7 @@ pub(super) fn seen(headers: &HeaderMap) -> Result<Option<Mark>, Refusal> {
     mark.map(Some).ok_or(Refusal::bad("X-Strongroom-Seen is not epoch.incarnation.generation"))
 }
 
-/// Returns `If-None-Match`, at most 1 KiB of it. No cache of ours holds more tags than that.
+/// Returns `If-None-Match`, at most 1 KiB of it. Our own clients never send more tags than that.
 ///
 /// # Errors
 /// 400 when it is not text.
@@ -218,7 +218,7 @@ pub(super) async fn body(
     })
 }
 
-/// A body on its own, where no path has fields of its own to add.
+/// A body for a path that adds no fields of its own.
 ///
 /// # Errors
 /// 400 when it is not a JSON object within the limits.
@@ -227,8 +227,10 @@ pub(super) fn object(bytes: Zeroizing<Vec<u8>>) -> Result<Body, Refusal> {
         .map_err(|_| Refusal::bad("the request body is not a JSON object within the limits"))
 }
 
+/// Checks the media type of a body.
+///
 /// # Errors
-/// 400 for a form or a `PATCH` without media type; 415 for a `PATCH` that is not a merge patch.
+/// 400 for a form, or for a `PATCH` without a media type; 415 for a `PATCH` that is not a merge patch.
 fn check_media(operation: Operation, headers: &HeaderMap) -> Result<(), Refusal> {
     let media = headers
         .get(CONTENT_TYPE)
@@ -248,7 +250,7 @@ fn check_media(operation: Operation, headers: &HeaderMap) -> Result<(), Refusal>
 /// Reads a body within its limits of size and time.
 ///
 /// # Errors
-/// 413, 408, or 400 when the connection breaks.
+/// 413 when it is too large; 408 when it takes too long; 400 when the connection breaks.
 pub(super) async fn read(
     headers: &HeaderMap,
     mut body: HttpBody,
@@ -281,8 +283,8 @@ pub(super) async fn read(
     timeout(limits.body, reading).await.unwrap_or(Err(late))
 }
 
-/// Keeps reading for a while and discards the bytes. Closing a connection with unread bytes resets it, and the peer,
-/// which is still sending, would never see the reply.
+/// Keeps reading for a while and discards the bytes. Closing a connection with unread bytes resets it, and a peer that
+/// is still sending would never see the reply.
 pub(super) async fn discard(mut body: HttpBody, limits: &Limits) {
     let most = limits.body_bytes.saturating_mul(DISCARDED_BODIES);
     let reading = async {

@@ -52,7 +52,7 @@ const LEGACY: &[&str] = &[
 const WAITING: &str = "sys/strongroom/events";
 
 /// Delay of the reply to a caller over a limit. A rejection costs next to nothing in the core, but a client that does
-/// not wait would send thousands of requests per second on each connection, and TLS would take their share from the
+/// not wait could send thousands of requests per second on each connection, and TLS would take processor time from the
 /// others.
 const SLOWED: Duration = Duration::from_millis(100);
 
@@ -144,8 +144,8 @@ async fn leader(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
     }
 }
 
-/// Which point of its history the vault has reached. Every reply of an open vault says so in its headers; this one costs no
-/// line in the audit log, so that a client can ask before it sends anything that matters.
+/// Returns the vault's mark. Every reply of an open vault has it in its headers, but this one causes no line in the
+/// audit log, so that a client can compare before it sends anything that matters.
 async fn mark(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
     let answer = || {
         let caller = caller(&request)?;
@@ -171,10 +171,10 @@ async fn unseal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
     done.unwrap_or_else(|reply| reply)
 }
 
-/// Reads what the body of a `PUT` or `POST` asks for.
+/// Reads the body of a `PUT` or `POST`.
 ///
 /// # Errors
-/// The reply: 405; 400 for a body that is not valid.
+/// The reply: 405 for another method; 400 for a malformed body.
 pub(super) async fn asked<T>(
     app: &App,
     http: HttpRequest,
@@ -190,7 +190,7 @@ pub(super) async fn asked<T>(
 /// Opens the vault with the secret in the body, for a caller over the network or, without one, for the machine itself.
 ///
 /// # Errors
-/// The errors of [`asked`]; 400 for what this vault does not do.
+/// The errors of [`asked`]; 400 for a field that this vault does not support.
 pub(super) async fn unseal_by(app: &Arc<App>, http: HttpRequest, caller: Option<Caller>) -> Result<Response, Response> {
     let request_id = caller.as_ref().map(|caller| caller.request_id.clone()).unwrap_or_default();
     let asked = asked(app, http, &request_id, UnsealRequest::read).await?;
@@ -264,7 +264,7 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
     let metrics =
         request.path.as_str() == "sys/metrics" && Query::parse(parts.uri.query())?.get("format") == Some("prometheus");
     let patches = request.operation == Operation::Patch;
-    // Every request except the one that waits on purpose: these take only a moment, so they get their reply.
+    // Every request except the one that waits on purpose. These take only a moment, so they get their reply.
     let waits = request.path.as_str() == WAITING;
     let _deciding = parts.extensions.get::<Arc<Pace>>().filter(|_| !waits).map(Pace::decide);
     // TLS has checked that the caller holds the key of the certificate.
@@ -272,7 +272,7 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
     Ok(match answer {
         Ok(reply) if metrics => reply::prometheus(&reply),
         Ok(reply) => reply::success(&reply, &caller.request_id, legacy),
-        // Vault answers like this; every other verb gets `{"errors":[]}`.
+        // As in Vault; every other verb gets `{"errors":[]}`.
         Err(VaultError::NotFound) if patches => reply::empty(&ErrorCode::NotFound.into()),
         Err(error) => {
             if matches!(error, VaultError::RateLimited { .. }) {

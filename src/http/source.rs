@@ -1,8 +1,8 @@
 //! Limits how many handshakes one source may begin, before a byte of TLS is read.
 //!
-//! A handshake costs the server a signature and the peer nothing, and the certificate that would name the peer comes
-//! last. Until then, a peer is only an address. So that one address cannot take every place, each has a limit of
-//! handshakes at the same time and of handshakes per second.
+//! A handshake costs the server a signature and the peer nothing, and the certificate that names the peer comes last.
+//! Until then, a peer is only an address. So that one address cannot take every place, each has a limit of concurrent
+//! handshakes and of handshakes per second.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 /// Number of sources that are remembered. About 10 MiB in total.
 const MOST_SOURCES: usize = 64 << 10;
-/// A burst is worth this many seconds.
+/// A burst may use the allowance of this many seconds.
 const BURST_SECONDS: u32 = 5;
 /// Longest delay after rejections.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
@@ -131,7 +131,7 @@ impl Sources {
         }
     }
 
-    /// Records that a request of `source` was granted, so earlier rejections were mistakes.
+    /// Records that a request of `source` was granted, and forgets earlier rejections.
     pub(super) fn granted(&self, source: Source) {
         if let Some(entry) = self.book.lock().entries.get_mut(&source) {
             entry.refusals = 0;

@@ -1,4 +1,4 @@
-//! How failures look on the wire: status, texts, and the code for programs.
+//! Errors on the wire: status, texts, and the code for programs.
 
 use axum::response::Response;
 use hyper::header::HeaderValue;
@@ -28,7 +28,7 @@ pub(super) fn failure(error: &VaultError, request_id: &str) -> Response {
 
 /// A request that is rejected before it reaches the core.
 pub(super) struct Refusal {
-    /// What kind of failure; the status follows from it.
+    /// The error code, which determines the status.
     code: ErrorCode,
     reason: Option<Reason>,
     /// Static text, never content of the request.
@@ -36,32 +36,32 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// Of any kind.
+    /// Creates an error with any code.
     pub(super) const fn new(code: ErrorCode, text: &'static str) -> Self {
         Self { code, reason: None, text }
     }
 
-    /// Makes a 400.
+    /// Creates a 400.
     pub(super) const fn bad(text: &'static str) -> Self {
         Self::new(ErrorCode::BadRequest, text)
     }
 
-    /// Makes a 403 like the core's.
+    /// Creates a 403 like the core's.
     pub(super) const fn forbidden() -> Self {
         Self::new(ErrorCode::Denied, "permission denied")
     }
 
-    /// 403 for a reason that programs do something about.
+    /// Creates a 403 with a reason that programs act on.
     pub(super) const fn denied(reason: Reason, text: &'static str) -> Self {
         Self { code: ErrorCode::Denied, reason: Some(reason), text }
     }
 
-    /// 405.
+    /// Creates a 405.
     pub(super) const fn method() -> Self {
         Self::new(ErrorCode::Unsupported, "method not allowed")
     }
 
-    /// Status; what tests look at.
+    /// The status, for tests.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn status(&self) -> u16 {
         self.code.status()
@@ -71,7 +71,7 @@ impl Refusal {
         let info = ErrorInfo::from(self.code);
         let info = self.reason.into_iter().fold(info, ErrorInfo::because);
         let mut reply = reply::errors(&info, Some(self.text));
-        // The rest of the body may still be on its way. It must not be taken for the next request.
+        // The rest of the body may still arrive. It must not be parsed as the next request.
         if matches!(self.code, ErrorCode::TooLarge | ErrorCode::TooSlow) {
             reply.headers_mut().insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
         }

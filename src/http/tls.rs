@@ -16,11 +16,11 @@ use crate::client::tls_provider;
 use crate::core::{Clock, SystemClock};
 use crate::pki::{self, Anchor, Trust};
 
-/// Certificates in use. They can be replaced while serving. Open connections keep theirs, but the trust at the end of
-/// its handshake decides to whom a client's certificate belongs.
+/// The certificates in use. They can be replaced while serving. Open connections keep theirs, but the trust at the end
+/// of the handshake decides to whom a client's certificate belongs.
 pub struct Tls {
     current: ArcSwap<Generation>,
-    /// The source of the next generation. Held while one is made, so that no replacement is lost.
+    /// The parts of the next generation. Locked while one is built, so that no replacement is lost.
     parts: Mutex<Parts>,
 }
 
@@ -43,8 +43,8 @@ struct Generation {
 }
 
 impl Tls {
-    /// Takes the server's chain and key from PEM, and what is accepted from clients. The dates of the server's
-    /// certificate are not checked: a vault whose certificate has expired must start, or it could not issue a new one.
+    /// Takes the server's chain and key, PEM, and what is accepted from clients. Does not check the dates of the
+    /// server's certificate: a vault whose certificate has expired must start, or it could not issue a new one.
     ///
     /// # Errors
     /// [`ServeError::Tls`] when they cannot be read or do not belong together.
@@ -54,7 +54,7 @@ impl Tls {
         Ok(Self { current: ArcSwap::from_pointee(Generation::new(&parts)?), parts: Mutex::new(parts) })
     }
 
-    /// Shows another server certificate from now on. After an error, the old one stays.
+    /// Presents a different server certificate from now on. After an error, the old one stays.
     ///
     /// # Errors
     /// As [`new`](Self::new); also when a certificate of the chain is not valid now.
@@ -106,7 +106,7 @@ impl Tls {
         self.current.load().anchor.clone()
     }
 
-    /// Accepts other client certificates from now on. After an error, the old ones stay.
+    /// Accepts different client certificates from now on. After an error, the old ones stay.
     ///
     /// # Errors
     /// [`ServeError::Tls`] when it has no authority of our own, or one cannot be used.

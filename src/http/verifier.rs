@@ -1,9 +1,9 @@
 //! Decides which client certificates TLS accepts, and which of them are our own.
 //!
 //! rustls-webpki answers only one question: does this chain lead to one of these roots? With roots of outside PKIs in
-//! the same store, the answer would no longer say whose certificate it is, and such a root could mint names of our
+//! the same store, the answer would no longer tell whose certificate it is, and such a root could mint names of our
 //! trust domain. So every authority of our own has a separate verifier that never sees another root, and
-//! [`Verifier::origin_of`] asks exactly those.
+//! [`Verifier::origin_of`] uses exactly those.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -44,13 +44,13 @@ pub(super) struct Verifier {
     outside: Option<Arc<dyn ClientCertVerifier>>,
     hints: Vec<DistinguishedName>,
     provider: Arc<CryptoProvider>,
-    /// Leaves that were proved to be ours, by SHA-256. A verifier keeps the same authorities all its life, so the proof
-    /// stays valid, except for the dates. A machine that returns with its certificate costs one signature less. Whether
-    /// the certificate has been revoked is checked elsewhere, at every request.
+    /// Leaves that were proved to be ours, by SHA-256. The authorities of a verifier never change, so the proof stays
+    /// valid, except for the dates. This saves one signature when a machine returns with its certificate. Revocation is
+    /// checked elsewhere, at every request.
     proved: RwLock<HashMap<[u8; 32], Proved>>,
 }
 
-/// Number of leaves that are remembered, about 80 bytes each. When there are more, all are proved anew.
+/// Number of leaves that are remembered, about 80 bytes each. When there are more, all are forgotten.
 const MAX_PROVED: usize = 4096;
 
 /// A leaf of one of our own authorities.
@@ -62,6 +62,8 @@ struct Proved {
 }
 
 impl Verifier {
+    /// Creates a verifier.
+    ///
     /// # Errors
     /// [`ServeError::Tls`] when there is no authority of our own, or a root cannot be used.
     pub(super) fn new(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Self, ServeError> {
@@ -81,15 +83,15 @@ impl Verifier {
         };
         let pinned: HashSet<_> = trust.pinned.iter().copied().collect();
         if !pinned.is_empty() {
-            // A client may hold back a certificate that chains to none of the names that it is told, and a single
+            // A client may withhold a certificate that chains to none of the names that it is sent, and a single
             // certificate has no such name.
             hints.clear();
         }
         Ok(Self { authorities, pinned, outside, hints, provider, proved: RwLock::default() })
     }
 
-    /// Whose certificate this is, proved under our own authorities alone. They sign only leaves, so anything else in
-    /// the chain is ignored.
+    /// Tells whose certificate this is, proved with our own authorities alone. They sign only leaves, so anything else
+    /// in the chain is ignored.
     pub(super) fn origin_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Proof {
         let found = chain.first().and_then(|leaf| self.authority_of(leaf, now).ok());
         found.map_or_else(
@@ -110,7 +112,7 @@ impl Verifier {
         let digest = sha256(&[leaf]);
         let now_ms = now.as_secs().saturating_mul(1000);
         let found = self.proved.read().get(&digest).copied();
-        // A leaf outside its dates goes to `owner`, whose error says so.
+        // A leaf outside its dates goes to `owner`, which returns that error.
         if let Some(found) = found.filter(|found| (found.not_before_ms..=found.not_after_ms).contains(&now_ms)) {
             return Ok(found.authority);
         }
@@ -126,8 +128,10 @@ impl Verifier {
         Ok(authority)
     }
 
+    /// Finds the authority of our own that signed `leaf`.
+    ///
     /// # Errors
-    /// Why no authority of our own vouches for `leaf`: the most specific reason of all.
+    /// The most specific reason why none did.
     fn owner(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<AuthorityId, Error> {
         let mut reason = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         for (id, verifier) in &self.authorities {
@@ -141,7 +145,7 @@ impl Verifier {
     }
 }
 
-/// Makes a verifier for chains to these roots, and adds their subjects to `hints`.
+/// Creates a verifier for chains to these roots, and adds their subjects to `hints`.
 fn roots<'a>(
     ders: impl Iterator<Item = &'a Vec<u8>>,
     provider: &Arc<CryptoProvider>,
@@ -159,8 +163,8 @@ fn roots<'a>(
 }
 
 /// Keeps at most two certificates of each name, as many as an authority has that two others have signed. The library
-/// tries every path from one name to the next. Anybody can make seven certificates that all have one name, and these
-/// are thousands of paths before anything is proved.
+/// tries every path from one name to the next. Anybody can make seven certificates with the same name, and that makes
+/// thousands of paths before anything is proved.
 fn few_of_a_name<'a>(certificates: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
     let mut names: HashMap<Vec<u8>, usize> = HashMap::new();
     let few = certificates.iter().filter(|der| {
@@ -172,8 +176,10 @@ fn few_of_a_name<'a>(certificates: &[CertificateDer<'a>]) -> Vec<CertificateDer<
     few.cloned().collect()
 }
 
+/// Checks the dates of a certificate.
+///
 /// # Errors
-/// The certificate cannot be read, or is not valid at `now`.
+/// It cannot be parsed, or is not valid at `now`.
 fn check_dates(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     let bad = |error| Error::InvalidCertificate(error);
     let (rest, parsed) = X509Certificate::from_der(leaf).map_err(|_| bad(CertificateError::BadEncoding))?;
@@ -223,7 +229,7 @@ impl ClientCertVerifier for Verifier {
         _cert: &CertificateDer<'_>,
         _signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // Version 1.2 is never negotiated.
+        // TLS 1.2 is never negotiated.
         Err(Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme))
     }
 

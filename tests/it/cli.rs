@@ -437,13 +437,13 @@ fn an_edited_audit_trail_is_found() {
     let copy = desk.path("copy.log");
     let edited = text(&std::fs::read(&log).unwrap()).replacen("app/prod", "app/prud", 1);
     std::fs::write(&copy, edited).unwrap();
-    desk.fails(1, "not in order", &["audit", "verify", copy.to_str().unwrap()]);
+    desk.fails(1, "not intact", &["audit", "verify", copy.to_str().unwrap()]);
     // Without the key only the links can be checked: a missing line is found, an edited one is not.
     let lines = text(&std::fs::read(&log).unwrap());
     let cut: String =
         lines.lines().enumerate().filter(|(at, _)| *at != 2).map(|(_, line)| format!("{line}\n")).collect();
     std::fs::write(&copy, cut).unwrap();
-    desk.fails(1, "not in order", &["audit", "verify", "--structure", copy.to_str().unwrap()]);
+    desk.fails(1, "not intact", &["audit", "verify", "--structure", copy.to_str().unwrap()]);
 }
 
 #[test]

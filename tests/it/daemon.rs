@@ -216,7 +216,7 @@ fn a_vault_moves_between_engines_and_back_with_every_secret() {
     assert!(moved.status.success(), "{}", text(&moved.stderr));
     assert!(text(&moved.stdout).contains("storage.engine = \"sled\""), "{}", text(&moved.stdout));
     let twice = migrate("sled");
-    assert!(!twice.status.success() && text(&twice.stderr).contains("exists already"), "{}", text(&twice.stderr));
+    assert!(!twice.status.success() && text(&twice.stderr).contains("already exists"), "{}", text(&twice.stderr));
     let settings = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, settings.replace("engine = \"redb\"", "engine = \"sled\"")).unwrap();
     check_all();

@@ -98,7 +98,7 @@ fn init_creates_private_folders_and_refuses_to_do_it_twice() {
     let before = snapshot(&data);
     let again = Init::in_folder(folder.path()).output();
     assert!(!again.status.success());
-    assert!(text(&again.stderr).contains("exists already"), "{}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("already exists"), "{}", text(&again.stderr));
     assert_unchanged(&before, &snapshot(&data), "a refused init");
 }
 

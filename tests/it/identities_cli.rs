@@ -121,7 +121,7 @@ fn identities_are_registered_changed_stopped_and_admitted() {
     let desk = Desk::new();
     let (said, warned) =
         desk.both(&["identity", "set", "app/web", "--policy", "web,common", "--certificate-ttl", "24h"]);
-    assert!(said.contains("common, web") && said.contains("life 1d 0h"), "{said}");
+    assert!(said.contains("common, web") && said.contains("lifetime 1d 0h"), "{said}");
     assert!(warned.contains("does not exist"), "{warned}");
     desk.ok(&["identity", "set", "app/web", "--grace", "2h"]);
     let found = desk.json(&["identity", "show", "app/web"]);
@@ -197,7 +197,7 @@ fn certificates_by_file_live_as_long_as_the_identity_says() {
     // What is there already is not overwritten.
     desk.fails(
         2,
-        &["exists already"],
+        &["already exists"],
         &["client", "issue", "--csr", "web/csr.pem", "--identity", "app/web", "--out", "cert.pem"],
     );
 }
@@ -297,7 +297,7 @@ fn after_a_compromise_whoever_ordered_it_goes_on_and_nobody_else() {
     let new = desk.path("new");
     desk.ok(&["ca", "compromise", "-y", "--out", new.to_str().unwrap()]);
     assert!(answers(&client(&desk.running.address, &new)));
-    desk.fails(2, &["exists already"], &["ca", "compromise", "-y", "--out", new.to_str().unwrap()]);
+    desk.fails(2, &["already exists"], &["ca", "compromise", "-y", "--out", new.to_str().unwrap()]);
 }
 
 #[test]

@@ -469,11 +469,11 @@ fn a_public_key_alone_finds_a_changed_line() {
     let changed = whole.replacen("filled/3", "filled/4", 1);
     assert_ne!(whole, changed);
     std::fs::write(desk.path("copy.log"), changed).unwrap();
-    desk.fails(1, "not in order", &["audit", "verify", "--public-key", "audit.pub", "copy.log"], &[]);
+    desk.fails(1, "not intact", &["audit", "verify", "--public-key", "audit.pub", "copy.log"], &[]);
     desk.fails(2, "audit public-key >", &["audit", "verify", "--public-key", "none.pub", name], &[]);
     let (id, digits) = key.split_once(':').unwrap();
     let turned: String = digits.chars().rev().collect();
-    desk.fails(1, "not in order", &["audit", "verify", "--public-key", &format!("{id}:{turned}"), name], &[]);
+    desk.fails(1, "not intact", &["audit", "verify", "--public-key", &format!("{id}:{turned}"), name], &[]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The few file operations that change a bundle. A test can make each of them fail, as a kill at that moment would.
+//! The few file operations that change a bundle. A test can make each of them fail, like a kill at that moment.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ impl<'a> Disk<'a> {
         Self(probe)
     }
 
-    /// Creates a folder that only its owner can enter. Removes what an earlier attempt left there.
+    /// Creates a folder that only its owner can enter. Removes what an earlier attempt left behind.
     pub fn fresh_folder(&mut self, path: &Path) -> io::Result<()> {
         self.remove(path)?;
         (self.0)()?;

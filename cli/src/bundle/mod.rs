@@ -6,8 +6,8 @@
 //! FOLDER/key.pem -> current/key.pem    and the others, for programs that know the names
 //! ```
 //!
-//! A folder without `current`, as written by `profile add` and `strongroomd init`, holds the four files directly. It is
-//! converted to this form when its certificate is first renewed.
+//! A folder without `current`, as written by `profile add` and `strongroomd init`, contains the four files directly. It
+//! is converted to this form when its certificate is first renewed.
 
 mod disk;
 mod pending;
@@ -43,9 +43,9 @@ pub struct Files {
     pub enroll: Vec<String>,
     /// CA certificates.
     pub ca: PathBuf,
-    /// Own certificate.
+    /// The client's certificate.
     pub cert: PathBuf,
-    /// Own key.
+    /// The client's key.
     pub key: PathBuf,
 }
 
@@ -57,9 +57,9 @@ pub struct Content<'a> {
     pub enroll: &'a [String],
     /// CA certificates, PEM.
     pub ca: &'a [u8],
-    /// Own certificate, PEM.
+    /// The client's certificate, PEM.
     pub cert: &'a [u8],
-    /// Own key, PEM.
+    /// The client's key, PEM.
     pub key: &'a SecretText,
 }
 
@@ -129,8 +129,8 @@ impl Folder {
         self.create_on(content, &mut Disk::probed(&mut || Ok(()))).map_err(|error| failed(&self.0, &error))
     }
 
-    /// Replaces the bundle. At every moment, and after a kill at any moment, the folder holds the complete old bundle
-    /// or the complete new one.
+    /// Replaces the bundle. At any moment, even after a kill, the folder contains the complete old bundle or the
+    /// complete new one.
     ///
     /// # Errors
     /// The new bundle cannot be written. The old one is still in effect then.
@@ -175,7 +175,7 @@ impl Folder {
         self.remove_others(&new, disk)
     }
 
-    /// Copies a bundle of the old form to its place in the new form. Nothing changes for any reader.
+    /// Copies a bundle of the old form to its place in the new form. Readers notice nothing.
     fn give_version(&self, disk: &mut Disk<'_>) -> io::Result<String> {
         let (path, making) = (self.0.join("v1"), aside(&self.0.join("v1")));
         disk.fresh_folder(&making)?;

@@ -1,4 +1,4 @@
-//! A key and its request, kept until the certificate arrives. After a lost reply the certificate is requested again
+//! A key and its request, kept until the certificate arrives. After a lost reply, the certificate is requested again
 //! with the same key.
 
 use std::io;
@@ -35,8 +35,8 @@ impl Pending {
         Self(folder.join(".pending"))
     }
 
-    /// Returns the waiting key, or a new one of this kind, which is on disk when this returns. A waiting key is not
-    /// used again if `is_used` says that it is in use already. `is_used` gets the key's fingerprint and the certificate
+    /// Returns the waiting key, or a new one of this type, which is on disk when this returns. A waiting key is not used
+    /// again if `is_used` says that it is already in use. `is_used` gets the key's fingerprint and the certificate
     /// that [`Pending::keep`] recorded with it.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Pending {
             return Ok(waiting);
         }
         let csr_pem = pki::request_for(&key_pem)
-            .map_err(|_| Failure::usage("a key of this kind cannot request a certificate", "leave out --reuse-key"))?;
+            .map_err(|_| Failure::usage("a key of this type cannot request a certificate", "leave out --reuse-key"))?;
         let kept = Request { key_pem, csr_pem };
         self.write(&kept, Some(certificate))?;
         Ok(kept)

@@ -1,5 +1,5 @@
-//! The listener's certificates while the daemon runs: files that somebody else renews, and authorities that the vault
-//! changes.
+//! The listener's certificates while the daemon runs: files that are renewed from outside, and authorities that the
+//! vault changes.
 //!
 //! Nothing here stops the daemon. Material that cannot be used is logged once, and the old one stays in use.
 
@@ -52,12 +52,12 @@ enum Authorities {
         /// Authorities that could not be written yet.
         unsaved: Option<Vec<Anchor>>,
     },
-    /// In a file that somebody else maintains. Its authorities are accepted in addition to the vault's own.
+    /// In a file that is maintained from outside. Its authorities are accepted in addition to the vault's own.
     Supplied(Vec<Anchor>),
 }
 
 impl Certificates {
-    /// Reads the files that `config` names. `vault` issues the next certificates unless somebody else does.
+    /// Reads the files that `config` names. `vault` issues the next certificates unless they are renewed from outside.
     ///
     /// # Errors
     /// A file is unreadable, or its content cannot be used.
@@ -102,7 +102,7 @@ impl Certificates {
         let vault = Arc::clone(vault);
         let tell = Box::new(move |listener| vault.set_listener(listener));
         let mut made = Self { tls: Arc::new(tls), server, authorities, reload: Arc::default(), tell, told: None };
-        // Must happen before the first request: a bundle without the root would cut a host off.
+        // Before the first request, because a bundle without the root would lock a host out.
         made.announce();
         Ok(made)
     }
@@ -139,7 +139,7 @@ impl Certificates {
         Arc::clone(&self.tls)
     }
 
-    /// Returns the trigger that makes the files be read now (SIGHUP).
+    /// Returns the trigger that makes the next check read the files at once (SIGHUP).
     #[must_use]
     pub fn reload(&self) -> Arc<Notify> {
         Arc::clone(&self.reload)
@@ -163,7 +163,7 @@ impl Certificates {
                 _ = poll.tick() => {}
                 () = reload.notified() => self.forget(),
             }
-            // The files may be on a disk that does not respond.
+            // On a separate thread, because the files may be on a disk that does not respond.
             let looked = spawn_blocking(move || {
                 self.look(changed.as_deref());
                 self
@@ -218,6 +218,8 @@ pub(super) struct Shown {
 }
 
 impl Shown {
+    /// Reads the configured files.
+    ///
     /// # Errors
     /// A file is unreadable, or its content cannot be used.
     pub(super) fn read(config: &Config) -> Result<Self, AppError> {
@@ -271,8 +273,8 @@ impl Authorities {
     }
 }
 
-/// Writes `anchors` to `file`, which then holds the old content or the new, also after a crash. Does not touch a file
-/// that has this content already.
+/// Writes `anchors` to `file`, which has the old or the new content even after a crash. Does not touch a file that
+/// already has this content.
 fn write(file: &Path, anchors: &[Anchor]) -> Result<(), LayoutError> {
     let there = layout::read(file).ok().and_then(|pem| trust_from_pem(&pem).ok());
     if there.is_some_and(|trust| trust.authorities == anchors) {

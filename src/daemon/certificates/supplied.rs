@@ -1,4 +1,4 @@
-//! Files that somebody else renews: a server certificate with its key, and the roots that clients need for it.
+//! Files that are renewed from outside: a server certificate with its key, and the roots that clients need for it.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -21,8 +21,8 @@ pub(super) enum Outcome {
     Kept,
 }
 
-/// A server certificate and key that somebody else renews. They and the roots are used together, once all of them
-/// match. So it does not matter which file is replaced first.
+/// A server certificate and key that are renewed from outside. They and the roots are used together once all of them
+/// match, so it does not matter which file is replaced first.
 pub(super) struct Supplied {
     pub certificate: PathBuf,
     pub key: PathBuf,
@@ -43,7 +43,7 @@ pub(super) struct Announced {
 #[derive(Default)]
 pub(super) struct Watch {
     seen: Option<Vec<Stamp>>,
-    /// Digest of the content that was tried last, whether usable or not.
+    /// Digest of the content that was last tried, usable or not.
     tried: Option<[u8; 32]>,
 }
 
@@ -72,8 +72,8 @@ impl Watch {
         let stamps = files.iter().map(|file| Ok(stamp(&std::fs::metadata(file)?))).collect::<std::io::Result<Vec<_>>>();
         match stamps {
             Ok(stamps) if self.seen.as_ref() == Some(&stamps) => false,
-            // Stored before the content is checked: a file that changes while it is read has a different stamp next
-            // time.
+            // Stored before the content is checked, so that a file that changes while it is read has a different stamp
+            // next time.
             Ok(stamps) => {
                 self.seen = Some(stamps);
                 true

@@ -1,7 +1,7 @@
 //! The daemon's configuration: a TOML file, parsed once into checked values.
 //!
-//! Unknown keys are rejected: a misspelt limit that is silently ignored would not limit anything. The file never holds
-//! a secret. It only names where to find one (a key file, a systemd credential).
+//! Unknown keys are rejected, because a misspelt limit that is silently ignored would not limit anything. The file never
+//! contains a secret. It only says where to find one (a key file, a systemd credential).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,7 +47,7 @@ pub enum ConfigError {
         problem: String,
     },
     /// Other users can write the file.
-    #[error("configuration {path} can be written by others; run: chmod go-w {path}")]
+    #[error("configuration {path} can be written by other users; run: chmod go-w {path}")]
     Permissions {
         /// The file.
         path: PathBuf,

@@ -1,4 +1,4 @@
-//! What a machine without a certificate learns of a failure.
+//! What a machine without a certificate learns about a failure.
 
 use axum::response::Response;
 use hyper::header::RETRY_AFTER;
@@ -13,7 +13,7 @@ pub(super) enum EnrollError {
     /// 403, the same for every reason. Its source must wait longer each time.
     #[error("enrolment refused")]
     Refused,
-    /// 400: the certificate request cannot be read. Its source waits as after a refusal.
+    /// 400: the certificate request cannot be parsed. Its source must wait as after [`EnrollError::Refused`].
     #[error("{0}")]
     Malformed(&'static str),
     /// 404: no such authority, or it is not accepted.
@@ -34,8 +34,7 @@ pub(super) enum EnrollError {
 }
 
 impl EnrollError {
-    /// Maps every problem with strings, certificates and identities to one refusal, so that a stranger learns nothing
-    /// from it.
+    /// Maps every problem with strings, certificates and identities to one error, from which a stranger learns nothing.
     pub(super) fn of(error: &VaultError) -> Self {
         match error {
             VaultError::BadRequest(_) => Self::Malformed("the certificate request is malformed or its key too weak"),

@@ -73,7 +73,7 @@ pub async fn serve(
         let (tls, router) = (Arc::clone(&tls), router.clone());
         async move {
             let _ = timeout(WHOLE, connection(&tls, router, limits, stream, remote, shutdown)).await;
-            // Held until the end: here, a connection counts as much as a handshake.
+            // Held until the end, because a connection here counts as much as a handshake.
             drop(admission);
         }
     })
@@ -93,7 +93,7 @@ async fn connection(
         () = stopped(&mut shutdown) => return,
     };
     let Ok(Some(stream)) = opened else { return };
-    // Binds every proof to this connection: one that was overheard or passed on fits no other.
+    // Binds every proof to this connection: one that was intercepted or passed on is valid on no other.
     let Ok(exporter) = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None) else { return };
     let channel = Channel { exporter, remote };
     let pace = Arc::new(Pace::default());
@@ -110,7 +110,7 @@ async fn connection(
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        // One request a connection: strangers share few places.
+        // One request per connection, because strangers share few places.
         .keep_alive(false)
         .header_read_timeout(limits.idle)
         .max_buf_size(limits.head_bytes)
@@ -122,7 +122,7 @@ async fn connection(
 }
 
 async fn nothing() -> Response {
-    // Not 404: somebody who asks here for a secret must not believe that there is none.
+    // Not 404: a client that requests a secret here must not believe that there is none.
     reply::errors(
         &ErrorCode::EnrolmentListener.into(),
         Some("this is the enrolment listener, not the API of the vault"),
@@ -205,8 +205,8 @@ impl Desk {
         reply::errors(&ErrorCode::BadRequest.into(), Some(&error.to_string()))
     }
 
-    /// Makes the source of a rejected request wait. A body that cannot be read costs work, too, and an honest client sends
-    /// one at most once.
+    /// Makes the source of a rejected request wait. A body that cannot be parsed costs work too, and an honest client
+    /// sends one at most once.
     fn count(&self, channel: Channel) {
         self.sources.refused(Source::from(channel.remote.ip()), Instant::now());
         tracing::warn!(remote = %channel.remote, "enrolment rejected");
@@ -230,7 +230,7 @@ impl Desk {
         }
     }
 
-    /// Replaces the ports of the addresses, which are those of this listener, by the port of the API.
+    /// Replaces the ports of the addresses, which are those of this listener, with the port of the API.
     fn with_our_port(&self, enrolled: Certified) -> Certified {
         let hosts = enrolled.addresses.iter().filter_map(|address| address.rsplit_once(':'));
         Certified { addresses: hosts.map(|(host, _)| format!("{host}:{}", self.port)).collect(), ..enrolled }

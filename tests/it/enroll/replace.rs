@@ -48,7 +48,7 @@ fn a_folder_gives_way_only_if_it_is_a_bundle() {
     let folder = desk.home.path().join("bundle");
     let first = key_in(&folder);
     let said = text(&desk.try_enroll(&["--out", "bundle"]).stderr);
-    assert!(said.contains("bundle exists already") && said.contains("--replace"), "{said}");
+    assert!(said.contains("bundle already exists") && said.contains("--replace"), "{said}");
     std::fs::write(folder.join("notes"), "mine").unwrap();
     desk.enroll(&["--out", "bundle", "--replace"]);
     assert_ne!(key_in(&folder), first);
@@ -58,7 +58,7 @@ fn a_folder_gives_way_only_if_it_is_a_bundle() {
     std::fs::write(other.join("notes"), "mine").unwrap();
     let issued = desk.vault.issued().len();
     let said = text(&desk.try_enroll(&["--out", "other", "--replace"]).stderr);
-    assert!(said.contains("other exists already") && !said.contains("--replace"), "{said}");
+    assert!(said.contains("other already exists") && !said.contains("--replace"), "{said}");
     assert_eq!((std::fs::read_dir(&other).unwrap().count(), desk.vault.issued().len()), (1, issued));
 }
 

@@ -1,4 +1,4 @@
-//! `ca compromise`: switches to a new authority at once, without locking out the operator who orders it.
+//! `ca compromise`: switches to a new authority at once, without locking out the operator who runs it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -74,7 +74,7 @@ pub fn what_now(folder: &Path) -> String {
     )
 }
 
-/// An order that revokes every certificate may have been executed although no answer came.
+/// The failure of a request that revokes every certificate, which may have been executed although no reply came.
 pub fn lost(failure: Failure) -> Failure {
     match failure.code {
         Code::Unreachable => Failure {
@@ -87,7 +87,7 @@ pub fn lost(failure: Failure) -> Failure {
     }
 }
 
-/// A certificate that will replace one which the order revokes. Its place and its key exist before the order is sent.
+/// A certificate to replace the one that the request revokes. Its place and its key exist before the request is sent.
 pub struct Fresh {
     addr: String,
     place: Place,
@@ -142,7 +142,7 @@ impl Fresh {
     }
 }
 
-/// Waits until the vault answers the new certificate with its own new one from the new authority, which it issues by
+/// Waits until the vault accepts the new certificate and presents its own from the new authority, which it issues by
 /// itself. Returns whether that happened in time. If not, it will happen later, so this is not a failure.
 fn seen(addr: &str, reply: &CertificateReply, request: &Request, connection: &Connection) -> bool {
     let settings = client::Settings {
@@ -179,7 +179,7 @@ impl Place {
             let absolute = std::path::absolute(path)
                 .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "check the path"))?;
             if absolute.exists() || !absolute.parent().is_some_and(Path::is_dir) {
-                let message = format!("{} exists already, or its parent folder does not", path.display());
+                let message = format!("{} already exists, or its parent folder does not", path.display());
                 return Err(Failure::usage(message, "choose a new folder"));
             }
             return Ok(Self::New(Folder::at(absolute)));
@@ -236,7 +236,7 @@ fn check(reply: &CertificateReply, request: &Request) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Code::Refused,
-        "the vault's answer is not a certificate for the new key; your profile was not changed",
+        "the vault's reply is not a certificate for the new key; your profile was not changed",
         "check the state: strongroom ca list",
     ))
 }

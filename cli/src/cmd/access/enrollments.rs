@@ -114,9 +114,7 @@ impl CreateArgs {
                         in_words(&found.policies),
                         in_words(&self.policies)
                     ),
-                    format!(
-                        "leave --policy out, or change them first: strongroom identity policies {identity} POLICY..."
-                    ),
+                    format!("omit --policy, or change them first: strongroom identity policies {identity} POLICY..."),
                 )),
             };
         }
@@ -140,7 +138,7 @@ fn same(have: &[String], typed: &[String]) -> bool {
     set(have) == set(typed)
 }
 
-/// Prints the string to standard output, once, from a buffer that is wiped. Information for a person goes to standard
+/// Prints the string to standard output, once, from a buffer that is wiped. Information for people goes to standard
 /// error.
 fn print(out: &Output, made: &EnrollmentMade) -> Result<(), Failure> {
     #[derive(serde::Serialize)]

@@ -67,7 +67,7 @@ impl ClientCommand {
                 for file in [Some(file), ca_out.as_ref()].into_iter().flatten() {
                     if file.exists() {
                         return Err(Failure::usage(
-                            format!("{} exists already", file.display()),
+                            format!("{} already exists", file.display()),
                             "choose another name",
                         ));
                     }

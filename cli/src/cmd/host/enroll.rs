@@ -26,7 +26,7 @@ const DEFAULT_PROFILE: &str = "default";
 /// Port of the API if the vault does not say.
 const DEFAULT_PORT: u16 = 8200;
 
-/// Kinds of key, as typed.
+/// Key types, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum KeyKind {
     /// ECDSA on P-256.
@@ -49,7 +49,7 @@ impl From<KeyKind> for KeyType {
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "The private key is made here and never leaves this machine. If the connection breaks, run the same
-command again: it goes on with the same key.
+command again: it continues with the same key.
 
 Examples:
   strongroom enroll                                  asks for the string
@@ -109,7 +109,7 @@ impl EnrollArgs {
             Some(held) => folder.replace(held, &content)?,
             None => folder.create(&content)?,
         }
-        // It belonged to the old certificate.
+        // The waiting key belonged to the old certificate.
         Pending::of_renewal(folder.path()).done();
         pending.done();
         let leaf = leaf_of(&folder.files()?)?;
@@ -142,7 +142,7 @@ impl EnrollArgs {
     }
 }
 
-/// What to try if there is a bundle already.
+/// What to try if there is already a bundle.
 const TAKEN: &str = "to put the new certificate in its place: strongroom enroll - --replace";
 
 fn has_content(folder: &Path) -> bool {
@@ -151,11 +151,11 @@ fn has_content(folder: &Path) -> bool {
 
 fn room_at(path: &PathBuf, replace: bool) -> Result<Folder, Failure> {
     let taken = has_content(path);
-    // Only a bundle may be replaced by a bundle. Anything else in the folder belongs to somebody.
+    // Only a bundle may be replaced by a bundle. Anything else in the folder is somebody's own.
     let bundle = path.join("profile.toml").exists();
     if path.is_file() || taken && !(bundle && replace) {
         let hint = if bundle { TAKEN } else { "choose a new folder" };
-        return Err(Failure::usage(format!("{} exists already", path.display()), hint));
+        return Err(Failure::usage(format!("{} already exists", path.display()), hint));
     }
     // Without trailing dots, so that temporary files are placed beside it.
     let absolute = std::path::absolute(path)
@@ -170,7 +170,7 @@ fn room_at(path: &PathBuf, replace: bool) -> Result<Folder, Failure> {
     Ok(Folder::at(absolute))
 }
 
-/// Address of the vault: as it says, or the default port on the host of the enrolment listener.
+/// Address of the vault: the one that it names, or the default port on the host of the enrolment listener.
 fn address(said: &[String], enrolment: &[String]) -> String {
     if let Some(first) = said.first() {
         return format!("https://{first}");

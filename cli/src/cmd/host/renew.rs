@@ -1,4 +1,4 @@
-//! `renew`: the next certificate of a profile or bundle.
+//! `renew`: gets the next certificate of a profile or bundle.
 
 use std::path::PathBuf;
 

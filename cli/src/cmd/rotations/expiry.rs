@@ -18,7 +18,7 @@ pub struct ExpiryArgs {
 
 impl ExpiryArgs {
     /// # Errors
-    /// Not allowed.
+    /// Not allowed (exit code 5), or the vault cannot be reached (6).
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let mut values = session.client.rotation().values(None)?;
         values

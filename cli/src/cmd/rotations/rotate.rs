@@ -100,7 +100,7 @@ impl RotateArgs {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Keys that are due, or that are below a folder. Running rotations are left alone.
+    /// Keys that are due, or that are below a folder, except those with a running rotation.
     fn many(&self, session: &Session) -> Result<Vec<(String, String)>, Failure> {
         let folder = self.all.as_ref().map(|folder| {
             let folder = folder.trim_matches('/');

@@ -1,4 +1,4 @@
-//! `rotation`: what is being rotated, and when automatic rotation happens.
+//! `rotation`: shows and controls rotations, and sets when the data key rotates automatically.
 
 use clap::Subcommand;
 use strongroom::api::duration::Ttl;

@@ -11,7 +11,7 @@ use crate::output::Output;
 use crate::paths::secret_path;
 use crate::prompt;
 
-/// Pause between two questions to the vault.
+/// Pause between two requests to the vault.
 const POLL: Duration = Duration::from_millis(200);
 
 /// The rotation policy of one key, from flags or a file.
@@ -37,7 +37,7 @@ pub struct SetArgs {
     /// Rotate at these times, five fields, UTC.
     #[arg(long, value_name = "CRON")]
     cron: Option<String>,
-    /// How long the previous value stays valid.
+    /// How long the previous value stays valid after a rotation.
     #[arg(long, value_name = "SPAN")]
     grace: Option<String>,
     /// Target in the daemon's configuration to which the value is applied.
@@ -126,7 +126,7 @@ fn has_key(session: &Session, path: &str, key: &str) -> Result<Option<bool>, Fai
 /// The path with its mount, as the vault names a rotating value.
 ///
 /// # Errors
-/// It is not a path.
+/// The text is not a path.
 pub fn full(session: &Session, path: &str) -> Result<String, Failure> {
     let path = secret_path(path, &session.mount)?;
     Ok(format!("{}/{}", session.mount.trim_matches('/'), path.as_str()))
@@ -165,6 +165,8 @@ pub fn one(session: &Session, path: &str, key: &str) -> Result<ValueInfo, Failur
     })
 }
 
+/// Turns the result of a rotation into an exit code.
+///
 /// # Errors
 /// The new value did not become current.
 pub fn verdict(value: &ValueInfo) -> Result<(), Failure> {
@@ -180,7 +182,7 @@ pub fn verdict(value: &ValueInfo) -> Result<(), Failure> {
     Err(Failure::new(Code::Refused, message, hint))
 }
 
-/// The result of a rotation in words.
+/// The result of a rotation as text.
 pub fn report(value: &ValueInfo) -> String {
     let mut text = format!("{} {}: version {} is current", value.path, value.key, value.current);
     if let Some(previous) = value.previous {

@@ -59,7 +59,7 @@ impl DeleteArgs {
         out.either(&serde_json::json!({"path": path.as_str(), "done": what}), || format!("done: {what}"))
     }
 
-    /// Rejects an order to restore versions of which none can come back.
+    /// Rejects a request to restore versions of which none can be restored.
     fn check_deleted(&self, path: &Path, metadata: &Metadata) -> Result<(), Failure> {
         let why = |version: &u64| match metadata.versions.get(version) {
             None => Some(format!("version {version} does not exist")),

@@ -45,7 +45,7 @@ enum Format {
 
 impl ExportArgs {
     /// # Errors
-    /// No such secret, a value that the format cannot hold, or the file exists.
+    /// No such secret, a value that the format cannot represent, or the file exists.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         if self.output.is_none() && out.is_terminal() && !self.show {
             return Err(Failure::usage("values are not printed on a terminal", "add --show, or -o FILE"));

@@ -19,7 +19,7 @@ use crate::prompt;
 /// `strongroom import FILE… PATH`
 #[derive(Debug, Args)]
 #[command(after_help = "The plan shows only names. Keys of the secret that are not in the files stay as they are.
-A line that programs read differently is rejected with line and column; docs/cli.md has the grammar.")]
+A line that programs interpret differently is rejected with line and column; docs/cli.md has the grammar.")]
 pub struct ImportArgs {
     /// Files to read; later files override earlier ones.
     #[arg(required = true, value_name = "FILE")]

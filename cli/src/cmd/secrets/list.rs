@@ -1,4 +1,4 @@
-//! `list`: the names below a folder.
+//! `list`: the names in a folder.
 
 use clap::Args;
 use strongroom::api::path::Path;

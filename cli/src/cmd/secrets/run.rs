@@ -18,7 +18,7 @@ use crate::exit::{Code, Failure};
 use crate::paths::secret_path;
 use crate::watch::{self, OnChange, Renewed, Renewer, RunOptions, Vault};
 
-/// Largest number of secrets in one question for changes.
+/// Largest number of secrets in one request for changes.
 const MOST_WATCHED: usize = 64;
 
 /// `strongroom run PATH… -- CMD`
@@ -94,7 +94,7 @@ impl RunArgs {
         if self.watch {
             return self.watch(connection, json, session, child);
         }
-        // Closes the connection and saves the newest state. Nothing of ours may survive into the program.
+        // Closes the connection and saves the newest state. Nothing of this process may survive into the program.
         drop(session);
         Err(child.exec(&self.command).into())
     }

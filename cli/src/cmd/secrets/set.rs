@@ -27,7 +27,7 @@ pub struct SetArgs {
     /// Key to set.
     key: String,
     /// Write - to read the value from standard input, byte for byte.
-    // Takes anything, so that a value that was typed here is refused by `value` and not repeated by the parser.
+    // Accepts anything, so that a value typed here is rejected by `value` and not repeated by the parser.
     #[arg(value_name = "-", group = "source", num_args = 0..)]
     standard_input: Vec<String>,
     /// Read the value from this file, byte for byte.
@@ -40,13 +40,13 @@ pub struct SetArgs {
     /// Characters of a generated value.
     #[arg(long, value_enum, default_value_t = Alphabet::Alphanumeric, requires = "generate")]
     alphabet: Alphabet,
-    /// The value itself; refused without the flag below, because other users see command lines.
+    /// The value itself; rejected without the flag below, because other users see command lines.
     #[arg(long, value_name = "VALUE", group = "source")]
     value: Option<String>,
-    /// I know that shell history and other users of this machine see --value.
+    /// Confirm that shell history and other users of this machine may see --value.
     #[arg(long)]
     insecure_value_on_command_line: bool,
-    /// Remove one line end at the end of the value.
+    /// Remove one line break at the end of the value.
     #[arg(long)]
     strip_newline: bool,
 }
@@ -80,11 +80,11 @@ impl SetArgs {
         if self.key.is_empty() {
             return Err(Failure::usage("the key is empty", "name the key: strongroom set PATH KEY"));
         }
-        // The part after the sign may be a value. As a name it would be in the audit log, in clear and for ever.
+        // The part after the sign may be a value. As a name it would be in the audit log, in clear text and for ever.
         if self.key.contains('=') {
             return Err(typed("KEY=VALUE is not a key"));
         }
-        // In its own block: the value is gone before anything is printed.
+        // In a separate block, so that the value is gone before anything is printed.
         let version = {
             let value = self.value()?;
             session.kv().put_pairs(&path, &[(&self.key, &value)])?.version
@@ -127,8 +127,8 @@ fn typed(what: &str) -> Failure {
     )
 }
 
-/// A value in which every character is equally likely: bytes beyond the last multiple of the alphabet's length are
-/// drawn again.
+/// Generates a value in which every character is equally likely: bytes beyond the last multiple of the alphabet's length
+/// are drawn again.
 fn generate(length: usize, alphabet: Alphabet) -> Result<SecretText, Failure> {
     let characters = alphabet.characters();
     let usable = 256 - 256 % characters.len();

@@ -1,4 +1,4 @@
-//! `shred`: destroys a secret as far as software can, and says how far that is.
+//! `shred`: destroys a secret as far as software can, and says what remains.
 
 use clap::Args;
 use strongroom::api::rotation::RotateBody;

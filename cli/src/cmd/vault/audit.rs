@@ -50,7 +50,7 @@ last checkpoint are counted as unsigned; whether the file was cut there, only th
 
 #[derive(Deserialize)]
 struct KeyReply {
-    /// The newest key and the older ones. Each verifies the entries of its time.
+    /// The newest key and the older ones. Each verifies the entries that were signed with it.
     keys: Vec<OneKey>,
 }
 
@@ -98,14 +98,13 @@ impl AuditCommand {
             }
             _ => "keep the files as evidence, and compare them with a copy from another host",
         };
-        Err(Failure::new(Code::Refused, format!("the audit trail is not in order ({count} findings)"), hint))
+        Err(Failure::new(Code::Refused, format!("the audit trail is not intact ({count} findings)"), hint))
     }
 }
 
 fn ask(session: &Session) -> Result<(AuditKeys, Option<AuditHead>), Failure> {
-    let malformed = || {
-        Failure::new(Code::Refused, "the vault's answer is not understood: check that both have the same version", "")
-    };
+    let malformed =
+        || Failure::new(Code::Refused, "the vault's reply cannot be parsed: check that both have the same version", "");
     let reply: KeyReply = session.client.request("GET", "sys/strongroom/audit-key", None)?.content()?;
     let head: HeadReply = session.client.request("GET", "sys/strongroom/audit-head", None)?.content()?;
     let mut legible = !reply.keys.is_empty();
@@ -136,7 +135,7 @@ fn print_public_key(session: &Session, out: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A public key as typed: the key itself, or a file that holds it as text or as JSON.
+/// A public key as typed: the key itself, or a file that contains it as text or JSON.
 fn public(typed: &str) -> Result<AuditKeys, Failure> {
     if let Some((id, key)) = public_text(typed) {
         let mut keys = AuditKeys::none();

@@ -14,7 +14,7 @@ pub struct LossesArgs {}
 
 impl LossesArgs {
     /// # Errors
-    /// Not allowed.
+    /// Not allowed (exit code 5), or the vault cannot be reached (6).
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let losses = session.client.sys().losses()?;
         out.either(&losses, || match losses.losses.is_empty() {

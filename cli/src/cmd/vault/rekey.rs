@@ -50,7 +50,7 @@ impl KeepArgs {
         for name in &self.keep {
             asked.push(find(&all, name)?.id);
         }
-        // A hybrid slot is sealed again with its public half. Its holder is asked only if named.
+        // A hybrid slot is resealed with its public half. Its holder is asked only if named.
         let wanted = |slot: &&&SlotInfo| {
             if self.keep.is_empty() { !slot.survives_rekey } else { asked.contains(&slot.id) }
         };
@@ -58,8 +58,10 @@ impl KeepArgs {
         Ok(Keepers { slots, fds: &self.passphrase_fd, key_files: self.files()? })
     }
 
+    /// Rejects flags that only apply when the root key is replaced.
+    ///
     /// # Errors
-    /// A flag was given that only applies when the root key is replaced.
+    /// One of them was given.
     pub fn only_with_rekey(&self) -> Result<(), Failure> {
         if self.drop_absent || !self.keep.is_empty() || self.passphrase_fd.len() > 1 || self.key_file.len() > 1 {
             let hint = "use them with --compromised or strongroom rekey";
@@ -111,6 +113,8 @@ impl SlotChanges {
         lines.collect()
     }
 
+    /// Checks that the plan may be carried out.
+    ///
     /// # Errors
     /// A slot would be dropped without permission, or nobody could open the vault any more.
     pub fn allowed(&self, drop_absent: bool) -> Result<(), Failure> {

@@ -36,7 +36,7 @@ pub struct UnsealArgs {
     /// With --key-file: ask for the passphrase that belongs to it.
     #[arg(long, requires = "key_file")]
     with_passphrase: bool,
-    /// Forget the shares that were given so far.
+    /// Forget the shares entered so far.
     #[arg(long, conflicts_with = "fd")]
     reset: bool,
 }
@@ -46,7 +46,7 @@ const NO_TERMINAL: &str = "give it with --fd N, for example: --fd 0 < FILE";
 
 impl UnsealArgs {
     /// # Errors
-    /// A wrong secret, or this identity may not unseal.
+    /// The secret is wrong, or this identity may not unseal.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let sys = session.client.sys();
         let before = sys.seal_status()?;
@@ -73,7 +73,7 @@ impl UnsealArgs {
             } else if let Some(fd) = self.fd {
                 Some(match fds.next(fd)?.filter(|line| !line.reveal().is_empty()) {
                     Some(line) => line,
-                    // The vault keeps the shares given so far. The others may come from elsewhere.
+                    // The vault keeps the shares entered so far. The others may come from elsewhere.
                     None if more => return Ok(()),
                     None => {
                         return Err(Failure::usage(

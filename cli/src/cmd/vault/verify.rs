@@ -105,6 +105,8 @@ fn report(shown: &Verification) -> String {
     text
 }
 
+/// Turns the result of a check into an exit code.
+///
 /// # Errors
 /// A record is damaged, or the check did not finish.
 fn verdict(shown: &Verification) -> Result<(), Failure> {

@@ -1,5 +1,5 @@
-//! The listener's certificate from the vault's own authority. It is replaced at two thirds of its life, and when
-//! another authority starts to sign.
+//! The listener's certificate from the vault's own authority. It is replaced at two thirds of its lifetime, and when a
+//! different authority starts to sign.
 //!
 //! The pair must survive a kill at every step, because the next start needs it while the vault is still sealed. The new
 //! certificate is written to a separate file. Then the new key takes its place, then the new certificate. [`recover`]
@@ -35,7 +35,7 @@ impl VaultIssued {
     /// Replaces the pair if that is due and the vault is unsealed. A failure is logged, and the next attempt follows a
     /// minute later.
     pub(super) fn look(&mut self, tls: &Tls, now_ms: u64) {
-        // A pause that is longer than the wait was started by a clock that has since been set back.
+        // A pause longer than the wait was set before the clock was set back.
         if self.not_before_ms.saturating_sub(now_ms) > RETRY_MS {
             self.not_before_ms = 0;
         }
@@ -59,7 +59,7 @@ impl VaultIssued {
         let shown = layout::read(&self.certificate).map_err(|error| error.to_string())?;
         let shown = pki::server_facts(&shown).ok_or("the certificate file cannot be read")?;
         let due_ms = shown.not_before_ms.saturating_add(shown.not_after_ms.saturating_sub(shown.not_before_ms) / 3 * 2);
-        // A certificate from a clock that was ahead is not valid yet, and clients would reject it.
+        // A certificate that was issued while the clock was ahead is not valid yet, and clients would reject it.
         let in_time = (shown.not_before_ms..due_ms).contains(&now_ms);
         if shown.authority_subject.as_slice() == signing.as_slice() && in_time {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! The authorities of a vault: as a table, and one of them by the beginning of its identifier.
+//! The authorities of a vault: as a table, and finding one by the beginning of its identifier.
 
 use strongroom::api::identities::{AuthorityInfo, AuthorityList};
 

@@ -26,7 +26,7 @@ use step::{FinalArgs, StepArgs, learn, prepare};
 pub enum CaCommand {
     /// List the authorities and the stage each is in.
     List,
-    /// Create the next authority. Clients learn of it, but it signs nothing yet.
+    /// Create the next authority. Clients learn to trust it, but it signs nothing yet.
     Prepare {
         /// Lifetime of its certificate, such as 3650d.
         #[arg(long, value_name = "SPAN", value_parser = span)]
@@ -44,13 +44,13 @@ pub enum CaCommand {
         #[arg(value_name = "FILE")]
         chain: PathBuf,
     },
-    /// Accept certificates of a prepared authority. Refused until every client trusts it.
+    /// Accept certificates of a prepared authority. Rejected until every client trusts it.
     Trust(StepArgs),
-    /// Sign with a trusted authority from now on; the previous one retires. Refused until every client trusts it.
+    /// Sign with a trusted authority from now on; the previous one retires. Rejected until every client trusts it.
     Activate(StepArgs),
-    /// Destroy the key of a retired authority. Refused until its last certificate has expired.
+    /// Destroy the key of a retired authority. Rejected until its last certificate has expired.
     Remove(FinalArgs),
-    /// Mark an authority as tainted: its clients renew early, nothing is cut off.
+    /// Mark an authority as tainted: its clients renew early, and nobody loses access.
     Taint {
         /// Its identifier, or the beginning of it.
         id: String,
@@ -59,7 +59,7 @@ pub enum CaCommand {
     Revoke(FinalArgs),
     /// List the identities that do not trust the current authorities yet.
     Stragglers,
-    /// Rotate the authority: do the next step, or list the clients it waits for.
+    /// Rotate the authority: perform the next step, or list the clients it waits for.
     Rotate(RotateArgs),
     /// Respond to a stolen CA key: switch to a new authority at once and revoke everything issued before.
     Compromise(CompromiseArgs),
@@ -97,7 +97,7 @@ impl CaCommand {
             }
             Self::Import { chain } => {
                 let text = String::from_utf8_lossy(&read_file(chain)?).into_owned();
-                // Trust it before it is used, or this client could not verify the vault later.
+                // Trusted before it is used, or this client could not verify the vault later.
                 let id = identities.import_authority(&text)?;
                 learn(connection);
                 out.either(&serde_json::json!({ "id": id }), || {

@@ -76,7 +76,7 @@ impl RotateArgs {
             Due::Trust(id) | Due::Activate(id) => {
                 let missing = identities.stragglers()?.identities;
                 if !missing.is_empty() && !self.force {
-                    let what = format!("next is {} {id}, which waits for: {}", due.word(), missing.join(", "));
+                    let what = format!("the next step, {} {id}, waits for: {}", due.word(), missing.join(", "));
                     return Err(Failure::new(Code::Refused, what, MISSING));
                 }
                 for name in &missing {

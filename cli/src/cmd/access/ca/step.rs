@@ -1,4 +1,4 @@
-//! One step in the life of an authority: asked for, done, and what comes next.
+//! One step of an authority: requests it, reports it, and says what comes next.
 
 use clap::Args;
 use strongroom::api::error::Reason;
@@ -100,7 +100,7 @@ pub fn learn(connection: &Connection) {
     }
 }
 
-/// Requests one step. A refusal says what to try.
+/// Requests one step. A rejection says what to try.
 ///
 /// # Errors
 /// Not allowed, or some clients are not ready.

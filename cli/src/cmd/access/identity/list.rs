@@ -1,4 +1,4 @@
-//! `identity list`: who is registered, with the certificates and when each was last seen.
+//! `identity list`: the registered identities, their certificates, and when each was last seen.
 
 use clap::Args;
 use serde::Serialize;
@@ -37,7 +37,7 @@ struct Listed<'a> {
 
 impl ListArgs {
     /// # Errors
-    /// Not allowed.
+    /// Not allowed (exit code 5), or the vault cannot be reached (6).
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let identities = session.client.identities();
         let report = identities.report()?;

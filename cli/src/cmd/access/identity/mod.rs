@@ -1,4 +1,4 @@
-//! `identity`: which identities are registered, with which policies, and how to stop them.
+//! `identity`: registers, shows and stops identities, and sets their policies.
 
 pub mod group;
 pub mod list;
@@ -142,7 +142,7 @@ fn missing(identity: &str) -> Failure {
     Failure::new(Code::NotFound, format!("{identity} is not registered"), "see who is: strongroom identity list")
 }
 
-/// Words for a 404 about one identity.
+/// The failure for a 404 about one identity.
 pub fn unknown(failure: Failure, identity: &str) -> Failure {
     if failure.code == Code::NotFound { missing(identity) } else { failure }
 }
@@ -169,7 +169,7 @@ fn enable(session: &Session, out: &Output, identity: &str, yes: bool) -> Result<
     out.either(&serde_json::json!({"identity": identity, "disabled": false}), || format!("{identity} {text}"))
 }
 
-/// Below this life, in seconds, the user is warned: a shorter life is probably a typo.
+/// Below this lifetime, in seconds, the user is warned: a shorter one is probably a typo.
 const SHORTEST_USUAL_S: u64 = 60;
 
 impl SetArgs {

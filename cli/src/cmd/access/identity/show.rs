@@ -1,4 +1,4 @@
-//! An identity as text: its settings, and all about it.
+//! An identity as text: its settings, or everything about it.
 
 use strongroom::api::sys::{CertificateInfo, Identity};
 use strongroom::api::time;
@@ -11,11 +11,11 @@ pub fn settings(identity: &str, found: &Identity) -> String {
     let grace = if found.grace == 0 { "none".to_owned() } else { table::span(found.grace) };
     let policies = if found.policies.is_empty() { NOTHING.to_owned() } else { found.policies.join(", ") };
     format!(
-        "identity      {identity}\npolicies      {policies}\ncertificates  life {life}, renewable after expiry: {grace}"
+        "identity      {identity}\npolicies      {policies}\ncertificates  lifetime {life}, renewable after expiry: {grace}"
     )
 }
 
-/// All about an identity.
+/// Everything about an identity.
 pub fn shown(identity: &str, found: &Identity, now_ms: u64) -> String {
     let mut text = settings(identity, found);
     if !found.groups.is_empty() {
@@ -43,7 +43,7 @@ pub fn shown(identity: &str, found: &Identity, now_ms: u64) -> String {
     text + &table::text(titles, &rows, "no certificates")
 }
 
-/// State of a certificate in words.
+/// State of a certificate as text.
 fn certificate_state(facts: &CertificateInfo, mark: Option<&str>, now_ms: u64) -> String {
     let ms = |text: &str| time::parse(text).ok();
     let before_mark = mark.and_then(ms).is_some_and(|mark| ms(&facts.issued).is_some_and(|issued| issued < mark));

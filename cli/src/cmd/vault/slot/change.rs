@@ -28,7 +28,7 @@ impl ChangeArgs {
             Some(name) => {
                 let list = rotation.slots()?.slots;
                 let slot = find(&list, name)?;
-                // If an earlier change was interrupted, the new set is what must be typed in now.
+                // If an earlier change was interrupted, the shares of the new set must be entered now.
                 Some(list.iter().find(|new| new.replaces == Some(slot.id)).unwrap_or(slot).clone())
             }
             None => None,
@@ -72,13 +72,13 @@ impl ChangeArgs {
         Ok(())
     }
 
-    /// The new set has been created. The old one is removed once the new shares were typed in from the prints.
+    /// Continues after the new set was created: the old one is removed once the new shares were entered from the prints.
     fn second_step(&self, session: &Session, out: &Output, reply: &SlotReply, old: &SlotInfo) -> Result<(), Failure> {
         let rotation = session.client.rotation();
         made(out, reply, "created beside the old set")?;
         let needed = reply.slot.threshold.unwrap_or_default();
         eprintln!(
-            "The old set still opens the vault. It is removed when {needed} of the new shares were typed in from the prints. Until then both\n\
+            "The old set still opens the vault. It is removed once {needed} of the new shares were entered from the prints. Until then both\n\
              open; continue, now or later, with: strongroom slot change --slot {}",
             reply.slot.id
         );

@@ -1,4 +1,4 @@
-//! A key slot in one line, as lists show it.
+//! A key slot as one line of a list.
 
 use strongroom::api::rotation::SlotInfo;
 

@@ -41,7 +41,7 @@ strongroom slot change --slot board --threshold 2 --total 3
 A share set is changed in two steps: the new shares are printed, then enough of them are asked for, off the prints. Only
 then the old set is removed. If this is interrupted, both sets open; run the same command again.")]
     Change(ChangeArgs),
-    /// Remove a slot; with --compromised also replace every key that its holder may have had.
+    /// Remove a slot; with --compromised also replace every key that its holder may have obtained.
     Remove(RemoveArgs),
     /// Test a secret without changing anything. Test every recovery code once, or you cannot rely on it.
     #[command(after_help = "strongroom slot test --with recovery-code

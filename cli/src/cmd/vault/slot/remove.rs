@@ -1,4 +1,4 @@
-//! `slot remove`: a slot alone, or with every key that its holder may have had.
+//! `slot remove`: removes a slot, alone or with every key that its holder may have obtained.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ pub struct RemoveArgs {
     deep: bool,
     #[command(flatten)]
     keep: KeepArgs,
-    /// Without --compromised: kind of secret that opens the vault, if not a passphrase (recovery-code, shares,
+    /// Without --compromised: type of secret that opens the vault, if not a passphrase (recovery-code, shares,
     /// key-file=FILE).
     #[arg(long, value_name = "WHAT", conflicts_with = "compromised", default_value = "passphrase")]
     with: With,
@@ -102,7 +102,7 @@ impl RemoveArgs {
         if !self.yes {
             prompt::confirm(&format!("Replace all keys and remove {}?", title(gone)))?;
         }
-        // The key is on disk before the order is sent: its certificate is the only one that will work afterwards.
+        // The key is on disk before the request is sent: its certificate is the only one that will work afterwards.
         let request = fresh.request()?;
         deriving();
         let order = RekeyBody {

@@ -1,4 +1,4 @@
-//! The new secret of a slot: its type, what is asked for it, and the one time that it is shown.
+//! The new secret of a slot: its type, the questions for it, and the only time that it is shown.
 
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,7 @@ impl SlotType {
 /// Rejects a key file that the vault would reject, before anything is typed.
 ///
 /// # Errors
-/// It cannot be read, has another size, or can be guessed.
+/// It cannot be read, has a size that is not allowed, or can be guessed.
 fn check_key_file(path: &Path) -> Result<(), Failure> {
     let bytes = read_file(path)?;
     let (size, mut seen) = (bytes.len(), [false; 256]);
@@ -67,7 +67,7 @@ fn check_key_file(path: &Path) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    let make = format!("make one: head -c 32 /dev/urandom > {}", path.display());
+    let make = format!("create one: head -c 32 /dev/urandom > {}", path.display());
     Err(Failure::usage(format!("{} {what}", path.display()), make))
 }
 
@@ -77,7 +77,7 @@ pub struct NewSecret {
     /// Read the new passphrase from this open file descriptor; if it is also --passphrase-fd, its next line.
     #[arg(long, value_name = "FD")]
     new_passphrase_fd: Option<u32>,
-    /// New key file, which must exist: 32 to 65,536 random bytes. Make one: head -c 32 /dev/urandom > FILE
+    /// New key file, which must exist: 32 to 65,536 random bytes. Create one: head -c 32 /dev/urandom > FILE
     #[arg(long, value_name = "FILE")]
     new_key_file: Option<PathBuf>,
     /// Number of new shares that open the vault.
@@ -149,7 +149,7 @@ impl NewSecret {
     }
 }
 
-/// Says why the answer takes a moment.
+/// Says why the reply takes a moment.
 pub fn deriving() {
     eprintln!("deriving keys, which takes a second or more by design ...");
 }
