@@ -307,7 +307,7 @@ mod tests {
                 "x: your certificate has been revoked: ask for a new enrolment string",
             ),
             (AlertDescription::CertificateUnknown, "x: the server does not accept your certificate: it may"),
-            (AlertDescription::UnknownCA, "x: the server does not know the authority of your certificate: is"),
+            (AlertDescription::UnknownCA, "x: the server does not know the authority of your certificate: check"),
         ] {
             let direct = transport(ureq::Error::Rustls(TlsError::AlertReceived(alert)), "x");
             let wrapped = io::Error::new(io::ErrorKind::InvalidData, TlsError::AlertReceived(alert));

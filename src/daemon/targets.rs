@@ -188,7 +188,7 @@ mod tests {
         assert!(mint.generates() && !mint.applies());
         let pair = "[orders]\ntype = 'postgres'\nhost = 'db'\ndatabase = 'orders'\nca = 'ca.pem'\nadmin = 'secret/x'\n";
         for (text, part) in [
-            ("[Orders]\ntype = 'hook'\napply = ['/bin/true']".to_owned(), "a name has"),
+            ("[Orders]\ntype = 'hook'\napply = ['/bin/true']".to_owned(), "a name must be"),
             ("[x]\ntype = 'shell'".to_owned(), "shell"),
             ("[x]\ntype = 'hook'\napply = ['/bin/true']\ncolour = 1".to_owned(), "colour"),
         ] {
