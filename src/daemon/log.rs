@@ -18,13 +18,15 @@ pub fn start(level: &str, json: bool) -> Result<(), ParseError> {
 }
 
 /// Replaces the panic message with its location, because the message can contain request data and a source line cannot.
-/// A panic of an engine over damaged files is not a bug of ours: it becomes an error that says what to do.
+/// A panic of an engine over damaged files is not a bug of ours: it becomes an error that says what to do, so its location
+/// is only for those who look into the engine.
 pub fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         if crate::store::in_engine() {
+            tracing::warn!(place, "the storage engine gave up over its files; the error that follows says what to do");
             return;
         }
-        let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         eprintln!("strongroomd: internal error at {place}; please report it");
     }));
 }
