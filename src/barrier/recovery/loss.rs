@@ -233,9 +233,13 @@ impl Loss {
         if let Some(refusal) = self.damage.as_ref().and_then(Damage::refusal) {
             return Err(refusal.into());
         }
+        // The order of the steps is what makes a kill at any of them safe. What can fail and writes nothing comes first.
         let counter = self.newest_epoch.checked_add(1).ok_or(BarrierError::Fatal("no epochs are left"))?;
         let mut incarnation = [0; 16];
         self.parts.random.fill(&mut incarnation).map_err(BarrierError::from)?;
+        // A blank anchor is the only write before the header. A start refuses it just as it refused what was there, and a
+        // repetition finds it blank and goes on. It cannot come later: the group below writes a slot into it before its
+        // commit.
         if self.make_anchor {
             self.parts.anchor.create().map_err(BarrierError::from)?;
         }
@@ -244,10 +248,13 @@ impl Loss {
         let blank = if self.make_anchor { [false; 2] } else { self.blank };
         let (mut state, mut index) = (self.stored.state, self.index);
         let newest = MacKey::new(&self.keyring.newest_integrity().set);
+        // The bad records leave index, counts and sum before the barrier exists, so it never serves or counts one of them.
+        // The same commit drops them from the store.
         let drops = match &self.damage {
             Some(damage) => damage.cut(&mut index, &mut state, &newest)?,
             None => Vec::new(),
         };
+        // A state under the older integrity set is summed again, because the commit seals it under the newest one.
         if self.stored.iks_id != self.keyring.newest_integrity().id {
             state.set_hash = sum(&newest, &index);
         }
@@ -255,12 +262,18 @@ impl Loss {
         let barrier = Barrier::assemble(self.parts, (self.header, self.lock, self.keyring), index, writer);
         let mut group = barrier.begin();
         (group.drops, group.unanchored) = (drops, unanchored);
+        // The tree is repaired before the note, which may write a new authority and an operator into it. Both are in memory
+        // only until the group is stored, so an error still changes nothing.
         if let Some(damage) = &self.damage {
             group.run(|tx| damage.repair(tx))?;
         }
         group.run(note)?;
         group.change_header_in(HeaderChange::default(), Some(Epoch { counter, incarnation, floor }))?;
+        // Header, slot of the accepted state in a blank anchor, commit. The header comes first, because a state never names a
+        // header that is not on disk; a kill after it leaves [`BarrierError::Unfinished`] and not a vault without its note.
+        // The audit head stays as it was: that is how a start knows that the alarm about this loss is not written yet.
         let durable = group.store(barrier.audit_head(), now_ms)?;
+        // Last, because an anchor that is newer than its state would read as lost writes.
         durable.anchor_filling(blank)?;
         durable.publish();
         Ok(barrier)

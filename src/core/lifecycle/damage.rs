@@ -153,6 +153,7 @@ fn authority(first: &FirstOperator, now_ms: u64) -> Result<Authority, LossError>
 
 /// Describes the damage by numbers, without names, because everybody may read `status` and the note.
 pub(super) fn describe(damage: &Damage, later_epoch: bool) -> Vec<String> {
+    // One line with a number for each kind. The texts are permanent: they become part of the note of the loss.
     let count = |wanted: fn(Part) -> bool| damage.bad.iter().filter(|bad| wanted(bad.part)).count();
     let kinds = [
         (count(|part| matches!(part, Part::Version(_))), "version of a secret", "versions of secrets"),
@@ -167,14 +168,17 @@ pub(super) fn describe(damage: &Damage, later_epoch: bool) -> Vec<String> {
     if !found.is_empty() {
         lines.push(format!("damaged, missing or unexpected: {}", found.join(", ")));
     }
+    // Notes are meant to stay for ever, so losing one is said apart from other entries.
     let notes = damage.bad.iter().filter(|bad| bad.mount == Some(MountId::MISC)).count();
     if notes > 0 {
         lines.push(format!("permanent notes of earlier losses that are damaged and not kept: {notes}"));
     }
     if damage.keeps == Keeps::Values {
+        // Every epoch but the first began with a note. Without the proof, one may be missing and leave no trace.
         if notes == 0 && later_epoch {
             lines.push("permanent notes of earlier losses may be missing".to_owned());
         }
+        // Which of the two reasons it is decides what an operator must look for: one lost right, or old data everywhere.
         let why = if damage.proved {
             "a record that controls access is lost"
         } else {
