@@ -146,8 +146,9 @@ pub struct Health {
 /// Stored records were found to be damaged. `sys/strongroom/verify` finds out which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
-    /// Writes are rejected until a restart, because it was found since the start. Otherwise it was found before, and no
-    /// check has passed since.
+    /// Writes are rejected until a restart, because somebody has read a damaged record since the start. Otherwise it was
+    /// found before the start, or by a check that found a record nothing refers to or a wrong checksum. Either way no check
+    /// has passed since.
     pub writes_stopped: bool,
 }
 
@@ -225,12 +226,23 @@ impl std::fmt::Display for BadRecord {
             "list" => f.write_str(why)?,
             _ => write!(f, "record {record}: {why}")?,
         }
-        match behind {
+        match *behind {
             0 => Ok(()),
-            1 => f.write_str(" (and 1 record below it)"),
-            behind => write!(f, " (and {behind} records below it)"),
+            behind => write!(f, " (and {} below it)", in_records(behind)),
         }
     }
+}
+
+/// A number of records in words.
+///
+/// ```
+/// use strongroom::api::sys::in_records;
+///
+/// assert_eq!((in_records(1), in_records(7)), ("1 record".to_owned(), "7 records".to_owned()));
+/// ```
+#[must_use]
+pub fn in_records(number: u64) -> String {
+    if number == 1 { "1 record".to_owned() } else { format!("{number} records") }
 }
 
 /// Progress or result of a check of all records.
@@ -256,6 +268,10 @@ pub struct Verification {
     /// Whether the set hash over all records matches the sealed state; absent until the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_hash: Option<bool>,
+    /// Whether the check proves that no record is damaged; absent until the end. It does not if a reader found damage while
+    /// it ran, or if the set hash was not compared because the keys were replaced meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean: Option<bool>,
     /// Damaged records, at most 1,000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad: Vec<BadRecord>,

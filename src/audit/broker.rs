@@ -145,7 +145,7 @@ impl Broker {
         let keys = broker.keys.load_full();
         let mut bodies = Bodies::default();
         if resume.new_file {
-            let note = Inner::Reopened { new: true, pending: &resume.pending };
+            let note = Inner::Reopened { new: true, pending: &resume.pending, damage: resume.damage };
             broker.writer(&keys, &mut bodies.bytes).inner(resume.time_ms, &note);
             bodies.end();
         }
@@ -325,14 +325,15 @@ impl Broker {
     /// [`AuditError::File`] if the device could not be reopened (it continues with the old file);
     /// [`AuditError::Refused`] if it does not accept the first entry; [`AuditError::Sync`]: stop the process.
     pub fn reopen(&self) -> Result<(), AuditError> {
-        self.reopen_at(0)
+        self.reopen_at(0, false)
     }
 
-    /// As [`reopen`](Self::reopen), at a given time in Unix milliseconds.
+    /// As [`reopen`](Self::reopen), at a given time in Unix milliseconds. `damage` says that stored records are known to be
+    /// damaged, so that the first entry of the new file says so as well.
     ///
     /// # Errors
     /// As [`reopen`](Self::reopen).
-    pub fn reopen_at(&self, time_ms: u64) -> Result<(), AuditError> {
+    pub fn reopen_at(&self, time_ms: u64, damage: bool) -> Result<(), AuditError> {
         let mut failed = None;
         {
             let mut state = self.state.lock();
@@ -360,7 +361,7 @@ impl Broker {
                 state.coverage = Coverage::default();
             }
             let mut bodies = Bodies::default();
-            self.writer(&keys, &mut bodies.bytes).inner(time_ms, &Inner::Reopened { new, pending: &pending });
+            self.writer(&keys, &mut bodies.bytes).inner(time_ms, &Inner::Reopened { new, pending: &pending, damage });
             bodies.end();
             self.append(&mut state, &keys, time_ms, &bodies)?;
         }

@@ -188,8 +188,9 @@ impl Ended {
 /// Entries about the log itself. The order of the fields is part of the format, because the verifier reads them.
 #[derive(Clone, Copy)]
 pub(super) enum Inner<'a> {
-    /// First entry of a file (`new`), or of a file that was only reopened. Lists the requests without a reply.
-    Reopened { new: bool, pending: &'a [u64] },
+    /// First entry of a file (`new`), or of a file that was only reopened. Lists the requests without a reply, and says
+    /// whether stored records are known to be damaged: what the next start must know of the files before.
+    Reopened { new: bool, pending: &'a [u64], damage: bool },
     /// Bytes after the last genuine entry were cut.
     TornTail { bytes: u64, digest: &'a [u8; 32] },
 }
@@ -265,7 +266,7 @@ impl EntryWriter<'_, '_> {
     pub(super) fn inner(&mut self, time_ms: u64, note: &Inner<'_>) {
         self.open("note", time_ms);
         match *note {
-            Inner::Reopened { new, pending } => {
+            Inner::Reopened { new, pending, damage } => {
                 self.raw("kind", "reopened");
                 self.truth("new", new);
                 self.name("pending");
@@ -277,6 +278,9 @@ impl EntryWriter<'_, '_> {
                     json::number(self.out, *request);
                 }
                 self.out.push(b']');
+                if damage {
+                    self.truth("damage", true);
+                }
             }
             Inner::TornTail { bytes, digest } => {
                 self.raw("kind", "torn_tail");
@@ -434,8 +438,8 @@ pub(super) enum Role<'a> {
     Request,
     /// Closes the request with this number.
     Closes(u64),
-    /// Starts a file (`new`), and lists the open requests.
-    Reopened { new: bool, pending: &'a [u8] },
+    /// Starts a file (`new`), lists the open requests, and may say that stored records are damaged.
+    Reopened { new: bool, pending: &'a [u8], damage: bool },
     /// Adds information about the request with this number.
     Remark(u64),
     /// Says that stored records are damaged, or that they no longer are.
@@ -481,7 +485,8 @@ impl<'a> Role<'a> {
             };
             let rest = rest.strip_prefix(b",\"pending\":[")?;
             let end = rest.iter().position(|byte| *byte == b']')?;
-            return Some(Self::Reopened { new, pending: rest.get(..end)? });
+            let (pending, rest) = (rest.get(..end)?, rest.get(end..)?);
+            return Some(Self::Reopened { new, pending, damage: rest.starts_with(b"],\"damage\":true") });
         }
         if let Some(rest) = rest.strip_prefix(b"unfinished\",\"request\":") {
             return json::take_number(rest).map(|(seq, _)| Self::Closes(seq));
@@ -491,8 +496,8 @@ impl<'a> Role<'a> {
                 return json::take_number(rest).map(|(seq, _)| Self::Remark(seq));
             }
         }
-        if rest.starts_with(b"checked\",\"clean\":true") {
-            return Some(Self::Damage(false));
+        if let Some(rest) = rest.strip_prefix(b"checked\",\"clean\":") {
+            return Some(Self::checked(rest));
         }
         if let Some(code) = rest.strip_prefix(b"alarm\",\"code\":\"") {
             let is = |known: &str| code.strip_prefix(known.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'"'));
@@ -501,6 +506,18 @@ impl<'a> Role<'a> {
             }
         }
         Some(Self::Plain)
+    }
+
+    /// The end of a check, after `"clean":`. One that is not clean and found nothing bad settles nothing: it was stopped, or
+    /// something was found beside it, and that has an alarm of its own.
+    fn checked(rest: &[u8]) -> Self {
+        if rest.starts_with(b"true") {
+            return Self::Damage(false);
+        }
+        let failed = b"\"failed\":";
+        let at = rest.windows(failed.len()).position(|window| window == failed);
+        let failed = at.and_then(|at| rest.get(at + failed.len()..)).and_then(json::take_number);
+        if failed.is_some_and(|(failed, _)| failed > 0) { Self::Damage(true) } else { Self::Plain }
     }
 
     /// Reads the numbers of a `pending` list. Anything else is skipped.

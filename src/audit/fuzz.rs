@@ -67,7 +67,7 @@ fn write(out: &mut EntryWriter<'_, '_>, entry: u8) {
         ReplyFacts { outcome: Outcome::Ok, status: 200, generation: Some(9), fields, error: None, version: Some(2) };
     let identity = &identity;
     match entry {
-        0 => out.inner(T0, &Inner::Reopened { new: true, pending: &[] }),
+        0 => out.inner(T0, &Inner::Reopened { new: true, pending: &[], damage: true }),
         1 => out.note(T0, &Note::Unsealed { identity: Some(identity) }),
         2 => out.request(&request),
         3 => out.note(T0, &Note::Issued { request: Some(3), identity, fingerprint: &[1; 32], not_after_ms: T0 }),

@@ -50,7 +50,7 @@ pub struct Resume {
     /// Whether an operator gave up the log that the sealed state vouches for. Its last entries are unknown.
     pub given_up: bool,
     /// The log ends with records known to be damaged: an alarm said so, and since then no check ended without a finding
-    /// and no salvage removed them.
+    /// and no salvage removed them. Also true for a log that was given up, because nobody knows whether it said so.
     pub damage: bool,
     /// Time for the entries about the start, in Unix milliseconds.
     pub time_ms: u64,
@@ -141,8 +141,14 @@ impl FileDevice {
                 set_aside(&path).map_err(AuditError::file("setting the lost log aside"))?;
             }
             device = Box::new(Self::open(&path).map_err(AuditError::file("opening"))?);
-            let resume =
-                Resume { head: expected, new_file: true, given_up: true, time_ms: now_ms, ..Resume::default() };
+            let resume = Resume {
+                head: expected,
+                new_file: true,
+                given_up: true,
+                damage: true,
+                time_ms: now_ms,
+                ..Resume::default()
+            };
             Ok((device, resume))
         }
     }
@@ -261,7 +267,10 @@ impl Survey {
                             pending.remove(&request);
                             remarked.remove(&request);
                         }
-                        Role::Reopened { pending: open, .. } => pending.extend(Role::pending(open)),
+                        Role::Reopened { pending: open, damage: known, .. } => {
+                            pending.extend(Role::pending(open));
+                            damage |= known;
+                        }
                         Role::Damage(found) => damage = found,
                         _ => {}
                     }

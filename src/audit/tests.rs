@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::chain::{ChainKeys, MAX_LINE};
+use super::entry::{EntryWriter, Inner, Role};
 use super::verify::{Fault, Report, verify};
 use super::*;
 use crate::api::spiffe::SpiffeId;
@@ -154,6 +155,30 @@ fn a_line_has_these_bytes() {
     assert_eq!(tape.text(), format!("{covered},\"hash\":\"{}\"}}\n", hex(&hash)));
     assert_eq!(broker.hash(b"v"), format!("hmac-sha256:{}", hex(&hmac_sha256(&value, &[b"v"]))));
     assert_eq!(broker.head(), AuditHead { seq: 1, hash });
+}
+
+#[test]
+fn the_next_start_learns_of_damage_from_the_end_of_a_check_and_from_the_first_line_of_a_file() {
+    let body = |write: &dyn Fn(&mut EntryWriter<'_, '_>)| {
+        let (mut out, keys) = (Vec::new(), ChainKeys::new(&key()));
+        write(&mut EntryWriter { out: &mut out, keys: &keys, paths: PathMode::Plain });
+        out
+    };
+    let checked = |clean, complete, failed| {
+        body(&|writer| writer.note(T0, &Note::Checked { clean, complete, records: 40, failed }))
+    };
+    assert_eq!(Role::parse(&checked(true, true, 0)), Some(Role::Damage(false)));
+    assert_eq!(Role::parse(&checked(false, true, 2)), Some(Role::Damage(true)));
+    assert_eq!(Role::parse(&checked(false, false, 2)), Some(Role::Damage(true)), "it was stopped after that");
+    for (complete, why) in [(false, "it was stopped"), (true, "something was found beside it, with an alarm")] {
+        assert_eq!(Role::parse(&checked(false, complete, 0)), Some(Role::Plain), "{why}");
+    }
+    for damage in [false, true] {
+        let line = body(&|writer| writer.inner(T0, &Inner::Reopened { new: true, pending: &[3, 5], damage }));
+        let Some(Role::Reopened { new: true, pending, damage: read }) = Role::parse(&line) else { panic!("{line:?}") };
+        assert_eq!((Role::pending(pending).collect::<Vec<_>>(), read), (vec![3, 5], damage));
+        assert_eq!(line.ends_with(b"\"damage\":true"), damage, "without damage, the line is as it always was");
+    }
 }
 
 #[test]

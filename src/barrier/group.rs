@@ -143,7 +143,7 @@ impl<'b> Group<'b> {
             // A header cannot be taken back, so a full disk must show before it is written.
             barrier.store.admits(&batch).map_err(|error| match error {
                 StoreError::Full => BarrierError::Full,
-                error => error.into(),
+                error => barrier.unread(error),
             })?;
             barrier.write_header(next)?;
             // The header has begun an epoch, so a start with this anchor refuses until the commit. After it, a half-written

@@ -1,7 +1,7 @@
 //! The open vault, and what it reports about itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::crypto::Random;
 use crate::keys::{AuditKey, Term, VaultId};
 use crate::store::sidecar::{AnchorFile, HeaderFiles};
-use crate::store::{CommitSeq, Store};
+use crate::store::{CommitSeq, Store, StoreError};
 
 use super::error::BarrierError;
 use super::names::Names;
@@ -66,6 +66,8 @@ pub struct Barrier {
     pub(super) published: RwLock<Published>,
     pub(super) writer: Mutex<Writer>,
     pub(super) fault: RwLock<Option<String>>,
+    /// How often damage was found.
+    pub(super) damage_found: AtomicU64,
     pub(super) fatal: AtomicBool,
 }
 
@@ -148,17 +150,21 @@ impl Barrier {
         self.writer.lock().state.outcomes.clone()
     }
 
-    /// Whether a record was found to be damaged, so that writes are stopped.
+    /// Whether damage was found, so that writes are stopped.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         self.fault.read().is_some()
     }
 
-    /// Stops writes and notes the reason, unless there is one already.
+    /// How often damage was found since the vault was opened. Reading the same damaged record twice counts twice.
+    #[must_use]
+    pub fn damage_found(&self) -> u64 {
+        self.damage_found.load(Ordering::SeqCst)
+    }
+
+    /// Stops writes because of a damaged record, and notes the reason, unless there is one already.
     pub(super) fn degrade(&self, what: &'static str) -> BarrierError {
-        let mut fault = self.fault.write();
-        if fault.is_none() {
-            *fault = Some(format!("a stored record failed its integrity check: {what}"));
+        if self.stop_writes(|| format!("a stored record failed its integrity check: {what}")) {
             tracing::error!(
                 "a stored record failed its integrity check ({what}). Writes are stopped until a restart; other records can \
                  still be read. Find the damaged records: strongroom verify. Restore the store from a backup, or remove \
@@ -166,6 +172,26 @@ impl Barrier {
             );
         }
         BarrierError::Integrity(what)
+    }
+
+    /// Passes on an error of the store. Stops writes if the engine has found its own files damaged: to a caller that is as
+    /// bad as a damaged record, and another write over such files can spoil more of them.
+    pub(super) fn unread(&self, error: StoreError) -> BarrierError {
+        if let StoreError::Corrupt(_) = &error
+            && self.stop_writes(|| error.to_string())
+        {
+            tracing::error!("{error}. Writes are stopped until a restart; records in sound pages can still be read");
+        }
+        BarrierError::Store(error)
+    }
+
+    /// Stops writes, and counts the finding. Returns whether this is the first reason.
+    fn stop_writes(&self, why: impl FnOnce() -> String) -> bool {
+        let mut fault = self.fault.write();
+        let first = fault.is_none();
+        fault.get_or_insert_with(why);
+        self.damage_found.fetch_add(1, Ordering::SeqCst);
+        first
     }
 
     /// Checks whether the vault accepts writes.

@@ -21,8 +21,8 @@ impl Barrier {
     /// asked.
     ///
     /// # Errors
-    /// [`BarrierError::Integrity`] when the store's content differs from the index; writes stop from then on.
-    /// [`BarrierError::Store`] when it cannot be read.
+    /// [`BarrierError::Integrity`] when the store's content differs from the index, and [`BarrierError::Store`] when it
+    /// cannot be read. Writes stop from then on, unless the store is only not available.
     pub(super) fn fetch(&self, key: &StoreKey) -> Result<Option<Fetched>, BarrierError> {
         loop {
             let stamp = {
@@ -33,7 +33,7 @@ impl Barrier {
                 }
                 *stamp
             };
-            let stored = self.store.get(key.as_bytes())?;
+            let stored = self.store.get(key.as_bytes()).map_err(|error| self.unread(error))?;
             let missing = stored.is_none();
             if let Some(stored) = stored
                 && Stamp::of(&stored.value).is_ok_and(|found| found == stamp)

@@ -206,20 +206,18 @@ impl Vault {
     pub fn reopen_audit(&self) -> Result<(), VaultError> {
         let live = self.live().ok_or(VaultError::Sealed)?;
         let now_ms = self.ports.clock.now_ms();
-        let reopened =
-            live.audit.reopen_at(now_ms).and_then(|()| live.damage.repeat(&live.barrier, &live.audit, now_ms));
-        reopened.map_err(|error| self.audit_failed(&error))
+        live.damage.reopen_log(now_ms).map_err(|error| self.audit_failed(&error))
     }
 
-    /// Signs the audit entries since the last checkpoint and makes them durable, with the alarm for a damaged record that
-    /// was found. The daemon calls it every second.
+    /// Signs the audit entries since the last checkpoint and makes them durable, with the alarms about damage that are
+    /// due. The daemon calls it every second.
     ///
     /// # Errors
     /// [`VaultError::Sealed`] while sealed; [`VaultError::AuditUnavailable`] when the log cannot be written.
     pub fn sync_audit(&self) -> Result<(), VaultError> {
         let live = self.live().ok_or(VaultError::Sealed)?;
         let now_ms = self.ports.clock.now_ms();
-        let told = live.damage.tell(&live.barrier, &live.audit, now_ms);
+        let told = live.damage.tell(now_ms);
         told.and_then(|()| live.audit.checkpoint(now_ms)).map_err(|error| self.audit_failed(&error))
     }
 

@@ -1,8 +1,8 @@
 //! What the vault needs from outside, as traits and values.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use crate::audit::{AuditError, AuditHead, AuditKeys, Device, PathMode, Resume, SyncMode};
 use crate::barrier::Parts;
@@ -16,10 +16,14 @@ use crate::store::sidecar::{AnchorFile, HeaderFiles};
 use super::caller::IdentityPattern;
 use crate::core::state::guarded::ApprovalRules;
 
-/// The wall clock.
+/// The clocks.
 pub trait Clock: Send + Sync {
-    /// Milliseconds since 1970-01-01 UTC.
+    /// The wall clock: milliseconds since 1970-01-01 UTC.
     fn now_ms(&self) -> u64;
+
+    /// Time since some fixed moment, to measure how long something took. It never goes back, and does not change when
+    /// somebody sets the wall clock.
+    fn steady(&self) -> Duration;
 }
 
 /// The clock of the machine.
@@ -31,6 +35,12 @@ impl Clock for SystemClock {
         std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    #[allow(clippy::disallowed_methods)] // as above
+    fn steady(&self) -> Duration {
+        static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        ORIGIN.elapsed()
     }
 }
 

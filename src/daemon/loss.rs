@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::args::AcceptLossArgs;
 use super::offline::{Offline, OfflineError};
-use super::salvage::counted;
-use crate::api::sys::AcceptedLoss;
+use crate::api::sys::{AcceptedLoss, in_records};
 use crate::audit::FileDevice;
 use crate::barrier::BarrierError;
 use crate::core::lifecycle::losses::{self, Kept, LossError};
@@ -84,6 +83,7 @@ pub fn run(args: &AcceptLossArgs) -> Result<(), AcceptError> {
     } else if let Some(accepted) = accepted {
         println!("\naccepted: epoch {} has begun; strongroom status shows this permanently", accepted.epoch);
         println!("next: start the daemon, then repeat all deletions and revocations since {}", kept.last_write);
+        println!("then check all records: strongroom verify");
     }
     Ok(())
 }
@@ -106,7 +106,7 @@ fn tell(lost: &[String], kept: &Kept, data: &Path) {
         kept.last_write,
         kept.epoch,
         kept.generation,
-        counted(kept.records)
+        in_records(kept.records)
     );
     println!("Policies, identities and tokens go back to that time too. Revocations after it are lost.");
 }

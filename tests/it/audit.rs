@@ -347,7 +347,7 @@ fn a_removed_or_replaced_file_is_reported_and_reopening_heals_it() {
     broker.exchange(&request(T0 + 2000), &REPLY).unwrap();
     assert_eq!(broker.health().complaint, Some("file was replaced"));
     fs::set_permissions(place.log(), fs::Permissions::from_mode(0o600)).unwrap();
-    broker.reopen_at(T0 + 3000).unwrap();
+    broker.reopen_at(T0 + 3000, false).unwrap();
     broker.exchange(&request(T0 + 4000), &REPLY).unwrap();
     assert_eq!(broker.health().complaint, None);
     good(&[place.log()], broker.head());

@@ -161,6 +161,7 @@ impl Barrier {
             published: RwLock::new(Published::new(index, &writer.state)),
             writer: Mutex::new(writer),
             fault: RwLock::new(None),
+            damage_found: 0.into(),
             fatal: false.into(),
         }
     }

@@ -104,7 +104,8 @@ impl Sweep {
     ///
     /// # Errors
     /// Errors that do not concern a single record: [`BarrierError::Store`] when the store is not available. A bad record is
-    /// not an error, but it stops writes, as reading it does.
+    /// not an error. One that cannot be read or opened stops writes, as it does for every reader. One that nothing refers to
+    /// does not: nobody got a wrong record.
     pub fn step(&mut self, barrier: &Barrier) -> Result<bool, BarrierError> {
         if let Some(mut versions) = self.versions.take()
             && let Some(version) = versions.left.pop_front()

@@ -84,12 +84,13 @@ impl Barrier {
     fn stored_stamp(&self, key: &StoreKey) -> Result<Option<Stamp>, BarrierError> {
         let mut stamp = None;
         // The first key with this prefix, in key order, is the key itself; otherwise the key does not exist.
-        self.store.scan_heads(key.as_bytes(), &mut |found, head| {
+        let scanned = self.store.scan_heads(key.as_bytes(), &mut |found, head| {
             if found == key.as_bytes() {
                 stamp = Stamp::of(head).ok();
             }
             ControlFlow::Break(())
-        })?;
+        });
+        scanned.map_err(|error| self.unread(error))?;
         Ok(stamp)
     }
 }
@@ -98,7 +99,7 @@ impl Census {
     fn scan(&mut self, barrier: &Barrier) -> Result<(), BarrierError> {
         let (mut page, mut from, mut foreign) = (Vec::with_capacity(PAGE), Bound::Unbounded, false);
         let mut last = None;
-        barrier.store.scan_heads(&[], &mut |key, head| {
+        let scanned = barrier.store.scan_heads(&[], &mut |key, head| {
             // Keys out of order would count as missing below. An engine that returns them like that is broken.
             let Some(key) = StoreKey::parse(key).filter(|key| last.is_none_or(|last| last < *key)) else {
                 foreign = true;
@@ -112,7 +113,8 @@ impl Census {
                 self.compare(barrier, &mut page, &mut from, Bound::Included(key));
             }
             ControlFlow::Continue(())
-        })?;
+        });
+        scanned.map_err(|error| barrier.unread(error))?;
         if foreign {
             return Err(barrier.degrade("the store differs from the index"));
         }

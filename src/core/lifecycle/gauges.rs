@@ -37,7 +37,7 @@ pub(in crate::core) fn all(inquiry: &Inquiry<'_>, certificates_due: u64) -> Resu
     let mut all = Vec::from(of_records(&inquiry.live.barrier, now_ms));
     all.extend(of_runs(&runs));
     all.extend(of_values(&rows, now_ms));
-    all.push(("strongroom_damage", u64::from(inquiry.live.damage.shown(&inquiry.live.barrier).is_some())));
+    all.push(("strongroom_damage", u64::from(inquiry.live.damage.shown().is_some())));
     all.push(("strongroom_writes_stopped", u64::from(inquiry.live.barrier.is_damaged())));
     all.extend(of_identities(inquiry.snapshot));
     all.push(("strongroom_certificates_due", certificates_due));

@@ -176,6 +176,7 @@ impl Examined {
         };
         let barrier = self.loss.accept(note, now_ms)?;
         let opened = open_audit(audit, &Settings::new(""), &barrier, now_ms);
+        // What the log says about damage stays in it, in the first line of a new file as well; the next unseal reads it.
         let (broker, _) = opened.map_err(|lost| LossError::Vault(lost.error))?;
         remind(std::slice::from_ref(&record), &barrier, &broker, now_ms)?;
         Ok(record)

@@ -55,7 +55,7 @@ pub(in crate::core) fn health(vault: &Vault) -> Health {
         cluster_name: cluster_id.as_ref().map(|_| vault.settings.cluster_name.clone()),
         cluster_id,
         losses: vault.live().map(|live| live.losses.clone()).unwrap_or_default(),
-        damage: vault.live().and_then(|live| live.damage.shown(&live.barrier)),
+        damage: vault.live().and_then(|live| live.damage.shown()),
         ..Health::default()
     }
 }

@@ -177,7 +177,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     audit.note(now_ms, &Note::Unsealed { identity }).map_err(|_| VaultError::AuditUnavailable)?;
     let losses = losses::load(&barrier.view(MountId::MISC))?;
     let salvaged = losses::remind(&losses, &barrier, &audit, now_ms)?;
-    let damage = Damage::at_start(damaged && !salvaged, &audit, now_ms).map_err(|_| VaultError::AuditUnavailable)?;
+    let damage = Arc::new(Damage::at_start(&barrier, &audit, damaged && !salvaged, now_ms)?);
     vault.listening.load(&barrier.view(MountId::CA))?;
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::load(&barrier, &vault.listening)?));
     let sightings = Arc::new(Sightings::load(&barrier.view(MountId::SIGHTINGS))?);
@@ -209,8 +209,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     }
     let (accounts, revocations) = (Accounts::default(), Revocations::default());
     let closing = Arc::default();
-    let damage = Arc::new(damage);
-    let verifier = Verifier::new(&barrier, &audit, &vault.ports.clock, &closing, &damage);
+    let verifier = Verifier::new(&barrier, &vault.ports.clock, &closing, &damage);
     Ok(Live {
         closing,
         barrier,
@@ -437,7 +436,7 @@ pub(in crate::core) fn close(vault: &Vault, by: Option<&SpiffeId>) {
 /// Writes the last entries before sealing: who sealed the vault, and a checkpoint over everything, because the file may
 /// be moved before the next start. The vault seals even if they cannot be written.
 fn note_seal(live: &Live, now_ms: u64, by: Option<&SpiffeId>) {
-    let told = live.damage.tell(&live.barrier, &live.audit, now_ms);
+    let told = live.damage.tell(now_ms);
     let noted = told.and_then(|()| live.audit.note(now_ms, &Note::Sealed { identity: by }));
     if let Err(error) = noted.and_then(|()| live.audit.checkpoint(now_ms)) {
         tracing::error!(%error, "the seal note could not be written to the audit log");

@@ -11,11 +11,10 @@ use parking_lot::Mutex;
 
 use crate::api::sys::Verification;
 use crate::api::time::rfc3339_nano;
-use crate::audit::{Broker, Note};
 use crate::barrier::{Barrier, Sweep};
 use crate::core::Clock;
 use crate::core::error::VaultError;
-use crate::core::live::damage::Damage;
+use crate::core::live::damage::{Damage, Ended};
 use crate::core::state::bad_records::{self, mount_of};
 
 /// Default rate, records per second.
@@ -27,9 +26,9 @@ const WEIGHT_BYTES: u64 = 16 * 1024;
 /// Number of records to check before the thread pauses. Small, so that readers never wait for long.
 const BURST: u64 = 16;
 /// A check uses at most one part in `SHARE` of a processor, whatever rate was requested.
-const SHARE: u64 = 4;
-/// Longest pause, in milliseconds, even after the clock was set forward.
-const LONGEST_PAUSE_MS: u64 = 1_000;
+const SHARE: u32 = 4;
+/// Longest pause for the sake of that share. Without a bound, a disk that hung for an hour would stop the check for three.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts checks and shows their progress.
 pub(in crate::core) struct Verifier {
@@ -39,7 +38,6 @@ pub(in crate::core) struct Verifier {
 
 struct Work {
     barrier: Arc<Barrier>,
-    audit: Arc<Broker>,
     clock: Arc<dyn Clock>,
     damage: Arc<Damage>,
     /// The vault is closing.
@@ -50,15 +48,14 @@ struct Work {
 impl Verifier {
     pub(in crate::core) fn new(
         barrier: &Arc<Barrier>,
-        audit: &Arc<Broker>,
         clock: &Arc<dyn Clock>,
         closing: &Arc<AtomicBool>,
         damage: &Arc<Damage>,
     ) -> Self {
-        let (barrier, audit, damage) = (Arc::clone(barrier), Arc::clone(audit), Arc::clone(damage));
+        let (barrier, damage) = (Arc::clone(barrier), Arc::clone(damage));
         let (clock, closing) = (Arc::clone(clock), Arc::clone(closing));
         let shown = Mutex::new(Verification { state: "none".to_owned(), ..Verification::default() });
-        Self { work: Arc::new(Work { barrier, audit, clock, damage, closing, shown }), thread: Mutex::new(None) }
+        Self { work: Arc::new(Work { barrier, clock, damage, closing, shown }), thread: Mutex::new(None) }
     }
 
     /// Starts a check of at most `rate` records per second, or joins a running one.
@@ -74,7 +71,7 @@ impl Verifier {
             return Ok(self.shown());
         }
         if let Some(ended) = thread.take() {
-            // It has reported that it ended, so this does not block.
+            // It has reported that it ended, so this does not block. A panic is reported too.
             let _ = ended.join();
         }
         *self.work.shown.lock() = Verification {
@@ -85,11 +82,15 @@ impl Verifier {
             ..Verification::default()
         };
         let work = Arc::clone(&self.work);
-        let started = std::thread::Builder::new().name("verifier".to_owned()).spawn(move || work.run(rate));
+        let check = move || {
+            let running = Running(&work);
+            running.0.run(rate);
+        };
+        let started = std::thread::Builder::new().name("verifier".to_owned()).spawn(check);
         match started {
             Ok(started) => *thread = Some(started),
             Err(_) => {
-                self.work.end(false, "no thread available");
+                self.work.end(0, false, "no thread available");
                 return Err(VaultError::Unavailable("the check could not be started: no thread is available"));
             }
         }
@@ -104,37 +105,55 @@ impl Verifier {
     /// Waits for the thread to end, after `closing` was set.
     pub(in crate::core) fn join(&self) {
         let Some(thread) = self.thread.lock().take() else { return };
-        if thread.join().is_err() {
+        // A panic was reported when it happened.
+        let _ = thread.join();
+    }
+}
+
+/// A check that must report its end, whatever happens to its thread: no other can begin before.
+struct Running<'a>(&'a Work);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.0.shown.lock().state == "running" {
             tracing::error!("the record check panicked; please report it");
+            self.0.end(0, false, "internal error; see the daemon's log");
         }
     }
 }
 
 impl Work {
     fn run(&self, rate: u64) {
+        // Before the first record: from here on, the check answers for what readers find as well.
+        let found_before = self.barrier.damage_found();
         let mut sweep = Sweep::new(&self.barrier, mount_of, DESCRIBED);
-        let (mut spent, mut told, mut pace) = (0, false, Pace::begin(rate, self.clock.now_ms()));
+        let (mut spent, mut pace) = (0, Pace::begin(rate, self.clock.steady()));
         loop {
+            // Sealing waits for this thread, so it looks before each record.
             if self.closing.load(Ordering::SeqCst) {
-                return self.end(false, "the vault was sealed");
+                self.tell(&sweep);
+                return self.end(found_before, false, "the vault was sealed");
             }
-            let before = sweep.bytes();
+            let (bytes, failed) = (sweep.bytes(), sweep.failed());
             match sweep.step(&self.barrier) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
                     tracing::error!(%error, "record check stopped");
-                    return self.end(false, "the store is not available; see the daemon's log");
+                    self.tell(&sweep);
+                    return self.end(found_before, false, "the store is not available; see the daemon's log");
                 }
             }
-            if sweep.failed() > 0 && !std::mem::replace(&mut told, true) {
-                tracing::error!("a record is damaged; see which: strongroom verify --status");
-                let _ = self.damage.tell(&self.barrier, &self.audit, self.clock.now_ms());
+            // Not only at the end, which may be hours away. Told here and not by the barrier alone, because a record that
+            // nothing refers to is no error of a read.
+            if sweep.failed() > failed {
+                self.damage.found(self.clock.now_ms());
             }
-            spent += 1 + sweep.bytes().saturating_sub(before) / WEIGHT_BYTES;
+            spent += 1 + sweep.bytes().saturating_sub(bytes) / WEIGHT_BYTES;
             if spent >= BURST {
                 self.tell(&sweep);
-                std::thread::sleep(pace.pause(spent, self.clock.now_ms()));
+                std::thread::sleep(pace.pause(spent, self.clock.steady()));
+                pace.resume(self.clock.steady());
                 spent = 0;
             }
         }
@@ -144,10 +163,10 @@ impl Work {
             tracing::error!(
                 "the checksum over all records does not match the sealed state: check memory and disk (docs/operations.md)"
             );
-            let _ = self.damage.sum_differs(&self.audit, self.clock.now_ms());
+            self.damage.sum_differs(self.clock.now_ms());
         }
         self.shown.lock().set_hash = fits;
-        self.end(true, "");
+        self.end(found_before, true, "");
     }
 
     /// Updates the progress. Describes each bad record once.
@@ -159,47 +178,58 @@ impl Work {
         shown.bad.extend(sweep.bad().iter().skip(known).map(|bad| bad_records::shown(bad, name_of)));
     }
 
-    /// Shows the end, and writes it to the audit log.
-    fn end(&self, complete: bool, error: &str) {
+    /// Shows the end, and writes it to the audit log. `found_before` is what readers had found when the check began.
+    fn end(&self, found_before: u64, complete: bool, error: &str) {
         let now_ms = self.clock.now_ms();
-        let (records, failed, clean) = {
+        let ended = {
             let mut shown = self.shown.lock();
             error.clone_into(&mut shown.error);
             shown.finished = rfc3339_nano(now_ms);
-            (shown.records, shown.failed, complete && shown.failed == 0 && shown.set_hash != Some(false))
+            Ended { found_before, complete, records: shown.records, failed: shown.failed, sum: shown.set_hash }
         };
+        let (records, failed) = (ended.records, ended.failed);
+        match self.damage.checked(&ended, now_ms) {
+            Ok(clean) => self.shown.lock().clean = Some(clean),
+            Err(error) => tracing::error!(%error, "the end of the record check could not be written to the audit log"),
+        }
         let state = if complete { "done" } else { "stopped" };
-        tracing::info!(state, records, failed, "record check finished");
-        let note = Note::Checked { clean, complete, records, failed };
-        if let Err(error) = self.damage.checked(&self.audit, now_ms, &note) {
-            tracing::error!(%error, "the end of the record check could not be written to the audit log");
+        if failed > 0 {
+            tracing::error!(
+                state,
+                records,
+                failed,
+                "record check finished: see what is damaged: strongroom verify --status"
+            );
+        } else {
+            tracing::info!(state, records, failed, "record check finished");
         }
         // Last, so that anyone who sees the end can rely on the note.
         state.clone_into(&mut self.shown.lock().state);
     }
 }
 
-/// Limits the speed of a check to the requested rate and to its share of the time.
+/// Limits the speed of a check to the requested rate and to its share of the time, by the steady clock.
 struct Pace {
     rate: u64,
-    began_ms: u64,
-    paused: Duration,
+    /// When it began to work on the current burst.
+    since: Duration,
 }
 
 impl Pace {
-    fn begin(rate: u64, now_ms: u64) -> Self {
-        Self { rate: rate.max(1), began_ms: now_ms, paused: Duration::ZERO }
+    fn begin(rate: u64, now: Duration) -> Self {
+        Self { rate: rate.max(1), since: now }
     }
 
-    /// How long to pause after `spent` records, at `now_ms`.
-    fn pause(&mut self, spent: u64, now_ms: u64) -> Duration {
+    /// How long to pause at `now`, after a burst of `spent` records.
+    fn pause(&self, spent: u64, now: Duration) -> Duration {
         let of_rate = Duration::from_nanos(spent.saturating_mul(1_000_000_000) / self.rate);
-        let elapsed = Duration::from_millis(now_ms.saturating_sub(self.began_ms));
-        let worked = elapsed.saturating_sub(self.paused);
-        let owed = worked.saturating_mul(u32::try_from(SHARE - 1).unwrap_or(u32::MAX)).saturating_sub(self.paused);
-        let pause = of_rate.max(owed.min(Duration::from_millis(LONGEST_PAUSE_MS)));
-        self.paused = self.paused.saturating_add(pause);
-        pause
+        let of_share = now.saturating_sub(self.since).saturating_mul(SHARE - 1).min(LONGEST_PAUSE);
+        of_rate.max(of_share)
+    }
+
+    /// The pause is over.
+    fn resume(&mut self, now: Duration) {
+        self.since = now;
     }
 }
 
@@ -209,19 +239,23 @@ mod tests {
 
     #[test]
     fn a_check_gets_a_quarter_of_one_processor_however_fast_it_may_go() {
-        // Each burst works for 3 ms; a pause takes as long as it was told.
-        let (mut pace, mut now, mut worked) = (Pace::begin(1_000_000, 0), Duration::ZERO, Duration::ZERO);
+        // Each burst works for 3 ms; a pause takes a little longer than it was told.
+        let (mut pace, mut now, mut worked) = (Pace::begin(1_000_000, Duration::ZERO), Duration::ZERO, Duration::ZERO);
         for _ in 0..200 {
             (now, worked) = (now + Duration::from_millis(3), worked + Duration::from_millis(3));
-            now += pace.pause(BURST, u64::try_from(now.as_millis()).expect("small"));
+            now += pace.pause(BURST, now) + Duration::from_micros(60);
+            pace.resume(now);
         }
         let share = now.as_secs_f64() / worked.as_secs_f64();
         assert!((3.9..4.1).contains(&share), "one part in {share}");
         // A lower requested rate takes precedence.
-        let mut pace = Pace::begin(100, 0);
-        assert_eq!((0..5).map(|_| pace.pause(BURST, 0)).sum::<Duration>(), Duration::from_millis(800));
-        // A clock that was set forward by a day, or back, does not stop the check.
-        assert!(Pace::begin(100, 0).pause(1, 86_400_000) <= Duration::from_secs(1));
-        assert!(Pace::begin(100, 86_400_000).pause(1, 0) <= Duration::from_millis(10));
+        let pace = Pace::begin(100, Duration::ZERO);
+        assert_eq!((0..5).map(|_| pace.pause(BURST, Duration::ZERO)).sum::<Duration>(), Duration::from_millis(800));
+        // A disk that hung for an hour costs one pause of a second, and nothing afterwards.
+        let mut pace = Pace::begin(1_000_000, Duration::ZERO);
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(pace.pause(BURST, hour), LONGEST_PAUSE);
+        pace.resume(hour + LONGEST_PAUSE);
+        assert!(pace.pause(BURST, hour + LONGEST_PAUSE) < Duration::from_millis(1));
     }
 }

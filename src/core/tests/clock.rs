@@ -1,32 +1,41 @@
 //! Time under the control of a test.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::core::Clock;
 
 /// A clock that moves only when told.
-pub struct FixedClock(AtomicU64);
+pub struct FixedClock {
+    now_ms: AtomicU64,
+    steady_ms: AtomicU64,
+}
 
 impl FixedClock {
     /// Stands at `now_ms`.
     #[must_use]
     pub fn new(now_ms: u64) -> Self {
-        Self(AtomicU64::new(now_ms))
+        Self { now_ms: AtomicU64::new(now_ms), steady_ms: AtomicU64::new(0) }
     }
 
     /// Moves forward.
     pub fn advance(&self, by_ms: u64) {
-        self.0.fetch_add(by_ms, Ordering::SeqCst);
+        self.now_ms.fetch_add(by_ms, Ordering::SeqCst);
+        self.steady_ms.fetch_add(by_ms, Ordering::SeqCst);
     }
 
     /// Moves back, as when somebody corrects the time.
     pub fn set_back(&self, by_ms: u64) {
-        self.0.fetch_sub(by_ms, Ordering::SeqCst);
+        self.now_ms.fetch_sub(by_ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for FixedClock {
     fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn steady(&self) -> Duration {
+        Duration::from_millis(self.steady_ms.load(Ordering::SeqCst))
     }
 }

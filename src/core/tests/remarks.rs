@@ -95,7 +95,7 @@ fn opens_and_fits(rig: &Rig, what: &str) -> bool {
 const COMPROMISE: &str = "sys/strongroom/ca/compromise";
 
 /// Runs `change` and returns the disk before and after each of its operations.
-fn cuts(rig: &Rig, change: impl FnOnce()) -> Vec<(String, Disk)> {
+pub(super) fn cuts(rig: &Rig, change: impl FnOnce()) -> Vec<(String, Disk)> {
     let seen: Arc<Mutex<Vec<(String, Disk)>>> = Arc::default();
     let (into, copy) = (Arc::clone(&seen), rig.disk.watcher());
     rig.spy.watch(Some(Box::new(move |name| {
@@ -191,7 +191,7 @@ impl Device for Short {
 }
 
 /// Accepts the loss of the log, and ends the process after `appends` writes to the new one.
-fn accept_lost_log(disk: &Disk, appends: usize) -> Result<(), LossError> {
+pub(super) fn accept_lost_log(disk: &Disk, appends: usize) -> Result<(), LossError> {
     let path = disk.log_path();
     let check = |keys: &_, expected| FileDevice::check(&path, keys, expected);
     let examined = losses::examine(disk.ports(), None, Some(super::support::KEY_FILE), &check)?;

@@ -1,9 +1,11 @@
 //! The check of all records while the vault serves: what it finds, what it does not disturb, and how it ends.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::damage::hold;
 use super::support::*;
 use crate::api::request::Operation;
 use crate::api::sys::Damage;
@@ -13,7 +15,7 @@ use crate::store::StoreError;
 
 const PATH: &str = "sys/strongroom/verify";
 
-fn filled() -> Rig {
+pub(super) fn filled() -> Rig {
     let rig = Rig::new();
     for n in 0..20 {
         rig.write(&rig.operator(), &format!("secret/data/app/{n}"), r#"{"data":{"A":"1"}}"#).expect("written");
@@ -21,12 +23,12 @@ fn filled() -> Rig {
     rig
 }
 
-fn begin(rig: &Rig, caller: &Caller, body: &str) -> Result<Value, VaultError> {
+pub(super) fn begin(rig: &Rig, caller: &Caller, body: &str) -> Result<Value, VaultError> {
     rig.write(caller, PATH, body).map(|reply| json(&reply))
 }
 
 /// Waits for the end of the check and returns its result.
-fn ended(rig: &Rig) -> Value {
+pub(super) fn ended(rig: &Rig) -> Value {
     for _ in 0..2_000 {
         let shown = rig.read(&rig.operator(), PATH).expect("shown");
         if shown["state"] != "running" {
@@ -66,6 +68,32 @@ fn every_record_is_opened_and_the_sum_is_compared_while_others_write() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)] // measures real work
+fn a_check_shows_its_progress_and_takes_the_time_that_its_rate_demands() {
+    let rig = filled();
+    let operator = rig.operator();
+    // Held at a record in the middle, so that nothing here depends on how fast the machine is.
+    let values = AtomicU64::new(0);
+    let (reached, release) =
+        hold(&rig, move |key| key.first() == Some(&b'v') && values.fetch_add(1, Ordering::SeqCst) == 10);
+    let begun = Instant::now();
+    let started = begin(&rig, &operator, r#"{"records_per_second":100}"#).expect("begun");
+    let total = started["total"].as_u64().expect("a number");
+    assert!(total > 40 && started["records"].as_u64() < Some(total), "{started}");
+    reached.recv().expect("it comes that far");
+    let shown = rig.read(&operator, PATH).expect("shown");
+    let records = shown["records"].as_u64().expect("a number");
+    assert!(shown["state"] == "running" && records > 0 && records < total, "{shown}");
+    assert_eq!((&shown["total"], shown.get("clean")), (&total.into(), None), "{shown}");
+    release.send(()).expect("it waits");
+    let ended = ended(&rig);
+    assert_eq!((&ended["state"], &ended["clean"]), (&"done".into(), &true.into()), "{ended}");
+    // A pause of 160 ms follows every 16 records.
+    let records = ended["records"].as_u64().expect("a number");
+    assert!(begun.elapsed() >= Duration::from_millis(160) * u32::try_from(records / 16).expect("few"), "{ended}");
+}
+
+#[test]
 fn a_record_that_rots_is_named_to_who_may_know_and_is_an_alarm() {
     let rig = filled();
     let operator = rig.operator();
@@ -93,13 +121,13 @@ fn a_record_that_rots_is_named_to_who_may_know_and_is_an_alarm() {
     assert!(matches!(refused, Some(VaultError::Unavailable(_))), "{refused:?}");
 }
 
-fn gauge(rig: &Rig, name: &str) -> u64 {
+pub(super) fn gauge(rig: &Rig, name: &str) -> u64 {
     let gauges = rig.read(&rig.operator(), "sys/metrics").expect("shown");
     let found = gauges["gauges"].as_array().expect("a list").iter().find(|gauge| gauge["name"] == name);
     found.unwrap_or_else(|| panic!("{name} is missing"))["value"].as_u64().expect("a number")
 }
 
-fn alarms_of_damage(rig: &Rig) -> usize {
+pub(super) fn alarms_of_damage(rig: &Rig) -> usize {
     super::identities::alarms(rig).iter().filter(|code| *code == "record-damaged").count()
 }
 

@@ -66,7 +66,7 @@ impl StatusArgs {
                 let what = if writes_stopped {
                     "stored records are damaged: writes are stopped until a restart; intact records can still be read"
                 } else {
-                    "stored records were found to be damaged before the last start, and no check has passed since"
+                    "stored records were found to be damaged, and no check has passed since"
                 };
                 text.push_str(&format!("\n{}\n  {DAMAGE_STEPS}", out.strong(what)));
             }

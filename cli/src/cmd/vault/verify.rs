@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use strongroom::api::sys::Verification;
+use strongroom::api::sys::{Verification, in_records};
 
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
@@ -75,16 +75,17 @@ fn wait(session: &Session, started: Verification) -> Result<Verification, Failur
 fn progress(shown: &Verification) -> String {
     let Verification { records, total, failed, records_per_second, .. } = shown;
     let bad = if *failed > 0 { format!(", {failed} damaged") } else { String::new() };
-    format!("checking: {records} of {total} records{bad}, at most {records_per_second} per second")
+    format!("checking: {records} of {}{bad}, at most {records_per_second} per second", in_records(*total))
 }
 
 fn report(shown: &Verification) -> String {
     let Verification { state, started, records, failed, bad, set_hash, error, .. } = shown;
+    let records = in_records(*records);
     let mut text = match state.as_str() {
         "none" => return "no check has run since the vault was unsealed; start one: strongroom verify".to_owned(),
         "running" => return progress(shown),
-        "done" => format!("{records} records checked, started {started}: "),
-        _ => format!("stopped after {records} records ({error}): "),
+        "done" => format!("{records} checked, started {started}: "),
+        _ => format!("stopped after {records} ({error}): "),
     };
     text.push_str(&match failed {
         0 if state == "done" => "all of them are intact".to_owned(),
@@ -100,15 +101,21 @@ fn report(shown: &Verification) -> String {
     match set_hash {
         Some(true) => text.push_str("\nthe checksum over all records matches the sealed state"),
         Some(false) => text.push_str("\nthe checksum over all records does NOT match the sealed state"),
+        None if state == "done" => {
+            text.push_str("\nthe checksum over all records was not compared: the keys were replaced meanwhile");
+        }
         None => {}
     }
     text
 }
 
+/// Hint when only another check can tell.
+const AGAIN: &str = "start it again: strongroom verify";
+
 /// Turns the result of a check into an exit code.
 ///
 /// # Errors
-/// A record is damaged, or the check did not finish.
+/// A record is damaged, or the check did not finish, or it does not prove that every record is intact.
 fn verdict(shown: &Verification) -> Result<(), Failure> {
     if shown.failed > 0 || shown.set_hash == Some(false) {
         let hint = "stop the daemon and restore the store from a backup; if there is none: strongroomd storage salvage";
@@ -116,7 +123,32 @@ fn verdict(shown: &Verification) -> Result<(), Failure> {
     }
     if shown.state != "done" {
         let message = format!("the check did not finish: {}", shown.error);
-        return Err(Failure::new(Code::Refused, message, "start it again: strongroom verify"));
+        return Err(Failure::new(Code::Refused, message, AGAIN));
+    }
+    // An older vault does not say whether the check was clean.
+    if shown.clean == Some(false) {
+        let what = match shown.set_hash {
+            None => "the checksum over all records was not compared",
+            Some(_) => "a damaged record was found while the check ran, or the audit log did not take its end",
+        };
+        return Err(Failure::new(Code::Refused, format!("the check proves nothing: {what}"), AGAIN));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_proves_nothing_is_no_success() {
+        let done = || Verification { state: "done".to_owned(), records: 1, total: 1, ..Verification::default() };
+        let clean = Verification { set_hash: Some(true), clean: Some(true), ..done() };
+        assert!(verdict(&clean).is_ok());
+        assert!(report(&clean).starts_with("1 record checked"), "{}", report(&clean));
+        assert!(verdict(&Verification { clean: None, ..clean.clone() }).is_ok(), "an older vault does not say it");
+        assert!(verdict(&Verification { clean: Some(false), ..clean }).is_err());
+        let uncompared = Verification { clean: Some(false), ..done() };
+        assert!(verdict(&uncompared).is_err() && report(&uncompared).contains("was not compared"));
+    }
 }
