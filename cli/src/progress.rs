@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use strongroom::api::rotation::RotationInfo;
+use strongroom::api::sys::in_records;
 
 use crate::connection::Session;
 use crate::exit::{Code, Failure};
@@ -82,8 +83,11 @@ pub fn outcome(run: &RotationInfo) -> String {
     let mut lines = Vec::new();
     for proof in &run.proofs {
         lines.push(format!(
-            "proof: no record uses term {} at generation {}: {} records compared, {} opened",
-            proof.term, proof.generation, proof.records, proof.opened
+            "proof: no record uses term {} at generation {}: {} compared, {} opened",
+            proof.term,
+            proof.generation,
+            in_records(proof.records),
+            proof.opened
         ));
     }
     let state = if run.paused { "paused" } else { run.state.as_str() };

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::args::MigrateArgs;
 use super::config::{Config, ConfigError};
 use super::layout::{self, LayoutError};
+use crate::api::sys::in_records;
 use crate::store::{self, StoreError, migrate, sidecar::DirLock};
 
 /// Why nothing was migrated. The vault is unchanged.
@@ -60,13 +61,13 @@ pub fn run(args: &MigrateArgs) -> Result<(), MigrateError> {
         let to = store::open(&args.to, &staging, true)?;
         migrate::copy(from.as_ref(), to.as_ref(), &mut |done, total| {
             if done % PROGRESS_STEP == 0 || done == total {
-                eprintln!("{done} of {total} records");
+                eprintln!("{done} of {}", in_records(total));
             }
         })?
     };
     drop(from);
     layout::publish_dir(&staging, &target)?;
-    println!("{} records copied and compared, in {}", report.records, target.display());
+    println!("{} copied and compared, in {}", in_records(report.records), target.display());
     println!("next: set storage.engine = \"{}\" in {} and start the daemon.", args.to, path.display());
     println!(
         "The old store stays in {} until you remove it",

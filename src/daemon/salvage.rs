@@ -16,7 +16,7 @@ use super::loss::confirmed;
 use super::offline::{Offline, OfflineError};
 use crate::api::hex::hex;
 use crate::api::spiffe::SpiffeId;
-use crate::api::sys::{AcceptedLoss, BadRecord};
+use crate::api::sys::{AcceptedLoss, BadRecord, in_records};
 use crate::audit::FileDevice;
 use crate::barrier::BarrierError;
 use crate::core::lifecycle::damage::{self, FirstOperator};
@@ -106,7 +106,7 @@ pub fn verify(args: &VerifyArgs) -> Result<bool, SalvageError> {
         return Ok(sound);
     }
     if sound {
-        println!("{} checked, all intact; header, anchor and audit log are intact too", counted(records));
+        println!("{} checked, all intact; header, anchor and audit log are intact too", in_records(records));
         return Ok(true);
     }
     tell(&found, &bad);
@@ -137,7 +137,7 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
         if json {
             report.print();
         } else {
-            println!("nothing is damaged: {} checked, all of them intact", counted(records));
+            println!("nothing is damaged: {} checked, all of them intact", in_records(records));
         }
         return Ok(());
     }
@@ -189,11 +189,6 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
         println!("next: start the daemon, then write the lost secrets again (strongroom losses lists them)");
     }
     Ok(())
-}
-
-/// A number of records as text.
-pub(super) fn counted(records: u64) -> String {
-    if records == 1 { "1 record".to_owned() } else { format!("{records} records") }
 }
 
 fn tell(found: &[String], bad: &[BadRecord]) {

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use strongroom::api::duration::Ttl;
 use strongroom::api::rotation::{RotateConfig, RotationInfo, TermInfo};
+use strongroom::api::sys::in_records;
 use strongroom::client::RotateConfigChange;
 
 use super::value;
@@ -198,7 +199,7 @@ fn shown(run: &RotationInfo) -> String {
     }
     if run.total > 0 {
         let speed = if run.full_speed { "at full speed" } else { "throttled" };
-        text.push_str(&format!("\n{} of {} records, {speed}", run.done, run.total));
+        text.push_str(&format!("\n{} of {}, {speed}", run.done, in_records(run.total)));
     }
     if let Some(error) = &run.error {
         text.push_str(&format!("\nneeds an operator: {error}"));
@@ -209,10 +210,8 @@ fn shown(run: &RotationInfo) -> String {
 }
 
 fn term(term: &TermInfo) -> String {
-    format!(
-        "term {:<4} {:<13} {} {} records use it, {} sealed with it",
-        term.term, term.state, term.created, term.live, term.seals
-    )
+    let used = if term.live == 1 { "1 record uses it".to_owned() } else { format!("{} records use it", term.live) };
+    format!("term {:<4} {:<13} {} {used}, {} sealed with it", term.term, term.state, term.created, term.seals)
 }
 
 fn in_words(config: RotateConfig) -> String {
@@ -224,7 +223,7 @@ fn in_words(config: RotateConfig) -> String {
         seconds if seconds % 86_400 == 0 => format!("after {} days", seconds / 86_400),
         seconds => format!("after {}", Ttl(seconds).go_text()),
     };
-    format!("the data key is rotated {after}, or after {} records", config.max_operations)
+    format!("the data key is rotated {after}, or after {}", in_records(config.max_operations))
 }
 
 #[cfg(test)]
