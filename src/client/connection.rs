@@ -13,7 +13,7 @@ use crate::api::mark::{Mark, SEEN_HEADER};
 use crate::api::reply::{Envelope, ErrorBody};
 use crate::wiped::Buffer;
 
-use super::gate::Gate;
+use super::gate::{self, Gate};
 #[cfg(feature = "enroll")]
 use super::renew::{BUNDLE_HEADER, bundle_header};
 use super::settings::{self, Settings};
@@ -71,6 +71,10 @@ const MARK: &str = "sys/strongroom/mark";
 /// Paths that are sent without comparing the history first. An operator who suspects a rollback must be able to seal the
 /// vault, and a sealed vault cannot say anything about its history.
 const NOT_COMPARED: [&str; 2] = ["sys/seal", "sys/unseal"];
+
+/// How often the history is compared for one change. If the connection is closed in between, the change must not go over the next one
+/// without another comparison.
+const COMPARISONS: usize = 2;
 
 /// A reply with any status.
 ///
@@ -190,7 +194,8 @@ impl Client {
     ///
     /// If this client holds a mark, a request that may change something (all but `GET`, `HEAD` and `LIST`) is sent only over a
     /// connection on which the vault has shown that it continues that history. The request carries the mark too, and a
-    /// vault that does not continue it rejects the request. `sys/seal` and `sys/unseal` are exempt.
+    /// vault that does not continue it rejects the request. If each connection is closed before the request can follow,
+    /// it is not sent. `sys/seal` and `sys/unseal` are exempt.
     ///
     /// # Errors
     /// [`ClientError::Transport`] or [`ClientError::Certificate`] when there is no answer; [`ClientError::Malformed`]
@@ -214,12 +219,32 @@ impl Client {
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| ClientError::Settings("not an HTTP method"))?;
         let reads = matches!(method.as_str(), "GET" | "HEAD" | "LIST");
         if !reads && !NOT_COMPARED.contains(&path) && self.mark().is_some() {
-            if let Some(outcome) = self.gate.over_known(|| self.exchange(&method, path, body, etag)) {
+            return self.change(&method, path, body, etag);
+        }
+        self.exchange(&method, path, body, etag)
+    }
+
+    /// Sends a request that may change something, over a connection on which the history was compared.
+    fn change(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&[u8]>,
+        etag: Option<&str>,
+    ) -> Result<Response, ClientError> {
+        let send = || self.gate.over_compared(|| self.exchange(method, path, body, etag));
+        for _ in 0..COMPARISONS {
+            if let Some(outcome) = send() {
                 return outcome;
             }
             self.compare_history()?;
         }
-        self.exchange(&method, path, body, etag)
+        send().unwrap_or_else(|| {
+            let problem = "every connection was closed before the change could be sent".to_owned();
+            let hint =
+                "nothing was changed; does something between here and the vault close connections after one request?";
+            Err(ClientError::Transport { address: self.base.clone(), problem, hint })
+        })
     }
 
     /// Sends one request, checks the mark of the reply, and keeps it.
@@ -250,6 +275,7 @@ impl Client {
             _ => builder,
         };
         let illegal = |_| ClientError::Settings("the path contains characters that are not allowed in a URL");
+        gate::begin();
         let sent = match body {
             None => self.agent.run(builder.body(()).map_err(illegal)?),
             Some(bytes) => self.agent.run(builder.header("Content-Type", media).body(bytes).map_err(illegal)?),
@@ -268,10 +294,10 @@ impl Client {
             (None, Some(_), _) | (_, None, None) => Ok(()),
             (held, None, Some(mark)) => mark::check(held.as_ref(), mark).map(|()| {
                 self.set_mark(mark.clone());
-                self.gate.note(true);
+                gate::note(true);
             }),
         };
-        outcome.inspect_err(|_| self.gate.note(false))?;
+        outcome.inspect_err(|_| gate::note(false))?;
         Ok(Response { status, body, mark, etag, error, asked })
     }
 

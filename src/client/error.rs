@@ -8,6 +8,29 @@ use crate::api::error::{ErrorCode, ErrorInfo, Reason};
 use crate::api::mark::Mark;
 
 /// Why there is no usable reply.
+///
+/// ```
+/// use strongroom::client::ClientError;
+///
+/// /// What a program does that cannot read its secrets.
+/// fn next_step(error: &ClientError) -> &'static str {
+///     match error {
+///         // Nothing that this vault says may be used.
+///         ClientError::RolledBack { .. } => "stop, and tell an operator",
+///         ClientError::Transport { .. } => "try again",
+///         error if error.is_sealed() => "try again when it is unsealed",
+///         error if error.is_certificate_expired() => "enrol again",
+///         ClientError::Refused { status: 403, .. } => "ask an operator for a policy",
+///         _ => "stop",
+///     }
+/// }
+///
+/// let (address, problem) = ("https://vault.example.org:8200".to_owned(), "connection refused".to_owned());
+/// let error = ClientError::Transport { address, problem, hint: "is strongroomd running there?" };
+/// assert_eq!(next_step(&error), "try again");
+/// let text = "https://vault.example.org:8200: connection refused: is strongroomd running there?";
+/// assert_eq!(error.to_string(), text);
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {

@@ -1,54 +1,142 @@
-//! Keeps changes off connections on which the vault's mark has not been compared yet.
+//! Keeps changes off connections on which the vault has not said yet which point of its history it has reached.
+//!
+//! Several threads may share a client, and each may have a connection of its own. So every connection carries its own note, and
+//! what is decided here is decided when a request is about to be sent over one.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a request of this thread may do when there is no open connection.
+/// Which connections the request of this thread may use.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Connecting {
-    Allowed,
-    /// It must use the connection that is open.
-    Forbidden,
-    /// It would have needed a new one.
-    Refused,
+enum May {
+    /// Any, also a new one.
+    UseAny,
+    /// Only one on which the history was compared.
+    UseCompared,
+    /// As before, and there was none: nothing was sent.
+    NotBeSent,
 }
 
 thread_local! {
-    // The connector runs on the thread of the request and is told only the address.
-    static CONNECTING: Cell<Connecting> = const { Cell::new(Connecting::Allowed) };
+    // The transport runs on the thread of the request, and learns of the request nothing but its bytes.
+    static MAY: Cell<May> = const { Cell::new(May::UseAny) };
+    /// The connection that the last request of this thread was sent over.
+    static USED: RefCell<Option<Compared>> = const { RefCell::new(None) };
 }
 
-/// Whether the mark was compared on the newest connection of one client.
+/// Whether the history was compared on one connection.
+#[derive(Clone, Default)]
+pub(super) struct Compared(Arc<AtomicBool>);
+
+impl Compared {
+    /// For the transport, before it sends anything over this connection. Returns whether it may.
+    pub(super) fn may_send(&self) -> bool {
+        if MAY.get() != May::UseAny && !self.0.load(Ordering::SeqCst) {
+            MAY.set(May::NotBeSent);
+            return false;
+        }
+        USED.set(Some(self.clone()));
+        true
+    }
+}
+
+/// The newest connection of one client.
 #[derive(Default)]
 pub(super) struct Gate {
-    compared: AtomicBool,
+    newest: Mutex<Option<Compared>>,
 }
 
 impl Gate {
-    /// Called by the connector before it opens a connection. Returns whether it may. On a new connection another server
-    /// may answer, or the same one after a restart.
-    pub(super) fn opens(&self) -> bool {
-        if CONNECTING.get() != Connecting::Allowed {
-            CONNECTING.set(Connecting::Refused);
-            return false;
-        }
-        self.compared.store(false, Ordering::SeqCst);
-        true
-    }
-
-    /// Notes the outcome of a comparison.
-    pub(super) fn note(&self, fine: bool) {
-        self.compared.store(fine, Ordering::SeqCst);
-    }
-
-    /// Sends a request if it can use a connection on which the mark was compared; otherwise sends nothing.
-    pub(super) fn over_known<T>(&self, send: impl FnOnce() -> T) -> Option<T> {
-        if !self.compared.load(Ordering::SeqCst) {
+    /// For the connector, before it opens a connection; `None` if it must not. On a new connection another server may answer, or
+    /// the same one since a restart.
+    pub(super) fn opens(&self) -> Option<Compared> {
+        if MAY.get() != May::UseAny {
+            MAY.set(May::NotBeSent);
             return None;
         }
-        CONNECTING.set(Connecting::Forbidden);
+        let new = Compared::default();
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(new.clone());
+        Some(new)
+    }
+
+    /// Sends a request if it can go over a connection on which the history was compared; otherwise nothing is sent.
+    pub(super) fn over_compared<T>(&self, send: impl FnOnce() -> T) -> Option<T> {
+        /// A panic must not leave the thread with a rule for its next request.
+        struct Reset;
+        impl Drop for Reset {
+            fn drop(&mut self) {
+                MAY.set(May::UseAny);
+            }
+        }
+        // Only saves a try that would close the connection: what counts is decided by the transport.
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !newest.is_some_and(|newest| newest.0.load(Ordering::SeqCst)) {
+            return None;
+        }
+        MAY.set(May::UseCompared);
+        let reset = Reset;
         let outcome = send();
-        let connecting = CONNECTING.replace(Connecting::Allowed);
-        (connecting != Connecting::Refused).then_some(outcome)
+        let sent = MAY.get() != May::NotBeSent;
+        drop(reset);
+        sent.then_some(outcome)
+    }
+}
+
+/// Before a request of this thread, so that its outcome is not noted for another one's connection.
+pub(super) fn begin() {
+    USED.set(None);
+}
+
+/// Notes the outcome of a comparison for the connection that the request of this thread was sent over.
+pub(super) fn note(fine: bool) {
+    USED.with_borrow(|used| {
+        if let Some(used) = used {
+            used.0.store(fine, Ordering::SeqCst);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(gate: &Gate) -> Compared {
+        let connection = gate.opens().expect("allowed");
+        assert!(connection.may_send());
+        connection
+    }
+
+    #[test]
+    fn a_comparison_counts_for_its_own_connection_alone() {
+        let gate = Gate::default();
+        begin();
+        let mine = opened(&gate);
+        // Another thread opens one, and this thread's reply comes after that.
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| opened(&gate)).join().expect("no panic");
+            note(true);
+            assert_eq!(gate.over_compared(|| other.may_send()), None, "nothing was compared on the newest one");
+            assert!(!other.0.load(Ordering::SeqCst));
+        });
+        // The newest one is compared too, but the request gets another one.
+        let newest = opened(&gate);
+        note(true);
+        let fresh = Compared::default();
+        assert_eq!(gate.over_compared(|| fresh.may_send()), None, "not sent");
+        assert_eq!(gate.over_compared(|| gate.opens().is_some()), None, "not opened");
+        assert_eq!(gate.over_compared(|| newest.may_send()), Some(true));
+        assert_eq!(gate.over_compared(|| mine.may_send()), Some(true));
+    }
+
+    #[test]
+    fn a_panic_leaves_no_rule_behind() {
+        let gate = Gate::default();
+        opened(&gate);
+        note(true);
+        let send = || -> u8 { panic!("of a test") };
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gate.over_compared(send)));
+        assert!(panicked.is_err());
+        assert!(gate.opens().is_some());
     }
 }

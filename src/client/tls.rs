@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, TransportAdapter};
 
 use super::error::ClientError;
-use super::gate::Gate;
+use super::gate::{Compared, Gate};
 use super::settings::Settings;
 use super::wiped::WipedBuffers;
 
@@ -84,7 +84,8 @@ impl<In: Transport> Connector<In> for TlsConnector {
         details: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<TlsTransport>, ureq::Error> {
-        let Some(tcp) = chained.filter(|_| self.gate.opens()) else { return Err(ureq::Error::ConnectionFailed) };
+        let Some(tcp) = chained else { return Err(ureq::Error::ConnectionFailed) };
+        let Some(compared) = self.gate.opens() else { return Err(ureq::Error::ConnectionFailed) };
         let host = details.uri.host().ok_or(ureq::Error::HostNotFound)?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(host.to_owned()).map_err(|_| ureq::Error::Tls("not a server name"))?;
@@ -96,7 +97,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
             connection.complete_io(&mut socket)?;
         }
         let buffers = WipedBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(TlsTransport { buffers, stream: StreamOwned::new(connection, socket) }))
+        Ok(Some(TlsTransport { buffers, stream: StreamOwned::new(connection, socket), compared }))
     }
 }
 
@@ -104,6 +105,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
 pub(super) struct TlsTransport {
     buffers: WipedBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
+    compared: Compared,
 }
 
 impl Transport for TlsTransport {
@@ -112,6 +114,9 @@ impl Transport for TlsTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        if !self.compared.may_send() {
+            return Err(ureq::Error::ConnectionFailed);
+        }
         self.stream.sock.set_timeout(timeout);
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         let sent = self.stream.write_all(output).and_then(|()| self.stream.flush());

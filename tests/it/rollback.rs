@@ -161,6 +161,8 @@ struct Older {
     asked: Mutex<Vec<String>>,
     /// Requests that are answered on one connection.
     of_each: AtomicU64,
+    /// Generation from the second connection on, if not 0.
+    then: AtomicU64,
 }
 
 impl Older {
@@ -170,15 +172,22 @@ impl Older {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("https://{}", listener.local_addr().unwrap());
         let (generation, asked, of_each) = (AtomicU64::new(10), Mutex::default(), AtomicU64::new(u64::MAX));
-        let older = Arc::new(Self { address, authority, operator, generation, asked, of_each });
+        let then = AtomicU64::new(0);
+        let older = Arc::new(Self { address, authority, operator, generation, asked, of_each, then });
         let (served, config) = (Arc::clone(&older), older.config());
         std::thread::spawn(move || {
             for tcp in listener.incoming().flatten() {
                 let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), tcp);
-                for _ in 0..served.of_each.load(Ordering::SeqCst) {
-                    if served.answer(&mut stream).is_none() {
+                let requests = served.of_each.load(Ordering::SeqCst);
+                for n in 1..=requests {
+                    // Said in the reply, so that no request is on its way when the connection is closed.
+                    if served.answer(&mut stream, requests == 1 && n == requests).is_none() {
                         break;
                     }
+                }
+                match served.then.swap(0, Ordering::SeqCst) {
+                    0 => {}
+                    then => served.generation.store(then, Ordering::SeqCst),
                 }
                 stream.conn.send_close_notify();
                 let _ = stream.flush();
@@ -201,7 +210,7 @@ impl Older {
         Arc::new(builder.with_single_cert(chain, key).unwrap())
     }
 
-    fn answer(&self, stream: &mut StreamOwned<ServerConnection, std::net::TcpStream>) -> Option<()> {
+    fn answer(&self, stream: &mut StreamOwned<ServerConnection, std::net::TcpStream>, last: bool) -> Option<()> {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
@@ -213,9 +222,10 @@ impl Older {
         stream.read_exact(&mut vec![0; length.unwrap_or(0)]).ok()?;
         self.asked.lock().unwrap().push(head.lines().next().unwrap().trim_end_matches(" http/1.1").to_owned());
         let reply = format!(
-            "HTTP/1.1 204 No Content\r\nX-Strongroom-Epoch: 1\r\nX-Strongroom-Incarnation: {}\r\nX-Strongroom-Generation: {}\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\nX-Strongroom-Epoch: 1\r\nX-Strongroom-Incarnation: {}\r\nX-Strongroom-Generation: {}\r\n{}\r\n",
             "0a".repeat(16),
-            self.generation.load(Ordering::SeqCst)
+            self.generation.load(Ordering::SeqCst),
+            if last { "Connection: close\r\n" } else { "" }
         );
         stream.write_all(reply.as_bytes()).ok()?;
         stream.flush().ok()
@@ -283,4 +293,45 @@ fn the_history_is_compared_once_for_each_connection_and_not_for_reads() {
     std::thread::sleep(Duration::from_millis(200));
     assert!(matches!(writes.sys().put_policy("x", ""), Err(ClientError::RolledBack { .. })));
     assert_eq!(older.asked(), [ASK]);
+}
+
+#[test]
+fn a_change_goes_only_over_the_connection_on_which_the_history_was_compared() {
+    let older = Older::start();
+    let client = older.client();
+    let held = Mark { epoch: 1, incarnation: "0a".repeat(16), generation: 10 };
+    client.set_mark(held.clone());
+    // The connection is closed with the reply, and the older copy answers on the next one.
+    older.of_each.store(1, Ordering::SeqCst);
+    older.then.store(9, Ordering::SeqCst);
+    assert!(matches!(client.sys().put_policy("x", "secret"), Err(ClientError::RolledBack { .. })));
+    assert_eq!(older.asked(), [ASK, ASK]);
+    // Where every connection is closed so, nothing can be sent. Reads go on.
+    older.generation.store(10, Ordering::SeqCst);
+    let error = client.sys().put_policy("x", "secret").unwrap_err();
+    assert!(
+        matches!(error, ClientError::Transport { .. }) && error.to_string().contains("nothing was changed"),
+        "{error}"
+    );
+    assert_eq!(older.asked(), [ASK, ASK]);
+    client.request("GET", "secret/data/x", None).unwrap();
+    assert_eq!((older.asked().len(), client.mark()), (1, Some(held)));
+}
+
+#[test]
+fn who_is_not_admitted_does_not_learn_how_much_is_written() {
+    let server = Server::with(Limits::default());
+    drop(server.application("app/web", POLICY));
+    let bundle = server.certificate("app/web");
+    // Malformed, so the vault is not asked.
+    let paths = ["sys/strongroom/mark", "secret/data/app/x%2"];
+    let asked = || {
+        paths.map(|path| {
+            let reply = Raw::connect(&server, &bundle).get(path).unwrap();
+            (reply.status, reply.header("x-strongroom-generation").is_some())
+        })
+    };
+    assert_eq!(asked(), [(200, true), (400, true)]);
+    server.operator().request("POST", "sys/strongroom/disable/app/web", Some(b"{}")).unwrap().success().unwrap();
+    assert_eq!(asked(), [(403, false), (400, false)]);
 }
