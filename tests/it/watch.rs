@@ -380,3 +380,31 @@ fn a_vault_that_is_restarted_disturbs_nobody_and_its_changes_count() {
     let said = bench.lines("said").join("\n");
     assert_eq!(said.matches("the program keeps the values it has").count(), 1, "{said}");
 }
+
+#[test]
+fn an_older_copy_changes_nothing_for_a_program_even_without_a_state_folder() {
+    let mut bench = Bench::new();
+    bench.close();
+    let (data, old) = (bench.path("data"), bench.path("old"));
+    crate::cli::copy(&data, &old);
+    bench.open();
+    bench.set("two");
+    let mut command = bench.command();
+    command.env_remove("HOME").args(["run", "--watch", "app/prod", "--", "sh", "-c"]);
+    command.arg("echo $KEY >> seen; exec sleep 1000").stderr(std::fs::File::create(bench.path("said")).unwrap());
+    let mut watched = Watched(command.spawn().unwrap());
+    bench.wait_for("seen", &["two"]);
+    bench.close();
+    std::fs::remove_dir_all(&data).unwrap();
+    crate::cli::copy(&old, &data);
+    bench.open();
+    let begin = Instant::now();
+    let said = |words: &str| bench.lines("said").iter().filter(|line| line.contains(words)).count();
+    while said("was rolled back to an older copy") == 0 && bench.lines("seen") == ["two"] {
+        assert!(begin.elapsed() < PATIENCE, "{:?}", bench.lines("said"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(bench.lines("seen"), ["two"], "the program keeps what it has");
+    assert_eq!(said("neither XDG_STATE_HOME nor HOME is set"), 1, "{:?}", bench.lines("said"));
+    watched.end();
+}

@@ -84,8 +84,12 @@ impl RunArgs {
     /// A path or key does not exist, a name is rejected, or the program cannot be started.
     pub fn run(self, connection: Connection, json: bool) -> Result<ExitCode, Failure> {
         let session = Session::open_quietly(&connection, &environment)?;
-        if !self.watch || session.folder.is_none() {
-            session.warn(); // with --watch the certificate is renewed
+        match session.folder.is_some() && self.watch {
+            true => session.warn_of_mark(), // the certificate is renewed
+            false => session.warn(),
+        }
+        if self.watch {
+            session.warn_of_memory();
         }
         let child = self.environment(&session, Reading::First).map_err(|mut failure| {
             failure.message.push_str("; nothing was started");
