@@ -24,6 +24,7 @@ mod layers;
 mod limits;
 mod loss;
 mod policy;
+mod reasons;
 mod rollback;
 mod rotation;
 mod rotation_cli;

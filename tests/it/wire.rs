@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use strongroom::api::path::Path;
 use strongroom::http::Limits;
 use strongroom::pki::Bundle;
 
@@ -406,4 +407,22 @@ fn nobody_learns_what_the_policies_do_not_allow() {
         };
         assert!(status == expected && status != 403 && status < 500, "{verb} {path}: {status} {reply}");
     }
+}
+
+#[test]
+fn a_secret_that_has_not_changed_is_not_sent_again() {
+    let server = Server::start();
+    let operator = server.operator();
+    let (kv, path) = (operator.kv("secret"), Path::parse("app/a").unwrap());
+    kv.put_pairs(&path, &[("K", &"one".into())]).unwrap();
+    let first = kv.read_unless(&path, None).unwrap().expect("without a tag it is always read");
+    assert_eq!(first.data.map(|data| data.metadata.version), Some(1));
+    let tag = first.etag.as_deref();
+    assert!(tag.is_some() && kv.read_unless(&path, tag).unwrap().is_none(), "{tag:?}");
+    kv.put_pairs(&path, &[("K", &"two".into())]).unwrap();
+    let second = kv.read_unless(&path, tag).unwrap().expect("changed");
+    assert_eq!(second.data.map(|data| data.metadata.version), Some(2));
+    assert_ne!(second.etag, first.etag);
+    let none = kv.read_unless(&Path::parse("app/none").unwrap(), tag).unwrap().expect("not unchanged");
+    assert!(none.data.is_none() && none.etag.is_none());
 }
