@@ -130,7 +130,8 @@ impl Session {
         Ok(session)
     }
 
-    /// Warns on standard error if the certificate expires soon, and if the newest state seen of the vault cannot be read.
+    /// Warns on standard error if the certificate expires soon, and if the newest state seen of the vault cannot be
+    /// read.
     pub fn warn(&self) {
         self.warn_of_mark();
         if let Some(warning) = renewal::warning(&self.cert_pem, now_ms()) {
@@ -145,8 +146,8 @@ impl Session {
         }
     }
 
-    /// Warns on standard error if the newest state cannot be kept for the next command. For one that runs for long and remembers it
-    /// meanwhile.
+    /// Warns on standard error if the newest state cannot be kept for the next command. For one that runs for long and
+    /// remembers it meanwhile.
     pub fn warn_of_memory(&self) {
         if let Some(problem) = self.mark.not_kept() {
             eprintln!("strongroom: {problem}; so a rollback of the vault is noticed only while this command runs");

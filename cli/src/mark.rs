@@ -57,8 +57,8 @@ impl MarkFile {
         }
     }
 
-    /// Replaces the saved state by a later one. A long-running command must not restore the older state that it started with. If
-    /// saving fails, only this memory is lost.
+    /// Replaces the saved state by a later one. A long-running command must not restore the older state that it started
+    /// with. If saving fails, only this memory is lost.
     pub fn write(&self, mark: &Mark) {
         if let Some(path) = &self.0
             && self.is_behind(mark)
@@ -74,8 +74,8 @@ impl MarkFile {
     /// After a kill or a power cut, there is the old state or the new one.
     fn replace(&self, path: &Path, mark: &Mark) -> io::Result<()> {
         let folder = File::open(folder_of(path)?)?;
-        // Between the comparison and the renaming, another command must not do the same with a later mark. Without locks on this file
-        // system, the file is complete all the same.
+        // Between the comparison and the renaming, another command must not do the same with a later mark. Without
+        // locks on this file system, the file is complete all the same.
         let _ = folder.lock();
         if !self.is_behind(mark) {
             return Ok(());

@@ -72,8 +72,8 @@ const MARK: &str = "sys/strongroom/mark";
 /// vault, and a sealed vault cannot say anything about its history.
 const NOT_COMPARED: [&str; 2] = ["sys/seal", "sys/unseal"];
 
-/// How often the history is compared for one change. If the connection is closed in between, the change must not go over the next one
-/// without another comparison.
+/// How often the history is compared for one change. If the connection is closed in between, the change must not go
+/// over the next one without another comparison.
 const COMPARISONS: usize = 2;
 
 /// A reply with any status.

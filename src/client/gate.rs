@@ -1,7 +1,7 @@
 //! Keeps changes off connections on which the vault has not said yet which point of its history it has reached.
 //!
-//! Several threads may share a client, and each may have a connection of its own. So every connection carries its own note, and
-//! what is decided here is decided when a request is about to be sent over one.
+//! Several threads may share a client, and each may have a connection of its own. So every connection carries its own
+//! note, and what is decided here is decided when a request is about to be sent over one.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,8 +48,8 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// For the connector, before it opens a connection; `None` if it must not. On a new connection another server may answer, or
-    /// the same one since a restart.
+    /// For the connector, before it opens a connection; `None` if it must not. On a new connection another server may
+    /// answer, or the same one since a restart.
     pub(super) fn opens(&self) -> Option<Compared> {
         if MAY.get() != May::UseAny {
             MAY.set(May::NotBeSent);

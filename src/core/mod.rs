@@ -88,16 +88,10 @@ impl Vault {
     /// # Errors
     /// Any [`VaultError`]. After [`VaultError::AuditUnavailable`] a mutation may have been done: its request entry is
     /// in the audit log, and its outcome is noted there as soon as the log accepts entries again. After every other
-    /// error nothing has changed.
+    /// error nothing has changed. [`VaultError::NotAdmitted`] tells `caller` something about its own certificate, so it
+    /// must have proved the key of that certificate.
     pub async fn handle(&self, caller: &Caller, request: Request) -> Result<Reply, VaultError> {
         pipeline::handle::handle(self, caller, request).await
-    }
-
-    /// What to tell `caller` about `error` of [`Vault::handle`]: for a denied request of somebody whose certificate is not
-    /// admitted, [`VaultError::NotAdmitted`] with the reason. Only for a caller who has proved the key of that certificate.
-    #[must_use]
-    pub fn explained(&self, caller: &Caller, error: VaultError) -> VaultError {
-        pipeline::barred::explain(self, caller, error)
     }
 
     /// Whether a vault header exists.
@@ -136,13 +130,14 @@ impl Vault {
         self.live().map(|live| status::mark(&live))
     }
 
-    /// As [`Vault::mark`], for a caller who says what it has seen. If the vault does not continue that history, the operator's
-    /// log says so; the caller finds out by itself.
-    #[must_use]
-    pub fn mark_for(&self, caller: &Caller, seen: Option<&Mark>) -> Option<Mark> {
-        let live = self.live()?;
-        let rolled_back = seen.and_then(|seen| status::rolled_back(&live, caller.identity.uri(), seen));
-        Some(rolled_back.unwrap_or_else(|| status::mark(&live)))
+    /// `GET sys/strongroom/mark`: as [`Vault::mark`], for a caller who asks for it, and may say what it has `seen`.
+    /// Charged as a read. Only a rejected request is audited.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`]; [`VaultError::NotAdmitted`]; [`VaultError::RolledBack`] if the vault does not continue
+    /// the history that the caller has seen; [`VaultError::RateLimited`]; [`VaultError::AuditUnavailable`].
+    pub fn mark_for(&self, caller: &Caller, seen: Option<Mark>) -> Result<Mark, VaultError> {
+        pipeline::mark::of(self, caller, seen)
     }
 
     /// Unseals the vault. Blocking: key derivation takes a second by design. If the vault is unsealed already, returns

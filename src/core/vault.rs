@@ -19,6 +19,7 @@ use super::live::damage::Damage;
 use super::live::feed::Feed;
 use super::live::gate::Gate;
 use super::live::places::Places;
+use super::live::rollbacks::Rollbacks;
 use super::live::seldom::Seldom;
 use super::live::sessions::Sessions;
 use super::live::shares::Shares;
@@ -74,8 +75,7 @@ pub(super) struct Live {
     pub(super) keeper: Keeper,
     pub(super) rotator: Rotator,
     pub(super) verifier: Verifier,
-    /// Whether the operator's log already says that a client has seen a later state.
-    pub(super) rollback_told: AtomicBool,
+    pub(super) rollbacks: Rollbacks,
     pub(super) damage: Arc<Damage>,
     /// All losses that were ever accepted, oldest first. They change only while the vault is sealed.
     pub(super) losses: Vec<crate::api::sys::AcceptedLoss>,

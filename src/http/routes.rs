@@ -21,6 +21,7 @@ use super::request::{self, Query};
 use super::status::{Refusal, failure};
 use crate::api::error::{ErrorCode, Reason};
 use crate::api::fields::FieldError;
+use crate::api::mark::Mark;
 use crate::api::path::Path;
 use crate::api::request::{Body, Operation};
 use crate::api::secret::SecretText;
@@ -147,20 +148,32 @@ async fn leader(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
 /// Returns the vault's mark. Every reply of an open vault has it in its headers, but this one causes no line in the
 /// audit log, so that a client can compare before it sends anything that matters.
 async fn mark(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
-    let answer = || {
-        let caller = caller(&request)?;
+    // Apart, because the request must not be borrowed while this waits.
+    fn asked(request: &HttpRequest) -> Result<(Caller, Option<Mark>), Refusal> {
+        let caller = caller(request)?;
         only(request.method(), &["GET"])?;
-        let seen = request::seen(request.headers())?;
-        Ok(match app.vault.mark_for(&caller, seen.as_ref()) {
-            Some(mark) => {
-                let mut reply = reply::raw(StatusCode::OK, &mark);
-                reply::add_mark(&mut reply, &mark);
-                reply
-            }
-            None => failure(&VaultError::Sealed, &caller.request_id),
-        })
+        Ok((caller, request::seen(request.headers())?))
+    }
+    let (caller, seen) = match asked(&request) {
+        Ok(asked) => asked,
+        Err(refusal) => return refusal.reply(),
     };
-    answer().unwrap_or_else(|refusal: Refusal| refusal.reply())
+    match app.vault.mark_for(&caller, seen) {
+        Ok(mark) => {
+            let mut reply = reply::raw(StatusCode::OK, &mark);
+            reply::add_mark(&mut reply, &mark);
+            reply
+        }
+        Err(error) => rejected(&error, &caller).await,
+    }
+}
+
+/// The reply for a request that the vault rejected.
+async fn rejected(error: &VaultError, caller: &Caller) -> Response {
+    if matches!(error, VaultError::RateLimited { .. }) {
+        tokio::time::sleep(SLOWED).await;
+    }
+    failure(error, &caller.request_id)
 }
 
 async fn unseal(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
@@ -247,18 +260,26 @@ impl Typed {
 }
 
 async fn everything(State(app): State<Arc<App>>, http: HttpRequest) -> Response {
-    let mut reply = match answer(&app, http).await {
-        Ok(reply) => reply,
-        Err(refusal) => refusal.reply(),
+    let caller = match caller(&http) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal.reply(),
     };
-    if let Some(mark) = app.vault.mark() {
+    let (mut reply, mark) = match answer(&app, &caller, http).await {
+        Ok(reply) => (reply, app.vault.mark()),
+        // The vault was not asked, so no limit and no audit line counts this request. The mark is not given away for
+        // it.
+        Err(refusal) => {
+            let mark = app.vault.admits(&caller).then(|| app.vault.mark_for(&caller, None));
+            (refusal.reply(), mark.and_then(Result::ok))
+        }
+    };
+    if let Some(mark) = mark {
         reply::add_mark(&mut reply, &mark);
     }
     reply
 }
 
-async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
-    let caller = caller(&http)?;
+async fn answer(app: &App, caller: &Caller, http: HttpRequest) -> Result<Response, Refusal> {
     let (parts, body) = http.into_parts();
     let (request, legacy) = translate(&parts.method, &parts.uri, &parts.headers, body, &app.limits).await?;
     let metrics =
@@ -267,19 +288,12 @@ async fn answer(app: &App, http: HttpRequest) -> Result<Response, Refusal> {
     // Every request except the one that waits on purpose. These take only a moment, so they get their reply.
     let waits = request.path.as_str() == WAITING;
     let _deciding = parts.extensions.get::<Arc<Pace>>().filter(|_| !waits).map(Pace::decide);
-    // TLS has checked that the caller holds the key of the certificate.
-    let answer = app.vault.handle(&caller, request).await.map_err(|error| app.vault.explained(&caller, error));
-    Ok(match answer {
+    Ok(match app.vault.handle(caller, request).await {
         Ok(reply) if metrics => reply::prometheus(&reply),
         Ok(reply) => reply::success(&reply, &caller.request_id, legacy),
         // As in Vault; every other verb gets `{"errors":[]}`.
         Err(VaultError::NotFound) if patches => reply::empty(&ErrorCode::NotFound.into()),
-        Err(error) => {
-            if matches!(error, VaultError::RateLimited { .. }) {
-                tokio::time::sleep(SLOWED).await;
-            }
-            failure(&error, &caller.request_id)
-        }
+        Err(error) => rejected(&error, caller).await,
     })
 }
 

@@ -1,4 +1,5 @@
-//! The reasons of `X-Strongroom-Error` that programs act on, each provoked at a real listener. `errors.rs` does the same for the codes.
+//! The reasons of `X-Strongroom-Error` that programs act on, each provoked at a real listener. `errors.rs` does the
+//! same for the codes.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -69,7 +70,8 @@ fn steps_of_an_authority_say_why_they_wait() {
     let renewed = operator.renew(&made.csr_pem).unwrap();
     let bundle = Bundle { cert_pem: renewed.certificate, key_pem: made.key_pem };
     step(&server.client(&bundle), &first, "revoke", false).success().unwrap();
-    // The listener of this test still takes the old certificate, as one does whose file names its authority; the vault does not.
+    // The listener of this test still takes the old certificate, as one does whose file names its authority; the vault
+    // does not.
     let reply = server.operator().request("GET", "sys/policies/acl/default", None).unwrap();
     assert_refused(reply, 403, Reason::AuthorityEnded);
 }
@@ -91,7 +93,8 @@ fn a_certificate_that_expires_on_an_open_connection_is_named() {
     let server = Server::start();
     let operator = server.operator();
     operator.sys().put_identity("app/web", &[]).unwrap();
-    // The connection of an admitted caller is closed when its certificate expires. Who is not admitted has a moment for a last reply.
+    // The connection of an admitted caller is closed when its certificate expires. Who is not admitted has a moment for
+    // a last reply.
     post(&operator, "disable/app/web", &json!({})).success().unwrap();
     let patience = Instant::now() + Duration::from_secs(60);
     loop {

@@ -27,8 +27,8 @@ type Open = Box<dyn FnMut() -> Result<Session, Failure> + Send>;
 /// A vault that is asked for changes of some secrets.
 pub struct Vault {
     session: Option<Session>,
-    /// The newest state that the sessions before this one have seen. The next one starts with it, even if it cannot be kept in a
-    /// file: the vault may have been put back to an older copy between the two.
+    /// The newest state that the sessions before this one have seen. The next one starts with it, even if it cannot be
+    /// kept in a file: the vault may have been put back to an older copy between the two.
     seen: Option<Mark>,
     open: Open,
     read: Read,
@@ -36,7 +36,8 @@ pub struct Vault {
     paths: Vec<String>,
     wait_s: u64,
     cursor: Option<String>,
-    /// Whether the user was told that the vault was rolled back. Of a vault that is away, only the first reason is told.
+    /// Whether the user was told that the vault was rolled back. Of a vault that is away, only the first reason is
+    /// told.
     told: bool,
     asked_at: Option<Instant>,
     /// Number of the newest certificate, and of the one that the session uses.
@@ -83,8 +84,8 @@ impl Vault {
     }
 }
 
-/// Returns the existing session, or opens one that has `seen` this state. Not a method, because the caller uses other fields at the
-/// same time.
+/// Returns the existing session, or opens one that has `seen` this state. Not a method, because the caller uses other
+/// fields at the same time.
 fn session<'a>(held: &'a mut Option<Session>, open: &mut Open, seen: Option<&Mark>) -> Result<&'a Session, Failure> {
     match held {
         Some(session) => Ok(session),

@@ -14,6 +14,7 @@ use crate::core::commit::change::Remark;
 use crate::core::error::VaultError;
 use crate::core::ports::Settings;
 use crate::core::state::authorities;
+use crate::core::state::barred::Barred;
 use crate::core::state::identity;
 use crate::core::state::ledger::{self, How};
 use crate::core::state::snapshot::{Snapshot, Touch};
@@ -107,6 +108,9 @@ pub(in crate::core) fn replace(
         let mut refused =
             Outcome::refused(vec![Touch::Identity(identity.path().to_owned())], "renewed-certificate-used-to-renew");
         refused.done.restricts = true;
+        if how != How::Late {
+            refused.done.refusal = Some(Barred::IdentityFrozen.denial());
+        }
         return Ok(refused);
     }
     if let Some(row) = &row {

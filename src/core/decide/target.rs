@@ -110,7 +110,7 @@ impl Question<'_> {
         if matches!(&*target, Target::Sys(route) if route.guard.is_about_self()) {
             return match self.subject.known {
                 true => Verdict { decision: "own", rule: None, outcome: self.offered(target) },
-                false => Verdict { decision: "deny", rule: None, outcome: Err(VaultError::Forbidden) },
+                false => Verdict { decision: "deny", rule: None, outcome: Err(self.subject.denial()) },
             };
         }
         if open {
@@ -126,7 +126,7 @@ impl Question<'_> {
         };
         match wanted.iter().find_map(|capability| self.ask(*capability, sudo)) {
             Some(rule) => Verdict { decision: "allow", rule: Some(rule), outcome: self.offered(target) },
-            None => Verdict { decision: "deny", rule: None, outcome: Err(VaultError::Forbidden) },
+            None => Verdict { decision: "deny", rule: None, outcome: Err(self.subject.denial()) },
         }
     }
 
@@ -134,7 +134,7 @@ impl Question<'_> {
     /// known whether a `POST` creates or updates, because no other writer can interfere.
     ///
     /// # Errors
-    /// [`VaultError::Forbidden`] when it is not allowed, or not any more; the errors of
+    /// [`VaultError::Forbidden`] or [`VaultError::NotAdmitted`] when it is not allowed, or not any more; the errors of
     /// [`crate::engine::Engine::exists`].
     pub(in crate::core) fn settle(&self, target: &Target, view: Option<&View<'_>>) -> Result<(), VaultError> {
         let (capability, sudo) = match (target, view) {
@@ -151,7 +151,7 @@ impl Question<'_> {
                             (true, true) => true,
                             _ => mount.engine.exists(view, relative)? == update,
                         };
-                        return if allowed { Ok(()) } else { Err(VaultError::Forbidden) };
+                        return if allowed { Ok(()) } else { Err(self.subject.denial()) };
                     }
                     Operation::Write => Capability::Update,
                     Operation::Patch => Capability::Patch,
@@ -163,7 +163,7 @@ impl Question<'_> {
             }
             // Routes about the caller itself need no policy, only an admitted identity.
             (Target::Sys(route), _) if route.guard.is_about_self() => {
-                return if self.subject.known { Ok(()) } else { Err(VaultError::Forbidden) };
+                return if self.subject.known { Ok(()) } else { Err(self.subject.denial()) };
             }
             (Target::Sys(route), _) => {
                 let capability = match self.operation {
@@ -177,7 +177,7 @@ impl Question<'_> {
             }
             _ => return Err(VaultError::Internal),
         };
-        self.ask(capability, sudo).map(|_| ()).ok_or(VaultError::Forbidden)
+        self.ask(capability, sudo).map(|_| ()).ok_or_else(|| self.subject.denial())
     }
 
     /// Returns the rule that allows it, if any.

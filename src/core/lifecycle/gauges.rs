@@ -39,6 +39,7 @@ pub(in crate::core) fn all(inquiry: &Inquiry<'_>, certificates_due: u64) -> Resu
     all.extend(of_values(&rows, now_ms));
     all.push(("strongroom_damage", u64::from(inquiry.live.damage.shown().is_some())));
     all.push(("strongroom_writes_stopped", u64::from(inquiry.live.barrier.is_damaged())));
+    all.push(("strongroom_rollback_reports", inquiry.live.rollbacks.total()));
     all.extend(of_identities(inquiry.snapshot));
     all.push(("strongroom_certificates_due", certificates_due));
     all.push(("strongroom_connections", count(inquiry.sessions.total())));

@@ -1,12 +1,11 @@
 //! What the vault says about itself, sealed or not. None of it requires a policy, so it contains no count and no path.
 //! The only name is the label of a key slot that accepted a loss.
 
-use std::sync::atomic::Ordering;
-
 use crate::api::hex::hex;
 use crate::api::mark::Mark;
 use crate::api::sys::{Health, Leader, SealStatus};
 
+use crate::core::Caller;
 use crate::core::vault::Live;
 use crate::core::vault::Vault;
 
@@ -70,18 +69,21 @@ pub(in crate::core) fn mark(live: &Live) -> Mark {
 }
 
 /// Compares the mark that a caller has seen with the vault's own. Returns the vault's if it does not continue that history, and
-/// tells the operator's log the first time since the unseal.
-pub(in crate::core) fn rolled_back(live: &Live, identity: &str, seen: &Mark) -> Option<Mark> {
+/// tells the operator's log, at most once a second. Only for an admitted caller with an identity or a role: nobody else
+/// is believed.
+pub(in crate::core) fn rolled_back(live: &Live, caller: &Caller, seen: &Mark, now_ms: u64) -> Option<Mark> {
     let now = mark(live);
     if now.continues(seen) {
         return None;
     }
-    if !live.rollback_told.swap(true, Ordering::Relaxed) {
+    if let Some(left_out) = live.rollbacks.report(now_ms) {
         tracing::warn!(
-            identity,
-            "a client reports having seen epoch {}, generation {} of this vault, which is at epoch {}, generation {}: the vault \
-             was restored from an older copy, or two copies were written to. Its requests are rejected. Restore the newest data, \
-             or declare the restore: docs/operations.md, \"When the vault refuses to open\"",
+            identity = caller.identity.uri(),
+            remote = caller.remote,
+            left_out,
+            "a client claims to have seen epoch {}, generation {} of this vault, which is at epoch {}, generation {}: if that \
+             is true, the vault was restored from an older copy, or two copies were written to. The request was rejected. What \
+             to do: docs/operations.md, \"An older copy of the whole vault\"",
             seen.epoch,
             seen.generation,
             now.epoch,

@@ -5,7 +5,7 @@
 //! the identities of the configuration may try at all, so nobody else can delay them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -27,6 +27,7 @@ use crate::core::commit::outcomes::{self, Outcome};
 use crate::core::error::VaultError;
 use crate::core::live::crl_cache::Revocations;
 use crate::core::live::damage::Damage;
+use crate::core::live::rollbacks::Rollbacks;
 use crate::core::live::shares::Shares;
 use crate::core::live::sightings::Sightings;
 use crate::core::live::verifier::Verifier;
@@ -222,7 +223,7 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
         keeper,
         rotator,
         verifier,
-        rollback_told: AtomicBool::new(false),
+        rollbacks: Rollbacks::default(),
         damage,
         losses,
     })

@@ -6,6 +6,7 @@ pub(super) mod feed;
 pub(super) mod gate;
 pub(super) mod places;
 pub(super) mod poll;
+pub(super) mod rollbacks;
 pub(super) mod seldom;
 pub(super) mod sessions;
 pub(super) mod shares;

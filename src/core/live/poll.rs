@@ -96,12 +96,13 @@ impl Poll {
     /// Answers when there is something to report, or when this is the `last` check.
     ///
     /// # Errors
-    /// [`VaultError::Forbidden`] when the caller may not, or no longer, read one of the secrets.
+    /// [`VaultError::Forbidden`] or [`VaultError::NotAdmitted`] when the caller may not, or no longer, read one of the
+    /// secrets.
     pub(in crate::core) fn look(&mut self, moment: &Moment<'_>, last: bool) -> Result<Look, VaultError> {
         // The same rights allow the same names: what is mounted does not change while a vault is open.
         if !self.allowed.as_ref().is_some_and(|allowed| allowed.has_rights_of(moment.subject)) {
             if self.names.iter().any(|name| !moment.subject.may(moment.mounts, name, Capability::Read)) {
-                return Err(VaultError::Forbidden);
+                return Err(moment.subject.denial());
             }
             self.allowed = Some(Arc::clone(moment.subject));
         }

@@ -28,14 +28,10 @@ pub(super) struct Visit {
     pub subject: Arc<Subject>,
     /// Without its token on routes where only the certificate counts.
     pub caller: Caller,
-    /// Why the certificate is not admitted, if it is not.
-    pub stranger: Option<&'static str>,
     pub target: Target,
     /// In canonical form.
     pub request: Request,
     pub now_ms: u64,
-    /// Settled when the reply is known.
-    pub bill: Option<Bill>,
 }
 
 /// A request with its decision.
@@ -47,7 +43,6 @@ pub(super) struct Decided {
     pub facts: Facts,
     /// `Ok` means to continue.
     pub outcome: Result<(), VaultError>,
-    pub bill: Option<Bill>,
 }
 
 /// Checks that the vault is unsealed, and finds the canonical path, the target and the identity.
@@ -64,30 +59,27 @@ pub(super) fn admit(vault: &Vault, caller: &Caller, request: Request) -> Result<
     if target.logs_in() {
         caller.token = None;
     }
-    let stranger = snapshot.admits(&vault.settings, &caller, now_ms).err();
     let subject = identify(&snapshot, &vault.settings, &caller, now_ms);
     // There is no end of certificates from outside PKIs. The audit log says who they are.
     if subject.known && !matches!(caller.origin, Origin::Outside(_)) {
         live.sightings.saw(&caller, now_ms);
     }
-    Ok(Visit { live, snapshot, subject, caller, stranger, target, request, now_ms, bill: None })
+    Ok(Visit { live, snapshot, subject, caller, target, request, now_ms })
 }
 
-/// Charges the identity. Returns `Some` for a request over a limit that gets a line in the audit log.
+/// Charges the identity. Returns the bill, which is settled when the answer is known, or the decision on a request over
+/// a limit that gets a line in the audit log.
 ///
 /// # Errors
 /// [`VaultError::RateLimited`] for a request over a limit without such a line (`state/limits` says why).
-pub(super) fn charge(visit: &mut Visit) -> Result<Option<Verdict>, VaultError> {
-    let Visit { caller, request, now_ms, .. } = &*visit;
+pub(super) fn charge(visit: &Visit) -> Result<Result<Option<Bill>, Verdict>, VaultError> {
+    let Visit { caller, request, now_ms, .. } = visit;
     let (operation, path) = (request.operation, &request.path);
-    let asked = Asked { caller, admitted: visit.stranger.is_none(), operation, path, now_ms: *now_ms };
+    let asked = Asked { caller, admitted: visit.subject.barred.is_none(), operation, path, now_ms: *now_ms };
     match limits::admit(&visit.live.accounts, &visit.snapshot.limits, &asked) {
-        Ok(bill) => {
-            visit.bill = bill;
-            Ok(None)
-        }
+        Ok(bill) => Ok(Ok(bill)),
         Err(over) if over.rule.is_none() => Err(over.outcome),
-        Err(Refused { rule, outcome }) => Ok(Some(Verdict { decision: "limit", rule, outcome: Err(outcome) })),
+        Err(Refused { rule, outcome }) => Ok(Err(Verdict { decision: "limit", rule, outcome: Err(outcome) })),
     }
 }
 
@@ -95,10 +87,13 @@ pub(super) fn charge(visit: &mut Visit) -> Result<Option<Verdict>, VaultError> {
 /// This comes before anything that the request may change, including a token's uses: each write after a rollback raises
 /// the generation, until it no longer shows that there was one.
 ///
+/// A caller who is not admitted, or has no identity or role here, is not believed: the log would show its claim in
+/// place of the reason for the denial, and nothing would be done for it anyway.
+///
 /// Generations only rise while a vault is open, so what is found here holds until the request has run.
 pub(super) fn history(visit: &Visit) -> Option<Verdict> {
-    let seen = visit.request.seen.as_ref()?;
-    let now = status::rolled_back(&visit.live, visit.caller.identity.uri(), seen)?;
+    let seen = visit.request.seen.as_ref().filter(|_| visit.subject.known)?;
+    let now = status::rolled_back(&visit.live, &visit.caller, seen, visit.now_ms)?;
     let rule = format!("seen epoch {} generation {}", seen.epoch, seen.generation);
     Some(Verdict { decision: "history", rule: Some(rule), outcome: Err(VaultError::RolledBack { now }) })
 }
@@ -106,7 +101,7 @@ pub(super) fn history(visit: &Visit) -> Option<Verdict> {
 /// Decides, unless `ended` has the verdict of a limit or of the vault's history, and collects what the audit log may
 /// learn.
 pub(super) fn decide(visit: Visit, ended: Option<Verdict>) -> Decided {
-    let Visit { live, snapshot, subject, caller, stranger, mut target, request, now_ms, bill } = visit;
+    let Visit { live, snapshot, subject, caller, mut target, request, now_ms } = visit;
     let Request { operation, path, body, wrap_ttl, if_none_match, seen: _ } = request;
     let mount_kind = target.kind();
     let verdict = match ended {
@@ -120,11 +115,11 @@ pub(super) fn decide(visit: Visit, ended: Option<Verdict>) -> Decided {
         mount_kind,
         policies: Arc::clone(&subject.policies),
         decision: verdict.decision,
-        rule: with_token(verdict.rule.or(stranger.map(str::to_owned)), &subject),
+        rule: with_token(verdict.rule.or_else(|| subject.barred.map(|why| why.word().to_owned())), &subject),
         time_ms: now_ms,
         secret_body: matches!(target, Target::Sys(route) if route.secret_body),
     };
-    Decided { live, snapshot, subject, target, facts, outcome: verdict.outcome, bill }
+    Decided { live, snapshot, subject, target, facts, outcome: verdict.outcome }
 }
 
 /// The rule for the audit log, with the accessor of the token that was presented.

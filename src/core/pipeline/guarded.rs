@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::api::reply::Reply;
-use crate::barrier::Tally;
+use crate::barrier::{BarrierError, Tally};
 
 use super::audited::Facts;
 use super::change::{self, Answer};
@@ -28,25 +30,26 @@ enum Permitted {
     Waiting(Answer),
 }
 
-/// Waits until the approval is used up, then executes the request.
-///
-/// # Errors
-/// As [`crate::core::Vault::handle`].
-pub(super) async fn run(
-    vault: &Vault,
-    permit: Answer,
-    facts: Arc<Facts>,
-    route: &'static Route,
-) -> Result<Reply, VaultError> {
-    permit.await.unwrap_or(Err(VaultError::Sealed))?;
-    match permitted(vault, facts, route)? {
-        Permitted::Answered(reply) => Ok(reply),
-        Permitted::Waiting(answer) => answer.await.unwrap_or(Err(VaultError::Sealed)),
-    }
+/// Where the outcome goes. Closed when the caller has gone away.
+pub(super) type Asker = oneshot::Sender<Result<Reply, VaultError>>;
+
+/// Waits until the approval is used up, executes the request, and sends the outcome of [`crate::core::Vault::handle`].
+pub(super) async fn run(vault: &Vault, permit: Answer, facts: Arc<Facts>, route: &'static Route, asker: Asker) {
+    let outcome = match permit.await.unwrap_or(Err(VaultError::Sealed)) {
+        Ok(_) => permitted(vault, facts, route, &asker),
+        Err(error) => Err(error),
+    };
+    let outcome = match outcome {
+        Ok(Permitted::Answered(reply)) => Ok(reply),
+        Ok(Permitted::Waiting(answer)) => answer.await.unwrap_or(Err(VaultError::Sealed)),
+        Err(error) => Err(error),
+    };
+    // An order was executed even if nobody waits for its outcome; the audit log has it.
+    let _ = asker.send(outcome);
 }
 
 /// Executes an order or a read, decided once more. Synchronous, as it holds the open vault.
-fn permitted(vault: &Vault, facts: Arc<Facts>, route: &'static Route) -> Result<Permitted, VaultError> {
+fn permitted(vault: &Vault, facts: Arc<Facts>, route: &'static Route, asker: &Asker) -> Result<Permitted, VaultError> {
     let live = vault.live().ok_or(VaultError::Sealed)?;
     let snapshot = live.snapshot.load_full();
     let subject = identify(&snapshot, &vault.settings, &facts.caller, vault.ports.clock.now_ms());
@@ -64,6 +67,8 @@ fn permitted(vault: &Vault, facts: Arc<Facts>, route: &'static Route) -> Result<
     });
     let result = match result {
         Ok(Ok(order)) => return change::keep(vault, &live, facts, Ok(order)).map(Permitted::Waiting),
+        // Nobody gets it, and the line must not say that somebody did.
+        Ok(Err(_)) if asker.is_closed() => Err(VaultError::from(BarrierError::Abandoned)),
         Ok(Err(reply)) => Ok(reply),
         Err(error) => Err(error),
     };

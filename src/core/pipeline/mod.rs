@@ -2,11 +2,12 @@
 
 mod admit;
 pub(super) mod audited;
-pub(super) mod barred;
+mod barred;
 mod change;
 mod guarded;
 pub(super) mod handle;
 mod long;
+pub(super) mod mark;
 mod read;
 pub(super) mod route;
 pub(super) mod waiting;

@@ -4,6 +4,7 @@
 pub(super) mod administrators;
 pub(super) mod authorities;
 pub(super) mod bad_records;
+pub(super) mod barred;
 mod compiled;
 pub(super) mod enrolment;
 pub(super) mod guarded;

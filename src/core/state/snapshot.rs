@@ -19,6 +19,7 @@ use crate::pki::{AuthorityId, BACKDATE_MS, Trust, key_fingerprint};
 use crate::policy::Policy;
 
 use super::authorities::Authorities;
+use super::barred::Barred;
 use super::compiled::{Compiled, Grants, Parsed};
 use super::identity::{self, DEFAULT_POLICY, GroupRecord, IDENTITIES, IdentityRecord, LISTENER, POLICIES};
 use super::ledger::{self, Fingerprint, Ledger};
@@ -384,13 +385,8 @@ impl Snapshot {
     /// Checks whether the certificate of `caller` is admitted at all.
     ///
     /// # Errors
-    /// The reason, for the audit log, when it is not.
-    pub(in crate::core) fn admits(
-        &self,
-        settings: &Settings,
-        caller: &Caller,
-        now_ms: u64,
-    ) -> Result<(), &'static str> {
+    /// Why it is not.
+    pub(in crate::core) fn admits(&self, settings: &Settings, caller: &Caller, now_ms: u64) -> Result<(), Barred> {
         self.admits_of(&settings.trust_domain, &settings.named_authorities, caller, now_ms)
     }
 
@@ -408,31 +404,20 @@ impl Snapshot {
     ///
     /// # Errors
     /// As [`Snapshot::admits`].
-    pub(in crate::core) fn admits_in(
-        &self,
-        trust_domain: &str,
-        caller: &Caller,
-        now_ms: u64,
-    ) -> Result<(), &'static str> {
+    pub(in crate::core) fn admits_in(&self, trust_domain: &str, caller: &Caller, now_ms: u64) -> Result<(), Barred> {
         self.admits_of(trust_domain, &[], caller, now_ms)
     }
 
-    fn admits_of(
-        &self,
-        trust_domain: &str,
-        named: &[AuthorityId],
-        caller: &Caller,
-        now_ms: u64,
-    ) -> Result<(), &'static str> {
+    fn admits_of(&self, trust_domain: &str, named: &[AuthorityId], caller: &Caller, now_ms: u64) -> Result<(), Barred> {
         // TLS checked the dates when the connection started, and the certificate may have expired since.
         if caller.not_after_ms <= now_ms {
-            return Err("certificate-expired");
+            return Err(Barred::CertificateExpired);
         }
         if caller.not_before_ms > now_ms {
-            return Err("certificate-not-yet-valid");
+            return Err(Barred::CertificateNotYetValid);
         }
         if caller.identity.trust_domain() != trust_domain {
-            return Err("foreign-trust-domain");
+            return Err(Barred::ForeignTrustDomain);
         }
         if let Origin::Vault(authority) = caller.origin {
             // For an authority on record, the record decides, whatever a file says.
@@ -441,25 +426,25 @@ impl Snapshot {
                 None => named.contains(&authority),
             };
             if !accepted {
-                return Err("authority-not-trusted");
+                return Err(Barred::AuthorityNotTrusted);
             }
         }
         if let Origin::Outside(outside) = &caller.origin
             && self.roles.bars(&self.lists, outside, caller, now_ms)
         {
-            return Err("certificate-on-revocation-list");
+            return Err(Barred::CertificateOnRevocationList);
         }
         // Revocation is checked by the ledger before any date, because clocks may have been changed.
         let (revoked, mark_ms) = self.ledger.standing(&caller.fingerprint);
         if revoked {
-            return Err("certificate-revoked");
+            return Err(Barred::CertificateRevoked);
         }
         if let Some(record) = self.facts.identities.get(caller.identity.path()) {
             if let Some(disabled) = &record.disabled {
-                return Err(if disabled.is_frozen() { "identity-frozen" } else { "identity-disabled" });
+                return Err(if disabled.is_frozen() { Barred::IdentityFrozen } else { Barred::IdentityDisabled });
             }
             if record.outlives(mark_ms, caller.not_before_ms.saturating_add(BACKDATE_MS)) {
-                return Err("certificate-older-than-allowed");
+                return Err(Barred::CertificateOlderThanAllowed);
             }
         }
         Ok(())
@@ -468,6 +453,11 @@ impl Snapshot {
     /// A subject without any rights.
     pub(in crate::core) fn stranger(&self) -> Arc<Subject> {
         Arc::clone(&self.stranger)
+    }
+
+    /// The same for a caller who is not admitted.
+    pub(in crate::core) fn barred(&self, why: Barred) -> Arc<Subject> {
+        Arc::new(self.stranger.barred(why))
     }
 }
 

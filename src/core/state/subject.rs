@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::api::path::Path;
 use crate::policy::{Acl, Ask, Capability, Decision};
 
+use crate::core::error::VaultError;
+use crate::core::state::barred::Barred;
 use crate::core::state::mount::MountTable;
 use crate::core::state::tokens::Held;
 
@@ -23,13 +25,15 @@ pub(in crate::core) struct Subject {
     pub token: Option<Held>,
     /// Why its token is rejected. Every request is rejected then, whatever the certificate allows.
     pub refused: Option<&'static str>,
+    /// Why its certificate is not admitted.
+    pub barred: Option<Barred>,
 }
 
 impl Subject {
     /// A subject with these policies. `acl` is their union.
     pub(in crate::core) fn new(policies: Vec<String>, acl: Acl) -> Self {
         let (policies, acl) = (Arc::from(policies), Arc::new(acl));
-        Self { policies, acl, ceiling: None, known: true, token: None, refused: None }
+        Self { policies, acl, ceiling: None, known: true, token: None, refused: None, barred: None }
     }
 
     /// A subject without any rights.
@@ -42,6 +46,24 @@ impl Subject {
         Self { refused: Some(why), ..Self::stranger() }
     }
 
+    /// This subject, which has no rights, for a caller who is not admitted.
+    pub(in crate::core) fn barred(&self, why: Barred) -> Self {
+        Self {
+            policies: Arc::clone(&self.policies),
+            acl: Arc::clone(&self.acl),
+            ceiling: None,
+            known: false,
+            token: None,
+            refused: None,
+            barred: Some(why),
+        }
+    }
+
+    /// The error for what it may not do.
+    pub(in crate::core) fn denial(&self) -> VaultError {
+        self.barred.map_or(VaultError::Forbidden, Barred::denial)
+    }
+
     /// The same caller with a token. `narrow` has the policies that both have.
     pub(in crate::core) fn with_token(&self, narrow: &Self, token: Held) -> Self {
         Self {
@@ -51,6 +73,7 @@ impl Subject {
             known: self.known,
             token: Some(token),
             refused: None,
+            barred: None,
         }
     }
 

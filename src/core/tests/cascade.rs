@@ -70,7 +70,7 @@ fn renew_late(rig: &Rig, pem: &str, signer: &Key, next: &Key) -> Result<Certifie
 }
 
 fn is_refused<T>(result: &Result<T, VaultError>) -> bool {
-    matches!(result, Err(VaultError::Forbidden))
+    matches!(result, Err(VaultError::Forbidden | VaultError::NotAdmitted(_)))
 }
 
 fn on_list(rig: &Rig, serial: &str) -> bool {

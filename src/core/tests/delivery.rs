@@ -1,11 +1,12 @@
 //! How a client learns of a new value: entity tags, and waiting for a change.
 
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::approvals;
 use super::support::*;
 use crate::api::reply::{Reply, ReplyStatus};
 use crate::api::request::Operation;
@@ -158,4 +159,30 @@ fn a_caller_that_hangs_up_while_waiting_is_in_the_log() {
     assert_eq!(lines.len(), 1, "one line for one request: {lines:?}");
     assert_eq!((&lines[0]["path"], &lines[0]["error"]), (&json!("sys/strongroom/events"), &json!("unavailable")));
     assert_eq!(lines[0]["id"], json!(operator.request_id));
+}
+
+#[test]
+fn an_approved_read_that_nobody_waits_for_is_not_audited_as_answered() {
+    const PATH: &str = "sys/strongroom/audit-key";
+    let rig = approvals::rig();
+    let olga = rig.operator();
+    let id = approvals::asked(rig.ask(&olga, Operation::Read, PATH, ""));
+    approvals::say(&rig, &approvals::bert(&rig), &id, "approve").expect("approved");
+    let before = rig.log().len();
+    let line = || rig.log().into_iter().skip(before).find(|line| line["path"] == PATH && line["kind"] == "exchange");
+    let read = async {
+        let mut asked = Box::pin(rig.vault.handle(&olga, request(Operation::Read, PATH, "")));
+        let gone = std::future::poll_fn(|context| Poll::Ready(asked.as_mut().poll(context).is_pending())).await;
+        assert!(gone, "the approval is being used up");
+        drop(asked);
+        loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            if let Some(line) = line() {
+                return line;
+            }
+        }
+    };
+    let read = wait(async { tokio::time::timeout(Duration::from_secs(20), read).await });
+    assert_eq!(read.expect("audited")["error"], "unavailable");
+    assert_eq!(approvals::show(&rig, &id)["state"], "used");
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::api::error::Reason;
 use crate::api::mark::Mark;
 use crate::api::reply::Reply;
 use crate::api::request::Operation;
@@ -75,4 +76,72 @@ fn a_token_keeps_its_use_when_nothing_is_done() {
     assert!(matches!(refused, Err(VaultError::RolledBack { .. })));
     assert_eq!(rig.vault.mark(), Some(now));
     assert!(rig.read(&holder, SECRET.0).is_ok());
+}
+
+fn gauge(rig: &Rig) -> u64 {
+    let metrics = rig.read(&rig.operator(), "sys/metrics").expect("there");
+    let gauges = metrics["gauges"].as_array().expect("a list");
+    let found = gauges.iter().find(|gauge| gauge["name"] == "strongroom_rollback_reports").expect("is there");
+    found["value"].as_u64().expect("a number")
+}
+
+#[test]
+fn who_is_not_admitted_gets_the_denial_whatever_it_claims_to_have_seen() {
+    let rig = Rig::new();
+    let web = rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#);
+    rig.write(&rig.operator(), "sys/strongroom/disable/app/web", "{}").expect("disabled");
+    let now = rig.vault.mark().expect("unsealed");
+    let later = Mark { generation: now.generation + 1_000, ..now.clone() };
+    let refused = ask(&rig, &web, Operation::Read, (SECRET.0, ""), &later);
+    assert!(matches!(refused, Err(VaultError::NotAdmitted(Reason::Disabled))));
+    let line = rig.log().pop().expect("logged");
+    assert_eq!((&line["decision"], &line["rule"]), (&json!("deny"), &json!("identity-disabled")), "{line}");
+    // Nobody that this vault knows.
+    let refused = ask(&rig, &rig.caller("app/unknown"), Operation::Read, (SECRET.0, ""), &later);
+    assert!(matches!(refused, Err(VaultError::Forbidden)));
+    assert_eq!(rig.log().pop().expect("logged")["decision"], "deny");
+    // Nor does it learn how much is written here.
+    for seen in [None, Some(later.clone())] {
+        let refused = rig.vault.mark_for(&web, seen);
+        assert!(matches!(refused, Err(VaultError::NotAdmitted(Reason::Disabled))), "{refused:?}");
+        let line = rig.log().pop().expect("logged");
+        assert_eq!((&line["decision"], &line["path"]), (&json!("deny"), &json!("sys/strongroom/mark")), "{line}");
+    }
+    assert_eq!(gauge(&rig), 0);
+}
+
+#[test]
+fn a_report_of_a_rollback_does_not_use_up_the_next_one() {
+    let rig = Rig::new();
+    let liar = rig.admit("app/liar", "app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#);
+    let now = rig.vault.mark().expect("unsealed");
+    let later = Mark { generation: now.generation + 1_000, ..now.clone() };
+    let told = |caller: &Caller| {
+        let refused = rig.vault.mark_for(caller, Some(later.clone()));
+        assert!(matches!(&refused, Err(VaultError::RolledBack { now: at }) if *at == now), "{refused:?}");
+        let line = rig.log().pop().expect("logged");
+        assert_eq!((&line["decision"], &line["error"]), (&json!("history"), &json!("rolled-back")), "{line}");
+        line["identity"].as_str().expect("text").to_owned()
+    };
+    assert_ne!(told(&liar), told(&rig.operator()), "each report has a line of its own");
+    assert_eq!(gauge(&rig), 2);
+}
+
+#[test]
+fn asking_for_the_mark_leaves_no_line_and_is_charged_as_a_read() {
+    let rig = Rig::new();
+    let web = rig.admit("app/web", "app", r#"path "secret/data/app/*" { capabilities = ["read"] }"#);
+    let body = r#"{"rate":2,"identity":"app/web","path":"sys/strongroom/mark"}"#;
+    rig.write(&rig.operator(), "sys/quotas/rate-limit/few", body).expect("written");
+    let (now, lines) = (rig.vault.mark().expect("unsealed"), rig.log().len());
+    let seen = [None, Some(now.clone())].into_iter().cycle();
+    let shown =
+        seen.map_while(|seen| rig.vault.mark_for(&web, seen).ok()).take(100).inspect(|mark| assert_eq!(*mark, now));
+    // Then the reserve: a client that corrects a wrong limit compares before.
+    assert_eq!(shown.count(), 2 + 40);
+    assert_eq!(rig.log().len(), lines);
+    let over = rig.vault.mark_for(&web, None);
+    assert!(matches!(over, Err(VaultError::RateLimited { .. })), "{over:?}");
+    rig.vault.seal();
+    assert!(matches!(rig.vault.mark_for(&web, None), Err(VaultError::Sealed)));
 }

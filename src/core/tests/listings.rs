@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use super::support::*;
+use crate::api::error::Reason;
 use crate::api::request::Operation;
 use crate::api::secret::SecretText;
 use crate::core::{Caller, VaultError};
@@ -226,7 +227,7 @@ fn a_right_that_ends_while_a_listing_waits_is_noticed() {
     for other in others {
         assert!(runtime.block_on(other).is_ok());
     }
-    assert!(matches!(runtime.block_on(waits), Err(VaultError::Forbidden)));
+    assert!(matches!(runtime.block_on(waits), Err(VaultError::NotAdmitted(Reason::Disabled))));
 }
 
 /// Lists the large folder, and does `meanwhile` while the listing waits for its first record.
@@ -268,7 +269,7 @@ path "auth/token/create" { capabilities = ["update"] }"#;
     let refused = listed_during(&rig, &lister, || {
         rig.write(&operator, "sys/strongroom/disable/app/lister", "{}").expect("disabled");
     });
-    assert!(matches!(refused, Err(VaultError::Forbidden)), "{refused:?}");
+    assert!(matches!(refused, Err(VaultError::NotAdmitted(Reason::Disabled))), "{refused:?}");
     let line = rig.log().pop().expect("a line");
     assert_eq!((&line["operation"], &line["error"]), (&"list".into(), &"denied".into()));
 }

@@ -11,6 +11,7 @@ use rcgen::{
 };
 use serde_json::json;
 
+use crate::api::error::Reason;
 use crate::api::reply::Reply;
 use crate::api::request::Operation;
 use crate::barrier::{MountId, Tx};
@@ -112,10 +113,10 @@ fn a_listed_certificate_is_nobody_with_and_without_a_token() {
     assert!(works(&rig, &six), "another number");
     assert!(works(&rig, &namesake), "the number of another issuer");
     for path in ["auth/cert/login", "auth/token/renew-self"] {
-        assert!(matches!(rig.write(&holder, path, "{}"), Err(VaultError::Forbidden)), "{path}");
+        assert!(matches!(rig.write(&holder, path, "{}"), Err(VaultError::NotAdmitted(Reason::Revoked))), "{path}");
     }
     let by_name = rig.write(&five, "auth/cert/login", r#"{"name":"web"}"#);
-    assert!(matches!(by_name, Err(VaultError::Forbidden)));
+    assert!(matches!(by_name, Err(VaultError::NotAdmitted(Reason::Revoked))));
     let line = rig.log().into_iter().rev().find(|line| line["path"] == "auth/cert/login").expect("logged");
     assert_eq!(line["rule"], "certificate-on-revocation-list", "{line}");
 

@@ -1,6 +1,7 @@
 //! The order of a request, and what is audited of it.
 
 use super::support::{Fault, Rig, at_once, json, request};
+use crate::api::error::Reason;
 use crate::api::request::Operation;
 use crate::core::VaultError;
 
@@ -191,7 +192,8 @@ fn an_expired_certificate_makes_a_stranger() {
     let operator = rig.operator();
     rig.read(&operator, "sys/mounts").expect("allowed");
     rig.clock.advance(2 * 86_400_000);
-    assert!(matches!(rig.read(&operator, "sys/mounts"), Err(VaultError::Forbidden)));
+    let refused = rig.read(&operator, "sys/mounts");
+    assert!(matches!(refused, Err(VaultError::NotAdmitted(Reason::CertificateExpired))));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::api::error::Reason;
 use crate::api::request::Operation;
 use crate::core::{Caller, Session, VaultError};
 
@@ -51,7 +52,7 @@ fn whatever_ends_an_identity_or_a_certificate_closes_its_connections() {
     closes("freeze", |rig, gone| {
         let renew = || rig.write(gone, "sys/strongroom/renew", &Key::new().body());
         renew().expect("renewed");
-        assert!(matches!(renew(), Err(VaultError::Forbidden)), "with another key");
+        assert!(matches!(renew(), Err(VaultError::NotAdmitted(Reason::Frozen))), "with another key");
     });
 }
 

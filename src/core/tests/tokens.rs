@@ -45,7 +45,7 @@ fn own(rig: &Rig, caller: &Caller) -> Result<Value, VaultError> {
 #[track_caller]
 fn assert_forbidden<T>(result: Result<T, VaultError>) {
     match result {
-        Err(VaultError::Forbidden) => {}
+        Err(VaultError::Forbidden | VaultError::NotAdmitted(_)) => {}
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("allowed"),
     }

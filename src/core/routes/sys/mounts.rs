@@ -59,11 +59,15 @@ pub(super) fn visible(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
 /// Tells a client which mount a path belongs to. Never 404, which old clients take for "KV version 1". The reply is the
 /// same for an unknown mount and for one without access.
 pub(super) fn preflight(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
-    let path = Path::parse(&inquiry.tail).map_err(|_| VaultError::Preflight(inquiry.tail.clone()))?;
+    let denial = || match inquiry.subject.barred {
+        Some(why) => why.denial(),
+        None => VaultError::Preflight(inquiry.tail.clone()),
+    };
+    let path = Path::parse(&inquiry.tail).map_err(|_| denial())?;
     let mount = find(inquiry, &path).filter(|mount| inquiry.subject.any_under(&mount.path));
     match mount {
         Some(mount) => data(&mount.record.shown(Some(&mount.path))),
-        None => Err(VaultError::Preflight(inquiry.tail.clone())),
+        None => Err(denial()),
     }
 }
 

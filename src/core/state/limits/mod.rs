@@ -204,10 +204,12 @@ pub(in crate::core) fn admit(accounts: &Accounts, table: &Table, asked: &Asked<'
         Operation::Write | Operation::Patch | Operation::Delete => Class::Write,
     };
     let path = asked.path.as_str();
+    let reserved = || accounts.admit_reserved(table, who, class, asked.now_ms).map(|()| None);
     let outcome = if leads_out(path) {
-        accounts.admit_reserved(table, who, class, asked.now_ms).map(|()| None)
+        reserved()
     } else {
-        accounts.admit(table, who, class, path, asked.now_ms).map(Some)
+        let outcome = accounts.admit(table, who, class, path, asked.now_ms).map(Some);
+        outcome.or_else(|over| if path == MARK { reserved().map_err(|_| over) } else { Err(over) })
     };
     outcome.map_err(|Over { class, wait_ms, line }| Refused {
         rule: line.map(|(quota, unwritten)| match unwritten {
@@ -217,6 +219,10 @@ pub(in crate::core) fn admit(accounts: &Accounts, table: &Table, asked: &Asked<'
         outcome: VaultError::RateLimited { path: path.to_owned(), retry_after_s: wait_ms.div_ceil(1_000) },
     })
 }
+
+/// A client asks this before it changes anything, also before it corrects a wrong limit. So when the reads are used up,
+/// the reserve pays for it.
+pub(in crate::core) const MARK: &str = "sys/strongroom/mark";
 
 /// Whether no quota limits this path. Through these paths an operator can correct a wrong limit, or stop the vault.
 fn leads_out(path: &str) -> bool {
