@@ -26,7 +26,7 @@ pub trait Clock: Send + Sync {
     fn steady(&self) -> Duration;
 }
 
-/// The clock of the machine.
+/// The clocks of the machine.
 pub struct SystemClock;
 
 impl Clock for SystemClock {
@@ -109,8 +109,10 @@ pub struct Settings {
     pub audit_paths: PathMode,
     /// When the audit entries of reads are made durable.
     pub audit_sync: SyncMode,
-    /// Cost of new passphrase slots, to which cheaper ones are raised; `None` leaves them at the floor.
+    /// Least cost of passphrase slots; `None` if only the other slots decide.
     pub kdf: Option<Params>,
+    /// Memory that this process may use, in bytes; `None` if the system does not say.
+    pub memory: Option<u64>,
     /// Records per second that a throttled rotation of the data key re-encrypts.
     pub rewrap_per_second: u64,
     /// How often the rotations check the clock.
@@ -138,6 +140,7 @@ impl Settings {
             audit_paths: PathMode::default(),
             audit_sync: SyncMode::default(),
             kdf: None,
+            memory: None,
             rewrap_per_second: 2_000,
             tick: Duration::from_secs(1),
             approvals: None,

@@ -9,6 +9,7 @@ mod bytes;
 mod canonical;
 mod cascade;
 pub(super) mod clock;
+mod costs;
 mod damage;
 mod delivery;
 mod generated;

@@ -1,5 +1,7 @@
 //! Passphrase to key: NFKC, then Argon2id v1.3 (RFC 9106), with lower and upper limits.
 
+use std::time::Duration;
+
 use argon2::{Algorithm, Argon2, Block, Version};
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_public_assigned;
@@ -26,6 +28,11 @@ pub const OPEN_FLOOR: Params = Params { m_kib: 19 * 1024, t: 2, p: 1 };
 /// Highest cost that is accepted from a header, which is not yet authenticated at that point.
 pub const CEILING: Params = Params { m_kib: 4 * 1024 * 1024, t: 64, p: 16 };
 
+/// Most memory that a measured cost has, KiB. More would hurt the owner's machine more than an attacker's.
+const MOST_KIB: u32 = 1024 * 1024;
+/// Memory of a machine that does not say how much it has, bytes.
+const ASSUMED_MEMORY: u64 = 1 << 30;
+
 /// Longest passphrase in bytes, before normalisation.
 pub const MAX_PASSPHRASE: usize = 4096;
 
@@ -39,6 +46,42 @@ impl Params {
     /// Whether memory and passes both reach `floor`.
     pub fn reaches(&self, floor: &Self) -> bool {
         self.m_kib >= floor.m_kib && self.t >= floor.t
+    }
+
+    /// Memory in KiB times passes. On one machine, the time of a guess is in proportion to it.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        u64::from(self.m_kib) * u64::from(self.t)
+    }
+
+    /// Whether a guess costs an attacker at least as much as one at `other`: it takes as much memory and as much work.
+    ///
+    /// Memory counts by itself because it limits how many guesses can run beside each other on other hardware. Passes do
+    /// not: fewer of them over more memory are no less work. Lanes do not either, because they do not change the work.
+    #[must_use]
+    pub fn as_dear_as(&self, other: &Self) -> bool {
+        self.m_kib >= other.m_kib && self.work() >= other.work()
+    }
+
+    /// A cost that is as dear as each of `costs` and reaches [`WRITE_FLOOR`]: the most memory of any of them, and the
+    /// fewest passes over it that are as much work as the most work of any of them.
+    ///
+    /// Work is rounded up to whole passes, so a guess takes at most half as much time again as at the costs that it is
+    /// made from. Memory and passes are not raised independently: of 1 GiB, 3 passes and 64 MiB, 64 passes that would make
+    /// 1 GiB, 64 passes, sixteen times the work of the dearer one.
+    #[must_use]
+    pub fn dearest(costs: impl IntoIterator<Item = Self>) -> Self {
+        let (m_kib, work) = costs.into_iter().fold((WRITE_FLOOR.m_kib, WRITE_FLOOR.work()), |(m_kib, work), cost| {
+            (m_kib.max(cost.m_kib), work.max(cost.work()))
+        });
+        let t = u32::try_from(work.div_ceil(u64::from(m_kib))).unwrap_or(u32::MAX);
+        Self { m_kib, t: t.max(WRITE_FLOOR.t), p: WRITE_FLOOR.p }
+    }
+
+    /// Whether a derivation needs at most half of `memory` bytes. The least cost that is written is always allowed.
+    #[must_use]
+    pub fn fits(&self, memory: Option<u64>) -> bool {
+        self.m_kib <= WRITE_FLOOR.m_kib || self.check_within(memory).is_ok()
     }
 
     /// Rejects costs above [`CEILING`] or outside the definition of Argon2.
@@ -139,14 +182,22 @@ pub fn calibrate(
     Ok(params)
 }
 
-/// Milliseconds that one derivation takes by the clock `now_ms`: the timer of [`calibrate`].
+/// Most memory for [`calibrate`], in KiB, in a process that may use `memory` bytes: a quarter of that, at most 1 GiB.
+#[must_use]
+pub fn share_of(memory: Option<u64>) -> u32 {
+    let quarter = u32::try_from(memory.unwrap_or(ASSUMED_MEMORY) / 4 / 1024).unwrap_or(u32::MAX);
+    quarter.clamp(WRITE_FLOOR.m_kib, MOST_KIB)
+}
+
+/// Milliseconds that one derivation takes by the clock `now`: the timer of [`calibrate`]. It must be a clock that nobody can
+/// set: one that is set forward meanwhile would make the derivation look slow enough, and the passphrase cheap.
 ///
 /// # Errors
 /// [`CryptoError::Parameters`] as for [`argon2id`].
-pub fn timed(params: &Params, now_ms: &dyn Fn() -> u64) -> Result<u64, CryptoError> {
-    let start_ms = now_ms();
+pub fn timed(params: &Params, now: &dyn Fn() -> Duration) -> Result<u64, CryptoError> {
+    let start = now();
     argon2id(params, &[0; 32], b"calibration")?;
-    Ok(now_ms().saturating_sub(start_ms))
+    Ok(u64::try_from(now().saturating_sub(start).as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Unicode NFKC of a passphrase, so that every keyboard and system gives the same bytes.

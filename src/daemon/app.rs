@@ -19,7 +19,7 @@ use super::config::{Config, ConfigError, UnsealSource};
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
 use super::targets;
-use super::{EXIT_NOT_DURABLE, init, log, migrate, notify};
+use super::{EXIT_NOT_DURABLE, init, log, memory, migrate, notify};
 use crate::api::secret::SecretText;
 use crate::audit::{FileDevice, PathMode, SyncMode};
 use crate::core::{IdentityPattern, Opener, Ports, Settings, SystemClock, UnsealKey, Vault, VaultError};
@@ -133,6 +133,7 @@ impl App {
     /// Another process uses the folder, other users can enter it, or the store cannot be opened.
     pub fn open(config: Config) -> Result<Self, AppError> {
         layout::check_data_dir(&config.data)?;
+        // Before anything else is opened: the engines have locks of their own, but the header and the anchor have none.
         let lock = match DirLock::acquire(&config.data) {
             Err(StoreError::Locked) => return Err(AppError::Locked(config.data)),
             other => other.map_err(|source| AppError::Store { path: config.data.clone(), source })?,
@@ -154,6 +155,7 @@ impl App {
             random: Arc::new(SystemRandom),
             clock: Arc::new(SystemClock),
             audit: Box::new(FileDevice::opener(config.audit_file.clone())),
+            // The vault has sealed itself. This only tells the loop that waits for the end, which then sets the exit code.
             on_fatal: Box::new(move |why| {
                 tracing::error!(
                     "{why}; the daemon stops now. Check the disk, then start it again: acknowledged writes are safe"
@@ -267,6 +269,8 @@ impl App {
             Stop::Told(receiver) => receiver.clone(),
             Stop::Signals => watch::channel(false).1,
         };
+        // From here on these signals no longer kill the process, so they must be in place before anybody is told that it is
+        // ready: a service manager may stop or reload it at once.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -406,6 +410,7 @@ fn settings(config: &Config) -> Result<Settings, AppError> {
     settings.enroll_addresses = config.enroll_addresses.clone();
     settings.max_strings_each = config.limits.enrollments_per_identity;
     settings.kdf = config.kdf.map(|kdf| Params { m_kib: kdf.memory_mib.saturating_mul(1024), t: kdf.passes, p: 1 });
+    settings.memory = memory::limit();
     settings.rewrap_per_second = config.rewrap_per_second;
     settings.approvals = config.approvals.clone().map(Arc::new);
     settings.targets = targets::open(&config.targets, &config.folder)?;

@@ -14,6 +14,7 @@ use super::args::{DEFAULT_TRUST_DOMAIN, InitArgs};
 use super::config::{Config, ConfigError, StarterEnroll};
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
+use super::memory;
 use crate::api::secret::SecretText;
 use crate::api::spiffe::SpiffeId;
 use crate::core::lifecycle::init::{InitOutcome, InitPlan, InitPorts, initialise};
@@ -333,22 +334,11 @@ pub fn write_identity(folder: &Path, ca_pem: &str, bundle: &Bundle) -> Result<()
     layout::sync_dir(folder)
 }
 
-/// Finds Argon2id parameters that cost about `target_ms` per guess on this machine. Uses at most a quarter of its
-/// memory.
+/// Finds Argon2id parameters that cost about `target_ms` per guess on this machine. Uses at most a quarter of the memory
+/// that this process may use.
 fn calibrate(target_ms: u64) -> Result<Params, InitError> {
-    let most = (memory_kib() / 4).clamp(u64::from(password::WRITE_FLOOR.m_kib), MOST_KDF_KIB);
-    let most = u32::try_from(most).unwrap_or(u32::MAX);
-    #[allow(clippy::disallowed_methods)] // calibration is the measurement of time
-    let start = std::time::Instant::now();
-    let now_ms = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(password::calibrate(target_ms, most, &mut |params| password::timed(params, &now_ms))?)
-}
-
-/// Physical memory in KiB; 1 GiB when the system does not say.
-fn memory_kib() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    total.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(1024 * 1024)
+    let mut timer = |params: &Params| password::timed(params, &|| SystemClock.steady());
+    Ok(password::calibrate(target_ms, password::share_of(memory::limit()), &mut timer)?)
 }
 
 /// The folder with the systemd credentials, if systemd started this process.
@@ -369,4 +359,3 @@ fn refuse_existing(path: &Path) -> Result<(), InitError> {
 /// operators.
 const OPERATOR_LIFE_S: u64 = 30 * 86_400;
 const KEY_FILE_BYTES: usize = 64;
-const MOST_KDF_KIB: u64 = 1024 * 1024;

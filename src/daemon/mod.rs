@@ -14,6 +14,7 @@ pub(crate) mod input;
 pub(crate) mod layout;
 pub mod log;
 pub(crate) mod loss;
+pub(crate) mod memory;
 pub(crate) mod migrate;
 pub(crate) mod notify;
 pub(crate) mod offline;

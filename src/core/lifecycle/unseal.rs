@@ -205,7 +205,8 @@ fn open(vault: &Vault, opener: Opener<'_>, secret: Secret, refused: bool) -> Res
     }
     let keeper = Keeper::spawn(desk(), debt)?;
     let rotator = Rotator::spawn(desk())?;
-    if vault.settings.kdf.is_some() && matches!(secret, Secret::Passphrase(_) | Secret::Both { .. }) {
+    if matches!(secret, Secret::Passphrase(_) | Secret::Both { .. }) {
+        // Only now is the secret of a slot at hand that an older version may have made cheaper than the others.
         keeper.raise_cost(&vault.ports, &vault.settings, secret)?;
     }
     let (accounts, revocations) = (Accounts::default(), Revocations::default());

@@ -100,7 +100,7 @@ pub(in crate::core) enum SlotOrder {
         compromised: Option<Compromised>,
         deep: bool,
     },
-    /// Raise the cost of a passphrase slot that is below the configured one.
+    /// Raise the cost of a passphrase slot that is cheaper to guess than others, or than configured.
     Upgrade(Key),
 }
 

@@ -11,7 +11,6 @@ use crate::api::request::Operation;
 use crate::api::secret::SecretText;
 use crate::barrier::MountId;
 use crate::core::{Caller, UnsealKey, VaultError};
-use crate::crypto::password::Params;
 use crate::keys::TermState;
 
 const NEW_FILE: &[u8] = b"bytes of a key file: 8f2c61d09be7453a, 01b7e2d9f6";
@@ -498,49 +497,4 @@ fn shares_open_the_vault_one_after_the_other_and_a_bad_one_is_named() {
     assert!(!rig.vault.is_sealed());
     let rig = rig.restart();
     rig.unseal_with(&UnsealKey::Typed(&text(&code))).expect("the recovery code opens it too");
-}
-
-#[test]
-fn a_new_passphrase_costs_as_much_to_guess_as_the_dearest_one() {
-    let mut rig = Rig::new().restart();
-    let cost = |slot: &Value| (slot["memory_mib"].as_u64(), slot["passes"].as_u64());
-    let add = |rig: &Rig, label: &str, kind: &str| {
-        let new = json!({ "type": kind, "label": label, "passphrase": "another good passphrase" });
-        let body = json!({ "unlock": by_file(KEY_FILE), "new": new });
-        order(rig, "sys/strongroom/slots/add", &body).expect("added")["slot"].clone()
-    };
-    // As if `init` had measured it on this machine.
-    rig.configure(|settings| settings.kdf = Some(Params { m_kib: 66 * 1024, t: 4, p: 1 }));
-    rig.unseal().expect("opens");
-    assert_eq!(cost(&add(&rig, "dear", "passphrase")), (Some(66), Some(4)));
-    // Nothing is configured, and the first slot is cheaper.
-    let rig = rig.restart();
-    rig.unseal().expect("opens");
-    for kind in ["passphrase", "hybrid"] {
-        assert_eq!(cost(&add(&rig, &format!("new {kind}"), kind)), (Some(66), Some(4)), "{kind}");
-    }
-    // A changed one as well.
-    let unlock = json!({ "passphrase": PASSPHRASE, "slot": "passphrase" });
-    let new = json!({ "type": "passphrase", "passphrase": "yet another passphrase" });
-    let body = json!({ "unlock": unlock, "new": new });
-    let changed = order(&rig, "sys/strongroom/slots/change", &body).expect("changed")["slot"].clone();
-    assert_eq!((cost(&changed), &changed["label"]), ((Some(66), Some(4)), &"passphrase".into()));
-}
-
-#[test]
-fn a_passphrase_slot_below_the_configured_cost_is_raised_at_unseal() {
-    let mut rig = Rig::new().restart();
-    let passphrase = SecretText::new(PASSPHRASE.to_owned());
-    let slots = |rig: &Rig| rig.read(&rig.operator(), "sys/strongroom/slots").expect("listed")["slots"][0].clone();
-    rig.configure(|settings| settings.kdf = Some(Params { m_kib: 65 * 1024, t: 3, p: 1 }));
-    rig.unseal_with(&UnsealKey::Passphrase(&passphrase)).expect("opens");
-    for _ in 0..1_000 {
-        if slots(&rig)["memory_mib"] == 65 {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert_eq!(slots(&rig)["memory_mib"], 65);
-    let rig = rig.restart();
-    rig.unseal_with(&UnsealKey::Passphrase(&passphrase)).expect("the same passphrase opens it");
 }

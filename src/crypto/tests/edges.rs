@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::crypto::base32::{MAX_TEXT, TextError, symbols};
-use crate::crypto::password::MAX_PASSPHRASE;
+use crate::crypto::password::{MAX_PASSPHRASE, share_of};
 use crate::crypto::{SecretBytes, sign};
 
 #[test]
@@ -45,6 +45,44 @@ fn calibration_stops_at_nine_tenths_and_at_each_limit() {
     assert_eq!(asked.len(), 2);
     let failed: Result<Params, _> = calibrate(1, 0, &mut |_| Err(CryptoError::Memory));
     assert_eq!(failed, Err(CryptoError::Memory));
+}
+
+#[test]
+fn measured_costs_take_a_quarter_of_the_memory() {
+    let mib = |mib: u64| share_of(Some(mib << 20)) / 1024;
+    assert_eq!((mib(512), mib(1023), mib(4096)), (128, 255, 1024));
+    assert_eq!((mib(1), mib(u64::MAX >> 20)), (64, 1024), "never below the floor, never above 1 GiB");
+    assert_eq!(share_of(None), 256 * 1024);
+}
+
+#[test]
+fn as_dear_means_as_much_memory_and_as_much_work() {
+    let cost = |mib: u32, t| Params { m_kib: mib * 1024, t, p: 1 };
+    assert!(cost(128, 3).as_dear_as(&cost(64, 6)), "twice the memory makes up for half of the passes");
+    assert!(!cost(128, 3).as_dear_as(&cost(64, 7)) && !cost(64, 64).as_dear_as(&cost(65, 3)));
+    assert!(cost(64, 3).as_dear_as(&Params { p: 4, ..cost(64, 3) }));
+    // Memory and passes of two costs are not multiplied with each other.
+    assert_eq!(Params::dearest([cost(1024, 3), cost(64, 64)]), cost(1024, 4));
+    assert_eq!(Params::dearest([cost(512, 3), cost(64, 3)]), cost(512, 3));
+    assert_eq!((Params::dearest([]), Params::dearest([OPEN_FLOOR])), (WRITE_FLOOR, WRITE_FLOOR));
+    assert_eq!(Params::dearest([CEILING]), Params { p: 1, ..CEILING });
+    // A slot that was dear enough stays so, and none is raised for ever.
+    assert_eq!(Params::dearest([cost(1024, 4), cost(64, 64), cost(1024, 3)]), cost(1024, 4));
+}
+
+proptest! {
+    #[test]
+    fn the_dearest_cost_is_as_dear_as_each_and_hardly_dearer(
+        costs in proptest::collection::vec((OPEN_FLOOR.m_kib..=CEILING.m_kib, 2u32..=64, 1u32..=16), 1..=32)
+    ) {
+        let costs: Vec<Params> = costs.into_iter().map(|(m_kib, t, p)| Params { m_kib, t, p }).collect();
+        let made = Params::dearest(costs.iter().copied());
+        prop_assert!(made.check().is_ok() && made.reaches(&WRITE_FLOOR));
+        prop_assert!(costs.iter().all(|cost| made.as_dear_as(cost)));
+        let most = costs.iter().chain([&WRITE_FLOOR]).map(Params::work).max().unwrap();
+        prop_assert!(made.work() <= most + most / 2, "{made:?}");
+        prop_assert_eq!(Params::dearest(costs.into_iter().chain([made])), made, "nothing is raised twice");
+    }
 }
 
 #[test]

@@ -287,7 +287,7 @@ engine = "{engine}"
 # paths = "plain"                                # "hashed": no readable paths in the audit file
 
 # [kdf]
-# memory_mib = 256                               # cheaper passphrase slots are raised to this at unseal
+# memory_mib = 256                               # least cost of passphrase slots; cheaper ones are raised at unseal
 # passes = 3
 
 [rotation]

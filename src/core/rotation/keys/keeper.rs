@@ -37,8 +37,8 @@ impl Keeper {
         Self::start(post, move |waiting, _| serve(&desk, debt, waiting))
     }
 
-    /// Recreates the slot that `secret` opens at the configured cost, if its cost is lower. Does not wait for the
-    /// result.
+    /// Recreates the slot that `secret` opens with the cost of the dearest slot and of the configuration, if its own is
+    /// lower. Does not wait for the result.
     ///
     /// # Errors
     /// [`VaultError::Internal`] when the random source fails.

@@ -3,6 +3,7 @@
 mod bodies;
 mod compromised;
 pub(in crate::core) mod config;
+mod cost;
 mod keeper;
 pub(in crate::core) mod record;
 mod rekey;

@@ -14,12 +14,14 @@ use crate::api::reply::Reply;
 use crate::api::rotation::SlotInfo;
 use crate::barrier::HeaderChange;
 use crate::crypto::envelope::Suite;
-use crate::crypto::password::{self, Params, WRITE_FLOOR};
 use crate::crypto::recovery::RecoveryCode;
 use crate::crypto::secret::SecretBytes;
+use crate::keys::header::MAX_TRIES;
 use crate::keys::share::{Share, ShareError};
-use crate::keys::{Header, HeaderError, NewSlot, RootKey, Slot, WeakKdf};
+use crate::keys::slot::HYBRID;
+use crate::keys::{Header, HeaderError, NewSlot, RootKey, Slot, Unlock, WeakKdf};
 
+use super::cost;
 use super::record::{Kind, Progress, Run};
 use super::sets;
 use crate::core::error::VaultError;
@@ -27,10 +29,6 @@ use crate::core::pipeline::audited::Facts;
 use crate::core::rotation::desk::{Desk, Outcome};
 use crate::core::rotation::orders::{Key, Making, Secret, SlotOrder};
 
-/// How long one guess at the first passphrase of a vault should take on this machine, in milliseconds.
-const TARGET_MS: u64 = 1_000;
-/// Largest memory for it, in KiB.
-const MOST_KIB: u32 = 256 * 1024;
 /// Smallest number of different bytes in a key file. Hexadecimal text has sixteen.
 const LEAST_DIFFERENT: usize = 8;
 
@@ -172,32 +170,51 @@ fn remove(desk: &Desk, unlock: &Key, slot: &str) -> Result<Prepared, VaultError>
     Ok(Prepared { base: header.seq, slots, fresh: None, target, step, made: Made::default() })
 }
 
-/// Raises the cost of the slot that `key` opens.
+/// Seals the slot that the secret opens again, if its cost is lower than [`cost::of_each`].
 ///
 /// # Errors
-/// [`VaultError::NotFound`] when no slot has to be raised.
+/// [`VaultError::NotFound`] when no slot has to be raised, or there is not enough memory for it.
 fn upgrade(desk: &Desk, key: &Key) -> Result<Prepared, VaultError> {
     let header = desk.barrier.header();
-    let wanted = desk.settings.kdf.ok_or(VaultError::NotFound)?;
-    let below = |slot: &&Slot| {
-        slot.cost().is_some_and(|cost| !cost.reaches(&wanted)) && key.secret.unlock().fits(slot.slot_type())
-    };
-    if !header.slots.iter().any(|slot| below(&slot)) {
+    let wanted = cost::of_each(desk, &header);
+    let unlock = key.secret.unlock();
+    // The unseal tried these, so it opened one of them.
+    let tried = header.slots.iter().filter(|slot| unlock.fits(slot.slot_type())).take(MAX_TRIES);
+    let below: Vec<&Slot> = tried.filter(|slot| slot.cost().is_some_and(|cost| !cost.as_dear_as(&wanted))).collect();
+    if below.is_empty() {
         return Err(VaultError::NotFound);
     }
-    let (old, root) = open(&header, key)?;
-    if !below(&old) {
+    if !wanted.fits(desk.settings.memory) {
+        // Nobody asked for this derivation, so it must not be the one that ends the daemon.
+        tracing::warn!(
+            memory_mib = wanted.m_kib / 1024,
+            "passphrase slots that are cheaper to guess than others were not raised: it takes more than half of the memory \
+             that the vault may use; see strongroom slot list"
+        );
         return Err(VaultError::NotFound);
     }
-    let new = NewSlot {
-        label: old.label(),
-        secret: key.secret.unlock(),
-        params: raised(old.cost().into_iter().chain([wanted])),
-    };
-    let slot = seal(desk, &header, &root, &new, old.id())?;
-    let slots = replaced(&header, &slot);
-    let step = "raise the cost of the key derivation".to_owned();
-    Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: None, made: Made::default() })
+    for old in below {
+        // Only the cheap slots are tried. If the secret opens another one, there is nothing to raise.
+        let root = match header.open_slot(Some(old), &unlock, WeakKdf::Refuse, None) {
+            Ok((_, root)) => root,
+            Err(HeaderError::WrongSecret | HeaderError::WeakKdf) => continue,
+            Err(error) => return Err(refused(error)),
+        };
+        header.verify(root.header_keys()).map_err(|_| VaultError::Integrity)?;
+        // A passphrase also opens hybrid slots. Such a slot stays hybrid, or the next rekey could not keep it without its
+        // holder.
+        let secret = match unlock {
+            Unlock::Passphrase(passphrase) if old.slot_type() == HYBRID => Unlock::Hybrid(passphrase),
+            _ => unlock,
+        };
+        let new = NewSlot { label: old.label(), secret, params: wanted };
+        let slot = seal(desk, &header, &root, &new, old.id())?;
+        let slots = replaced(&header, &slot);
+        let step = "raise the cost of the key derivation".to_owned();
+        let target = named(&slot);
+        return Ok(Prepared { base: header.seq, slots, target, step, fresh: None, made: Made::default() });
+    }
+    Err(VaultError::NotFound)
 }
 
 /// Returns the slot that a secret opens, and the root key. The header's MAC is verified with it.
@@ -257,7 +274,7 @@ fn make(
             (Secret::Shares(shares), Made { shares: printed, ..Made::default() })
         }
     };
-    let params = cost_of_new(desk, header, &secret)?;
+    let params = cost::of_new(desk, header, &secret)?;
     let new = NewSlot { label, secret: secret.unlock(), params };
     Ok((seal(desk, header, root, &new, id)?, made))
 }
@@ -268,32 +285,7 @@ fn seal(desk: &Desk, header: &Header, root: &RootKey, new: &NewSlot<'_>, id: u8)
     Slot::seal(new, id, bound, root, &*desk.random, WeakKdf::Refuse).map_err(refused)
 }
 
-/// How much the new secret must cost to guess: at least as much as every other passphrase, because an attacker tries the
-/// cheapest slot, and at least as much as configured. The cost of a vault's first passphrase is measured as by `init`.
-fn cost_of_new(desk: &Desk, header: &Header, secret: &Secret) -> Result<Params, VaultError> {
-    let stretched = matches!(secret, Secret::Passphrase(_) | Secret::Both { .. } | Secret::Hybrid(_));
-    let known: Vec<Params> = header.slots.iter().filter_map(Slot::cost).chain(desk.settings.kdf).collect();
-    if !stretched || !known.is_empty() {
-        return Ok(raised(known));
-    }
-    let mut timer = |params: &Params| {
-        let took_ms = password::timed(params, &|| desk.clock.now_ms())?;
-        // A clock that stands still measures nothing.
-        Ok(if took_ms == 0 { TARGET_MS } else { took_ms })
-    };
-    password::calibrate(TARGET_MS, MOST_KIB, &mut timer).map_err(|_| VaultError::Internal)
-}
-
-/// The highest of the given costs and the floor: a weak header is never copied forward.
-fn raised(costs: impl IntoIterator<Item = Params>) -> Params {
-    let mut cost = WRITE_FLOOR;
-    for other in costs {
-        (cost.m_kib, cost.t) = (cost.m_kib.max(other.m_kib), cost.t.max(other.t));
-    }
-    cost
-}
-
-/// Rejects a key file that is not random: its content is not stretched, so it could be guessed.
+/// A key file costs nothing to guess, so one that is not random is as good as none.
 fn refuse_weak(secret: &Secret) -> Result<(), VaultError> {
     let (Secret::KeyFile(file) | Secret::Both { file, .. }) = secret else { return Ok(()) };
     let mut seen = Zeroizing::new([false; 256]);
