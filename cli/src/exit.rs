@@ -202,6 +202,9 @@ fn hint(error: &ClientError, code: Code) -> String {
             Code::Approval => {
                 "when another operator has approved it, repeat the same command; see: strongroom approvals show ID"
             }
+            Code::Refused if error.reason() == Some(Reason::LastAdministrator) => {
+                "nothing was changed; first make another identity an administrator: strongroom identity set PATH --policy admin"
+            }
             Code::Conflict => "read it again and repeat the change",
             // Only errors about files arrive here.
             Code::Usage => "see which files are in use: strongroom profile list; to get new ones: docs/identities.md",

@@ -141,6 +141,8 @@ words! {
         ForceNeeded = "force-needed",
         /// The caller's own certificate would lose access (400).
         OwnCertificate = "own-certificate",
+        /// No identity would be left that can change policies and identities (400).
+        LastAdministrator = "last-administrator",
         /// The certificate expired while the connection was open (403).
         CertificateExpired = "certificate-expired",
         /// A web page could have caused the request (403).

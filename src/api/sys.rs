@@ -43,6 +43,10 @@ pub struct SealStatus {
     pub recovery_seal: bool,
     /// Name of the storage engine.
     pub storage_type: String,
+    /// Seconds until the vault accepts the next secret from this caller, after failed attempts. Only in the reply of
+    /// `seal-status`, and only if it is not 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retry_after_s: u64,
 }
 
 /// Body of `unseal`.

@@ -106,7 +106,13 @@ impl Vault {
         self.live.load().is_none()
     }
 
-    /// `GET sys/seal-status`.
+    /// `GET sys/seal-status` as `opener` gets it: with the time until its next attempt, if it has failed before.
+    #[must_use]
+    pub fn seal_status_for(&self, opener: Opener<'_>) -> SealStatus {
+        status::seal_status_for(self, opener)
+    }
+
+    /// Whether the vault is sealed, for everyone alike.
     #[must_use]
     pub fn seal_status(&self) -> SealStatus {
         status::seal_status(self)

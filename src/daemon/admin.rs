@@ -18,6 +18,7 @@ use super::layout::{self, LayoutError};
 use super::{init, migrate};
 use crate::api::json::write_str;
 use crate::api::sys::{CertificateReply, Health, SealStatus};
+use crate::core::VaultError;
 use crate::pki::{self, Bundle, KeyType};
 use crate::wiped::Buffer;
 
@@ -116,7 +117,10 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
     let body = match &args.command {
         AdminCommand::Status(_) => ask(&path, "GET", "seal-status", b"")?,
         AdminCommand::Seal(_) => ask(&path, "PUT", "seal", b"")?,
-        AdminCommand::Unseal(args) => ask(&path, "PUT", "unseal", &unseal_body(args)?)?,
+        AdminCommand::Unseal(args) => {
+            not_too_early(&path)?;
+            ask(&path, "PUT", "unseal", &unseal_body(args)?)?
+        }
         AdminCommand::Operator(args) => return operator(args, &config, &path, json),
     };
     if json {
@@ -125,6 +129,7 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
     }
     let status: SealStatus = serde_json::from_slice(&body).map_err(|_| AdminError::Reply)?;
     println!("{}", describe(&status));
+    // A sealed vault knows nothing about its records.
     if matches!(args.command, AdminCommand::Status(_)) && !status.sealed {
         let health = ask(&path, "GET", "health", b"")?;
         let health: Health = serde_json::from_slice(&health).map_err(|_| AdminError::Reply)?;
@@ -144,6 +149,7 @@ fn operator(args: &OperatorArgs, config: &Config, path: &Path, json: bool) -> Re
     if args.out.exists() {
         return Err(AdminError::InUse(args.out.clone()));
     }
+    not_too_early(path)?;
     let request = pki::request(KeyType::P256).map_err(|_| AdminError::Key)?;
     let secret = unseal_body(&args.unseal)?;
     let asked = serde_json::json!({ "identity": args.identity, "csr": request.csr_pem });
@@ -181,6 +187,16 @@ fn describe(status: &SealStatus) -> String {
         (_, false, _) => "unsealed".to_owned(),
         (_, true, 0) => "sealed".to_owned(),
         (_, true, given) => format!("sealed; {given} of {} shares entered", status.t),
+    }
+}
+
+/// Fails if the daemon would reject a secret because of earlier ones, before anybody types it.
+fn not_too_early(path: &Path) -> Result<(), AdminError> {
+    let body = ask(path, "GET", "seal-status", b"")?;
+    let status: SealStatus = serde_json::from_slice(&body).map_err(|_| AdminError::Reply)?;
+    match status.retry_after_s {
+        0 => Ok(()),
+        retry_after_s => Err(AdminError::Refused(VaultError::TooMany { retry_after_s }.to_string())),
     }
 }
 

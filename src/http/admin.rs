@@ -32,7 +32,7 @@ use super::status::{Refusal, failure};
 use super::{ServeError, browser, reply};
 use crate::api::error::ErrorCode;
 use crate::api::sys::RescueRequest;
-use crate::core::{Vault, VaultError};
+use crate::core::{Opener, Vault, VaultError};
 
 /// Largest number of connections at the same time.
 const CONNECTIONS: usize = 16;
@@ -152,7 +152,7 @@ async fn turn_away(mut stream: UnixStream) {
 
 async fn seal_status(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
     match routes::only(request.method(), &["GET"]) {
-        Ok(()) => reply::raw(StatusCode::OK, &app.vault.seal_status()),
+        Ok(()) => reply::raw(StatusCode::OK, &app.vault.seal_status_for(Opener::Local)),
         Err(refusal) => refusal.reply(),
     }
 }

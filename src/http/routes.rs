@@ -132,8 +132,8 @@ async fn init(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
 }
 
 async fn seal_status(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
-    match caller(&request).and_then(|_| only(request.method(), &["GET"])) {
-        Ok(()) => reply::raw(StatusCode::OK, &app.vault.seal_status()),
+    match caller(&request).and_then(|caller| only(request.method(), &["GET"]).map(|()| caller)) {
+        Ok(caller) => reply::raw(StatusCode::OK, &app.vault.seal_status_for(Opener::Remote(&caller))),
         Err(refusal) => refusal.reply(),
     }
 }

@@ -94,6 +94,15 @@ fn set_and_unset_change_one_key_and_never_its_siblings() {
     desk.ok(&["unset", "app/prod", "A"]);
     assert_eq!(desk.ok(&["get", "app/prod", "B"]), "two\nlines\n");
     desk.fails(4, "it has: B, C", &["get", "app/prod", "A"]);
+    // Its second line could be taken for a key, so nothing is printed.
+    let lines = desk.run(&["get", "app/prod"]);
+    let said = text(&lines.stderr);
+    assert!(lines.status.code() == Some(1) && lines.stdout.is_empty(), "{said}");
+    assert!(
+        said.contains("several lines") && said.contains("B\n") && said.contains("export app/prod --format"),
+        "{said}"
+    );
+    assert!(desk.ok(&["--json", "get", "app/prod"]).starts_with(r#"{"B":"two\nlines\n","C":"#));
     desk.fails(4, "nothing was changed", &["unset", "app/prod", "B", "A"]);
     assert_eq!(desk.ok(&["get", "app/prod", "B", "--version", "3"]), "two\nlines\n");
     // What people type out of habit: refused without repeating the value, which is no key and no argument of ours.
@@ -335,6 +344,18 @@ fn refusals_have_their_codes_and_end_with_a_next_step() {
     let wrong = with_input(desk.command(&["unseal", "--fd", "0"]), b"another passphrase of six words");
     assert_eq!(wrong.status.code(), Some(1));
     assert!(text(&wrong.stderr).contains("no key slot opens"), "{}", text(&wrong.stderr));
+    // The next one would come too early. It is not read, let alone sent.
+    for attempt in 0.. {
+        let early = desk.run(&["unseal", "--fd", "0"]);
+        let said = text(&early.stderr);
+        if early.status.code() == Some(1) && said.contains("too many failed attempts") {
+            assert!(!said.contains("deriving") && said.contains("longer"), "{said}");
+            break;
+        }
+        assert!(attempt < 6, "{said}");
+        // Too late on a slow machine. The delay doubles with each wrong one.
+        with_input(desk.command(&["unseal", "--fd", "0"]), b"another passphrase of six words");
+    }
     desk.fails(2, "for example: app/prod", &["get", "a/../b"]);
     desk.fails(2, "profile list", &["--profile", "none", "status"]);
     desk.fails(6, "is strongroomd running", &["--addr", "https://127.0.0.1:1", "status"]);
@@ -360,6 +381,8 @@ fn a_narrow_identity_gets_its_path_and_nothing_else() {
     assert_eq!(desk.ok(&["identity", "policies", "app/web"]), "web\n");
     std::fs::write(&policy, "path \"x\" {\n  capabilities = [\"fly\"]\n}\n").unwrap();
     desk.fails(1, "2:18", &["policy", "write", "web", "web.hcl"]);
+    desk.fails(1, "correct web.hcl", &["policy", "write", "web", "web.hcl"]);
+    desk.fails(1, "strongroom identity set PATH --policy admin", &["policy", "delete", "-y", "admin"]);
     assert!(desk.ok(&["policy", "read", "web"]).contains("app/prod"), "a refused policy replaces nothing");
     desk.ok(&["can-i", "read", "app/prod"]);
     desk.ok(&["policy", "delete", "-y", "web"]);

@@ -508,7 +508,10 @@ fn values_are_rotated_by_their_policies() {
     assert!(done.contains("version 2 is current") && done.contains("version 1 stays valid until"), "{done}");
     let value = desk.ok(&["get", "app/prod", "API_KEY"]);
     assert!(value.trim().len() > 30 && value.trim() != "first");
-    assert!(desk.ok(&["rotation", "list"]).contains("secret/app/prod API_KEY promoted"));
+    assert!(desk.ok(&["rotation", "list"]).contains("secret/app/prod API_KEY  promoted"));
+    let header = desk.ok(&["rotation", "list"]);
+    assert!(header.contains("id ") && header.contains("\nvalue ") && header.contains("next rotation"), "{header}");
+    assert!(desk.ok(&["rotation", "list", "--help"]).contains("promoted        the new value is in use"));
     assert!(desk.ok(&["rotate", "--all", "app"]).contains("version 3 is current"));
     assert_eq!(desk.ok(&["rotate", "--due"]).trim(), "nothing to rotate");
     assert!(desk.ok(&["expiry"]).starts_with("secret/app/prod API_KEY expires in"));

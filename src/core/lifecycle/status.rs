@@ -6,6 +6,7 @@ use crate::api::mark::Mark;
 use crate::api::sys::{Health, Leader, SealStatus};
 
 use crate::core::Caller;
+use crate::core::caller::Opener;
 use crate::core::vault::Live;
 use crate::core::vault::Vault;
 
@@ -41,7 +42,17 @@ pub(in crate::core) fn seal_status(vault: &Vault) -> SealStatus {
         cluster_id,
         recovery_seal: false,
         storage_type: vault.ports.store.engine().to_owned(),
+        retry_after_s: 0,
     }
+}
+
+/// As [`seal_status`], with how long `opener` must wait before the next secret. A person who is asked for one that would be
+/// rejected types it for nothing.
+pub(in crate::core) fn seal_status_for(vault: &Vault, opener: Opener<'_>) -> SealStatus {
+    let now_ms = vault.ports.clock.now_ms();
+    // Held while an attempt is under way. Another one is rejected meanwhile.
+    let retry_after_s = vault.gate.try_lock().map_or(1, |gate| gate.wait_s(opener.key(), now_ms));
+    SealStatus { retry_after_s, ..seal_status(vault) }
 }
 
 pub(in crate::core) fn health(vault: &Vault) -> Health {

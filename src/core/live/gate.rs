@@ -32,15 +32,18 @@ impl Gate {
     /// # Errors
     /// [`VaultError::TooMany`] while it has to wait.
     pub(in crate::core) fn check(&self, key: &str, now_ms: u64) -> Result<(), VaultError> {
-        match self.by_opener.get(key) {
-            // Nobody waits longer than the longest delay. More can be left only after the clock was set back, and then
-            // it could be years.
-            Some(failures) => match failures.not_before_ms.saturating_sub(now_ms) {
-                wait_ms @ 1..=MAX_DELAY_MS => Err(VaultError::TooMany { retry_after_s: wait_ms.div_ceil(1_000) }),
-                _ => Ok(()),
-            },
-            None => Ok(()),
+        match self.wait_s(key, now_ms) {
+            0 => Ok(()),
+            retry_after_s => Err(VaultError::TooMany { retry_after_s }),
         }
+    }
+
+    /// Seconds until the next attempt of `key` is accepted.
+    pub(in crate::core) fn wait_s(&self, key: &str, now_ms: u64) -> u64 {
+        let wait_ms = self.by_opener.get(key).map_or(0, |failures| failures.not_before_ms.saturating_sub(now_ms));
+        // Nobody waits longer than the longest delay. More is left only when the clock was set back, and it could be
+        // years.
+        if wait_ms > MAX_DELAY_MS { 0 } else { wait_ms.div_ceil(1_000) }
     }
 
     /// Forgets the failures of `key`.

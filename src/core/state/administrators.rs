@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::identity::{GroupRecord, IDENTITIES, POLICIES, groups, is_administrator, names_of, read};
 use super::snapshot::Snapshot;
+use crate::api::error::Reason;
 use crate::barrier::{MountId, Tx};
 use crate::core::error::VaultError;
 use crate::policy::{Acl, Policy};
@@ -13,7 +14,7 @@ use crate::policy::{Acl, Policy};
 /// was found before, so the usual change by a caller that may only register identities costs two.
 ///
 /// # Errors
-/// [`VaultError::BadRequest`] when no administrator would be left.
+/// [`Reason::LastAdministrator`] when no administrator would be left.
 pub(in crate::core) fn require_administrator(tx: &Tx<'_>, snapshot: &Snapshot, first: &str) -> Result<(), VaultError> {
     let changed = tx.view(MountId::GROUPS).is_changed().then(|| groups(&tx.view(MountId::GROUPS))).transpose()?;
     let groups = changed.as_ref().unwrap_or(snapshot.groups());
@@ -35,7 +36,8 @@ pub(in crate::core) fn require_administrator(tx: &Tx<'_>, snapshot: &Snapshot, f
             return Ok(());
         }
     }
-    Err(VaultError::BadRequest("rejected: no identity would be left that can change policies and identities; give another one those rights first".to_owned()))
+    let text = "rejected: no identity would be left that can change policies and identities; give another one those rights first";
+    Err(VaultError::Because(Reason::LastAdministrator, text.to_owned()))
 }
 
 /// The policies of `identity` in the records that `tx` sees. A named policy that does not exist grants nothing. `None`

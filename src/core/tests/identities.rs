@@ -366,7 +366,7 @@ fn the_last_administrator_cannot_be_disabled() {
     let rig = Rig::new();
     let operator = rig.operator();
     let refused = rig.write(&operator, "sys/strongroom/disable/ops/olga", "{}");
-    assert!(matches!(refused, Err(VaultError::BadRequest(_))));
+    assert!(matches!(refused, Err(VaultError::Because(Reason::LastAdministrator, _))));
     rig.read(&operator, "sys/mounts").expect("still in");
 }
 

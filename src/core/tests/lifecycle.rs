@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::support::{Disk, KEY_FILE, PASSPHRASE, Rig, START_MS};
-use crate::api::error::ErrorCode;
+use crate::api::error::{ErrorCode, Reason};
 use crate::api::request::Operation;
 use crate::api::secret::SecretText;
 use crate::core::{Clock, Opener, UnsealKey, VaultError};
@@ -101,9 +101,13 @@ fn only_named_openers_may_try_and_failures_cost_time() {
     expired.not_after_ms = START_MS;
     assert!(matches!(attempt(Opener::Remote(&expired), &right), Err(VaultError::Forbidden)));
     assert!(matches!(attempt(Opener::Remote(&operator), &wrong), Err(VaultError::WrongKey)));
+    let wait = |opener: Opener<'_>| rig.vault.seal_status_for(opener).retry_after_s;
+    assert_eq!((wait(Opener::Remote(&operator)), wait(Opener::Remote(&outsider)), wait(Opener::Local)), (1, 0, 0));
+    assert_eq!(rig.vault.seal_status().retry_after_s, 0, "what an attempt returns says nothing about the next one");
     let early = attempt(Opener::Remote(&operator), &right);
     assert!(matches!(early, Err(VaultError::TooMany { retry_after_s: 1 })), "{early:?}");
     rig.clock.advance(1_000);
+    assert_eq!(wait(Opener::Remote(&operator)), 0);
     let status = attempt(Opener::Remote(&operator), &right).expect("opens");
     assert!(!status.sealed && status.initialized && status.t == 1);
     assert!(rig.clock.now_ms() > START_MS);
@@ -168,7 +172,9 @@ fn somebody_always_keeps_the_right_to_give_rights() {
     let rig = Rig::new();
     let operator = rig.operator();
     let refuse = |operation, path: &str, body: &str| match rig.ask(&operator, operation, path, body) {
-        Err(VaultError::BadRequest(text)) => assert!(text.contains("no identity would be left"), "{text}"),
+        Err(VaultError::Because(Reason::LastAdministrator, text)) => {
+            assert!(text.contains("no identity would be left"), "{text}");
+        }
         other => panic!("{path}: expected a refusal, got {:?}", other.err()),
     };
     let weak = serde_json::json!({ "policy": r#"path "secret/*" { capabilities = ["read"] }"# }).to_string();

@@ -55,7 +55,7 @@ impl PolicyCommand {
                 out.either(&policy, || policy.policy.trim_end().to_owned())
             }
             Self::Write { name, file } => {
-                sys.put_policy(name, &policy_text(file)?)?;
+                sys.put_policy(name, &policy_text(file)?).map_err(|error| rejected(error.into(), file))?;
                 out.either(&serde_json::json!({"name": name}), || format!("policy {name} written"))
             }
             Self::Delete { name, yes } => {
@@ -67,6 +67,15 @@ impl PolicyCommand {
             }
         }
     }
+}
+
+/// Says what to do about a policy that the vault does not accept. Its message begins with line and column.
+fn rejected(failure: Failure, file: &std::path::Path) -> Failure {
+    if failure.code != Code::Refused || !failure.hint.is_empty() {
+        return failure;
+    }
+    let hint = format!("nothing was changed; correct {} (the numbers are line:column), then repeat", file.display());
+    Failure { hint, ..failure }
 }
 
 fn policy_text(file: &std::path::Path) -> Result<String, Failure> {

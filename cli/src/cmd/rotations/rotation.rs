@@ -12,12 +12,29 @@ use crate::exit::{Code, Failure};
 use crate::output::Output;
 use crate::progress;
 use crate::prompt;
+use crate::table::{self, NOTHING};
+
+/// What the words in the column `state` mean.
+const STATES: &str = "States of a value:
+  idle            nothing to do until the next rotation
+  staged          a new value is stored; it goes to the target next
+  applying        it is on its way to the target
+  applied         the target has it; it is tried next
+  verified        it works at the target; it is used next
+  promoted        the new value is in use; the previous one stays valid until its grace ends
+  rolling-back    the new value did not work; going back to the current one
+  needs-operator  stopped: see the error, then strongroom rotation resume PATH KEY
+  overdue         the time of its rotation has passed
+  stuck           its rotation makes no progress
+  paused          an operator paused it
+More about them: docs/rotation.md, \"States\".";
 
 /// `strongroom rotation …`
 #[derive(Debug, Subcommand)]
 pub enum RotationCommand {
     /// List key rotations (oldest first), authorities and certificates with their due dates, and values with a rotation
-    /// policy: next, overdue, stuck.
+    /// policy.
+    #[command(after_help = STATES)]
     List,
     /// Set the rotation policy of one key of a secret.
     Set(value::SetArgs),
@@ -135,15 +152,19 @@ impl RotationCommand {
     }
 }
 
-/// Everything that is rotated: keys, certificates and values, one line each.
+/// Everything that is rotated: a table of keys and certificates, and one of values.
 fn list(session: &Session, out: &Output) -> Result<(), Failure> {
     let rotation = session.client.rotation();
     let (listed, values) = (rotation.rotations()?, rotation.values(None)?);
     let (runs, certificates) = (&listed.rotations, &listed.certificates);
     let shown = serde_json::json!({ "rotations": runs, "certificates": certificates, "values": values });
     out.either(&shown, || {
-        let lines = runs.iter().chain(certificates).map(line).chain(values.iter().map(value::line));
-        lines.collect::<Vec<_>>().join("\n")
+        let keys: Vec<_> = runs.iter().chain(certificates).map(row).collect();
+        let values: Vec<_> = values.iter().map(value::row).collect();
+        let keys = table::text(["id", "kind", "state", "started", "done", "due", "target"], &keys, "");
+        let values = table::text(["value", "state", "next rotation", "error"], &values, "");
+        let tables = [keys, values].into_iter().filter(|table| !table.is_empty());
+        tables.collect::<Vec<_>>().join("\n\n")
     })
 }
 
@@ -183,13 +204,13 @@ fn state(run: &RotationInfo) -> &str {
     if run.paused && run.finished.is_empty() { "paused" } else { &run.state }
 }
 
-fn line(run: &RotationInfo) -> String {
-    let amount = if run.total > 0 { format!(" {} of {}", run.done, run.total) } else { String::new() };
-    let due = if run.due.is_empty() { String::new() } else { format!(", due {}", run.due) };
+fn row(run: &RotationInfo) -> [String; 7] {
+    let amount = if run.total > 0 { format!("{} of {}", run.done, run.total) } else { NOTHING.to_owned() };
+    let time = |text: &str| if text.is_empty() { NOTHING.to_owned() } else { text.to_owned() };
     let why = run.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-    let (state, started) = (state(run), &run.started);
-    let text = format!("{} {:<12} {state:<14} {started}{amount} {}{due}{why}", run.id, run.kind, run.target);
-    text.trim_end().to_owned()
+    let what = format!("{}{why}", run.target);
+    let (started, due) = (time(&run.started), time(&run.due));
+    [run.id.clone(), run.kind.clone(), state(run).to_owned(), started, amount, due, what]
 }
 
 fn shown(run: &RotationInfo) -> String {

@@ -198,8 +198,8 @@ pub fn report(value: &ValueInfo) -> String {
     text
 }
 
-/// One line of a list.
-pub fn line(value: &ValueInfo) -> String {
+/// One row of a list: name, state, next rotation, error.
+pub fn row(value: &ValueInfo) -> [String; 4] {
     let state = match (value.stuck, value.paused, value.overdue) {
         (true, ..) => "stuck",
         (_, true, _) => "paused",
@@ -207,11 +207,15 @@ pub fn line(value: &ValueInfo) -> String {
         _ => &value.state,
     };
     let next = if value.next.is_empty() { "on request" } else { &value.next };
-    let mut text = format!("{} {} {:<12} next {next}", value.path, value.key, state);
-    if let Some(error) = &value.error {
-        text.push_str(&format!("\n    {error}"));
-    }
-    text
+    let error = value.error.clone().unwrap_or_default();
+    [format!("{} {}", value.path, value.key), state.to_owned(), next.to_owned(), error]
+}
+
+/// The same by itself, in one or two lines.
+pub fn line(value: &ValueInfo) -> String {
+    let [name, state, next, error] = row(value);
+    let error = if error.is_empty() { error } else { format!("\n    {error}") };
+    format!("{name} {state:<12} next {next}{error}")
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use strongroom::api::json::write_str;
+use strongroom::api::path::Path;
 use strongroom::api::secret::SecretText;
 use strongroom::client::pairs_of;
 use strongroom::wiped::Buffer;
@@ -34,7 +35,7 @@ pub struct GetArgs {
 
 impl GetArgs {
     /// # Errors
-    /// No such secret, key or version, or not allowed.
+    /// No such secret, key or version, or not allowed; without a key, a value of several lines.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let path = secret_path(&self.path, &session.mount)?;
         let mut pairs = match self.version {
@@ -57,6 +58,10 @@ impl GetArgs {
         if out.json {
             return out.text(&json(&pairs, hidden));
         }
+        // A person sees names in bold.
+        if !out.is_terminal() {
+            one_line_each(&path, &pairs)?;
+        }
         for (name, value) in &pairs {
             let value = if hidden { HIDDEN } else { value.reveal() };
             let mut line = Buffer::with_capacity(name.len() + value.len() + 16);
@@ -69,11 +74,7 @@ impl GetArgs {
         Ok(())
     }
 
-    fn fetch_version(
-        &self,
-        session: &Session,
-        path: &strongroom::api::path::Path,
-    ) -> Result<Vec<(String, SecretText)>, Failure> {
+    fn fetch_version(&self, session: &Session, path: &Path) -> Result<Vec<(String, SecretText)>, Failure> {
         let data = session.kv().read(path, self.version)?.ok_or_else(|| no_secret(session, path))?;
         let gone = || {
             let message = format!("version {} of {path} is deleted or destroyed", data.metadata.version);
@@ -94,6 +95,23 @@ impl GetArgs {
         out.text(value.reveal())?;
         if out.is_terminal() { out.line("") } else { Ok(()) }
     }
+}
+
+/// Rejects values of several lines, before anything is printed: their later lines could not be told from keys, so a program
+/// that reads `KEY=VALUE` lines would take a part of a value for a key.
+fn one_line_each(path: &Path, pairs: &[(String, SecretText)]) -> Result<(), Failure> {
+    let long = |value: &SecretText| value.reveal().contains(['\n', '\r']);
+    let names: Vec<&str> = pairs.iter().filter(|(_, value)| long(value)).map(|(name, _)| name.as_str()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{path} has values of several lines, which KEY=VALUE cannot show: {}", names.join(", "));
+    let hint = format!(
+        "all of them: strongroom export {path} --format json (or dotenv, sh), or get with --json; one, byte for byte: \
+         strongroom get {path} {}",
+        names.first().unwrap_or(&"KEY")
+    );
+    Err(Failure::new(Code::Refused, message, hint))
 }
 
 const HIDDEN: &str = "********";

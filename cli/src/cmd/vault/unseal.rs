@@ -2,13 +2,14 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use strongroom::api::secret::SecretText;
 use strongroom::client::ClientError;
 
 use crate::connection::Session;
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::opening::key_file;
 use crate::output::Output;
 use crate::prompt::{self, Descriptors};
@@ -41,6 +42,9 @@ pub struct UnsealArgs {
     reset: bool,
 }
 
+/// Hint after too many failed attempts.
+const WAIT: &str = "wait as long as it says: every wrong attempt makes the next one wait longer";
+
 /// Hint when there is no terminal.
 const NO_TERMINAL: &str = "give it with --fd N, for example: --fd 0 < FILE";
 
@@ -59,13 +63,22 @@ impl UnsealArgs {
             return out.either(&shown, || "the shares entered so far are forgotten".into());
         }
         let mut fds = Descriptors::default();
+        let file = self.key_file.as_deref().map(key_file).transpose()?;
+        let typed = file.is_none() || self.fd.is_some() || self.with_passphrase;
+        let asks = typed && self.fd.is_none();
+        // After failed attempts the vault would reject this one. A script is told before it has handed over the secret. A
+        // person types it meanwhile, which usually takes longer than the wait.
+        if before.retry_after_s > 0 {
+            if !asks {
+                return Err(too_early(before.retry_after_s));
+            }
+            eprintln!("after failed attempts, the vault accepts the next one in {} s", before.retry_after_s);
+        }
         let what = match (self.recovery_code, self.shares) {
             (true, _) => "recovery code",
             (_, true) => "share",
             _ => "passphrase",
         };
-        let file = self.key_file.as_deref().map(key_file).transpose()?;
-        let typed = file.is_none() || self.fd.is_some() || self.with_passphrase;
         let mut more = false;
         loop {
             let typed = if !typed {
@@ -86,6 +99,9 @@ impl UnsealArgs {
                 let question = if more { "Next share: ".to_owned() } else { format!("{}: ", capital(what)) };
                 Some(prompt::asked(&question, NO_TERMINAL)?)
             };
+            if asks && before.retry_after_s > 0 && !more {
+                wait(sys.seal_status()?.retry_after_s);
+            }
             // A share costs no key derivation until there are enough of them.
             let share = typed.as_ref().is_some_and(is_share);
             if !share {
@@ -117,14 +133,25 @@ fn is_share(text: &SecretText) -> bool {
     text.reveal().trim_start().get(..4).is_some_and(|start| start.eq_ignore_ascii_case("srs1"))
 }
 
+/// Waits for the rest of the time after a failed attempt, which the person at the terminal has been told of.
+fn wait(seconds: u64) {
+    if seconds > 0 {
+        eprintln!("waiting {seconds} s ...");
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
+}
+
+fn too_early(seconds: u64) -> Failure {
+    let message = format!("too many failed attempts, try again in {seconds} s; nothing was sent");
+    Failure::new(Code::Refused, message, WAIT)
+}
+
 fn refused(error: ClientError) -> Failure {
     let hint = match &error {
         ClientError::Refused { status: 400, .. } => {
             "the vault is still sealed; try again, or another way in: strongroom unseal --recovery-code, --shares"
         }
-        ClientError::Refused { status: 429, .. } => {
-            "wait as long as it says: every wrong attempt makes the next one wait longer"
-        }
+        ClientError::Refused { status: 429, .. } => WAIT,
         _ => "",
     };
     let failure = Failure::from(error);

@@ -37,7 +37,7 @@ pub(super) fn of_new(desk: &Desk, header: &Header, secret: &Secret) -> Result<Pa
     }
     // The daemon serves while it derives. Without memory the system would end it.
     Err(VaultError::BadRequest(format!(
-        "a new passphrase must cost as much to guess as the dearest slot and [kdf] in the configuration, which takes {} MiB: \
+        "a new passphrase must cost as much to guess as the most expensive slot and [kdf] in the configuration, which takes {} MiB: \
          more than half of the memory that the vault may use. Give it more, or remove the slot that takes the most (strongroom \
          slot list) or [kdf]",
         cost.m_kib / 1024
