@@ -166,6 +166,13 @@ pub struct Stragglers {
     pub identities: Vec<String>,
 }
 
+/// Reply of `GET crl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationLists {
+    /// The newest list of each authority, PEM.
+    pub crl: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

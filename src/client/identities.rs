@@ -7,7 +7,7 @@ use super::sys::below;
 use super::{Client, ClientError};
 use crate::api::identities::{
     AuthorityList, EnrollmentList, EnrollmentMade, EnrollmentOrder, Group, GroupChange, IdentityChange, IdentityReport,
-    Stragglers,
+    RevocationLists, Stragglers,
 };
 use crate::api::kv::Keys;
 use crate::api::sys::CertificateReply;
@@ -255,10 +255,6 @@ impl<'a> Identities<'a> {
     /// # Errors
     /// As [`Client::request`]; [`ClientError::Refused`] when the vault rejects the request.
     pub fn crl(&self) -> Result<String, ClientError> {
-        #[derive(serde::Deserialize)]
-        struct Lists {
-            crl: String,
-        }
-        self.client.ask("GET", "sys/strongroom/crl", None).map(|lists: Lists| lists.crl)
+        self.client.ask("GET", "sys/strongroom/crl", None).map(|lists: RevocationLists| lists.crl)
     }
 }

@@ -42,8 +42,8 @@ pub(super) struct Applicable {
 impl Applicable {
     /// Returns the rule with a bucket per identity and the rule with a shared bucket for a path.
     pub(super) fn rules(&self, class: Class, path: &str) -> [Option<&Arc<Rule>>; 2] {
-        [&self.per_identity, &self.shared].map(|lists| {
-            let list = lists.get(class.index())?;
+        [&self.per_identity, &self.shared].map(|by_class| {
+            let list = by_class.get(class.index())?;
             list.iter().find(|rule| rule.quota.paths.matches(path))
         })
     }
@@ -110,11 +110,11 @@ impl Table {
     fn filtered(&self, wanted: impl Fn(&Identities) -> bool) -> Applicable {
         let mut plan = Applicable::default();
         for rule in self.rules.iter().filter(|rule| wanted(&rule.quota.identities)) {
-            let lists = match rule.quota.per {
+            let by_class = match rule.quota.per {
                 Per::Identity => &mut plan.per_identity,
                 Per::All => &mut plan.shared,
             };
-            for (list, class) in lists.iter_mut().zip(Class::BASIC) {
+            for (list, class) in by_class.iter_mut().zip(Class::BASIC) {
                 // A rule for every path hides all rules after it.
                 let reached = list.last().is_none_or(|last| last.quota.paths != Paths::Any);
                 if reached && rule.quota.class.covers(class) {

@@ -137,11 +137,11 @@ pub struct Bill {
     now_ms: u64,
 }
 
-/// The rules to charge an answer to. For each class: the rule with a bucket per identity, and the rule with a shared
-/// bucket.
+/// The rules to charge an answer to, for its bytes and for the records that it went through. For each of them: the rule
+/// with a bucket per identity, and the rule with a shared bucket.
 struct Rules {
-    bytes: [Option<Arc<Rule>>; 2],
-    lists: [Option<Arc<Rule>>; 2],
+    of_bytes: [Option<Arc<Rule>>; 2],
+    of_records: [Option<Arc<Rule>>; 2],
 }
 
 impl Accounts {
@@ -222,7 +222,7 @@ impl Bill {
     /// # Errors
     /// How long to wait, in milliseconds, when they are not.
     pub fn may_look(&self) -> Result<(), u64> {
-        let [own, shared] = &self.rules.lists;
+        let [own, shared] = &self.rules.of_records;
         if let Some(rule) = own {
             let mut state = self.account.state.lock();
             state.bucket(rule, self.now_ms).map_or(Ok(()), |bucket| bucket.settled(rule.rate(), self.now_ms))?;
@@ -233,8 +233,8 @@ impl Bill {
     /// Charges the size of the answer and the records that were read for it.
     pub fn settle(self, bytes: u64) {
         count(&self.account.counters.allowed, Class::Bytes, bytes);
-        self.charge(&self.rules.bytes, bytes);
-        self.charge(&self.rules.lists, self.records / RECORDS_OF_A_LIST);
+        self.charge(&self.rules.of_bytes, bytes);
+        self.charge(&self.rules.of_records, self.records / RECORDS_OF_A_LIST);
     }
 
     fn charge(&self, [own, shared]: &[Option<Arc<Rule>>; 2], tokens: u64) {
@@ -365,7 +365,7 @@ impl Usage {
             }
         }
         let held = |rules: [Option<&Arc<Rule>>; 2]| rules.map(Option::<&Arc<Rule>>::cloned);
-        Ok(Rules { bytes: held(bytes), lists: held(plan.rules(Class::List, path)) })
+        Ok(Rules { of_bytes: held(bytes), of_records: held(plan.rules(Class::List, path)) })
     }
 
     fn admit_reserved(&mut self, class: Class, now_ms: u64) -> Result<(), Over> {

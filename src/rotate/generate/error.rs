@@ -73,9 +73,4 @@ pub struct Generated {
     pub value: SecretText,
     /// The public half of a key pair: SPKI in PEM (RFC 7468). For Ed25519 the line for `authorized_keys` follows.
     pub public: Option<String>,
-    /// How hard the value is to guess, in bits. For text this is the logarithm, rounded down, of the number of equally
-    /// likely values. For key pairs it is the security strength of NIST SP 800-57 part 1, table 2 (RSA: SP 800-56B
-    /// revision 2, table 4).
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare it with what was drawn"))]
-    pub entropy_bits: u32,
 }

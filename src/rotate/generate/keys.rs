@@ -159,10 +159,10 @@ fn pem(label: &str, der: &[u8]) -> Result<Zeroizing<String>, GenerateError> {
     Ok(text.into_text())
 }
 
-fn generated(private: &[u8], public: &[u8], entropy_bits: u32) -> Result<Generated, GenerateError> {
+fn generated(private: &[u8], public: &[u8]) -> Result<Generated, GenerateError> {
     let value = SecretText::from(pem("PRIVATE KEY", private)?.as_str());
     let public = String::from(pem("PUBLIC KEY", public)?.as_str());
-    Ok(Generated { value, public: Some(public), entropy_bits })
+    Ok(Generated { value, public: Some(public) })
 }
 
 /// Generates a pair from a seed drawn from `random` (RFC 8032 section 5.1.5). The PKCS#8 has version 1, which every
@@ -173,7 +173,7 @@ pub(super) fn ed25519(random: &dyn Random) -> Result<Generated, GenerateError> {
     let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| GenerateError::KeyPair)?;
     let private = pair.to_pkcs8v1().map_err(|_| GenerateError::KeyPair)?;
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| GenerateError::KeyPair)?;
-    let mut made = generated(private.as_ref(), public.as_ref(), 128)?;
+    let mut made = generated(private.as_ref(), public.as_ref())?;
     if let Some(text) = &mut made.public {
         text.push_str(&openssh_line(pair.public_key().as_ref()));
     }
@@ -192,24 +192,24 @@ fn openssh_line(key: &[u8]) -> String {
 }
 
 pub(super) fn ecdsa(curve: Curve) -> Result<Generated, GenerateError> {
-    let (algorithm, strength) = match curve {
-        Curve::P256 => (&ECDSA_P256_SHA256_ASN1_SIGNING, 128),
-        Curve::P384 => (&ECDSA_P384_SHA384_ASN1_SIGNING, 192),
+    let algorithm = match curve {
+        Curve::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
+        Curve::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
     };
     let pair = EcdsaKeyPair::generate(algorithm).map_err(|_| GenerateError::KeyPair)?;
     let private = pair.to_pkcs8v1().map_err(|_| GenerateError::KeyPair)?;
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| GenerateError::KeyPair)?;
-    generated(private.as_ref(), public.as_ref(), strength)
+    generated(private.as_ref(), public.as_ref())
 }
 
 pub(super) fn rsa(bits: RsaBits) -> Result<Generated, GenerateError> {
-    let (size, strength) = match bits {
-        RsaBits::Bits2048 => (KeySize::Rsa2048, 112),
-        RsaBits::Bits3072 => (KeySize::Rsa3072, 128),
-        RsaBits::Bits4096 => (KeySize::Rsa4096, 152),
+    let size = match bits {
+        RsaBits::Bits2048 => KeySize::Rsa2048,
+        RsaBits::Bits3072 => KeySize::Rsa3072,
+        RsaBits::Bits4096 => KeySize::Rsa4096,
     };
     let pair = aws_lc_rs::rsa::KeyPair::generate(size).map_err(|_| GenerateError::KeyPair)?;
     let private: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| GenerateError::KeyPair)?;
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| GenerateError::KeyPair)?;
-    generated(private.as_ref(), public.as_ref(), strength)
+    generated(private.as_ref(), public.as_ref())
 }

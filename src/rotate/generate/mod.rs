@@ -121,7 +121,7 @@ fn uuid(random: &dyn Random) -> Result<Generated, GenerateError> {
     let mut text = zeroize::Zeroizing::new([0u8; 36]);
     let uuid = uuid::Builder::from_random_bytes(*bytes).into_uuid();
     let value = SecretText::from(&*uuid.hyphenated().encode_lower(&mut *text));
-    Ok(Generated { value, public: None, entropy_bits: 122 })
+    Ok(Generated { value, public: None })
 }
 
 #[cfg(test)]

@@ -188,7 +188,7 @@ impl Password {
             draw.shuffle(&mut text)?;
         }
         let value = SecretText::from_utf8_lossy(&*text);
-        Ok(Generated { value, public: None, entropy_bits: plan.bits })
+        Ok(Generated { value, public: None })
     }
 }
 
@@ -205,6 +205,7 @@ struct Composition {
     /// `counts[i][m]` is the logarithm of the number of texts of length m over the classes from i on that satisfy the
     /// counts of these classes. Empty when nothing is required.
     counts: Vec<Vec<f64>>,
+    /// The logarithm of the number of equally likely passwords, rounded down.
     bits: u32,
 }
 
@@ -313,6 +314,11 @@ fn count(classes: &[Part], length: usize) -> Vec<Vec<f64>> {
 #[cfg(test)]
 pub(super) mod tests_only {
     use super::*;
+
+    /// Entropy of what `password` generates, in whole bits.
+    pub(in super::super) fn bits(password: &Password) -> u32 {
+        password.plan().unwrap().bits
+    }
 
     /// How often each number of characters of the first class came up.
     pub(in super::super) fn splits(password: &Password, random: &dyn Random, times: u32) -> Vec<u32> {

@@ -73,7 +73,7 @@ impl Token {
         // Room for the longest form, two digits per byte.
         let mut text = Buffer::with_capacity(self.prefix.len() + bits.div_ceil(8) * 2 + CHECKSUM_CHARACTERS);
         text.text(&self.prefix);
-        let entropy_bits = match self.encoding {
+        match self.encoding {
             Encoding::Hex => whole_bytes(random, bits, &mut text, |bytes, text| {
                 for byte in bytes {
                     text.extend([byte >> 4, byte & 15].iter().filter_map(|half| HEX.get(usize::from(*half)).copied()));
@@ -92,12 +92,12 @@ impl Token {
             })?,
             Encoding::Base62 => characters(random, self.bits, BASE62, &mut text)?,
             Encoding::Crockford => characters(random, self.bits, CROCKFORD, &mut text)?,
-        };
+        }
         if self.checksum {
             let sum = checksum(text.get(self.prefix.len()..).unwrap_or_default());
             text.put(&sum);
         }
-        Ok(Generated { value: SecretText::from_utf8_lossy(&*text), public: None, entropy_bits })
+        Ok(Generated { value: SecretText::from_utf8_lossy(&*text), public: None })
     }
 }
 
@@ -106,15 +106,15 @@ fn whole_bytes(
     bits: usize,
     text: &mut Buffer,
     write: impl FnOnce(&[u8], &mut Buffer),
-) -> Result<u32, GenerateError> {
+) -> Result<(), GenerateError> {
     let mut bytes = Zeroizing::new(vec![0u8; bits.div_ceil(8)]);
     random.fill(&mut bytes).map_err(|_| GenerateError::Random)?;
     write(&bytes, text);
-    u32::try_from(bytes.len() * 8).map_err(|_| GenerateError::Bits)
+    Ok(())
 }
 
-/// Appends the fewest characters of `set` that hold at least `bits` bits. Returns the bits that they hold.
-fn characters(random: &dyn Random, bits: u32, set: &[u8], text: &mut Buffer) -> Result<u32, GenerateError> {
+/// Appends the fewest characters of `set` that hold at least `bits` bits.
+fn characters(random: &dyn Random, bits: u32, set: &[u8], text: &mut Buffer) -> Result<(), GenerateError> {
     let size = u32::try_from(set.len()).map_err(|_| GenerateError::Bits)?;
     let each = f64::from(size).log2();
     let mut draw = Draw::new(random);
@@ -123,10 +123,7 @@ fn characters(random: &dyn Random, bits: u32, set: &[u8], text: &mut Buffer) -> 
         text.push(draw.pick(set)?);
         held += each;
     }
-    // At most one character more than 4,096 bits. A cast from float saturates.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let held = held as u32;
-    Ok(held)
+    Ok(())
 }
 
 /// CRC-32 (ISO-HDLC, as in gzip, RFC 1952 section 8), bit by bit, because tokens are short.

@@ -498,7 +498,7 @@ fn generated(desk: &Desk, row: &ValueRow) -> Result<Generated, VaultError> {
             .issue_server(&wanted.sans, now_ms, wanted.ttl.0)
             .map_err(|error| VaultError::BadRequest(format!("the certificate could not be created: {error}")))?;
         let (value, public) = (bundle.key_pem, format!("{}{}", bundle.cert_pem, authority.cert_pem()));
-        return Ok(Generated { value, public: Some(public), entropy_bits: 128 });
+        return Ok(Generated { value, public: Some(public) });
     }
     row.policy.generator.generate(&*desk.random).map_err(|error| VaultError::BadRequest(error.to_string()))
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::api::hex::hex;
-use crate::api::identities::{AuthorityInfo, Stragglers};
+use crate::api::identities::{AuthorityInfo, RevocationLists, Stragglers};
 use crate::api::reply::Reply;
 use crate::barrier::Tx;
 use crate::pki::{AUTHORITY_LIFE_S, AuthorityId};
@@ -32,11 +32,6 @@ struct Ca {
 #[derive(Serialize)]
 struct Csr {
     csr: String,
-}
-
-#[derive(Serialize)]
-struct Lists {
-    crl: String,
 }
 
 #[derive(Serialize)]
@@ -126,5 +121,5 @@ pub(super) fn crl(inquiry: &Inquiry<'_>) -> Result<Reply, VaultError> {
         inquiry.looks_at_certificates()?;
         list_of(live, snapshot, facts, inquiry.now_ms)
     });
-    data(&Lists { crl: lists.collect::<Result<String, VaultError>>()? })
+    data(&RevocationLists { crl: lists.collect::<Result<String, VaultError>>()? })
 }
