@@ -4,12 +4,15 @@
 mod functions;
 #[path = "layers/imports.rs"]
 mod imports;
+#[path = "layers/messages.rs"]
+mod messages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use functions::functions;
 use imports::{Imports, circles, shipped};
+use messages::torn;
 
 /// For each module of the library, the modules of the library it may name. `docs/ARCHITECTURE.md` explains the arrows.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -300,6 +303,23 @@ fn no_room_is_crowded() {
         .map(|(room, modules)| format!("{}: {} modules", room.display(), modules.len()))
         .collect();
     assert!(crowded.is_empty(), "give what belongs together a folder:\n{}", crowded.join("\n"));
+}
+
+#[test]
+fn no_message_has_a_run_of_blanks_inside_a_sentence() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let ships = |file: &&PathBuf| {
+        let inside = file.strip_prefix(root).unwrap();
+        let for_tests = |part: &Path| ["tests", "fuzz", "testing"].iter().any(|name| part.ends_with(name));
+        let shipped = inside.starts_with("src") || inside.starts_with("cli/src");
+        shipped && !inside.with_extension("").ancestors().any(for_tests)
+    };
+    let mut found = Vec::new();
+    for file in all_sources().iter().filter(ships) {
+        let lines = torn(&std::fs::read_to_string(file).unwrap());
+        found.extend(lines.iter().map(|line| format!("{}: {line:?}", file.display())));
+    }
+    assert!(found.is_empty(), "is there a `\\` missing at the end of a line?\n{}", found.join("\n"));
 }
 
 #[test]

@@ -292,9 +292,21 @@ fn tokens(code: &str) -> Vec<String> {
 
 /// The code without comments, texts and whatever stands behind `#[cfg(test)]` or `#[cfg(any(test, ...))]`.
 pub fn shipped(text: &str) -> String {
-    let code = without_texts(text);
+    without_tests(&without_texts(text, None))
+}
+
+/// The texts in the code that ships, in their order, as they are when it runs. Escapes other than `\n` stay.
+pub fn shipped_texts(text: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    let code = without_tests(&without_texts(text, Some(&mut texts)));
+    // Between quotes there are only numbers of texts now.
+    let numbers = code.split('"').skip(1).step_by(2).filter_map(|number| number.parse::<usize>().ok());
+    numbers.filter_map(|number| texts.get(number).cloned()).collect()
+}
+
+fn without_tests(code: &str) -> String {
     let mut kept = String::new();
-    let mut rest = code.as_str();
+    let mut rest = code;
     while let Some(start) = ["#[cfg(test)]", "#[cfg(any(test"].iter().filter_map(|mark| rest.find(mark)).min() {
         kept.push_str(&rest[..start]);
         rest = &rest[start..];
@@ -323,8 +335,23 @@ pub fn shipped(text: &str) -> String {
     kept
 }
 
-/// Comments and the insides of texts and characters become nothing.
-fn without_texts(text: &str) -> String {
+/// A text as it is when the program runs: a `\` at the end of a line takes the line's end and the blanks after it away.
+fn joined(text: &str) -> String {
+    let mut parts = text.split("\\\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |joined, part| joined + part.trim_start()).replace("\\n", "\n")
+}
+
+/// Comments and the insides of texts and characters become nothing. If `texts` is given, texts go there, and their numbers
+/// take their places.
+fn without_texts(text: &str, mut texts: Option<&mut Vec<String>>) -> String {
+    let mut keep = |code: &mut String, text: String, otherwise: &str| match texts.as_deref_mut() {
+        None => code.push_str(otherwise),
+        Some(texts) => {
+            code.push_str(&format!("\"{}\"", texts.len()));
+            texts.push(text);
+        }
+    };
     let bytes: Vec<char> = text.chars().collect();
     let mut code = String::with_capacity(text.len());
     let mut n = 0;
@@ -347,12 +374,14 @@ fn without_texts(text: &str) -> String {
                 let hashes = bytes[n + 1..].iter().take_while(|c| **c == '#').count();
                 if bytes.get(n + 1 + hashes) == Some(&'"') {
                     n += hashes + 2;
+                    let start = n;
                     while n < bytes.len()
                         && !(bytes[n] == '"'
                             && bytes[n + 1..].iter().take(hashes).filter(|c| **c == '#').count() == hashes)
                     {
                         n += 1;
                     }
+                    keep(&mut code, bytes[start..n.min(bytes.len())].iter().collect(), "");
                     n += hashes + 1;
                 } else {
                     code.push('r');
@@ -361,11 +390,13 @@ fn without_texts(text: &str) -> String {
             }
             '"' => {
                 n += 1;
+                let start = n;
                 while n < bytes.len() && bytes[n] != '"' {
                     n += if bytes[n] == '\\' { 2 } else { 1 };
                 }
+                let inside: String = bytes[start..n.min(bytes.len())].iter().collect();
                 n += 1;
-                code.push_str("\"\"");
+                keep(&mut code, joined(&inside), "\"\"");
             }
             '\'' if next == Some('\\') || bytes.get(n + 2) == Some(&'\'') => {
                 n += if next == Some('\\') { 3 } else { 2 };

@@ -29,8 +29,8 @@ pub enum SlotCommand {
 strongroom slot add --label safe --type recovery-code     prints the code once
 strongroom slot add --label board --type shares --threshold 2 --total 3
 strongroom slot add --label usb --type key-file --new-key-file usb.key
-                  usb.key must exist: 32 to 65,536 random bytes, made with: head -c 32 /dev/urandom > usb.key
-                  guessing it costs nothing but tries, so it must be random; anyone with a copy of it can open the vault
+    usb.key must exist: 32 to 65,536 random bytes, made with: head -c 32 /dev/urandom > usb.key
+    guessing it costs nothing but tries, so it must be random; anyone with a copy of it can open the vault
 
 A new passphrase costs at least as much to guess as the dearest passphrase slot there is."
     )]
