@@ -42,12 +42,15 @@ pub fn run(args: &MigrateArgs) -> Result<(), MigrateError> {
     if config.engine == args.to {
         return Err(MigrateError::Same(args.to.clone()));
     }
+    // A running daemon holds it, so nothing is written to the old store meanwhile.
     let _lock = DirLock::acquire(&config.data)?;
     let from = store::open(&config.engine, &layout::store_folder(&config.data, &config.engine), false)?;
     let target = layout::store_folder(&config.data, &args.to);
     if target.exists() {
         return Err(MigrateError::Present(target));
     }
+    // The copy gets its name when it is complete and compared. What an interrupted run left under the other name is worth
+    // nothing.
     let staging = layout::staging(&target);
     if staging.exists() {
         std::fs::remove_dir_all(&staging).map_err(|source| LayoutError::Io {

@@ -131,6 +131,7 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
     let report =
         Report { sound: !examined.is_damaged(), records, found: &found, bad: &bad, kept: &kept, salvaged: None };
     if !examined.is_damaged() {
+        // All records open, but header, anchor and log do not match. Removing records would not help.
         if !found.is_empty() {
             return Err(SalvageError::OnlyMisfits);
         }
@@ -147,6 +148,8 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
         }
         return Err(refusal.into());
     }
+    // Checked before the question, although only the second kind of salvage needs it: a name that is rejected afterwards
+    // would stop a removal that was confirmed.
     let path = format!("operator/{}", args.operator);
     let identity = SpiffeId::new(&offline.config.trust_domain, &path);
     let identity = identity.map_err(|_| SalvageError::Operator(args.operator.clone()))?;
@@ -169,6 +172,7 @@ pub fn run(args: &SalvageArgs) -> Result<(), SalvageError> {
         }
         return Err(SalvageError::NotConfirmed);
     }
+    // The removed records are saved and synced before the store loses them.
     let file = keep(&examined, &offline.config.data, kept.next_epoch)?;
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let opener: AuditOpener = Box::new(FileDevice::opener_after_loss(offline.config.audit_file.clone()));

@@ -131,6 +131,8 @@ impl Snapshot {
             identities.set(name, Some(Arc::new(identity::decode(&entry)?)));
             Ok::<(), VaultError>(())
         })?;
+        // `init` writes both in its only transaction, and nothing removes them. Without them, that transaction never
+        // happened or its records are lost. The two have opposite remedies, so they must not be confused.
         if (mounts.is_empty() || !policies.contains_key(DEFAULT_POLICY)) && barrier.record_count() > 0 {
             tracing::error!(
                 "the mount table or the policy `default` is missing although there are records: put the data folder back \

@@ -97,6 +97,8 @@ impl Supplied {
         if !self.watch.stale(&files) {
             return Outcome::Same;
         }
+        // All of them before anything is replaced: a renewal may be half done, and a certificate must not be combined with the
+        // key of the one before.
         let read = || {
             let certificate = layout::read(&self.certificate)?;
             let ca = self.ca.as_deref().map(layout::read).transpose()?;
@@ -109,6 +111,7 @@ impl Supplied {
                 return Outcome::Kept;
             }
         };
+        // What was rejected before is not tried, and not reported, again until one of the files changes.
         if !self.watch.is_new(&[&certificate, &key, ca.as_deref().unwrap_or_default()]) {
             return Outcome::Same;
         }

@@ -63,6 +63,7 @@ impl ApprovalsCommand {
             }
             Self::Approve { id, yes } => {
                 let found = find(session, id)?;
+                // People approve what they have seen, not a number that somebody sent them.
                 if !yes {
                     eprintln!("{}", described(&found));
                     prompt::confirm("Approve this request?")?;

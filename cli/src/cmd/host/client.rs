@@ -64,6 +64,7 @@ impl ClientCommand {
                 let asked = pki::read_csr(&text).map_err(|error| {
                     Failure::usage(format!("{}: {error}", csr.display()), "create one with: strongroom client csr")
                 })?;
+                // Before the vault signs: a certificate that could not be written would still be in its ledger.
                 for file in [Some(file), ca_out.as_ref()].into_iter().flatten() {
                     if file.exists() {
                         return Err(Failure::usage(
@@ -74,6 +75,7 @@ impl ClientCommand {
                 }
                 let request = CertificateRequest { identity: identity.clone(), csr: text, ttl: ttl.clone() };
                 let reply = open()?.client.sys().issue_certificate(&request)?;
+                // A certificate for another key would look fine here and be rejected at the first connection.
                 let leaf = pki::leaf(reply.certificate.as_bytes())
                     .ok()
                     .filter(|leaf| leaf.key_fingerprint == asked.key_fingerprint);

@@ -105,6 +105,7 @@ impl ImportArgs {
         }
         plan.kept = before.keys().copied().filter(|key| !wanted.contains_key(*key)).collect();
         let work = plan.new.len() + plan.changed.len();
+        // Also with JSON if there will be a question: it is about this plan.
         if !out.json || !self.yes {
             eprint!("{}", plan.text());
         }
@@ -116,6 +117,7 @@ impl ImportArgs {
         if !self.yes {
             prompt::confirm(&format!("Write {work} keys to {}/{path}?", session.mount))?;
         }
+        // Keys with the same value are left out, so that a change that somebody else makes to them meanwhile stays.
         let pairs: Vec<(&str, &SecretText)> = wanted
             .iter()
             .filter(|(key, _)| !plan.unchanged.contains(&key.as_str()))
@@ -159,6 +161,7 @@ impl ImportArgs {
                 let failure = Failure::from(error);
                 Failure { message: format!("{}: {}", file.display(), failure.message), ..failure }
             })?;
+            // Of several files the last one wins. Within one file, `duplicates` decides.
             wanted.extend(parsed.into_iter().map(|one| (one.key, one.value)));
         }
         if wanted.is_empty() {

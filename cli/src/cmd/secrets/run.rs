@@ -166,6 +166,7 @@ impl RunArgs {
             }
             joined.retain(|(key, _)| self.only.contains(key));
         }
+        // After `--only`, which names keys as they are stored.
         for rule in &self.map {
             let (key, name) =
                 rule.split_once('=').filter(|(key, name)| !key.is_empty() && !name.is_empty()).ok_or_else(|| {

@@ -51,6 +51,7 @@ impl ShredArgs {
         if !self.yes {
             prompt::confirm("This cannot be undone. Continue?")?;
         }
+        // Before the rotation, which would otherwise give the secret the new data key.
         kv.delete_metadata(path)?;
         let done = "destroyed: the vault can never return it; old bytes stay in free space and backups";
         if self.destroy {

@@ -306,6 +306,7 @@ impl Thread {
                  configuration file and restart the daemon, or name another target"
             ));
         }
+        // Who makes the value and who receives it may be two different targets.
         match &policy.generator {
             Generator::Command(command) if !self.listed(&command.target)?.generates() => {
                 let name = &command.target;
@@ -324,6 +325,7 @@ impl Thread {
             }
             _ => {}
         }
+        // With a single login, its readers have a short outage at each rotation. A policy must say that it accepts this.
         match (target.map(|target| target.logins()), policy.mode) {
             (Some(2), Mode::Single) => {
                 Err("mode: the target has two logins that take turns; write \"pair\"".to_owned())

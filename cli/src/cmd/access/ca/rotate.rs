@@ -82,6 +82,7 @@ impl RotateArgs {
                 for name in &missing {
                     eprintln!("loses access: {name}");
                 }
+                // Trusting one more authority takes nothing away from clients that know it.
                 if !missing.is_empty() || matches!(due, Due::Activate(_)) {
                     ask(format!("{} {id}?", due.word()))?;
                 }
