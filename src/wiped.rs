@@ -54,7 +54,7 @@ impl Buffer {
     /// reached. What is read passes through no other memory.
     ///
     /// # Errors
-    /// Those of `source`; what was read before stays.
+    /// The error of `source`. What was read before stays in the buffer.
     pub fn read_from(&mut self, mut source: impl Read, most: usize) -> io::Result<bool> {
         loop {
             let start = self.0.len();

@@ -74,7 +74,7 @@ pub fn admits(networks: &[Cidr], address: Option<IpAddr>) -> bool {
 /// The networks in a field, at most [`MAX_CIDRS`].
 ///
 /// # Errors
-/// [`FieldError::Must`].
+/// [`FieldError::Must`] when there are more, or one is not a network.
 pub fn networks(fields: Fields<'_>, name: &'static str) -> Result<Option<Vec<Cidr>>, FieldError> {
     let Some(list) = fields.list(name)? else { return Ok(None) };
     if list.len() > MAX_CIDRS {

@@ -31,7 +31,8 @@ pub enum NameError {
 /// Converts policy names to their canonical form: no spaces around them, lower case, sorted, no duplicates.
 ///
 /// # Errors
-/// [`NameError`]. The check for `root` comes after the conversion, so that no other form of it gets through.
+/// The [`NameError`] for the first name that is rejected. The check for `root` comes after the conversion, so that no
+/// other form of it gets through.
 pub fn policies<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, NameError> {
     let mut found = Vec::new();
     for name in names {
@@ -56,7 +57,7 @@ pub fn policies<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Stri
 /// Converts a role's name to its canonical form, which is lower case.
 ///
 /// # Errors
-/// [`NameError::Role`].
+/// [`NameError::Role`] when the text cannot name a role.
 pub fn role_name(raw: &str) -> Result<String, NameError> {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let inside = raw.len() <= MAX_ROLE_NAME && raw.bytes().all(|byte| word(byte) || b".-".contains(&byte));

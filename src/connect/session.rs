@@ -52,7 +52,8 @@ impl Session {
     /// no password (`trust`) is rejected too: it would not prove that the password works.
     ///
     /// # Errors
-    /// [`LoginError`].
+    /// [`LoginError::Refused`] when the server rejects the login; [`LoginError::Other`] for anything that says
+    /// nothing about the login.
     pub(super) fn open(address: &Address, login: &Credential) -> Result<Self, LoginError> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|_| {
             LoginError::Other(retry("a connection could not be started; free memory or file descriptors"))
@@ -96,7 +97,7 @@ impl Session {
     /// Runs statements with the simple protocol and drops their rows.
     ///
     /// # Errors
-    /// [`ConnectError`] according to the server's answer about `doing`.
+    /// [`ConnectError`] when the server reports an error or does not answer. It names `doing`, what was being done.
     pub(super) fn batch(&self, sql: &str, doing: &str) -> Result<(), ConnectError> {
         self.within(doing, |client| client.batch_execute(sql))
     }

@@ -91,7 +91,8 @@ pub trait Connector: Send + Sync {
     /// Makes the staged credential valid. May be repeated.
     ///
     /// # Errors
-    /// [`ConnectError`]. After `Retry` it is unknown whether the step took effect, until [`Self::probe`] finds out.
+    /// [`ConnectError`] when the credential was not shown to be valid. After `Retry` it is unknown whether the step
+    /// took effect, until [`Self::probe`] finds out.
     fn apply(&self, step: &Step<'_>) -> Result<(), ConnectError>;
 
     /// Checks the staged credential by using it.
@@ -116,7 +117,8 @@ pub trait Connector: Send + Sync {
     /// text for people, or `None` if there is nothing to report.
     ///
     /// # Errors
-    /// [`ConnectError`]. The previous credential may then still be valid.
+    /// [`ConnectError`] when the target rejects the step or does not answer. The previous credential may then still be
+    /// valid.
     fn revoke_old(&self, step: &Step<'_>) -> Result<Option<String>, ConnectError>;
 }
 

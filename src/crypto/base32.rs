@@ -24,7 +24,7 @@ pub enum TextError {
 /// Returns the 5-bit values of `text`.
 ///
 /// # Errors
-/// [`TextError`]. It names a position, never a symbol.
+/// [`TextError`] when the text is too long or has a character that is no symbol. It names a position, never a symbol.
 pub fn symbols(text: &str) -> Result<Zeroizing<Vec<u8>>, TextError> {
     if text.len() > MAX_TEXT {
         return Err(TextError::TooLong);

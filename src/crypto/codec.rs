@@ -112,22 +112,34 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// One byte. # Errors: as [`Reader::bytes`].
+    /// One byte.
+    ///
+    /// # Errors
+    /// As [`Reader::bytes`].
     pub fn u8(&mut self) -> Result<u8, CryptoError> {
         self.array::<1>().map(|[byte]| *byte)
     }
 
-    /// A big-endian `u16`. # Errors: as [`Reader::bytes`].
+    /// A big-endian `u16`.
+    ///
+    /// # Errors
+    /// As [`Reader::bytes`].
     pub fn u16(&mut self) -> Result<u16, CryptoError> {
         self.array().map(|bytes| u16::from_be_bytes(*bytes))
     }
 
-    /// A big-endian `u32`. # Errors: as [`Reader::bytes`].
+    /// A big-endian `u32`.
+    ///
+    /// # Errors
+    /// As [`Reader::bytes`].
     pub fn u32(&mut self) -> Result<u32, CryptoError> {
         self.array().map(|bytes| u32::from_be_bytes(*bytes))
     }
 
-    /// A big-endian `u64`. # Errors: as [`Reader::bytes`].
+    /// A big-endian `u64`.
+    ///
+    /// # Errors
+    /// As [`Reader::bytes`].
     pub fn u64(&mut self) -> Result<u64, CryptoError> {
         self.array().map(|bytes| u64::from_be_bytes(*bytes))
     }
@@ -144,7 +156,7 @@ impl<'a> Reader<'a> {
     /// As [`Reader::lp`], but rejects content longer than `max`.
     ///
     /// # Errors
-    /// [`CryptoError::Malformed`].
+    /// [`CryptoError::Malformed`] for longer content, and as for [`Reader::lp`].
     pub fn lp_max(&mut self, max: usize) -> Result<&'a [u8], CryptoError> {
         let content = self.lp()?;
         if content.len() > max { Err(CryptoError::Malformed("field is too long")) } else { Ok(content) }

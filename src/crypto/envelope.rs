@@ -53,7 +53,7 @@ impl Kind {
     /// The padded length of a body of `n` bytes: the smallest bucket that holds it.
     ///
     /// # Errors
-    /// [`CryptoError::TooLarge`] above [`MAX_BODY`].
+    /// [`CryptoError::TooLarge`] when `n` is above [`MAX_BODY`].
     pub fn bucket(self, n: usize) -> Result<usize, CryptoError> {
         let bucket = match self {
             Self::Keyring | Self::State => n.max(1).checked_next_multiple_of(256),

@@ -87,7 +87,7 @@ impl Params {
     /// Rejects costs above [`CEILING`] or outside the definition of Argon2.
     ///
     /// # Errors
-    /// [`CryptoError::Parameters`] names the field.
+    /// [`CryptoError::Parameters`], which names the first cost that is out of range.
     pub fn check(&self) -> Result<(), CryptoError> {
         if self.m_kib > CEILING.m_kib {
             return Err(CryptoError::Parameters("memory is above 4 GiB"));
@@ -107,7 +107,7 @@ impl Params {
     /// As [`Params::check`]. Also rejects a cost that needs more than half of `memory_limit` bytes.
     ///
     /// # Errors
-    /// [`CryptoError::Parameters`].
+    /// [`CryptoError::Parameters`] as for [`Params::check`], and when the cost needs more memory than that.
     pub fn check_within(&self, memory_limit: Option<u64>) -> Result<(), CryptoError> {
         self.check()?;
         match memory_limit {

@@ -10,7 +10,7 @@ pub trait Random: Send + Sync {
     /// Fills `out` completely.
     ///
     /// # Errors
-    /// [`CryptoError::Random`]. The contents of `out` must not be used then.
+    /// [`CryptoError::Random`] when the source fails. The contents of `out` must not be used then.
     fn fill(&self, out: &mut [u8]) -> Result<(), CryptoError>;
 }
 

@@ -15,7 +15,7 @@ pub const WRAPPED_LEN: usize = 32 + 32 + NONCE_LEN + 32 + TAG_LEN;
 /// Wraps `secret` with `kek`, bound to `aad`.
 ///
 /// # Errors
-/// [`CryptoError::Random`], or an error of the cipher.
+/// [`CryptoError::Random`] when the random source fails, or an error of the cipher.
 pub fn seal(
     kek: &Key,
     suite: Suite,

@@ -59,14 +59,14 @@ pub trait Engine: Send + Sync {
     /// Runs a request whose plan does not mutate.
     ///
     /// # Errors
-    /// Any [`EngineError`]. Nothing has changed in any case.
+    /// The [`EngineError`] that is the reply. Nothing has changed in any case.
     fn read(&self, view: &View<'_>, request: &Request, now_ms: u64) -> Result<Reply, EngineError>;
 
     /// Runs a request whose plan mutates, in the committer's group. On `Err` the caller takes back what this call put
     /// into `tx`. On `Ok` the change is durable once the group is.
     ///
     /// # Errors
-    /// Any [`EngineError`].
+    /// The [`EngineError`] that is the reply.
     fn write(&self, tx: &mut Tx<'_>, mount: MountId, request: &Request, now_ms: u64) -> Result<Reply, EngineError>;
 }
 

@@ -68,8 +68,8 @@ impl Header {
     /// Parses a header file strictly. Nothing is authenticated yet, so nothing in it can be trusted.
     ///
     /// # Errors
-    /// [`HeaderError::Damaged`]; [`HeaderError::TooNew`] for an unknown reader version, flag, slot type or suite;
-    /// [`HeaderError::KdfTooCostly`] for a slot above the ceilings.
+    /// [`HeaderError::Damaged`] when the bytes violate the format; [`HeaderError::TooNew`] for an unknown reader
+    /// version, flag, slot type or suite; [`HeaderError::KdfTooCostly`] for a slot above the ceilings.
     pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
         if bytes.len() > MAX_LEN {
             return Err(HeaderError::Damaged("longer than 65536 bytes"));
@@ -193,7 +193,8 @@ impl Header {
     /// # Errors
     /// [`HeaderError::NoSlotOfType`] or [`HeaderError::ReservedSlot`] when there is nothing to try.
     /// [`HeaderError::WeakKdf`] or [`HeaderError::KdfTooCostly`] when no slot opened and one was skipped.
-    /// [`HeaderError::WrongSecret`], [`HeaderError::KeyFileSize`]. [`HeaderError::Damaged`] when the slot opened but
+    /// [`HeaderError::WrongSecret`] when no slot opened. [`HeaderError::KeyFileSize`] for a key file that is too short
+    /// or too long. [`HeaderError::Damaged`] when the slot opened but
     /// the MAC or the keyring does not verify.
     #[cfg(any(test, feature = "testing"))]
     pub fn open_within(
@@ -243,7 +244,7 @@ impl Header {
     /// Verifies this header with keys that are already known, for example for a second copy.
     ///
     /// # Errors
-    /// [`HeaderError::Damaged`].
+    /// [`HeaderError::Damaged`] when the MAC does not verify.
     pub fn verify(&self, keys: &HeaderKeys) -> Result<(), HeaderError> {
         if keys.header_mac.verify(&[&self.covered], &self.mac) {
             Ok(())
@@ -255,7 +256,7 @@ impl Header {
     /// Verifies the MAC with `root` and opens the keyring.
     ///
     /// # Errors
-    /// [`HeaderError::Damaged`].
+    /// [`HeaderError::Damaged`] when the MAC does not verify or the keyring does not open.
     pub fn authenticate(&self, root: RootKey) -> Result<Opened, HeaderError> {
         let keyring = self.open_keyring(root.header_keys())?;
         Ok(Opened { header: self.clone(), root, keyring })
@@ -264,7 +265,7 @@ impl Header {
     /// Verifies the MAC and opens the keyring.
     ///
     /// # Errors
-    /// [`HeaderError::Damaged`].
+    /// [`HeaderError::Damaged`] when the MAC does not verify or the keyring does not open.
     pub fn open_keyring(&self, keys: &HeaderKeys) -> Result<Keyring, HeaderError> {
         self.verify(keys)?;
         let head = envelope::head(&self.keyring).map_err(parsing)?;
@@ -358,7 +359,8 @@ impl Header {
     /// the next start decides which header applies.
     ///
     /// # Errors
-    /// [`HeaderError::Limit`] beyond a limit of the format; [`HeaderError::Crypto`].
+    /// [`HeaderError::Limit`] beyond a limit of the format or for an inconsistent keyring; [`HeaderError::Crypto`] when
+    /// the random source fails.
     pub fn encode_next(
         &self,
         keys: &HeaderKeys,

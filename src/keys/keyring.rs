@@ -216,7 +216,7 @@ impl Keyring {
     /// term's number.
     ///
     /// # Errors
-    /// [`CryptoError::Random`]; [`CryptoError::TooLarge`] beyond [`MAX_TERMS`].
+    /// [`CryptoError::Random`] when the random source fails; [`CryptoError::TooLarge`] beyond [`MAX_TERMS`].
     pub fn add_term(&mut self, random: &dyn Random, now_ms: u64, compromised: bool) -> Result<u32, CryptoError> {
         let (last, suite) = (self.terms.last().map_or(0, |term| term.id), self.active_term().suite);
         while self.terms.len() >= KEPT_TERMS
@@ -240,7 +240,8 @@ impl Keyring {
     /// Adds an integrity set, which seals from the next state on. The older set stays until it is dropped.
     ///
     /// # Errors
-    /// [`CryptoError::Random`]; [`CryptoError::Malformed`] while there are already two sets.
+    /// [`CryptoError::Random`] when the random source fails; [`CryptoError::Malformed`] while there are already two
+    /// sets.
     pub fn add_integrity(&mut self, random: &dyn Random) -> Result<u32, CryptoError> {
         if self.integrity.len() > 1 {
             return Err(CryptoError::Malformed("integrity sets"));
@@ -258,7 +259,7 @@ impl Keyring {
     /// Adds an audit key, which hashes and signs from now on. Older ones only verify. Returns its number.
     ///
     /// # Errors
-    /// [`CryptoError::Random`]; [`CryptoError::TooLarge`] beyond 255 keys.
+    /// [`CryptoError::Random`] when the random source fails; [`CryptoError::TooLarge`] beyond 255 keys.
     pub fn add_audit(&mut self, random: &dyn Random) -> Result<u32, CryptoError> {
         let last = self.audit.last().map_or(0, |key| key.id);
         let id = last.checked_add(1).filter(|_| self.audit.len() < 255).ok_or(CryptoError::TooLarge)?;

@@ -101,7 +101,8 @@ impl Authority {
     /// The private key comes from the operating system's random source, serial numbers from `random`.
     ///
     /// # Errors
-    /// [`PkiError::TrustDomain`], [`PkiError::Life`], [`PkiError::Random`], [`PkiError::Make`].
+    /// [`PkiError::TrustDomain`] when the name is not a SPIFFE trust domain; [`PkiError::Life`] when the life is zero
+    /// or ends after the year 9999; [`PkiError::Random`] or [`PkiError::Make`] when the system fails.
     pub fn create(trust_domain: &str, random: Arc<dyn Random>, now_ms: u64, life_s: u64) -> Result<Self, PkiError> {
         let validity = Validity::new(now_ms, life_s, u64::MAX)?;
         let pair = Pair::generate()?;
@@ -122,7 +123,8 @@ impl Authority {
     /// root to sign. It asks for a certificate authority with path length 0 that may sign certificates and lists.
     ///
     /// # Errors
-    /// [`PkiError::TrustDomain`], [`PkiError::Random`], [`PkiError::Make`].
+    /// [`PkiError::TrustDomain`] when the name is not a SPIFFE trust domain; [`PkiError::Random`] or [`PkiError::Make`]
+    /// when the system fails.
     pub fn request(trust_domain: &str, random: &dyn Random) -> Result<(SecretBytes, String), PkiError> {
         let pair = Pair::generate()?;
         let request = authority_params(trust_domain, random)?.serialize_request(pair.key());

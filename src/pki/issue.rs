@@ -36,7 +36,8 @@ impl Authority {
     ///
     /// # Errors
     /// [`PkiError::ServerName`] for no name, more than 64, or one that is neither an address nor a plain DNS name
-    /// (wildcards are rejected); [`PkiError::Life`], [`PkiError::Random`], [`PkiError::Make`].
+    /// (wildcards are rejected); [`PkiError::Life`] when the life is zero or the authority has expired;
+    /// [`PkiError::Random`] or [`PkiError::Make`] when the system fails.
     pub fn issue_server(&self, names: &[String], now_ms: u64, life_s: u64) -> Result<Bundle, PkiError> {
         if names.is_empty() || names.len() > MAX_SERVER_NAMES {
             return Err(PkiError::ServerName);
@@ -53,8 +54,8 @@ impl Authority {
     /// for `life_s` seconds but not longer than the authority.
     ///
     /// # Errors
-    /// [`PkiError::ForeignIdentity`] if the identity belongs to another trust domain; [`PkiError::Life`],
-    /// [`PkiError::Random`], [`PkiError::Make`].
+    /// [`PkiError::ForeignIdentity`] if the identity belongs to another trust domain; the others as for
+    /// [`issue_server`](Self::issue_server).
     pub fn issue_client(&self, identity: &SpiffeId, now_ms: u64, life_s: u64) -> Result<Bundle, PkiError> {
         let sans = self.client_names(identity)?;
         let pair = Pair::generate()?;
@@ -68,7 +69,7 @@ impl Authority {
     /// Its signature proves that the requester holds the key.
     ///
     /// # Errors
-    /// The errors of [`read_csr`] and of [`issue_client`](Self::issue_client).
+    /// As [`read_csr`] for the request, and as [`issue_client`](Self::issue_client) for the certificate.
     pub fn sign_csr(&self, csr_pem: &str, identity: &SpiffeId, now_ms: u64, life_s: u64) -> Result<String, PkiError> {
         let sans = self.client_names(identity)?;
         let request = read_csr(csr_pem)?;

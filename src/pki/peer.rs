@@ -73,7 +73,8 @@ pub struct LeafFacts {
 /// Reads the facts of a certificate without checking them. Any bytes give facts or an error.
 ///
 /// # Errors
-/// [`PeerError::Malformed`], [`PeerError::Dates`].
+/// [`PeerError::Malformed`] when it is not a certificate or too long; [`PeerError::Dates`] for dates that make no
+/// sense.
 pub fn facts(der: &[u8]) -> Result<LeafFacts, PeerError> {
     if der.len() > MAX_CERT_BYTES {
         return Err(PeerError::Malformed);
@@ -107,7 +108,7 @@ fn facts_of(der: &[u8], parsed: &X509Certificate<'_>) -> Result<LeafFacts, PeerE
 /// done so, and the caller compares `not_after_ms` at each request.
 ///
 /// # Errors
-/// See [`PeerError`].
+/// The first [`PeerError`] that applies.
 pub fn inspect(der: &[u8], trust_domain: &str) -> Result<Peer, PeerError> {
     if der.len() > MAX_CERT_BYTES {
         return Err(PeerError::Malformed);

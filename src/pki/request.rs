@@ -36,7 +36,7 @@ pub struct Request {
 /// The request names nobody, because the server decides who the holder is.
 ///
 /// # Errors
-/// [`PkiError::Make`].
+/// [`PkiError::Make`] when the library fails.
 pub fn request(kind: KeyType) -> Result<Request, PkiError> {
     let algorithm = match kind {
         KeyType::P256 => &PKCS_ECDSA_P256_SHA256,
@@ -49,7 +49,8 @@ pub fn request(kind: KeyType) -> Result<Request, PkiError> {
 /// Makes a request for an existing key, in PEM.
 ///
 /// # Errors
-/// [`PkiError::Damaged`] when the text is not a private key in PEM of a kind that can sign; [`PkiError::Make`].
+/// [`PkiError::Damaged`] when the text is not a private key in PEM of a kind that can sign; [`PkiError::Make`] when the
+/// library fails.
 pub fn request_for(key_pem: &SecretText) -> Result<String, PkiError> {
     let der = PrivateKeyDer::from_pem_slice(key_pem.reveal().as_bytes()).map_err(|_| PkiError::Damaged("key"))?;
     csr_of(&Pair::of(KeyPair::try_from(&der).map_err(|_| PkiError::Damaged("key"))?))

@@ -19,27 +19,27 @@ pub trait RawFs: Send + Sync {
     /// Creates or truncates a file with this content, mode 0600. Neither the content nor the name is durable yet.
     ///
     /// # Errors
-    /// The error of the system call.
+    /// The error of the system call that failed.
     fn create(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
     /// Overwrites part of an existing file in place.
     ///
     /// # Errors
-    /// The error of the system call.
+    /// The error of the system call that failed.
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes a file's content durable.
     ///
     /// # Errors
-    /// The error of the system call. The content is then unknown.
+    /// The error of the system call that failed. The content is then unknown.
     fn sync(&self, name: &str) -> io::Result<()>;
     /// Renames a file within the folder and replaces the target.
     ///
     /// # Errors
-    /// The error of the system call.
+    /// The error of the system call that failed.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Makes the names in the folder durable.
     ///
     /// # Errors
-    /// The error of the system call.
+    /// The error of the system call that failed.
     fn sync_dir(&self) -> io::Result<()>;
     /// Keeps the file that has this name now open, so that it can be overwritten after another file has taken the name.
     /// `None` when there is no such file, or the file system cannot do this.
@@ -57,7 +57,7 @@ impl Held {
     /// cannot be reached.
     ///
     /// # Errors
-    /// The error of the system call.
+    /// The error of the system call that failed. The old content may then still be there.
     pub fn wipe(self) -> io::Result<()> {
         let length = usize::try_from(self.0.metadata()?.len()).map_err(io::Error::other)?;
         self.0.write_all_at(&vec![0; length], 0)?;

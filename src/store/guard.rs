@@ -36,7 +36,7 @@ fn run<T>(engine: bool, work: impl FnOnce() -> T) -> std::thread::Result<T> {
 /// Runs work of an engine.
 ///
 /// # Errors
-/// It has panicked.
+/// What it panicked with.
 fn caught<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
     run(true, work)
 }

@@ -65,6 +65,8 @@ pub fn copy(from: &dyn Store, to: &dyn Store, progress: &mut dyn FnMut(u64, u64)
     Ok(Report { records: done })
 }
 
+/// Compares two stores record by record.
+///
 /// # Errors
 /// [`StoreError::Corrupt`] at the first difference, in either direction.
 fn compare(from: &dyn Store, to: &dyn Store) -> Result<(), StoreError> {

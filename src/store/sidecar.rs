@@ -73,7 +73,8 @@ pub trait HeaderFiles: Send + Sync {
     /// one.
     ///
     /// # Errors
-    /// Any [`SidecarError`]. The copy is then old, new or missing.
+    /// [`SidecarError::Io`] when the system fails; [`SidecarError::NotWritten`] when it reads back differently;
+    /// [`SidecarError::OutOfRange`] for another copy, or bytes that do not fit. The copy is then old, new or missing.
     fn write(&self, copy: usize, bytes: &[u8]) -> Result<(), SidecarError>;
 }
 
@@ -82,20 +83,21 @@ pub trait AnchorFile: Send + Sync {
     /// Reads the file; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`SidecarError::Io`].
+    /// [`SidecarError::Io`] when it cannot be read.
     fn read(&self) -> Result<Option<Vec<u8>>, SidecarError>;
 
     /// Creates the file with blank slots, durable. A file that is there is replaced, also if it cannot be read.
     ///
     /// # Errors
-    /// [`SidecarError::Io`].
+    /// [`SidecarError::Io`] when it cannot be written.
     fn create(&self) -> Result<(), SidecarError>;
 
     /// Overwrites slot 0 or 1 in place and syncs. After a crash, this slot is old, new or torn, and the other one is
     /// untouched.
     ///
     /// # Errors
-    /// Any [`SidecarError`].
+    /// [`SidecarError::Io`] when the system fails; [`SidecarError::OutOfRange`] for another slot, or bytes that
+    /// do not fit.
     fn write_slot(&self, slot: usize, bytes: &[u8]) -> Result<(), SidecarError>;
 }
 

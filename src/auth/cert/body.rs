@@ -57,7 +57,7 @@ impl Role {
     /// `authorities` holds the certificates (DER) of the vault's own authorities.
     ///
     /// # Errors
-    /// [`RoleError`]. Each text can be sent with a 400.
+    /// The [`RoleError`] for the first wrong field. Each text can be sent with a 400.
     pub fn from_body(
         name: &str,
         body: &Body,
@@ -154,7 +154,8 @@ impl LoginBody {
     /// Reads the body. An empty name counts as absent.
     ///
     /// # Errors
-    /// [`RoleError::Field`], [`RoleError::Name`].
+    /// [`RoleError::Field`] for an unknown field or a wrong type; [`RoleError::Name`] for a text that cannot name a
+    /// role.
     pub fn parse(body: &Body) -> Result<Self, RoleError> {
         let name = body.only(&["name"])?.text_within("name", 128)?.filter(|name| !name.is_empty());
         Ok(Self { name: name.map(|name| role_name(&name)).transpose()? })

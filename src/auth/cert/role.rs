@@ -98,7 +98,7 @@ impl RoleRecord {
     /// Reads the stored form.
     ///
     /// # Errors
-    /// [`RoleError::Record`].
+    /// [`RoleError::Record`] when the record is damaged or of a newer version.
     pub fn decode(bytes: &[u8]) -> Result<Self, RoleError> {
         let record: Self = serde_json::from_slice(bytes).map_err(|_| RoleError::Record)?;
         if record.v == VERSION { Ok(record) } else { Err(RoleError::Record) }
@@ -150,7 +150,9 @@ impl Role {
     /// here, so a stored role is never laxer than a new one.
     ///
     /// # Errors
-    /// [`RoleError::Pem`], [`RoleError::Certificate`], [`RoleError::Mixed`], [`RoleError::Unconstrained`].
+    /// [`RoleError::Pem`] when the text is not certificates in PEM; [`RoleError::Certificate`] for a certificate that
+    /// is rejected; [`RoleError::Mixed`] for a client's certificate beside others; [`RoleError::Unconstrained`] for
+    /// authorities without a constraint.
     pub fn load(name: &str, record: RoleRecord) -> Result<Self, RoleError> {
         let kind = kind_of(&record.certificate)?;
         if matches!(kind, Kind::Authorities(_)) && !record.is_constrained() {
@@ -173,7 +175,7 @@ impl Role {
     /// key. `authorities` holds the certificates of those authorities, DER.
     ///
     /// # Errors
-    /// [`RoleError::VaultAuthority`].
+    /// [`RoleError::VaultAuthority`] for such a role.
     pub fn refuse_vault_authorities(&self, authorities: &[&[u8]]) -> Result<(), RoleError> {
         let ours: Vec<_> = authorities.iter().filter_map(|der| subject_and_key(der)).collect();
         let alike = |der: &[u8]| {

@@ -38,8 +38,8 @@ impl CreateBody {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`TokenError::Field`], [`TokenError::Name`]. Choosing the token's text, batch tokens and entity aliases are
-    /// rejected by name.
+    /// [`TokenError::Field`] for a wrong or unknown field, and by name for choosing the token's text, batch tokens and
+    /// entity aliases. [`TokenError::Name`] for a policy's name that is rejected.
     pub fn parse(body: &Body) -> Result<Self, TokenError> {
         const KNOWN: &[&str] = &[
             "policies",
@@ -105,7 +105,7 @@ impl RenewBody {
     /// Reads the body of `renew-self`. Clients also send `token` here; it is ignored.
     ///
     /// # Errors
-    /// [`TokenError::Field`].
+    /// [`TokenError::Field`] for a wrong or unknown field.
     pub fn of_self(body: &Body) -> Result<Self, TokenError> {
         let fields = body.only(&["increment", "token"])?;
         Ok(Self { token: None, accessor: None, increment_s: fields.seconds("increment")?.unwrap_or(0) })
@@ -114,7 +114,7 @@ impl RenewBody {
     /// Reads the body of `renew`.
     ///
     /// # Errors
-    /// [`TokenError::Field`].
+    /// [`TokenError::Field`] for a wrong or unknown field, or without a token.
     pub fn of_token(body: &Body) -> Result<Self, TokenError> {
         let fields = body.only(&["increment", "token"])?;
         let token = fields.secret("token")?.ok_or(FieldError::Missing("token"))?;
@@ -124,7 +124,7 @@ impl RenewBody {
     /// Reads the body of `renew-accessor`.
     ///
     /// # Errors
-    /// [`TokenError::Field`].
+    /// [`TokenError::Field`] for a wrong or unknown field, or without an accessor.
     pub fn of_accessor(body: &Body) -> Result<Self, TokenError> {
         let fields = body.only(&["increment", "accessor"])?;
         let accessor = accessor_field(fields)?;
@@ -142,7 +142,7 @@ impl TokenBody {
     /// Reads the body.
     ///
     /// # Errors
-    /// [`TokenError::Field`].
+    /// [`TokenError::Field`] for a wrong or unknown field, or without a token.
     pub fn parse(body: &Body) -> Result<Self, TokenError> {
         let token = body.only(&["token"])?.secret("token")?;
         Ok(Self { token: token.ok_or(FieldError::Missing("token"))? })

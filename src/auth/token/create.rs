@@ -39,8 +39,9 @@ pub struct Issued {
 /// creator without a token creates orphans.
 ///
 /// # Errors
-/// [`TokenError::NotSubset`], [`TokenError::Orphan`], [`TokenError::Periodic`], [`TokenError::Restricted`],
-/// [`TokenError::Name`].
+/// [`TokenError::NotSubset`] for policies that the creator does not have; [`TokenError::Orphan`] and
+/// [`TokenError::Periodic`] without the right to make such a token; [`TokenError::Restricted`] when the creator's token
+/// has limited uses; [`TokenError::Name`] for a policy's name that is rejected.
 pub fn create(
     body: &CreateBody,
     creator: &Creator<'_>,

@@ -67,7 +67,7 @@ pub enum Unusable {
 /// Does not check the token's ancestors. The core revokes whole families (see [`family`]).
 ///
 /// # Errors
-/// See [`Unusable`].
+/// The first reason of [`Unusable`] that applies.
 pub fn usable(token: &TokenRecord, peer: &Peer<'_>, now_ms: u64) -> Result<(), Unusable> {
     if token.identity != peer.identity.uri() {
         return Err(Unusable::OtherIdentity);

@@ -63,7 +63,7 @@ impl TokenRecord {
     /// Reads the stored form.
     ///
     /// # Errors
-    /// [`TokenError::Record`].
+    /// [`TokenError::Record`] when the record is damaged or of a newer version.
     pub fn decode(bytes: &[u8]) -> Result<Self, TokenError> {
         let record: Self = serde_json::from_slice(bytes).map_err(|_| TokenError::Record)?;
         if record.v == VERSION { Ok(record) } else { Err(TokenError::Record) }

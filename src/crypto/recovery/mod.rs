@@ -60,7 +60,7 @@ impl RecoveryCode {
     /// Parses what a person typed. Case, spaces and hyphens do not matter, O means 0, I and L mean 1.
     ///
     /// # Errors
-    /// [`RecoveryError`]. It names the place of the error, never the characters.
+    /// [`RecoveryError`] when the text is not a recovery code. It names the place of the error, never the characters.
     pub fn parse(text: &str) -> Result<Self, RecoveryError> {
         let prefix = PREFIX.len();
         let values = symbols(text).map_err(|error| match error {

@@ -54,7 +54,8 @@ impl EnrollString {
     /// those of the enrolment listener, each `host:port` (an IPv6 host in brackets).
     ///
     /// # Errors
-    /// [`StringError::Address`]; [`StringError::TooLong`] when the text would be longer than 1,024 bytes.
+    /// [`StringError::Address`] for no address, too many, or one of another form; [`StringError::TooLong`] when the
+    /// text would be longer than 1,024 bytes.
     pub fn new(pin: [u8; 32], id: [u8; 16], secret: Key, addresses: Vec<String>) -> Result<Self, StringError> {
         let count = addresses.len();
         if count == 0 || count > MAX_ADDRESSES || !addresses.iter().all(|address| is_address(address)) {
@@ -82,7 +83,7 @@ impl EnrollString {
     /// Parses a copied string. White space around it and upper case do not matter. Any text gives a string or an error.
     ///
     /// # Errors
-    /// [`StringError`]. None contains any of the text.
+    /// [`StringError`] when the text is not an enrolment string. None contains any of the text.
     ///
     /// ```
     /// use strongroom::enroll::{EnrollString, StringError};

@@ -70,7 +70,7 @@ impl Share {
     /// the shares to get it.
     ///
     /// # Errors
-    /// [`CryptoError::Parameters`] unless 2 <= k <= n <= 32, [`CryptoError::Random`].
+    /// [`CryptoError::Parameters`] unless 2 <= k <= n <= 32; [`CryptoError::Random`] when the random source fails.
     pub fn create(vault: &VaultId, k: u8, n: u8, random: &dyn Random) -> Result<Vec<Self>, CryptoError> {
         let mut set = [0; 16];
         random.fill(&mut set)?;
@@ -114,7 +114,8 @@ impl Share {
     /// Parses a printed share. Case, spaces and hyphens do not matter, O means 0, I and L mean 1.
     ///
     /// # Errors
-    /// [`ShareError::NotAShare`], [`ShareError::TooNew`], [`ShareError::Damaged`].
+    /// [`ShareError::NotAShare`] for a text of another form, [`ShareError::TooNew`] for the share of a later version,
+    /// [`ShareError::Damaged`] when its check fails.
     pub fn parse(text: &str) -> Result<Self, ShareError> {
         let values = symbols(text).map_err(|_| ShareError::NotAShare)?;
         let wanted = symbols(PREFIX).map_err(|_| ShareError::NotAShare)?;
@@ -247,7 +248,8 @@ impl ShareSet {
     /// Checks one share against the slot, so that a wrong one is reported as soon as it is typed.
     ///
     /// # Errors
-    /// [`ShareError::Foreign`], [`ShareError::OtherSet`], [`ShareError::Wrong`].
+    /// [`ShareError::Foreign`] for another vault, [`ShareError::OtherSet`] for another set, [`ShareError::Wrong`] when
+    /// it is not the share that was made with this number.
     pub fn check(&self, share: &Share, vault: &VaultId) -> Result<(), ShareError> {
         if share.vault != *vault {
             return Err(ShareError::Foreign);

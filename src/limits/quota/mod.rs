@@ -65,7 +65,7 @@ impl Identities {
     /// Parses `*`, `app/*` or `app/web`.
     ///
     /// # Errors
-    /// [`QuotaError::Identity`].
+    /// [`QuotaError::Identity`] for any other text.
     pub fn parse(text: &str) -> Result<Self, QuotaError> {
         if text == "*" {
             return Ok(Self::Any);
@@ -124,7 +124,7 @@ impl Paths {
     /// Parses an empty text, `secret/`, `secret/data/app/*`, `secret/data/app*` or `secret/data/app`.
     ///
     /// # Errors
-    /// [`QuotaError::Path`].
+    /// [`QuotaError::Path`] for any other text.
     pub fn parse(text: &str) -> Result<Self, QuotaError> {
         let text = text.strip_prefix('/').unwrap_or(text);
         if text.is_empty() || text == "*" {
@@ -218,7 +218,7 @@ impl Quota {
     /// Checks a name.
     ///
     /// # Errors
-    /// [`QuotaError::Name`].
+    /// [`QuotaError::Name`] when it is empty, too long, or has other characters.
     pub fn check_name(name: &str) -> Result<(), QuotaError> {
         let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         let fits = !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.bytes().all(good);
@@ -242,7 +242,8 @@ impl Rate {
     /// tokens.
     ///
     /// # Errors
-    /// [`QuotaError::Rate`], [`QuotaError::Interval`], [`QuotaError::Block`], [`QuotaError::Burst`].
+    /// [`QuotaError::Rate`], [`QuotaError::Interval`], [`QuotaError::Block`] or [`QuotaError::Burst`] for the first
+    /// number out of range.
     pub fn checked(milli: u64, interval_s: u64, block_s: u64, burst: Option<u64>) -> Result<Self, QuotaError> {
         if milli == 0 || milli > MAX_TOKENS * 1_000 {
             return Err(QuotaError::Rate);
@@ -303,7 +304,7 @@ impl Defaults {
     /// Sets one class. The default burst is twice the rate.
     ///
     /// # Errors
-    /// [`QuotaError::Rate`], [`QuotaError::Burst`].
+    /// [`QuotaError::Rate`] or [`QuotaError::Burst`] for the first number out of range.
     pub fn set(&mut self, class: Class, rate: Option<u64>, burst: Option<u64>) -> Result<(), QuotaError> {
         let (Some(to), Some(full)) = (self.rates.get_mut(class.index()), self.bursts.get_mut(class.index())) else {
             return Err(QuotaError::Rate);

@@ -166,7 +166,7 @@ impl Schedule {
     /// The shortest and the longest interval in seconds, without window and jitter.
     ///
     /// # Errors
-    /// [`ScheduleError::Nothing`], `Both`, `TooOften`, `NeverFires`.
+    /// [`ScheduleError::Nothing`], `Both`, `TooOften` or `NeverFires` when the schedule has no interval.
     pub fn intervals(&self) -> Result<(u64, u64), ScheduleError> {
         match (&self.every, &self.cron) {
             (None, None) => Err(ScheduleError::Nothing),

@@ -119,7 +119,7 @@ impl RevocationList {
     /// Checks no date and no signature.
     ///
     /// # Errors
-    /// Any [`ListError`] except [`ListError::Usage`] and [`ListError::Signature`].
+    /// The first [`ListError`] that applies, never [`ListError::Usage`] or [`ListError::Signature`].
     pub fn read(der: &[u8]) -> Result<Self, ListError> {
         let parts = Parts::of(der)?;
         let mut fields = Values::new(parts.content.content);
@@ -174,7 +174,8 @@ impl RevocationList {
 /// in DER. The dates of the authority are not checked: what it has revoked stays revoked.
 ///
 /// # Errors
-/// [`ListError::Malformed`], [`ListError::Usage`], [`ListError::Signature`].
+/// [`ListError::Malformed`] when the list cannot be parsed; [`ListError::Usage`] when the authority may not sign lists;
+/// [`ListError::Signature`] when it has not signed this one.
 pub fn signed_by(list: &[u8], authority: &[u8]) -> Result<(), ListError> {
     let parts = Parts::of(list)?;
     if OutsideAuthority::read(authority).is_err() {
