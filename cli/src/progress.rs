@@ -21,7 +21,7 @@ const WIDTH: u64 = 24;
 /// The vault is sealed or unreachable. The rotation continues by itself when it is back.
 pub fn wait(session: &Session, started: RotationInfo) -> Result<RotationInfo, Failure> {
     let mut run = started;
-    let mut shown = Shown::new(&run);
+    let mut shown = RunProgress::new(&run);
     let mut session = Lasting::new(session);
     loop {
         shown.show(&run);
@@ -96,14 +96,14 @@ pub fn outcome(run: &RotationInfo) -> String {
 }
 
 /// The progress of one rotation.
-struct Shown {
+struct RunProgress {
     line: Line,
     began: Instant,
     first_done: u64,
     steps: usize,
 }
 
-impl Shown {
+impl RunProgress {
     fn new(run: &RotationInfo) -> Self {
         Self { line: Line::new(), began: now(), first_done: run.done, steps: 0 }
     }

@@ -32,7 +32,7 @@ pub struct Terms<'a> {
 }
 
 /// Result of a renewal.
-pub struct Outcome {
+pub struct Renewal {
     /// Whether there is a new certificate; otherwise it was not due.
     pub renewed: bool,
     /// Whether the trusted authorities have changed.
@@ -93,7 +93,7 @@ fn span(seconds: u64) -> String {
 /// # Errors
 /// The vault does not answer or rejects the renewal, or the bundle cannot be replaced. The old one is still in effect
 /// then, and the next attempt uses the new key again.
-pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outcome, Failure> {
+pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Renewal, Failure> {
     let held = folder.hold()?;
     let files = folder.files()?;
     let leaf = leaf_of(&files)?;
@@ -102,7 +102,7 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
         let news = news(folder, &files, &old_ca, terms.connection, env)?;
         if !news.renew {
             let trust = take(&news, folder, &held, &files, &old_ca, env)?;
-            return Ok(Outcome { renewed: false, trust, leaf });
+            return Ok(Renewal { renewed: false, trust, leaf });
         }
     }
     let key_pem = read_key(&files.key)?;
@@ -122,7 +122,7 @@ pub fn renew(folder: &Folder, terms: &Terms<'_>, env: Lookup<'_>) -> Result<Outc
     put(folder, &held, &files, &old_ca, parts, env)?;
     pending.done();
     let trust = old_ca.as_slice() != certified.ca.as_bytes();
-    Ok(Outcome { renewed: true, trust, leaf: leaf_of(&folder.files()?)? })
+    Ok(Renewal { renewed: true, trust, leaf: leaf_of(&folder.files()?)? })
 }
 
 /// Updates only the trusted authorities. Returns whether they have changed.

@@ -242,7 +242,7 @@ pub fn verify<'n, R: Read>(
 }
 
 /// A valid entry.
-pub(super) struct Step<'a> {
+pub(super) struct ValidEntry<'a> {
     pub(super) seq: u64,
     pub(super) role: Role<'a>,
 }
@@ -287,7 +287,7 @@ impl<'k> Walker<'k> {
     }
 
     /// Checks that `bytes`, a line without its line feed, is the next entry, and moves on to it.
-    pub(super) fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Fault> {
+    pub(super) fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<ValidEntry<'a>, Fault> {
         let line = Line::parse(bytes).ok_or(Fault::Malformed)?;
         let role = Role::parse(line.body).ok_or(Fault::Malformed)?;
         if self.key.is_some_and(|key| key != line.key) {
@@ -324,7 +324,7 @@ impl<'k> Walker<'k> {
         let fault = self.cover(&line, &role, bytes);
         match fault {
             Some(fault) => Err(fault),
-            None => Ok(Step { seq: line.seq, role }),
+            None => Ok(ValidEntry { seq: line.seq, role }),
         }
     }
 

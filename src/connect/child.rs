@@ -55,7 +55,7 @@ pub(super) struct Output {
 }
 
 /// The result of a run.
-pub(super) struct Outcome {
+pub(super) struct Finished {
     pub(super) ending: Ending,
     pub(super) stdout: Output,
     pub(super) stderr: Output,
@@ -66,7 +66,7 @@ pub(super) struct Outcome {
 ///
 /// # Errors
 /// The kind of the error when the program cannot be started.
-pub(super) fn run(program: &Program<'_>) -> Result<Outcome, ErrorKind> {
+pub(super) fn run(program: &Program<'_>) -> Result<Finished, ErrorKind> {
     let (path, arguments) = program.argv.split_first().ok_or(ErrorKind::InvalidInput)?;
     let mut command = Command::new(path);
     command
@@ -84,7 +84,7 @@ pub(super) fn run(program: &Program<'_>) -> Result<Outcome, ErrorKind> {
     }
     if program.stop.load(Ordering::SeqCst) {
         let nothing = || Output { bytes: Buffer::new(), cut: false };
-        return Ok(Outcome { ending: Ending::Stopped, stdout: nothing(), stderr: nothing() });
+        return Ok(Finished { ending: Ending::Stopped, stdout: nothing(), stderr: nothing() });
     }
     let mut child = command.spawn().map_err(|error| error.kind())?;
     let outcome = converse(&mut child, program);
@@ -99,7 +99,7 @@ pub(super) fn run(program: &Program<'_>) -> Result<Outcome, ErrorKind> {
         },
         (None, None) => Ending::TimedOut,
     };
-    Ok(Outcome { ending, stdout, stderr })
+    Ok(Finished { ending, stdout, stderr })
 }
 
 /// Writes the input and collects the outputs until the program ends. The third result says why the program has to be

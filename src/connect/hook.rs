@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use crate::api::secret::SecretText;
 use crate::wiped::Buffer;
 
-use super::child::{self, Ending, Outcome, Output, Program};
+use super::child::{self, Ending, Finished, Output, Program};
 use super::redact::redact;
 use super::{ConnectError, Connector, Credential, Live, Step, permanent, retry};
 
@@ -127,7 +127,7 @@ impl Hook {
     }
 
     /// Runs one command with the values of `step`.
-    fn execute(&self, name: &'static str, command: &[String], step: &Step<'_>) -> Result<Outcome, ConnectError> {
+    fn execute(&self, name: &'static str, command: &[String], step: &Step<'_>) -> Result<Finished, ConnectError> {
         let Some(input) = input(step) else {
             return Err(permanent("the values cannot be written as JSON; report it"));
         };

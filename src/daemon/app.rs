@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::admin::{self, SocketFile};
 use super::args::ServerArgs;
-use super::certificates::{Certificates, Shown};
+use super::certificates::{Certificates, ServerFiles};
 use super::config::{Config, ConfigError, UnsealSource};
 use super::input::{self, InputError};
 use super::layout::{self, LayoutError};
@@ -378,7 +378,7 @@ impl App {
 fn check(config: &Config) -> Result<(), AppError> {
     layout::check_data_dir(&config.data)?;
     settings(config)?;
-    let shown = Shown::read(config)?;
+    let shown = ServerFiles::read(config)?;
     http::check_tls(
         &shown.certificate,
         &layout::read_private(&config.tls_key)?.into(),

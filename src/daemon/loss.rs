@@ -48,7 +48,7 @@ impl From<LossError> for AcceptError {
 }
 
 #[derive(Serialize)]
-struct Outcome<'a> {
+struct LossReply<'a> {
     lost: &'a [String],
     kept: &'a Kept,
     accepted: Option<AcceptedLoss>,
@@ -78,7 +78,7 @@ pub fn run(args: &AcceptLossArgs) -> Result<(), AcceptError> {
         accepted = Some(examined.accept(&opener, SystemClock.now_ms())?);
     }
     if target.json {
-        let outcome = Outcome { lost: &lost, kept: &kept, accepted };
+        let outcome = LossReply { lost: &lost, kept: &kept, accepted };
         println!("{}", serde_json::to_string(&outcome).unwrap_or_default());
     } else if let Some(accepted) = accepted {
         println!("\naccepted: epoch {} has begun; strongroom status shows this permanently", accepted.epoch);

@@ -81,7 +81,7 @@ struct Level {
 }
 
 /// One record of a level.
-struct Step {
+struct LevelRecord {
     key: StoreKey,
     stamp: Stamp,
     has_children: bool,
@@ -145,10 +145,10 @@ impl Walk {
         barrier: &Barrier,
         (mount, folder): (MountId, &str),
         active: u32,
-        step: Step,
+        step: LevelRecord,
         found: &mut Vec<Stale>,
     ) -> Result<(), BarrierError> {
-        let Step { key, stamp, has_children } = step;
+        let LevelRecord { key, stamp, has_children } = step;
         let is_node = key.letter() == b'd';
         let path = if is_node { bound(&mount, folder) } else { bound(&mount, "") };
         let open = has_children || self.depth == Depth::Check || (is_node && self.depth != Depth::Records);
@@ -182,7 +182,7 @@ impl Level {
     }
 
     /// Returns the next records of the level, at most [`CHUNK`]; empty at its end.
-    fn steps(&mut self, barrier: &Barrier) -> Vec<Step> {
+    fn steps(&mut self, barrier: &Barrier) -> Vec<LevelRecord> {
         let Some(first) = self.next else { return Vec::new() };
         let published = barrier.published.read();
         let has_children = |id: &Id| {
@@ -190,12 +190,12 @@ impl Level {
             published.index.range(first..=last).next().is_some()
         };
         let mut range = published.index.range(first..=self.last);
-        let steps: Vec<Step> = range
+        let steps: Vec<LevelRecord> = range
             .by_ref()
             .take(CHUNK)
             .map(|(key, stamp)| {
                 let has_children = key.letter() == b'd' && has_children(&key.last_id());
-                Step { key: *key, stamp: *stamp, has_children }
+                LevelRecord { key: *key, stamp: *stamp, has_children }
             })
             .collect();
         self.next = range.next().map(|(key, _)| *key);

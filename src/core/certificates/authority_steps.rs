@@ -26,7 +26,7 @@ const FORGOTTEN_MS: u64 = 7 * 86_400_000;
 
 /// What an operator can do with one authority.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum AuthorityStep {
     /// The listener accepts its certificates.
     Trust,
     /// It signs from now on, and the previous one retires.
@@ -39,7 +39,7 @@ enum Step {
     Revoke,
 }
 
-impl Step {
+impl AuthorityStep {
     fn parse(verb: &str) -> Option<Self> {
         Some(match verb {
             "trust" => Self::Trust,
@@ -89,24 +89,24 @@ pub(in crate::core) fn take(
         ));
     }
     let facts = known.get(id).ok_or(VaultError::NotFound)?;
-    let step = Step::parse(verb).ok_or(VaultError::NotFound)?;
+    let step = AuthorityStep::parse(verb).ok_or(VaultError::NotFound)?;
     let next = step.leads_to(facts.record.stage)?;
     match step {
-        Step::Trust => everybody_has_the_bundle(change, force)?,
-        Step::Activate => {
+        AuthorityStep::Trust => everybody_has_the_bundle(change, force)?,
+        AuthorityStep::Activate => {
             everybody_has_the_bundle(change, force)?;
             if let Some(active) = known.active() {
                 nobody_waits_with_a_string(tx, change, active.id, force)?;
                 authorities::advance(tx, active.id, Stage::Retiring, active.record.tainted, change.now_ms)?;
             }
         }
-        Step::Remove => nobody_needs(facts, change, force)?,
-        Step::Taint => {}
-        Step::Revoke => the_caller_does_not_need(id, change)?,
+        AuthorityStep::Remove => nobody_needs(facts, change, force)?,
+        AuthorityStep::Taint => {}
+        AuthorityStep::Revoke => the_caller_does_not_need(id, change)?,
     }
-    let tainted = facts.record.tainted || step == Step::Taint;
+    let tainted = facts.record.tainted || step == AuthorityStep::Taint;
     authorities::advance(tx, id, next, tainted, change.now_ms)?;
-    let remarks = (step == Step::Revoke).then_some(Remark::alarm("authority-revoked")).into_iter().collect();
+    let remarks = (step == AuthorityStep::Revoke).then_some(Remark::alarm("authority-revoked")).into_iter().collect();
     Ok(Done { remarks, restricts: true, ..Done::touching(Reply::none(), vec![Touch::Authorities]) })
 }
 

@@ -127,7 +127,7 @@ pub(in crate::core) fn replace(
 }
 
 /// An expired certificate whose key signed the request, and its authority.
-type Shown = (pki::peer::Peer, AuthorityId);
+type ExpiredPeer = (pki::peer::Peer, AuthorityId);
 
 /// Checks what an expired certificate and its key prove by themselves. This causes neither a commit nor a line in the
 /// audit log, so that strangers cannot fill either.
@@ -136,7 +136,7 @@ fn shown(
     asked: &GraceRequest,
     channel: &Channel,
     trust_domain: &str,
-) -> Result<Shown, VaultError> {
+) -> Result<ExpiredPeer, VaultError> {
     use rustls_pki_types::{CertificateDer, pem::PemObject as _};
     let malformed = || VaultError::BadRequest("field \"certificate\" is not a certificate in PEM".to_owned());
     let der = CertificateDer::from_pem_slice(asked.certificate.as_bytes()).map_err(|_| malformed())?;
@@ -154,7 +154,7 @@ fn shown(
 fn expired(
     tx: &Tx<'_>,
     snapshot: &Snapshot,
-    (peer, authority): Shown,
+    (peer, authority): ExpiredPeer,
     remote: std::net::SocketAddr,
     trust_domain: &str,
     now_ms: u64,

@@ -102,7 +102,7 @@ impl Made {
     /// [`VaultError::Internal`] when the reply cannot be serialised.
     pub(in crate::core) fn done(self, identity: &SpiffeId) -> Result<Done, VaultError> {
         #[derive(Serialize)]
-        struct Shown<'a> {
+        struct StringMade<'a> {
             string: &'a str,
             id: String,
             identity: &'a str,
@@ -111,7 +111,7 @@ impl Made {
         }
         let text = self.string.print();
         let (expires, uses) = (rfc3339_nano(self.record.expires_ms), self.record.uses);
-        let shown = Shown { string: text.reveal(), id: self.id, identity: identity.uri(), expires, uses };
+        let shown = StringMade { string: text.reveal(), id: self.id, identity: identity.uri(), expires, uses };
         Ok(Done::touching(data(&shown)?, self.touched))
     }
 }

@@ -65,7 +65,7 @@ impl Certificates {
         if !config.tls_certificate_supplied {
             vault_issued::recover(&config.tls_certificate, &config.tls_key)?;
         }
-        let Shown { certificate, ca, roots } = Shown::read(config)?;
+        let ServerFiles { certificate, ca, roots } = ServerFiles::read(config)?;
         let key = Zeroizing::new(layout::read_private(&config.tls_key)?);
         let trust = trust_from_pem(&layout::read(&config.tls_client_ca)?)?;
         let (tls, server) = if config.tls_certificate_supplied {
@@ -208,7 +208,7 @@ impl Certificates {
 }
 
 /// What the configured files say about the server.
-pub(super) struct Shown {
+pub(super) struct ServerFiles {
     /// Its certificate chain, PEM.
     pub certificate: Vec<u8>,
     /// The content of `tls.ca`, if configured.
@@ -217,7 +217,7 @@ pub(super) struct Shown {
     pub roots: Vec<Vec<u8>>,
 }
 
-impl Shown {
+impl ServerFiles {
     /// Reads the configured files.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::http::{Tls, server_roots};
 
 /// Result of a check of the files.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum FilesCheck {
     /// Nothing to do.
     Same,
     /// The new content is in use now.
@@ -91,11 +91,11 @@ impl Watch {
 }
 
 impl Supplied {
-    pub(super) fn look(&mut self, tls: &Tls) -> Outcome {
+    pub(super) fn look(&mut self, tls: &Tls) -> FilesCheck {
         let mut files = vec![&*self.certificate, &*self.key];
         files.extend(self.ca.as_deref());
         if !self.watch.stale(&files) {
-            return Outcome::Same;
+            return FilesCheck::Same;
         }
         // All of them before anything is replaced: a renewal may be half done, and a certificate must not be combined with the
         // key of the one before.
@@ -108,12 +108,12 @@ impl Supplied {
             Ok(all) => all,
             Err::<_, layout::LayoutError>(error) => {
                 tracing::error!("the server certificate could not be renewed; the current one remains in use: {error}");
-                return Outcome::Kept;
+                return FilesCheck::Kept;
             }
         };
         // What was rejected before is not tried, and not reported, again until one of the files changes.
         if !self.watch.is_new(&[&certificate, &key, ca.as_deref().unwrap_or_default()]) {
-            return Outcome::Same;
+            return FilesCheck::Same;
         }
         let replaced = server_roots(Some(&certificate), ca.as_deref()).and_then(|roots| {
             tls.replace_server_of(&certificate, &key, &roots)?;
@@ -123,40 +123,40 @@ impl Supplied {
             Ok(roots) => {
                 self.roots = roots;
                 tracing::info!("server certificate renewed from {}", self.certificate.display());
-                Outcome::Replaced
+                FilesCheck::Replaced
             }
             Err(error) => {
                 tracing::error!("{}: {error}; the old server certificate stays", self.certificate.display());
-                Outcome::Kept
+                FilesCheck::Kept
             }
         }
     }
 }
 
 impl Announced {
-    pub(super) fn look(&mut self) -> Outcome {
+    pub(super) fn look(&mut self) -> FilesCheck {
         if !self.watch.stale(&[&self.ca]) {
-            return Outcome::Same;
+            return FilesCheck::Same;
         }
         let ca = match layout::read(&self.ca) {
             Ok(ca) => ca,
             Err(error) => {
                 tracing::error!("the roots for clients could not be read; the current ones remain in use: {error}");
-                return Outcome::Kept;
+                return FilesCheck::Kept;
             }
         };
         if !self.watch.is_new(&[&ca]) {
-            return Outcome::Same;
+            return FilesCheck::Same;
         }
         match server_roots(None, Some(&ca)) {
             Ok(roots) => {
                 self.roots = roots;
                 tracing::info!("roots for clients renewed from {}", self.ca.display());
-                Outcome::Replaced
+                FilesCheck::Replaced
             }
             Err(error) => {
                 tracing::error!("{}: {error}; the previous roots for clients remain in use", self.ca.display());
-                Outcome::Kept
+                FilesCheck::Kept
             }
         }
     }

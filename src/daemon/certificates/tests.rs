@@ -1,6 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 
-use super::supplied::Outcome;
+use super::supplied::FilesCheck;
 use super::*;
 use crate::api::spiffe::SpiffeId;
 use crate::core::{Clock, SystemClock};
@@ -60,25 +60,25 @@ fn a_pair_is_tried_once_and_shown_when_it_fits() {
     let (old, new) = (server(&authority), server(&authority));
     let tls = tls(&authority, &old);
     let mut supplied = files.supplied();
-    assert_eq!(supplied.look(&tls), Outcome::Same, "there are no files yet");
+    assert_eq!(supplied.look(&tls), FilesCheck::Same, "there are no files yet");
     files.put("cert", new.cert_pem.as_bytes());
-    assert_eq!(supplied.look(&tls), Outcome::Same, "half of the pair");
+    assert_eq!(supplied.look(&tls), FilesCheck::Same, "half of the pair");
     files.put("key", old.key_pem.reveal().as_bytes());
-    assert_eq!(supplied.look(&tls), Outcome::Kept, "another one's key");
-    assert_eq!(supplied.look(&tls), Outcome::Same);
+    assert_eq!(supplied.look(&tls), FilesCheck::Kept, "another one's key");
+    assert_eq!(supplied.look(&tls), FilesCheck::Same);
     // Touched, with the same content: it is not complained about again.
     files.put("key", old.key_pem.reveal().as_bytes());
-    assert_eq!(supplied.look(&tls), Outcome::Same);
+    assert_eq!(supplied.look(&tls), FilesCheck::Same);
     files.put("key", new.key_pem.reveal().as_bytes());
-    assert_eq!(supplied.look(&tls), Outcome::Replaced);
-    assert_eq!(supplied.look(&tls), Outcome::Same);
+    assert_eq!(supplied.look(&tls), FilesCheck::Replaced);
+    assert_eq!(supplied.look(&tls), FilesCheck::Same);
     files.put("cert", &new.cert_pem.as_bytes()[..new.cert_pem.len() / 2]);
-    assert_eq!(supplied.look(&tls), Outcome::Kept, "half a file");
+    assert_eq!(supplied.look(&tls), FilesCheck::Kept, "half a file");
     files.put("cert", old.cert_pem.as_bytes());
     files.put("key", old.key_pem.reveal().as_bytes());
-    assert_eq!(supplied.look(&tls), Outcome::Replaced);
+    assert_eq!(supplied.look(&tls), FilesCheck::Replaced);
     std::fs::set_permissions(files.path("key"), std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert_eq!(supplied.look(&tls), Outcome::Kept, "a key that others can read");
+    assert_eq!(supplied.look(&tls), FilesCheck::Kept, "a key that others can read");
 }
 
 fn managed(file: PathBuf) -> Authorities {

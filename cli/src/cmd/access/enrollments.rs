@@ -142,7 +142,7 @@ fn same(have: &[String], typed: &[String]) -> bool {
 /// error.
 fn print(out: &Output, made: &EnrollmentMade) -> Result<(), Failure> {
     #[derive(serde::Serialize)]
-    struct Shown<'a> {
+    struct ShownOnce<'a> {
         string: &'a str,
         id: &'a str,
         identity: &'a str,
@@ -151,7 +151,7 @@ fn print(out: &Output, made: &EnrollmentMade) -> Result<(), Failure> {
     }
     let EnrollmentMade { string, id, identity, expires, uses } = made;
     if out.json {
-        out.either(&Shown { string: string.reveal(), id, identity, expires, uses: *uses }, String::new)?;
+        out.either(&ShownOnce { string: string.reveal(), id, identity, expires, uses: *uses }, String::new)?;
     } else {
         let mut line = Buffer::new();
         line.text(string.reveal()).text("\n");

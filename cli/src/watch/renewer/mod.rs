@@ -11,7 +11,7 @@ use crate::bundle::Folder;
 use crate::connection::Connection;
 use crate::environment::environment;
 use crate::exit::Failure;
-use crate::renewal::{self, Outcome, Terms, due_ms};
+use crate::renewal::{self, Renewal, Terms, due_ms};
 
 /// Longest time between two checks of the certificate: the clock may jump, and others may renew it as well.
 const LONGEST_LOOK_MS: u64 = 600_000;
@@ -127,7 +127,7 @@ pub struct Renewer {
 }
 
 impl Renewer {
-    fn run(&self) -> Result<Outcome, Failure> {
+    fn run(&self) -> Result<Renewal, Failure> {
         let terms = Terms { if_due: true, reuse_key: false, key_type: None, connection: &self.connection };
         renewal::renew(&self.folder, &terms, &environment)
     }

@@ -160,7 +160,7 @@ pub fn deriving() {
 /// Standard output cannot be written.
 pub fn made(out: &Output, reply: &SlotReply, word: &str) -> Result<(), Failure> {
     #[derive(Serialize)]
-    struct Shown<'a> {
+    struct ShownOnce<'a> {
         slot: &'a SlotInfo,
         #[serde(skip_serializing_if = "Option::is_none")]
         recovery_code: Option<&'a str>,
@@ -171,7 +171,7 @@ pub fn made(out: &Output, reply: &SlotReply, word: &str) -> Result<(), Failure> 
     let shares: Vec<&str> = reply.shares.iter().map(SecretText::reveal).collect();
     let (one, many) = (code.is_some(), !shares.is_empty());
     if out.json {
-        out.either(&Shown { slot: &reply.slot, recovery_code: code, shares }, String::new)?;
+        out.either(&ShownOnce { slot: &reply.slot, recovery_code: code, shares }, String::new)?;
     } else {
         // Standard output gets the secrets alone, so that they can be piped to a printer; every other line goes to
         // standard error.
