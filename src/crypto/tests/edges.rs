@@ -86,6 +86,14 @@ proptest! {
 }
 
 #[test]
+fn the_largest_body_is_a_mebibyte_and_64_kibibytes() {
+    for kind in [Kind::Keyring, Kind::Value] {
+        assert_eq!(kind.bucket(1_114_112), Ok(1_114_112));
+        assert_eq!(kind.bucket(1_114_113), Err(CryptoError::TooLarge));
+    }
+}
+
+#[test]
 fn the_longest_passphrase_is_taken() {
     assert_eq!(normalise(&"x".repeat(MAX_PASSPHRASE)).unwrap().len(), MAX_PASSPHRASE);
     assert_eq!(MAX_PASSPHRASE, 4096);
