@@ -207,6 +207,8 @@ impl Session {
         if !renewal::is_due(&self.cert_pem, now_ms()) {
             return Ok(None);
         }
+        // The connections of the renewal, and the next session, begin with what this one has seen.
+        self.remember();
         let terms = renewal::Terms { if_due: true, reuse_key: false, key_type: None, connection: &self.typed };
         renewal::renew(folder, &terms, &environment)?;
         Self::open_quietly(&self.typed, &environment).map(Some)

@@ -294,10 +294,10 @@ impl Client {
             (None, Some(_), _) | (_, None, None) => Ok(()),
             (held, None, Some(mark)) => mark::check(held.as_ref(), mark).map(|()| {
                 self.set_mark(mark.clone());
-                gate::note(true);
+                self.gate.note(true);
             }),
         };
-        outcome.inspect_err(|_| gate::note(false))?;
+        outcome.inspect_err(|_| self.gate.note(false))?;
         Ok(Response { status, body, mark, etag, error, asked })
     }
 

@@ -41,10 +41,10 @@ impl Compared {
     }
 }
 
-/// The newest connection of one client.
+/// The connection of one client on which the history was compared last.
 #[derive(Default)]
 pub(super) struct Gate {
-    newest: Mutex<Option<Compared>>,
+    last: Mutex<Option<Compared>>,
 }
 
 impl Gate {
@@ -55,9 +55,7 @@ impl Gate {
             MAY.set(May::NotBeSent);
             return None;
         }
-        let new = Compared::default();
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(new.clone());
-        Some(new)
+        Some(Compared::default())
     }
 
     /// Sends a request if it can go over a connection on which the history was compared; otherwise nothing is sent.
@@ -70,8 +68,8 @@ impl Gate {
             }
         }
         // Only saves a try that would close the connection: what counts is decided by the transport.
-        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if !newest.is_some_and(|newest| newest.0.load(Ordering::SeqCst)) {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !last.is_some_and(|last| last.0.load(Ordering::SeqCst)) {
             return None;
         }
         MAY.set(May::UseCompared);
@@ -81,20 +79,20 @@ impl Gate {
         drop(reset);
         sent.then_some(outcome)
     }
+
+    /// Notes the outcome of a comparison for the connection that the request of this thread was sent over.
+    pub(super) fn note(&self, fine: bool) {
+        let Some(used) = USED.with_borrow(Clone::clone) else { return };
+        used.0.store(fine, Ordering::SeqCst);
+        if fine {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);
+        }
+    }
 }
 
 /// Before a request of this thread, so that its outcome is not noted for another one's connection.
 pub(super) fn begin() {
     USED.set(None);
-}
-
-/// Notes the outcome of a comparison for the connection that the request of this thread was sent over.
-pub(super) fn note(fine: bool) {
-    USED.with_borrow(|used| {
-        if let Some(used) = used {
-            used.0.store(fine, Ordering::SeqCst);
-        }
-    });
 }
 
 #[cfg(test)]
@@ -115,13 +113,13 @@ mod tests {
         // Another thread opens one, and this thread's reply comes after that.
         std::thread::scope(|scope| {
             let other = scope.spawn(|| opened(&gate)).join().expect("no panic");
-            note(true);
-            assert_eq!(gate.over_compared(|| other.may_send()), None, "nothing was compared on the newest one");
+            gate.note(true);
+            assert_eq!(gate.over_compared(|| other.may_send()), None, "nothing was compared on it");
             assert!(!other.0.load(Ordering::SeqCst));
         });
         // The newest one is compared too, but the request gets another one.
         let newest = opened(&gate);
-        note(true);
+        gate.note(true);
         let fresh = Compared::default();
         assert_eq!(gate.over_compared(|| fresh.may_send()), None, "not sent");
         assert_eq!(gate.over_compared(|| gate.opens().is_some()), None, "not opened");
@@ -130,10 +128,20 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_fails_takes_nothing_from_one_that_was_compared() {
+        let gate = Gate::default();
+        let mine = opened(&gate);
+        gate.note(true);
+        // Another thread's handshake fails.
+        drop(gate.opens());
+        assert_eq!(gate.over_compared(|| mine.may_send()), Some(true));
+    }
+
+    #[test]
     fn a_panic_leaves_no_rule_behind() {
         let gate = Gate::default();
         opened(&gate);
-        note(true);
+        gate.note(true);
         let send = || -> u8 { panic!("of a test") };
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gate.over_compared(send)));
         assert!(panicked.is_err());

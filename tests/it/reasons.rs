@@ -120,3 +120,19 @@ fn a_certificate_that_expires_on_an_open_connection_is_named() {
         assert!(Instant::now() < patience, "{reasons:?}");
     }
 }
+
+#[test]
+fn a_copy_that_is_renewed_again_freezes_and_a_revocation_is_named() {
+    let server = Server::start();
+    let operator = server.operator();
+    operator.sys().put_identity("app/web", &[]).unwrap();
+    let made = request(KeyType::P256).unwrap();
+    let issued = done(&operator, "certificates", &json!({ "identity": "app/web", "csr": made.csr_pem }));
+    let bundle = Bundle { cert_pem: issued["certificate"].as_str().unwrap().to_owned(), key_pem: made.key_pem };
+    let web = server.client(&bundle);
+    web.renew(&request(KeyType::P256).unwrap().csr_pem).unwrap();
+    let again = json!({ "csr": request(KeyType::P256).unwrap().csr_pem });
+    assert_refused(post(&web, "renew", &again), 403, Reason::Frozen);
+    post(&operator, "revoke/app/web", &json!({})).success().unwrap();
+    assert_refused(post(&server.client(&bundle), "renew", &again), 403, Reason::Revoked);
+}

@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use strongroom::api::mark::Mark;
 use strongroom::client::ClientError;
 use strongroom::exec::ChildEnv;
 
@@ -27,9 +26,6 @@ type Open = Box<dyn FnMut() -> Result<Session, Failure> + Send>;
 /// A vault that is asked for changes of some secrets.
 pub struct Vault {
     session: Option<Session>,
-    /// The newest state that the sessions before this one have seen. The next one starts with it, even if it cannot be
-    /// kept in a file: the vault may have been put back to an older copy between the two.
-    seen: Option<Mark>,
     open: Open,
     read: Read,
     /// Full paths with their mount.
@@ -53,7 +49,6 @@ impl Vault {
         let wait_s = timeout_s.saturating_sub((timeout_s / 5).max(1)).min(LONGEST_WAIT_S);
         Self {
             session: Some(session),
-            seen: None,
             open,
             read,
             paths,
@@ -75,28 +70,17 @@ impl Vault {
         let now = Instant::now();
         self.asked_at = Some(now);
     }
-
-    fn close(&mut self) {
-        if let Some(session) = self.session.take() {
-            // The session before this one may have seen more, if this one has not reached the vault.
-            self.seen = session.client.mark().or(self.seen.take());
-        }
-    }
 }
 
-/// Returns the existing session, or opens one that has `seen` this state. Not a method, because the caller uses other
-/// fields at the same time.
-fn session<'a>(held: &'a mut Option<Session>, open: &mut Open, seen: Option<&Mark>) -> Result<&'a Session, Failure> {
+/// Returns the existing session, or opens one. Not a method, because the caller uses other fields at the same time.
+fn session<'a>(held: &'a mut Option<Session>, open: &mut Open) -> Result<&'a Session, Failure> {
     match held {
         Some(session) => Ok(session),
-        None => {
-            // Files that are being replaced right now are only a temporary failure.
-            let opened = open().map_err(|failure| Failure { code: Code::Unreachable, ..failure })?;
-            if let Some(seen) = seen {
-                opened.client.set_mark(seen.clone());
-            }
-            Ok(held.insert(opened))
-        }
+        // Files that are being replaced right now are only a temporary failure.
+        None => open().map(|session| &*held.insert(session)).map_err(|mut failure| {
+            failure.code = Code::Unreachable;
+            failure
+        }),
     }
 }
 
@@ -106,10 +90,10 @@ impl Changes for Vault {
         let newest = self.renewed.load(Ordering::Acquire);
         if newest != self.certificate {
             // The cursor stays, so nothing is missed between two connections.
-            self.close();
-            self.certificate = newest;
+            (self.session, self.certificate) = (None, newest);
         }
-        let sys = session(&mut self.session, &mut self.open, self.seen.as_ref())?.client.sys();
+        let session = session(&mut self.session, &mut self.open)?;
+        let sys = session.client.sys();
         let wait_s = if self.cursor.is_some() { self.wait_s } else { 0 };
         let events = sys.events(&self.paths, self.cursor.as_deref(), wait_s);
         let rolled_back = events.as_ref().err().filter(|error| matches!(error, ClientError::RolledBack { .. }));
@@ -118,20 +102,22 @@ impl Changes for Vault {
             self.told = true;
         }
         let events = events?;
+        // The thread that renews the certificate has connections of its own, which must know it too.
+        session.remember();
         self.told = false;
         let first = self.cursor.replace(events.cursor).is_none();
         Ok(first || events.resync || !events.changed.is_empty())
     }
 
     fn environment(&mut self) -> Result<ChildEnv, Failure> {
-        let session = session(&mut self.session, &mut self.open, self.seen.as_ref())?;
+        let session = session(&mut self.session, &mut self.open)?;
         let environment = (self.read)(session);
         session.remember();
         environment
     }
 
     fn reconnect(&mut self) {
-        self.close();
-        self.cursor = None;
+        // What this session has seen is remembered as it ends, and the next one begins with it.
+        (self.session, self.cursor) = (None, None);
     }
 }

@@ -34,6 +34,7 @@ pub(in crate::core) fn of(vault: &Vault, caller: &Caller, seen: Option<Mark>) ->
     let decided = decide(visit, ended);
     match decided.outcome {
         Err(error) => refuse(vault, &decided.live, &decided.facts, decided.subject.barred, error),
-        Ok(()) => Ok(status::mark(&decided.live)),
+        // Nobody is allowed what ended or who is barred, and nothing is answered without a line then.
+        Ok(()) => Err(VaultError::Internal),
     }
 }

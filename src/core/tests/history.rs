@@ -137,11 +137,12 @@ fn asking_for_the_mark_leaves_no_line_and_is_charged_as_a_read() {
     let seen = [None, Some(now.clone())].into_iter().cycle();
     let shown =
         seen.map_while(|seen| rig.vault.mark_for(&web, seen).ok()).take(100).inspect(|mark| assert_eq!(*mark, now));
-    // Then the reserve: a client that corrects a wrong limit compares before.
-    assert_eq!(shown.count(), 2 + 40);
-    assert_eq!(rig.log().len(), lines);
+    // The allowance of its own, with which a client compares before it corrects a wrong limit; then its reads.
+    assert_eq!(shown.count(), 40 + 2);
+    assert_eq!(rig.log().len(), lines + 1);
     let over = rig.vault.mark_for(&web, None);
     assert!(matches!(over, Err(VaultError::RateLimited { .. })), "{over:?}");
+    assert_eq!(rig.log().len(), lines + 1, "like every rejection, one line a second");
     rig.vault.seal();
     assert!(matches!(rig.vault.mark_for(&web, None), Err(VaultError::Sealed)));
 }

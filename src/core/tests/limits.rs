@@ -227,3 +227,21 @@ fn only_who_may_changes_limits() {
         assert!(matches!(outcome, Err(VaultError::Forbidden)), "{outcome:?}");
     }
 }
+
+#[test]
+fn comparing_the_history_takes_neither_a_line_nor_the_reserve() {
+    let (rig, web, _) = rig();
+    set(&rig, "web", r#"{"identity":"app/web","class":"read","rate":1}"#);
+    assert_eq!(passing(&rig, &web), 1);
+    for _ in 0..100 {
+        assert!(rig.read(&web, "secret/data/x").is_err());
+    }
+    rig.clock.advance(1_000);
+    assert!(rig.read(&web, "secret/data/x").is_ok());
+    while rig.vault.mark_for(&web, None).is_ok() {
+        assert!(rig.log().len() < 1_000);
+    }
+    let line = rig.log().pop().expect("a line").to_string();
+    assert!(line.contains("more refused since the last line"), "{line}");
+    assert!(matches!(rig.write(&web, "sys/seal", ""), Err(VaultError::Forbidden)), "not over the reserve");
+}

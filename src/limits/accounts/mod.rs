@@ -84,6 +84,8 @@ struct Usage {
     plan: Arc<Applicable>,
     buckets: Vec<(Arc<Rule>, Bucket)>,
     reserve: Bucket,
+    /// For comparisons of the history.
+    compare: Bucket,
     used_ms: u64,
     lines: [Lines; 4],
 }
@@ -180,6 +182,17 @@ impl Accounts {
         let counters = if outcome.is_ok() { &shard.counters.allowed } else { &shard.counters.limited };
         count(counters, class, 1);
         outcome
+    }
+
+    /// Whether the allowance for comparisons of the history pays for one more. As large as the reserve and apart from it, so
+    /// neither takes from the other. Writes no line and counts nothing: what it does not pay for is a request like any
+    /// other.
+    pub fn admits_comparison(&self, table: &Table, who: Who<'_>, now_ms: u64) -> bool {
+        let Some(shard) = self.shard(who) else { return true };
+        let account = shard.account(table, who, now_ms);
+        let mut state = account.state.lock();
+        state.used_ms = now_ms;
+        state.compare.take(&RESERVE, now_ms).is_ok()
     }
 
     /// Returns the totals so far.
@@ -318,6 +331,7 @@ impl Account {
             plan: table.plan(path_of(who)),
             buckets: Vec::new(),
             reserve: Bucket::full(&RESERVE, now_ms),
+            compare: Bucket::full(&RESERVE, now_ms),
             used_ms: now_ms,
             lines: <[Lines; 4]>::default(),
         };
@@ -400,6 +414,7 @@ impl Usage {
 
     fn is_idle(&self, now_ms: u64) -> bool {
         self.reserve.is_idle(&RESERVE, now_ms)
+            && self.compare.is_idle(&RESERVE, now_ms)
             && self.buckets.iter().all(|(rule, bucket)| bucket.is_idle(rule.rate(), now_ms))
             && self.lines.iter().all(|lines| lines.unwritten == 0)
     }

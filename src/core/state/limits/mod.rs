@@ -204,12 +204,13 @@ pub(in crate::core) fn admit(accounts: &Accounts, table: &Table, asked: &Asked<'
         Operation::Write | Operation::Patch | Operation::Delete => Class::Write,
     };
     let path = asked.path.as_str();
-    let reserved = || accounts.admit_reserved(table, who, class, asked.now_ms).map(|()| None);
+    let compares = asked.operation == Operation::Read && path == MARK;
     let outcome = if leads_out(path) {
-        reserved()
+        accounts.admit_reserved(table, who, class, asked.now_ms).map(|()| None)
+    } else if compares && accounts.admits_comparison(table, who, asked.now_ms) {
+        Ok(None)
     } else {
-        let outcome = accounts.admit(table, who, class, path, asked.now_ms).map(Some);
-        outcome.or_else(|over| if path == MARK { reserved().map_err(|_| over) } else { Err(over) })
+        accounts.admit(table, who, class, path, asked.now_ms).map(Some)
     };
     outcome.map_err(|Over { class, wait_ms, line }| Refused {
         rule: line.map(|(quota, unwritten)| match unwritten {
@@ -220,8 +221,8 @@ pub(in crate::core) fn admit(accounts: &Accounts, table: &Table, asked: &Asked<'
     })
 }
 
-/// A client asks this before it changes anything, also before it corrects a wrong limit. So when the reads are used up,
-/// the reserve pays for it.
+/// A client asks this before it changes anything, also before it corrects a wrong limit. So it has an allowance of its
+/// own.
 pub(in crate::core) const MARK: &str = "sys/strongroom/mark";
 
 /// Whether no quota limits this path. Through these paths an operator can correct a wrong limit, or stop the vault.
