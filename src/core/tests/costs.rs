@@ -147,3 +147,20 @@ fn no_derivation_takes_more_than_half_of_the_memory() {
     unseal(&rig, PASSPHRASE);
     assert_eq!(cost(&slot(&rig, "passphrase")), (100, 3));
 }
+
+#[test]
+fn a_passphrase_can_be_changed_wherever_it_opens_the_vault() {
+    let mut rig = Rig::new().restart();
+    rig.configure(|settings| settings.kdf = kdf(100, 3));
+    unseal(&rig, PASSPHRASE);
+    assert_eq!(cost(&slot(&rig, "passphrase")), (100, 3));
+    // A smaller host. The passphrase has leaked.
+    let mut rig = rig.restart();
+    rig.configure(|settings| settings.memory = Some(150 << 20));
+    unseal(&rig, PASSPHRASE);
+    let unlock = json!({ "passphrase": PASSPHRASE });
+    let new = json!({ "type": "passphrase", "passphrase": OTHER });
+    let changed =
+        order(&rig, "sys/strongroom/slots/change", &json!({ "unlock": unlock, "new": new })).expect("changed");
+    assert_eq!(cost(&changed["slot"]), (100, 3));
+}

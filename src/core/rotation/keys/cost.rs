@@ -18,12 +18,12 @@ pub(super) fn of_each(desk: &Desk, header: &Header) -> Params {
     Params::dearest(known(desk, header))
 }
 
-/// The cost of a slot for the new `secret`. The first passphrase of a vault is measured as by `init`.
+/// The cost of a slot for the new `secret`, ordered with the secret of the slot `opened`. The first passphrase of a vault is measured as by `init`.
 ///
 /// # Errors
 /// [`VaultError::BadRequest`] when the derivation would take more than half of the memory that this process may use;
 /// [`VaultError::Internal`] when the measurement fails.
-pub(super) fn of_new(desk: &Desk, header: &Header, secret: &Secret) -> Result<Params, VaultError> {
+pub(super) fn of_new(desk: &Desk, header: &Header, opened: &Slot, secret: &Secret) -> Result<Params, VaultError> {
     if !matches!(secret, Secret::Passphrase(_) | Secret::Both { .. } | Secret::Hybrid(_)) {
         // All others are random, and nothing is derived slowly from them.
         return Ok(WRITE_FLOOR);
@@ -32,14 +32,15 @@ pub(super) fn of_new(desk: &Desk, header: &Header, secret: &Secret) -> Result<Pa
         return measured(desk);
     }
     let cost = of_each(desk, header);
-    if cost.fits(desk.settings.memory) {
+    // The memory that `opened` took a moment ago is there.
+    let taken = opened.cost().is_some_and(|taken| taken.m_kib >= cost.m_kib);
+    if taken || cost.fits(desk.settings.memory) {
         return Ok(cost);
     }
     // The daemon serves while it derives. Without memory the system would end it.
     Err(VaultError::BadRequest(format!(
         "a new passphrase must cost as much to guess as the most expensive slot and [kdf] in the configuration, which takes {} MiB: \
-         more than half of the memory that the vault may use. Give it more, or remove the slot that takes the most (strongroom \
-         slot list) or [kdf]",
+         more than half of the memory that the vault may use. Give it more memory, or add a key file or a recovery code instead",
         cost.m_kib / 1024
     )))
 }

@@ -105,8 +105,8 @@ fn add(desk: &Desk, unlock: &Key, label: &str, making: Making) -> Result<Prepare
     if sets::is_reserved(label) {
         return bad("field \"label\": this prefix is reserved for new share sets that have not been confirmed yet");
     }
-    let (_, root) = open(&header, unlock)?;
-    let (slot, made) = make(desk, &header, &root, (free_id(&header)?, label), making)?;
+    let (opened, root) = open(&header, unlock)?;
+    let (slot, made) = make(desk, &header, (opened, &root), (free_id(&header)?, label), making)?;
     Ok(further(&header, slot, "add", made))
 }
 
@@ -132,10 +132,10 @@ fn change(desk: &Desk, unlock: &Key, making: Making) -> Result<Prepared, VaultEr
     if matches!(making, Making::Shares { .. }) {
         // Printed shares may be lost or misprinted, so the old set stays until the new shares were entered.
         let label = sets::label(&header, old)?;
-        let (slot, made) = make(desk, &header, &root, (free_id(&header)?, &label), making)?;
+        let (slot, made) = make(desk, &header, (old, &root), (free_id(&header)?, &label), making)?;
         return Ok(further(&header, slot, "create a new set of", made));
     }
-    let (slot, made) = make(desk, &header, &root, (old.id(), old.label()), making)?;
+    let (slot, made) = make(desk, &header, (old, &root), (old.id(), old.label()), making)?;
     let slots = replaced(&header, &slot);
     let step = format!("change {}", slot.type_name());
     Ok(Prepared { base: header.seq, slots, target: named(&slot), step, fresh: Some(slot), made })
@@ -249,7 +249,7 @@ pub(in crate::core::rotation) fn guard(slots: &[Slot]) -> Result<(), VaultError>
 fn make(
     desk: &Desk,
     header: &Header,
-    root: &RootKey,
+    (opened, root): (&Slot, &RootKey),
     (id, label): (u8, &str),
     making: Making,
 ) -> Result<(Slot, Made), VaultError> {
@@ -274,7 +274,7 @@ fn make(
             (Secret::Shares(shares), Made { shares: printed, ..Made::default() })
         }
     };
-    let params = cost::of_new(desk, header, &secret)?;
+    let params = cost::of_new(desk, header, opened, &secret)?;
     let new = NewSlot { label, secret: secret.unlock(), params };
     Ok((seal(desk, header, root, &new, id)?, made))
 }
