@@ -48,6 +48,18 @@ fn calibration_stops_at_nine_tenths_and_at_each_limit() {
 }
 
 #[test]
+fn a_run_that_was_held_up_makes_no_cheap_passphrase() {
+    let mut runs = 0;
+    let mut timer = |params: &Params| {
+        runs += 1;
+        let took = u64::from(params.m_kib) / 1024 * u64::from(params.t);
+        Ok(if runs == 1 { took * 10 } else { took })
+    };
+    let cost = calibrate(1_000, 1 << 20, &mut timer).unwrap();
+    assert!(cost.work() > 4 * WRITE_FLOOR.work(), "{cost:?}");
+}
+
+#[test]
 fn measured_costs_take_a_quarter_of_the_memory() {
     let mib = |mib: u64| share_of(Some(mib << 20)) / 1024;
     assert_eq!((mib(512), mib(1023), mib(4096)), (128, 255, 1024));
