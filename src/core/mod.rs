@@ -74,6 +74,7 @@ impl Vault {
             listening: Arc::default(),
             shares: Mutex::new(Shares::default()),
             gate: Mutex::new(Gate::default()),
+            attempt: Mutex::new(()),
             dead: AtomicBool::new(false),
             refusals: Seldom::default(),
             places: Places::default(),

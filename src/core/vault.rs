@@ -51,6 +51,8 @@ pub struct Vault {
     pub(super) shares: Mutex<Shares>,
     /// Allows one unseal or seal at a time. Also counts failed attempts.
     pub(super) gate: Mutex<Gate>,
+    /// Held during an attempt to unseal and while sealing. `gate` is held only for a moment.
+    pub(super) attempt: Mutex<()>,
     /// Set when a sync failed. This process must not write again and must end.
     pub(super) dead: AtomicBool,
     /// Warnings about requests of callers who are not admitted.

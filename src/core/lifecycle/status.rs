@@ -50,8 +50,7 @@ pub(in crate::core) fn seal_status(vault: &Vault) -> SealStatus {
 /// rejected types it for nothing.
 pub(in crate::core) fn seal_status_for(vault: &Vault, opener: Opener<'_>) -> SealStatus {
     let now_ms = vault.ports.clock.now_ms();
-    // Held while an attempt is under way. Another one is rejected meanwhile.
-    let retry_after_s = vault.gate.try_lock().map_or(1, |gate| gate.wait_s(opener.key(), now_ms));
+    let retry_after_s = vault.gate.lock().wait_s(opener.key(), now_ms);
     SealStatus { retry_after_s, ..seal_status(vault) }
 }
 

@@ -49,9 +49,7 @@ fn may_try(vault: &Vault, opener: Opener<'_>) -> Result<(), VaultError> {
         return Ok(());
     }
     tracing::warn!(opener = opener.key(), "unseal attempt rejected: the caller is not in unseal.identities");
-    if let Some(mut gate) = vault.gate.try_lock() {
-        gate.refused = true;
-    }
+    vault.gate.lock().refused = true;
     Err(VaultError::Forbidden)
 }
 
@@ -74,7 +72,7 @@ pub(in crate::core) fn unseal(
 ) -> Result<SealStatus, VaultError> {
     may_try(vault, opener)?;
     // A second attempt is rejected, not queued, so that waiting attempts cannot occupy a thread each.
-    let Some(mut gate) = vault.gate.try_lock() else { return Err(VaultError::TooMany { retry_after_s: 1 }) };
+    let Some(_attempt) = vault.attempt.try_lock() else { return Err(VaultError::TooMany { retry_after_s: 1 }) };
     if !vault.is_sealed() {
         return Ok(status::seal_status(vault));
     }
@@ -85,22 +83,25 @@ pub(in crate::core) fn unseal(
     if !status::initialised(vault) {
         return Err(VaultError::NotInitialised);
     }
-    gate.check(opener.key(), vault.ports.clock.now_ms())?;
+    vault.gate.lock().check(opener.key(), vault.ports.clock.now_ms())?;
     let secret = match secret(vault, key)? {
         Some(secret) => secret,
         // A correct share, but not enough of them yet.
         None => return Ok(status::seal_status(vault)),
     };
-    match open(vault, opener, secret, gate.refused) {
+    // Taken, so that what is rejected while this attempt runs is noted after the next unseal.
+    let refused = std::mem::take(&mut vault.gate.lock().refused);
+    match open(vault, opener, secret, refused) {
         Ok(live) => {
-            gate.refused = false;
-            gate.succeeded(opener.key());
+            vault.gate.lock().succeeded(opener.key());
             vault.live.store(Some(Arc::new(live)));
             // Connections opened while sealed were not checked for revocations.
             vault.sessions.review(|caller| vault.admits(caller));
             Ok(status::seal_status(vault))
         }
         Err(Unopened { error, why }) => {
+            let mut gate = vault.gate.lock();
+            gate.refused |= refused;
             if matches!(error, VaultError::WrongKey) {
                 tracing::warn!(opener = opener.key(), "unseal attempt failed");
                 gate.refused = true;
@@ -419,7 +420,7 @@ fn settle(
 /// Takes the vault out of service and waits until nobody can write an audit line or read a record any more. A later
 /// unseal continues with the same files.
 pub(in crate::core) fn close(vault: &Vault, by: Option<&SpiffeId>) {
-    let _gate = vault.gate.lock();
+    let _attempt = vault.attempt.lock();
     let Some(live) = vault.live.swap(None) else { return };
     live.closing.store(true, Ordering::SeqCst);
     vault.feed.close();

@@ -120,6 +120,22 @@ fn only_named_openers_may_try_and_failures_cost_time() {
 }
 
 #[test]
+fn an_attempt_under_way_hides_no_rejected_one_and_no_status() {
+    let disk = Disk::new();
+    disk.initialise().expect("initialises");
+    let rig = Rig::sealed(disk);
+    let attempt = rig.vault.attempt.lock();
+    assert_eq!(rig.vault.seal_status_for(Opener::Local).retry_after_s, 0, "nobody has failed");
+    assert!(matches!(rig.unseal(), Err(VaultError::TooMany { retry_after_s: 1 })));
+    let outsider = rig.caller("app/web");
+    let refused = rig.vault.unseal(Opener::Remote(&outsider), &UnsealKey::KeyFile(KEY_FILE));
+    assert!(matches!(refused, Err(VaultError::Forbidden)));
+    drop(attempt);
+    rig.unseal().expect("opens");
+    assert!(rig.log().iter().any(|line| line["code"] == "unseal-attempts-refused"), "the rejected one leaves a trace");
+}
+
+#[test]
 fn a_vault_that_does_not_open_says_where_the_reason_is_and_the_whole_reason_at_the_machine() {
     let documents = include_str!("../../../docs/operations.md");
     let anchor = |disk: &mut Disk| disk.set_anchor(None);
