@@ -220,7 +220,7 @@ impl Session {
         if let Some(mark) = self.client.mark() {
             if let Some(old) = self.mark.read().filter(|old| old.epoch < mark.epoch) {
                 eprintln!(
-                    "strongroom: the vault's operator has declared a restore or a loss since this user's last visit (epoch {}, \
+                    "strongroom: the vault's operator has declared a restore or a loss since you last used the vault (epoch {}, \
                      now {}): writes may be missing; strongroom status describes the loss; then check what you wrote last",
                     old.epoch, mark.epoch
                 );

@@ -521,6 +521,7 @@ impl Broker {
         lines.clear();
         let mut next = *head;
         let mut covered = coverage.clone();
+        // The alarm goes first: the file was cut before the entries that follow it.
         if state.alarm_due {
             let mut body = Vec::with_capacity(128);
             self.writer(keys, &mut body).note(time_ms, &Note::Alarm { request: None, code: CUT_ALARM });
@@ -534,6 +535,7 @@ impl Broker {
             next = seal_checkpoint(lines, &mut covered, &next, keys, time_ms);
         }
 
+        // The head moves only if the device took the bytes, because the next line must link to the last one in the file.
         state.refused = device.append(lines).is_err();
         if !state.refused {
             (*head, *coverage) = (next, covered);

@@ -22,7 +22,7 @@ pub enum BarrierError {
     #[error("the disk is full: nothing was changed")]
     Full,
     /// The format does not allow the path or key: it is empty, too long, too deep, or has an empty segment.
-    #[error("the path is not acceptable: {0}")]
+    #[error("the path is not valid: {0}")]
     Path(&'static str),
     /// The record would be larger than the format allows.
     #[error("the record is larger than 1 MiB and 64 KiB")]

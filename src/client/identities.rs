@@ -192,10 +192,11 @@ impl<'a> Identities<'a> {
             ttl: Option<u64>,
         }
         #[derive(serde::Deserialize)]
-        struct Named {
+        struct PreparedAuthority {
             id: String,
         }
-        let named: Named = self.client.ask("POST", "sys/strongroom/ca/prepare", Some(&json(&Body { ttl: life_s })?))?;
+        let named: PreparedAuthority =
+            self.client.ask("POST", "sys/strongroom/ca/prepare", Some(&json(&Body { ttl: life_s })?))?;
         Ok(named.id)
     }
 
@@ -243,10 +244,11 @@ impl<'a> Identities<'a> {
             chain: &'a str,
         }
         #[derive(serde::Deserialize)]
-        struct Named {
+        struct ImportedAuthority {
             id: String,
         }
-        let named: Named = self.client.ask("POST", "sys/strongroom/ca/import", Some(&json(&Body { chain })?))?;
+        let named: ImportedAuthority =
+            self.client.ask("POST", "sys/strongroom/ca/import", Some(&json(&Body { chain })?))?;
         Ok(named.id)
     }
 

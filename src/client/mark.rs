@@ -29,7 +29,7 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<Mark>, ClientEr
         _ => return Err(ClientError::Malformed("the reply carries an incomplete mark")),
     };
     let mark = Mark::of(epoch, incarnation, generation);
-    mark.map(Some).ok_or(ClientError::Malformed("the reply carries an illegible mark"))
+    mark.map(Some).ok_or(ClientError::Malformed("the reply carries an invalid mark"))
 }
 
 /// Compares a reply's mark with the one at the time when the request was sent.

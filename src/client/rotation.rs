@@ -213,7 +213,7 @@ impl<'a> Rotation<'a> {
     ///
     /// let rotation = client.rotation();
     /// let started = rotation.rotate(RotateBody { deep: false, full_speed: false })?;
-    /// // It goes on in the server. Ask for it by its id.
+    /// // It continues on the server. Ask for it by its id.
     /// if let Some(now) = rotation.rotation(&started.id)? {
     ///     println!("{}: {} of {} records", now.state, now.done, now.total);
     /// }

@@ -2,7 +2,6 @@
 //!
 //! The server never receives a plaintext password: `ALTER ROLE` carries a SCRAM verifier that is computed here, and
 //! logins use SCRAM. During a login the client library holds a copy of the password, which it does not wipe.
-//! wiped there.
 
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ pub fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         if crate::store::in_engine() {
-            tracing::warn!(place, "the storage engine gave up over its files; the error that follows says what to do");
+            tracing::warn!(place, "the storage engine failed on its own files; the error that follows says what to do");
             return;
         }
         eprintln!("strongroomd: internal error at {place}; please report it");

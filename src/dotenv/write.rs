@@ -65,6 +65,7 @@ pub enum WriteError {
 /// assert!(write(&[("not a name".to_owned(), "x".into())], Format::Dotenv).is_err());
 /// ```
 pub fn write(pairs: &[(String, SecretText)], format: Format) -> Result<Zeroizing<Vec<u8>>, WriteError> {
+    // The formats stay side by side, so that what each of them escapes or rejects can be compared.
     let mut out = Buffer::new();
     if format == Format::Json {
         json(&mut out, pairs);

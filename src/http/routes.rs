@@ -266,8 +266,8 @@ async fn everything(State(app): State<Arc<App>>, http: HttpRequest) -> Response 
     };
     let (mut reply, mark) = match answer(&app, &caller, http).await {
         Ok(reply) => (reply, app.vault.mark()),
-        // The vault was not asked, so no limit and no audit line counts this request. The mark is not given away for
-        // it.
+        // The vault was not asked, so no limit and no audit line counts the request itself. For an admitted caller
+        // the mark is charged as a read of it; over the limit that limit's line is written and no mark is sent.
         Err(refusal) => {
             let mark = app.vault.admits(&caller).then(|| app.vault.mark_for(&caller, None));
             (refusal.reply(), mark.and_then(Result::ok))

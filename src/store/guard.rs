@@ -79,7 +79,7 @@ impl Guarded {
             .unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{} cannot read its pages", self.store().engine()))))
     }
 
-    /// As [`Guarded::reading`], with a visitor of ours. Its panic ends the scan and goes on behind it, so that it does not
+    /// As [`Guarded::reading`], with a visitor of ours. Its panic ends the scan and is passed on afterwards, so that it does not
     /// unwind the engine and is not taken for damage.
     fn visiting(
         &self,

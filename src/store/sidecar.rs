@@ -86,7 +86,7 @@ pub trait AnchorFile: Send + Sync {
     /// [`SidecarError::Io`] when it cannot be read.
     fn read(&self) -> Result<Option<Vec<u8>>, SidecarError>;
 
-    /// Creates the file with blank slots, durable. A file that is there is replaced, also if it cannot be read.
+    /// Creates the file with blank slots, durable. An existing file is replaced, even if it cannot be read.
     ///
     /// # Errors
     /// [`SidecarError::Io`] when it cannot be written.

@@ -286,7 +286,7 @@ fn a_share_set_is_changed_in_two_steps() {
     let printed = text(&first.stdout);
     let new: Vec<&str> = printed.lines().collect();
     assert!(new.len() == 2 && new.iter().all(|line| line.starts_with("srs1-")), "shares alone: {printed}");
-    assert!(desk.ok(&["slot", "list"]).contains("NOT TYPED IN YET, slot 1 still opens"));
+    assert!(desk.ok(&["slot", "list"]).contains("NEW SHARES NOT CONFIRMED, slot 1 still opens the vault"));
 
     // Cut off here: both open, and the same command goes on with the new shares, whichever slot it names.
     desk.again(true);

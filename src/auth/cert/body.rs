@@ -64,6 +64,7 @@ impl Role {
         existing: Option<&RoleRecord>,
         authorities: &[&[u8]],
     ) -> Result<Self, RoleError> {
+        // One list of fields, because their order here decides which error the caller is told.
         let name = role_name(name)?;
         let fields = Fields::with_refused(body.object(), KNOWN, REFUSED)?;
         let mut record = existing.cloned().unwrap_or_else(|| RoleRecord::empty(&name));

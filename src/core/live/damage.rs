@@ -6,8 +6,8 @@
 //! be written to. So the vault knows of it after a restart too, until a check of all records passes or a salvage removes the
 //! damaged ones.
 //!
-//! A reader tells nobody but the barrier. Its alarm is written by the next [`Damage::tell`], within a second. A process that
-//! is killed before that forgets the finding; the record stays damaged, and the next one who reads it finds it again.
+//! A reader reports damage only to the barrier. Its alarm is written by the next [`Damage::tell`], within a second. A process that
+//! is killed before that forgets the finding; the record stays damaged, and the next read finds it again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,7 +103,9 @@ impl Damage {
         match damage.barrier.roll_to(AuditHead { seq: head.seq, hash: head.hash }, now_ms) {
             Ok(()) => {}
             // A vault that cannot be opened helps nobody.
-            Err(BarrierError::Full) => tracing::warn!("the disk is full: the sealed state does not name the alarm yet"),
+            Err(BarrierError::Full) => tracing::warn!(
+                "the disk is full: the damage alarm is in the audit log, but not yet in the sealed state"
+            ),
             Err(error) => return Err(error.into()),
         }
         Ok(damage)

@@ -1,7 +1,7 @@
 //! `GET sys/strongroom/mark`: which point of its history the vault has reached. A client asks this before it sends
 //! anything that matters.
 //!
-//! It is the one request that is answered without a line in the audit log: it shows three numbers, which every reply
+//! It is the one successful request without a line in the audit log: it shows three numbers, which every reply
 //! carries. So only admitted callers get an answer, and it is charged as a read. A request that is rejected has its
 //! line.
 

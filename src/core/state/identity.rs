@@ -97,7 +97,7 @@ fn is_zero(value: &u64) -> bool {
 }
 
 /// The reason for an identity that the vault itself disabled.
-const FROZEN: &str = "frozen: a certificate that was renewed before was used to renew again, so a copy of it exists";
+const FROZEN: &str = "frozen: a certificate that was already renewed was used to renew again, so someone has a copy";
 
 /// Why and since when an identity is disabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

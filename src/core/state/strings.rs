@@ -14,13 +14,13 @@ use crate::core::error::VaultError;
 
 /// The part of a record that is indexed.
 #[derive(Deserialize)]
-struct Named {
+struct Indexed {
     identity: String,
     created_by: String,
     expires_ms: u64,
 }
 
-impl Named {
+impl Indexed {
     fn read(bytes: &[u8]) -> Result<Self, VaultError> {
         serde_json::from_slice(bytes).map_err(|_| VaultError::Integrity)
     }
@@ -32,7 +32,7 @@ pub(in crate::core) struct Strings(RwLock<Index>);
 
 #[derive(Default)]
 struct Index {
-    known: HashMap<String, Named>,
+    known: HashMap<String, Indexed>,
     by_identity: HashMap<String, BTreeSet<String>>,
     by_end: BTreeSet<(u64, String)>,
     /// Number of strings by their creator ([`maker`]).
@@ -63,7 +63,7 @@ impl Index {
         }
     }
 
-    fn insert(&mut self, id: &str, named: Named) {
+    fn insert(&mut self, id: &str, named: Indexed) {
         self.remove(id);
         self.by_end.insert((named.expires_ms, id.to_owned()));
         *self.made.entry(maker(&named.created_by).to_owned()).or_default() += 1;
@@ -80,7 +80,7 @@ impl Strings {
     pub(super) fn load(view: &View<'_>) -> Result<Self, VaultError> {
         let mut index = Index::default();
         view.each_entry(|id, entry| {
-            index.insert(id, Named::read(entry.value.reveal())?);
+            index.insert(id, Indexed::read(entry.value.reveal())?);
             Ok::<(), VaultError>(())
         })?;
         Ok(Self(RwLock::new(index)))
@@ -91,7 +91,7 @@ impl Strings {
     /// # Errors
     /// As [`Strings::load`].
     pub(super) fn reread(&self, view: &View<'_>, id: &str) -> Result<(), VaultError> {
-        let named = view.entry(id)?.map(|entry| Named::read(entry.value.reveal())).transpose()?;
+        let named = view.entry(id)?.map(|entry| Indexed::read(entry.value.reveal())).transpose()?;
         let mut index = self.0.write();
         match named {
             Some(named) => index.insert(id, named),
@@ -137,7 +137,7 @@ mod tests {
     fn strings_count_by_who_created_them_and_outsiders_as_one() {
         let strings = Strings::default();
         let put = |id: &str, created_by: &str| {
-            let named = Named { identity: "app/web".to_owned(), created_by: created_by.to_owned(), expires_ms: 1 };
+            let named = Indexed { identity: "app/web".to_owned(), created_by: created_by.to_owned(), expires_ms: 1 };
             strings.0.write().insert(id, named);
         };
         put("1", "ops/olga");

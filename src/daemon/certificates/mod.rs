@@ -125,7 +125,7 @@ impl Certificates {
         }
         if listener.pin == Pin::Unknown {
             tracing::warn!(
-                "the listener's certificate leads to no root that is known here: no host can enrol or renew by itself; \
+                "the listener's certificate does not chain to a known root: hosts cannot enrol or renew; \
                  name the root in tls.ca"
             );
         }

@@ -151,7 +151,7 @@ impl Announced {
         match server_roots(None, Some(&ca)) {
             Ok(roots) => {
                 self.roots = roots;
-                tracing::info!("roots for clients renewed from {}", self.ca.display());
+                tracing::info!("roots for clients reloaded from {}", self.ca.display());
                 FilesCheck::Replaced
             }
             Err(error) => {

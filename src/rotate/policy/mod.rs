@@ -59,7 +59,7 @@ pub enum PolicyError {
     )]
     UserKeyMissing,
     /// The expiry is 0.
-    #[error("expires_at_ms: 0 is no date; write milliseconds since 1970 or remove the field")]
+    #[error("expires_at_ms: 0 is not a date; write milliseconds since 1970 or remove the field")]
     Expiry,
     /// There are too many reminders, or one is too early, zero or repeated.
     #[error(

@@ -112,7 +112,7 @@ fn described(one: &Approval) -> String {
     if !one.affects.is_empty() {
         lines.push(format!("affects    {}", one.affects.join(", ")));
     }
-    lines.push(format!("asked      by {} at {}", one.asked_by, one.asked));
+    lines.push(format!("requested  by {} at {}", one.asked_by, one.asked));
     lines.push(format!("expires    {}", one.expires));
     for voice in &one.approvals {
         lines.push(format!("approved   by {} at {}", voice.identity, voice.at));

@@ -53,7 +53,7 @@ command again: it continues with the same key.
 
 Examples:
   strongroom enroll                                  asks for the string
-  strongroom enroll - --profile prod < string        reads it, and makes the profile prod
+  strongroom enroll - --profile prod < string        reads it, and creates the profile prod
   strongroom enroll - --out /etc/app/vault < string  writes ca.pem, cert.pem, key.pem and profile.toml there
   strongroom enroll - --replace < string             replaces the existing profile"
 )]

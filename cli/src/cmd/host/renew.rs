@@ -17,15 +17,13 @@ use crate::renewal::{self, Terms, due_ms};
 
 /// `strongroom renew`
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The old certificate, or the new one with its key, is in effect at every moment, whatever happens.
-A certificate that has expired is renewed as well for a while, if the vault allows it.
+#[command(after_help = "If it is interrupted, either the old or the new certificate is in place.
+An expired certificate can be renewed for a while if the vault allows it.
 
 Examples:
   strongroom renew                        now
-  strongroom renew --if-due               for a timer: not before two thirds of the life
-  strongroom renew --bundle /etc/app/vault"
-)]
+  strongroom renew --if-due               for a timer: only after two thirds of the lifetime
+  strongroom renew --bundle /etc/app/vault")]
 pub struct RenewArgs {
     /// Renew only if it is due (after about two thirds of its lifetime); otherwise only fetch new authorities to trust.
     #[arg(long)]

@@ -19,7 +19,7 @@ const DATA_KEY: &str = "data-key";
     after_help = "strongroom rotate data-key          re-encrypts every record with a new key, during normal operation
 strongroom rotate data-key --deep   gives each value a new key of its own, too
 strongroom rotate app/prod DB_PASSWORD   a new value for one key, by its policy (strongroom rotation set)
-strongroom rotate --due                  all values whose time has come
+strongroom rotate --due                  all values that are due
 strongroom rotate --all app/             all values with a policy below a folder
 
 The rotation continues in the vault when this command is stopped, and after a restart: strongroom rotation list"

@@ -17,6 +17,7 @@ use crate::table::{self, NOTHING};
 /// What the words in the column `state` mean.
 const STATES: &str = "States of a value:
   idle            nothing to do until the next rotation
+  generating      a program is asked for a new value
   staged          a new value is stored; it goes to the target next
   applying        it is on its way to the target
   applied         the target has it; it is tried next
@@ -27,7 +28,7 @@ const STATES: &str = "States of a value:
   overdue         the time of its rotation has passed
   stuck           its rotation makes no progress
   paused          an operator paused it
-More about them: docs/rotation.md, \"States\".";
+More about them: docs/rotation.md, \"States\". States of keys: there, \"Common to slots, root key and data key\".";
 
 /// `strongroom rotation …`
 #[derive(Debug, Subcommand)]

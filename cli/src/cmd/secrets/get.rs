@@ -35,7 +35,7 @@ pub struct GetArgs {
 
 impl GetArgs {
     /// # Errors
-    /// No such secret, key or version, or not allowed; without a key, a value of several lines.
+    /// No such secret, key or version, or not allowed; without a key and to a file or pipe, a value of several lines.
     pub fn run(&self, session: &Session, out: &Output) -> Result<(), Failure> {
         let path = secret_path(&self.path, &session.mount)?;
         let mut pairs = match self.version {

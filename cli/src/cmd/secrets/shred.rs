@@ -16,11 +16,11 @@ use crate::prompt;
   delete    strongroom delete PATH        can be undone
   destroy   strongroom shred --destroy    the keys of its versions leave the store in one commit; the vault can never
                                           return them; old bytes stay in free space and in backups
-  shred     strongroom shred PATH         besides, a new data key: everything else is resealed and the old key is
+  shred     strongroom shred PATH         also a new data key: everything else is resealed and the old key is
                                           destroyed, so old bytes of this store open with no key that is in it now
 
-After a shred an old copy of the header still opens old copies of the store with any passphrase of that time. To close
-that, too: strongroom rekey, and delete the backups from before.")]
+After a shred an old copy of the header still opens old copies of the store with any passphrase of that time. To prevent
+that as well: strongroom rekey, and delete the backups from before.")]
 pub struct ShredArgs {
     /// Path of the secret.
     path: String,

@@ -21,8 +21,8 @@ use crate::output::Output;
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// Verify the files of an audit trail; finds entries that were edited, deleted, reordered or cut off.
-    #[command(after_help = "The key and the newest entry are asked from the vault (the policy needs sudo on
-sys/strongroom/audit-key and sys/strongroom/audit-head). With --structure no vault is asked: this finds accidents, but anyone who
+    #[command(after_help = "The key and the newest entry are fetched from the vault (the policy needs sudo on
+sys/strongroom/audit-key and sys/strongroom/audit-head). With --structure the vault is not contacted: this finds accidents, but anyone who
 can edit the file can also make its links fit again.
 
 Exit code 0 when everything is in order, 1 when something is wrong.
@@ -30,7 +30,7 @@ Exit code 0 when everything is in order, 1 when something is wrong.
   strongroom audit verify --public-key audit.pub audit.log
 
 With --public-key no vault and no secret is needed: signed checkpoints prove the entries that they cover. Entries behind the
-last checkpoint are counted as unsigned; whether the file was cut there, only the vault can tell.")]
+last checkpoint are counted as unsigned; only the vault can tell whether the file was cut there.")]
     Verify {
         /// Files of one trail, oldest first.
         #[arg(required = true, value_name = "FILE")]

@@ -18,7 +18,7 @@ use crate::prompt::{self, Descriptors};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Accepts a passphrase, a recovery code (srr1-…) or a share (srs1-…); asks for it without echo, or
-read from a descriptor. Shares are asked for one after the other, or typed by several people, each with this command.
+read from a descriptor. Shares are requested one at a time; or several people each run this command with theirs.
   strongroom unseal --fd 0 < passphrase.txt"
 )]
 pub struct UnsealArgs {

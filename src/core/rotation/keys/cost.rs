@@ -1,8 +1,8 @@
 //! What a guess at the passphrase of a slot must cost.
 //!
-//! Anyone with a copy of the header can guess at the cheapest slot, and a dear one beside it does not help. Therefore a new
-//! passphrase is as dear as the dearest one, and a cheaper slot is raised when its secret is at hand.
-//! [`Params::as_dear_as`] says what "as dear" means.
+//! Anyone with a copy of the header can guess at the cheapest slot, and an expensive one does not help. Therefore a new
+//! passphrase is as expensive as the most expensive one, and a cheaper slot is raised when its secret is known.
+//! [`Params::as_dear_as`] says what "as expensive" means.
 
 use crate::core::error::VaultError;
 use crate::core::rotation::desk::Desk;

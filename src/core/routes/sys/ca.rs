@@ -35,7 +35,7 @@ struct Csr {
 }
 
 #[derive(Serialize)]
-struct Named {
+struct NamedAuthority {
     id: String,
 }
 
@@ -93,7 +93,7 @@ pub(super) fn import(tx: &mut Tx<'_>, change: &Change<'_>) -> Result<Done, Vault
 }
 
 fn prepared(id: AuthorityId) -> Result<Done, VaultError> {
-    Ok(Done::touching(data(&Named { id: id.hex() })?, vec![Touch::Authorities]))
+    Ok(Done::touching(data(&NamedAuthority { id: id.hex() })?, vec![Touch::Authorities]))
 }
 
 /// Performs one step of an authority: `ca/<id>/<trust|activate|remove|taint|revoke>`, `{force?}`.

@@ -16,7 +16,10 @@ pub fn line(slot: &SlotInfo) -> String {
         text.push_str(" for recovery");
     }
     if let Some(old) = slot.replaces {
-        let next = format!(" NOT TYPED IN YET, slot {old} still opens: strongroom slot change --slot {}", slot.id);
+        let next = format!(
+            " NEW SHARES NOT CONFIRMED, slot {old} still opens the vault: strongroom slot change --slot {}",
+            slot.id
+        );
         text.push_str(&next);
     }
     if slot.survives_rekey {

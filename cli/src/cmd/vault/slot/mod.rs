@@ -30,16 +30,16 @@ strongroom slot add --label safe --type recovery-code     prints the code once
 strongroom slot add --label board --type shares --threshold 2 --total 3
 strongroom slot add --label usb --type key-file --new-key-file usb.key
     usb.key must exist: 32 to 65,536 random bytes, made with: head -c 32 /dev/urandom > usb.key
-    guessing it costs nothing but tries, so it must be random; anyone with a copy of it can open the vault
+    each guess is cheap, so it must be random; anyone with a copy of it can open the vault
 
-A new passphrase costs at least as much to guess as the dearest passphrase slot there is."
+A new passphrase costs at least as much to guess as the most expensive existing passphrase slot."
     )]
     Add(AddArgs),
     /// Change the secret of a slot; its type and label stay. Name the slot with --slot.
     #[command(after_help = "strongroom slot change --slot olga
 strongroom slot change --slot board --threshold 2 --total 3
-A share set is changed in two steps: the new shares are printed, then enough of them are asked for, off the prints. Only
-then the old set is removed. If this is interrupted, both sets open; run the same command again.")]
+A share set is changed in two steps: the new shares are printed, then you enter enough of them from the
+printed sheets. Only then is the old set removed. If this is interrupted, both sets open; run the same command again.")]
     Change(ChangeArgs),
     /// Remove a slot; with --compromised also replace every key that its holder may have obtained.
     Remove(RemoveArgs),

@@ -108,7 +108,7 @@ impl NewSecret {
                 wrong("give the number of shares and how many open the vault", "for example: --threshold 2 --total 3")
             }
             () if kind != SlotType::Shares && (self.threshold.is_some() || self.total.is_some()) => {
-                wrong("is not made of shares", "use --threshold and --total with --type shares")
+                wrong("is not a share slot", "use --threshold and --total with --type shares")
             }
             () => self.new_key_file.as_deref().map_or(Ok(()), check_key_file),
         }
@@ -199,8 +199,8 @@ pub fn made(out: &Output, reply: &SlotReply, word: &str) -> Result<(), Failure> 
             Some(_) => ".",
         };
         eprintln!(
-            "These shares are shown only once. Print each on its own sheet, give each to another person, keep none with the\n\
-             vault{try_them}"
+            "These shares are shown only once. Print each on its own sheet, give each to a different person, keep none with\n\
+             the vault{try_them}"
         );
     }
     Ok(())
