@@ -138,7 +138,7 @@ impl Vault {
     }
 
     /// `GET sys/strongroom/mark`: as [`Vault::mark`], for a caller who asks for it, and may say what it has `seen`.
-    /// Charged as a read. Only a rejected request is audited.
+    /// It has an allowance of its own, and is charged as a read beyond that. Only a rejected request is audited.
     ///
     /// # Errors
     /// [`VaultError::Sealed`]; [`VaultError::NotAdmitted`]; [`VaultError::RolledBack`] if the vault does not continue

@@ -2,8 +2,8 @@
 //! anything that matters.
 //!
 //! It is the one successful request without a line in the audit log: it shows three numbers, which every reply
-//! carries. So only admitted callers get an answer, and it is charged as a read. A request that is rejected has its
-//! line.
+//! carries. So only admitted callers get an answer, and each identity has an allowance for it (`state/limits`). A request
+//! that is rejected has its line.
 
 use crate::api::mark::Mark;
 use crate::api::path::Path;
