@@ -169,7 +169,7 @@ fn an_approved_read_that_nobody_waits_for_is_not_audited_as_answered() {
     let id = approvals::asked(rig.ask(&olga, Operation::Read, PATH, ""));
     approvals::say(&rig, &approvals::bert(&rig), &id, "approve").expect("approved");
     let before = rig.log().len();
-    let line = || rig.log().into_iter().skip(before).find(|line| line["path"] == PATH && line["kind"] == "exchange");
+    let line = || rig.log().into_iter().skip(before).find(|line| line["path"] == PATH && line["type"] == "exchange");
     let read = async {
         let mut asked = Box::pin(rig.vault.handle(&olga, request(Operation::Read, PATH, "")));
         let gone = std::future::poll_fn(|context| Poll::Ready(asked.as_mut().poll(context).is_pending())).await;

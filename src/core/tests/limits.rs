@@ -242,6 +242,6 @@ fn comparing_the_history_takes_neither_a_line_nor_the_reserve() {
         assert!(rig.log().len() < 1_000);
     }
     let line = rig.log().pop().expect("a line").to_string();
-    assert!(line.contains("more refused since the last line"), "{line}");
+    assert!(line.contains("more rejected since the last line"), "{line}");
     assert!(matches!(rig.write(&web, "sys/seal", ""), Err(VaultError::Forbidden)), "not over the reserve");
 }
