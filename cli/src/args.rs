@@ -21,7 +21,7 @@ pub struct Arguments {
 }
 
 const EXAMPLES: &str = "Examples:
-  strongroom profile add prod --bundle ./operator    remember an address and a certificate
+  strongroom profile add prod --bundle op --move     remember an address and a certificate
   strongroom import .env app/prod                    move a .env file into the vault
   strongroom set app/prod API_KEY                    asks for the value; other keys stay as they are
   strongroom run app/prod -- ./server                start a program with its secrets

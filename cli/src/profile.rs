@@ -8,6 +8,8 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use strongroom::client::check_address;
+
 use crate::bundle::{Disk, Files, Folder, profile_text};
 use crate::environment::Lookup;
 use crate::exit::{Code, Failure};
@@ -130,7 +132,8 @@ impl Profiles {
         moves: bool,
         disk: &mut Disk<'_>,
     ) -> Result<Files, Failure> {
-        let target = self.room_for(name, &format!("strongroom profile remove {name}"))?;
+        let target =
+            self.room_for(name, &format!("choose another name, or look at it first: strongroom profile show {name}"))?;
         // A folder with only certificates has no such file, and needs none if the address is given.
         let source = Folder::at(bundle.to_owned());
         let described = source.files();
@@ -138,6 +141,8 @@ impl Profiles {
             (None, described) => described.map(|files| (files.addr, files.enroll))?,
             (Some(addr), described) => (addr.to_owned(), described.map(|files| files.enroll).unwrap_or_default()),
         };
+        // Before anything is written: a moved bundle may hold the only copy of the key.
+        check_address(&addr)?;
         let aside = self.0.join("profiles").join(format!(".{name}.new"));
         disk.fresh_folder(&aside).map_err(writing)?;
         for file in ["ca.pem", "cert.pem", "key.pem"] {
@@ -229,6 +234,9 @@ mod tests {
         let added = profiles.add("prod", &bundle, None, false).unwrap();
         assert_eq!(added.enroll, ["a:2"]);
         assert_eq!(profiles.current().unwrap(), Some(added));
+        let wrong = profiles.add("dev", &bundle, Some("http://b:2"), true).unwrap_err();
+        assert!(wrong.message.contains("https://"), "{}", wrong.message);
+        assert!(bundle.join("key.pem").exists() && profiles.names() == ["prod"], "nothing was moved");
         profiles.add("dev", &bundle, Some("https://b:2"), false).unwrap();
         assert!(profiles.current().unwrap().is_none(), "two profiles and no choice");
         assert!(profiles.none_in_use().message.ends_with("dev, prod"));

@@ -29,7 +29,7 @@ pub use kv::{Kv, Reading, pairs_of};
 #[cfg(feature = "enroll")]
 pub use renew::{BUNDLE_HEADER, bundle_header};
 pub use rotation::{RotateConfigChange, Rotation, key_file_text, shares_so_far};
-pub use settings::Settings;
+pub use settings::{Settings, check_address};
 pub use sys::Sys;
 #[cfg(feature = "server")]
 pub(crate) use tls::provider as tls_provider;

@@ -47,19 +47,36 @@ impl Settings {
     /// # Errors
     /// [`ClientError::Address`] unless it is `https://host[:port][/]`.
     pub(super) fn base(&self) -> Result<String, ClientError> {
-        let uri: Uri = self.addr.trim().parse().map_err(|_| ClientError::Address("the address is not a URL"))?;
-        if uri.scheme_str() != Some("https") {
-            return Err(ClientError::Address("the address must begin with https://"));
-        }
-        let authority = uri.authority().ok_or(ClientError::Address("the address has no host"))?;
-        if authority.as_str().contains('@') || authority.host().is_empty() {
-            return Err(ClientError::Address("the address must be https://host:port"));
-        }
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(ClientError::Address("the address must end after the port"));
-        }
-        Ok(format!("https://{authority}"))
+        base_of(&self.addr)
     }
+}
+
+/// Checks the address of a vault.
+///
+/// # Errors
+/// [`ClientError::Address`] unless it is `https://host[:port][/]`.
+///
+/// ```
+/// assert!(strongroom::client::check_address("https://vault.example.org:8200").is_ok());
+/// assert!(strongroom::client::check_address("http://vault.example.org:8200").is_err());
+/// ```
+pub fn check_address(addr: &str) -> Result<(), ClientError> {
+    base_of(addr).map(|_| ())
+}
+
+fn base_of(addr: &str) -> Result<String, ClientError> {
+    let uri: Uri = addr.trim().parse().map_err(|_| ClientError::Address("the address is not a URL"))?;
+    if uri.scheme_str() != Some("https") {
+        return Err(ClientError::Address("the address must begin with https://"));
+    }
+    let authority = uri.authority().ok_or(ClientError::Address("the address has no host"))?;
+    if authority.as_str().contains('@') || authority.host().is_empty() {
+        return Err(ClientError::Address("the address must be https://host:port"));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(ClientError::Address("the address must end after the port"));
+    }
+    Ok(format!("https://{authority}"))
 }
 
 #[cfg(test)]

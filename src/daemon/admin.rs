@@ -176,7 +176,7 @@ fn operator(args: &OperatorArgs, config: &Config, path: &Path, json: bool) -> Re
         println!("{shown}");
     } else {
         println!("certificate of {} in {out}, valid until {}", certified.identity, certified.not_after);
-        println!("next:\n  strongroom profile add rescue --bundle {out}\n  strongroom profile use rescue");
+        println!("next:\n  strongroom profile add rescue --bundle {out} --move\n  strongroom profile use rescue");
     }
     Ok(())
 }

@@ -275,7 +275,7 @@ pub enum AdminCommand {
 #[command(
     after_help = "The vault must be unsealed. The identity must be registered. A disabled or frozen one is enabled, and\neverything that it had before is revoked.\n\nExample:\n  \
 strongroomd admin operator --data /var/lib/strongroom --identity operator/alice --out ./alice\n  strongroom profile add \
-rescue --bundle ./alice"
+rescue --bundle ./alice --move"
 )]
 pub struct OperatorArgs {
     /// The daemon, and the secret that unseals the vault.

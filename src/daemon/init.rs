@@ -153,7 +153,9 @@ pub fn run(args: &InitArgs) -> Result<(), InitError> {
         for remark in remarks(args) {
             println!("note: {remark}\n");
         }
-        println!("next:\n  strongroomd server --data {data}\n  strongroom profile add default --bundle {bundle}");
+        println!(
+            "next:\n  strongroomd server --data {data}\n  strongroom profile add default --bundle {bundle} --move"
+        );
         println!("  strongroom unseal\n\nback up all of {data}: without vault.hdr.* nobody can open the vault again");
     }
     Ok(())

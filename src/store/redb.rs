@@ -196,6 +196,11 @@ fn opening(error: redb::DatabaseError) -> StoreError {
 fn reading(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Io(error) => StoreError::reading(&error),
+        // After one error of the disk the engine refuses every access until it is opened again. That says nothing about its
+        // files; the next write ends the process.
+        error @ (redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::LockPoisoned(_)) => {
+            StoreError::Unavailable(error.to_string())
+        }
         other => StoreError::Corrupt(other.to_string()),
     }
 }
@@ -216,4 +221,18 @@ fn committing(error: redb::CommitError) -> StoreError {
 
 fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_disk_is_not_damage() {
+        let unavailable = |error| matches!(reading(error), StoreError::Unavailable(_));
+        assert!(unavailable(redb::Error::Io(std::io::Error::other("the disk does not answer"))));
+        assert!(unavailable(redb::Error::PreviousIo) && unavailable(redb::Error::DatabaseClosed));
+        assert!(matches!(reading(redb::Error::Corrupted("a page".into())), StoreError::Corrupt(_)));
+        assert!(matches!(writing(redb::Error::PreviousIo), StoreError::Sync(_)), "and the next write ends the process");
+    }
 }

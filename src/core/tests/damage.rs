@@ -154,6 +154,19 @@ fn a_check_does_not_settle_what_is_found_behind_it() {
 }
 
 #[test]
+fn what_was_found_just_before_a_check_is_in_the_log() {
+    let rig = filled();
+    rig.disk.spoil(b'v', 1);
+    assert_eq!(read_all(&rig).len(), 1);
+    rig.disk.spoil(b'v', 1);
+    // The alarm of a read follows within a second. The check begins before, and finds nothing.
+    assert_eq!(alarms_of_damage(&rig), 0);
+    check(&rig);
+    rig.vault.sync_audit().expect("written");
+    assert_eq!(alarms_of_damage(&rig), 1);
+}
+
+#[test]
 fn damage_that_is_found_after_a_clean_check_is_told_again() {
     let rig = filled();
     // A wrong read of a sound record, as of bad memory.

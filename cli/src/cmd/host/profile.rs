@@ -7,6 +7,7 @@ use clap::Subcommand;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::profile::Profiles;
+use crate::prompt;
 
 /// `strongroom profile …`
 #[derive(Debug, Subcommand)]
@@ -45,12 +46,15 @@ stolen and freezes the identity. So move the bundle, or delete the folder afterw
     Remove {
         /// Name of the profile.
         name: String,
+        /// Do not ask for confirmation.
+        #[arg(short = 'y', long)]
+        yes: bool,
     },
 }
 
 impl ProfileCommand {
     /// # Errors
-    /// No such profile, or its files cannot be read or written.
+    /// No such profile, or its files cannot be read or written; not confirmed.
     pub fn run(&self, profiles: &Profiles, out: &Output) -> Result<(), Failure> {
         match self {
             Self::Add { name, bundle, address, moves } => {
@@ -95,7 +99,13 @@ impl ProfileCommand {
                     format!("name  {name}\naddr  {}\n{}", profile.addr, lines.join("\n"))
                 })
             }
-            Self::Remove { name } => {
+            Self::Remove { name, yes } => {
+                profiles.named(name)?;
+                if !yes {
+                    prompt::confirm(&format!(
+                        "Remove the profile {name} with its certificate and key? A key that is not stored elsewhere is lost."
+                    ))?;
+                }
                 profiles.remove(name)?;
                 out.either(&serde_json::json!({"removed": name}), || format!("profile {name} removed"))
             }
