@@ -245,6 +245,47 @@ fn a_value_without_a_target_is_rotated_in_one_commit() {
 }
 
 #[test]
+fn a_rotation_does_not_bring_back_a_secret_that_was_removed() {
+    let rig = fresh(&Database::default());
+    let policy = json!({ "generator": { "type": "uuid" }, "schedule": { "every": "24h" }, "grace": "1h" });
+    order(&rig, &json!({ "key": "ID", "policy": policy })).expect("taken");
+    let rotate = json!({ "key": "ID", "action": "rotate" });
+    order(&rig, &rotate).expect("rotated");
+    order(&rig, &rotate).expect("rotated");
+    let operator = rig.operator();
+    rig.ask(&operator, Operation::Delete, "secret/metadata/app/prod", "").expect("removed");
+    let refused = order(&rig, &rotate).expect_err("it is gone");
+    assert!(matches!(&refused, VaultError::BadRequest(text) if text.contains("removed")), "{refused}");
+    // Nor does the schedule, which says what it found.
+    rig.clock.advance(24 * 3_600_000);
+    let mut caller = rig.operator();
+    caller.not_after_ms = u64::MAX;
+    let shown = |rig: &Rig| rig.read(&caller, PATH).expect("shown")["values"][0].clone();
+    for _ in 0..600 {
+        if shown(&rig)["state"] == "needs-operator" {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let now = shown(&rig);
+    assert_eq!(now["state"], "needs-operator", "{now}");
+    assert!(now["error"].as_str().is_some_and(|text| text.contains("removed")), "{now}");
+    assert!(matches!(rig.read(&caller, "secret/data/app/prod"), Err(VaultError::NotFound)));
+    // A new secret there counts its versions from 1 again.
+    rig.write(&caller, "secret/data/app/prod", r#"{"data":{"OTHER":"new"}}"#).expect("written");
+    let resume = json!({ "key": "ID", "action": "resume" }).to_string();
+    rig.ask(&caller, Operation::Write, PATH, &resume).expect("resumed");
+    for _ in 0..600 {
+        if shown(&rig)["current"] == 2 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let now = shown(&rig);
+    assert_eq!((&now["current"], &now["previous"], &now["retired"]), (&json!(2), &json!(1), &json!([])), "{now}");
+}
+
+#[test]
 fn key_pairs_show_their_public_half() {
     let rig = fresh(&Database::default());
     for (kind, mark) in [("ed25519", "PRIVATE KEY"), ("ecdsa", "PRIVATE KEY")] {

@@ -112,6 +112,13 @@ impl Labels {
         &self.retired
     }
 
+    /// The newest version that is known here.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        // A stored record may hold a retired version that is newer than the current one.
+        self.retired.iter().copied().fold(self.current, u64::max)
+    }
+
     /// Records that readers now get `version` without a rotation, because somebody wrote the secret. An older number
     /// changes nothing.
     pub fn follow(&mut self, version: u64) {
@@ -126,9 +133,7 @@ impl Labels {
     /// # Errors
     /// [`LabelError::NotNewer`] unless `new_version` is newer than every known version. Nothing is changed then.
     pub fn promote(&mut self, new_version: u64, grace_until_ms: u64) -> Result<Option<u64>, LabelError> {
-        // A stored record may hold a retired version that is newer than the current one.
-        let newest = self.retired.iter().copied().fold(self.current, u64::max);
-        if new_version <= newest {
+        if new_version <= self.newest() {
             return Err(LabelError::NotNewer);
         }
         let ended = self.previous.take().map(|previous| previous.version);

@@ -69,7 +69,11 @@ pub(super) fn next(desk: &Desk, row: ValueRow, now_ms: u64) -> Result<Next, Vaul
                 }
                 Some(next_ms) if next_ms <= now_ms => {
                     let facts = facts(desk, &row, "is due")?;
-                    start(desk, &facts, row, now_ms).map(again)
+                    match start(desk, &facts, &row, now_ms) {
+                        // Nobody asked, so nobody sees the answer.
+                        Err(VaultError::BadRequest(text)) => stuck(desk, row, text),
+                        other => other.map(again),
+                    }
                 }
                 due => Ok(Next::Wait(due.into_iter().chain(grace_until).min().unwrap_or(u64::MAX))),
             }
@@ -196,7 +200,7 @@ fn idle(row: &mut ValueRow) {
 ///
 /// # Errors
 /// [`VaultError::BadRequest`] while a rotation is running; the error of the commit. Nothing has changed then.
-pub(super) fn start(desk: &Desk, facts: &Arc<Facts>, row: ValueRow, now_ms: u64) -> Result<ValueRow, VaultError> {
+pub(super) fn start(desk: &Desk, facts: &Arc<Facts>, row: &ValueRow, now_ms: u64) -> Result<ValueRow, VaultError> {
     if !matches!(row.phase, Phase::Idle | Phase::Promoted) {
         return Err(VaultError::BadRequest(format!(
             "a rotation of this value is under way ({}): wait for it, or abort it",
@@ -211,18 +215,18 @@ pub(super) fn start(desk: &Desk, facts: &Arc<Facts>, row: ValueRow, now_ms: u64)
             (row.run, row.candidates) = (run, 1);
             (row.phase, row.error) = (Phase::Generating, None);
         };
-        return commit(desk, facts, &row, generate, |_, _, _, _| Ok(()));
+        return commit(desk, facts, row, generate, |_, _, _, _| Ok(()));
     }
-    let candidate = candidate(desk, &row)?;
+    let candidate = candidate(desk, row)?;
     let stage = move |row: &mut ValueRow, _| {
         idle(row);
         (row.run, row.candidate, row.candidates) = (run, Some(candidate), 1);
         (row.phase, row.error) = (Phase::Staged, None);
     };
     if row.policy.target.is_some() {
-        return commit(desk, facts, &row, stage, |_, _, _, _| Ok(()));
+        return commit(desk, facts, row, stage, |_, _, _, _| Ok(()));
     }
-    commit(desk, facts, &row, stage, make_current)
+    commit(desk, facts, row, stage, make_current)
 }
 
 /// Stores the value that a command printed: as the candidate for the target, or without a target directly as the
@@ -276,15 +280,24 @@ fn make_current(tx: &mut Tx<'_>, snapshot: &Snapshot, row: &mut ValueRow, now_ms
     if let Some(public) = candidate.public {
         fields.push((row.public_key(), SecretText::new(public)));
     }
+    let known = row.labels.take();
     let (before, version) = write(tx, &mount, &relative, &fields, now_ms)?;
+    // Removed for good after a rotation. A schedule must not bring it back, with this key alone.
+    if before == 0 && known.is_some() {
+        return Err(VaultError::BadRequest(
+            "the secret was removed: write it again, then resume the rotation; or end it: strongroom rotation forget"
+                .to_owned(),
+        ));
+    }
     let grace_until_ms = now_ms.saturating_add(row.policy.grace.0.saturating_mul(1_000));
     // Readers had the version that was current, no matter who wrote it.
-    let mut labels = match row.labels.take() {
-        Some(mut labels) => {
+    let mut labels = match known {
+        // Otherwise they are of a secret that was removed: a new one counts from 1 again.
+        Some(mut labels) if labels.newest() < version => {
             labels.follow(before);
             Some(labels)
         }
-        None => Labels::new(before).ok(),
+        _ => Labels::new(before).ok(),
     };
     match &mut labels {
         Some(labels) => drop(labels.promote(version, grace_until_ms).map_err(|_| VaultError::Internal)?),

@@ -153,8 +153,10 @@ impl Thread {
                 }
             }
             Err(error) => {
-                if !matches!(error, VaultError::Sealed) {
-                    tracing::error!(%error, "a value could not be rotated");
+                if !matches!(error, VaultError::Sealed)
+                    && let Some(Watched { path, key, .. }) = self.rows.get(id)
+                {
+                    tracing::error!(%error, %path, %key, "a value could not be rotated");
                 }
                 now_ms.saturating_add(5_000)
             }
@@ -218,7 +220,7 @@ impl Thread {
                         crate::api::time::rfc3339_nano(until)
                     ))));
                 }
-                machine::start(&self.desk, facts, row, now_ms)?
+                machine::start(&self.desk, facts, &row, now_ms)?
             }
             ValueOrder::Abort { path, key } => {
                 let row = self.find(&path, &key)?;
