@@ -36,7 +36,7 @@ fn assert_refused(reply: Response, status: u16, reason: Reason) -> ErrorInfo {
 fn strings_are_for_registered_identities_and_not_without_end() {
     let server = Server::altered(Limits::default(), |_, settings| settings.max_strings_each = 1).unsealed();
     let operator = server.operator();
-    let string = || post(&operator, "enrollments/app/web", &json!({}));
+    let string = || post(&operator, "enrollments/app/web", &json!({ "addresses": ["localhost:8201"] }));
     assert_refused(string(), 400, Reason::NotRegistered);
     operator.sys().put_identity("app/web", &[]).unwrap();
     string().success().unwrap();
@@ -48,7 +48,7 @@ fn steps_of_an_authority_say_why_they_wait() {
     let mut server = Server::start();
     let operator = server.operator();
     operator.sys().put_identity("app/web", &[]).unwrap();
-    done(&operator, "enrollments/app/web", &json!({}));
+    done(&operator, "enrollments/app/web", &json!({ "addresses": ["localhost:8201"] }));
     let first = operator.identities().authorities().unwrap().authorities[0].id.clone();
     let next = operator.identities().prepare_authority(None).unwrap();
     let step = |client: &Client, id: &str, step: &str, force: bool| {
@@ -126,13 +126,18 @@ fn a_copy_that_is_renewed_again_freezes_and_a_revocation_is_named() {
     let server = Server::start();
     let operator = server.operator();
     operator.sys().put_identity("app/web", &[]).unwrap();
-    let made = request(KeyType::P256).unwrap();
-    let issued = done(&operator, "certificates", &json!({ "identity": "app/web", "csr": made.csr_pem }));
-    let bundle = Bundle { cert_pem: issued["certificate"].as_str().unwrap().to_owned(), key_pem: made.key_pem };
-    let web = server.client(&bundle);
+    operator.sys().put_identity("app/db", &[]).unwrap();
+    let client = |path: &str| {
+        let made = request(KeyType::P256).unwrap();
+        let issued = done(&operator, "certificates", &json!({ "identity": path, "csr": made.csr_pem }));
+        let bundle = Bundle { cert_pem: issued["certificate"].as_str().unwrap().to_owned(), key_pem: made.key_pem };
+        server.client(&bundle)
+    };
+    let web = client("app/web");
     web.renew(&request(KeyType::P256).unwrap().csr_pem).unwrap();
     let again = json!({ "csr": request(KeyType::P256).unwrap().csr_pem });
     assert_refused(post(&web, "renew", &again), 403, Reason::Frozen);
-    post(&operator, "revoke/app/web", &json!({})).success().unwrap();
-    assert_refused(post(&server.client(&bundle), "renew", &again), 403, Reason::Revoked);
+    let db = client("app/db");
+    post(&operator, "revoke/app/db", &json!({})).success().unwrap();
+    assert_refused(post(&db, "renew", &again), 403, Reason::Revoked);
 }
