@@ -392,7 +392,7 @@ fn an_older_copy_changes_nothing_for_a_program_even_without_a_state_folder() {
     let mut command = bench.command();
     command.env_remove("HOME").args(["run", "--watch", "app/prod", "--", "sh", "-c"]);
     command.arg("echo $KEY >> seen; exec sleep 1000").stderr(std::fs::File::create(bench.path("said")).unwrap());
-    let mut watched = Watched(command.spawn().unwrap());
+    let watched = Watched(command.spawn().unwrap());
     bench.wait_for("seen", &["two"]);
     bench.close();
     std::fs::remove_dir_all(&data).unwrap();
@@ -406,5 +406,5 @@ fn an_older_copy_changes_nothing_for_a_program_even_without_a_state_folder() {
     }
     assert_eq!(bench.lines("seen"), ["two"], "the program keeps what it has");
     assert_eq!(said("neither XDG_STATE_HOME nor HOME is set"), 1, "{:?}", bench.lines("said"));
-    watched.end();
+    drop(watched);
 }

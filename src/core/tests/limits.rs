@@ -243,5 +243,6 @@ fn comparing_the_history_takes_neither_a_line_nor_the_reserve() {
     }
     let line = rig.log().pop().expect("a line").to_string();
     assert!(line.contains("more rejected since the last line"), "{line}");
-    assert!(matches!(rig.write(&web, "sys/seal", ""), Err(VaultError::Forbidden)), "not over the reserve");
+    let sealing = rig.write(&web, "sys/seal", "").map(drop);
+    assert!(sealing.is_ok(), "not over the reserve: {sealing:?}");
 }
