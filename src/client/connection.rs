@@ -76,6 +76,14 @@ const NOT_COMPARED: [&str; 2] = ["sys/seal", "sys/unseal"];
 /// over the next one without another comparison.
 const COMPARISONS: usize = 2;
 
+/// One request, as [`Client::request_unless`] takes it.
+struct Call<'a> {
+    method: Method,
+    path: &'a str,
+    body: Option<&'a [u8]>,
+    etag: Option<&'a str>,
+}
+
 /// A reply with any status.
 ///
 /// ```no_run
@@ -180,7 +188,7 @@ impl Client {
     /// [`ClientError::RolledBack`] when the vault does not continue the history that this client has seen;
     /// [`ClientError::Refused`] while it is sealed; otherwise as [`request`](Self::request).
     pub fn compare_history(&self) -> Result<(), ClientError> {
-        let reply = self.exchange(&Method::GET, MARK, None, None)?;
+        let reply = self.exchange(&Call { method: Method::GET, path: MARK, body: None, etag: None })?;
         if reply.mark.is_some() {
             return Ok(());
         }
@@ -218,21 +226,16 @@ impl Client {
     ) -> Result<Response, ClientError> {
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| ClientError::Settings("not an HTTP method"))?;
         let reads = matches!(method.as_str(), "GET" | "HEAD" | "LIST");
+        let call = Call { method, path, body, etag };
         if !reads && !NOT_COMPARED.contains(&path) && self.mark().is_some() {
-            return self.change(&method, path, body, etag);
+            return self.change(&call);
         }
-        self.exchange(&method, path, body, etag)
+        self.exchange(&call)
     }
 
     /// Sends a request that may change something, over a connection on which the history was compared.
-    fn change(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Option<&[u8]>,
-        etag: Option<&str>,
-    ) -> Result<Response, ClientError> {
-        let send = || self.gate.over_compared(|| self.exchange(method, path, body, etag));
+    fn change(&self, call: &Call<'_>) -> Result<Response, ClientError> {
+        let send = || self.gate.over_compared(|| self.exchange(call));
         for _ in 0..COMPARISONS {
             if let Some(outcome) = send() {
                 return outcome;
@@ -248,13 +251,8 @@ impl Client {
     }
 
     /// Sends one request, checks the mark of the reply, and keeps it.
-    fn exchange(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Option<&[u8]>,
-        etag: Option<&str>,
-    ) -> Result<Response, ClientError> {
+    fn exchange(&self, call: &Call<'_>) -> Result<Response, ClientError> {
+        let Call { method, path, body, etag } = call;
         // The mark at the time of sending, because replies of parallel requests overtake each other.
         let held = self.mark();
         let asked = asked(method.as_str(), path);
@@ -266,19 +264,19 @@ impl Client {
         #[cfg(feature = "enroll")]
         let builder = builder.header(BUNDLE_HEADER, &self.bundle);
         let builder = match etag {
-            Some(etag) => builder.header("If-None-Match", etag),
+            Some(etag) => builder.header("If-None-Match", *etag),
             None => builder,
         };
         let builder = match &held {
             // The vault compares too: other threads may have taken the connection on which this one compared.
-            Some(held) if !NOT_COMPARED.contains(&path) => builder.header(SEEN_HEADER, held.to_string()),
+            Some(held) if !NOT_COMPARED.contains(path) => builder.header(SEEN_HEADER, held.to_string()),
             _ => builder,
         };
         let illegal = |_| ClientError::Settings("the path contains characters that are not allowed in a URL");
         gate::begin();
         let sent = match body {
             None => self.agent.run(builder.body(()).map_err(illegal)?),
-            Some(bytes) => self.agent.run(builder.header("Content-Type", media).body(bytes).map_err(illegal)?),
+            Some(bytes) => self.agent.run(builder.header("Content-Type", media).body(*bytes).map_err(illegal)?),
         };
         let mut reply = sent.map_err(|error| error::transport(error, &self.base))?;
         let status = reply.status().as_u16();

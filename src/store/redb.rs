@@ -188,8 +188,7 @@ fn short() -> StoreError {
 fn opening(error: redb::DatabaseError) -> StoreError {
     match error {
         redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked,
-        redb::DatabaseError::Storage(redb::StorageError::Io(error)) => StoreError::reading(&error),
-        other => StoreError::Corrupt(other.to_string()),
+        other => reading(other),
     }
 }
 
